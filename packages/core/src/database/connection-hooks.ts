@@ -1,0 +1,144 @@
+import { TransactionDoomedError } from '../errors/errors.ts';
+
+/**
+ * What one raw connection knows of the transaction that is open on it. Kept from the statements that pass through it,
+ * because knex can't be asked: its `executionPromise` resolves after a rolled-back `knex.transaction()` handle, at
+ * RELEASE SAVEPOINT of a nested one, and when Postgres answers COMMIT with ROLLBACK after a swallowed error.
+ */
+export class TransactionTrace {
+  #hooks: (() => void)[] = [];
+  #savepoints: { readonly name: string; readonly hooks: number }[] = [];
+  /** The error with which the server ended the transaction on its own (MySQL 1213), if it did. */
+  doomedBy: Error | undefined;
+  /** How the last transaction on this connection ended, by the server's word. */
+  outcome: 'open' | 'committed' | 'rolled back' = 'open';
+
+  add(hook: () => void): void {
+    this.#hooks.push(hook);
+  }
+
+  /** To be called when a statement succeeded. `command` is Postgres' command tag. */
+  succeeded(sql: string, command: string | undefined): void {
+    const head = firstWord(sql);
+    if (head === 'BEGIN' || head === 'START') {
+      this.#reset('open');
+    } else if (head === 'COMMIT') {
+      const hooks = this.#hooks;
+      const committed = (command === undefined || command === 'COMMIT') && this.doomedBy === undefined;
+      this.#reset(committed ? 'committed' : 'rolled back');
+      if (committed) for (const hook of hooks) queueMicrotask(hook);
+    } else if (head === 'ROLLBACK') {
+      const savepoint = /^\s*ROLLBACK\s+TO\s+(?:SAVEPOINT\s+)?(\w+)/i.exec(sql)?.[1];
+      if (savepoint === undefined) this.#reset('rolled back');
+      else this.#unwind(savepoint);
+    } else if (head === 'SAVEPOINT') {
+      const name = /^\s*SAVEPOINT\s+(\w+)/i.exec(sql)?.[1] ?? '';
+      this.#savepoints.push({ name, hooks: this.#hooks.length });
+    }
+  }
+
+  /** To be called when a statement failed. */
+  failed(sql: string, error: Error): void {
+    if ((error as { errno?: unknown }).errno === 1213) this.doomedBy ??= error;
+    if (firstWord(sql) === 'COMMIT') this.#reset('rolled back');
+  }
+
+  /**
+   * MariaDB and MySQL roll the whole transaction back at a deadlock and then commit what follows one statement at a
+   * time. Nothing but its end may follow.
+   */
+  refuse(sql: string): TransactionDoomedError | undefined {
+    if (this.doomedBy === undefined || firstWord(sql) === 'ROLLBACK') return undefined;
+    return new TransactionDoomedError(
+      'The server rolled this transaction back at a deadlock (1213); what it did before is gone, and what follows would be committed one by one. Let the error through and run the whole transaction again.',
+      this.doomedBy,
+    );
+  }
+
+  #unwind(savepoint: string): void {
+    const at = this.#savepoints.findLastIndex((entry) => entry.name.toLowerCase() === savepoint.toLowerCase());
+    if (at < 0) return;
+    this.#hooks.length = this.#savepoints[at]?.hooks ?? 0;
+    this.#savepoints.length = at + 1;
+  }
+
+  #reset(outcome: 'open' | 'committed' | 'rolled back'): void {
+    this.#hooks = [];
+    this.#savepoints = [];
+    this.doomedBy = undefined;
+    this.outcome = outcome;
+  }
+}
+
+function firstWord(sql: string): string {
+  // Only these begin a statement we care about; anything else is told apart by its first letter.
+  const c = sql.charCodeAt(0) | 0x20;
+  if (c !== 98 && c !== 99 && c !== 114 && c !== 115 && c > 32) return '';
+  return /^\s*(\w+)/.exec(sql)?.[1]?.toUpperCase() ?? '';
+}
+
+const traces = new WeakMap<object, TransactionTrace>();
+
+/** Follows the transactions of a raw driver connection from now on; returns what is known of the open one. */
+export function traceConnection(connection: object): TransactionTrace {
+  const known = traces.get(connection);
+  if (known) return known;
+  const trace = new TransactionTrace();
+  traces.set(connection, trace);
+  wrapQuery(connection as { query?: AnyFunction; execSync?: AnyFunction }, trace);
+  return trace;
+}
+
+// biome-ignore lint/suspicious/noExplicitAny: the drivers' query functions take several shapes, which are passed through
+type AnyFunction = (...args: any[]) => any;
+
+function wrapQuery(connection: { query?: AnyFunction; execSync?: AnyFunction }, trace: TransactionTrace): void {
+  if (connection.execSync) return wrapSync(connection as { execSync: AnyFunction }, trace);
+  const original = connection.query;
+  if (!original) return;
+  connection.query = function (this: unknown, ...args: unknown[]) {
+    const config = args[0] as string | { text?: string; sql?: string };
+    const sql = typeof config === 'string' ? config : (config?.text ?? config?.sql ?? '');
+    const done = args.at(-1);
+    const refusal = trace.refuse(sql);
+    if (refusal) {
+      if (firstWord(sql) === 'COMMIT') original.call(this, 'ROLLBACK', () => trace.succeeded('ROLLBACK', undefined));
+      if (typeof done === 'function') return void queueMicrotask(() => done(refusal));
+      return Promise.reject(refusal);
+    }
+    if (typeof done === 'function') {
+      args[args.length - 1] = (error: Error | null, ...results: unknown[]) => {
+        if (error) trace.failed(sql, error);
+        else trace.succeeded(sql, (results[0] as { command?: string } | undefined)?.command);
+        return done(error, ...results);
+      };
+      return original.apply(this, args);
+    }
+    const result = original.apply(this, args);
+    if (typeof result?.then !== 'function') return result;
+    return result.then(
+      (value: { command?: string }) => {
+        trace.succeeded(sql, value?.command);
+        return value;
+      },
+      (error: Error) => {
+        trace.failed(sql, error);
+        throw error;
+      },
+    );
+  };
+}
+
+function wrapSync(connection: { execSync: AnyFunction }, trace: TransactionTrace): void {
+  const original = connection.execSync;
+  connection.execSync = function (this: unknown, sql: string, ...rest: unknown[]) {
+    try {
+      const result = original.call(this, sql, ...rest);
+      trace.succeeded(sql, undefined);
+      return result;
+    } catch (error) {
+      trace.failed(sql, error as Error);
+      throw error;
+    }
+  };
+}

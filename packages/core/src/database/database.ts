@@ -1,0 +1,298 @@
+import knexFactory, { type Knex } from 'knex';
+import pRetry from 'p-retry';
+import { DatabaseUnavailableError, InvalidArgumentError, TransientDatabaseError } from '../errors/errors.ts';
+import { type Duration, durationMs } from '../time/duration.ts';
+import { requireTransaction, transactionConnection } from './after-commit.ts';
+import { nowSql, timestampSql } from './clock.ts';
+import { traceConnection } from './connection-hooks.ts';
+import { clientFamily, type DatabaseDescription, describeWith } from './describe-database.ts';
+import type { Dialect } from './dialect.ts';
+import { createExecutor, type Executor } from './executor.ts';
+import { isConnectionError, isTransient } from './transient.ts';
+
+export interface DatabaseOptions {
+  /** The service's own knex. Its pool is used for the caller's transactions only (on SQLite: for everything). */
+  readonly knex: Knex;
+  /** Postgres schema of the tables. Default: the first of the connection's `search_path`. */
+  readonly schema?: string | undefined;
+  /** Put before the name of every table, for example `'billing_'`. Default `''`. */
+  readonly tablePrefix?: string | undefined;
+  /** Connections for the loops, apart from the service's pool, so that a saturated pool can't starve a heartbeat. Default 4. */
+  readonly loopConnections?: number | undefined;
+  /** How long one statement of ours may take before its connection is given up. Default 30 s. */
+  readonly statementTimeout?: Duration | undefined;
+}
+
+/**
+ * One database as the kernel sees it: its dialect, its clock, a small pool for the loops, and transactions that run
+ * READ COMMITTED and are retried when they lose a race.
+ */
+export class Database {
+  readonly knex: Knex;
+  readonly family: 'postgres' | 'mysql' | 'sqlite';
+  readonly schema: string | undefined;
+  readonly tablePrefix: string;
+  /** Moves the database's clock as the kernel sees it. 0 in production; tests set it. */
+  clockOffsetMs = 0;
+  readonly #loops: Knex;
+  readonly #statementTimeoutMs: number;
+  readonly #prepared = new WeakSet<object>();
+  readonly #expanded = new Map<string, string>();
+  #expandedAtMs = 0;
+  #description: DatabaseDescription | undefined;
+  #describing: Promise<DatabaseDescription> | undefined;
+
+  constructor(options: DatabaseOptions) {
+    if (typeof options?.knex !== 'function' || !('client' in options.knex)) {
+      throw new InvalidArgumentError('knex is missing; pass the service\'s knex instance, as in { knex }.');
+    }
+    this.knex = options.knex;
+    this.family = clientFamily(options.knex);
+    this.schema = identifier('schema', options.schema);
+    this.tablePrefix = identifier('tablePrefix', options.tablePrefix) ?? '';
+    this.#statementTimeoutMs = durationMs(options.statementTimeout ?? '30s', 'statementTimeout');
+    this.#loops = this.family === 'sqlite' ? this.knex : ownPool(this.knex, options.loopConnections ?? 4);
+  }
+
+  /** What the server is; asked once. @throws UnsupportedDatabaseError, DatabaseUnavailableError */
+  describe(): Promise<DatabaseDescription> {
+    this.#describing ??= this.use((executor) => describeWith(executor))
+      .then((description) => {
+        this.#description = description;
+        return description;
+      })
+      .catch((error) => {
+        this.#describing = undefined;
+        throw error;
+      });
+    return this.#describing;
+  }
+
+  /** The dialect; MySQL and MariaDB are told apart once {@link describe} has run, and count as `mysql` before. */
+  get dialect(): Dialect {
+    return this.#description?.dialect ?? this.family;
+  }
+
+  /** Quoted name of a table of ours, with prefix and schema. */
+  table(name: string): string {
+    const quote = this.family === 'mysql' ? '`' : '"';
+    const own = `${quote}${this.tablePrefix}${name}${quote}`;
+    return this.schema !== undefined && this.family === 'postgres' ? `${quote}${this.schema}${quote}.${own}` : own;
+  }
+
+  /** Replaces `{now}` and `{timestamp}` in a statement by the database's clock. */
+  sql(statement: string): string {
+    if (this.#expandedAtMs !== this.clockOffsetMs) {
+      this.#expanded.clear();
+      this.#expandedAtMs = this.clockOffsetMs;
+    }
+    let text = this.#expanded.get(statement);
+    if (text === undefined) {
+      text = statement.replaceAll('{now}', nowSql(this.family, this.clockOffsetMs)).replaceAll('{timestamp}', timestampSql(this.family));
+      if (this.#expanded.size > 2000) this.#expanded.clear();
+      this.#expanded.set(statement, text);
+    }
+    return text;
+  }
+
+  /** Milliseconds since 1970 by the database's clock. */
+  async now(): Promise<number> {
+    const [row] = await this.rows<{ now: string | number }>('SELECT {now} AS now');
+    return Number(row?.now);
+  }
+
+  /** One autocommitted statement on the loops' pool. */
+  rows<Row = Record<string, unknown>>(sql: string, params?: readonly unknown[]): Promise<Row[]> {
+    return this.use((executor) => executor.rows<Row>(this.sql(sql), params));
+  }
+
+  /** One autocommitted statement on the loops' pool; returns the number of rows changed. */
+  run(sql: string, params?: readonly unknown[]): Promise<number> {
+    return this.use((executor) => executor.run(this.sql(sql), params));
+  }
+
+  /** Borrows a connection of the loops' pool for autocommitted statements. */
+  async use<T>(fn: (executor: Executor) => Promise<T>): Promise<T> {
+    const client = this.#loops.client as PoolClient;
+    const connection = await this.#acquire(client);
+    try {
+      return await fn(this.#wrap(connection));
+    } finally {
+      await client.releaseConnection(connection);
+    }
+  }
+
+  /**
+   * A transaction of our own: READ COMMITTED (IMMEDIATE on SQLite), run again when it loses a race (deadlock,
+   * serialization failure, lock time-out, busy). `fn` must have no effects outside the database.
+   */
+  async transaction<T>(fn: (executor: Executor) => Promise<T>): Promise<T> {
+    return pRetry(() => this.#transactionOnce(fn), {
+      retries: 6,
+      minTimeout: 5,
+      maxTimeout: 200,
+      randomize: true,
+      shouldRetry: ({ error }) => isTransient(error),
+    });
+  }
+
+  /** An executor inside the caller's transaction. Losing a race there is thrown as retryable, never retried. */
+  async within(trx: Knex.Transaction, what = 'This call'): Promise<Executor> {
+    requireTransaction(trx, what);
+    const connection = await transactionConnection(trx);
+    traceConnection(connection);
+    const executor = createExecutor(this.dialect, connection, { statementTimeoutMs: this.#statementTimeoutMs });
+    const guard = async <T>(promise: Promise<T>): Promise<T> => {
+      try {
+        return await promise;
+      } catch (error) {
+        if (!isTransient(error)) throw error;
+        throw new TransientDatabaseError(`The transaction lost a race: ${(error as Error).message}. Run it again from its start.`, error);
+      }
+    };
+    return {
+      dialect: this.dialect,
+      rows: <Row>(sql: string, params?: readonly unknown[]) => guard(executor.rows<Row>(this.sql(sql), params)),
+      run: (sql, params) => guard(executor.run(this.sql(sql), params)),
+    };
+  }
+
+  /** Ends the loops' pool. The service's own knex is left open. */
+  async close(): Promise<void> {
+    if (this.#loops !== this.knex) await this.#loops.destroy();
+  }
+
+  /** A driver connection of its own, outside every pool (for LISTEN and for session locks). */
+  async rawConnection(): Promise<{ readonly connection: unknown; readonly executor: Executor; close(): Promise<void> }> {
+    const client = this.#loops.client as PoolClient;
+    const connection = await client.acquireRawConnection().catch((error: unknown) => {
+      throw unavailable(error);
+    });
+    (connection as { on?(event: string, listener: () => void): void }).on?.('error', () => {
+      // A lost connection shows at the next statement; it must not end the process.
+    });
+    return {
+      connection,
+      executor: createExecutor(this.dialect, connection, { statementTimeoutMs: this.#statementTimeoutMs }),
+      close: async () => {
+        await client.destroyRawConnection(connection).catch(() => undefined);
+      },
+    };
+  }
+
+  async #transactionOnce<T>(fn: (executor: Executor) => Promise<T>): Promise<T> {
+    const client = this.#loops.client as PoolClient;
+    const connection = await this.#acquire(client);
+    const raw = this.#wrap(connection);
+    const trace = traceConnection(connection);
+    try {
+      await raw.run(beginSql[this.family]);
+      try {
+        const executor: Executor = {
+          dialect: this.dialect,
+          rows: (sql, params) => raw.rows(this.sql(sql), params),
+          run: (sql, params) => raw.run(this.sql(sql), params),
+        };
+        const result = await fn(executor);
+        await raw.run('COMMIT');
+        if (trace.outcome !== 'committed') throw new TransientDatabaseError('The server answered COMMIT with ROLLBACK.', undefined);
+        return result;
+      } catch (error) {
+        if (trace.outcome === 'open') await raw.run('ROLLBACK').catch((cause) => discard(connection, cause));
+        throw error;
+      }
+    } finally {
+      await client.releaseConnection(connection);
+    }
+  }
+
+  #wrap(connection: object): Executor {
+    return createExecutor(this.dialect, connection, { statementTimeoutMs: this.#statementTimeoutMs });
+  }
+
+  async #acquire(client: PoolClient): Promise<object> {
+    let connection: object;
+    try {
+      connection = await client.acquireConnection();
+    } catch (error) {
+      throw unavailable(error);
+    }
+    if (this.#loops === this.knex || this.#prepared.has(connection)) return connection;
+    try {
+      const executor = this.#wrap(connection);
+      // Not the claim alone: at REPEATABLE READ a promotion blocks unrelated inserts until they time out.
+      if (this.family === 'mysql') await executor.run('SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED');
+      if (this.family === 'mysql') await executor.run('SET SESSION innodb_lock_wait_timeout = 5');
+      if (this.family === 'postgres') {
+        const [row] = await executor.rows<{ level: string }>("SELECT current_setting('default_transaction_isolation') AS level");
+        if (row?.level !== 'read committed') await executor.run("SET default_transaction_isolation = 'read committed'");
+      }
+      this.#prepared.add(connection);
+      return connection;
+    } catch (error) {
+      discard(connection, error);
+      await client.releaseConnection(connection);
+      throw isConnectionError(error) ? unavailable(error) : error;
+    }
+  }
+}
+
+/** Opens a {@link Database} over the service's knex. */
+export function openDatabase(options: DatabaseOptions): Database {
+  return new Database(options);
+}
+
+/**
+ * What server this knex talks to: dialect, version, capabilities, and warnings where committed work may be lost.
+ * @throws UnsupportedDatabaseError, DatabaseUnavailableError
+ */
+export async function describeDatabase(knex: Knex): Promise<DatabaseDescription> {
+  const database = new Database({ knex, loopConnections: 1 });
+  try {
+    return await database.describe();
+  } finally {
+    await database.close();
+  }
+}
+
+const beginSql = {
+  postgres: 'BEGIN ISOLATION LEVEL READ COMMITTED',
+  mysql: 'BEGIN',
+  sqlite: 'BEGIN IMMEDIATE',
+} as const;
+
+interface PoolClient {
+  acquireConnection(): Promise<object>;
+  releaseConnection(connection: object): Promise<void>;
+  acquireRawConnection(): Promise<object>;
+  destroyRawConnection(connection: object): Promise<void>;
+}
+
+function ownPool(knex: Knex, connections: number): Knex {
+  if (!Number.isInteger(connections) || connections < 1) throw new InvalidArgumentError(`loopConnections is ${connections}; give a whole number of at least 1.`);
+  const config = (knex.client as { config: Knex.Config }).config;
+  const { afterCreate } = config.pool ?? {};
+  return knexFactory({
+    ...config,
+    pool: { min: 0, max: connections, idleTimeoutMillis: 30_000, ...(afterCreate ? { afterCreate } : {}) },
+    acquireConnectionTimeout: 15_000,
+  });
+}
+
+function unavailable(error: unknown): DatabaseUnavailableError {
+  if (DatabaseUnavailableError.is(error, 'database-unavailable')) return error as DatabaseUnavailableError;
+  const { message, code } = (error ?? {}) as { message?: string; code?: string };
+  return new DatabaseUnavailableError(`No connection to the database: ${message || code || String(error)}. Check the address in knex's configuration and that the server runs.`, error);
+}
+
+/** Tells knex's pool to drop the connection instead of handing it out again. */
+function discard(connection: object, cause: unknown): void {
+  (connection as { __knex__disposed?: unknown }).__knex__disposed = cause ?? true;
+}
+
+function identifier(what: string, value: string | undefined): string | undefined {
+  if (value !== undefined && !/^[A-Za-z_][A-Za-z0-9_]*$|^$/.test(value)) {
+    throw new InvalidArgumentError(`${what} is ${JSON.stringify(value)}; use letters, digits and underscores, not starting with a digit.`);
+  }
+  return value === '' ? undefined : value;
+}

@@ -1,0 +1,81 @@
+import type { Knex } from 'knex';
+import { UnsupportedDatabaseError } from '../errors/errors.ts';
+import type { Dialect } from './dialect.ts';
+import type { Executor } from './executor.ts';
+
+/** What {@link describeDatabase} found. */
+export interface DatabaseDescription {
+  readonly dialect: Dialect;
+  /** As the server says it, for example `15.18` or `10.11.14-MariaDB`. */
+  readonly version: string;
+  /** `SELECT … FOR UPDATE SKIP LOCKED`. False on SQLite, which has one writer. */
+  readonly skipLocked: boolean;
+  /** `UPDATE … RETURNING`. */
+  readonly updateReturning: boolean;
+  /** `INSERT … RETURNING`. */
+  readonly insertReturning: boolean;
+  /** Settings under which a committed transaction may be lost, each with what it means. */
+  readonly warnings: readonly string[];
+}
+
+/** Tells by knex's configuration which family of SQL to speak; MySQL and MariaDB are told apart by asking. */
+export function clientFamily(knex: Knex): 'postgres' | 'mysql' | 'sqlite' {
+  const name = String((knex.client as { dialect?: string }).dialect ?? '');
+  if (name === 'postgresql') return 'postgres';
+  if (name === 'mysql') return 'mysql';
+  if (name === 'sqlite3') return 'sqlite';
+  throw new UnsupportedDatabaseError(
+    `knex is configured for "${name || 'nothing'}"; Holdfast works with PostgreSQL (client 'pg'), MySQL or MariaDB (client 'mysql2') and SQLite (openSqlite from @holdfast/core/sqlite).`,
+  );
+}
+
+/**
+ * Asks the server what it is.
+ * @throws UnsupportedDatabaseError for a server that is too old, with what to install.
+ */
+export async function describeWith(executor: Executor): Promise<DatabaseDescription> {
+  if (executor.dialect === 'postgres') return describePostgres(executor);
+  if (executor.dialect === 'sqlite') return describeSqlite(executor);
+  return describeMysql(executor);
+}
+
+async function describePostgres(executor: Executor): Promise<DatabaseDescription> {
+  const [row] = await executor.rows<{ num: string; version: string; fsync: string; sync: string }>(
+    "SELECT current_setting('server_version_num') AS num, current_setting('server_version') AS version, current_setting('fsync') AS fsync, current_setting('synchronous_commit') AS sync",
+  );
+  const number = Number(row?.num);
+  requireVersion('PostgreSQL', row?.version ?? '?', number >= 140000, '14');
+  const warnings: string[] = [];
+  if (row?.fsync === 'off') warnings.push('fsync = off: a crash of the machine can lose or corrupt committed work. Turn it on.');
+  if (row?.sync === 'off') warnings.push('synchronous_commit = off: a crash of the server loses the last committed transactions. Set it to on.');
+  return { dialect: 'postgres', version: row?.version ?? '', skipLocked: true, updateReturning: true, insertReturning: true, warnings };
+}
+
+async function describeMysql(executor: Executor): Promise<DatabaseDescription> {
+  const [row] = await executor.rows<{ version: string; flush: unknown }>('SELECT VERSION() AS version, @@innodb_flush_log_at_trx_commit AS flush');
+  const version = row?.version ?? '';
+  const mariadb = /mariadb/i.test(version);
+  const [major = 0, minor = 0, patch = 0] = (/(\d+)\.(\d+)\.(\d+)/.exec(version.replace(/^5\.5\.5-/, '')) ?? []).slice(1).map(Number);
+  const number = major * 1e6 + minor * 1e3 + patch;
+  if (mariadb) requireVersion('MariaDB', version, number >= 10_006_000, '10.6');
+  else requireVersion('MySQL', version, number >= 8_000_034, '8.0.34');
+  const warnings: string[] = [];
+  if (String(row?.flush) !== '1') warnings.push(`innodb_flush_log_at_trx_commit = ${row?.flush}: a crash loses the last committed transactions. Set it to 1.`);
+  const galera = await executor.rows<{ Value: string }>("SHOW GLOBAL STATUS LIKE 'wsrep_cluster_size'");
+  if (Number(galera[0]?.Value ?? 0) > 1) warnings.push('This is a Galera cluster: send all of Holdfast to one node, since a lock taken on one node does not hold on another.');
+  return { dialect: mariadb ? 'mariadb' : 'mysql', version, skipLocked: true, updateReturning: false, insertReturning: mariadb, warnings };
+}
+
+async function describeSqlite(executor: Executor): Promise<DatabaseDescription> {
+  const [row] = await executor.rows<{ version: string }>('SELECT sqlite_version() AS version');
+  const [sync] = await executor.rows<{ synchronous: number | bigint }>('PRAGMA synchronous');
+  const [major = 0, minor = 0] = (row?.version ?? '').split('.').map(Number);
+  requireVersion('SQLite', row?.version ?? '?', major * 1000 + minor >= 3042, '3.42 (it comes with Node)');
+  const warnings: string[] = [];
+  if (Number(sync?.synchronous) < 2) warnings.push('synchronous = NORMAL or OFF: a power failure can lose the last committed transactions. Use FULL.');
+  return { dialect: 'sqlite', version: row?.version ?? '', skipLocked: false, updateReturning: true, insertReturning: true, warnings };
+}
+
+function requireVersion(name: string, version: string, ok: boolean, needed: string): void {
+  if (!ok) throw new UnsupportedDatabaseError(`This server is ${name} ${version}; Holdfast needs ${name} ${needed} or newer. Upgrade the server.`);
+}

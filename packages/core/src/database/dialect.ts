@@ -1,0 +1,3 @@
+/** The databases whose SQL this package speaks. `mysql` and `mariadb` share their statements but for RETURNING. */
+export const dialects = ['postgres', 'mariadb', 'mysql', 'sqlite'] as const;
+export type Dialect = (typeof dialects)[number];

@@ -1,0 +1,46 @@
+/** Errors after which the same transaction, run again from its start, may well succeed. Nothing of it was committed. */
+export function isTransient(error: unknown): boolean {
+  const { code, errno } = (error ?? {}) as { code?: unknown; errno?: unknown };
+  // Postgres: serialization failure, deadlock, lock not available, statement not prepared here (a pooler in between).
+  if (code === '40001' || code === '40P01' || code === '55P03') return true;
+  // MySQL, MariaDB: lock wait time-out, deadlock, "record has changed since last read" (snapshot isolation, MariaDB 11).
+  if (errno === 1205 || errno === 1213 || errno === 1020) return true;
+  return isBusy(error);
+}
+
+/** SQLITE_BUSY and SQLITE_LOCKED, with their extended codes. */
+export function isBusy(error: unknown): boolean {
+  const { code, errcode } = (error ?? {}) as { code?: unknown; errcode?: unknown };
+  return code === 'ERR_SQLITE_ERROR' && typeof errcode === 'number' && ((errcode & 0xff) === 5 || (errcode & 0xff) === 6);
+}
+
+const connectionCodes = new Set([
+  'ECONNREFUSED',
+  'ECONNRESET',
+  'EPIPE',
+  'ETIMEDOUT',
+  'ENOTFOUND',
+  'EHOSTUNREACH',
+  'ENOENT',
+  'PROTOCOL_CONNECTION_LOST',
+  'PROTOCOL_ENQUEUE_AFTER_FATAL_ERROR',
+  '57P01',
+  '57P02',
+  '57P03',
+  '08000',
+  '08003',
+  '08006',
+  '08001',
+  '53300',
+  'database-unavailable',
+]);
+
+/** Errors that say that the database, or the way to it, is not there at the moment. */
+export function isConnectionError(error: unknown): boolean {
+  if (typeof error !== 'object' || error === null) return false;
+  const { code, message, name } = error as { code?: unknown; message?: unknown; name?: unknown };
+  if (typeof code === 'string' && connectionCodes.has(code)) return true;
+  if (error instanceof AggregateError) return error.errors.some(isConnectionError);
+  if (name === 'KnexTimeoutError') return true;
+  return typeof message === 'string' && /Connection terminated|not queryable|connection is in closed state|socket hang up|Connection lost/i.test(message);
+}

@@ -1,0 +1,64 @@
+import { HoldfastError } from './holdfast-error.ts';
+
+/** The lease ran out, or somebody else holds the row or name by now. Stop: no write of yours will be accepted. */
+export class LeaseLostError extends HoldfastError {
+  constructor(message: string, cause?: unknown) {
+    super(message, { code: 'lease-lost', cause });
+  }
+}
+
+/** A caller's argument or option is not acceptable. */
+export class InvalidArgumentError extends HoldfastError {
+  constructor(message: string, cause?: unknown) {
+    super(message, { code: 'invalid-argument', cause });
+  }
+}
+
+/** The operation needs an open transaction and did not get one. */
+export class NotInTransactionError extends HoldfastError {
+  constructor(message: string) {
+    super(message, { code: 'not-in-transaction' });
+  }
+}
+
+/** The server rolled this transaction back on its own; whatever was accepted in it is gone. Run it again. */
+export class TransactionDoomedError extends HoldfastError {
+  constructor(message: string, cause?: unknown) {
+    super(message, { code: 'transaction-doomed', retryable: true, cause });
+  }
+}
+
+/** A conflict that goes away when the transaction runs again: deadlock, serialization failure, lock time-out, busy. */
+export class TransientDatabaseError extends HoldfastError {
+  constructor(message: string, cause: unknown) {
+    super(message, { code: 'database-transient', retryable: true, cause });
+  }
+}
+
+/** The database can't be reached, or did not answer within the time allowed. */
+export class DatabaseUnavailableError extends HoldfastError {
+  constructor(message: string, cause?: unknown) {
+    super(message, { code: 'database-unavailable', retryable: true, cause });
+  }
+}
+
+/** The database or its version is not supported. */
+export class UnsupportedDatabaseError extends HoldfastError {
+  constructor(message: string) {
+    super(message, { code: 'database-unsupported' });
+  }
+}
+
+/** Tables are missing or older than this code. */
+export class MigrationRequiredError extends HoldfastError {
+  constructor(message: string) {
+    super(message, { code: 'migration-required' });
+  }
+}
+
+/** The database was migrated by a newer version of this package than the one that runs. */
+export class SchemaNewerError extends HoldfastError {
+  constructor(message: string) {
+    super(message, { code: 'schema-newer' });
+  }
+}

@@ -1,0 +1,44 @@
+import type { Logger } from './logger.ts';
+
+/** A typed map of events: name to payload. */
+export type EventMap = Record<string, unknown>;
+
+/** The listening half of {@link Events}, which is what packages expose. */
+export interface EventSource<Map extends object> {
+  /** Calls `listener` at each event; returns the function that removes it. A listener that throws is logged, no more. */
+  on<Name extends keyof Map>(name: Name, listener: (payload: Map[Name]) => void): () => void;
+}
+
+/** A small typed emitter whose listeners can't stop the loop that emits. */
+export class Events<Map extends object> implements EventSource<Map> {
+  readonly #listeners = new globalThis.Map<keyof Map, Set<(payload: never) => void>>();
+  readonly #logger: Logger;
+
+  constructor(logger: Logger) {
+    this.#logger = logger;
+  }
+
+  on<Name extends keyof Map>(name: Name, listener: (payload: Map[Name]) => void): () => void {
+    const set = this.#listeners.get(name) ?? new Set();
+    this.#listeners.set(name, set);
+    set.add(listener as (payload: never) => void);
+    return () => set.delete(listener as (payload: never) => void);
+  }
+
+  emit<Name extends keyof Map>(name: Name, payload: Map[Name]): void {
+    const set = this.#listeners.get(name);
+    if (!set) return;
+    for (const listener of set) {
+      try {
+        (listener as (payload: Map[Name]) => void)(payload);
+      } catch (error) {
+        this.#logger.error({ event: String(name), err: error }, 'an event listener threw; the event was delivered to the others');
+      }
+    }
+  }
+
+  /** Whether anybody listens; lets hot paths skip building the payload. */
+  has(name: keyof Map): boolean {
+    return (this.#listeners.get(name)?.size ?? 0) > 0;
+  }
+}

@@ -1,0 +1,26 @@
+/**
+ * Where a package writes. Shaped like pino's methods, so a pino logger can be passed as it is.
+ * Secrets, tokens, signing keys and URL queries are never given to it.
+ */
+export interface Logger {
+  debug(fields: object, message: string): void;
+  info(fields: object, message: string): void;
+  warn(fields: object, message: string): void;
+  error(fields: object, message: string): void;
+}
+
+function quiet(): void {
+  // Below `warn` the default logger is silent.
+}
+
+function toStandardError(level: string) {
+  return (fields: object, message: string): void => {
+    process.stderr.write(`holdfast ${level}: ${message} ${JSON.stringify(fields)}\n`);
+  };
+}
+
+/** The default: `warn` and `error` as one line each on standard error, nothing below. */
+export const defaultLogger: Logger = { debug: quiet, info: quiet, warn: toStandardError('warn'), error: toStandardError('error') };
+
+/** Says nothing at all. */
+export const silentLogger: Logger = { debug: quiet, info: quiet, warn: quiet, error: quiet };

@@ -1,0 +1,54 @@
+import { context, type Counter, type Gauge, type Histogram, metrics, propagation, type Span, SpanKind, SpanStatusCode, trace } from '@opentelemetry/api';
+
+/** Spans and metrics of one package on `@opentelemetry/api`: nothing happens unless the host registers an SDK. */
+export class Telemetry {
+  readonly #tracer;
+  /** Rows taken, by `kind`. */
+  readonly claimed: Counter;
+  /** Rows settled, by `kind` and `outcome`. */
+  readonly settled: Counter;
+  /** Runs whose lease was lost, by `kind`. */
+  readonly leaseLost: Counter;
+  /** Rows being worked on now, by `kind`. */
+  readonly inFlight: Gauge;
+  /** Milliseconds between the moment a row was ready and its start, by `kind`. */
+  readonly dueLag: Histogram;
+
+  constructor(scope: string) {
+    this.#tracer = trace.getTracer(scope);
+    const meter = metrics.getMeter(scope);
+    this.claimed = meter.createCounter('holdfast.claimed', { unit: '{row}' });
+    this.settled = meter.createCounter('holdfast.settled', { unit: '{row}' });
+    this.leaseLost = meter.createCounter('holdfast.lease_lost', { unit: '{row}' });
+    this.inFlight = meter.createGauge('holdfast.in_flight', { unit: '{row}' });
+    this.dueLag = meter.createHistogram('holdfast.due_lag', { unit: 'ms' });
+  }
+
+  /** Runs `fn` in a span that continues `traceparent`, if there is one. */
+  async span<T>(name: string, traceparent: string | null, fn: (span: Span) => Promise<T>): Promise<T> {
+    const parent = traceparent === null ? context.active() : propagation.extract(context.active(), { traceparent });
+    const span = this.#tracer.startSpan(name, { kind: SpanKind.CONSUMER }, parent);
+    if (!span.isRecording()) {
+      span.end();
+      return fn(span);
+    }
+    return context.with(trace.setSpan(parent, span), async () => {
+      try {
+        return await fn(span);
+      } catch (error) {
+        span.setStatus({ code: SpanStatusCode.ERROR, message: error instanceof Error ? error.message : String(error) });
+        throw error;
+      } finally {
+        span.end();
+      }
+    });
+  }
+}
+
+/** The W3C `traceparent` of the active span, or `null`. It is stored on every row, so that one timeline can be drawn. */
+export function activeTraceparent(): string | null {
+  const active = trace.getActiveSpan();
+  if (active === undefined) return null;
+  const { traceId, spanId, traceFlags } = active.spanContext();
+  return `00-${traceId}-${spanId}-${traceFlags.toString(16).padStart(2, '0')}`;
+}

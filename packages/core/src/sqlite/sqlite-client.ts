@@ -1,0 +1,86 @@
+import { createRequire } from 'node:module';
+import type { Knex } from 'knex';
+import { isBusy } from '../database/transient.ts';
+import { wait } from '../time/wait.ts';
+import { SqliteConnection } from './sqlite-connection.ts';
+
+const require = createRequire(import.meta.url);
+// knex keeps its dialects as CommonJS files beside its entry point; there is no other door to them.
+const BaseClient = require('knex/lib/dialects/sqlite3/index.js') as ClientConstructor;
+const BaseTransaction = require('knex/lib/dialects/sqlite3/execution/sqlite-transaction.js') as TransactionConstructor;
+
+// biome-ignore lint/suspicious/noExplicitAny: knex's client classes have no published types
+type ClientConstructor = new (config: Knex.Config) => any;
+// biome-ignore lint/suspicious/noExplicitAny: as above
+type TransactionConstructor = new (...args: any[]) => any;
+
+interface QueryObject {
+  sql: string;
+  bindings?: unknown[];
+  method?: string;
+  response?: unknown;
+  context?: { lastID: number | bigint; changes: number | bigint };
+}
+
+/** A deferred transaction that reads and then writes fails at once when another process has written in between. */
+class ImmediateTransaction extends BaseTransaction {
+  begin(connection: unknown): Promise<unknown> {
+    return this['query'](connection, 'BEGIN IMMEDIATE;');
+  }
+}
+
+/** knex's own sqlite3 dialect over Node's built-in driver. */
+export class NodeSqliteClient extends BaseClient {
+  _driver(): object {
+    return {};
+  }
+
+  transaction(...args: unknown[]): unknown {
+    return new ImmediateTransaction(this, ...args);
+  }
+
+  async acquireRawConnection(): Promise<SqliteConnection> {
+    const { filename, synchronous } = this['connectionSettings'] as { filename: string; synchronous: 'FULL' | 'NORMAL' };
+    const connection = new SqliteConnection(filename, synchronous);
+    // Changing to WAL needs the file alone for a moment; another process may be doing the same.
+    await untilFree(() => connection.all('PRAGMA journal_mode = WAL', []));
+    return connection;
+  }
+
+  async destroyRawConnection(connection: SqliteConnection): Promise<void> {
+    connection.close();
+  }
+
+  /** Waits for another process's write lock without blocking the event loop. */
+  async _query(connection: SqliteConnection, query: QueryObject): Promise<QueryObject> {
+    if (!query.sql) throw new Error('The query is empty');
+    await untilFree(() => {
+      const bindings = query.bindings ?? [];
+      if (connection.returnsRows(query.sql)) {
+        query.response = connection.all(query.sql, bindings);
+      } else {
+        const result = connection.run(query.sql, bindings);
+        query.response = result;
+        query.context = { lastID: result.lastInsertRowid, changes: Number(result.changes) };
+      }
+    });
+    return query;
+  }
+}
+
+Object.assign(NodeSqliteClient.prototype, { driverName: 'node:sqlite', dialect: 'sqlite3' });
+
+const busyLimitMs = 30_000;
+
+async function untilFree(statement: () => unknown): Promise<void> {
+  const started = performance.now();
+  for (let pauseMs = 1; ; pauseMs = Math.min(pauseMs * 2, 50)) {
+    try {
+      statement();
+      return;
+    } catch (error) {
+      if (!isBusy(error) || performance.now() - started > busyLimitMs) throw error;
+    }
+    await wait(pauseMs * (0.5 + Math.random()));
+  }
+}

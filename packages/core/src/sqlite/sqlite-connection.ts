@@ -1,0 +1,59 @@
+import { DatabaseSync, type SQLInputValue, type StatementSync } from 'node:sqlite';
+
+const maxPrepared = 500;
+
+/** One `node:sqlite` connection with its prepared statements, in the shape that knex's client and the kernel need. */
+export class SqliteConnection {
+  readonly #database: DatabaseSync;
+  readonly #statements = new Map<string, StatementSync>();
+  __knex__disposed?: unknown;
+
+  constructor(file: string, synchronous: 'FULL' | 'NORMAL') {
+    this.#database = new DatabaseSync(file, { timeout: 0, enableForeignKeyConstraints: true });
+    this.#database.exec(`PRAGMA busy_timeout = 0; PRAGMA foreign_keys = ON; PRAGMA synchronous = ${synchronous};`);
+  }
+
+  /** Every statement passes here, so that the transaction trace sees them all. */
+  execSync(sql: string, params: readonly unknown[], wantRows: boolean): Record<string, unknown>[] | { changes: number | bigint; lastInsertRowid: number | bigint } {
+    const statement = this.#prepare(sql);
+    const values = params.map(sqliteValue);
+    return wantRows ? (statement.all(...values) as Record<string, unknown>[]) : statement.run(...values);
+  }
+
+  all(sql: string, params: readonly unknown[]): Record<string, unknown>[] {
+    return this.execSync(sql, params, true) as Record<string, unknown>[];
+  }
+
+  run(sql: string, params: readonly unknown[]): { changes: number | bigint; lastInsertRowid: number | bigint } {
+    return this.execSync(sql, params, false) as { changes: number | bigint; lastInsertRowid: number | bigint };
+  }
+
+  /** Whether the statement gives rows. */
+  returnsRows(sql: string): boolean {
+    return this.#prepare(sql).columns().length > 0;
+  }
+
+  close(): void {
+    this.#statements.clear();
+    if (this.#database.isOpen) this.#database.close();
+  }
+
+  #prepare(sql: string): StatementSync {
+    const known = this.#statements.get(sql);
+    if (known) return known;
+    const statement = this.#database.prepare(sql);
+    if (this.#statements.size >= maxPrepared) {
+      const oldest = this.#statements.keys().next().value;
+      if (oldest !== undefined) this.#statements.delete(oldest);
+    }
+    this.#statements.set(sql, statement);
+    return statement;
+  }
+}
+
+function sqliteValue(value: unknown): SQLInputValue {
+  if (value === undefined) return null;
+  if (typeof value === 'boolean') return value ? 1 : 0;
+  if (value instanceof Date) return value.getTime();
+  return value as SQLInputValue;
+}

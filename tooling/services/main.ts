@@ -1,0 +1,20 @@
+import { runningRecord, stopRecorded } from './process-record.ts';
+import { all, startServices } from './services.ts';
+
+const [command] = process.argv.slice(2);
+if (command === 'up') {
+  const { results, environment } = await startServices({ skip: new Set((process.env.HOLDFAST_SKIP ?? '').split(',')), log: (line) => console.log(line) });
+  for (const [name, url] of Object.entries(environment)) console.log(`export ${name}=${url}`);
+  process.exit(results.some((result) => result.state === 'missing') ? 1 : 0);
+} else if (command === 'down') {
+  await Promise.all(all.map((service) => stopRecorded(service.name, service.stopSignal)));
+  console.log('stopped');
+} else if (command === 'status') {
+  for (const service of all) {
+    const record = runningRecord(service.name);
+    console.log(`${service.name.padEnd(9)} ${record ? `pid ${record.pid}  ${service.url(record.port)}` : 'not running'}`);
+  }
+} else {
+  console.error('usage: npm run services:up | services:down | services:status');
+  process.exit(2);
+}

@@ -1,0 +1,91 @@
+import { spawn } from 'node:child_process';
+import { existsSync, mkdirSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { servicesRoot } from '../paths.ts';
+
+/** One server process that we started, as written to `.services/<name>/process.json`. */
+export interface ProcessRecord {
+  readonly pid: number;
+  /** Start time of the process in clock ticks since boot: with the pid it names one process for good. */
+  readonly startedTicks: string;
+  readonly port: number;
+}
+
+export function serviceFolder(name: string): string {
+  const folder = join(servicesRoot, name);
+  mkdirSync(folder, { recursive: true });
+  return folder;
+}
+
+/** The record of a server that still runs; a stale one (crash, reboot, pid used again) is removed. */
+export function runningRecord(name: string): ProcessRecord | undefined {
+  const file = join(serviceFolder(name), 'process.json');
+  if (!existsSync(file)) return undefined;
+  try {
+    const record = JSON.parse(readFileSync(file, 'utf8')) as ProcessRecord;
+    if (startTicks(record.pid) === record.startedTicks) return record;
+  } catch {
+    // Half written by a start that was cut off: as good as none.
+  }
+  rmSync(file, { force: true });
+  return undefined;
+}
+
+/** Starts a server in a session of its own, so that it outlives this process, and records it. */
+export function startDetached(
+  name: string,
+  port: number,
+  command: string,
+  args: readonly string[],
+  options: { readonly env?: NodeJS.ProcessEnv; readonly uid?: number; readonly gid?: number; readonly cwd?: string } = {},
+): ProcessRecord {
+  const folder = serviceFolder(name);
+  const log = openSync(join(folder, 'server.log'), 'a');
+  const child = spawn(command, args, { detached: true, stdio: ['ignore', log, log], cwd: folder, ...options });
+  child.on('error', () => {
+    // Shows as a process that is not there.
+  });
+  child.unref();
+  const pid = child.pid;
+  if (pid === undefined) throw new Error(`${command} could not be started`);
+  const record = { pid, startedTicks: startTicks(pid) ?? '', port };
+  writeFileSync(join(folder, 'process.json'), JSON.stringify(record));
+  return record;
+}
+
+/** Ends the recorded process, and no other: asks first, kills after 20 s. */
+export async function stopRecorded(name: string, signal: NodeJS.Signals): Promise<void> {
+  const record = runningRecord(name);
+  if (!record) return;
+  process.kill(record.pid, signal);
+  for (let i = 0; i < 200; i++) {
+    if (startTicks(record.pid) !== record.startedTicks) break;
+    if (i === 199) process.kill(record.pid, 'SIGKILL');
+    await sleep(100);
+  }
+  rmSync(join(serviceFolder(name), 'process.json'), { force: true });
+}
+
+/** A port of the loopback interface that nothing listens on. */
+export function freePort(): Promise<number> {
+  return new Promise((resolve, reject) => {
+    const server = createServer();
+    server.on('error', reject);
+    server.listen(0, '127.0.0.1', () => {
+      const address = server.address();
+      server.close(() => resolve(typeof address === 'object' && address ? address.port : 0));
+    });
+  });
+}
+
+function startTicks(pid: number): string | undefined {
+  try {
+    const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
+    const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+    return fields[0] === 'Z' ? undefined : fields[19];
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,18 @@
+/** A server that tests and benchmarks use for real. */
+export interface Service {
+  readonly name: string;
+  /** Environment variable with the address; given from outside, it wins. */
+  readonly variable: string;
+  /** Debian packages that bring it. */
+  readonly packages: readonly string[];
+  /** Files of which one must exist for the packages to count as installed. */
+  readonly binaries: readonly string[];
+  /** Signal that ends it in good order. */
+  readonly stopSignal: NodeJS.Signals;
+  /** The port inside the compose file's container and the address for it. */
+  url(port: number): string;
+  /** Prepares the data folder, recovering from a half-finished earlier try, and starts the server. */
+  start(port: number): Promise<void>;
+  /** One real round trip: write something, read it back. */
+  roundTrip(url: string): Promise<void>;
+}

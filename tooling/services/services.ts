@@ -1,0 +1,131 @@
+import { spawnSync } from 'node:child_process';
+import { existsSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { root } from '../paths.ts';
+import { canInstall, installPackages } from './debian.ts';
+import { kafka } from './kafka.ts';
+import { mariadb } from './mariadb.ts';
+import { postgres } from './postgres.ts';
+import { freePort, runningRecord, serviceFolder, stopRecorded } from './process-record.ts';
+import { rabbitmq } from './rabbitmq.ts';
+import { redis } from './redis.ts';
+import type { Service } from './service.ts';
+
+export const all: readonly Service[] = [postgres, mariadb, redis, rabbitmq, kafka];
+
+export interface ServiceResult {
+  readonly name: string;
+  /** `given`: by environment variable. `kept`: was running. `started`: by this call. `missing`: can't be had here. */
+  readonly state: 'given' | 'kept' | 'started' | 'missing';
+  readonly url?: string;
+  readonly detail?: string;
+}
+
+export interface StartedServices {
+  readonly results: readonly ServiceResult[];
+  /** The addresses, by environment variable. */
+  readonly environment: Record<string, string>;
+  /** Stops what this call started, and nothing else. */
+  stop(): Promise<void>;
+}
+
+/** Brings up every service that is not there yet, each checked with one round trip, side by side. */
+export async function startServices(options: { readonly skip: ReadonlySet<string>; readonly log: (line: string) => void }): Promise<StartedServices> {
+  const wanted = all.filter((service) => !options.skip.has(service.name));
+  const local = wanted.filter((service) => !process.env[service.variable]);
+  const composed = local.some((service) => !runningRecord(service.name)) && dockerAnswers() && composeUp(options.log);
+  if (!composed) {
+    const absent = local.filter((service) => !service.binaries.every(existsSync)).flatMap((service) => service.packages);
+    if (absent.length > 0 && canInstall()) {
+      try {
+        installPackages(absent, options.log);
+      } catch (error) {
+        options.log((error as Error).message);
+      }
+    }
+  }
+  const results = await Promise.all(wanted.map((service) => bringUp(service, composed)));
+  for (const result of results) options.log(`${result.name.padEnd(9)} ${result.state}${result.url ? ` ${result.url}` : ''}${result.detail ? ` (${result.detail})` : ''}`);
+  const environment: Record<string, string> = {};
+  for (const result of results) {
+    const service = all.find((candidate) => candidate.name === result.name);
+    if (service && result.url) environment[service.variable] = result.url;
+  }
+  return {
+    results,
+    environment,
+    stop: async () => {
+      const own = results.filter((result) => result.state === 'started').map((result) => result.name);
+      if (composed) spawnSync('docker', ['compose', 'stop'], { cwd: root, stdio: 'ignore' });
+      else await Promise.all(all.filter((service) => own.includes(service.name)).map((service) => stopRecorded(service.name, service.stopSignal)));
+    },
+  };
+}
+
+async function bringUp(service: Service, composed: boolean): Promise<ServiceResult> {
+  const given = process.env[service.variable];
+  try {
+    if (given) {
+      await untilAnswers(service, given, undefined, 10_000);
+      return { name: service.name, state: 'given', url: given };
+    }
+    const running = runningRecord(service.name);
+    if (running) {
+      const url = service.url(running.port);
+      await untilAnswers(service, url, service.name, 60_000);
+      return { name: service.name, state: 'kept', url };
+    }
+    if (composed) {
+      const url = service.url(composePorts[service.name] ?? 0);
+      await untilAnswers(service, url, undefined, 60_000);
+      return { name: service.name, state: 'started', url, detail: 'docker compose' };
+    }
+    if (!service.binaries.every(existsSync)) {
+      return { name: service.name, state: 'missing', detail: `set ${service.variable}, start Docker, or run as root on Debian to have ${service.packages.join(' ')} installed` };
+    }
+    const port = await freePort();
+    await service.start(port);
+    const url = service.url(port);
+    await untilAnswers(service, url, service.name, 120_000);
+    return { name: service.name, state: 'started', url };
+  } catch (error) {
+    await stopRecorded(service.name, service.stopSignal);
+    const detail = `${(error as Error).message || String(error)}${lastLogLine(service.name)}`;
+    return { name: service.name, state: 'missing', detail };
+  }
+}
+
+/** Asks until the round trip succeeds; gives up at once when the process that should answer is gone. */
+async function untilAnswers(service: Service, url: string, recorded: string | undefined, limitMs: number): Promise<void> {
+  const deadline = Date.now() + limitMs;
+  for (;;) {
+    try {
+      await service.roundTrip(url);
+      return;
+    } catch (error) {
+      if (recorded !== undefined && !runningRecord(recorded)) throw new Error(`the server ended while it was starting: ${(error as Error).message}`);
+      if (Date.now() > deadline) throw error;
+    }
+    await sleep(200);
+  }
+}
+
+function lastLogLine(name: string): string {
+  const file = join(serviceFolder(name), 'server.log');
+  if (!existsSync(file)) return '';
+  const line = readFileSync(file, 'utf8').trim().split('\n').at(-1);
+  return line ? `; last line of ${file}: ${line.slice(0, 300)}` : '';
+}
+
+const composePorts: Record<string, number> = { postgres: 54320, mariadb: 33060, redis: 63790, rabbitmq: 56720, kafka: 19092 };
+
+/** The client alone is common, and answers `docker --version`; only a server answers `docker info`. */
+function dockerAnswers(): boolean {
+  return spawnSync('docker', ['info'], { stdio: 'ignore', timeout: 10_000 }).status === 0;
+}
+
+function composeUp(log: (line: string) => void): boolean {
+  log('docker compose up --wait');
+  return spawnSync('docker', ['compose', 'up', '--wait'], { cwd: root, stdio: 'inherit' }).status === 0;
+}
