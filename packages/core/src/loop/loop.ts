@@ -1,0 +1,85 @@
+import type { Logger } from '../observe/logger.ts';
+import { wait } from '../time/wait.ts';
+import type { Service } from './service.ts';
+
+export interface LoopOptions<Counts> {
+  /** For logs. */
+  readonly name: string;
+  /** One pass. Returns what it did. */
+  readonly runOnce: (context: { readonly signal: AbortSignal }) => Promise<Counts>;
+  /** Whether a pass found so much that the next should follow at once. */
+  readonly busy?: (counts: Counts) => boolean;
+  /** Milliseconds to the next pass, given the number of idle passes before; the default grows from `minMs` to `maxMs`. */
+  readonly pauseMs?: (counts: Counts | undefined) => number | undefined;
+  /** Shortest pause, in ms. Default 50. */
+  readonly minMs?: number;
+  /** Longest pause, in ms. Default 5,000. */
+  readonly maxMs?: number;
+  readonly logger: Logger;
+}
+
+/** A service that repeats `runOnce`, with pauses that grow while there is nothing to do and when it fails. */
+export interface Loop<Counts> extends Service {
+  /** One pass by hand. */
+  runOnce(context: { readonly signal: AbortSignal }): Promise<Counts>;
+  /** Ends the present pause. */
+  wake(): void;
+}
+
+export function defineLoop<Counts>(options: LoopOptions<Counts>): Loop<Counts> {
+  const minMs = options.minMs ?? 50;
+  const maxMs = options.maxMs ?? 5_000;
+  let stopping: AbortController | undefined;
+  let running: Promise<void> | undefined;
+  let awake = false;
+  let pause: AbortController | undefined;
+
+  const run = async (signal: AbortSignal): Promise<void> => {
+    let idleMs = minMs;
+    while (!signal.aborted) {
+      awake = false;
+      let counts: Counts | undefined;
+      let failed = false;
+      try {
+        counts = await options.runOnce({ signal });
+      } catch (error) {
+        if (signal.aborted) return;
+        failed = true;
+        options.logger.warn({ loop: options.name, err: error }, `the loop ${options.name} failed; it tries again`);
+      }
+      if (!failed && counts !== undefined && options.busy?.(counts)) {
+        idleMs = minMs;
+        continue;
+      }
+      if (awake && !failed) continue;
+      const asked = failed ? undefined : options.pauseMs?.(counts);
+      const ms = asked ?? idleMs;
+      idleMs = Math.min(idleMs * 2, maxMs);
+      pause = new AbortController();
+      await wait(ms * (0.9 + 0.2 * Math.random()), AbortSignal.any([signal, pause.signal])).catch(() => undefined);
+      if (pause.signal.aborted) idleMs = minMs;
+      pause = undefined;
+    }
+  };
+
+  const stop = async (): Promise<void> => {
+    stopping?.abort(new Error(`the loop ${options.name} was stopped`));
+    await running;
+    stopping = undefined;
+    running = undefined;
+  };
+  return {
+    runOnce: options.runOnce,
+    wake() {
+      awake = true;
+      pause?.abort();
+    },
+    async start() {
+      if (stopping) return;
+      stopping = new AbortController();
+      running = run(stopping.signal);
+    },
+    stop,
+    [Symbol.asyncDispose]: stop,
+  };
+}

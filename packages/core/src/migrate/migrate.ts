@@ -1,0 +1,119 @@
+import type { Knex } from 'knex';
+import { Database } from '../database/database.ts';
+import { MigrationRequiredError, SchemaNewerError } from '../errors/errors.ts';
+import type { Schema } from './schema.ts';
+
+export interface MigrateOptions {
+  /** Postgres schema for the tables; must exist. */
+  readonly schema?: string | undefined;
+  readonly tablePrefix?: string | undefined;
+}
+
+/** What was done: the names of the migrations that were run, by schema. */
+export type Migrated = Readonly<Record<string, readonly string[]>>;
+
+/**
+ * Brings the tables of the given schemas up to date. Any number of processes may call it at once: it holds a session
+ * lock on a connection of its own (on SQLite: the write lock). Each schema is recorded in a table of its own, so that
+ * services with different sets of packages share a database.
+ *
+ * @throws SchemaNewerError when the database has migrations that this code does not know.
+ */
+export async function migrate(knex: Knex, schemas: readonly Schema[], options: MigrateOptions = {}): Promise<Migrated> {
+  const database = new Database({ knex, loopConnections: 1, ...options });
+  try {
+    await database.describe();
+    const done: Record<string, readonly string[]> = {};
+    await withLock(database, async (run) => {
+      for (const schema of schemas) done[schema.name] = await migrateSchema(database, schema, run);
+    });
+    return done;
+  } finally {
+    await database.close();
+  }
+}
+
+type Runner = (sql: string) => Promise<unknown>;
+
+/**
+ * Not through knex's migrator: its list validation calls two services with different lists each other's corruption,
+ * its own lock fails when two first migrators create it at once, and both would have to be switched off.
+ */
+async function migrateSchema(database: Database, schema: Schema, run: Runner): Promise<readonly string[]> {
+  const applied = await appliedNames(database, schema, run);
+  const unknown = applied.filter((name) => !schema.migrations.some((migration) => migration.name === name));
+  if (unknown.length > 0) {
+    throw new SchemaNewerError(`The tables of ${schema.name} were migrated by a newer version (${unknown.join(', ')} unknown here). Deploy that version, or leave migrating to it.`);
+  }
+  const done: string[] = [];
+  for (const migration of schema.migrations) {
+    if (applied.includes(migration.name)) continue;
+    for (const statement of await migration.statements(database)) await run(statement);
+    await run(`INSERT INTO ${database.table(recordTable(schema))} (name, migration_time) VALUES ('${migration.name}', CURRENT_TIMESTAMP)`);
+    done.push(migration.name);
+  }
+  return done;
+}
+
+function recordTable(schema: Schema): string {
+  return `holdfast_${schema.name.replaceAll('-', '_')}_migrations`;
+}
+
+async function appliedNames(database: Database, schema: Schema, run: Runner): Promise<string[]> {
+  const table = database.table(recordTable(schema));
+  await run(`CREATE TABLE IF NOT EXISTS ${table} (name VARCHAR(191) NOT NULL PRIMARY KEY, migration_time TIMESTAMP NOT NULL)`);
+  const rows = (await run(`SELECT name FROM ${table} ORDER BY name`)) as { name: string }[];
+  return rows.map((row) => row.name);
+}
+
+async function withLock(database: Database, fn: (run: Runner) => Promise<void>): Promise<void> {
+  if (database.family === 'sqlite') {
+    // The write lock for the whole of it: a second migrator waits for it asynchronously.
+    return database.transaction((x) => fn((sql) => x.rows(sql)));
+  }
+  const lock = await database.rawConnection();
+  const key = `holdfast-migrate-${database.schema ?? ''}-${database.tablePrefix}`;
+  try {
+    if (database.family === 'postgres') await lock.executor.rows('SELECT pg_advisory_lock(hashtext(?))', [key]);
+    else await lock.executor.rows('SELECT GET_LOCK(?, 600)', [key]);
+    await fn((sql) => lock.executor.rows(sql));
+  } finally {
+    // Session locks end with their session.
+    await lock.close();
+  }
+}
+
+/** The statements that `migrate` would run on an empty database, as one script for people who review SQL. */
+export async function migrationSql(database: Database, schemas: readonly Schema[]): Promise<string> {
+  const parts: string[] = [];
+  for (const schema of schemas) {
+    for (const migration of schema.migrations) {
+      parts.push(`-- ${schema.name} ${migration.name}`, ...(await migration.statements(database)).map((statement) => `${statement};`), '');
+    }
+  }
+  return parts.join('\n');
+}
+
+/**
+ * Refuses to start on tables that are missing or older than the code. Newer tables are fine for a process that runs
+ * during a deploy, since migrations only add; the names that are unknown are returned.
+ * @throws MigrationRequiredError
+ */
+export async function checkMigrated(database: Database, schemas: readonly Schema[]): Promise<readonly string[]> {
+  const newer: string[] = [];
+  for (const schema of schemas) {
+    let names: string[];
+    try {
+      names = (await database.rows<{ name: string }>(`SELECT name FROM ${database.table(recordTable(schema))}`)).map((row) => row.name);
+    } catch (error) {
+      if (!/does not exist|doesn't exist|no such table/i.test((error as Error).message)) throw error;
+      names = [];
+    }
+    const missing = schema.migrations.filter((migration) => !names.includes(migration.name)).map((migration) => migration.name);
+    if (missing.length > 0) {
+      throw new MigrationRequiredError(`The tables of ${schema.name} lack ${missing.join(', ')}. Run \`await migrate(knex, [coreSchema, …])\` or \`npx holdfast migrate\` before the service starts.`);
+    }
+    newer.push(...names.filter((name) => !schema.migrations.some((migration) => migration.name === name)));
+  }
+  return newer;
+}

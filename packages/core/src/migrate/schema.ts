@@ -1,0 +1,16 @@
+import type { Database } from '../database/database.ts';
+
+/** One step. Steps only add: tables, columns with defaults, indexes; old processes go on beside it. */
+export interface Migration {
+  /** Sorts after those before it: `0001_create`. Never renamed. */
+  readonly name: string;
+  /** The statements, in the database's dialect. Each must be safe to run again after a crash in between. */
+  readonly statements: (database: Database) => readonly string[] | Promise<readonly string[]>;
+}
+
+/** The tables of one package. */
+export interface Schema {
+  /** For example `core`; its migrations are recorded in `holdfast_<name>_migrations`. */
+  readonly name: string;
+  readonly migrations: readonly Migration[];
+}
