@@ -1,0 +1,62 @@
+import type { Database } from '../database/database.ts';
+import type { Executor } from '../database/executor.ts';
+import { insertIgnore } from './insert-ignore.ts';
+
+/**
+ * One at a time per key, in id order. The gate's row is locked before a row's id is taken, so ids of one key are in
+ * commit order, and the head is handed on inside the transaction that ends the one before. (A `NOT EXISTS` in the claim
+ * instead lets two in at once.)
+ *
+ * Lock order: a work row before its gate. A submit locks the gate and then inserts a new row, which nobody can wait for.
+ */
+export class KeyGate {
+  readonly #database: Database;
+  readonly #table: string;
+
+  constructor(database: Database) {
+    this.#database = database;
+    this.#table = database.table('holdfast_gate');
+  }
+
+  /** Locks the gate, making it if it is new; returns the id at its head, or `null` if the key is free. */
+  async lock(x: Executor, scope: string, key: string): Promise<string | null> {
+    const forUpdate = this.#database.family === 'sqlite' ? '' : ' FOR UPDATE';
+    for (;;) {
+      await x.run(insertIgnore(this.#database, this.#table, ['scope', 'gate_key']), [scope, key]);
+      const [row] = await x.rows<{ head: string | null }>(`SELECT ${this.#headText()} FROM ${this.#table} WHERE scope = ? AND gate_key = ?${forUpdate}`, [scope, key]);
+      // None: purged between the two statements.
+      if (row) return row.head === null ? null : String(row.head);
+    }
+  }
+
+  /** Puts `id` at the head of a gate that is locked. */
+  async setHead(x: Executor, scope: string, key: string, id: string | null): Promise<void> {
+    const head = id === null ? 'NULL' : BigInt(id).toString();
+    await x.run(`UPDATE ${this.#table} SET head = ${head} WHERE scope = ? AND gate_key = ?`, [scope, key]);
+  }
+
+  /**
+   * Ends the turn of `id`: the next BLOCKED row, found by `next`, becomes the head. `next` must open the row it returns
+   * (make it READY), and return `undefined` if none is left. Returns the new head.
+   */
+  async handOn(x: Executor, scope: string, key: string, id: string, next: () => Promise<string | undefined>): Promise<string | undefined> {
+    if ((await this.lock(x, scope, key)) !== id) return undefined;
+    const head = await next();
+    await this.setHead(x, scope, key, head ?? null);
+    return head;
+  }
+
+  /** Gates whose head is set, by key order, for the repair sweep. */
+  async heads(scope: string, afterKey: string, limit: number): Promise<{ readonly key: string; readonly head: string }[]> {
+    return this.#database.rows(`SELECT gate_key AS ${this.#database.family === 'mysql' ? '`key`' : '"key"'}, ${this.#headText()} FROM ${this.#table} WHERE scope = ? AND head IS NOT NULL AND gate_key > ? ORDER BY gate_key LIMIT ${limit}`, [scope, afterKey]);
+  }
+
+  /** Deletes gates that nobody is behind. */
+  async purge(scope: string): Promise<number> {
+    return this.#database.run(`DELETE FROM ${this.#table} WHERE scope = ? AND head IS NULL`, [scope]);
+  }
+
+  #headText(): string {
+    return this.#database.family === 'mysql' ? 'CAST(head AS CHAR) AS head' : 'CAST(head AS TEXT) AS head';
+  }
+}

@@ -1,0 +1,106 @@
+import { defineLoop, type Loop } from '../loop/loop.ts';
+import type { Service } from '../loop/service.ts';
+import type { Logger } from '../observe/logger.ts';
+import { monotonicMs } from '../time/monotonic.ts';
+import type { Lease, LeaseTable } from './lease-table.ts';
+
+export interface LeaseShareOptions {
+  readonly table: LeaseTable;
+  readonly scope: string;
+  readonly names: readonly string[];
+  readonly owner: string;
+  /** Default 30,000 ms. */
+  readonly leaseMs?: number;
+  readonly logger: Logger;
+  /** A name is ours from now on. */
+  readonly onTaken: (lease: Lease) => void;
+  /** A name is no longer ours: handed over, lost, or we stop. */
+  readonly onLost: (lease: Lease) => void;
+}
+
+/**
+ * Splits names fairly among the live members of a scope. A joiner takes free names first; an owner with more than its
+ * share gives one up at its next safe point ({@link LeaseShare.safePoint}), never in the middle of a batch.
+ */
+export class LeaseShare implements Service {
+  readonly #options: LeaseShareOptions;
+  readonly #leaseMs: number;
+  readonly #held = new Map<string, Lease>();
+  readonly #loop: Loop<number>;
+  #surplus = 0;
+  #started = false;
+
+  constructor(options: LeaseShareOptions) {
+    this.#options = options;
+    this.#leaseMs = options.leaseMs ?? 30_000;
+    this.#loop = defineLoop({ name: `lease-share ${options.scope}`, logger: options.logger, runOnce: () => this.runOnce(), pauseMs: () => this.#leaseMs / 6 });
+  }
+
+  /** Leases held whose own deadline has not passed. */
+  get held(): readonly Lease[] {
+    const now = monotonicMs();
+    return [...this.#held.values()].filter((lease) => lease.deadline > now);
+  }
+
+  async start(): Promise<void> {
+    this.#started = true;
+    await this.#loop.start();
+  }
+
+  async stop(): Promise<void> {
+    if (!this.#started) return;
+    this.#started = false;
+    await this.#loop.stop();
+    for (const lease of [...this.#held.values()]) await this.#give(lease).catch(() => undefined);
+    await this.#options.table.leave(this.#options.scope, this.#options.owner).catch(() => undefined);
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.stop();
+  }
+
+  /** One pass: heartbeat, renew, take what is free and ours to take. Returns how many names are held. */
+  async runOnce(): Promise<number> {
+    const { table, scope, names, owner } = this.#options;
+    await table.heartbeat(scope, owner, this.#leaseMs);
+    for (const lease of [...this.#held.values()]) {
+      try {
+        this.#held.set(lease.name, await table.renew(lease, this.#leaseMs));
+      } catch (error) {
+        if (lease.deadline > monotonicMs() && (error as { code?: string }).code !== 'lease-lost') continue;
+        this.#held.delete(lease.name);
+        this.#options.onLost(lease);
+      }
+    }
+    const members = await table.members(scope);
+    const rank = Math.max(0, members.indexOf(owner));
+    const share = Math.floor(names.length / Math.max(1, members.length)) + (rank < names.length % Math.max(1, members.length) ? 1 : 0);
+    this.#surplus = Math.max(0, this.#held.size - share);
+    if (this.#held.size < share) {
+      const holders = await table.holders(scope);
+      for (const name of names) {
+        if (this.#held.size >= share) break;
+        if (this.#held.has(name) || holders.has(name)) continue;
+        const lease = await table.acquire(scope, name, owner, this.#leaseMs);
+        if (!lease) continue;
+        this.#held.set(name, lease);
+        this.#options.onTaken(lease);
+      }
+    }
+    return this.#held.size;
+  }
+
+  /** To be called between batches: hands the name over if others are owed one. Returns whether it was. */
+  async safePoint(lease: Lease): Promise<boolean> {
+    if (this.#surplus === 0 || !this.#held.has(lease.name)) return false;
+    this.#surplus -= 1;
+    await this.#give(this.#held.get(lease.name) ?? lease);
+    return true;
+  }
+
+  async #give(lease: Lease): Promise<void> {
+    this.#held.delete(lease.name);
+    this.#options.onLost(lease);
+    await this.#options.table.release(lease);
+  }
+}

@@ -1,0 +1,97 @@
+import type { Database } from '../database/database.ts';
+import type { Executor } from '../database/executor.ts';
+import { LeaseLostError } from '../errors/errors.ts';
+import { monotonicMs } from '../time/monotonic.ts';
+import { insertIgnore } from './insert-ignore.ts';
+
+/** A name held under an epoch. Every acquisition has a new epoch, also one by the same owner. */
+export interface Lease {
+  readonly scope: string;
+  readonly name: string;
+  readonly owner: string;
+  readonly epoch: number;
+  /** On the monotonic clock, counted from before the request was sent: past it, act as if the lease were lost. */
+  readonly deadline: number;
+}
+
+/** Named leases with epochs, and the members that share them. */
+export class LeaseTable {
+  readonly database: Database;
+  readonly #leases: string;
+  readonly #members: string;
+
+  constructor(database: Database) {
+    this.database = database;
+    this.#leases = database.table('holdfast_lease');
+    this.#members = database.table('holdfast_member');
+  }
+
+  /** Takes the name if it is free, expired, or this owner's already; `undefined` if another holds it. */
+  async acquire(scope: string, name: string, owner: string, leaseMs: number): Promise<Lease | undefined> {
+    const sentAt = monotonicMs();
+    return this.database.transaction(async (x) => {
+      await x.run(insertIgnore(this.database, this.#leases, ['scope', 'name']), [scope, name]);
+      const changed = await x.run(
+        `UPDATE ${this.#leases} SET owner = ?, epoch = epoch + 1, lease_until = {now} + ? WHERE scope = ? AND name = ? AND (lease_until < {now} OR owner = ?)`,
+        [owner, leaseMs, scope, name, owner],
+      );
+      if (changed === 0) return undefined;
+      const [row] = await x.rows<{ epoch: string | number }>(`SELECT epoch FROM ${this.#leases} WHERE scope = ? AND name = ?`, [scope, name]);
+      return { scope, name, owner, epoch: Number(row?.epoch), deadline: sentAt + leaseMs };
+    });
+  }
+
+  /** Prolongs a lease. @throws LeaseLostError when its epoch has passed. */
+  async renew(lease: Lease, leaseMs: number): Promise<Lease> {
+    const sentAt = monotonicMs();
+    const changed = await this.database.run(`UPDATE ${this.#leases} SET lease_until = {now} + ? WHERE scope = ? AND name = ? AND epoch = ?`, [leaseMs, lease.scope, lease.name, lease.epoch]);
+    if (changed === 0) throw lost(lease);
+    return { ...lease, deadline: sentAt + leaseMs };
+  }
+
+  /** Gives the name back; nothing happens if it is no longer held. */
+  async release(lease: Lease): Promise<void> {
+    await this.database.run(`UPDATE ${this.#leases} SET lease_until = 0, owner = NULL WHERE scope = ? AND name = ? AND epoch = ?`, [lease.scope, lease.name, lease.epoch]);
+  }
+
+  /**
+   * Makes a transaction one of the lease's holder: locks the lease's row first, so that a takeover waits for the commit
+   * and what comes after the takeover is refused. (A condition `EXISTS (… epoch = ?)` passes while a takeover commits.)
+   * @throws LeaseLostError when the epoch has passed.
+   */
+  async fence(executor: Executor, lease: Lease): Promise<void> {
+    const lock = this.database.family === 'sqlite' ? '' : ' FOR UPDATE';
+    const [row] = await executor.rows<{ epoch: string | number }>(`SELECT epoch FROM ${this.#leases} WHERE scope = ? AND name = ?${lock}`, [lease.scope, lease.name]);
+    if (Number(row?.epoch) !== lease.epoch) throw lost(lease);
+  }
+
+  /** Says that `member` of `scope` is alive for `aliveMs` more. */
+  async heartbeat(scope: string, member: string, aliveMs: number): Promise<void> {
+    await this.database.transaction(async (x) => {
+      const changed = await x.run(`UPDATE ${this.#members} SET alive_until = {now} + ? WHERE scope = ? AND member = ?`, [aliveMs, scope, member]);
+      if (changed === 0) await x.run(`INSERT INTO ${this.#members} (scope, member, alive_until) VALUES (?, ?, {now} + ?)`, [scope, member, aliveMs]);
+      await x.run(`DELETE FROM ${this.#members} WHERE scope = ? AND alive_until < {now} - 3600000`, [scope]);
+    });
+  }
+
+  /** Members of `scope` that are alive, in a stable order. */
+  async members(scope: string): Promise<string[]> {
+    const rows = await this.database.rows<{ member: string }>(`SELECT member FROM ${this.#members} WHERE scope = ? AND alive_until >= {now} ORDER BY member`, [scope]);
+    return rows.map((row) => row.member);
+  }
+
+  /** Takes a member off the list. */
+  async leave(scope: string, member: string): Promise<void> {
+    await this.database.run(`DELETE FROM ${this.#members} WHERE scope = ? AND member = ?`, [scope, member]);
+  }
+
+  /** Names of `scope` that somebody holds, with the holder. */
+  async holders(scope: string): Promise<Map<string, string>> {
+    const rows = await this.database.rows<{ name: string; owner: string }>(`SELECT name, owner FROM ${this.#leases} WHERE scope = ? AND lease_until >= {now} AND owner IS NOT NULL`, [scope]);
+    return new Map(rows.map((row) => [row.name, row.owner]));
+  }
+}
+
+function lost(lease: Lease): LeaseLostError {
+  return new LeaseLostError(`The lease ${lease.scope}/${lease.name} of epoch ${lease.epoch} (${lease.owner}) has passed to another holder. Stop; nothing written under it will be accepted.`);
+}

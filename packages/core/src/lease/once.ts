@@ -1,0 +1,54 @@
+import type { Database } from '../database/database.ts';
+import type { Executor } from '../database/executor.ts';
+import { insertIgnore } from './insert-ignore.ts';
+
+/** What {@link Once.enter} found. */
+export type OnceEntry =
+  /** First of its key within the window: do the work, then `setRef`. */
+  | { readonly first: true }
+  /** The key was used before; `ref` is what the first one left. */
+  | { readonly first: false; readonly ref: string | null };
+
+/**
+ * Idempotency keys that outlive the rows they stand for, in `holdfast_once`. Written in the transaction of the work, so
+ * key and work commit together; a second caller waits for the first to commit and then finds it.
+ */
+export class Once {
+  readonly #database: Database;
+  readonly #table: string;
+
+  constructor(database: Database) {
+    this.#database = database;
+    this.#table = database.table('holdfast_once');
+  }
+
+  async enter(x: Executor, scope: string, key: string, windowMs: number, stillCounts?: (ref: string) => Promise<boolean>): Promise<OnceEntry> {
+    const inserted = await x.run(insertIgnore(this.#database, this.#table, ['scope', 'once_key', 'expires_at']), [scope, key, 0]);
+    const lock = this.#database.family === 'sqlite' ? '' : ' FOR UPDATE';
+    if (inserted === 0) {
+      const [row] = await x.rows<{ ref: string | null; live: number | string | boolean }>(
+        `SELECT ref, CASE WHEN expires_at > {now} THEN 1 ELSE 0 END AS live FROM ${this.#table} WHERE scope = ? AND once_key = ?${lock}`,
+        [scope, key],
+      );
+      if (row && Number(row.live) === 1 && (row.ref === null || !stillCounts || (await stillCounts(row.ref)))) return { first: false, ref: row.ref };
+    }
+    await x.run(`UPDATE ${this.#table} SET ref = NULL, expires_at = {now} + ? WHERE scope = ? AND once_key = ?`, [windowMs, scope, key]);
+    return { first: true };
+  }
+
+  /** Notes what the key stands for. */
+  async setRef(x: Executor, scope: string, key: string, ref: string): Promise<void> {
+    await x.run(`UPDATE ${this.#table} SET ref = ? WHERE scope = ? AND once_key = ?`, [ref, scope, key]);
+  }
+
+  /** What a live key stands for, if anything. */
+  async find(x: Executor, scope: string, key: string): Promise<string | undefined> {
+    const [row] = await x.rows<{ ref: string | null }>(`SELECT ref FROM ${this.#table} WHERE scope = ? AND once_key = ? AND expires_at > {now}`, [scope, key]);
+    return row?.ref ?? undefined;
+  }
+
+  /** Deletes keys whose window is over. */
+  async purge(): Promise<number> {
+    return this.#database.run(`DELETE FROM ${this.#table} WHERE expires_at < {now}`);
+  }
+}

@@ -1,0 +1,3 @@
+export { startStopStress } from './start-stop-stress.ts';
+export { connectTestDatabase, type TestDatabase, type TestDialect, testDialects } from './test-databases.ts';
+export { until } from './until.ts';

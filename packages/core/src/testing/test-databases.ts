@@ -1,0 +1,99 @@
+import { randomBytes } from 'node:crypto';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import knexFactory, { type Knex } from 'knex';
+import { openSqlite } from '../sqlite/open-sqlite.ts';
+
+/** A database of its own for one test file. */
+export interface TestDatabase {
+  readonly name: 'sqlite' | 'postgres' | 'mariadb' | 'mysql';
+  readonly knex: Knex;
+  /** Another knex on the same database, as a second process would have. */
+  connect(): Knex;
+  /** What a child process needs to connect: pass it to {@link connectTestDatabase}. */
+  readonly address: string;
+  /** Removes the database, unless `keep` is given (after a failure): then says where it is. */
+  drop(keep?: boolean): Promise<string | undefined>;
+}
+
+/** A test database that can be made. */
+export interface TestDialect {
+  readonly name: TestDatabase['name'];
+  create(): Promise<TestDatabase>;
+}
+
+/** Every dialect that is up: SQLite always, the servers whose address is in `HOLDFAST_<NAME>_URL`. */
+export function testDialects(): readonly TestDialect[] {
+  const list: TestDialect[] = [{ name: 'sqlite', create: createSqlite }];
+  const { HOLDFAST_POSTGRES_URL: postgres, HOLDFAST_MARIADB_URL: mariadb, HOLDFAST_MYSQL_URL: mysql } = process.env;
+  if (postgres) list.push({ name: 'postgres', create: () => createPostgres(postgres) });
+  if (mariadb) list.push({ name: 'mariadb', create: () => createMysql('mariadb', mariadb) });
+  if (mysql) list.push({ name: 'mysql', create: () => createMysql('mysql', mysql) });
+  return list;
+}
+
+/** Opens the database that `TestDatabase.address` names. */
+export function connectTestDatabase(address: string): Knex {
+  const url = new URL(address);
+  if (url.protocol === 'file:') return openSqlite(url.pathname, { synchronous: 'NORMAL' });
+  if (url.protocol.startsWith('postgres')) {
+    const schema = url.searchParams.get('schema') ?? 'public';
+    url.search = '';
+    return knexFactory({ client: 'pg', connection: url.href, searchPath: [schema], pool: { min: 0, max: 10 } });
+  }
+  return knexFactory({ client: 'mysql2', connection: address, pool: { min: 0, max: 10 } });
+}
+
+function uniqueName(): string {
+  return `t_${randomBytes(6).toString('hex')}`;
+}
+
+function database(name: TestDatabase['name'], address: string, remove: () => Promise<void>): TestDatabase {
+  const open: Knex[] = [];
+  const connect = (): Knex => {
+    const knex = connectTestDatabase(address);
+    open.push(knex);
+    return knex;
+  };
+  return {
+    name,
+    address,
+    connect,
+    knex: connect(),
+    async drop(keep = false) {
+      if (!keep) await remove();
+      for (const knex of open) await knex.destroy();
+      return keep ? address : undefined;
+    },
+  };
+}
+
+async function createSqlite(): Promise<TestDatabase> {
+  const folder = mkdtempSync(join(tmpdir(), 'holdfast-'));
+  return database('sqlite', `file://${join(folder, 'test.db')}`, async () => rmSync(folder, { recursive: true, force: true }));
+}
+
+async function createPostgres(server: string): Promise<TestDatabase> {
+  const schema = uniqueName();
+  await once(knexFactory({ client: 'pg', connection: server }), `CREATE SCHEMA ${schema}`);
+  const remove = (): Promise<void> => once(knexFactory({ client: 'pg', connection: server }), `DROP SCHEMA ${schema} CASCADE`);
+  return database('postgres', `${server}?schema=${schema}`, remove);
+}
+
+async function createMysql(name: 'mariadb' | 'mysql', server: string): Promise<TestDatabase> {
+  const own = uniqueName();
+  const url = new URL(server);
+  url.pathname = `/${own}`;
+  await once(knexFactory({ client: 'mysql2', connection: server }), `CREATE DATABASE ${own} CHARACTER SET utf8mb4`);
+  const remove = (): Promise<void> => once(knexFactory({ client: 'mysql2', connection: server }), `DROP DATABASE ${own}`);
+  return database(name, url.href, remove);
+}
+
+async function once(knex: Knex, sql: string): Promise<void> {
+  try {
+    await knex.raw(sql);
+  } finally {
+    await knex.destroy();
+  }
+}
