@@ -29,6 +29,7 @@ export { type Lease, LeaseTable } from './lease/lease-table.ts';
 export { Once, type OnceEntry } from './lease/once.ts';
 export { Slots } from './lease/slots.ts';
 export { type ListenWakerOptions, listenWaker } from './loop/listen-waker.ts';
+export { lifecycle } from './loop/lifecycle.ts';
 export { localWaker } from './loop/local-waker.ts';
 export { defineLoop, type Loop, type LoopOptions } from './loop/loop.ts';
 export { type Service, services } from './loop/service.ts';

@@ -103,12 +103,12 @@ export class Database {
 
   /** One autocommitted statement on the loops' pool. */
   rows<Row = Record<string, unknown>>(sql: string, params?: readonly unknown[]): Promise<Row[]> {
-    return this.use((executor) => executor.rows<Row>(this.sql(sql), params));
+    return this.use((executor) => executor.rows<Row>(sql, params));
   }
 
   /** One autocommitted statement on the loops' pool; returns the number of rows changed. */
   run(sql: string, params?: readonly unknown[]): Promise<number> {
-    return this.use((executor) => executor.run(this.sql(sql), params));
+    return this.use((executor) => executor.run(sql, params));
   }
 
   /** Borrows a connection of the loops' pool for autocommitted statements. */
@@ -116,7 +116,7 @@ export class Database {
     const client = this.#loops.client as PoolClient;
     const connection = await this.#acquire(client);
     try {
-      return await fn(this.#wrap(connection));
+      return await fn(this.#expanding(this.#wrap(connection)));
     } finally {
       await client.releaseConnection(connection);
     }
@@ -188,12 +188,7 @@ export class Database {
     try {
       await raw.run(beginSql[this.family]);
       try {
-        const executor: Executor = {
-          dialect: this.dialect,
-          rows: (sql, params) => raw.rows(this.sql(sql), params),
-          run: (sql, params) => raw.run(this.sql(sql), params),
-        };
-        const result = await fn(executor);
+        const result = await fn(this.#expanding(raw));
         await raw.run('COMMIT');
         if (trace.outcome !== 'committed') throw new TransientDatabaseError('The server answered COMMIT with ROLLBACK.', undefined);
         return result;
@@ -204,6 +199,14 @@ export class Database {
     } finally {
       await client.releaseConnection(connection);
     }
+  }
+
+  #expanding(raw: Executor): Executor {
+    return {
+      dialect: raw.dialect,
+      rows: (sql, params) => raw.rows(this.sql(sql), params),
+      run: (sql, params) => raw.run(this.sql(sql), params),
+    };
   }
 
   #wrap(connection: object): Executor {

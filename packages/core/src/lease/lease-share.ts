@@ -1,4 +1,5 @@
 import { defineLoop, type Loop } from '../loop/loop.ts';
+import { lifecycle } from '../loop/lifecycle.ts';
 import type { Service } from '../loop/service.ts';
 import type { Logger } from '../observe/logger.ts';
 import { monotonicMs } from '../time/monotonic.ts';
@@ -27,12 +28,13 @@ export class LeaseShare implements Service {
   readonly #leaseMs: number;
   readonly #held = new Map<string, Lease>();
   readonly #loop: Loop<number>;
+  readonly #lifecycle: Service;
   #surplus = 0;
-  #started = false;
 
   constructor(options: LeaseShareOptions) {
     this.#options = options;
     this.#leaseMs = options.leaseMs ?? 30_000;
+    this.#lifecycle = lifecycle({ start: () => this.#loop.start(), stop: () => this.#stop() });
     this.#loop = defineLoop({ name: `lease-share ${options.scope}`, logger: options.logger, runOnce: () => this.runOnce(), pauseMs: () => this.#leaseMs / 6 });
   }
 
@@ -42,21 +44,16 @@ export class LeaseShare implements Service {
     return [...this.#held.values()].filter((lease) => lease.deadline > now);
   }
 
-  async start(): Promise<void> {
-    this.#started = true;
-    await this.#loop.start();
+  start(): Promise<void> {
+    return this.#lifecycle.start();
   }
 
-  async stop(): Promise<void> {
-    if (!this.#started) return;
-    this.#started = false;
-    await this.#loop.stop();
-    for (const lease of [...this.#held.values()]) await this.#give(lease).catch(() => undefined);
-    await this.#options.table.leave(this.#options.scope, this.#options.owner).catch(() => undefined);
+  stop(): Promise<void> {
+    return this.#lifecycle.stop();
   }
 
   [Symbol.asyncDispose](): Promise<void> {
-    return this.stop();
+    return this.#lifecycle.stop();
   }
 
   /** One pass: heartbeat, renew, take what is free and ours to take. Returns how many names are held. */
@@ -96,6 +93,12 @@ export class LeaseShare implements Service {
     this.#surplus -= 1;
     await this.#give(this.#held.get(lease.name) ?? lease);
     return true;
+  }
+
+  async #stop(): Promise<void> {
+    await this.#loop.stop();
+    for (const lease of [...this.#held.values()]) await this.#give(lease).catch(() => undefined);
+    await this.#options.table.leave(this.#options.scope, this.#options.owner).catch(() => undefined);
   }
 
   async #give(lease: Lease): Promise<void> {

@@ -1,5 +1,6 @@
 import type { Logger } from '../observe/logger.ts';
 import { wait } from '../time/wait.ts';
+import { lifecycle } from './lifecycle.ts';
 import type { Service } from './service.ts';
 
 export interface LoopOptions<Counts> {
@@ -28,7 +29,6 @@ export interface Loop<Counts> extends Service {
 
 export function defineLoop<Counts>(options: LoopOptions<Counts>): Loop<Counts> {
   const minMs = options.minMs ?? 50;
-  const maxMs = options.maxMs ?? 5_000;
   let stopping: AbortController | undefined;
   let running: Promise<void> | undefined;
   let awake = false;
@@ -54,7 +54,7 @@ export function defineLoop<Counts>(options: LoopOptions<Counts>): Loop<Counts> {
       if (awake && !failed) continue;
       const asked = failed ? undefined : options.pauseMs?.(counts);
       const ms = asked ?? idleMs;
-      idleMs = Math.min(idleMs * 2, maxMs);
+      idleMs = Math.min(idleMs * 2, options.maxMs ?? 5_000);
       pause = new AbortController();
       await wait(ms * (0.9 + 0.2 * Math.random()), AbortSignal.any([signal, pause.signal])).catch(() => undefined);
       if (pause.signal.aborted) idleMs = minMs;
@@ -62,24 +62,22 @@ export function defineLoop<Counts>(options: LoopOptions<Counts>): Loop<Counts> {
     }
   };
 
-  const stop = async (): Promise<void> => {
-    stopping?.abort(new Error(`the loop ${options.name} was stopped`));
-    await running;
-    stopping = undefined;
-    running = undefined;
-  };
+  const service = lifecycle({
+    start() {
+      stopping = new AbortController();
+      running = run(stopping.signal);
+    },
+    async stop() {
+      stopping?.abort(new Error(`the loop ${options.name} was stopped`));
+      await running;
+    },
+  });
   return {
+    ...service,
     runOnce: options.runOnce,
     wake() {
       awake = true;
       pause?.abort();
     },
-    async start() {
-      if (stopping) return;
-      stopping = new AbortController();
-      running = run(stopping.signal);
-    },
-    stop,
-    [Symbol.asyncDispose]: stop,
   };
 }

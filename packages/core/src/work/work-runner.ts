@@ -1,6 +1,7 @@
 import { LeaseLostError } from '../errors/errors.ts';
 import type { Loop } from '../loop/loop.ts';
 import { defineLoop } from '../loop/loop.ts';
+import { lifecycle } from '../loop/lifecycle.ts';
 import type { Service } from '../loop/service.ts';
 import { checkpoint } from '../observe/checkpoint.ts';
 import type { Logger } from '../observe/logger.ts';
@@ -120,6 +121,7 @@ export class WorkRunner implements Service {
   readonly #held = new Map<string, Held>();
   readonly #settler: Settler;
   readonly #look: Loop<number>;
+  readonly #lifecycle: Service;
   #claimsOpen = 0;
   #suspectKinds: string[] = [];
   #ticker: NodeJS.Timeout | undefined;
@@ -140,6 +142,7 @@ export class WorkRunner implements Service {
       },
       onSettled: (settlement, accepted) => this.#settled(settlement, accepted),
     });
+    this.#lifecycle = lifecycle({ start: () => this.#start(), stop: () => this.#stop() });
     this.#look = defineLoop({
       name: 'work',
       logger: options.logger,
@@ -162,16 +165,26 @@ export class WorkRunner implements Service {
     this.#look.wake();
   }
 
-  async start(): Promise<void> {
-    if (this.#ticker) return;
+  start(): Promise<void> {
+    return this.#lifecycle.start();
+  }
+
+  stop(): Promise<void> {
+    return this.#lifecycle.stop();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.#lifecycle.stop();
+  }
+
+  async #start(): Promise<void> {
     this.#stopping = false;
     this.#renewedAt = monotonicMs();
     this.#ticker = setInterval(() => this.#tick(), Math.max(20, Math.min(500, this.#options.leaseMs / 10)));
     await this.#look.start();
   }
 
-  async stop(): Promise<void> {
-    if (!this.#ticker) return;
+  async #stop(): Promise<void> {
     this.#stopping = true;
     await this.#look.stop();
     for (const state of this.#kinds.values()) {
@@ -187,10 +200,6 @@ export class WorkRunner implements Service {
     clearTimeout(timer);
     clearInterval(this.#ticker);
     this.#ticker = undefined;
-  }
-
-  [Symbol.asyncDispose](): Promise<void> {
-    return this.stop();
   }
 
   /** Aborts the signal of a row that this worker runs (after its cancellation was committed). */

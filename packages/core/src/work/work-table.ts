@@ -178,7 +178,7 @@ export class WorkTable {
     const others = settlements.filter((settlement) => settlement.verdict.outcome !== 'done');
     const single = done.length === 1 ? done[0] : undefined;
     if (single && others.length === 0 && hook === undefined) {
-      for (const id of await this.database.use((x) => this.#settleDone(this.#expanding(x), single))) settled.add(id);
+      for (const id of await this.database.use((x) => this.#settleDone(x, single))) settled.add(id);
       return settled;
     }
     await this.database.transaction(async (x) => {
@@ -367,10 +367,6 @@ export class WorkTable {
       const list = this.#ids(rows.map((row) => row.id));
       return x.run(`UPDATE ${this.#t} SET ${set} WHERE ${list.sql}`, list.params);
     });
-  }
-
-  #expanding(x: Executor): Executor {
-    return { dialect: x.dialect, rows: (sql, params) => x.rows(this.database.sql(sql), params), run: (sql, params) => x.run(this.database.sql(sql), params) };
   }
 
   #claimColumns(ahead: 0 | 1): string {

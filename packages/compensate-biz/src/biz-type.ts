@@ -1,0 +1,87 @@
+import { Backoff, type BreakerOptions, type Duration, durationMs, exponential, InvalidArgumentError } from '@holdfast/core';
+import type { StandardSchemaV1 } from '@standard-schema/spec';
+
+/** How rows of one type are run. */
+export interface BizTypeOptions {
+  /** When to try again after a failure. Default: 5 s, tripled up to 10 minutes, 8 attempts in all. */
+  readonly retry?: Backoff;
+  /** Runs at a time in one worker. Default 6. */
+  readonly concurrency?: number;
+  /** How long one run may take before its signal aborts and it counts as failed. Default 1 minute. */
+  readonly timeout?: Duration;
+  /** SUCCESS rows: `'all'` keeps them, `'none'` deletes them as they succeed, a duration purges them when older. Default 7 days. */
+  readonly keep?: 'all' | 'none' | Duration;
+  /** One row per `bizId` at a time, in id order. Default false. */
+  readonly serial?: boolean;
+  /** Schema version written on new rows. Default 1. */
+  readonly version?: number;
+  /** From an older version to the next: `{ 1: (v1) => v2 }`. */
+  readonly upcast?: Readonly<Record<number, (old: never) => unknown>>;
+  /** Starts per worker in a period. Default none. */
+  readonly rate?: { readonly limit: number; readonly per: Duration };
+  /** Stops trying for a while after failures in a row, in all processes. Default off. */
+  readonly breaker?: Partial<BreakerOptions>;
+  /** Rows of one tenant at a time in one worker. Default no limit. */
+  readonly tenantConcurrency?: number;
+  /** Starts in a row that end without a verdict (the process died) before the row is FAILED as a crash loop. Default 3. */
+  readonly maxLost?: number;
+}
+
+/** A type with its defaults filled in. */
+export interface BizType<Input, Output> {
+  readonly schema: StandardSchemaV1<Input, Output>;
+  readonly retry: Backoff;
+  readonly concurrency: number;
+  readonly timeoutMs: number;
+  readonly keep: boolean;
+  /** After how many ms SUCCESS rows are purged; `undefined`: never. */
+  readonly purgeAfterMs: number | undefined;
+  readonly serial: boolean;
+  readonly version: number;
+  readonly upcast: Readonly<Record<number, (old: never) => unknown>>;
+  readonly rate: { readonly limit: number; readonly perMs: number } | undefined;
+  readonly breaker: Partial<BreakerOptions> | undefined;
+  readonly tenantConcurrency: number;
+  readonly maxLost: number;
+}
+
+/**
+ * Declares a type: the schema of its context (zod, valibot, arktype, or any Standard Schema) and how its rows are run.
+ * @throws InvalidArgumentError for options out of range.
+ */
+export function bizType<Input, Output>(schema: StandardSchemaV1<Input, Output>, options: BizTypeOptions = {}): BizType<Input, Output> {
+  if (typeof schema?.['~standard']?.validate !== 'function') throw new InvalidArgumentError('bizType needs a Standard Schema (zod, valibot, arktype) as its first argument.');
+  const keep = options.keep ?? '7d';
+  const version = options.version ?? 1;
+  for (let from = 1; from < version; from++) {
+    if (typeof options.upcast?.[from] !== 'function') throw new InvalidArgumentError(`version is ${version} but upcast has no step from version ${from}; add upcast: { ${from}: (old) => … }.`);
+  }
+  return {
+    schema,
+    retry: options.retry ?? exponential({ first: '5s', factor: 3, cap: '10m' }).upTo(8),
+    concurrency: whole('concurrency', options.concurrency ?? 6),
+    timeoutMs: durationMs(options.timeout ?? '1m', 'timeout'),
+    keep: keep !== 'none',
+    purgeAfterMs: keep === 'all' || keep === 'none' ? undefined : durationMs(keep, 'keep'),
+    serial: options.serial ?? false,
+    version: whole('version', version),
+    upcast: options.upcast ?? {},
+    rate: options.rate && { limit: whole('rate.limit', options.rate.limit), perMs: durationMs(options.rate.per, 'rate.per') },
+    breaker: options.breaker,
+    tenantConcurrency: options.tenantConcurrency === undefined ? Number.MAX_SAFE_INTEGER : whole('tenantConcurrency', options.tenantConcurrency),
+    maxLost: whole('maxLost', options.maxLost ?? 3),
+  };
+}
+
+/** Types by name. */
+// biome-ignore lint/suspicious/noExplicitAny: a record of types with different contexts
+export type BizTypes = Readonly<Record<string, BizType<any, any>>>;
+/** What `submit` takes for a type. */
+export type ContextInput<Type> = Type extends BizType<infer Input, infer _Output> ? Input : never;
+/** What a handler gets for a type. */
+export type ContextOutput<Type> = Type extends BizType<infer _Input, infer Output> ? Output : never;
+
+function whole(what: string, value: number): number {
+  if (!Number.isInteger(value) || value < 1) throw new InvalidArgumentError(`${what} is ${value}; give a whole number of at least 1.`);
+  return value;
+}

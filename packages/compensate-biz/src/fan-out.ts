@@ -1,0 +1,160 @@
+import { type Database, type Executor, InvalidArgumentError, Once, checkpoint } from '@holdfast/core';
+import type { BizTypes, ContextInput } from './biz-type.ts';
+import { insertRows } from './insert-rows.ts';
+import { keyText, type NewRow, newRow, type SubmitOptions, typeOf } from './new-row.ts';
+
+export interface FanOutOptions<Types extends BizTypes> {
+  /** Names this fan-out for good: calling again with it continues, or returns, the first. At most 180 characters. */
+  readonly key: string;
+  /** Rows per transaction. Default 1,000. */
+  readonly chunk?: number;
+  /**
+   * A key of each item, unique within the fan-out. Default: its position, for which the source must give the same items
+   * in the same order when it is read again.
+   */
+  readonly childKey?: (item: never) => string;
+  /** Submitted, in the same transaction, when all children have ended. */
+  readonly onComplete?: { readonly [Type in keyof Types & string]: { readonly type: Type; readonly context: ContextInput<Types[Type]> } }[keyof Types & string];
+  readonly tenant?: string;
+  readonly priority?: number;
+}
+
+export interface FanOutResult {
+  /** The parent's row in `compensate_biz`, of type `fan-out`. */
+  readonly parentId: string;
+  /** Children in all. */
+  readonly total: number;
+}
+
+export interface FanOutParts {
+  readonly database: Database;
+  readonly types: BizTypes;
+  readonly maxContextBytes: number;
+  readonly once: Once;
+  readonly wake: (rows: readonly NewRow[]) => void;
+}
+
+/** Type of parents. They are BLOCKED until their children have ended, so no worker claims them. */
+export const parentType = 'fan-out';
+
+/**
+ * Reads the source once, `chunk` items at a time; each chunk commits with the number of items read so far, so that a
+ * crash in mid-iteration repeats none: the next call skips what was read, and the unique key per parent catches the rest.
+ */
+export async function createFanOut(parts: FanOutParts, type: string, source: AsyncIterable<unknown> | Iterable<unknown>, options: FanOutOptions<BizTypes>): Promise<FanOutResult> {
+  const { database } = parts;
+  typeOf(parts.types, type);
+  if (typeOf(parts.types, type).serial) throw new InvalidArgumentError(`${type} is serial; children of a fan-out run in any order. Use another type.`);
+  const chunk = options.chunk ?? 1000;
+  if (!Number.isInteger(chunk) || chunk < 1 || chunk > 5000) throw new InvalidArgumentError(`chunk is ${chunk}; give a whole number from 1 to 5,000.`);
+  const parent = await openParent(parts, type, options);
+  if (parent.total !== null) return { parentId: parent.id, total: Number(parent.total) };
+  const submit: SubmitOptions = { ...(options.tenant === undefined ? {} : { tenant: options.tenant }), ...(options.priority === undefined ? {} : { priority: options.priority }) };
+  const f = database.table('compensate_biz_fan_out');
+  let read = 0;
+  let produced = Number(parent.produced);
+  let rows: NewRow[] = [];
+  const flush = async (): Promise<void> => {
+    if (rows.length === 0) return;
+    const batch = rows;
+    rows = [];
+    await database.transaction(async (x) => {
+      const moved = await x.run(`UPDATE ${f} SET produced = ${produced + batch.length} WHERE parent_id = ${BigInt(parent.id)} AND produced = ${produced} AND total IS NULL`);
+      if (moved !== 1) throw new InvalidArgumentError(`The fan-out ${options.key} is being produced by another caller at the same time; let one of them finish.`);
+      await insertRows(database, x, batch);
+    });
+    produced += batch.length;
+    parts.wake(batch);
+    await checkpoint('fan-out:after-chunk');
+  };
+  for await (const item of source) {
+    read += 1;
+    if (read <= Number(parent.produced)) continue;
+    const row = await newRow(parts.types, parts.maxContextBytes, type, item, submit);
+    const key = options.childKey ? keyText('childKey', options.childKey(item as never)) : `#${read}`;
+    rows.push({ ...row, parent_id: parent.id, child_key: key });
+    if (rows.length >= chunk) await flush();
+  }
+  await flush();
+  // What is counted is rows, not items: two items of one key are one child.
+  await database.run(`UPDATE ${f} SET total = ${await childCount(parts, parent.id, produced, options.childKey !== undefined)} WHERE parent_id = ${BigInt(parent.id)} AND total IS NULL`);
+  await completeParents(parts, [parent.id]);
+  const [row] = await database.rows<{ total: string | number }>(`SELECT total FROM ${f} WHERE parent_id = ${BigInt(parent.id)}`);
+  return { parentId: parent.id, total: Number(row?.total) };
+}
+
+/** With keys of the caller's, repeated keys make fewer rows than items: the rows left plus those that ended and went. */
+async function childCount(parts: FanOutParts, parentId: string, produced: number, keyed: boolean): Promise<number> {
+  if (!keyed) return produced;
+  const { database } = parts;
+  return database.transaction(async (x) => {
+    const [live] = await x.rows<{ n: string | number }>(`SELECT count(*) AS n FROM ${database.table('compensate_biz')} WHERE parent_id = ${BigInt(parentId)} AND status NOT IN ('SUCCESS', 'FAILED', 'CANCELLED')`);
+    const ended = await countsOf(database, x, parentId);
+    return Number(live?.n) + ended.done + ended.failed + ended.cancelled;
+  });
+}
+
+async function openParent(parts: FanOutParts, type: string, options: FanOutOptions<BizTypes>): Promise<{ readonly id: string; readonly produced: string; readonly total: string | null }> {
+  const { database, once } = parts;
+  const key = keyText('key', options.key, 180);
+  const complete = options.onComplete === undefined ? null : await newRow(parts.types, parts.maxContextBytes, options.onComplete.type, options.onComplete.context);
+  const f = database.table('compensate_biz_fan_out');
+  return database.transaction(async (x) => {
+    const scope = `compensate-biz:${parentType}`;
+    const entry = await once.enter(x, scope, key, 3650 * 86_400_000);
+    let id = entry.first ? undefined : entry.ref;
+    if (entry.first) {
+      const row: NewRow = { biz_id: key, biz_type: parentType, context: JSON.stringify({ type, key }), priority: 0, delayMs: 0, tenant: options.tenant ?? '', schema_version: 1, subject: null, traceparent: null, parent_id: null, child_key: null, gate: null };
+      [id] = await insertRows(database, x, [row]);
+      await x.run(`UPDATE ${database.table('compensate_biz')} SET status = 'BLOCKED' WHERE id = ${BigInt(id ?? 0)}`);
+      await x.run(`INSERT INTO ${f} (parent_id, biz_type, on_complete) VALUES (${BigInt(id ?? 0)}, ?, ?)`, [type, complete === null ? null : JSON.stringify(complete)]);
+      await once.setRef(x, scope, key, id ?? '');
+    }
+    const [row] = await x.rows<{ produced: string; total: string | null }>(`SELECT produced, total FROM ${f} WHERE parent_id = ${BigInt(id ?? 0)}`);
+    return { id: id ?? '', produced: row?.produced ?? '0', total: row?.total ?? null };
+  });
+}
+
+async function countsOf(database: Database, x: Executor, parentId: string): Promise<{ readonly done: number; readonly failed: number; readonly cancelled: number }> {
+  const [row] = await x.rows<Record<'done' | 'failed' | 'cancelled', string | null>>(
+    `SELECT sum(done) AS done, sum(failed) AS failed, sum(cancelled) AS cancelled FROM ${database.table('compensate_biz_fan_out_count')} WHERE parent_id = ${BigInt(parentId)}`,
+  );
+  return { done: Number(row?.done ?? 0), failed: Number(row?.failed ?? 0), cancelled: Number(row?.cancelled ?? 0) };
+}
+
+/**
+ * Ends those parents whose children have all ended: a compare-and-set on the parent, so that of many who see the last
+ * child one completes it, with its `onComplete` in the same transaction. Returns the ids completed.
+ */
+export async function completeParents(parts: Pick<FanOutParts, 'database' | 'wake'>, parentIds: readonly string[]): Promise<string[]> {
+  const { database } = parts;
+  const completed: string[] = [];
+  for (const id of parentIds) {
+    const next = await database.transaction(async (x) => {
+      const [parent] = await x.rows<{ total: string | null; on_complete: string | null }>(`SELECT total, on_complete FROM ${database.table('compensate_biz_fan_out')} WHERE parent_id = ${BigInt(id)}`);
+      if (!parent || parent.total === null) return undefined;
+      const counts = await countsOf(database, x, id);
+      if (counts.done + counts.failed + counts.cancelled < Number(parent.total)) return undefined;
+      const changed = await x.run(`UPDATE ${database.table('compensate_biz')} SET status = 'SUCCESS', context = ?, updated_at = {timestamp} WHERE id = ${BigInt(id)} AND status = 'BLOCKED'`, [
+        JSON.stringify({ total: Number(parent.total), ...counts }),
+      ]);
+      if (changed !== 1) return undefined;
+      const rows = parent.on_complete === null ? [] : [JSON.parse(parent.on_complete) as NewRow];
+      if (rows.length > 0) await insertRows(database, x, rows);
+      return rows;
+    });
+    if (!next) continue;
+    completed.push(id);
+    parts.wake(next);
+  }
+  return completed;
+}
+
+/** Parents whose children are all written and that have not completed. */
+export async function openParents(database: Database, limit: number = 1000): Promise<string[]> {
+  const text = database.family === 'mysql' ? 'CAST(f.parent_id AS CHAR)' : 'CAST(f.parent_id AS TEXT)';
+  const rows = await database.rows<{ id: string }>(
+    `SELECT ${text} AS id FROM ${database.table('compensate_biz_fan_out')} f JOIN ${database.table('compensate_biz')} t ON t.id = f.parent_id WHERE f.total IS NOT NULL AND t.status = 'BLOCKED' LIMIT ${limit}`,
+  );
+  return rows.map((row) => row.id);
+}

@@ -1,0 +1,11 @@
+export { type BatchHandler, type CompensateBiz, type CompensateBizOptions, createCompensateBiz, type Handler, type InTransaction, type RowTarget, type Submitted, type Submitter } from './biz.ts';
+export { type BizType, type BizTypeOptions, type BizTypes, bizType, type ContextInput, type ContextOutput } from './biz-type.ts';
+export { HandlerTimeoutError, InvalidContextError, UnknownTypeError } from './errors.ts';
+export type { BizEvents } from './events.ts';
+export type { FanOutOptions, FanOutResult } from './fan-out.ts';
+export type { Inspection } from './inspect.ts';
+export type { SubmitOptions } from './new-row.ts';
+export type { Batch, BatchItem, Run, RunOutcome } from './run.ts';
+export { compensateBizSchema } from './schema.ts';
+export type { SweepCounts } from './sweep.ts';
+export type { BizWorker, WorkerOptions } from './worker.ts';

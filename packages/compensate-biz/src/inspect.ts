@@ -1,0 +1,75 @@
+import { type Actor, type Database, InvalidArgumentError, type Inspectable, type ListQuery, type WorkTable } from '@holdfast/core';
+import { cancelRows, redriveRow } from './steer.ts';
+
+/** What operators' tools see of `compensate_biz`. */
+export class Inspection implements Inspectable {
+  readonly name = 'compensate-biz';
+  readonly actions: Readonly<Record<'redrive' | 'cancel' | 'pause' | 'resume', (target: string, by: Actor) => Promise<number>>>;
+  readonly #database: Database;
+
+  constructor(database: Database, table: WorkTable) {
+    this.#database = database;
+    this.actions = {
+      redrive: (id, by) => this.#audited('redrive', id, by, async (x) => Number(await redriveRow(database, table, x, id))),
+      cancel: (id, by) => this.#audited('cancel', id, by, (x) => cancelRows(database, table, x, [id])),
+      pause: (type, by) => this.#audited('pause', type, by, (x) => this.#setPaused(x, type, 1)),
+      resume: (type, by) => this.#audited('resume', type, by, (x) => this.#setPaused(x, type, 0)),
+    };
+  }
+
+  /** Rows by type and status. */
+  async stats(): Promise<readonly Readonly<Record<string, string | number | null>>[]> {
+    const rows = await this.#database.rows<{ biz_type: string; status: string; n: string | number }>(`SELECT biz_type, status, count(*) AS n FROM ${this.#database.table('compensate_biz')} GROUP BY biz_type, status ORDER BY biz_type, status`);
+    return rows.map((row) => ({ type: row.biz_type, status: row.status, count: Number(row.n) }));
+  }
+
+  async list(query: ListQuery = {}): Promise<readonly Readonly<Record<string, unknown>>[]> {
+    const limit = query.limit ?? 50;
+    if (!Number.isInteger(limit) || limit < 1 || limit > 1000) throw new InvalidArgumentError(`limit is ${limit}; give a whole number from 1 to 1,000.`);
+    const where = [`id > ${BigInt(query.after ?? 0)}`];
+    const params: unknown[] = [];
+    if (query.status !== undefined) {
+      where.push('status = ?');
+      params.push(query.status);
+    }
+    if (query.kind !== undefined) {
+      where.push('biz_type = ?');
+      params.push(query.kind);
+    }
+    const t = this.#database.table('compensate_biz');
+    return this.#database.rows(`SELECT ${this.#idText()} AS id, biz_id, biz_type, status, cnt, starts, lost, priority, tenant, subject, last_failed_reason, dead_reason FROM ${t} WHERE ${where.join(' AND ')} ORDER BY ${t}.id LIMIT ${limit}`, params);
+  }
+
+  async get(id: string): Promise<Readonly<Record<string, unknown>> | undefined> {
+    const [row] = await this.#database.rows<Record<string, unknown>>(`SELECT ${this.#idText()} AS id, biz_id, biz_type, context, status, cnt, version, starts, lost, priority, tenant, subject, last_failed_reason, dead_reason FROM ${this.#database.table('compensate_biz')} WHERE id = ${BigInt(id)}`);
+    if (!row) return undefined;
+    const attempts = await this.#database.rows(`SELECT number, outcome, error FROM ${this.#database.table('compensate_biz_attempt')} WHERE task_id = ${BigInt(id)} ORDER BY number`);
+    return { ...row, attempts };
+  }
+
+  /** Types that operators have paused. */
+  async paused(): Promise<Set<string>> {
+    const rows = await this.#database.rows<{ biz_type: string }>(`SELECT biz_type FROM ${this.#database.table('compensate_biz_type')} WHERE paused = 1`);
+    return new Set(rows.map((row) => row.biz_type));
+  }
+
+  async #setPaused(x: Parameters<Parameters<Database['transaction']>[0]>[0], type: string, paused: 0 | 1): Promise<number> {
+    const t = this.#database.table('compensate_biz_type');
+    await x.run(`DELETE FROM ${t} WHERE biz_type = ?`, [type]);
+    await x.run(`INSERT INTO ${t} (biz_type, paused) VALUES (?, ${paused})`, [type]);
+    return 1;
+  }
+
+  #audited(action: string, subject: string, by: Actor, change: (x: Parameters<Parameters<Database['transaction']>[0]>[0]) => Promise<number>): Promise<number> {
+    if (!by?.actor || !by.reason) throw new InvalidArgumentError(`${action} needs who does it and why: { actor: 'alice', reason: 'provider is back' }.`);
+    return this.#database.transaction(async (x) => {
+      const changed = await change(x);
+      if (changed > 0) await x.run(`INSERT INTO ${this.#database.table('holdfast_audit')} (at_ms, actor, action, subject, reason) VALUES ({now}, ?, ?, ?, ?)`, [by.actor, `compensate-biz:${action}`, subject, by.reason]);
+      return changed;
+    });
+  }
+
+  #idText(): string {
+    return this.#database.family === 'mysql' ? 'CAST(id AS CHAR)' : 'CAST(id AS TEXT)';
+  }
+}

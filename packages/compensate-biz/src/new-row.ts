@@ -1,0 +1,122 @@
+import { type BizType, type BizTypes } from './biz-type.ts';
+import { activeTraceparent, cleanText, type Duration, durationMs, InvalidArgumentError, unfitText } from '@holdfast/core';
+import { InvalidContextError, UnknownTypeError } from './errors.ts';
+
+/** Options of a submit. */
+export interface SubmitOptions {
+  /** The business id that people look for. Required for `serial` types. At most 191 characters. */
+  readonly bizId?: string | number | bigint;
+  /**
+   * Makes the submit idempotent per type: a second one with the same key returns the first row's id, for 7 days or the
+   * given window; with `while: 'pending'`, for as long as that row has not ended.
+   */
+  readonly once?: string | { readonly key: string; readonly window?: Duration } | { readonly key: string; readonly while: 'pending' };
+  /** A higher number is more urgent. One step is worth a minute of waiting. Default 0. */
+  readonly priority?: number;
+  /** Not before this much later. */
+  readonly delay?: Duration;
+  /** Whose it is, for fair shares. Default `''`. */
+  readonly tenant?: string;
+  /** Business key under which a timeline is drawn across tables. */
+  readonly subject?: string;
+}
+
+/** A row as it is written. */
+export interface NewRow {
+  readonly biz_id: string | null;
+  readonly biz_type: string;
+  readonly context: string;
+  readonly priority: number;
+  readonly delayMs: number;
+  readonly tenant: string;
+  readonly schema_version: number;
+  readonly subject: string | null;
+  readonly traceparent: string | null;
+  readonly parent_id: string | null;
+  readonly child_key: string | null;
+  readonly gate: string | null;
+}
+
+const maxKeyLength = 191;
+
+/**
+ * Checks a context and makes it a row.
+ * @throws UnknownTypeError, InvalidContextError, InvalidArgumentError
+ */
+export async function newRow(types: BizTypes, maxContextBytes: number, type: string, context: unknown, options: SubmitOptions = {}): Promise<NewRow> {
+  const definition = typeOf(types, type);
+  const bizId = options.bizId === undefined ? null : keyText('bizId', String(options.bizId));
+  if (definition.serial && bizId === null) throw new InvalidArgumentError(`${type} is serial, so a bizId is needed: rows of one bizId run one at a time. Pass { bizId }.`);
+  const priority = options.priority ?? 0;
+  if (!Number.isInteger(priority) || Math.abs(priority) > 1_000_000) throw new InvalidArgumentError(`priority is ${priority}; give a whole number between -1,000,000 and 1,000,000.`);
+  return {
+    biz_id: bizId,
+    biz_type: type,
+    context: await contextText(definition, maxContextBytes, type, context),
+    priority,
+    delayMs: options.delay === undefined ? 0 : durationMs(options.delay, 'delay'),
+    tenant: options.tenant === undefined ? '' : keyText('tenant', options.tenant, 100),
+    schema_version: definition.version,
+    subject: options.subject === undefined ? null : keyText('subject', options.subject),
+    traceparent: activeTraceparent(),
+    parent_id: null,
+    child_key: null,
+    gate: definition.serial && bizId !== null ? bizId : null,
+  };
+}
+
+export function typeOf(types: BizTypes, type: string): BizType<unknown, unknown> {
+  const definition = Object.hasOwn(types, type) ? types[type] : undefined;
+  if (!definition) throw new UnknownTypeError(type, Object.keys(types));
+  return definition;
+}
+
+async function contextText(definition: BizType<unknown, unknown>, maxBytes: number, type: string, context: unknown): Promise<string> {
+  let result = definition.schema['~standard'].validate(context);
+  if (result instanceof Promise) result = await result;
+  if (result.issues) throw new InvalidContextError(`The context of ${type} does not fit its schema: ${describeIssues(result.issues)}.`);
+  let text: string | undefined;
+  try {
+    // What was given is stored, not what the schema made of it: the handler parses it again.
+    text = JSON.stringify(context);
+  } catch (error) {
+    throw new InvalidContextError(`The context of ${type} can't be written as JSON: ${cleanText((error as Error).message)}. Pass plain data (bigint as text, no cycles).`, error);
+  }
+  if (text === undefined) throw new InvalidContextError(`The context of ${type} is ${typeof context}, which JSON does not have. Pass plain data.`);
+  // JSON.stringify escapes both in strings of the context; what the handler would get back is checked.
+  if (text.includes('\\u')) {
+    const unfit = findUnfit(context);
+    if (unfit) throw new InvalidContextError(`The context of ${type} holds ${unfit}; databases refuse or change it. Remove it, or encode binary data as base64.`);
+  }
+  const bytes = Buffer.byteLength(text);
+  if (bytes > maxBytes) throw new InvalidContextError(`The context of ${type} is ${bytes} bytes; the limit is ${maxBytes} (maxContextBytes). Store the data elsewhere and pass its key.`);
+  return text;
+}
+
+/** The issues of a Standard Schema as one sentence. */
+export function describeIssues(issues: readonly { readonly message: string; readonly path?: readonly unknown[] | undefined }[]): string {
+  return issues
+    .slice(0, 5)
+    .map(({ message, path }) => {
+      const at = (path ?? []).map((step) => String(typeof step === 'object' && step !== null && 'key' in step ? step.key : step)).join('.');
+      return at ? `${at}: ${cleanText(message)}` : cleanText(message);
+    })
+    .join('; ');
+}
+
+function findUnfit(value: unknown): string | undefined {
+  if (typeof value === 'string') return unfitText(value);
+  if (typeof value !== 'object' || value === null) return undefined;
+  for (const [key, inner] of Object.entries(value)) {
+    const unfit = unfitText(key) ?? findUnfit(inner);
+    if (unfit) return unfit;
+  }
+  return undefined;
+}
+
+export function keyText(what: string, text: string, max: number = maxKeyLength): string {
+  if (typeof text !== 'string' || text.length === 0 || text.length > max) throw new InvalidArgumentError(`${what} is ${JSON.stringify(text)?.slice(0, 60)}; give a text of 1 to ${max} characters.`);
+  const unfit = unfitText(text);
+  if (unfit) throw new InvalidArgumentError(`${what} holds ${unfit}; remove it.`);
+  return text;
+}

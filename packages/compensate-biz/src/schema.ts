@@ -1,0 +1,101 @@
+import { type Database, type Schema, workColumns } from '@holdfast/core';
+
+/** The tables of this package. Adopts a classic `compensate_biz` table in place, rows and all, while old code runs. */
+export const compensateBizSchema: Schema = {
+  name: 'compensate-biz',
+  migrations: [{ name: '0001_create', statements: create }],
+};
+
+interface Column {
+  readonly name: string;
+  readonly type: string;
+  readonly createDefault?: string;
+}
+
+function ownColumns(database: Database): readonly Column[] {
+  return [
+    ...workColumns(database),
+    { name: 'tenant', type: "VARCHAR(100) NOT NULL DEFAULT ''" },
+    { name: 'schema_version', type: 'INTEGER NOT NULL DEFAULT 1' },
+    { name: 'subject', type: 'VARCHAR(191) NULL' },
+    { name: 'traceparent', type: 'VARCHAR(64) NULL' },
+    { name: 'parent_id', type: 'BIGINT NULL' },
+    { name: 'child_key', type: 'VARCHAR(191) NULL' },
+    { name: 'gate', type: 'VARCHAR(191) NULL' },
+  ];
+}
+
+async function create(database: Database): Promise<readonly string[]> {
+  const t = database.table('compensate_biz');
+  const mysql = database.family === 'mysql';
+  const existing = await columnsOf(database);
+  const end = mysql ? ' ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin' : '';
+  const id = database.family === 'postgres' ? 'BIGSERIAL PRIMARY KEY' : database.family === 'sqlite' ? 'INTEGER PRIMARY KEY AUTOINCREMENT' : 'BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY';
+  const text = mysql ? 'LONGTEXT' : 'TEXT';
+  const time = database.family === 'postgres' ? 'TIMESTAMPTZ NOT NULL DEFAULT now()' : database.family === 'sqlite' ? "TEXT NOT NULL DEFAULT (strftime('%Y-%m-%d %H:%M:%f', 'now'))" : 'DATETIME(3) NOT NULL DEFAULT CURRENT_TIMESTAMP(3)';
+  const statements: string[] = [];
+  if (existing.size === 0) {
+    const claim = ownColumns(database).map((column) => `${column.name} ${column.createDefault ? column.type.replace('DEFAULT 0', `DEFAULT ${column.createDefault}`) : column.type}`);
+    statements.push(
+      `CREATE TABLE IF NOT EXISTS ${t} (id ${id}, biz_id VARCHAR(191) NULL, biz_type VARCHAR(100) NOT NULL, context ${text} NULL, status VARCHAR(20) NOT NULL DEFAULT 'WAIT_HANDLE', cnt INTEGER NOT NULL DEFAULT 0, priority INTEGER NULL DEFAULT 0, last_failed_reason ${text} NULL, created_at ${time}, updated_at ${time}, ${claim.join(', ')})${end}`,
+    );
+  } else {
+    // First with a constant default, which rewrites no row; then the default that new rows of old code get.
+    for (const column of ownColumns(database)) {
+      if (existing.has(column.name)) continue;
+      statements.push(`ALTER TABLE ${t} ADD COLUMN ${column.name} ${column.type}`);
+      if (column.createDefault && database.family !== 'sqlite') statements.push(`ALTER TABLE ${t} ALTER COLUMN ${column.name} SET DEFAULT ${column.createDefault}`);
+    }
+    if (mysql && existing.get('cnt')?.startsWith('tinyint')) statements.push(`ALTER TABLE ${t} MODIFY cnt INT NOT NULL DEFAULT 0`);
+    if (database.family === 'postgres' && existing.get('cnt') === 'smallint') statements.push(`ALTER TABLE ${t} ALTER COLUMN cnt TYPE INTEGER`);
+    if (database.family === 'postgres') statements.push(`ALTER TABLE ${t} ALTER COLUMN updated_at SET DEFAULT now()`);
+  }
+  statements.push(...indexes(database));
+  statements.push(
+    `CREATE TABLE IF NOT EXISTS ${database.table('compensate_biz_attempt')} (task_id BIGINT NOT NULL, number INTEGER NOT NULL, outcome VARCHAR(20) NOT NULL, error ${text} NULL, ended_at BIGINT NOT NULL${mysql ? ', KEY compensate_biz_attempt_task (task_id)' : ''})${end}`,
+    `CREATE TABLE IF NOT EXISTS ${database.table('compensate_biz_fan_out')} (parent_id BIGINT NOT NULL PRIMARY KEY, biz_type VARCHAR(100) NOT NULL, produced BIGINT NOT NULL DEFAULT 0, total BIGINT NULL, on_complete ${text} NULL)${end}`,
+    `CREATE TABLE IF NOT EXISTS ${database.table('compensate_biz_fan_out_count')} (parent_id BIGINT NOT NULL, worker VARCHAR(100) NOT NULL, done BIGINT NOT NULL, failed BIGINT NOT NULL, cancelled BIGINT NOT NULL, PRIMARY KEY (parent_id, worker))${end}`,
+    `CREATE TABLE IF NOT EXISTS ${database.table('compensate_biz_type')} (biz_type VARCHAR(100) NOT NULL PRIMARY KEY, paused INTEGER NOT NULL DEFAULT 0)${end}`,
+  );
+  if (!mysql) statements.push(`CREATE INDEX IF NOT EXISTS ${database.tablePrefix}compensate_biz_attempt_task ON ${database.table('compensate_biz_attempt')} (task_id)`);
+  return statements;
+}
+
+/** Built without blocking writers where the table exists: CONCURRENTLY on Postgres, online on MySQL and MariaDB. */
+function indexes(database: Database): readonly string[] {
+  const t = database.table('compensate_biz');
+  if (database.family === 'mysql') {
+    return [
+      `CREATE INDEX compensate_biz_ready ON ${t} (status, biz_type, tenant, claim_rank, id)`,
+      `CREATE INDEX compensate_biz_lease ON ${t} (status, lease_until)`,
+      `CREATE INDEX compensate_biz_due ON ${t} (status, run_at)`,
+      `CREATE INDEX compensate_biz_gate ON ${t} (gate, id)`,
+      `CREATE UNIQUE INDEX compensate_biz_child ON ${t} (parent_id, child_key)`,
+    ].map((sql) => (database.dialect === 'mariadb' ? sql.replace(/INDEX (\w+)/, 'INDEX IF NOT EXISTS $1') : sql));
+  }
+  const concurrently = database.family === 'postgres' ? ' CONCURRENTLY' : '';
+  const index = (name: string, columns: string, where: string, unique = ''): string =>
+    `CREATE${unique} INDEX${concurrently} IF NOT EXISTS ${database.tablePrefix}compensate_biz_${name} ON ${t} (${columns}) WHERE ${where}`;
+  return [
+    index('ready', 'biz_type, tenant, claim_rank, id', "status = 'WAIT_HANDLE' AND lost = 0"),
+    index('suspect', 'biz_type, claim_rank, id', "status = 'WAIT_HANDLE' AND lost > 0"),
+    index('lease', 'lease_until', "status = 'PROCESSING'"),
+    index('due', 'run_at', "status = 'SCHEDULED'"),
+    index('gate', 'gate, id', "status = 'BLOCKED'"),
+    index('failed', 'biz_type, id', "status = 'FAILED'"),
+    index('child', 'parent_id, child_key', 'parent_id IS NOT NULL', ' UNIQUE'),
+  ];
+}
+
+async function columnsOf(database: Database): Promise<Map<string, string>> {
+  const name = `${database.tablePrefix}compensate_biz`;
+  let rows: { name: string; type: string }[];
+  if (database.family === 'sqlite') {
+    rows = await database.rows('SELECT name, lower(type) AS type FROM pragma_table_info(?)', [name]);
+  } else if (database.family === 'postgres') {
+    rows = await database.rows('SELECT column_name AS name, data_type AS type FROM information_schema.columns WHERE table_name = ? AND table_schema = COALESCE(?, current_schema())', [name, database.schema ?? null]);
+  } else {
+    rows = await database.rows('SELECT column_name AS name, column_type AS type FROM information_schema.columns WHERE table_name = ? AND table_schema = DATABASE()', [name]);
+  }
+  return new Map(rows.map((row) => [row.name, row.type]));
+}

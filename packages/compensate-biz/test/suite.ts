@@ -1,0 +1,55 @@
+import { coreSchema, migrate, silentLogger } from '@holdfast/core';
+import { type TestDatabase, testDialects } from '@holdfast/core/testing';
+import type { StandardSchemaV1 } from '@standard-schema/spec';
+import { afterAll, beforeAll, describe } from 'vitest';
+import { type BizTypes, compensateBizSchema, createCompensateBiz, type CompensateBiz, type CompensateBizOptions } from '../src/index.ts';
+
+/** A Standard Schema that checks one thing, so that tests need no schema library. */
+export function schemaOf<T>(check: (value: unknown) => string | undefined = () => undefined): StandardSchemaV1<T, T> {
+  return {
+    '~standard': {
+      version: 1,
+      vendor: 'test',
+      validate: (value) => {
+        const issue = check(value);
+        return issue === undefined ? { value: value as T } : { issues: [{ message: issue, path: ['field'] }] };
+      },
+    },
+  };
+}
+
+export const any: StandardSchemaV1<Record<string, unknown>, Record<string, unknown>> = schemaOf((value) => (typeof value === 'object' && value !== null ? undefined : 'must be an object'));
+
+/** The database of the running suite. */
+export interface Suite {
+  readonly db: TestDatabase;
+  create<Types extends BizTypes>(types: Types, options?: Partial<CompensateBizOptions<Types>>): CompensateBiz<Types>;
+}
+
+/** Runs the same tests on every database that is up, each in a database of its own. */
+export function onEveryDatabase(name: string, tests: (suite: Suite) => void, only?: readonly string[]): void {
+  describe.each(testDialects().filter((dialect) => !only || only.includes(dialect.name)))(`${name} on $name`, (dialect) => {
+    let db: TestDatabase | undefined;
+    const opened: CompensateBiz<BizTypes>[] = [];
+    beforeAll(async () => {
+      db = await dialect.create();
+      await migrate(db.knex, [coreSchema, compensateBizSchema]);
+    });
+    afterAll(async () => {
+      for (const biz of opened) await biz.close();
+      await db?.drop();
+    });
+    tests({
+      get db() {
+        if (!db) throw new Error('the database is made in beforeAll');
+        return db;
+      },
+      create(types, options = {}) {
+        if (!db) throw new Error('the database is made in beforeAll');
+        const biz = createCompensateBiz({ knex: db.knex, types, logger: silentLogger, ...options });
+        opened.push(biz as unknown as CompensateBiz<BizTypes>);
+        return biz;
+      },
+    });
+  });
+}
