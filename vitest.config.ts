@@ -1,10 +1,10 @@
 import { defineConfig } from 'vitest/config';
 
-const conditions = ['@holdfast/source', 'node', 'import', 'module', 'default'];
+const conditions = ['@holdfast/source', 'node'];
 
 export default defineConfig({
   resolve: { conditions },
-  ssr: { resolve: { conditions, externalConditions: conditions } },
+  ssr: { resolve: { conditions } },
   test: {
     include: ['packages/*/{src,test}/**/*.test.ts', 'examples/*/{src,test}/**/*.test.ts', 'tooling/**/*.test.ts', 'bench/**/*.test.ts'],
     testTimeout: 60_000,

@@ -1,4 +1,4 @@
-import { type Database, type Schema, workColumns } from '@holdfast/core';
+import { type Database, type Executor, type Schema, workColumns } from '@holdfast/core';
 
 /** The tables of this package. Adopts a classic `compensate_biz` table in place, rows and all, while old code runs. */
 export const compensateBizSchema: Schema = {
@@ -25,10 +25,10 @@ function ownColumns(database: Database): readonly Column[] {
   ];
 }
 
-async function create(database: Database): Promise<readonly string[]> {
+async function create(database: Database, look: Executor): Promise<readonly string[]> {
   const t = database.table('compensate_biz');
   const mysql = database.family === 'mysql';
-  const existing = await columnsOf(database);
+  const existing = await columnsOf(database, look);
   const end = mysql ? ' ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin' : '';
   const id = database.family === 'postgres' ? 'BIGSERIAL PRIMARY KEY' : database.family === 'sqlite' ? 'INTEGER PRIMARY KEY AUTOINCREMENT' : 'BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY';
   const text = mysql ? 'LONGTEXT' : 'TEXT';
@@ -87,15 +87,15 @@ function indexes(database: Database): readonly string[] {
   ];
 }
 
-async function columnsOf(database: Database): Promise<Map<string, string>> {
+async function columnsOf(database: Database, look: Executor): Promise<Map<string, string>> {
   const name = `${database.tablePrefix}compensate_biz`;
   let rows: { name: string; type: string }[];
   if (database.family === 'sqlite') {
-    rows = await database.rows('SELECT name, lower(type) AS type FROM pragma_table_info(?)', [name]);
+    rows = await look.rows('SELECT name, lower(type) AS type FROM pragma_table_info(?)', [name]);
   } else if (database.family === 'postgres') {
-    rows = await database.rows('SELECT column_name AS name, data_type AS type FROM information_schema.columns WHERE table_name = ? AND table_schema = COALESCE(?, current_schema())', [name, database.schema ?? null]);
+    rows = await look.rows('SELECT column_name AS name, data_type AS type FROM information_schema.columns WHERE table_name = ? AND table_schema = COALESCE(?, current_schema())', [name, database.schema ?? null]);
   } else {
-    rows = await database.rows('SELECT column_name AS name, column_type AS type FROM information_schema.columns WHERE table_name = ? AND table_schema = DATABASE()', [name]);
+    rows = await look.rows('SELECT column_name AS name, column_type AS type FROM information_schema.columns WHERE table_name = ? AND table_schema = DATABASE()', [name]);
   }
   return new Map(rows.map((row) => [row.name, row.type]));
 }

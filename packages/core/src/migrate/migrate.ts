@@ -1,5 +1,6 @@
 import type { Knex } from 'knex';
 import { Database } from '../database/database.ts';
+import type { Executor } from '../database/executor.ts';
 import { MigrationRequiredError, SchemaNewerError } from '../errors/errors.ts';
 import type { Schema } from './schema.ts';
 
@@ -24,8 +25,8 @@ export async function migrate(knex: Knex, schemas: readonly Schema[], options: M
   try {
     await database.describe();
     const done: Record<string, readonly string[]> = {};
-    await withLock(database, async (run) => {
-      for (const schema of schemas) done[schema.name] = await migrateSchema(database, schema, run);
+    await withLock(database, async (x) => {
+      for (const schema of schemas) done[schema.name] = await migrateSchema(database, schema, x);
     });
     return done;
   } finally {
@@ -33,14 +34,12 @@ export async function migrate(knex: Knex, schemas: readonly Schema[], options: M
   }
 }
 
-type Runner = (sql: string) => Promise<unknown>;
-
 /**
  * Not through knex's migrator: its list validation calls two services with different lists each other's corruption,
  * its own lock fails when two first migrators create it at once, and both would have to be switched off.
  */
-async function migrateSchema(database: Database, schema: Schema, run: Runner): Promise<readonly string[]> {
-  const applied = await appliedNames(database, schema, run);
+async function migrateSchema(database: Database, schema: Schema, x: Executor): Promise<readonly string[]> {
+  const applied = await appliedNames(database, schema, x);
   const unknown = applied.filter((name) => !schema.migrations.some((migration) => migration.name === name));
   if (unknown.length > 0) {
     throw new SchemaNewerError(`The tables of ${schema.name} were migrated by a newer version (${unknown.join(', ')} unknown here). Deploy that version, or leave migrating to it.`);
@@ -48,8 +47,8 @@ async function migrateSchema(database: Database, schema: Schema, run: Runner): P
   const done: string[] = [];
   for (const migration of schema.migrations) {
     if (applied.includes(migration.name)) continue;
-    for (const statement of await migration.statements(database)) await run(statement);
-    await run(`INSERT INTO ${database.table(recordTable(schema))} (name, migration_time) VALUES ('${migration.name}', CURRENT_TIMESTAMP)`);
+    for (const statement of await migration.statements(database, x)) await x.rows(statement);
+    await x.run(`INSERT INTO ${database.table(recordTable(schema))} (name, migration_time) VALUES ('${migration.name}', CURRENT_TIMESTAMP)`);
     done.push(migration.name);
   }
   return done;
@@ -59,24 +58,24 @@ function recordTable(schema: Schema): string {
   return `holdfast_${schema.name.replaceAll('-', '_')}_migrations`;
 }
 
-async function appliedNames(database: Database, schema: Schema, run: Runner): Promise<string[]> {
+async function appliedNames(database: Database, schema: Schema, x: Executor): Promise<string[]> {
   const table = database.table(recordTable(schema));
-  await run(`CREATE TABLE IF NOT EXISTS ${table} (name VARCHAR(191) NOT NULL PRIMARY KEY, migration_time TIMESTAMP NOT NULL)`);
-  const rows = (await run(`SELECT name FROM ${table} ORDER BY name`)) as { name: string }[];
+  await x.rows(`CREATE TABLE IF NOT EXISTS ${table} (name VARCHAR(191) NOT NULL PRIMARY KEY, migration_time TIMESTAMP NOT NULL)`);
+  const rows = (await x.rows(`SELECT name FROM ${table} ORDER BY name`)) as { name: string }[];
   return rows.map((row) => row.name);
 }
 
-async function withLock(database: Database, fn: (run: Runner) => Promise<void>): Promise<void> {
+async function withLock(database: Database, fn: (x: Executor) => Promise<void>): Promise<void> {
   if (database.family === 'sqlite') {
     // The write lock for the whole of it: a second migrator waits for it asynchronously.
-    return database.transaction((x) => fn((sql) => x.rows(sql)));
+    return database.transaction(fn);
   }
   const lock = await database.rawConnection();
   const key = `holdfast-migrate-${database.schema ?? ''}-${database.tablePrefix}`;
   try {
     if (database.family === 'postgres') await lock.executor.rows('SELECT pg_advisory_lock(hashtext(?))', [key]);
     else await lock.executor.rows('SELECT GET_LOCK(?, 600)', [key]);
-    await fn((sql) => lock.executor.rows(sql));
+    await fn(lock.executor);
   } finally {
     // Session locks end with their session.
     await lock.close();
@@ -88,7 +87,7 @@ export async function migrationSql(database: Database, schemas: readonly Schema[
   const parts: string[] = [];
   for (const schema of schemas) {
     for (const migration of schema.migrations) {
-      parts.push(`-- ${schema.name} ${migration.name}`, ...(await migration.statements(database)).map((statement) => `${statement};`), '');
+      parts.push(`-- ${schema.name} ${migration.name}`, ...(await database.use((x) => Promise.resolve(migration.statements(database, x)))).map((statement) => `${statement};`), '');
     }
   }
   return parts.join('\n');

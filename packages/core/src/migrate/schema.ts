@@ -1,11 +1,15 @@
 import type { Database } from '../database/database.ts';
+import type { Executor } from '../database/executor.ts';
 
 /** One step. Steps only add: tables, columns with defaults, indexes; old processes go on beside it. */
 export interface Migration {
   /** Sorts after those before it: `0001_create`. Never renamed. */
   readonly name: string;
-  /** The statements, in the database's dialect. Each must be safe to run again after a crash in between. */
-  readonly statements: (database: Database) => readonly string[] | Promise<readonly string[]>;
+  /**
+   * The statements, in the database's dialect. Each must be safe to run again after a crash in between. `look` reads
+   * what is there, on the connection that holds the migrators' lock.
+   */
+  readonly statements: (database: Database, look: Executor) => readonly string[] | Promise<readonly string[]>;
 }
 
 /** The tables of one package. */

@@ -372,14 +372,14 @@ export class WorkTable {
   #claimColumns(ahead: 0 | 1): string {
     const { kind, group, attempts } = this.shape.columns;
     const plus = ahead === 0 ? '' : ' + 1';
-    const payload = Object.entries(this.shape.payload).map(([name, sql]) => `${sql} AS p_${name}`);
+    const payload = Object.entries(this.shape.payload).map(([name, sql]) => `${sql} AS p_${name.toLowerCase()}`);
     return [this.#idText(), `version${plus} AS version`, `${kind} AS kind`, `${group} AS grp`, `starts${plus} AS starts`, `lost${plus} AS lost`, `${attempts} AS attempts`, ...payload].join(', ');
   }
 
   #claimed(row: WorkRecord, before: 0 | 1 = 1): ClaimedRow {
     const payload: Record<string, string | null> = {};
     for (const name in this.shape.payload) {
-      const value = row[`p_${name}`];
+      const value = row[`p_${name.toLowerCase()}`];
       payload[name] = value === null || value === undefined ? null : String(value);
     }
     return { id: String(row.id), version: Number(row.version), kind: String(row.kind), group: String(row.grp), starts: Number(row.starts), lost: Number(row.lost) - before, attempts: Number(row.attempts), payload };
