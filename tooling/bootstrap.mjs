@@ -11,11 +11,17 @@ const stamp = join(root, 'node_modules', '.holdfast-installed');
 
 /** Installs what package-lock.json says, once per lock file. The pinned Node comes with it, as npm's package `node`. */
 export function ensureInstalled() {
-  const lock = createHash('sha256').update(readFileSync(join(root, 'package-lock.json'))).digest('hex');
+  const lock = createHash('sha256')
+    .update(readFileSync(join(root, 'package-lock.json')))
+    .digest('hex');
   if (existsSync(stamp) && existsSync(node) && readFileSync(stamp, 'utf8') === lock) return;
   process.stdout.write('Installing dependencies (once per lock file) …\n');
   // Not `npm ci`: it refuses a lock file written where the registry did not serve every optional package of other platforms.
-  const result = spawnSync('npm', ['install', '--no-audit', '--no-fund', '--loglevel=error'], { cwd: root, stdio: 'inherit', shell: process.platform === 'win32' });
+  const result = spawnSync('npm', ['install', '--no-audit', '--no-fund', '--loglevel=error'], {
+    cwd: root,
+    stdio: 'inherit',
+    shell: process.platform === 'win32',
+  });
   if (result.status !== 0) {
     process.stderr.write('npm install failed; its output above says why. Nothing else was done.\n');
     process.exit(result.status ?? 1);

@@ -9,7 +9,9 @@ let code = 1;
 try {
   const missing = services.results.filter((result) => result.state === 'missing' && !skipped.has(result.name));
   if (process.env.CI === 'true' && missing.length > 0) {
-    console.error(`CI=true and not available: ${missing.map((result) => `${result.name} (${result.detail})`).join('; ')}. Name them in HOLDFAST_SKIP to go on without.`);
+    console.error(
+      `CI=true and not available: ${missing.map((result) => `${result.name} (${result.detail})`).join('; ')}. Name them in HOLDFAST_SKIP to go on without.`,
+    );
   } else {
     code = await vitest({ ...process.env, ...services.environment });
   }
@@ -20,7 +22,18 @@ process.exit(code);
 
 function vitest(env: NodeJS.ProcessEnv): Promise<number> {
   return new Promise((resolve) => {
-    const child = spawn(process.execPath, [join(root, 'node_modules', 'vitest', 'vitest.mjs'), 'run', ...process.argv.slice(2)], { cwd: root, stdio: 'inherit', env });
+    const child = spawn(
+      process.execPath,
+      [
+        join(root, 'node_modules', 'vitest', 'vitest.mjs'),
+        'run',
+        '--reporter=default',
+        '--reporter=json',
+        '--outputFile.json=.cache/tests.json',
+        ...process.argv.slice(2),
+      ],
+      { cwd: root, stdio: 'inherit', env },
+    );
     const forward = (signal: NodeJS.Signals) => child.kill(signal);
     process.on('SIGINT', forward);
     process.on('SIGTERM', forward);

@@ -17,8 +17,14 @@ export function installPackages(packages: readonly string[], log: (line: string)
   if (ownPolicy) writeFileSync(policy, '#!/bin/sh\nexit 101\n', { mode: 0o755 });
   try {
     spawnSync('apt-get', ['update', '-qq'], { env, stdio: 'ignore' });
-    const result = spawnSync('apt-get', ['install', '-y', '-qq', '--no-install-recommends', '-o', 'DPkg::Lock::Timeout=300', ...packages], { env, encoding: 'utf8' });
-    if (result.status !== 0) throw new Error(`apt-get install ${packages.join(' ')} failed: ${(result.stderr || result.stdout).trim().split('\n').slice(-3).join(' | ')}`);
+    const result = spawnSync('apt-get', ['install', '-y', '-qq', '--no-install-recommends', '-o', 'DPkg::Lock::Timeout=300', ...packages], {
+      env,
+      encoding: 'utf8',
+    });
+    if (result.status !== 0)
+      throw new Error(
+        `apt-get install ${packages.join(' ')} failed: ${(result.stderr || result.stdout).trim().split('\n').slice(-3).join(' | ')}`,
+      );
   } finally {
     if (ownPolicy) rmSync(policy, { force: true });
   }

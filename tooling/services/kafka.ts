@@ -44,7 +44,14 @@ export const kafka: Service = {
         '',
       ].join('\n'),
     );
-    const java = ['-Xmx512m', '-Xms256m', '-XX:+UseSerialGC', `-Dlog4j2.configurationFile=${join(root, 'tooling', 'services', 'kafka', 'log4j2.xml')}`, '-cp', join(jars, '*')];
+    const java = [
+      '-Xmx512m',
+      '-Xms256m',
+      '-XX:+UseSerialGC',
+      `-Dlog4j2.configurationFile=${join(root, 'tooling', 'services', 'kafka', 'log4j2.xml')}`,
+      '-cp',
+      join(jars, '*'),
+    ];
     if (!existsSync(join(folder, 'ready'))) {
       rmSync(data, { recursive: true, force: true });
       execFileSync('java', [...java, 'kafka.tools.StorageTool', 'format', '-t', clusterId, '-c', properties], { stdio: 'ignore' });
@@ -53,7 +60,13 @@ export const kafka: Service = {
     startDetached('kafka', port, 'java', [...java, 'kafka.Kafka', properties]);
   },
   async roundTrip(url) {
-    const client = new kafkajs.Kafka({ clientId: 'holdfast-check', brokers: [url], logLevel: kafkajs.logLevel.NOTHING, retry: { retries: 0 }, connectionTimeout: 2000 });
+    const client = new kafkajs.Kafka({
+      clientId: 'holdfast-check',
+      brokers: [url],
+      logLevel: kafkajs.logLevel.NOTHING,
+      retry: { retries: 0 },
+      connectionTimeout: 2000,
+    });
     const topic = `holdfast-check-${process.pid}-${Date.now()}`;
     const admin = client.admin();
     const producer = client.producer();
@@ -94,7 +107,9 @@ function fetchJars(folder: string): string {
   const partial = `${jars}.partial`;
   rmSync(partial, { recursive: true, force: true });
   mkdirSync(partial, { recursive: true });
-  execFileSync('mvn', ['-q', '-B', '-f', pom, 'dependency:copy-dependencies', '-DincludeScope=runtime', `-DoutputDirectory=${partial}`], { stdio: ['ignore', 'ignore', 'inherit'] });
+  execFileSync('mvn', ['-q', '-B', '-f', pom, 'dependency:copy-dependencies', '-DincludeScope=runtime', `-DoutputDirectory=${partial}`], {
+    stdio: ['ignore', 'ignore', 'inherit'],
+  });
   renameSync(partial, jars);
   return jars;
 }

@@ -3,7 +3,10 @@ import { all, startServices } from './services.ts';
 
 const [command] = process.argv.slice(2);
 if (command === 'up') {
-  const { results, environment } = await startServices({ skip: new Set((process.env.HOLDFAST_SKIP ?? '').split(',')), log: (line) => console.log(line) });
+  const { results, environment } = await startServices({
+    skip: new Set((process.env.HOLDFAST_SKIP ?? '').split(',')),
+    log: (line) => console.log(line),
+  });
   for (const [name, url] of Object.entries(environment)) console.log(`export ${name}=${url}`);
   process.exit(results.some((result) => result.state === 'missing') ? 1 : 0);
 } else if (command === 'down') {

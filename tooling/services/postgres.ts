@@ -31,11 +31,28 @@ export const postgres: Service = {
       rmSync(data, { recursive: true, force: true });
       mkdirSync(data, { mode: 0o700 });
       chownSync(data, owner.uid, owner.gid);
-      execFileSync(join(bin, 'initdb'), ['-D', data, '-U', 'holdfast', '--auth=trust', '-E', 'UTF8', '--locale=C.UTF-8'], { ...owner, cwd: folder, stdio: 'ignore' });
+      execFileSync(join(bin, 'initdb'), ['-D', data, '-U', 'holdfast', '--auth=trust', '-E', 'UTF8', '--locale=C.UTF-8'], {
+        ...owner,
+        cwd: folder,
+        stdio: 'ignore',
+      });
       writeFileSync(join(data, 'holdfast-ready'), '');
     }
-    const settings = { listen_addresses: '127.0.0.1', unix_socket_directories: '', max_connections: '300', shared_buffers: '256MB', max_wal_size: '4GB', log_min_messages: 'fatal' };
-    startDetached('postgres', port, join(bin, 'postgres'), ['-D', data, '-p', String(port), ...Object.entries(settings).flatMap(([key, value]) => ['-c', `${key}=${value}`])], owner);
+    const settings = {
+      listen_addresses: '127.0.0.1',
+      unix_socket_directories: '',
+      max_connections: '300',
+      shared_buffers: '256MB',
+      max_wal_size: '4GB',
+      log_min_messages: 'fatal',
+    };
+    startDetached(
+      'postgres',
+      port,
+      join(bin, 'postgres'),
+      ['-D', data, '-p', String(port), ...Object.entries(settings).flatMap(([key, value]) => ['-c', `${key}=${value}`])],
+      owner,
+    );
   },
   async roundTrip(url) {
     const admin = new pg.Client({ connectionString: url.replace(/\/holdfast$/, '/postgres') });

@@ -10,7 +10,16 @@ export const redis: Service = {
   stopSignal: 'SIGTERM',
   url: (port) => `redis://127.0.0.1:${port}`,
   async start(port) {
-    startDetached('redis', port, '/usr/bin/redis-server', ['--port', String(port), '--bind', '127.0.0.1', '--dir', serviceFolder('redis'), '--appendonly', 'yes']);
+    startDetached('redis', port, '/usr/bin/redis-server', [
+      '--port',
+      String(port),
+      '--bind',
+      '127.0.0.1',
+      '--dir',
+      serviceFolder('redis'),
+      '--appendonly',
+      'yes',
+    ]);
   },
   async roundTrip(url) {
     const client = new Redis(url, { lazyConnect: true, retryStrategy: () => null });

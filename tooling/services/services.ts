@@ -31,7 +31,10 @@ export interface StartedServices {
 }
 
 /** Brings up every service that is not there yet, each checked with one round trip, side by side. */
-export async function startServices(options: { readonly skip: ReadonlySet<string>; readonly log: (line: string) => void }): Promise<StartedServices> {
+export async function startServices(options: {
+  readonly skip: ReadonlySet<string>;
+  readonly log: (line: string) => void;
+}): Promise<StartedServices> {
   const wanted = all.filter((service) => !options.skip.has(service.name));
   const local = wanted.filter((service) => !process.env[service.variable]);
   const composed = local.some((service) => !runningRecord(service.name)) && dockerAnswers() && composeUp(options.log);
@@ -46,7 +49,10 @@ export async function startServices(options: { readonly skip: ReadonlySet<string
     }
   }
   const results = await Promise.all(wanted.map((service) => bringUp(service, composed)));
-  for (const result of results) options.log(`${result.name.padEnd(9)} ${result.state}${result.url ? ` ${result.url}` : ''}${result.detail ? ` (${result.detail})` : ''}`);
+  for (const result of results)
+    options.log(
+      `${result.name.padEnd(9)} ${result.state}${result.url ? ` ${result.url}` : ''}${result.detail ? ` (${result.detail})` : ''}`,
+    );
   const environment: Record<string, string> = {};
   for (const result of results) {
     const service = all.find((candidate) => candidate.name === result.name);
@@ -58,7 +64,10 @@ export async function startServices(options: { readonly skip: ReadonlySet<string
     stop: async () => {
       const own = results.filter((result) => result.state === 'started').map((result) => result.name);
       if (composed) spawnSync('docker', ['compose', 'stop'], { cwd: root, stdio: 'ignore' });
-      else await Promise.all(all.filter((service) => own.includes(service.name)).map((service) => stopRecorded(service.name, service.stopSignal)));
+      else
+        await Promise.all(
+          all.filter((service) => own.includes(service.name)).map((service) => stopRecorded(service.name, service.stopSignal)),
+        );
     },
   };
 }
@@ -82,7 +91,11 @@ async function bringUp(service: Service, composed: boolean): Promise<ServiceResu
       return { name: service.name, state: 'started', url, detail: 'docker compose' };
     }
     if (!service.binaries.every(existsSync)) {
-      return { name: service.name, state: 'missing', detail: `set ${service.variable}, start Docker, or run as root on Debian to have ${service.packages.join(' ')} installed` };
+      return {
+        name: service.name,
+        state: 'missing',
+        detail: `set ${service.variable}, start Docker, or run as root on Debian to have ${service.packages.join(' ')} installed`,
+      };
     }
     const port = await freePort();
     await service.start(port);
@@ -104,7 +117,8 @@ async function untilAnswers(service: Service, url: string, recorded: string | un
       await service.roundTrip(url);
       return;
     } catch (error) {
-      if (recorded !== undefined && !runningRecord(recorded)) throw new Error(`the server ended while it was starting: ${(error as Error).message}`);
+      if (recorded !== undefined && !runningRecord(recorded))
+        throw new Error(`the server ended while it was starting: ${(error as Error).message}`);
       if (Date.now() > deadline) throw error;
     }
     await sleep(200);

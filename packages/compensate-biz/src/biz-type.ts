@@ -1,4 +1,4 @@
-import { Backoff, type BreakerOptions, type Duration, durationMs, exponential, InvalidArgumentError } from '@holdfast/core';
+import { type Backoff, type BreakerOptions, type Duration, durationMs, exponential, InvalidArgumentError } from '@holdfast/core';
 import type { StandardSchemaV1 } from '@standard-schema/spec';
 
 /** How rows of one type are run. */
@@ -50,11 +50,15 @@ export interface BizType<Input, Output> {
  * @throws InvalidArgumentError for options out of range.
  */
 export function bizType<Input, Output>(schema: StandardSchemaV1<Input, Output>, options: BizTypeOptions = {}): BizType<Input, Output> {
-  if (typeof schema?.['~standard']?.validate !== 'function') throw new InvalidArgumentError('bizType needs a Standard Schema (zod, valibot, arktype) as its first argument.');
+  if (typeof schema?.['~standard']?.validate !== 'function')
+    throw new InvalidArgumentError('bizType needs a Standard Schema (zod, valibot, arktype) as its first argument.');
   const keep = options.keep ?? '7d';
   const version = options.version ?? 1;
   for (let from = 1; from < version; from++) {
-    if (typeof options.upcast?.[from] !== 'function') throw new InvalidArgumentError(`version is ${version} but upcast has no step from version ${from}; add upcast: { ${from}: (old) => … }.`);
+    if (typeof options.upcast?.[from] !== 'function')
+      throw new InvalidArgumentError(
+        `version is ${version} but upcast has no step from version ${from}; add upcast: { ${from}: (old) => … }.`,
+      );
   }
   return {
     schema,
@@ -68,7 +72,8 @@ export function bizType<Input, Output>(schema: StandardSchemaV1<Input, Output>, 
     upcast: options.upcast ?? {},
     rate: options.rate && { limit: whole('rate.limit', options.rate.limit), perMs: durationMs(options.rate.per, 'rate.per') },
     breaker: options.breaker,
-    tenantConcurrency: options.tenantConcurrency === undefined ? Number.MAX_SAFE_INTEGER : whole('tenantConcurrency', options.tenantConcurrency),
+    tenantConcurrency:
+      options.tenantConcurrency === undefined ? Number.MAX_SAFE_INTEGER : whole('tenantConcurrency', options.tenantConcurrency),
     maxLost: whole('maxLost', options.maxLost ?? 3),
   };
 }

@@ -6,14 +6,14 @@ import {
   type DatabaseOptions,
   defaultLogger,
   durationMs,
-  Events,
   type EventSource,
+  Events,
   type Executor,
   InvalidArgumentError,
   type ListQuery,
+  type Logger,
   listenWaker,
   localWaker,
-  type Logger,
   Once,
   openDatabase,
   requireTransaction,
@@ -33,7 +33,7 @@ import { keyText, type NewRow, newRow, type SubmitOptions, typeOf } from './new-
 import type { Batch, BatchItem, Run } from './run.ts';
 import { compensateBizSchema } from './schema.ts';
 import { cancelRows, rescheduleRow } from './steer.ts';
-import { sweepOnce, type SweepCounts } from './sweep.ts';
+import { type SweepCounts, sweepOnce } from './sweep.ts';
 import { BizWorker, type WorkerOptions } from './worker.ts';
 
 export interface CompensateBizOptions<Types extends BizTypes> extends DatabaseOptions {
@@ -59,7 +59,11 @@ export interface Submitted {
 export interface Submitter<Types extends BizTypes> {
   submit<Type extends keyof Types & string>(type: Type, context: ContextInput<Types[Type]>, options?: SubmitOptions): Promise<Submitted>;
   /** Thousands of rows per statement. Returns their ids in order. `once` is not for many rows: use `fanOut` or submit. */
-  submitMany<Type extends keyof Types & string>(type: Type, contexts: readonly ContextInput<Types[Type]>[], options?: Omit<SubmitOptions, 'once'>): Promise<string[]>;
+  submitMany<Type extends keyof Types & string>(
+    type: Type,
+    contexts: readonly ContextInput<Types[Type]>[],
+    options?: Omit<SubmitOptions, 'once'>,
+  ): Promise<string[]>;
 }
 
 /** What `in(trx)` gives. */
@@ -74,7 +78,10 @@ export interface InTransaction<Types extends BizTypes> extends Submitter<Types> 
 export type RowTarget = { readonly id: string } | { readonly type: string; readonly once: string };
 
 export type Handler<Types extends BizTypes, Type extends keyof Types> = (context: ContextOutput<Types[Type]>, run: Run<Types>) => unknown;
-export type BatchHandler<Types extends BizTypes, Type extends keyof Types> = (items: readonly BatchItem<ContextOutput<Types[Type]>>[], batch: Batch<ContextOutput<Types[Type]>>) => unknown;
+export type BatchHandler<Types extends BizTypes, Type extends keyof Types> = (
+  items: readonly BatchItem<ContextOutput<Types[Type]>>[],
+  batch: Batch<ContextOutput<Types[Type]>>,
+) => unknown;
 
 /** A handler as registered. */
 export interface Registered {
@@ -102,7 +109,8 @@ export class CompensateBiz<Types extends BizTypes> {
   readonly #workers = new Set<BizWorker>();
 
   constructor(options: CompensateBizOptions<Types>) {
-    if (typeof options?.types !== 'object' || Object.keys(options.types).length === 0) throw new InvalidArgumentError('types is missing or empty; pass at least one, as in types: { "grant-coupon": bizType(schema) }.');
+    if (typeof options?.types !== 'object' || Object.keys(options.types).length === 0)
+      throw new InvalidArgumentError('types is missing or empty; pass at least one, as in types: { "grant-coupon": bizType(schema) }.');
     for (const type of Object.keys(options.types)) keyText('the name of a type', type, 100);
     this.types = options.types;
     this.logger = options.logger ?? defaultLogger;
@@ -133,8 +141,10 @@ export class CompensateBiz<Types extends BizTypes> {
 
   /** Registers a handler that takes up to `size` rows at once: for small steps that share one transaction. */
   handleBatch<Type extends keyof Types & string>(type: Type, options: { readonly size: number }, handler: BatchHandler<Types, Type>): void {
-    if (!Number.isInteger(options.size) || options.size < 1 || options.size > 10_000) throw new InvalidArgumentError(`size is ${options.size}; give a whole number from 1 to 10,000.`);
-    if (typeOf(this.types, type).serial) throw new InvalidArgumentError(`${type} is serial: its rows run one at a time per bizId, so it takes handle, not handleBatch.`);
+    if (!Number.isInteger(options.size) || options.size < 1 || options.size > 10_000)
+      throw new InvalidArgumentError(`size is ${options.size}; give a whole number from 1 to 10,000.`);
+    if (typeOf(this.types, type).serial)
+      throw new InvalidArgumentError(`${type} is serial: its rows run one at a time per bizId, so it takes handle, not handleBatch.`);
     this.#register(type, { size: options.size, many: handler });
   }
 
@@ -208,13 +218,29 @@ export class CompensateBiz<Types extends BizTypes> {
    * Cuts a large source into rows of `type` in bounded memory, under one parent row that completes when all of them
    * have ended. Called again with the same `key` after a crash, it goes on where it stopped.
    */
-  fanOut<Type extends keyof Types & string>(type: Type, source: AsyncIterable<ContextInput<Types[Type]>> | Iterable<ContextInput<Types[Type]>>, options: FanOutOptions<Types>): Promise<FanOutResult> {
-    return createFanOut({ database: this.database, types: this.types, maxContextBytes: this.#maxContextBytes, once: this.#once, wake: (rows) => this.wakeFor(rows) }, type, source, options as unknown as FanOutOptions<BizTypes>);
+  fanOut<Type extends keyof Types & string>(
+    type: Type,
+    source: AsyncIterable<ContextInput<Types[Type]>> | Iterable<ContextInput<Types[Type]>>,
+    options: FanOutOptions<Types>,
+  ): Promise<FanOutResult> {
+    return createFanOut(
+      {
+        database: this.database,
+        types: this.types,
+        maxContextBytes: this.#maxContextBytes,
+        once: this.#once,
+        wake: (rows) => this.wakeFor(rows),
+      },
+      type,
+      source,
+      options as unknown as FanOutOptions<BizTypes>,
+    );
   }
 
   /** A worker for the types that have handlers by now. Start it with `await worker.start()` or `await using`. */
   worker(options: WorkerOptions = {}): BizWorker {
-    if (this.handlers.size === 0) throw new InvalidArgumentError('No type has a handler; call biz.handle(type, handler) before biz.worker().');
+    if (this.handlers.size === 0)
+      throw new InvalidArgumentError('No type has a handler; call biz.handle(type, handler) before biz.worker().');
     const worker = new BizWorker(this as unknown as CompensateBiz<BizTypes>, options);
     this.#workers.add(worker);
     return worker;
@@ -230,7 +256,8 @@ export class CompensateBiz<Types extends BizTypes> {
     const { warnings } = await this.database.describe();
     for (const warning of warnings) this.logger.warn({}, warning);
     const newer = await checkMigrated(this.database, [coreSchema, compensateBizSchema]);
-    if (newer.length > 0) this.logger.warn({ newer }, 'the tables were migrated by a newer version; this one goes on, since migrations only add');
+    if (newer.length > 0)
+      this.logger.warn({ newer }, 'the tables were migrated by a newer version; this one goes on, since migrations only add');
   }
 
   /** For operators' tools. */
@@ -287,7 +314,11 @@ export class CompensateBiz<Types extends BizTypes> {
     const key = keyText('once', typeof once === 'string' ? once : once.key);
     const scope = onceScope(row.biz_type);
     const pending = typeof once === 'object' && 'while' in once;
-    const windowMs = pending ? foreverMs : typeof once === 'object' && 'window' in once && once.window !== undefined ? durationMs(once.window, 'once.window') : weekMs;
+    const windowMs = pending
+      ? foreverMs
+      : typeof once === 'object' && 'window' in once && once.window !== undefined
+        ? durationMs(once.window, 'once.window')
+        : weekMs;
     const entry = await this.#once.enter(x, scope, key, windowMs, pending ? (ref) => this.#pending(x, ref) : undefined);
     if (!entry.first) return { id: entry.ref ?? '', duplicate: true };
     const id = (await insertRows(this.database, x, [row]))[0] ?? '';
@@ -296,7 +327,9 @@ export class CompensateBiz<Types extends BizTypes> {
   }
 
   async #pending(x: Executor, id: string): Promise<boolean> {
-    const rows = await x.rows(`SELECT 1 AS one FROM ${this.database.table('compensate_biz')} WHERE id = ${BigInt(id)} AND status NOT IN ('SUCCESS', 'FAILED', 'CANCELLED')`);
+    const rows = await x.rows(
+      `SELECT 1 AS one FROM ${this.database.table('compensate_biz')} WHERE id = ${BigInt(id)} AND status NOT IN ('SUCCESS', 'FAILED', 'CANCELLED')`,
+    );
     return rows.length > 0;
   }
 
@@ -306,7 +339,8 @@ export class CompensateBiz<Types extends BizTypes> {
   }
 
   async #rows(type: string, contexts: readonly unknown[], options: SubmitOptions): Promise<NewRow[]> {
-    if (!Array.isArray(contexts)) throw new InvalidArgumentError('submitMany takes an array of contexts; for a source too large for memory use fanOut.');
+    if (!Array.isArray(contexts))
+      throw new InvalidArgumentError('submitMany takes an array of contexts; for a source too large for memory use fanOut.');
     const rows: NewRow[] = [];
     for (const context of contexts) rows.push(await newRow(this.types, this.#maxContextBytes, type, context, options));
     return rows;
@@ -314,7 +348,8 @@ export class CompensateBiz<Types extends BizTypes> {
 
   async #insertChunks(x: Executor, rows: readonly NewRow[]): Promise<string[]> {
     const ids: string[] = [];
-    for (let from = 0; from < rows.length; from += 1000) ids.push(...((await insertRows(this.database, x, rows.slice(from, from + 1000))) as string[]));
+    for (let from = 0; from < rows.length; from += 1000)
+      ids.push(...((await insertRows(this.database, x, rows.slice(from, from + 1000))) as string[]));
     return ids;
   }
 

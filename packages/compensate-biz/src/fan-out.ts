@@ -1,4 +1,4 @@
-import { type Database, type Executor, InvalidArgumentError, Once, checkpoint } from '@holdfast/core';
+import { checkpoint, type Database, type Executor, InvalidArgumentError, type Once } from '@holdfast/core';
 import type { BizTypes, ContextInput } from './biz-type.ts';
 import { insertRows } from './insert-rows.ts';
 import { keyText, type NewRow, newRow, type SubmitOptions, typeOf } from './new-row.ts';
@@ -14,7 +14,9 @@ export interface FanOutOptions<Types extends BizTypes> {
    */
   readonly childKey?: (item: never) => string;
   /** Submitted, in the same transaction, when all children have ended. */
-  readonly onComplete?: { readonly [Type in keyof Types & string]: { readonly type: Type; readonly context: ContextInput<Types[Type]> } }[keyof Types & string];
+  readonly onComplete?: {
+    readonly [Type in keyof Types & string]: { readonly type: Type; readonly context: ContextInput<Types[Type]> };
+  }[keyof Types & string];
   readonly tenant?: string;
   readonly priority?: number;
 }
@@ -41,15 +43,25 @@ export const parentType = 'fan-out';
  * Reads the source once, `chunk` items at a time; each chunk commits with the number of items read so far, so that a
  * crash in mid-iteration repeats none: the next call skips what was read, and the unique key per parent catches the rest.
  */
-export async function createFanOut(parts: FanOutParts, type: string, source: AsyncIterable<unknown> | Iterable<unknown>, options: FanOutOptions<BizTypes>): Promise<FanOutResult> {
+export async function createFanOut(
+  parts: FanOutParts,
+  type: string,
+  source: AsyncIterable<unknown> | Iterable<unknown>,
+  options: FanOutOptions<BizTypes>,
+): Promise<FanOutResult> {
   const { database } = parts;
   typeOf(parts.types, type);
-  if (typeOf(parts.types, type).serial) throw new InvalidArgumentError(`${type} is serial; children of a fan-out run in any order. Use another type.`);
+  if (typeOf(parts.types, type).serial)
+    throw new InvalidArgumentError(`${type} is serial; children of a fan-out run in any order. Use another type.`);
   const chunk = options.chunk ?? 1000;
-  if (!Number.isInteger(chunk) || chunk < 1 || chunk > 5000) throw new InvalidArgumentError(`chunk is ${chunk}; give a whole number from 1 to 5,000.`);
+  if (!Number.isInteger(chunk) || chunk < 1 || chunk > 5000)
+    throw new InvalidArgumentError(`chunk is ${chunk}; give a whole number from 1 to 5,000.`);
   const parent = await openParent(parts, type, options);
   if (parent.total !== null) return { parentId: parent.id, total: Number(parent.total) };
-  const submit: SubmitOptions = { ...(options.tenant === undefined ? {} : { tenant: options.tenant }), ...(options.priority === undefined ? {} : { priority: options.priority }) };
+  const submit: SubmitOptions = {
+    ...(options.tenant === undefined ? {} : { tenant: options.tenant }),
+    ...(options.priority === undefined ? {} : { priority: options.priority }),
+  };
   const f = database.table('compensate_biz_fan_out');
   let read = 0;
   let produced = Number(parent.produced);
@@ -59,8 +71,13 @@ export async function createFanOut(parts: FanOutParts, type: string, source: Asy
     const batch = rows;
     rows = [];
     await database.transaction(async (x) => {
-      const moved = await x.run(`UPDATE ${f} SET produced = ${produced + batch.length} WHERE parent_id = ${BigInt(parent.id)} AND produced = ${produced} AND total IS NULL`);
-      if (moved !== 1) throw new InvalidArgumentError(`The fan-out ${options.key} is being produced by another caller at the same time; let one of them finish.`);
+      const moved = await x.run(
+        `UPDATE ${f} SET produced = ${produced + batch.length} WHERE parent_id = ${BigInt(parent.id)} AND produced = ${produced} AND total IS NULL`,
+      );
+      if (moved !== 1)
+        throw new InvalidArgumentError(
+          `The fan-out ${options.key} is being produced by another caller at the same time; let one of them finish.`,
+        );
       await insertRows(database, x, batch);
     });
     produced += batch.length;
@@ -77,7 +94,9 @@ export async function createFanOut(parts: FanOutParts, type: string, source: Asy
   }
   await flush();
   // What is counted is rows, not items: two items of one key are one child.
-  await database.run(`UPDATE ${f} SET total = ${await childCount(parts, parent.id, produced, options.childKey !== undefined)} WHERE parent_id = ${BigInt(parent.id)} AND total IS NULL`);
+  await database.run(
+    `UPDATE ${f} SET total = ${await childCount(parts, parent.id, produced, options.childKey !== undefined)} WHERE parent_id = ${BigInt(parent.id)} AND total IS NULL`,
+  );
   await completeParents(parts, [parent.id]);
   const [row] = await database.rows<{ total: string | number }>(`SELECT total FROM ${f} WHERE parent_id = ${BigInt(parent.id)}`);
   return { parentId: parent.id, total: Number(row?.total) };
@@ -88,34 +107,65 @@ async function childCount(parts: FanOutParts, parentId: string, produced: number
   if (!keyed) return produced;
   const { database } = parts;
   return database.transaction(async (x) => {
-    const [live] = await x.rows<{ n: string | number }>(`SELECT count(*) AS n FROM ${database.table('compensate_biz')} WHERE parent_id = ${BigInt(parentId)} AND status NOT IN ('SUCCESS', 'FAILED', 'CANCELLED')`);
+    const [live] = await x.rows<{ n: string | number }>(
+      `SELECT count(*) AS n FROM ${database.table('compensate_biz')} WHERE parent_id = ${BigInt(parentId)} AND status NOT IN ('SUCCESS', 'FAILED', 'CANCELLED')`,
+    );
     const ended = await countsOf(database, x, parentId);
     return Number(live?.n) + ended.done + ended.failed + ended.cancelled;
   });
 }
 
-async function openParent(parts: FanOutParts, type: string, options: FanOutOptions<BizTypes>): Promise<{ readonly id: string; readonly produced: string; readonly total: string | null }> {
+async function openParent(
+  parts: FanOutParts,
+  type: string,
+  options: FanOutOptions<BizTypes>,
+): Promise<{ readonly id: string; readonly produced: string; readonly total: string | null }> {
   const { database, once } = parts;
   const key = keyText('key', options.key, 180);
-  const complete = options.onComplete === undefined ? null : await newRow(parts.types, parts.maxContextBytes, options.onComplete.type, options.onComplete.context);
+  const complete =
+    options.onComplete === undefined
+      ? null
+      : await newRow(parts.types, parts.maxContextBytes, options.onComplete.type, options.onComplete.context);
   const f = database.table('compensate_biz_fan_out');
   return database.transaction(async (x) => {
     const scope = `compensate-biz:${parentType}`;
     const entry = await once.enter(x, scope, key, 3650 * 86_400_000);
     let id = entry.first ? undefined : entry.ref;
     if (entry.first) {
-      const row: NewRow = { biz_id: key, biz_type: parentType, context: JSON.stringify({ type, key }), priority: 0, delayMs: 0, tenant: options.tenant ?? '', schema_version: 1, subject: null, traceparent: null, parent_id: null, child_key: null, gate: null };
+      const row: NewRow = {
+        biz_id: key,
+        biz_type: parentType,
+        context: JSON.stringify({ type, key }),
+        priority: 0,
+        delayMs: 0,
+        tenant: options.tenant ?? '',
+        schema_version: 1,
+        subject: null,
+        traceparent: null,
+        parent_id: null,
+        child_key: null,
+        gate: null,
+      };
       [id] = await insertRows(database, x, [row]);
       await x.run(`UPDATE ${database.table('compensate_biz')} SET status = 'BLOCKED' WHERE id = ${BigInt(id ?? 0)}`);
-      await x.run(`INSERT INTO ${f} (parent_id, biz_type, on_complete) VALUES (${BigInt(id ?? 0)}, ?, ?)`, [type, complete === null ? null : JSON.stringify(complete)]);
+      await x.run(`INSERT INTO ${f} (parent_id, biz_type, on_complete) VALUES (${BigInt(id ?? 0)}, ?, ?)`, [
+        type,
+        complete === null ? null : JSON.stringify(complete),
+      ]);
       await once.setRef(x, scope, key, id ?? '');
     }
-    const [row] = await x.rows<{ produced: string; total: string | null }>(`SELECT produced, total FROM ${f} WHERE parent_id = ${BigInt(id ?? 0)}`);
+    const [row] = await x.rows<{ produced: string; total: string | null }>(
+      `SELECT produced, total FROM ${f} WHERE parent_id = ${BigInt(id ?? 0)}`,
+    );
     return { id: id ?? '', produced: row?.produced ?? '0', total: row?.total ?? null };
   });
 }
 
-async function countsOf(database: Database, x: Executor, parentId: string): Promise<{ readonly done: number; readonly failed: number; readonly cancelled: number }> {
+async function countsOf(
+  database: Database,
+  x: Executor,
+  parentId: string,
+): Promise<{ readonly done: number; readonly failed: number; readonly cancelled: number }> {
   const [row] = await x.rows<Record<'done' | 'failed' | 'cancelled', string | null>>(
     `SELECT sum(done) AS done, sum(failed) AS failed, sum(cancelled) AS cancelled FROM ${database.table('compensate_biz_fan_out_count')} WHERE parent_id = ${BigInt(parentId)}`,
   );
@@ -131,13 +181,16 @@ export async function completeParents(parts: Pick<FanOutParts, 'database' | 'wak
   const completed: string[] = [];
   for (const id of parentIds) {
     const next = await database.transaction(async (x) => {
-      const [parent] = await x.rows<{ total: string | null; on_complete: string | null }>(`SELECT total, on_complete FROM ${database.table('compensate_biz_fan_out')} WHERE parent_id = ${BigInt(id)}`);
+      const [parent] = await x.rows<{ total: string | null; on_complete: string | null }>(
+        `SELECT total, on_complete FROM ${database.table('compensate_biz_fan_out')} WHERE parent_id = ${BigInt(id)}`,
+      );
       if (!parent || parent.total === null) return undefined;
       const counts = await countsOf(database, x, id);
       if (counts.done + counts.failed + counts.cancelled < Number(parent.total)) return undefined;
-      const changed = await x.run(`UPDATE ${database.table('compensate_biz')} SET status = 'SUCCESS', context = ?, updated_at = {timestamp} WHERE id = ${BigInt(id)} AND status = 'BLOCKED'`, [
-        JSON.stringify({ total: Number(parent.total), ...counts }),
-      ]);
+      const changed = await x.run(
+        `UPDATE ${database.table('compensate_biz')} SET status = 'SUCCESS', context = ?, updated_at = {timestamp} WHERE id = ${BigInt(id)} AND status = 'BLOCKED'`,
+        [JSON.stringify({ total: Number(parent.total), ...counts })],
+      );
       if (changed !== 1) return undefined;
       const rows = parent.on_complete === null ? [] : [JSON.parse(parent.on_complete) as NewRow];
       if (rows.length > 0) await insertRows(database, x, rows);

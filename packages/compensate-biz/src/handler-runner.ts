@@ -1,11 +1,34 @@
-import { type ClaimedRow, isTransient, LeaseLostError, type RunningRow, type Settlement, storedError, type Telemetry, transactionTrace, type Verdict, wait } from '@holdfast/core';
+import {
+  type ClaimedRow,
+  isTransient,
+  LeaseLostError,
+  type RunningRow,
+  type Settlement,
+  storedError,
+  type Telemetry,
+  transactionTrace,
+  type Verdict,
+  wait,
+} from '@holdfast/core';
 import type { Knex } from 'knex';
 import type { CompensateBiz, Registered } from './biz.ts';
 import type { BizType, BizTypes } from './biz-type.ts';
 import { HandlerTimeoutError, InvalidContextError } from './errors.ts';
 import { insertRows } from './insert-rows.ts';
 import { describeIssues, type NewRow, newRow, type SubmitOptions } from './new-row.ts';
-import { type Batch, type BatchItem, type Effects, outcome, outcomeOf, rejectVerdict, retryVerdict, type Run, type RunOutcome, snoozeVerdict, thrown } from './run.ts';
+import {
+  type Batch,
+  type BatchItem,
+  type Effects,
+  outcome,
+  outcomeOf,
+  type Run,
+  type RunOutcome,
+  rejectVerdict,
+  retryVerdict,
+  snoozeVerdict,
+  thrown,
+} from './run.ts';
 import { countChildren, handOnGates } from './settle-effects.ts';
 
 /** What every row of a batch ended with; `undefined` for rows that were settled in a transaction of the handler's. */
@@ -33,7 +56,12 @@ export class HandlerRunner {
     return new Map([[first.row.id, await this.#runOne(first, type, registered.one, worker)]]);
   }
 
-  async #runOne(running: RunningRow, type: BizType<unknown, unknown>, handler: Registered['one'], worker: string): Promise<Verdict | undefined> {
+  async #runOne(
+    running: RunningRow,
+    type: BizType<unknown, unknown>,
+    handler: Registered['one'],
+    worker: string,
+  ): Promise<Verdict | undefined> {
     const { row } = running;
     const parsed = await parseContext(row, type);
     if ('verdict' in parsed) return parsed.verdict;
@@ -80,7 +108,12 @@ export class HandlerRunner {
     }
   }
 
-  async #runBatch(rows: readonly RunningRow[], type: BizType<unknown, unknown>, handler: NonNullable<Registered['many']>, worker: string): Promise<Verdicts> {
+  async #runBatch(
+    rows: readonly RunningRow[],
+    type: BizType<unknown, unknown>,
+    handler: NonNullable<Registered['many']>,
+    worker: string,
+  ): Promise<Verdicts> {
     const verdicts = new Map<string, Verdict | undefined>();
     const items: (BatchItem<unknown> & { readonly row: ClaimedRow })[] = [];
     const kind = rows[0]?.row.kind ?? '';
@@ -128,7 +161,8 @@ export class HandlerRunner {
     } catch (error) {
       // One row of the batch was taken over: nothing was committed, and the others have done nothing wrong.
       const lost = (error as { code?: unknown }).code === 'lease-lost';
-      for (const item of items) if (!verdicts.has(item.id)) verdicts.set(item.id, lost ? { outcome: 'release' } : thrown(type.retry, item.row.attempts, error));
+      for (const item of items)
+        if (!verdicts.has(item.id)) verdicts.set(item.id, lost ? { outcome: 'release' } : thrown(type.retry, item.row.attempts, error));
     } finally {
       for (const limit of limits) limit.clear();
     }
@@ -139,7 +173,13 @@ export class HandlerRunner {
    * Effects, follow-ups and SUCCESS in one transaction on the service's own knex, the settle last. Run again when it
    * loses a race; refused as a whole when a row is no longer ours.
    */
-  async #commit(rows: readonly ClaimedRow[], effects: (trx: Knex.Transaction) => unknown, followUps: readonly NewRow[], worker: string, keep: boolean): Promise<void> {
+  async #commit(
+    rows: readonly ClaimedRow[],
+    effects: (trx: Knex.Transaction) => unknown,
+    followUps: readonly NewRow[],
+    worker: string,
+    keep: boolean,
+  ): Promise<void> {
     const { database } = this.#biz;
     const settlements: Settlement[] = rows.map((row) => ({ row, verdict: { outcome: 'done' }, keep }));
     const touched: string[] = [];
@@ -155,7 +195,14 @@ export class HandlerRunner {
           const settled = await this.#biz.table.settleIn(x, settlements);
           const stale = rows.filter((row) => !settled.has(row.id));
           if (stale.length > 0) {
-            throw new LeaseLostError(`Row ${stale.map((row) => row.id).slice(0, 5).join(', ')} passed to another run before this one committed; its effects were rolled back. If this happens without crashes, the process is being starved or stopped for longer than the lease.`);
+            throw new LeaseLostError(
+              `Row ${stale
+                .map((row) => row.id)
+                .slice(0, 5)
+                .join(
+                  ', ',
+                )} passed to another run before this one committed; its effects were rolled back. If this happens without crashes, the process is being starved or stopped for longer than the lease.`,
+            );
           }
           const ended = rows.map((row) => ({ row, outcome: 'done' }));
           await handOnGates(database, this.#biz.table, x, ended);
@@ -163,7 +210,10 @@ export class HandlerRunner {
         },
         database.family === 'sqlite' ? {} : { isolationLevel: 'read committed' },
       );
-      if (trace?.outcome === 'rolled back') throw new LeaseLostError('The server answered COMMIT with ROLLBACK: a statement in commit() failed and its error was swallowed. Let errors through.');
+      if (trace?.outcome === 'rolled back')
+        throw new LeaseLostError(
+          'The server answered COMMIT with ROLLBACK: a statement in commit() failed and its error was swallowed. Let errors through.',
+        );
     };
     for (let attempt = 1; ; attempt++) {
       try {
@@ -176,21 +226,37 @@ export class HandlerRunner {
       }
     }
     for (const parent of new Set(touched)) this.#parentTouched(parent);
-    if (followUps.length > 0 || rows.some((row) => row.payload.gate !== null)) this.#biz.wakeFor(followUps.length > 0 ? followUps : [{} as NewRow]);
+    if (followUps.length > 0 || rows.some((row) => row.payload.gate !== null))
+      this.#biz.wakeFor(followUps.length > 0 ? followUps : [{} as NewRow]);
     for (const row of rows) this.#biz.emit('task:succeeded', { id: row.id, type: row.kind });
   }
 }
 
-async function parseContext(row: ClaimedRow, type: BizType<unknown, unknown>): Promise<{ readonly context: unknown } | { readonly verdict: Verdict }> {
+async function parseContext(
+  row: ClaimedRow,
+  type: BizType<unknown, unknown>,
+): Promise<{ readonly context: unknown } | { readonly verdict: Verdict }> {
   const version = Number(row.payload.schemaVersion ?? 1);
   // A newer version during a rolling deploy: left for workers that know it.
-  if (version > type.version) return { verdict: { outcome: 'snooze', afterMs: 30_000, reason: { name: 'NewerVersion', code: 'newer-version', message: `The row is of version ${version}; this worker knows up to ${type.version}.` } } };
+  if (version > type.version)
+    return {
+      verdict: {
+        outcome: 'snooze',
+        afterMs: 30_000,
+        reason: {
+          name: 'NewerVersion',
+          code: 'newer-version',
+          message: `The row is of version ${version}; this worker knows up to ${type.version}.`,
+        },
+      },
+    };
   try {
     let value: unknown = row.payload.context === null ? null : JSON.parse(row.payload.context ?? 'null');
     for (let from = version; from < type.version; from++) value = type.upcast[from]?.(value as never);
     let result = type.schema['~standard'].validate(value);
     if (result instanceof Promise) result = await result;
-    if (result.issues) throw new InvalidContextError(`The context does not fit the schema of ${row.kind}: ${describeIssues(result.issues)}.`);
+    if (result.issues)
+      throw new InvalidContextError(`The context does not fit the schema of ${row.kind}: ${describeIssues(result.issues)}.`);
     return { context: result.value };
   } catch (error) {
     return { verdict: { outcome: 'dead', reason: 'rejected', error: storedError(error) } };
@@ -198,7 +264,10 @@ async function parseContext(row: ClaimedRow, type: BizType<unknown, unknown>): P
 }
 
 /** The type's timeout over one run. The timer and the signal exist only when something needs them. */
-function withTimeout(running: RunningRow, type: BizType<unknown, unknown>): { signal(): AbortSignal; race<T>(promise: Promise<T>): Promise<T>; clear(): void } {
+function withTimeout(
+  running: RunningRow,
+  type: BizType<unknown, unknown>,
+): { signal(): AbortSignal; race<T>(promise: Promise<T>): Promise<T>; clear(): void } {
   let controller: AbortController | undefined;
   let timer: NodeJS.Timeout | undefined;
   let signal: AbortSignal | undefined;

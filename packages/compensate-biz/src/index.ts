@@ -1,4 +1,14 @@
-export { type BatchHandler, type CompensateBiz, type CompensateBizOptions, createCompensateBiz, type Handler, type InTransaction, type RowTarget, type Submitted, type Submitter } from './biz.ts';
+export {
+  type BatchHandler,
+  type CompensateBiz,
+  type CompensateBizOptions,
+  createCompensateBiz,
+  type Handler,
+  type InTransaction,
+  type RowTarget,
+  type Submitted,
+  type Submitter,
+} from './biz.ts';
 export { type BizType, type BizTypeOptions, type BizTypes, bizType, type ContextInput, type ContextOutput } from './biz-type.ts';
 export { HandlerTimeoutError, InvalidContextError, UnknownTypeError } from './errors.ts';
 export type { BizEvents } from './events.ts';

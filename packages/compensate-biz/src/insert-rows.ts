@@ -1,7 +1,19 @@
 import { type Database, type Executor, KeyGate } from '@holdfast/core';
 import type { NewRow } from './new-row.ts';
 
-const columns = ['biz_id', 'biz_type', 'context', 'priority', 'tenant', 'schema_version', 'subject', 'traceparent', 'parent_id', 'child_key', 'gate'] as const;
+const columns = [
+  'biz_id',
+  'biz_type',
+  'context',
+  'priority',
+  'tenant',
+  'schema_version',
+  'subject',
+  'traceparent',
+  'parent_id',
+  'child_key',
+  'gate',
+] as const;
 type Column = (typeof columns)[number];
 
 const postgresTypes: Record<Column | 'delay', string> = {
@@ -30,7 +42,12 @@ export function gateScope(type: string): string {
 /** Writes rows and returns their ids in order (`undefined` for a child that was there already). */
 export async function insertRows(database: Database, x: Executor, rows: readonly NewRow[]): Promise<(string | undefined)[]> {
   if (rows.some((row) => row.gate !== null)) return insertGated(database, x, rows);
-  return insertPlain(database, x, rows, rows.map((row) => (row.delayMs > 0 ? 'SCHEDULED' : 'WAIT_HANDLE')));
+  return insertPlain(
+    database,
+    x,
+    rows,
+    rows.map((row) => (row.delayMs > 0 ? 'SCHEDULED' : 'WAIT_HANDLE')),
+  );
 }
 
 /** Rows of serial types: the gate's lock comes before the id, key by key in one order, so that two submits can't deadlock. */
@@ -49,7 +66,12 @@ async function insertGated(database: Database, x: Executor, rows: readonly NewRo
   return ids;
 }
 
-async function insertPlain(database: Database, x: Executor, rows: readonly NewRow[], statuses: readonly string[]): Promise<(string | undefined)[]> {
+async function insertPlain(
+  database: Database,
+  x: Executor,
+  rows: readonly NewRow[],
+  statuses: readonly string[],
+): Promise<(string | undefined)[]> {
   if (rows.length === 0) return [];
   const children = rows.some((row) => row.child_key !== null);
   if (database.family === 'postgres') return insertPostgres(database, x, rows, statuses, children);
@@ -57,7 +79,10 @@ async function insertPlain(database: Database, x: Executor, rows: readonly NewRo
   // SQLite takes 32,766 parameters; a few statement lengths, so that they stay prepared.
   const chunk = database.family === 'sqlite' ? 100 : 1000;
   for (let from = 0; from < rows.length; ) {
-    const size = rows.length - from >= chunk || database.family === 'mysql' ? Math.min(chunk, rows.length - from) : Math.min(rows.length - from, rows.length - from >= 10 ? 10 : 1);
+    const size =
+      rows.length - from >= chunk || database.family === 'mysql'
+        ? Math.min(chunk, rows.length - from)
+        : Math.min(rows.length - from, rows.length - from >= 10 ? 10 : 1);
     ids.push(...(await insertValues(database, x, rows.slice(from, from + size), statuses.slice(from, from + size), children)));
     from += size;
   }
@@ -68,16 +93,33 @@ async function insertPlain(database: Database, x: Executor, rows: readonly NewRo
  * One statement over `unnest`; a column whose rows all agree goes as one value, which saves a third of the time of a
  * thousand rows.
  */
-async function insertPostgres(database: Database, x: Executor, rows: readonly NewRow[], statuses: readonly string[], children: boolean): Promise<(string | undefined)[]> {
+async function insertPostgres(
+  database: Database,
+  x: Executor,
+  rows: readonly NewRow[],
+  statuses: readonly string[],
+  children: boolean,
+): Promise<(string | undefined)[]> {
   const params: unknown[] = [];
   const arrays: { name: string; values: unknown[]; type: string }[] = [];
   const column = (name: string, type: string, values: unknown[]): string => {
-    if (values.every((value) => value === values[0]) && name !== 'context') return values[0] === null ? `NULL::${type}` : literal(values[0], type);
+    if (values.every((value) => value === values[0]) && name !== 'context')
+      return values[0] === null ? `NULL::${type}` : literal(values[0], type);
     arrays.push({ name, values, type });
     return `u.${name}`;
   };
-  const select = columns.map((name) => column(name, postgresTypes[name], rows.map((row) => row[name])));
-  const delay = column('delay', 'bigint', rows.map((row) => row.delayMs));
+  const select = columns.map((name) =>
+    column(
+      name,
+      postgresTypes[name],
+      rows.map((row) => row[name]),
+    ),
+  );
+  const delay = column(
+    'delay',
+    'bigint',
+    rows.map((row) => row.delayMs),
+  );
   const status = column('status', 'varchar', [...statuses]);
   for (const { values } of arrays) params.push(values);
   const from = `unnest(${arrays.map(({ type }) => `?::${type}[]`).join(', ')}) WITH ORDINALITY AS u(${arrays.map(({ name }) => name).join(', ')}, ord)`;
@@ -94,13 +136,27 @@ async function insertPostgres(database: Database, x: Executor, rows: readonly Ne
 function literal(value: unknown, type: string): string {
   if (typeof value === 'number') return `${value}::${type}`;
   // Neither a parameter mark nor a placeholder of ours may stand in it.
-  return `('${String(value).replaceAll("'", "''").replaceAll(/[?{\\]/g, (c) => `'||chr(${c.charCodeAt(0)})||'`)}')::${type}`;
+  return `('${String(value)
+    .replaceAll("'", "''")
+    .replaceAll(/[?{\\]/g, (c) => `'||chr(${c.charCodeAt(0)})||'`)}')::${type}`;
 }
 
-async function insertValues(database: Database, x: Executor, rows: readonly NewRow[], statuses: readonly string[], children: boolean): Promise<(string | undefined)[]> {
+async function insertValues(
+  database: Database,
+  x: Executor,
+  rows: readonly NewRow[],
+  statuses: readonly string[],
+  children: boolean,
+): Promise<(string | undefined)[]> {
   const mysql = database.family === 'mysql';
   const tuple = `(${columns.map(() => '?').join(', ')}, ?, CASE WHEN ? > 0 THEN {now} + ? END, {now} + ?)`;
-  const params = rows.flatMap((row, i) => [...columns.map((name) => row[name]), statuses[i], row.delayMs, row.delayMs, row.delayMs - row.priority * agingStepMs]);
+  const params = rows.flatMap((row, i) => [
+    ...columns.map((name) => row[name]),
+    statuses[i],
+    row.delayMs,
+    row.delayMs,
+    row.delayMs - row.priority * agingStepMs,
+  ]);
   const into = `INTO ${database.table('compensate_biz')} (${columns.join(', ')}, status, run_at, claim_rank) VALUES ${rows.map(() => tuple).join(', ')}`;
   const head = children ? (mysql ? 'INSERT IGNORE ' : 'INSERT ') : 'INSERT ';
   const tail = children && !mysql ? ' ON CONFLICT DO NOTHING' : '';
@@ -112,7 +168,10 @@ async function insertValues(database: Database, x: Executor, rows: readonly NewR
     return rows.map((_, i) => (children ? undefined : (BigInt(row?.id ?? 0) + BigInt(i) * BigInt(step?.step ?? 1)).toString()));
   }
   const text = mysql ? 'CAST(id AS CHAR)' : 'CAST(id AS TEXT)';
-  const inserted = await x.rows<{ id: string; child_key: string }>(`${head}${into}${tail} RETURNING ${text} AS id${children ? ', child_key' : ''}`, params);
+  const inserted = await x.rows<{ id: string; child_key: string }>(
+    `${head}${into}${tail} RETURNING ${text} AS id${children ? ', child_key' : ''}`,
+    params,
+  );
   if (!children) return inserted.map((row) => row.id);
   const byKey = new Map(inserted.map((row) => [row.child_key, row.id]));
   return rows.map((row) => byKey.get(row.child_key ?? ''));

@@ -1,4 +1,4 @@
-import { type Actor, type Database, InvalidArgumentError, type Inspectable, type ListQuery, type WorkTable } from '@holdfast/core';
+import { type Actor, type Database, type Inspectable, InvalidArgumentError, type ListQuery, type WorkTable } from '@holdfast/core';
 import { cancelRows, redriveRow } from './steer.ts';
 
 /** What operators' tools see of `compensate_biz`. */
@@ -19,13 +19,16 @@ export class Inspection implements Inspectable {
 
   /** Rows by type and status. */
   async stats(): Promise<readonly Readonly<Record<string, string | number | null>>[]> {
-    const rows = await this.#database.rows<{ biz_type: string; status: string; n: string | number }>(`SELECT biz_type, status, count(*) AS n FROM ${this.#database.table('compensate_biz')} GROUP BY biz_type, status ORDER BY biz_type, status`);
+    const rows = await this.#database.rows<{ biz_type: string; status: string; n: string | number }>(
+      `SELECT biz_type, status, count(*) AS n FROM ${this.#database.table('compensate_biz')} GROUP BY biz_type, status ORDER BY biz_type, status`,
+    );
     return rows.map((row) => ({ type: row.biz_type, status: row.status, count: Number(row.n) }));
   }
 
   async list(query: ListQuery = {}): Promise<readonly Readonly<Record<string, unknown>>[]> {
     const limit = query.limit ?? 50;
-    if (!Number.isInteger(limit) || limit < 1 || limit > 1000) throw new InvalidArgumentError(`limit is ${limit}; give a whole number from 1 to 1,000.`);
+    if (!Number.isInteger(limit) || limit < 1 || limit > 1000)
+      throw new InvalidArgumentError(`limit is ${limit}; give a whole number from 1 to 1,000.`);
     const where = [`id > ${BigInt(query.after ?? 0)}`];
     const params: unknown[] = [];
     if (query.status !== undefined) {
@@ -37,19 +40,28 @@ export class Inspection implements Inspectable {
       params.push(query.kind);
     }
     const t = this.#database.table('compensate_biz');
-    return this.#database.rows(`SELECT ${this.#idText()} AS id, biz_id, biz_type, status, cnt, starts, lost, priority, tenant, subject, last_failed_reason, dead_reason FROM ${t} WHERE ${where.join(' AND ')} ORDER BY ${t}.id LIMIT ${limit}`, params);
+    return this.#database.rows(
+      `SELECT ${this.#idText()} AS id, biz_id, biz_type, status, cnt, starts, lost, priority, tenant, subject, last_failed_reason, dead_reason FROM ${t} WHERE ${where.join(' AND ')} ORDER BY ${t}.id LIMIT ${limit}`,
+      params,
+    );
   }
 
   async get(id: string): Promise<Readonly<Record<string, unknown>> | undefined> {
-    const [row] = await this.#database.rows<Record<string, unknown>>(`SELECT ${this.#idText()} AS id, biz_id, biz_type, context, status, cnt, version, starts, lost, priority, tenant, subject, last_failed_reason, dead_reason FROM ${this.#database.table('compensate_biz')} WHERE id = ${BigInt(id)}`);
+    const [row] = await this.#database.rows<Record<string, unknown>>(
+      `SELECT ${this.#idText()} AS id, biz_id, biz_type, context, status, cnt, version, starts, lost, priority, tenant, subject, last_failed_reason, dead_reason FROM ${this.#database.table('compensate_biz')} WHERE id = ${BigInt(id)}`,
+    );
     if (!row) return undefined;
-    const attempts = await this.#database.rows(`SELECT number, outcome, error FROM ${this.#database.table('compensate_biz_attempt')} WHERE task_id = ${BigInt(id)} ORDER BY number`);
+    const attempts = await this.#database.rows(
+      `SELECT number, outcome, error FROM ${this.#database.table('compensate_biz_attempt')} WHERE task_id = ${BigInt(id)} ORDER BY number`,
+    );
     return { ...row, attempts };
   }
 
   /** Types that operators have paused. */
   async paused(): Promise<Set<string>> {
-    const rows = await this.#database.rows<{ biz_type: string }>(`SELECT biz_type FROM ${this.#database.table('compensate_biz_type')} WHERE paused = 1`);
+    const rows = await this.#database.rows<{ biz_type: string }>(
+      `SELECT biz_type FROM ${this.#database.table('compensate_biz_type')} WHERE paused = 1`,
+    );
     return new Set(rows.map((row) => row.biz_type));
   }
 
@@ -60,11 +72,21 @@ export class Inspection implements Inspectable {
     return 1;
   }
 
-  #audited(action: string, subject: string, by: Actor, change: (x: Parameters<Parameters<Database['transaction']>[0]>[0]) => Promise<number>): Promise<number> {
-    if (!by?.actor || !by.reason) throw new InvalidArgumentError(`${action} needs who does it and why: { actor: 'alice', reason: 'provider is back' }.`);
+  #audited(
+    action: string,
+    subject: string,
+    by: Actor,
+    change: (x: Parameters<Parameters<Database['transaction']>[0]>[0]) => Promise<number>,
+  ): Promise<number> {
+    if (!by?.actor || !by.reason)
+      throw new InvalidArgumentError(`${action} needs who does it and why: { actor: 'alice', reason: 'provider is back' }.`);
     return this.#database.transaction(async (x) => {
       const changed = await change(x);
-      if (changed > 0) await x.run(`INSERT INTO ${this.#database.table('holdfast_audit')} (at_ms, actor, action, subject, reason) VALUES ({now}, ?, ?, ?, ?)`, [by.actor, `compensate-biz:${action}`, subject, by.reason]);
+      if (changed > 0)
+        await x.run(
+          `INSERT INTO ${this.#database.table('holdfast_audit')} (at_ms, actor, action, subject, reason) VALUES ({now}, ?, ?, ?, ?)`,
+          [by.actor, `compensate-biz:${action}`, subject, by.reason],
+        );
       return changed;
     });
   }

@@ -1,5 +1,5 @@
-import { type BizType, type BizTypes } from './biz-type.ts';
 import { activeTraceparent, cleanText, type Duration, durationMs, InvalidArgumentError, unfitText } from '@holdfast/core';
+import type { BizType, BizTypes } from './biz-type.ts';
 import { InvalidContextError, UnknownTypeError } from './errors.ts';
 
 /** Options of a submit. */
@@ -43,12 +43,20 @@ const maxKeyLength = 191;
  * Checks a context and makes it a row.
  * @throws UnknownTypeError, InvalidContextError, InvalidArgumentError
  */
-export async function newRow(types: BizTypes, maxContextBytes: number, type: string, context: unknown, options: SubmitOptions = {}): Promise<NewRow> {
+export async function newRow(
+  types: BizTypes,
+  maxContextBytes: number,
+  type: string,
+  context: unknown,
+  options: SubmitOptions = {},
+): Promise<NewRow> {
   const definition = typeOf(types, type);
   const bizId = options.bizId === undefined ? null : keyText('bizId', String(options.bizId));
-  if (definition.serial && bizId === null) throw new InvalidArgumentError(`${type} is serial, so a bizId is needed: rows of one bizId run one at a time. Pass { bizId }.`);
+  if (definition.serial && bizId === null)
+    throw new InvalidArgumentError(`${type} is serial, so a bizId is needed: rows of one bizId run one at a time. Pass { bizId }.`);
   const priority = options.priority ?? 0;
-  if (!Number.isInteger(priority) || Math.abs(priority) > 1_000_000) throw new InvalidArgumentError(`priority is ${priority}; give a whole number between -1,000,000 and 1,000,000.`);
+  if (!Number.isInteger(priority) || Math.abs(priority) > 1_000_000)
+    throw new InvalidArgumentError(`priority is ${priority}; give a whole number between -1,000,000 and 1,000,000.`);
   return {
     biz_id: bizId,
     biz_type: type,
@@ -80,16 +88,26 @@ async function contextText(definition: BizType<unknown, unknown>, maxBytes: numb
     // What was given is stored, not what the schema made of it: the handler parses it again.
     text = JSON.stringify(context);
   } catch (error) {
-    throw new InvalidContextError(`The context of ${type} can't be written as JSON: ${cleanText((error as Error).message)}. Pass plain data (bigint as text, no cycles).`, error);
+    throw new InvalidContextError(
+      `The context of ${type} can't be written as JSON: ${cleanText((error as Error).message)}. Pass plain data (bigint as text, no cycles).`,
+      error,
+    );
   }
-  if (text === undefined) throw new InvalidContextError(`The context of ${type} is ${typeof context}, which JSON does not have. Pass plain data.`);
+  if (text === undefined)
+    throw new InvalidContextError(`The context of ${type} is ${typeof context}, which JSON does not have. Pass plain data.`);
   // JSON.stringify escapes both in strings of the context; what the handler would get back is checked.
   if (text.includes('\\u')) {
     const unfit = findUnfit(context);
-    if (unfit) throw new InvalidContextError(`The context of ${type} holds ${unfit}; databases refuse or change it. Remove it, or encode binary data as base64.`);
+    if (unfit)
+      throw new InvalidContextError(
+        `The context of ${type} holds ${unfit}; databases refuse or change it. Remove it, or encode binary data as base64.`,
+      );
   }
   const bytes = Buffer.byteLength(text);
-  if (bytes > maxBytes) throw new InvalidContextError(`The context of ${type} is ${bytes} bytes; the limit is ${maxBytes} (maxContextBytes). Store the data elsewhere and pass its key.`);
+  if (bytes > maxBytes)
+    throw new InvalidContextError(
+      `The context of ${type} is ${bytes} bytes; the limit is ${maxBytes} (maxContextBytes). Store the data elsewhere and pass its key.`,
+    );
   return text;
 }
 
@@ -115,7 +133,8 @@ function findUnfit(value: unknown): string | undefined {
 }
 
 export function keyText(what: string, text: string, max: number = maxKeyLength): string {
-  if (typeof text !== 'string' || text.length === 0 || text.length > max) throw new InvalidArgumentError(`${what} is ${JSON.stringify(text)?.slice(0, 60)}; give a text of 1 to ${max} characters.`);
+  if (typeof text !== 'string' || text.length === 0 || text.length > max)
+    throw new InvalidArgumentError(`${what} is ${JSON.stringify(text)?.slice(0, 60)}; give a text of 1 to ${max} characters.`);
   const unfit = unfitText(text);
   if (unfit) throw new InvalidArgumentError(`${what} holds ${unfit}; remove it.`);
   return text;

@@ -80,13 +80,21 @@ export function thrown(retry: Backoff, attempts: number, error: unknown): Verdic
   return failed(retry, attempts, storedError(error));
 }
 
-export function retryVerdict(retry: Backoff, attempts: number, options: { readonly after?: Duration; readonly reason?: string } = {}): Verdict {
+export function retryVerdict(
+  retry: Backoff,
+  attempts: number,
+  options: { readonly after?: Duration; readonly reason?: string } = {},
+): Verdict {
   const error: StoredError = { name: 'Retry', code: 'retry', message: options.reason ?? 'the handler asked for another try' };
   return failed(retry, attempts, error, options.after === undefined ? undefined : durationMs(options.after, 'after'));
 }
 
 export function rejectVerdict(reason: string): Verdict {
-  return { outcome: 'dead', reason: 'rejected', error: storedError(Object.assign(new Error(reason), { name: 'Rejected', code: 'rejected' })) };
+  return {
+    outcome: 'dead',
+    reason: 'rejected',
+    error: storedError(Object.assign(new Error(reason), { name: 'Rejected', code: 'rejected' })),
+  };
 }
 
 export function snoozeVerdict(after: Duration): Verdict {

@@ -30,12 +30,25 @@ async function create(database: Database, look: Executor): Promise<readonly stri
   const mysql = database.family === 'mysql';
   const existing = await columnsOf(database, look);
   const end = mysql ? ' ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin' : '';
-  const id = database.family === 'postgres' ? 'BIGSERIAL PRIMARY KEY' : database.family === 'sqlite' ? 'INTEGER PRIMARY KEY AUTOINCREMENT' : 'BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY';
+  const id =
+    database.family === 'postgres'
+      ? 'BIGSERIAL PRIMARY KEY'
+      : database.family === 'sqlite'
+        ? 'INTEGER PRIMARY KEY AUTOINCREMENT'
+        : 'BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY';
   const text = mysql ? 'LONGTEXT' : 'TEXT';
-  const time = database.family === 'postgres' ? 'TIMESTAMPTZ NOT NULL DEFAULT now()' : database.family === 'sqlite' ? "TEXT NOT NULL DEFAULT (strftime('%Y-%m-%d %H:%M:%f', 'now'))" : 'DATETIME(3) NOT NULL DEFAULT CURRENT_TIMESTAMP(3)';
+  const time =
+    database.family === 'postgres'
+      ? 'TIMESTAMPTZ NOT NULL DEFAULT now()'
+      : database.family === 'sqlite'
+        ? "TEXT NOT NULL DEFAULT (strftime('%Y-%m-%d %H:%M:%f', 'now'))"
+        : 'DATETIME(3) NOT NULL DEFAULT CURRENT_TIMESTAMP(3)';
   const statements: string[] = [];
   if (existing.size === 0) {
-    const claim = ownColumns(database).map((column) => `${column.name} ${column.createDefault ? column.type.replace('DEFAULT 0', `DEFAULT ${column.createDefault}`) : column.type}`);
+    const claim = ownColumns(database).map(
+      (column) =>
+        `${column.name} ${column.createDefault ? column.type.replace('DEFAULT 0', `DEFAULT ${column.createDefault}`) : column.type}`,
+    );
     statements.push(
       `CREATE TABLE IF NOT EXISTS ${t} (id ${id}, biz_id VARCHAR(191) NULL, biz_type VARCHAR(100) NOT NULL, context ${text} NULL, status VARCHAR(20) NOT NULL DEFAULT 'WAIT_HANDLE', cnt INTEGER NOT NULL DEFAULT 0, priority INTEGER NULL DEFAULT 0, last_failed_reason ${text} NULL, created_at ${time}, updated_at ${time}, ${claim.join(', ')})${end}`,
     );
@@ -44,10 +57,12 @@ async function create(database: Database, look: Executor): Promise<readonly stri
     for (const column of ownColumns(database)) {
       if (existing.has(column.name)) continue;
       statements.push(`ALTER TABLE ${t} ADD COLUMN ${column.name} ${column.type}`);
-      if (column.createDefault && database.family !== 'sqlite') statements.push(`ALTER TABLE ${t} ALTER COLUMN ${column.name} SET DEFAULT ${column.createDefault}`);
+      if (column.createDefault && database.family !== 'sqlite')
+        statements.push(`ALTER TABLE ${t} ALTER COLUMN ${column.name} SET DEFAULT ${column.createDefault}`);
     }
     if (mysql && existing.get('cnt')?.startsWith('tinyint')) statements.push(`ALTER TABLE ${t} MODIFY cnt INT NOT NULL DEFAULT 0`);
-    if (database.family === 'postgres' && existing.get('cnt') === 'smallint') statements.push(`ALTER TABLE ${t} ALTER COLUMN cnt TYPE INTEGER`);
+    if (database.family === 'postgres' && existing.get('cnt') === 'smallint')
+      statements.push(`ALTER TABLE ${t} ALTER COLUMN cnt TYPE INTEGER`);
     if (database.family === 'postgres') statements.push(`ALTER TABLE ${t} ALTER COLUMN updated_at SET DEFAULT now()`);
   }
   statements.push(...indexes(database));
@@ -57,7 +72,10 @@ async function create(database: Database, look: Executor): Promise<readonly stri
     `CREATE TABLE IF NOT EXISTS ${database.table('compensate_biz_fan_out_count')} (parent_id BIGINT NOT NULL, worker VARCHAR(100) NOT NULL, done BIGINT NOT NULL, failed BIGINT NOT NULL, cancelled BIGINT NOT NULL, PRIMARY KEY (parent_id, worker))${end}`,
     `CREATE TABLE IF NOT EXISTS ${database.table('compensate_biz_type')} (biz_type VARCHAR(100) NOT NULL PRIMARY KEY, paused INTEGER NOT NULL DEFAULT 0)${end}`,
   );
-  if (!mysql) statements.push(`CREATE INDEX IF NOT EXISTS ${database.tablePrefix}compensate_biz_attempt_task ON ${database.table('compensate_biz_attempt')} (task_id)`);
+  if (!mysql)
+    statements.push(
+      `CREATE INDEX IF NOT EXISTS ${database.tablePrefix}compensate_biz_attempt_task ON ${database.table('compensate_biz_attempt')} (task_id)`,
+    );
   return statements;
 }
 
@@ -93,9 +111,15 @@ async function columnsOf(database: Database, look: Executor): Promise<Map<string
   if (database.family === 'sqlite') {
     rows = await look.rows('SELECT name, lower(type) AS type FROM pragma_table_info(?)', [name]);
   } else if (database.family === 'postgres') {
-    rows = await look.rows('SELECT column_name AS name, data_type AS type FROM information_schema.columns WHERE table_name = ? AND table_schema = COALESCE(?, current_schema())', [name, database.schema ?? null]);
+    rows = await look.rows(
+      'SELECT column_name AS name, data_type AS type FROM information_schema.columns WHERE table_name = ? AND table_schema = COALESCE(?, current_schema())',
+      [name, database.schema ?? null],
+    );
   } else {
-    rows = await look.rows('SELECT column_name AS name, column_type AS type FROM information_schema.columns WHERE table_name = ? AND table_schema = DATABASE()', [name]);
+    rows = await look.rows(
+      'SELECT column_name AS name, column_type AS type FROM information_schema.columns WHERE table_name = ? AND table_schema = DATABASE()',
+      [name],
+    );
   }
   return new Map(rows.map((row) => [row.name, row.type]));
 }

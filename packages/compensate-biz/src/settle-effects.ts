@@ -2,7 +2,12 @@ import { type ClaimedRow, type Database, type Executor, KeyGate, type Settlement
 import { gateScope } from './insert-rows.ts';
 
 /** Adds what settled to the counts of its parents. One row per parent and worker: a single counter would serialise all. */
-export async function countChildren(database: Database, x: Executor, worker: string, settled: readonly { readonly row: ClaimedRow; readonly outcome: string }[]): Promise<string[]> {
+export async function countChildren(
+  database: Database,
+  x: Executor,
+  worker: string,
+  settled: readonly { readonly row: ClaimedRow; readonly outcome: string }[],
+): Promise<string[]> {
   const counts = new Map<string, { done: number; failed: number; cancelled: number }>();
   for (const { row, outcome } of settled) {
     const parent = row.payload.parentId;
@@ -28,9 +33,16 @@ export async function countChildren(database: Database, x: Executor, worker: str
 }
 
 /** Opens the next row of each key whose turn ended. */
-export async function handOnGates(database: Database, table: WorkTable, x: Executor, settled: readonly { readonly row: ClaimedRow; readonly outcome: string }[]): Promise<void> {
+export async function handOnGates(
+  database: Database,
+  table: WorkTable,
+  x: Executor,
+  settled: readonly { readonly row: ClaimedRow; readonly outcome: string }[],
+): Promise<void> {
   const gate = new KeyGate(database);
-  const ended = settled.filter(({ row, outcome }) => row.payload.gate !== null && (outcome === 'done' || outcome === 'dead' || outcome === 'cancel'));
+  const ended = settled.filter(
+    ({ row, outcome }) => row.payload.gate !== null && (outcome === 'done' || outcome === 'dead' || outcome === 'cancel'),
+  );
   for (const { row } of ended.sort((a, b) => ((a.row.payload.gate ?? '') < (b.row.payload.gate ?? '') ? -1 : 1))) {
     const key = row.payload.gate ?? '';
     await gate.handOn(x, gateScope(row.kind), key, row.id, () => openNext(database, table, x, row.kind, key));
@@ -43,7 +55,10 @@ export async function openNext(database: Database, table: WorkTable, x: Executor
   const text = database.family === 'mysql' ? 'CAST(id AS CHAR)' : 'CAST(id AS TEXT)';
   const lock = database.family === 'sqlite' ? '' : ' FOR UPDATE';
   for (;;) {
-    const [next] = await x.rows<{ id: string; status: string }>(`SELECT ${text} AS id, status FROM ${t} WHERE biz_type = ? AND gate = ? AND status = ${table.state('blocked')} ORDER BY ${t}.id LIMIT 1${lock}`, [type, key]);
+    const [next] = await x.rows<{ id: string; status: string }>(
+      `SELECT ${text} AS id, status FROM ${t} WHERE biz_type = ? AND gate = ? AND status = ${table.state('blocked')} ORDER BY ${t}.id LIMIT 1${lock}`,
+      [type, key],
+    );
     if (!next) return undefined;
     const opened = await x.run(
       `UPDATE ${t} SET status = CASE WHEN run_at > {now} THEN ${table.state('scheduled')} ELSE ${table.state('ready')} END, claim_rank = {now} - COALESCE(priority, 0) * 60000, updated_at = {timestamp} WHERE id = ${BigInt(next.id)} AND status = ${table.state('blocked')}`,

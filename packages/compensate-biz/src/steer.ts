@@ -13,7 +13,9 @@ interface Steered {
 async function locked(database: Database, x: Executor, ids: readonly string[]): Promise<Steered[]> {
   const text = (column: string): string => `CAST(${column} AS ${database.family === 'mysql' ? 'CHAR' : 'TEXT'})`;
   const list = ids.map((id) => BigInt(id).toString()).join(',');
-  return x.rows(`SELECT ${text('id')} AS id, status, biz_type, gate, ${text('parent_id')} AS parent_id FROM ${database.table('compensate_biz')} WHERE id IN (${list}) ORDER BY 1${database.family === 'sqlite' ? '' : ' FOR UPDATE'}`);
+  return x.rows(
+    `SELECT ${text('id')} AS id, status, biz_type, gate, ${text('parent_id')} AS parent_id FROM ${database.table('compensate_biz')} WHERE id IN (${list}) ORDER BY 1${database.family === 'sqlite' ? '' : ' FOR UPDATE'}`,
+  );
 }
 
 /**
@@ -26,14 +28,30 @@ export async function cancelRows(database: Database, table: WorkTable, x: Execut
   let count = 0;
   for (const row of await locked(database, x, ids)) {
     if (['SUCCESS', 'FAILED', 'CANCELLED'].includes(row.status)) continue;
-    await x.run(`UPDATE ${t} SET status = ${table.state('cancelled')}, version = version + 1, updated_at = {timestamp} WHERE id = ${BigInt(row.id)}`);
+    await x.run(
+      `UPDATE ${t} SET status = ${table.state('cancelled')}, version = version + 1, updated_at = {timestamp} WHERE id = ${BigInt(row.id)}`,
+    );
     count += 1;
     if (row.gate !== null && row.status !== 'PROCESSING' && row.status !== 'BLOCKED') {
       const key = row.gate;
       await new KeyGate(database).handOn(x, gateScope(row.biz_type), key, row.id, () => openNext(database, table, x, row.biz_type, key));
     }
     if (row.parent_id !== null) {
-      await countChildren(database, x, 'cancel', [{ outcome: 'cancel', row: { id: row.id, version: 0, kind: row.biz_type, group: '', starts: 0, lost: 0, attempts: 0, payload: { parentId: row.parent_id } } }]);
+      await countChildren(database, x, 'cancel', [
+        {
+          outcome: 'cancel',
+          row: {
+            id: row.id,
+            version: 0,
+            kind: row.biz_type,
+            group: '',
+            starts: 0,
+            lost: 0,
+            attempts: 0,
+            payload: { parentId: row.parent_id },
+          },
+        },
+      ]);
     }
   }
   return count;
@@ -67,8 +85,13 @@ export async function redriveRow(database: Database, table: WorkTable, x: Execut
   if (row.parent_id !== null) {
     const t = database.table('compensate_biz_fan_out_count');
     const column = row.status === 'FAILED' ? 'failed' : 'cancelled';
-    const conflict = database.family === 'mysql' ? `ON DUPLICATE KEY UPDATE ${column} = ${column} - 1` : `ON CONFLICT (parent_id, worker) DO UPDATE SET ${column} = ${t}.${column} - 1`;
-    await x.run(`INSERT INTO ${t} (parent_id, worker, done, failed, cancelled) VALUES (${BigInt(row.parent_id)}, 'redrive', 0, ${column === 'failed' ? -1 : 0}, ${column === 'cancelled' ? -1 : 0}) ${conflict}`);
+    const conflict =
+      database.family === 'mysql'
+        ? `ON DUPLICATE KEY UPDATE ${column} = ${column} - 1`
+        : `ON CONFLICT (parent_id, worker) DO UPDATE SET ${column} = ${t}.${column} - 1`;
+    await x.run(
+      `INSERT INTO ${t} (parent_id, worker, done, failed, cancelled) VALUES (${BigInt(row.parent_id)}, 'redrive', 0, ${column === 'failed' ? -1 : 0}, ${column === 'cancelled' ? -1 : 0}) ${conflict}`,
+    );
   }
   return true;
 }

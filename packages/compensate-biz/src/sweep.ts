@@ -24,7 +24,10 @@ export interface SweepCounts {
 }
 
 /** Takes back rows whose lease is over. */
-export async function rescueOnce(biz: CompensateBiz<BizTypes>, adoptAfterMs: number): Promise<{ readonly rescued: number; readonly dead: number }> {
+export async function rescueOnce(
+  biz: CompensateBiz<BizTypes>,
+  adoptAfterMs: number,
+): Promise<{ readonly rescued: number; readonly dead: number }> {
   const { database, table, types } = biz;
   const result = await table.rescue({
     maxLost: (kind) => types[kind]?.maxLost ?? 3,
@@ -78,7 +81,9 @@ export async function repairGates(biz: CompensateBiz<BizTypes>): Promise<number>
           `SELECT CASE WHEN status IN ('SUCCESS', 'FAILED') OR (status = 'CANCELLED' AND (lease_until IS NULL OR lease_until < {now})) THEN 1 ELSE 0 END AS ended FROM ${database.table('compensate_biz')} WHERE id = ${BigInt(head)}`,
         );
         if (row && Number(row.ended) === 0) continue;
-        const next = await database.transaction((x) => gate.handOn(x, gateScope(type), key, String(head), () => openNext(database, table, x, type, key)));
+        const next = await database.transaction((x) =>
+          gate.handOn(x, gateScope(type), key, String(head), () => openNext(database, table, x, type, key)),
+        );
         repaired += 1;
         if (next !== undefined) biz.wake();
       }
@@ -94,10 +99,16 @@ async function countUnknown(biz: CompensateBiz<BizTypes>): Promise<number> {
   let unknown = 0;
   for (const { kind } of await biz.table.ready()) {
     if (Object.hasOwn(biz.types, kind) || kind === parentType) continue;
-    const [row] = await biz.database.rows<{ n: string | number }>(`SELECT count(*) AS n FROM ${biz.database.table('compensate_biz')} WHERE status = 'WAIT_HANDLE' AND biz_type = ?`, [kind]);
+    const [row] = await biz.database.rows<{ n: string | number }>(
+      `SELECT count(*) AS n FROM ${biz.database.table('compensate_biz')} WHERE status = 'WAIT_HANDLE' AND biz_type = ?`,
+      [kind],
+    );
     unknown += Number(row?.n);
     biz.emit('sweep:unknown', { type: kind, count: Number(row?.n) });
-    biz.logger.warn({ type: kind, count: Number(row?.n) }, 'rows wait for a type that no handler here knows; they are left for a worker that does');
+    biz.logger.warn(
+      { type: kind, count: Number(row?.n) },
+      'rows wait for a type that no handler here knows; they are left for a worker that does',
+    );
   }
   return unknown;
 }

@@ -1,30 +1,30 @@
 import {
   Breaker,
-  checkpoint,
   type ClaimedRow,
-  defineLoop,
+  checkpoint,
   type Duration,
+  defineLoop,
   durationMs,
   type KindPolicy,
   LeaseLostError,
+  type Loop,
   lifecycle,
   localWaker,
-  type Loop,
   type Service,
-  type Settlement,
   type SettleHook,
+  type Settlement,
   Telemetry,
   uuidv7,
   WorkRunner,
 } from '@holdfast/core';
 import { Cron } from 'croner';
-import { channel, type CompensateBiz } from './biz.ts';
+import { type CompensateBiz, channel } from './biz.ts';
 import type { BizTypes } from './biz-type.ts';
 import { completeParents } from './fan-out.ts';
 import { HandlerRunner } from './handler-runner.ts';
 import { RateLimit } from './rate-limit.ts';
 import { countChildren, handOnGates, outcomes } from './settle-effects.ts';
-import { rescueOnce, repairGates, sweepOnce } from './sweep.ts';
+import { repairGates, rescueOnce, sweepOnce } from './sweep.ts';
 
 export interface WorkerOptions {
   /** How long a row stays this worker's without a renewal. Default 30 s. It says nothing about how long a handler may run. */
@@ -65,7 +65,8 @@ export class BizWorker implements Service {
     for (const type of options.types ?? biz.handlers.keys()) {
       const registered = biz.handlers.get(type);
       const definition = biz.types[type];
-      if (!registered || !definition) throw new RangeError(`${type} has no handler; call biz.handle('${type}', …) before the worker is made.`);
+      if (!registered || !definition)
+        throw new RangeError(`${type} has no handler; call biz.handle('${type}', …) before the worker is made.`);
       const rate = definition.rate && new RateLimit(definition.rate.limit, definition.rate.perMs);
       const breaker = definition.breaker && new Breaker(biz.database, definition.breaker);
       this.#policies.set(type, {
@@ -112,9 +113,19 @@ export class BizWorker implements Service {
       busy: (promoted) => promoted === 1000,
       pauseMs: () => Math.max(5, Math.min(this.#nextDue, biz.crossProcessWaker?.reliable ? 5_000 : 500)),
     });
-    const rescue = defineLoop({ name: 'rescue', logger, runOnce: () => rescueOnce(biz, adoptAfterMs), pauseMs: () => Math.min(2_000, leaseMs) });
+    const rescue = defineLoop({
+      name: 'rescue',
+      logger,
+      runOnce: () => rescueOnce(biz, adoptAfterMs),
+      pauseMs: () => Math.min(2_000, leaseMs),
+    });
     const gates = defineLoop({ name: 'gates', logger, runOnce: () => repairGates(biz), pauseMs: () => 2_000 });
-    const sweep = defineLoop({ name: 'sweep', logger, runOnce: () => sweepOnce(biz, adoptAfterMs), pauseMs: () => nextSweepMs(options.sweep ?? '3m') });
+    const sweep = defineLoop({
+      name: 'sweep',
+      logger,
+      runOnce: () => sweepOnce(biz, adoptAfterMs),
+      pauseMs: () => nextSweepMs(options.sweep ?? '3m'),
+    });
     const paused = defineLoop({
       name: 'paused',
       logger,
@@ -192,13 +203,20 @@ export class BizWorker implements Service {
   #settled({ row, verdict }: Settlement, accepted: boolean): void {
     if (row.payload.gate !== null) this.#runner.wake();
     if (!accepted) return;
-    this.#report(row, verdict.outcome === 'done' || (verdict.outcome === 'dead' && verdict.reason === 'rejected'), verdict.outcome === 'retry' || verdict.outcome === 'dead');
+    this.#report(
+      row,
+      verdict.outcome === 'done' || (verdict.outcome === 'dead' && verdict.reason === 'rejected'),
+      verdict.outcome === 'retry' || verdict.outcome === 'dead',
+    );
     if (verdict.outcome === 'done') this.#biz.emit('task:succeeded', { id: row.id, type: row.kind });
     else if (verdict.outcome === 'retry') {
       this.#promote.wake();
       this.#biz.emit('task:retried', { id: row.id, type: row.kind, afterMs: verdict.afterMs, error: verdict.error });
     } else if (verdict.outcome === 'dead') {
-      this.#biz.logger.warn({ id: row.id, type: row.kind, reason: verdict.reason, error: verdict.error }, 'a row is FAILED; redrive it once the cause is mended');
+      this.#biz.logger.warn(
+        { id: row.id, type: row.kind, reason: verdict.reason, error: verdict.error },
+        'a row is FAILED; redrive it once the cause is mended',
+      );
       this.#biz.emit('task:dead', { id: row.id, type: row.kind, reason: verdict.reason, error: verdict.error });
     } else if (verdict.outcome === 'snooze') this.#promote.wake();
   }
@@ -234,7 +252,8 @@ export class BizWorker implements Service {
     const ids = [...this.#parents];
     this.#parents.clear();
     try {
-      for (const parentId of await completeParents({ database: this.#biz.database, wake: (rows) => this.#biz.wakeFor(rows) }, ids)) this.#biz.emit('fan-out:completed', { parentId });
+      for (const parentId of await completeParents({ database: this.#biz.database, wake: (rows) => this.#biz.wakeFor(rows) }, ids))
+        this.#biz.emit('fan-out:completed', { parentId });
     } catch (error) {
       this.#biz.logger.debug({ err: error }, 'parents were not looked at; the sweep will');
     }
@@ -245,4 +264,3 @@ function nextSweepMs(sweep: Duration | { readonly cron: string }): number {
   if (typeof sweep === 'object') return new Cron(sweep.cron).msToNext() ?? 180_000;
   return durationMs(sweep, 'sweep');
 }
-

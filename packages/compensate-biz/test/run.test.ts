@@ -54,7 +54,7 @@ onEveryDatabase('compensate-biz', (suite) => {
     expect(row).toMatchObject({ status: 'FAILED', cnt: 3, starts: 3, dead_reason: 'exhausted' });
     expect(JSON.parse(row.last_failed_reason)).toEqual({ name: 'Error', code: 'E_DOWN', message: 'downstream said \uFFFD no' });
     const found = await biz.inspect().get(id);
-    expect((found?.attempts as unknown[]).length).toBe(3);
+    expect(found?.attempts).toHaveLength(3);
     expect(await biz.redrive(id, { actor: 'test', reason: 'again' })).toBe(true);
     await until(ended(id));
     expect(await suite.db.knex('holdfast_audit').where({ subject: id })).toHaveLength(1);
@@ -157,9 +157,11 @@ onEveryDatabase('compensate-biz', (suite) => {
       if (context.n === 3 && run.attempt === 1) return run.retry();
       order[key]?.push(context.n as number);
     });
-    await Promise.all(['a', 'b', 'c'].map(async (bizId) => {
-      for (let n = 0; n < 8; n++) await biz.now().submit('serial', { n }, { bizId });
-    }));
+    await Promise.all(
+      ['a', 'b', 'c'].map(async (bizId) => {
+        for (let n = 0; n < 8; n++) await biz.now().submit('serial', { n }, { bizId });
+      }),
+    );
     await using worker = biz.worker();
     await worker.start();
     await until(async () => Object.values(order).every((list) => list.length === 8));
@@ -242,7 +244,10 @@ onEveryDatabase('compensate-biz', (suite) => {
       first = false;
       return run.snooze(20);
     });
-    biz.handle('held', (_context, run) => new Promise((_, reject) => run.signal.addEventListener('abort', () => reject(run.signal.reason))));
+    biz.handle(
+      'held',
+      (_context, run) => new Promise((_, reject) => run.signal.addEventListener('abort', () => reject(run.signal.reason))),
+    );
     const worker = biz.worker({ stopAfter: 10 });
     await worker.start();
     const { id } = await biz.now().submit('sleepy', {});

@@ -1,3 +1,4 @@
+export type { HoldfastConfig } from './cli/config.ts';
 export { afterCommit, requireTransaction, transactionTrace } from './database/after-commit.ts';
 export { Database, type DatabaseOptions, describeDatabase, openDatabase } from './database/database.ts';
 export type { DatabaseDescription } from './database/describe-database.ts';
@@ -18,7 +19,14 @@ export {
 } from './errors/errors.ts';
 export { HoldfastError, type HoldfastErrorOptions } from './errors/holdfast-error.ts';
 export { type StoredError, storedError } from './errors/stored-error.ts';
-export { createSnowflake, decodeSnowflake, type Snowflake, type SnowflakeOptions, type SnowflakeParts, SnowflakeSequence } from './ids/snowflake.ts';
+export {
+  createSnowflake,
+  decodeSnowflake,
+  type Snowflake,
+  type SnowflakeOptions,
+  type SnowflakeParts,
+  SnowflakeSequence,
+} from './ids/snowflake.ts';
 export { uuidv7 } from './ids/uuidv7.ts';
 export { Breaker, type BreakerOptions } from './lease/breaker.ts';
 export { insertIgnore } from './lease/insert-ignore.ts';
@@ -28,8 +36,8 @@ export { LeaseShare, type LeaseShareOptions } from './lease/lease-share.ts';
 export { type Lease, LeaseTable } from './lease/lease-table.ts';
 export { Once, type OnceEntry } from './lease/once.ts';
 export { Slots } from './lease/slots.ts';
-export { type ListenWakerOptions, listenWaker } from './loop/listen-waker.ts';
 export { lifecycle } from './loop/lifecycle.ts';
+export { type ListenWakerOptions, listenWaker } from './loop/listen-waker.ts';
 export { localWaker } from './loop/local-waker.ts';
 export { defineLoop, type Loop, type LoopOptions } from './loop/loop.ts';
 export { type Service, services } from './loop/service.ts';
@@ -38,7 +46,7 @@ export { coreSchema } from './migrate/core-schema.ts';
 export { checkMigrated, type Migrated, type MigrateOptions, migrate, migrationSql } from './migrate/migrate.ts';
 export type { Migration, Schema } from './migrate/schema.ts';
 export { checkpoint, setCheckpointHook } from './observe/checkpoint.ts';
-export { type EventMap, Events, type EventSource } from './observe/events.ts';
+export { type EventMap, type EventSource, Events } from './observe/events.ts';
 export type { Actor, Inspectable, ListQuery } from './observe/inspectable.ts';
 export { defaultLogger, type Logger, silentLogger } from './observe/logger.ts';
 export { activeTraceparent, Telemetry } from './observe/telemetry.ts';
@@ -51,4 +59,4 @@ export type { DeadReason, WorkState } from './work/states.ts';
 export type { Outcome, Verdict } from './work/verdict.ts';
 export { workColumns } from './work/work-columns.ts';
 export { type KindPolicy, type RunningRow, WorkRunner, type WorkRunnerOptions } from './work/work-runner.ts';
-export { type ClaimedRow, type ClaimQuery, type Settlement, type SettleHook, WorkTable, type WorkTableShape } from './work/work-table.ts';
+export { type ClaimedRow, type ClaimQuery, type SettleHook, type Settlement, WorkTable, type WorkTableShape } from './work/work-table.ts';

@@ -6,7 +6,9 @@ import { type TransactionTrace, traceConnection } from './connection-hooks.ts';
 export function requireTransaction(trx: Knex | Knex.Transaction, what: string): asserts trx is Knex.Transaction {
   const candidate = trx as Partial<Knex.Transaction>;
   if (typeof trx !== 'function' || candidate.isTransaction !== true) {
-    throw new NotInTransactionError(`${what} needs the transaction that it is to commit with; pass the trx of knex.transaction(async (trx) => …), not the knex instance.`);
+    throw new NotInTransactionError(
+      `${what} needs the transaction that it is to commit with; pass the trx of knex.transaction(async (trx) => …), not the knex instance.`,
+    );
   }
   if (candidate.isCompleted?.()) {
     throw new NotInTransactionError(`${what} was called after its transaction had ended; await it inside the transaction's callback.`);

@@ -93,7 +93,10 @@ export function traceConnection(connection: object): TransactionTrace {
 type AnyFunction = (...args: any[]) => any;
 
 function wrapQuery(connection: { query?: AnyFunction; execSync?: AnyFunction }, trace: TransactionTrace): void {
-  if (connection.execSync) return wrapSync(connection as { execSync: AnyFunction }, trace);
+  if (connection.execSync) {
+    wrapSync(connection as { execSync: AnyFunction }, trace);
+    return;
+  }
   const original = connection.query;
   if (!original) return;
   connection.query = function (this: unknown, ...args: unknown[]) {

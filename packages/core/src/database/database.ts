@@ -44,7 +44,7 @@ export class Database {
 
   constructor(options: DatabaseOptions) {
     if (typeof options?.knex !== 'function' || !('client' in options.knex)) {
-      throw new InvalidArgumentError('knex is missing; pass the service\'s knex instance, as in { knex }.');
+      throw new InvalidArgumentError("knex is missing; pass the service's knex instance, as in { knex }.");
     }
     this.knex = options.knex;
     this.family = clientFamily(options.knex);
@@ -272,7 +272,8 @@ interface PoolClient {
 }
 
 function ownPool(knex: Knex, connections: number): Knex {
-  if (!Number.isInteger(connections) || connections < 1) throw new InvalidArgumentError(`loopConnections is ${connections}; give a whole number of at least 1.`);
+  if (!Number.isInteger(connections) || connections < 1)
+    throw new InvalidArgumentError(`loopConnections is ${connections}; give a whole number of at least 1.`);
   const config = (knex.client as { config: Knex.Config }).config;
   const { afterCreate } = config.pool ?? {};
   return knexFactory({
@@ -285,7 +286,10 @@ function ownPool(knex: Knex, connections: number): Knex {
 function unavailable(error: unknown): DatabaseUnavailableError {
   if (DatabaseUnavailableError.is(error, 'database-unavailable')) return error as DatabaseUnavailableError;
   const { message, code } = (error ?? {}) as { message?: string; code?: string };
-  return new DatabaseUnavailableError(`No connection to the database: ${message || code || String(error)}. Check the address in knex's configuration and that the server runs.`, error);
+  return new DatabaseUnavailableError(
+    `No connection to the database: ${message || code || String(error)}. Check the address in knex's configuration and that the server runs.`,
+    error,
+  );
 }
 
 /** Tells knex's pool to drop the connection instead of handing it out again. */

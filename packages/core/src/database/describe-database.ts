@@ -47,12 +47,15 @@ async function describePostgres(executor: Executor): Promise<DatabaseDescription
   requireVersion('PostgreSQL', row?.version ?? '?', number >= 140000, '14');
   const warnings: string[] = [];
   if (row?.fsync === 'off') warnings.push('fsync = off: a crash of the machine can lose or corrupt committed work. Turn it on.');
-  if (row?.sync === 'off') warnings.push('synchronous_commit = off: a crash of the server loses the last committed transactions. Set it to on.');
+  if (row?.sync === 'off')
+    warnings.push('synchronous_commit = off: a crash of the server loses the last committed transactions. Set it to on.');
   return { dialect: 'postgres', version: row?.version ?? '', skipLocked: true, updateReturning: true, insertReturning: true, warnings };
 }
 
 async function describeMysql(executor: Executor): Promise<DatabaseDescription> {
-  const [row] = await executor.rows<{ version: string; flush: unknown }>('SELECT VERSION() AS version, @@innodb_flush_log_at_trx_commit AS flush');
+  const [row] = await executor.rows<{ version: string; flush: unknown }>(
+    'SELECT VERSION() AS version, @@innodb_flush_log_at_trx_commit AS flush',
+  );
   const version = row?.version ?? '';
   const mariadb = /mariadb/i.test(version);
   const [major = 0, minor = 0, patch = 0] = (/(\d+)\.(\d+)\.(\d+)/.exec(version.replace(/^5\.5\.5-/, '')) ?? []).slice(1).map(Number);
@@ -60,9 +63,11 @@ async function describeMysql(executor: Executor): Promise<DatabaseDescription> {
   if (mariadb) requireVersion('MariaDB', version, number >= 10_006_000, '10.6');
   else requireVersion('MySQL', version, number >= 8_000_034, '8.0.34');
   const warnings: string[] = [];
-  if (String(row?.flush) !== '1') warnings.push(`innodb_flush_log_at_trx_commit = ${row?.flush}: a crash loses the last committed transactions. Set it to 1.`);
+  if (String(row?.flush) !== '1')
+    warnings.push(`innodb_flush_log_at_trx_commit = ${row?.flush}: a crash loses the last committed transactions. Set it to 1.`);
   const galera = await executor.rows<{ Value: string }>("SHOW GLOBAL STATUS LIKE 'wsrep_cluster_size'");
-  if (Number(galera[0]?.Value ?? 0) > 1) warnings.push('This is a Galera cluster: send all of Holdfast to one node, since a lock taken on one node does not hold on another.');
+  if (Number(galera[0]?.Value ?? 0) > 1)
+    warnings.push('This is a Galera cluster: send all of Holdfast to one node, since a lock taken on one node does not hold on another.');
   return { dialect: mariadb ? 'mariadb' : 'mysql', version, skipLocked: true, updateReturning: false, insertReturning: mariadb, warnings };
 }
 
@@ -72,10 +77,12 @@ async function describeSqlite(executor: Executor): Promise<DatabaseDescription> 
   const [major = 0, minor = 0] = (row?.version ?? '').split('.').map(Number);
   requireVersion('SQLite', row?.version ?? '?', major * 1000 + minor >= 3042, '3.42 (it comes with Node)');
   const warnings: string[] = [];
-  if (Number(sync?.synchronous) < 2) warnings.push('synchronous = NORMAL or OFF: a power failure can lose the last committed transactions. Use FULL.');
+  if (Number(sync?.synchronous) < 2)
+    warnings.push('synchronous = NORMAL or OFF: a power failure can lose the last committed transactions. Use FULL.');
   return { dialect: 'sqlite', version: row?.version ?? '', skipLocked: false, updateReturning: true, insertReturning: true, warnings };
 }
 
 function requireVersion(name: string, version: string, ok: boolean, needed: string): void {
-  if (!ok) throw new UnsupportedDatabaseError(`This server is ${name} ${version}; Holdfast needs ${name} ${needed} or newer. Upgrade the server.`);
+  if (!ok)
+    throw new UnsupportedDatabaseError(`This server is ${name} ${version}; Holdfast needs ${name} ${needed} or newer. Upgrade the server.`);
 }

@@ -33,7 +33,11 @@ interface PgResult {
 
 /** The part of `mysql2`'s connection that is used. */
 export interface MysqlConnection {
-  query(options: { sql: string; rowsAsArray: false; nestTables: false }, values: unknown[], done: (error: Error | null, result: unknown) => void): void;
+  query(
+    options: { sql: string; rowsAsArray: false; nestTables: false },
+    values: unknown[],
+    done: (error: Error | null, result: unknown) => void,
+  ): void;
   destroy?(): void;
   __knex__disposed?: unknown;
 }

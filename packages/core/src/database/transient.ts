@@ -42,5 +42,8 @@ export function isConnectionError(error: unknown): boolean {
   if (typeof code === 'string' && connectionCodes.has(code)) return true;
   if (error instanceof AggregateError) return error.errors.some(isConnectionError);
   if (name === 'KnexTimeoutError') return true;
-  return typeof message === 'string' && /Connection terminated|not queryable|connection is in closed state|socket hang up|Connection lost/i.test(message);
+  return (
+    typeof message === 'string' &&
+    /Connection terminated|not queryable|connection is in closed state|socket hang up|Connection lost/i.test(message)
+  );
 }

@@ -28,7 +28,8 @@ export class SnowflakeSequence {
 
   /** @param options.mid worker id, 0 to 1023; @param options.offset ms since 1970 that count as 0. */
   constructor(options: { readonly mid: number; readonly offset?: number; readonly now?: () => number }) {
-    if (!Number.isInteger(options.mid) || options.mid < 0 || options.mid >= workerIds) throw new InvalidArgumentError(`mid is ${options.mid}; a worker id is a whole number from 0 to 1023.`);
+    if (!Number.isInteger(options.mid) || options.mid < 0 || options.mid >= workerIds)
+      throw new InvalidArgumentError(`mid is ${options.mid}; a worker id is a whole number from 0 to 1023.`);
     this.#workerId = BigInt(options.mid) << 12n;
     this.#offset = options.offset ?? 0;
     this.#now = options.now ?? Date.now;
@@ -92,7 +93,10 @@ export async function createSnowflake(options: SnowflakeOptions): Promise<Snowfl
     workerId = (first + i) % workerIds;
     lease = await options.leases.acquire('snowflake', String(workerId), owner, leaseMs);
   }
-  if (!lease) throw new InvalidArgumentError('All 1,024 snowflake worker ids are leased. Stop processes that are no longer needed, or wait for their leases to expire.');
+  if (!lease)
+    throw new InvalidArgumentError(
+      'All 1,024 snowflake worker ids are leased. Stop processes that are no longer needed, or wait for their leases to expire.',
+    );
   let held: Lease = lease;
   // The database's clock and ours may differ: start no earlier than both.
   const skew = Math.max(0, (await options.leases.database.now()) - Date.now());
@@ -107,7 +111,9 @@ export async function createSnowflake(options: SnowflakeOptions): Promise<Snowfl
   })();
   const nextBigInt = (): bigint => {
     if (monotonicMs() > held.deadline) {
-      throw new LeaseLostError(`The lease on snowflake worker id ${workerId} could not be renewed for ${leaseMs} ms; another process may have it. Restart this process, or raise leaseMs above the longest outage.`);
+      throw new LeaseLostError(
+        `The lease on snowflake worker id ${workerId} could not be renewed for ${leaseMs} ms; another process may have it. Restart this process, or raise leaseMs above the longest outage.`,
+      );
     }
     return sequence.nextBigInt();
   };

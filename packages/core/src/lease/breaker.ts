@@ -34,25 +34,38 @@ export class Breaker {
 
   /** How many calls may start now: all, none, or the one probe, which this caller then has. */
   async admit(scope: string, name: string): Promise<'all' | 'probe' | 'none'> {
-    const [row] = await this.#database.rows<{ state: string }>(`SELECT state FROM ${this.#table} WHERE scope = ? AND name = ?`, [scope, name]);
+    const [row] = await this.#database.rows<{ state: string }>(`SELECT state FROM ${this.#table} WHERE scope = ? AND name = ?`, [
+      scope,
+      name,
+    ]);
     if (row === undefined || row.state === 'closed') return 'all';
     // Whoever's update changes the row has the probe; it also ends a probe that never reported.
-    const taken = await this.#database.run(`UPDATE ${this.#table} SET state = 'half', until_ms = {now} + ? WHERE scope = ? AND name = ? AND state <> 'closed' AND until_ms <= {now}`, [this.#options.openMs, scope, name]);
+    const taken = await this.#database.run(
+      `UPDATE ${this.#table} SET state = 'half', until_ms = {now} + ? WHERE scope = ? AND name = ? AND state <> 'closed' AND until_ms <= {now}`,
+      [this.#options.openMs, scope, name],
+    );
     return taken === 1 ? 'probe' : 'none';
   }
 
   /** Reports calls that ended. A success closes it and forgets the failures. */
   async report(scope: string, name: string, result: { readonly ok: number; readonly failed: number }, within?: Executor): Promise<void> {
     const { failures, openMs, maxOpenMs } = this.#options;
-    const run = (sql: string, params: readonly unknown[]): Promise<number> => (within ? within.run(sql, params) : this.#database.run(sql, params));
+    const run = (sql: string, params: readonly unknown[]): Promise<number> =>
+      within ? within.run(sql, params) : this.#database.run(sql, params);
     if (result.ok > 0) {
-      await run(`UPDATE ${this.#table} SET state = 'closed', failures = 0, opened = 0 WHERE scope = ? AND name = ? AND (state = 'half' OR (state = 'closed' AND failures > 0))`, [scope, name]);
+      await run(
+        `UPDATE ${this.#table} SET state = 'closed', failures = 0, opened = 0 WHERE scope = ? AND name = ? AND (state = 'half' OR (state = 'closed' AND failures > 0))`,
+        [scope, name],
+      );
       return;
     }
     if (result.failed === 0) return;
     await run(insertIgnore(this.#database, this.#table, ['scope', 'name']), [scope, name]);
     await run(`UPDATE ${this.#table} SET failures = failures + ? WHERE scope = ? AND name = ?`, [result.failed, scope, name]);
-    const power = this.#database.family === 'sqlite' ? '(1 << CASE WHEN opened > 16 THEN 16 ELSE opened END)' : 'POWER(2, CASE WHEN opened > 16 THEN 16 ELSE opened END)';
+    const power =
+      this.#database.family === 'sqlite'
+        ? '(1 << CASE WHEN opened > 16 THEN 16 ELSE opened END)'
+        : 'POWER(2, CASE WHEN opened > 16 THEN 16 ELSE opened END)';
     const least = this.#database.family === 'sqlite' ? 'min' : 'LEAST';
     await run(
       `UPDATE ${this.#table} SET state = 'open', until_ms = {now} + ${least}(${maxOpenMs}, ${openMs} * ${power}), opened = opened + 1 WHERE scope = ? AND name = ? AND (state = 'half' OR (state = 'closed' AND failures >= ?))`,
@@ -62,7 +75,10 @@ export class Breaker {
 
   /** `closed` when there is no row. */
   async state(scope: string, name: string): Promise<'closed' | 'open' | 'half'> {
-    const [row] = await this.#database.rows<{ state: 'closed' | 'open' | 'half' }>(`SELECT state FROM ${this.#table} WHERE scope = ? AND name = ?`, [scope, name]);
+    const [row] = await this.#database.rows<{ state: 'closed' | 'open' | 'half' }>(
+      `SELECT state FROM ${this.#table} WHERE scope = ? AND name = ?`,
+      [scope, name],
+    );
     return row?.state ?? 'closed';
   }
 }

@@ -23,7 +23,10 @@ export class KeyGate {
     const forUpdate = this.#database.family === 'sqlite' ? '' : ' FOR UPDATE';
     for (;;) {
       await x.run(insertIgnore(this.#database, this.#table, ['scope', 'gate_key']), [scope, key]);
-      const [row] = await x.rows<{ head: string | null }>(`SELECT ${this.#headText()} FROM ${this.#table} WHERE scope = ? AND gate_key = ?${forUpdate}`, [scope, key]);
+      const [row] = await x.rows<{ head: string | null }>(
+        `SELECT ${this.#headText()} FROM ${this.#table} WHERE scope = ? AND gate_key = ?${forUpdate}`,
+        [scope, key],
+      );
       // None: purged between the two statements.
       if (row) return row.head === null ? null : String(row.head);
     }
@@ -48,7 +51,10 @@ export class KeyGate {
 
   /** Gates whose head is set, by key order, for the repair sweep. */
   async heads(scope: string, afterKey: string, limit: number): Promise<{ readonly key: string; readonly head: string }[]> {
-    return this.#database.rows(`SELECT gate_key AS ${this.#database.family === 'mysql' ? '`key`' : '"key"'}, ${this.#headText()} FROM ${this.#table} WHERE scope = ? AND head IS NOT NULL AND gate_key > ? ORDER BY gate_key LIMIT ${limit}`, [scope, afterKey]);
+    return this.#database.rows(
+      `SELECT gate_key AS ${this.#database.family === 'mysql' ? '`key`' : '"key"'}, ${this.#headText()} FROM ${this.#table} WHERE scope = ? AND head IS NOT NULL AND gate_key > ? ORDER BY gate_key LIMIT ${limit}`,
+      [scope, afterKey],
+    );
   }
 
   /** Deletes gates that nobody is behind. */

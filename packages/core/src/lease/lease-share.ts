@@ -1,5 +1,5 @@
-import { defineLoop, type Loop } from '../loop/loop.ts';
 import { lifecycle } from '../loop/lifecycle.ts';
+import { defineLoop, type Loop } from '../loop/loop.ts';
 import type { Service } from '../loop/service.ts';
 import type { Logger } from '../observe/logger.ts';
 import { monotonicMs } from '../time/monotonic.ts';
@@ -35,7 +35,12 @@ export class LeaseShare implements Service {
     this.#options = options;
     this.#leaseMs = options.leaseMs ?? 30_000;
     this.#lifecycle = lifecycle({ start: () => this.#loop.start(), stop: () => this.#stop() });
-    this.#loop = defineLoop({ name: `lease-share ${options.scope}`, logger: options.logger, runOnce: () => this.runOnce(), pauseMs: () => this.#leaseMs / 6 });
+    this.#loop = defineLoop({
+      name: `lease-share ${options.scope}`,
+      logger: options.logger,
+      runOnce: () => this.runOnce(),
+      pauseMs: () => this.#leaseMs / 6,
+    });
   }
 
   /** Leases held whose own deadline has not passed. */

@@ -36,7 +36,10 @@ export class LeaseTable {
         [owner, leaseMs, scope, name, owner],
       );
       if (changed === 0) return undefined;
-      const [row] = await x.rows<{ epoch: string | number }>(`SELECT epoch FROM ${this.#leases} WHERE scope = ? AND name = ?`, [scope, name]);
+      const [row] = await x.rows<{ epoch: string | number }>(`SELECT epoch FROM ${this.#leases} WHERE scope = ? AND name = ?`, [
+        scope,
+        name,
+      ]);
       return { scope, name, owner, epoch: Number(row?.epoch), deadline: sentAt + leaseMs };
     });
   }
@@ -44,14 +47,21 @@ export class LeaseTable {
   /** Prolongs a lease. @throws LeaseLostError when its epoch has passed. */
   async renew(lease: Lease, leaseMs: number): Promise<Lease> {
     const sentAt = monotonicMs();
-    const changed = await this.database.run(`UPDATE ${this.#leases} SET lease_until = {now} + ? WHERE scope = ? AND name = ? AND epoch = ?`, [leaseMs, lease.scope, lease.name, lease.epoch]);
+    const changed = await this.database.run(
+      `UPDATE ${this.#leases} SET lease_until = {now} + ? WHERE scope = ? AND name = ? AND epoch = ?`,
+      [leaseMs, lease.scope, lease.name, lease.epoch],
+    );
     if (changed === 0) throw lost(lease);
     return { ...lease, deadline: sentAt + leaseMs };
   }
 
   /** Gives the name back; nothing happens if it is no longer held. */
   async release(lease: Lease): Promise<void> {
-    await this.database.run(`UPDATE ${this.#leases} SET lease_until = 0, owner = NULL WHERE scope = ? AND name = ? AND epoch = ?`, [lease.scope, lease.name, lease.epoch]);
+    await this.database.run(`UPDATE ${this.#leases} SET lease_until = 0, owner = NULL WHERE scope = ? AND name = ? AND epoch = ?`, [
+      lease.scope,
+      lease.name,
+      lease.epoch,
+    ]);
   }
 
   /**
@@ -61,22 +71,33 @@ export class LeaseTable {
    */
   async fence(executor: Executor, lease: Lease): Promise<void> {
     const lock = this.database.family === 'sqlite' ? '' : ' FOR UPDATE';
-    const [row] = await executor.rows<{ epoch: string | number }>(`SELECT epoch FROM ${this.#leases} WHERE scope = ? AND name = ?${lock}`, [lease.scope, lease.name]);
+    const [row] = await executor.rows<{ epoch: string | number }>(`SELECT epoch FROM ${this.#leases} WHERE scope = ? AND name = ?${lock}`, [
+      lease.scope,
+      lease.name,
+    ]);
     if (Number(row?.epoch) !== lease.epoch) throw lost(lease);
   }
 
   /** Says that `member` of `scope` is alive for `aliveMs` more. */
   async heartbeat(scope: string, member: string, aliveMs: number): Promise<void> {
     await this.database.transaction(async (x) => {
-      const changed = await x.run(`UPDATE ${this.#members} SET alive_until = {now} + ? WHERE scope = ? AND member = ?`, [aliveMs, scope, member]);
-      if (changed === 0) await x.run(`INSERT INTO ${this.#members} (scope, member, alive_until) VALUES (?, ?, {now} + ?)`, [scope, member, aliveMs]);
+      const changed = await x.run(`UPDATE ${this.#members} SET alive_until = {now} + ? WHERE scope = ? AND member = ?`, [
+        aliveMs,
+        scope,
+        member,
+      ]);
+      if (changed === 0)
+        await x.run(`INSERT INTO ${this.#members} (scope, member, alive_until) VALUES (?, ?, {now} + ?)`, [scope, member, aliveMs]);
       await x.run(`DELETE FROM ${this.#members} WHERE scope = ? AND alive_until < {now} - 3600000`, [scope]);
     });
   }
 
   /** Members of `scope` that are alive, in a stable order. */
   async members(scope: string): Promise<string[]> {
-    const rows = await this.database.rows<{ member: string }>(`SELECT member FROM ${this.#members} WHERE scope = ? AND alive_until >= {now} ORDER BY member`, [scope]);
+    const rows = await this.database.rows<{ member: string }>(
+      `SELECT member FROM ${this.#members} WHERE scope = ? AND alive_until >= {now} ORDER BY member`,
+      [scope],
+    );
     return rows.map((row) => row.member);
   }
 
@@ -87,11 +108,16 @@ export class LeaseTable {
 
   /** Names of `scope` that somebody holds, with the holder. */
   async holders(scope: string): Promise<Map<string, string>> {
-    const rows = await this.database.rows<{ name: string; owner: string }>(`SELECT name, owner FROM ${this.#leases} WHERE scope = ? AND lease_until >= {now} AND owner IS NOT NULL`, [scope]);
+    const rows = await this.database.rows<{ name: string; owner: string }>(
+      `SELECT name, owner FROM ${this.#leases} WHERE scope = ? AND lease_until >= {now} AND owner IS NOT NULL`,
+      [scope],
+    );
     return new Map(rows.map((row) => [row.name, row.owner]));
   }
 }
 
 function lost(lease: Lease): LeaseLostError {
-  return new LeaseLostError(`The lease ${lease.scope}/${lease.name} of epoch ${lease.epoch} (${lease.owner}) has passed to another holder. Stop; nothing written under it will be accepted.`);
+  return new LeaseLostError(
+    `The lease ${lease.scope}/${lease.name} of epoch ${lease.epoch} (${lease.owner}) has passed to another holder. Stop; nothing written under it will be accepted.`,
+  );
 }

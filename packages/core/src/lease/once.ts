@@ -22,7 +22,13 @@ export class Once {
     this.#table = database.table('holdfast_once');
   }
 
-  async enter(x: Executor, scope: string, key: string, windowMs: number, stillCounts?: (ref: string) => Promise<boolean>): Promise<OnceEntry> {
+  async enter(
+    x: Executor,
+    scope: string,
+    key: string,
+    windowMs: number,
+    stillCounts?: (ref: string) => Promise<boolean>,
+  ): Promise<OnceEntry> {
     const inserted = await x.run(insertIgnore(this.#database, this.#table, ['scope', 'once_key', 'expires_at']), [scope, key, 0]);
     const lock = this.#database.family === 'sqlite' ? '' : ' FOR UPDATE';
     if (inserted === 0) {
@@ -30,7 +36,8 @@ export class Once {
         `SELECT ref, CASE WHEN expires_at > {now} THEN 1 ELSE 0 END AS live FROM ${this.#table} WHERE scope = ? AND once_key = ?${lock}`,
         [scope, key],
       );
-      if (row && Number(row.live) === 1 && (row.ref === null || !stillCounts || (await stillCounts(row.ref)))) return { first: false, ref: row.ref };
+      if (row && Number(row.live) === 1 && (row.ref === null || !stillCounts || (await stillCounts(row.ref))))
+        return { first: false, ref: row.ref };
     }
     await x.run(`UPDATE ${this.#table} SET ref = NULL, expires_at = {now} + ? WHERE scope = ? AND once_key = ?`, [windowMs, scope, key]);
     return { first: true };
@@ -43,7 +50,10 @@ export class Once {
 
   /** What a live key stands for, if anything. */
   async find(x: Executor, scope: string, key: string): Promise<string | undefined> {
-    const [row] = await x.rows<{ ref: string | null }>(`SELECT ref FROM ${this.#table} WHERE scope = ? AND once_key = ? AND expires_at > {now}`, [scope, key]);
+    const [row] = await x.rows<{ ref: string | null }>(
+      `SELECT ref FROM ${this.#table} WHERE scope = ? AND once_key = ? AND expires_at > {now}`,
+      [scope, key],
+    );
     return row?.ref ?? undefined;
   }
 

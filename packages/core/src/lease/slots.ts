@@ -26,7 +26,10 @@ export class Slots {
   /** Occupies up to as many free slots as there are holders; returns the holders that got one. Locks those rows. */
   async occupy(x: Executor, scope: string, holders: readonly string[]): Promise<string[]> {
     const lock = this.#database.family === 'sqlite' ? '' : ' FOR UPDATE SKIP LOCKED';
-    const free = await x.rows<{ slot: number }>(`SELECT slot FROM ${this.#table} WHERE scope = ? AND holder IS NULL ORDER BY slot LIMIT ${holders.length}${lock}`, [scope]);
+    const free = await x.rows<{ slot: number }>(
+      `SELECT slot FROM ${this.#table} WHERE scope = ? AND holder IS NULL ORDER BY slot LIMIT ${holders.length}${lock}`,
+      [scope],
+    );
     const got: string[] = [];
     for (const { slot } of free) {
       const holder = holders[got.length];
@@ -44,7 +47,10 @@ export class Slots {
 
   /** Who occupies slots of the scope. */
   async holders(scope: string): Promise<string[]> {
-    const rows = await this.#database.rows<{ holder: string }>(`SELECT holder FROM ${this.#table} WHERE scope = ? AND holder IS NOT NULL ORDER BY slot`, [scope]);
+    const rows = await this.#database.rows<{ holder: string }>(
+      `SELECT holder FROM ${this.#table} WHERE scope = ? AND holder IS NOT NULL ORDER BY slot`,
+      [scope],
+    );
     return rows.map((row) => row.holder);
   }
 }

@@ -40,7 +40,9 @@ export function listenWaker(database: Database, options: ListenWakerOptions): Wa
     const channels = [...due];
     due.clear();
     for (const channel of channels) {
-      database.rows('SELECT pg_notify(?, ?)', [channelName, channel]).catch((error) => options.logger.debug({ err: error }, 'a wake-up was not sent'));
+      database
+        .rows('SELECT pg_notify(?, ?)', [channelName, channel])
+        .catch((error) => options.logger.debug({ err: error }, 'a wake-up was not sent'));
     }
   };
 
@@ -70,7 +72,11 @@ export function listenWaker(database: Database, options: ListenWakerOptions): Wa
         await database.rows('SELECT pg_notify(?, ?)', [channelName, nonce]);
         const ok = await delivered;
         signal.throwIfAborted();
-        if (!ok && reliable !== ok) options.logger.warn({}, 'LISTEN does not deliver (a pooler in transaction mode drops it); polling instead. Give the loops a direct connection, or leave it so.');
+        if (!ok && reliable !== ok)
+          options.logger.warn(
+            {},
+            'LISTEN does not deliver (a pooler in transaction mode drops it); polling instead. Give the loops a direct connection, or leave it so.',
+          );
         else if (!ok) options.logger.debug({}, 'LISTEN does not deliver; polling instead');
         reliable = ok;
         // Whatever was sent while nobody listened.

@@ -42,13 +42,17 @@ async function migrateSchema(database: Database, schema: Schema, x: Executor): P
   const applied = await appliedNames(database, schema, x);
   const unknown = applied.filter((name) => !schema.migrations.some((migration) => migration.name === name));
   if (unknown.length > 0) {
-    throw new SchemaNewerError(`The tables of ${schema.name} were migrated by a newer version (${unknown.join(', ')} unknown here). Deploy that version, or leave migrating to it.`);
+    throw new SchemaNewerError(
+      `The tables of ${schema.name} were migrated by a newer version (${unknown.join(', ')} unknown here). Deploy that version, or leave migrating to it.`,
+    );
   }
   const done: string[] = [];
   for (const migration of schema.migrations) {
     if (applied.includes(migration.name)) continue;
     for (const statement of await migration.statements(database, x)) await x.rows(statement);
-    await x.run(`INSERT INTO ${database.table(recordTable(schema))} (name, migration_time) VALUES ('${migration.name}', CURRENT_TIMESTAMP)`);
+    await x.run(
+      `INSERT INTO ${database.table(recordTable(schema))} (name, migration_time) VALUES ('${migration.name}', CURRENT_TIMESTAMP)`,
+    );
     done.push(migration.name);
   }
   return done;
@@ -87,7 +91,11 @@ export async function migrationSql(database: Database, schemas: readonly Schema[
   const parts: string[] = [];
   for (const schema of schemas) {
     for (const migration of schema.migrations) {
-      parts.push(`-- ${schema.name} ${migration.name}`, ...(await database.use((x) => Promise.resolve(migration.statements(database, x)))).map((statement) => `${statement};`), '');
+      parts.push(
+        `-- ${schema.name} ${migration.name}`,
+        ...(await database.use((x) => Promise.resolve(migration.statements(database, x)))).map((statement) => `${statement};`),
+        '',
+      );
     }
   }
   return parts.join('\n');
@@ -110,7 +118,9 @@ export async function checkMigrated(database: Database, schemas: readonly Schema
     }
     const missing = schema.migrations.filter((migration) => !names.includes(migration.name)).map((migration) => migration.name);
     if (missing.length > 0) {
-      throw new MigrationRequiredError(`The tables of ${schema.name} lack ${missing.join(', ')}. Run \`await migrate(knex, [coreSchema, …])\` or \`npx holdfast migrate\` before the service starts.`);
+      throw new MigrationRequiredError(
+        `The tables of ${schema.name} lack ${missing.join(', ')}. Run \`await migrate(knex, [coreSchema, …])\` or \`npx holdfast migrate\` before the service starts.`,
+      );
     }
     newer.push(...names.filter((name) => !schema.migrations.some((migration) => migration.name === name)));
   }

@@ -1,4 +1,15 @@
-import { context, type Counter, type Gauge, type Histogram, metrics, propagation, type Span, SpanKind, SpanStatusCode, trace } from '@opentelemetry/api';
+import {
+  type Counter,
+  context,
+  type Gauge,
+  type Histogram,
+  metrics,
+  propagation,
+  type Span,
+  SpanKind,
+  SpanStatusCode,
+  trace,
+} from '@opentelemetry/api';
 
 /** Spans and metrics of one package on `@opentelemetry/api`: nothing happens unless the host registers an SDK. */
 export class Telemetry {

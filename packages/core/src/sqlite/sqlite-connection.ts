@@ -14,7 +14,11 @@ export class SqliteConnection {
   }
 
   /** Every statement passes here, so that the transaction trace sees them all. */
-  execSync(sql: string, params: readonly unknown[], wantRows: boolean): Record<string, unknown>[] | { changes: number | bigint; lastInsertRowid: number | bigint } {
+  execSync(
+    sql: string,
+    params: readonly unknown[],
+    wantRows: boolean,
+  ): Record<string, unknown>[] | { changes: number | bigint; lastInsertRowid: number | bigint } {
     const statement = this.#prepare(sql);
     const values = params.map(sqliteValue);
     return wantRows ? (statement.all(...values) as Record<string, unknown>[]) : statement.run(...values);

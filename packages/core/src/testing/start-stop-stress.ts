@@ -4,7 +4,10 @@ import type { Service } from '../loop/service.ts';
  * Starts and stops a service from many callers at once, as shutdown paths do. It passes when no call rejects and the
  * last stop leaves it quiet.
  */
-export async function startStopStress(service: Service, options: { readonly callers?: number; readonly cycles?: number } = {}): Promise<void> {
+export async function startStopStress(
+  service: Service,
+  options: { readonly callers?: number; readonly cycles?: number } = {},
+): Promise<void> {
   await service.stop();
   await Promise.all(
     Array.from({ length: options.callers ?? 10 }, async () => {

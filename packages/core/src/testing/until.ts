@@ -1,7 +1,10 @@
 import { wait } from '../time/wait.ts';
 
 /** Waits for a fact: asks `check` every few ms until it gives something other than `undefined` or `false`. */
-export async function until<T>(check: () => T | undefined | false | Promise<T | undefined | false>, options: { readonly withinMs?: number; readonly what?: string } = {}): Promise<T> {
+export async function until<T>(
+  check: () => T | undefined | false | Promise<T | undefined | false>,
+  options: { readonly withinMs?: number; readonly what?: string } = {},
+): Promise<T> {
   const withinMs = options.withinMs ?? 20_000;
   const started = performance.now();
   for (;;) {

@@ -53,6 +53,7 @@ export class Backoff {
   }
 
   /** What follows when this schedule is used up. A limit of `other` in attempts (`upTo`) counts those of both. */
+  // biome-ignore lint/suspicious/noThenProperty: it reads as the schedule does; a schedule is never awaited
   then(other: Backoff): Backoff {
     if (this.#parts.some((part) => part.count === Number.POSITIVE_INFINITY)) {
       throw new InvalidArgumentError('then() follows a schedule that never ends; give that one a limit with times(n) first.');

@@ -80,7 +80,10 @@ export class Settler {
       } catch (error) {
         const passing = isConnectionError(error) || isTransient(error);
         if (!passing || performance.now() - started > 60_000) {
-          this.#options.logger.error({ err: error, rows: batch.length }, 'verdicts could not be written; their rows will be rescued and run again');
+          this.#options.logger.error(
+            { err: error, rows: batch.length },
+            'verdicts could not be written; their rows will be rescued and run again',
+          );
           for (const settlement of batch) this.#options.onSettled(settlement, false);
           return;
         }

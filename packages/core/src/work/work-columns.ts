@@ -4,8 +4,15 @@ import type { Database } from '../database/database.ts';
  * DDL of the claim columns, for `CREATE TABLE` and, on adopted tables, `ALTER TABLE … ADD COLUMN`: every one has a
  * default or is NULL, so that rows inserted by code that knows nothing of them can be claimed.
  */
-export function workColumns(database: Database): readonly { readonly name: string; readonly type: string; readonly createDefault?: string }[] {
-  const now = database.family === 'postgres' ? '((extract(epoch FROM clock_timestamp()) * 1000)::bigint)' : database.family === 'sqlite' ? "(CAST(round(unixepoch('subsec') * 1000) AS INTEGER))" : "(TIMESTAMPDIFF(MICROSECOND, '1970-01-01 00:00:00', UTC_TIMESTAMP(3)) DIV 1000)";
+export function workColumns(
+  database: Database,
+): readonly { readonly name: string; readonly type: string; readonly createDefault?: string }[] {
+  const now =
+    database.family === 'postgres'
+      ? '((extract(epoch FROM clock_timestamp()) * 1000)::bigint)'
+      : database.family === 'sqlite'
+        ? "(CAST(round(unixepoch('subsec') * 1000) AS INTEGER))"
+        : "(TIMESTAMPDIFF(MICROSECOND, '1970-01-01 00:00:00', UTC_TIMESTAMP(3)) DIV 1000)";
   return [
     { name: 'version', type: 'INTEGER NOT NULL DEFAULT 0' },
     { name: 'starts', type: 'INTEGER NOT NULL DEFAULT 0' },

@@ -1,7 +1,7 @@
 import { LeaseLostError } from '../errors/errors.ts';
+import { lifecycle } from '../loop/lifecycle.ts';
 import type { Loop } from '../loop/loop.ts';
 import { defineLoop } from '../loop/loop.ts';
-import { lifecycle } from '../loop/lifecycle.ts';
 import type { Service } from '../loop/service.ts';
 import { checkpoint } from '../observe/checkpoint.ts';
 import type { Logger } from '../observe/logger.ts';
@@ -9,7 +9,7 @@ import type { Telemetry } from '../observe/telemetry.ts';
 import { monotonicMs } from '../time/monotonic.ts';
 import { Settler } from './settler.ts';
 import type { Verdict } from './verdict.ts';
-import type { ClaimedRow, Settlement, SettleHook, WorkTable } from './work-table.ts';
+import type { ClaimedRow, SettleHook, Settlement, WorkTable } from './work-table.ts';
 
 /** How rows of one kind are run by this worker. */
 export interface KindPolicy {
@@ -192,7 +192,8 @@ export class WorkRunner implements Service {
       state.queue = [];
     }
     const timer = setTimeout(() => {
-      for (const held of this.#held.values()) held.abort(new LeaseLostError('The worker is stopping and has waited long enough for this handler; its row will run again.'));
+      for (const held of this.#held.values())
+        held.abort(new LeaseLostError('The worker is stopping and has waited long enough for this handler; its row will run again.'));
     }, this.#options.stopMs);
     await this.#settler.drain();
     while (this.#claimsOpen > 0 || this.#busy() > 0) await new Promise<void>((resolve) => this.#stopped.push(resolve));
@@ -263,7 +264,13 @@ export class WorkRunner implements Service {
       this.#claimsOpen += 1;
       try {
         const sentAt = monotonicMs();
-        const rows = await this.#options.table.claim({ kind: state.kind, group, limit, owner: this.#options.owner, leaseMs: this.#options.leaseMs });
+        const rows = await this.#options.table.claim({
+          kind: state.kind,
+          group,
+          limit,
+          owner: this.#options.owner,
+          leaseMs: this.#options.leaseMs,
+        });
         await checkpoint('work:after-claim');
         if (rows.length < limit) state.groups = state.groups.filter((name) => name !== group);
         this.#take(state, rows, sentAt);
@@ -333,7 +340,14 @@ export class WorkRunner implements Service {
           const policy = this.#options.kinds().get(kind);
           if (this.#stopping || !policy || (await policy.admit(1)) < 1) break;
           const sentAt = monotonicMs();
-          const [row] = await this.#options.table.claim({ kind, group: '', limit: 1, owner: this.#options.owner, leaseMs: this.#options.leaseMs, suspects: true });
+          const [row] = await this.#options.table.claim({
+            kind,
+            group: '',
+            limit: 1,
+            owner: this.#options.owner,
+            leaseMs: this.#options.leaseMs,
+            suspects: true,
+          });
           if (!row) break;
           await checkpoint('work:after-claim');
           const held = new Held(row, sentAt + this.#options.leaseMs);
@@ -392,7 +406,11 @@ export class WorkRunner implements Service {
     for (const held of this.#held.values()) {
       if (held.deadline > now || held.aborted) continue;
       this.#options.telemetry.leaseLost.add(1, { kind: held.row.kind });
-      held.abort(new LeaseLostError(`The lease on row ${held.row.id} (${held.row.kind}) ran out ${Math.round(now - held.deadline)} ms ago: renewals did not get through. Stop; the row runs again elsewhere.`));
+      held.abort(
+        new LeaseLostError(
+          `The lease on row ${held.row.id} (${held.row.kind}) ran out ${Math.round(now - held.deadline)} ms ago: renewals did not get through. Stop; the row runs again elsewhere.`,
+        ),
+      );
     }
     if (this.#renewing || now - this.#renewedAt < this.#options.leaseMs / 3 || this.#held.size === 0) return;
     this.#renewedAt = now;
@@ -407,7 +425,11 @@ export class WorkRunner implements Service {
     const rows = [...this.#held.values()].filter((held) => !held.aborted);
     try {
       await checkpoint('work:before-renew');
-      const renewed = await table.renew(rows.map((held) => held.row.id), owner, leaseMs);
+      const renewed = await table.renew(
+        rows.map((held) => held.row.id),
+        owner,
+        leaseMs,
+      );
       const missing: Held[] = [];
       for (const held of rows) {
         if (renewed.get(held.row.id) === held.row.version) held.deadline = sentAt + leaseMs;
@@ -415,10 +437,17 @@ export class WorkRunner implements Service {
       }
       if (missing.length === 0) return;
       // Locked by a settle under way, or gone: a look without locks tells which.
-      const still = await table.held(missing.map((held) => held.row.id), owner);
+      const still = await table.held(
+        missing.map((held) => held.row.id),
+        owner,
+      );
       for (const held of missing) {
         if (still.get(held.row.id) === held.row.version || !this.#held.has(held.row.id)) continue;
-        held.abort(new LeaseLostError(`Row ${held.row.id} (${held.row.kind}) was cancelled or taken over while it ran. Stop; nothing more of this run will be accepted.`));
+        held.abort(
+          new LeaseLostError(
+            `Row ${held.row.id} (${held.row.kind}) was cancelled or taken over while it ran. Stop; nothing more of this run will be accepted.`,
+          ),
+        );
       }
     } catch (error) {
       logger.debug({ err: error }, 'leases could not be renewed; they are tried again until they run out');

@@ -113,7 +113,10 @@ export class WorkTable {
       return (await this.database.rows<WorkRecord>(sql, [leaseMs, owner, ...params])).map((row) => this.#claimed(row));
     }
     return this.database.transaction(async (x) => {
-      const rows = await x.rows<WorkRecord>(`${pick.replace('SELECT id', `SELECT ${this.#claimColumns(1)}`)} FOR UPDATE SKIP LOCKED`, params);
+      const rows = await x.rows<WorkRecord>(
+        `${pick.replace('SELECT id', `SELECT ${this.#claimColumns(1)}`)} FOR UPDATE SKIP LOCKED`,
+        params,
+      );
       if (rows.length === 0) return [];
       const list = this.#ids(rows.map((row) => String(row.id)));
       await x.run(`UPDATE ${this.#t} SET ${set} WHERE ${list.sql}`, [leaseMs, owner, ...list.params]);
@@ -199,7 +202,10 @@ export class WorkTable {
     for (const settlement of settlements) {
       if (settlement.verdict.outcome !== 'done' && (await this.#settleOther(executor, settlement))) settled.add(settlement.row.id);
     }
-    await this.#keepAttempts(executor, settlements.filter((settlement) => settled.has(settlement.row.id)));
+    await this.#keepAttempts(
+      executor,
+      settlements.filter((settlement) => settled.has(settlement.row.id)),
+    );
     return settled;
   }
 
@@ -245,7 +251,10 @@ export class WorkTable {
   }
 
   async #keepAttempt(x: Executor, id: string, number: number, outcome: string, error: StoredError): Promise<void> {
-    await x.run(`INSERT INTO ${this.#attempts} (task_id, number, outcome, error, ended_at) VALUES (${integer(id)}, ${number}, ?, ?, {now})`, [outcome, JSON.stringify(error)]);
+    await x.run(
+      `INSERT INTO ${this.#attempts} (task_id, number, outcome, error, ended_at) VALUES (${integer(id)}, ${number}, ?, ?, {now})`,
+      [outcome, JSON.stringify(error)],
+    );
   }
 
   /**
@@ -261,9 +270,19 @@ export class WorkTable {
       for (const row of rows) result.set(row.id, Number(row.version));
     };
     if (this.database.family === 'postgres') {
-      add(await this.database.rows(`UPDATE ${this.#t} SET lease_until = {now} + ? WHERE id = ANY(ARRAY(SELECT id FROM ${this.#t} WHERE ${where} FOR UPDATE SKIP LOCKED)) RETURNING ${this.#idText()}, version`, [leaseMs, ...params]));
+      add(
+        await this.database.rows(
+          `UPDATE ${this.#t} SET lease_until = {now} + ? WHERE id = ANY(ARRAY(SELECT id FROM ${this.#t} WHERE ${where} FOR UPDATE SKIP LOCKED)) RETURNING ${this.#idText()}, version`,
+          [leaseMs, ...params],
+        ),
+      );
     } else if (this.database.family === 'sqlite') {
-      add(await this.database.rows(`UPDATE ${this.#t} SET lease_until = {now} + ? WHERE ${where} RETURNING ${this.#idText()}, version`, [leaseMs, ...params]));
+      add(
+        await this.database.rows(`UPDATE ${this.#t} SET lease_until = {now} + ? WHERE ${where} RETURNING ${this.#idText()}, version`, [
+          leaseMs,
+          ...params,
+        ]),
+      );
     } else {
       await this.database.transaction(async (x) => {
         result.clear();
@@ -279,7 +298,10 @@ export class WorkTable {
   /** Which of the rows are still RUNNING for `owner`, with their versions. Takes no locks. */
   async held(ids: readonly string[], owner: string): Promise<Map<string, number>> {
     const list = this.#ids(ids);
-    const rows = await this.database.rows<{ id: string; version: number }>(`SELECT ${this.#idText()}, version FROM ${this.#t} WHERE ${list.sql} AND owner = ? AND ${this.#pinned('running')}`, [...list.params, owner]);
+    const rows = await this.database.rows<{ id: string; version: number }>(
+      `SELECT ${this.#idText()}, version FROM ${this.#t} WHERE ${list.sql} AND owner = ? AND ${this.#pinned('running')}`,
+      [...list.params, owner],
+    );
     return new Map(rows.map((row) => [row.id, Number(row.version)]));
   }
 
@@ -293,7 +315,9 @@ export class WorkTable {
 
   /** Milliseconds until the next SCHEDULED row is due (0 or less: overdue), or `undefined` if there is none. */
   async nextDueMs(): Promise<number | undefined> {
-    const [row] = await this.database.rows<{ ms: string | number | null }>(`SELECT min(run_at) - {now} AS ms FROM ${this.#t} WHERE status = ${this.state('scheduled')}`);
+    const [row] = await this.database.rows<{ ms: string | number | null }>(
+      `SELECT min(run_at) - {now} AS ms FROM ${this.#t} WHERE status = ${this.state('scheduled')}`,
+    );
     return row?.ms === null || row?.ms === undefined ? undefined : Number(row.ms);
   }
 
@@ -301,7 +325,12 @@ export class WorkTable {
    * Takes back rows whose lease has expired, locked ones skipped. A row over `maxLost` starts without a verdict is DEAD
    * (crash-loop); the others are READY again, as suspects. Returns both counts.
    */
-  async rescue(options: { readonly maxLost: (kind: string) => number; readonly adoptAfterMs: number; readonly limit?: number; readonly hook?: SettleHook }): Promise<{ readonly rescued: number; readonly dead: number }> {
+  async rescue(options: {
+    readonly maxLost: (kind: string) => number;
+    readonly adoptAfterMs: number;
+    readonly limit?: number;
+    readonly hook?: SettleHook;
+  }): Promise<{ readonly rescued: number; readonly dead: number }> {
     const expired = `SELECT ${this.#claimColumns(0)} FROM ${this.#t} WHERE status = ${this.state('running')} AND lease_until < {now} ORDER BY lease_until LIMIT ${options.limit ?? 500}`;
     // Set RUNNING by older code that knows no lease: judged by when it was last touched.
     const stale = `SELECT ${this.#claimColumns(0)} FROM ${this.#t} WHERE status = ${this.state('running')} AND lease_until IS NULL AND updated_at < ${this.#ago(options.adoptAfterMs)} LIMIT ${options.limit ?? 500}`;
@@ -313,7 +342,11 @@ export class WorkTable {
         if (rows.length === 0) return;
         const over = rows.filter((row) => row.lost >= options.maxLost(row.kind));
         const under = rows.filter((row) => !over.includes(row));
-        const error: StoredError = { name: 'LostStart', code: 'lost', message: 'The worker that ran this row vanished before it gave a verdict.' };
+        const error: StoredError = {
+          name: 'LostStart',
+          code: 'lost',
+          message: 'The worker that ran this row vanished before it gave a verdict.',
+        };
         if (under.length > 0) {
           const list = this.#ids(under.map((row) => row.id));
           await x.run(
@@ -325,11 +358,20 @@ export class WorkTable {
           const list = this.#ids(over.map((row) => row.id));
           await x.run(
             `UPDATE ${this.#t} SET status = ${this.state('dead')}, version = version + 1, dead_reason = 'crash-loop', ${this.shape.columns.error} = ?, lease_until = NULL, owner = NULL, updated_at = {timestamp} WHERE ${list.sql}`,
-            [JSON.stringify({ ...error, message: `${error.message} That was start ${over[0]?.lost} in a row without one; redrive it once the cause is known.` }), ...list.params],
+            [
+              JSON.stringify({
+                ...error,
+                message: `${error.message} That was start ${over[0]?.lost} in a row without one; redrive it once the cause is known.`,
+              }),
+              ...list.params,
+            ],
           );
         }
         for (const row of rows) await this.#keepAttempt(x, row.id, row.starts, 'lost', error);
-        await options.hook?.(x, over.map((row) => ({ row, keep: true, verdict: { outcome: 'dead', reason: 'exhausted', error } })));
+        await options.hook?.(
+          x,
+          over.map((row) => ({ row, keep: true, verdict: { outcome: 'dead', reason: 'exhausted', error } })),
+        );
         rescued += under.length;
         dead += over.length;
       });
@@ -359,7 +401,8 @@ export class WorkTable {
   }
 
   async #pickAndChange(pick: string, set: string): Promise<number> {
-    if (this.database.family === 'postgres') return this.database.run(`UPDATE ${this.#t} SET ${set} WHERE id = ANY(ARRAY(${pick} FOR UPDATE SKIP LOCKED))`);
+    if (this.database.family === 'postgres')
+      return this.database.run(`UPDATE ${this.#t} SET ${set} WHERE id = ANY(ARRAY(${pick} FOR UPDATE SKIP LOCKED))`);
     if (this.database.family === 'sqlite') return this.database.run(`UPDATE ${this.#t} SET ${set} WHERE id IN (${pick})`);
     return this.database.transaction(async (x) => {
       const rows = await x.rows<{ id: string }>(`${pick.replace('SELECT id', `SELECT ${this.#idText()}`)} FOR UPDATE SKIP LOCKED`);
@@ -373,7 +416,16 @@ export class WorkTable {
     const { kind, group, attempts } = this.shape.columns;
     const plus = ahead === 0 ? '' : ' + 1';
     const payload = Object.entries(this.shape.payload).map(([name, sql]) => `${sql} AS p_${name.toLowerCase()}`);
-    return [this.#idText(), `version${plus} AS version`, `${kind} AS kind`, `${group} AS grp`, `starts${plus} AS starts`, `lost${plus} AS lost`, `${attempts} AS attempts`, ...payload].join(', ');
+    return [
+      this.#idText(),
+      `version${plus} AS version`,
+      `${kind} AS kind`,
+      `${group} AS grp`,
+      `starts${plus} AS starts`,
+      `lost${plus} AS lost`,
+      `${attempts} AS attempts`,
+      ...payload,
+    ].join(', ');
   }
 
   #claimed(row: WorkRecord, before: 0 | 1 = 1): ClaimedRow {
@@ -382,7 +434,16 @@ export class WorkTable {
       const value = row[`p_${name.toLowerCase()}`];
       payload[name] = value === null || value === undefined ? null : String(value);
     }
-    return { id: String(row.id), version: Number(row.version), kind: String(row.kind), group: String(row.grp), starts: Number(row.starts), lost: Number(row.lost) - before, attempts: Number(row.attempts), payload };
+    return {
+      id: String(row.id),
+      version: Number(row.version),
+      kind: String(row.kind),
+      group: String(row.grp),
+      starts: Number(row.starts),
+      lost: Number(row.lost) - before,
+      attempts: Number(row.attempts),
+      payload,
+    };
   }
 
   #skipLocked(): string {
@@ -390,7 +451,11 @@ export class WorkTable {
   }
 
   #idText(): string {
-    return this.database.family === 'postgres' ? 'id::text AS id' : this.database.family === 'sqlite' ? 'CAST(id AS TEXT) AS id' : 'CAST(id AS CHAR) AS id';
+    return this.database.family === 'postgres'
+      ? 'id::text AS id'
+      : this.database.family === 'sqlite'
+        ? 'CAST(id AS TEXT) AS id'
+        : 'CAST(id AS CHAR) AS id';
   }
 
   /** A comparison of the status that no index can serve. */

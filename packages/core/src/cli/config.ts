@@ -1,0 +1,39 @@
+import { existsSync } from 'node:fs';
+import { resolve } from 'node:path';
+import { pathToFileURL } from 'node:url';
+import type { Knex } from 'knex';
+import { InvalidArgumentError } from '../errors/errors.ts';
+import type { Schema } from '../migrate/schema.ts';
+import type { Inspectable } from '../observe/inspectable.ts';
+
+/** What a service's `holdfast.config.ts` exports by default. */
+export interface HoldfastConfig {
+  readonly knex: Knex;
+  readonly schemas: readonly Schema[];
+  readonly inspectables?: readonly Inspectable[];
+  /** Jobs for `holdfast run <name>`: a scan, a sweep. */
+  readonly jobs?: Readonly<Record<string, (args: readonly string[]) => Promise<unknown>>>;
+  readonly schema?: string;
+  readonly tablePrefix?: string;
+  /** Called before the CLI ends. */
+  readonly close?: () => Promise<void>;
+}
+
+const names = ['holdfast.config.ts', 'holdfast.config.mts', 'holdfast.config.js', 'holdfast.config.mjs'];
+
+/** Loads the configuration from `file`, or from the usual names in the working directory. */
+export async function loadConfig(file: string | undefined): Promise<HoldfastConfig> {
+  const path = file === undefined ? names.map((name) => resolve(name)).find(existsSync) : resolve(file);
+  if (path === undefined || !existsSync(path)) {
+    throw new InvalidArgumentError(
+      `No ${file ?? names[0]} here. Create one that exports your knex and schemas: export default { knex, schemas: [coreSchema], inspectables: [biz.inspect()] }, or name it with --config.`,
+    );
+  }
+  const { default: config } = (await import(pathToFileURL(path).href)) as { default?: HoldfastConfig };
+  if (!config?.knex || !Array.isArray(config.schemas)) {
+    throw new InvalidArgumentError(
+      `${path} must export by default an object with knex and schemas: export default { knex, schemas: [coreSchema] }.`,
+    );
+  }
+  return config;
+}
