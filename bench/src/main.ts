@@ -1,0 +1,19 @@
+import { parseArgs } from 'node:util';
+import { tasks } from './tasks.ts';
+
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
+  options: { json: { type: 'boolean' }, rounds: { type: 'string' }, only: { type: 'string' }, members: { type: 'string' } },
+});
+const benches: Record<string, typeof tasks> = { tasks };
+const bench = benches[positionals[0] ?? ''];
+if (!bench) {
+  console.error(`usage: npm run bench -- ${Object.keys(benches).join('|')} [--json] [--rounds 5] [--only CASE,…] [--members N]`);
+  process.exit(2);
+}
+await bench({
+  json: values.json ?? false,
+  rounds: Number(values.rounds ?? 5),
+  only: values.only === undefined ? undefined : new Set(values.only.split(',')),
+  members: Number(values.members ?? 2_650_000),
+});
