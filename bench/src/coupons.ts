@@ -1,4 +1,4 @@
-import { until, type TestDatabase } from '@holdfast/core/testing';
+import { type TestDatabase, until } from '@holdfast/core/testing';
 import { ours } from './ours.ts';
 
 /** The campaign: each member gets two coupons, cut into rows by `fanOut`, one `grants` row each in the batch's own commit. */
@@ -28,10 +28,13 @@ export async function coupons(db: TestDatabase, members: number, json: boolean):
   }, 200);
   const started = performance.now();
   const { parentId, total } = await biz.fanOut('grant', source(), { key: 'campaign', chunk: 1000 });
-  const parent = await until(async () => {
-    const row = await db.knex('compensate_biz').where({ id: parentId, status: 'SUCCESS' }).first();
-    return row ?? undefined;
-  }, { withinMs: 1_800_000 });
+  const parent = await until(
+    async () => {
+      const row = await db.knex('compensate_biz').where({ id: parentId, status: 'SUCCESS' }).first();
+      return row ?? undefined;
+    },
+    { withinMs: 1_800_000 },
+  );
   const seconds = (performance.now() - started) / 1000;
   clearInterval(sampling);
   await worker.stop();
@@ -39,7 +42,19 @@ export async function coupons(db: TestDatabase, members: number, json: boolean):
   const [{ count }] = (await db.knex('grants').count()) as [{ count: string }];
   const exact = Number(count) === members * 2 && JSON.parse(parent.context).done === members * 2 && total === members * 2;
   const mibPerMillion = (peak - startRss) / 2 ** 20 / ((members * 2) / 1e6);
-  const line = { bench: 'coupons/postgres', unit: 'rows/s', ours: Math.round((members * 2) / seconds), raw: null, peers: {}, vsBestPeer: null, vsRaw: null, seconds: Number(seconds.toFixed(1)), rows: members * 2, exact, rssGrowthMiBPerMillion: Number(mibPerMillion.toFixed(1)) };
+  const line = {
+    bench: 'coupons/postgres',
+    unit: 'rows/s',
+    ours: Math.round((members * 2) / seconds),
+    raw: null,
+    peers: {},
+    vsBestPeer: null,
+    vsRaw: null,
+    seconds: Number(seconds.toFixed(1)),
+    rows: members * 2,
+    exact,
+    rssGrowthMiBPerMillion: Number(mibPerMillion.toFixed(1)),
+  };
   if (json) console.log(JSON.stringify(line));
   else console.log('\ncoupons/postgres', line);
   if (!exact) throw new Error('the campaign was not exact');

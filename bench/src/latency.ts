@@ -26,16 +26,37 @@ export async function latency(db: TestDatabase, json: boolean): Promise<number> 
     const now = Date.now();
     for (let slice = 0; slice < 10; slice++) {
       const delay = 2000 + second * 1000 + slice * 100;
-      await biz.now().submitMany('step', Array.from({ length: 100 }, () => ({ due: now + delay })), { delay });
+      await biz.now().submitMany(
+        'step',
+        Array.from({ length: 100 }, () => ({ due: now + delay })),
+        { delay },
+      );
     }
   }
   while (lags.length < total) await new Promise((resolve) => setTimeout(resolve, 50));
   await worker.stop();
   await biz.close();
   const at = (values: number[], p: number): number => values.sort((a, b) => a - b)[Math.floor((values.length - 1) * p)] ?? Number.NaN;
-  const figures = { submitToStartP50Ms: at(quiet, 0.5), submitToStartP99Ms: at(quiet, 0.99), delayedLagP50Ms: at(lags, 0.5), delayedLagP99Ms: at(lags, 0.99) };
+  const figures = {
+    submitToStartP50Ms: at(quiet, 0.5),
+    submitToStartP99Ms: at(quiet, 0.99),
+    delayedLagP50Ms: at(lags, 0.5),
+    delayedLagP99Ms: at(lags, 0.99),
+  };
   const rounded = Object.fromEntries(Object.entries(figures).map(([name, ms]) => [name, Number(ms.toFixed(2))]));
-  if (json) console.log(JSON.stringify({ bench: 'latency/postgres', unit: 'ms', ours: rounded.submitToStartP50Ms, raw: null, peers: {}, vsBestPeer: null, vsRaw: null, ...rounded }));
+  if (json)
+    console.log(
+      JSON.stringify({
+        bench: 'latency/postgres',
+        unit: 'ms',
+        ours: rounded.submitToStartP50Ms,
+        raw: null,
+        peers: {},
+        vsBestPeer: null,
+        vsRaw: null,
+        ...rounded,
+      }),
+    );
   else console.log('\nlatency/postgres', rounded);
   return figures.submitToStartP50Ms;
 }

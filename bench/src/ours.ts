@@ -1,9 +1,11 @@
-import { type Backoff, coreSchema, every, migrate, silentLogger } from '@holdfast/core';
 import { bizType, compensateBizSchema, createCompensateBiz } from '@holdfast/compensate-biz';
+import { type Backoff, coreSchema, every, migrate, silentLogger } from '@holdfast/core';
 import type { Knex } from 'knex';
 
 /** Accepts anything: what is measured is not a schema library. */
-const anything = { '~standard': { version: 1 as const, vendor: 'bench', validate: (value: unknown) => ({ value: value as Record<string, unknown> }) } };
+const anything = {
+  '~standard': { version: 1 as const, vendor: 'bench', validate: (value: unknown) => ({ value: value as Record<string, unknown> }) },
+};
 
 const retry: Backoff = every('1s').upTo(3);
 

@@ -17,7 +17,9 @@ export async function graphileDrain(db: TestDatabase, n: number, queueSize: numb
   const { connectionString, schema } = parts(db);
   await runMigrations({ connectionString, schema, logger: quiet });
   const utils = await makeWorkerUtils({ connectionString, schema, logger: quiet });
-  await utils.withPgClient((client) => client.query(`SELECT ${schema}.add_job('step', json_build_object('i', i)) FROM generate_series(1, ${n}) i`));
+  await utils.withPgClient((client) =>
+    client.query(`SELECT ${schema}.add_job('step', json_build_object('i', i)) FROM generate_series(1, ${n}) i`),
+  );
   await utils.withPgClient((client) => client.query('ANALYZE'));
   await utils.release();
   let done = 0;
@@ -37,7 +39,14 @@ export async function graphileDrain(db: TestDatabase, n: number, queueSize: numb
       },
     },
     preset: {
-      worker: { concurrentJobs: 100, maxPoolSize: 10, pollInterval: 500, localQueue: { size: queueSize, refetchDelay: { durationMs: 0 } }, completeJobBatchDelay: 0, failJobBatchDelay: 0 },
+      worker: {
+        concurrentJobs: 100,
+        maxPoolSize: 10,
+        pollInterval: 500,
+        localQueue: { size: queueSize, refetchDelay: { durationMs: 0 } },
+        completeJobBatchDelay: 0,
+        failJobBatchDelay: 0,
+      },
     },
   });
   await all;
@@ -57,7 +66,8 @@ export async function graphileSubmit(db: TestDatabase, n: number, batch: number)
     rate = await inFlight(24, n, (i) => utils.addJob('step', { i }));
   } else {
     const started = performance.now();
-    for (let from = 0; from < n; from += batch) await utils.addJobs(Array.from({ length: batch }, (_, i) => ({ identifier: 'step', payload: { i: from + i } })));
+    for (let from = 0; from < n; from += batch)
+      await utils.addJobs(Array.from({ length: batch }, (_, i) => ({ identifier: 'step', payload: { i: from + i } })));
     rate = n / ((performance.now() - started) / 1000);
   }
   await utils.release();
@@ -72,7 +82,11 @@ export async function pgBossDrain(db: TestDatabase, n: number): Promise<number> 
   boss.on('error', () => undefined);
   await boss.start();
   await boss.createQueue('step');
-  for (let from = 0; from < n; from += 1000) await boss.insert('step', Array.from({ length: 1000 }, (_, i) => ({ data: { i: from + i } })));
+  for (let from = 0; from < n; from += 1000)
+    await boss.insert(
+      'step',
+      Array.from({ length: 1000 }, (_, i) => ({ data: { i: from + i } })),
+    );
   await db.knex.raw('ANALYZE');
   const started = performance.now();
   await Promise.all(
@@ -80,7 +94,10 @@ export async function pgBossDrain(db: TestDatabase, n: number): Promise<number> 
       for (;;) {
         const jobs = await boss.fetch('step', { batchSize: 500 });
         if (jobs.length === 0) return;
-        await boss.complete('step', jobs.map((job) => job.id));
+        await boss.complete(
+          'step',
+          jobs.map((job) => job.id),
+        );
       }
     }),
   );

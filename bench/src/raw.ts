@@ -1,12 +1,13 @@
-import { coreSchema, migrate } from '@holdfast/core';
 import { compensateBizSchema } from '@holdfast/compensate-biz';
+import { coreSchema, migrate } from '@holdfast/core';
 import type { TestDatabase } from '@holdfast/core/testing';
 import type { Knex } from 'knex';
 import { createConnection } from 'mysql2/promise';
 import pg from 'pg';
 
 /** The same work in bare SQL on a bare table of the columns that a queue can't do without: the limit of the server. */
-const ddl = 'id BIGSERIAL PRIMARY KEY, kind varchar(100) NOT NULL, context text, status int NOT NULL DEFAULT 0, version int NOT NULL DEFAULT 0, lease_until bigint';
+const ddl =
+  'id BIGSERIAL PRIMARY KEY, kind varchar(100) NOT NULL, context text, status int NOT NULL DEFAULT 0, version int NOT NULL DEFAULT 0, lease_until bigint';
 
 function client(db: TestDatabase): pg.Client {
   const url = new URL(db.address);
@@ -43,7 +44,11 @@ export function rawPostgres(db: TestDatabase, n: number, remove: boolean): Promi
           });
           if (rows.length === 0) return;
           const ids = rows.map((row) => row.id);
-          await c.query(remove ? { name: 'del', text: 'DELETE FROM raw WHERE id = ANY($1::bigint[])', values: [ids] } : { name: 'upd', text: 'UPDATE raw SET status = 2 WHERE id = ANY($1::bigint[])', values: [ids] });
+          await c.query(
+            remove
+              ? { name: 'del', text: 'DELETE FROM raw WHERE id = ANY($1::bigint[])', values: [ids] }
+              : { name: 'upd', text: 'UPDATE raw SET status = 2 WHERE id = ANY($1::bigint[])', values: [ids] },
+          );
         }
       }),
     );
@@ -58,7 +63,11 @@ export async function rawPostgresInsert(db: TestDatabase, n: number): Promise<nu
     const started = performance.now();
     for (let from = 0; from < n; from += 1000) {
       const contexts = Array.from({ length: 1000 }, (_, i) => JSON.stringify({ i: from + i }));
-      await c?.query({ name: 'ins', text: "INSERT INTO compensate_biz (biz_type, context) SELECT 'step', u FROM unnest($1::text[]) u RETURNING id", values: [contexts] });
+      await c?.query({
+        name: 'ins',
+        text: "INSERT INTO compensate_biz (biz_type, context) SELECT 'step', u FROM unnest($1::text[]) u RETURNING id",
+        values: [contexts],
+      });
     }
     return n / ((performance.now() - started) / 1000);
   });
@@ -68,13 +77,20 @@ export async function rawPostgresInsert(db: TestDatabase, n: number): Promise<nu
 export async function rawMariadb(db: TestDatabase, n: number): Promise<number> {
   const c = await createConnection(db.address);
   try {
-    await c.query('CREATE TABLE raw (id BIGINT AUTO_INCREMENT PRIMARY KEY, kind varchar(100) NOT NULL, context longtext, status int NOT NULL DEFAULT 0, version int NOT NULL DEFAULT 0, lease_until bigint, KEY (status, kind, id)) ENGINE=InnoDB');
-    for (let from = 0; from < n; from += 1000) await c.query('INSERT INTO raw (kind, context) VALUES ?', [Array.from({ length: 1000 }, (_, i) => ['step', JSON.stringify({ i: from + i })])]);
+    await c.query(
+      'CREATE TABLE raw (id BIGINT AUTO_INCREMENT PRIMARY KEY, kind varchar(100) NOT NULL, context longtext, status int NOT NULL DEFAULT 0, version int NOT NULL DEFAULT 0, lease_until bigint, KEY (status, kind, id)) ENGINE=InnoDB',
+    );
+    for (let from = 0; from < n; from += 1000)
+      await c.query('INSERT INTO raw (kind, context) VALUES ?', [
+        Array.from({ length: 1000 }, (_, i) => ['step', JSON.stringify({ i: from + i })]),
+      ]);
     await c.query('SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED');
     const started = performance.now();
     for (;;) {
       await c.query('BEGIN');
-      const [rows] = (await c.query("SELECT id, version, context FROM raw WHERE status = 0 AND kind = 'step' ORDER BY id LIMIT 500 FOR UPDATE SKIP LOCKED")) as unknown as [{ id: number }[]];
+      const [rows] = (await c.query(
+        "SELECT id, version, context FROM raw WHERE status = 0 AND kind = 'step' ORDER BY id LIMIT 500 FOR UPDATE SKIP LOCKED",
+      )) as unknown as [{ id: number }[]];
       const ids = rows.map((row) => row.id).join(',');
       if (rows.length > 0) await c.query(`UPDATE raw SET status = 1, version = version + 1, lease_until = 1 WHERE id IN (${ids})`);
       await c.query('COMMIT');
@@ -93,12 +109,16 @@ export async function rawSqlite(db: TestDatabase, n: number): Promise<number> {
   const file = `${new URL(db.address).pathname}.raw`;
   void (db.knex satisfies Knex);
   const raw = new DatabaseSync(file);
-  raw.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; CREATE TABLE raw (id INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT NOT NULL, context TEXT, status INTEGER NOT NULL DEFAULT 0, version INTEGER NOT NULL DEFAULT 0); CREATE INDEX raw_ready ON raw (kind, id) WHERE status = 0');
+  raw.exec(
+    'PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; CREATE TABLE raw (id INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT NOT NULL, context TEXT, status INTEGER NOT NULL DEFAULT 0, version INTEGER NOT NULL DEFAULT 0); CREATE INDEX raw_ready ON raw (kind, id) WHERE status = 0',
+  );
   raw.exec('BEGIN');
   const insert = raw.prepare("INSERT INTO raw (kind, context) VALUES ('step', ?)");
   for (let i = 0; i < n; i++) insert.run(JSON.stringify({ i }));
   raw.exec('COMMIT');
-  const claim = raw.prepare("UPDATE raw SET status = 1, version = version + 1 WHERE id IN (SELECT id FROM raw WHERE status = 0 AND kind = 'step' ORDER BY id LIMIT 100) RETURNING id, version, context");
+  const claim = raw.prepare(
+    "UPDATE raw SET status = 1, version = version + 1 WHERE id IN (SELECT id FROM raw WHERE status = 0 AND kind = 'step' ORDER BY id LIMIT 100) RETURNING id, version, context",
+  );
   const remove = raw.prepare('DELETE FROM raw WHERE id IN (SELECT value FROM json_each(?))');
   const started = performance.now();
   for (;;) {

@@ -31,13 +31,25 @@ export function report(result: Result, json: boolean): void {
   if (json) {
     const figures = Object.fromEntries(peers.map((name) => [name, Math.round(median(of(name)))]));
     const raw = names.includes('raw') ? Math.round(median(of('raw'))) : null;
-    console.log(JSON.stringify({ bench: result.bench, unit: result.unit, ours: Math.round(median(of('ours'))), raw, peers: figures, vsBestPeer: vsBestPeer ?? null, vsRaw: vsRaw ?? null }));
+    console.log(
+      JSON.stringify({
+        bench: result.bench,
+        unit: result.unit,
+        ours: Math.round(median(of('ours'))),
+        raw,
+        peers: figures,
+        vsBestPeer: vsBestPeer ?? null,
+        vsRaw: vsRaw ?? null,
+      }),
+    );
     return;
   }
   console.log(`\n${result.bench}  (${result.unit}, ${result.rounds.length} rounds: median, min, max)`);
   for (const name of names) {
     const values = of(name);
-    console.log(`  ${name.padEnd(28)} ${count(median(values)).padStart(10)} ${count(Math.min(...values)).padStart(10)} ${count(Math.max(...values)).padStart(10)}`);
+    console.log(
+      `  ${name.padEnd(28)} ${count(median(values)).padStart(10)} ${count(Math.min(...values)).padStart(10)} ${count(Math.max(...values)).padStart(10)}`,
+    );
   }
   console.log(`  vs best peer ${vsBestPeer ?? '-'}   vs raw ${vsRaw ?? '-'}`);
 }
@@ -47,7 +59,13 @@ function count(value: number): string {
 }
 
 /** Runs `rounds` rounds of all contestants in turn, in an order that rotates, so that none is always first. */
-export async function rounds(bench: string, unit: string, times: number, contestants: Readonly<Record<string, () => Promise<number>>>, json: boolean): Promise<Result> {
+export async function rounds(
+  bench: string,
+  unit: string,
+  times: number,
+  contestants: Readonly<Record<string, () => Promise<number>>>,
+  json: boolean,
+): Promise<Result> {
   const names = Object.keys(contestants);
   const done: Round[] = [];
   for (let round = 0; round < times; round++) {

@@ -12,7 +12,10 @@ export async function plainjobDrain(n: number): Promise<number> {
   database.pragma('synchronous = NORMAL');
   const silent = { error: () => undefined, warn: () => undefined, info: () => undefined, debug: () => undefined };
   const queue = defineQueue({ connection: better(database), logger: silent });
-  queue.addMany('step', Array.from({ length: n }, (_, i) => ({ i })));
+  queue.addMany(
+    'step',
+    Array.from({ length: n }, (_, i) => ({ i })),
+  );
   let done = 0;
   let finished: () => void = () => undefined;
   const all = new Promise<void>((resolve) => {

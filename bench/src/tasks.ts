@@ -42,65 +42,101 @@ export async function tasks(options: BenchOptions): Promise<void> {
     });
   if (wanted('tasks/postgres')) {
     const n = 100_000;
-    await rounds('tasks/postgres', 'tasks/s', options.rounds, {
-      ours: ourDrain('postgres', n, 'none'),
-      raw: () => on('postgres', (db) => rawPostgres(db, n, true)),
-      'graphile-worker, queue 500': () => on('postgres', (db) => graphileDrain(db, n, 500)),
-      'graphile-worker, queue 1000': () => on('postgres', (db) => graphileDrain(db, n, 1000)),
-      'pg-boss, 500 x 4': () => on('postgres', (db) => pgBossDrain(db, n)),
-    }, options.json);
+    await rounds(
+      'tasks/postgres',
+      'tasks/s',
+      options.rounds,
+      {
+        ours: ourDrain('postgres', n, 'none'),
+        raw: () => on('postgres', (db) => rawPostgres(db, n, true)),
+        'graphile-worker, queue 500': () => on('postgres', (db) => graphileDrain(db, n, 500)),
+        'graphile-worker, queue 1000': () => on('postgres', (db) => graphileDrain(db, n, 1000)),
+        'pg-boss, 500 x 4': () => on('postgres', (db) => pgBossDrain(db, n)),
+      },
+      options.json,
+    );
   }
   if (wanted('tasks-kept/postgres')) {
     const n = 100_000;
-    await rounds('tasks-kept/postgres', 'tasks/s', options.rounds, {
-      ours: ourDrain('postgres', n, 'all'),
-      raw: () => on('postgres', (db) => rawPostgres(db, n, false)),
-      'pg-boss, 500 x 4': () => on('postgres', (db) => pgBossDrain(db, n)),
-    }, options.json);
+    await rounds(
+      'tasks-kept/postgres',
+      'tasks/s',
+      options.rounds,
+      {
+        ours: ourDrain('postgres', n, 'all'),
+        raw: () => on('postgres', (db) => rawPostgres(db, n, false)),
+        'pg-boss, 500 x 4': () => on('postgres', (db) => pgBossDrain(db, n)),
+      },
+      options.json,
+    );
   }
   if (wanted('tasks/sqlite')) {
     const n = 100_000;
-    await rounds('tasks/sqlite', 'tasks/s', options.rounds, {
-      ours: ourDrain('sqlite', n, 'none'),
-      raw: () => on('sqlite', (db) => rawSqlite(db, n)),
-      plainjob: () => plainjobDrain(20_000),
-    }, options.json);
+    await rounds(
+      'tasks/sqlite',
+      'tasks/s',
+      options.rounds,
+      {
+        ours: ourDrain('sqlite', n, 'none'),
+        raw: () => on('sqlite', (db) => rawSqlite(db, n)),
+        plainjob: () => plainjobDrain(20_000),
+      },
+      options.json,
+    );
   }
   if (wanted('tasks/mariadb')) {
     const n = 40_000;
-    await rounds('tasks/mariadb', 'tasks/s', options.rounds, {
-      ours: ourDrain('mariadb', n, 'all'),
-      raw: () => on('mariadb', (db) => rawMariadb(db, n)),
-    }, options.json);
+    await rounds(
+      'tasks/mariadb',
+      'tasks/s',
+      options.rounds,
+      {
+        ours: ourDrain('mariadb', n, 'all'),
+        raw: () => on('mariadb', (db) => rawMariadb(db, n)),
+      },
+      options.json,
+    );
   }
   if (wanted('submit-one/postgres')) {
     const n = 20_000;
-    await rounds('submit-one/postgres', 'submits/s', options.rounds, {
-      ours: () =>
-        on('postgres', async (db) => {
-          const biz = await ours(db.knex, { keep: 'none' });
-          const rate = await inFlight(24, n, (i) => biz.now().submit('step', { i }));
-          await biz.close();
-          return rate;
-        }),
-      'graphile-worker addJob': () => on('postgres', (db) => graphileSubmit(db, 4_000, 1)),
-    }, options.json);
+    await rounds(
+      'submit-one/postgres',
+      'submits/s',
+      options.rounds,
+      {
+        ours: () =>
+          on('postgres', async (db) => {
+            const biz = await ours(db.knex, { keep: 'none' });
+            const rate = await inFlight(24, n, (i) => biz.now().submit('step', { i }));
+            await biz.close();
+            return rate;
+          }),
+        'graphile-worker addJob': () => on('postgres', (db) => graphileSubmit(db, 4_000, 1)),
+      },
+      options.json,
+    );
   }
   if (wanted('submit-many/postgres')) {
     const n = 200_000;
-    await rounds('submit-many/postgres', 'submits/s', options.rounds, {
-      ours: () =>
-        on('postgres', async (db) => {
-          const biz = await ours(db.knex, { keep: 'none' });
-          const started = performance.now();
-          await seed(biz, n);
-          const rate = n / ((performance.now() - started) / 1000);
-          await biz.close();
-          return rate;
-        }),
-      raw: () => on('postgres', (db) => rawPostgresInsert(db, n)),
-      'graphile-worker addJobs': () => on('postgres', (db) => graphileSubmit(db, n, 1000)),
-    }, options.json);
+    await rounds(
+      'submit-many/postgres',
+      'submits/s',
+      options.rounds,
+      {
+        ours: () =>
+          on('postgres', async (db) => {
+            const biz = await ours(db.knex, { keep: 'none' });
+            const started = performance.now();
+            await seed(biz, n);
+            const rate = n / ((performance.now() - started) / 1000);
+            await biz.close();
+            return rate;
+          }),
+        raw: () => on('postgres', (db) => rawPostgresInsert(db, n)),
+        'graphile-worker addJobs': () => on('postgres', (db) => graphileSubmit(db, n, 1000)),
+      },
+      options.json,
+    );
   }
   if (wanted('latency/postgres')) await on('postgres', (db) => latency(db, options.json));
   if (wanted('coupons/postgres')) await on('postgres', (db) => coupons(db, options.members, options.json));
@@ -108,7 +144,10 @@ export async function tasks(options: BenchOptions): Promise<void> {
 
 async function seed(biz: Awaited<ReturnType<typeof ours>>, n: number): Promise<void> {
   for (let from = 0; from < n; from += 1000) {
-    await biz.now().submitMany('step', Array.from({ length: Math.min(1000, n - from) }, (_, i) => ({ i: from + i })));
+    await biz.now().submitMany(
+      'step',
+      Array.from({ length: Math.min(1000, n - from) }, (_, i) => ({ i: from + i })),
+    );
   }
 }
 

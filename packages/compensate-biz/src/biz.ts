@@ -100,7 +100,7 @@ export class CompensateBiz<Types extends BizTypes> {
   readonly logger: Logger;
   readonly handlers: Map<string, Registered> = new Map();
   readonly #events: Events<BizEvents>;
-  readonly #maxContextBytes: number;
+  readonly maxContextBytes: number;
   readonly #once: Once;
   readonly #groupCommit: GroupCommit;
   readonly #inspection: Inspection;
@@ -116,7 +116,7 @@ export class CompensateBiz<Types extends BizTypes> {
     this.logger = options.logger ?? defaultLogger;
     this.database = openDatabase(options);
     this.table = bizTable(this.database);
-    this.#maxContextBytes = options.maxContextBytes ?? 262_144;
+    this.maxContextBytes = options.maxContextBytes ?? 262_144;
     this.#once = new Once(this.database);
     this.#events = new Events(this.logger);
     this.#givenWaker = options.waker;
@@ -130,6 +130,11 @@ export class CompensateBiz<Types extends BizTypes> {
   }
 
   /** Emits an event of this registry. */
+  /** @internal */
+  has(name: keyof BizEvents): boolean {
+    return this.#events.has(name);
+  }
+
   emit<Name extends keyof BizEvents>(name: Name, payload: BizEvents[Name]): void {
     this.#events.emit(name, payload);
   }
@@ -160,7 +165,7 @@ export class CompensateBiz<Types extends BizTypes> {
     const executor = (): Promise<Executor> => this.database.within(trx, 'submit');
     return {
       submit: async (type, context, options = {}) => {
-        const row = await newRow(this.types, this.#maxContextBytes, type, context, options);
+        const row = await newRow(this.types, this.maxContextBytes, type, context, options);
         const x = await executor();
         const submitted = await this.submitRow(x, row, options);
         await this.#wakeAfterCommit(trx, [row]);
@@ -195,7 +200,7 @@ export class CompensateBiz<Types extends BizTypes> {
   now(): Submitter<Types> & { fanOut: CompensateBiz<Types>['fanOut'] } {
     return {
       submit: async (type, context, options = {}) => {
-        const row = await newRow(this.types, this.#maxContextBytes, type, context, options);
+        const row = await newRow(this.types, this.maxContextBytes, type, context, options);
         if (options.once === undefined && row.gate === null) return { id: await this.#groupCommit.insert(row), duplicate: false };
         const submitted = await this.database.transaction((x) => this.submitRow(x, row, options));
         this.wakeFor([row]);
@@ -227,7 +232,7 @@ export class CompensateBiz<Types extends BizTypes> {
       {
         database: this.database,
         types: this.types,
-        maxContextBytes: this.#maxContextBytes,
+        maxContextBytes: this.maxContextBytes,
         once: this.#once,
         wake: (rows) => this.wakeFor(rows),
       },
@@ -342,7 +347,7 @@ export class CompensateBiz<Types extends BizTypes> {
     if (!Array.isArray(contexts))
       throw new InvalidArgumentError('submitMany takes an array of contexts; for a source too large for memory use fanOut.');
     const rows: NewRow[] = [];
-    for (const context of contexts) rows.push(await newRow(this.types, this.#maxContextBytes, type, context, options));
+    for (const context of contexts) rows.push(await newRow(this.types, this.maxContextBytes, type, context, options));
     return rows;
   }
 

@@ -8,31 +8,20 @@ import {
   type Telemetry,
   transactionTrace,
   type Verdict,
+  type Verdicts,
   wait,
 } from '@holdfast/core';
+import type { StandardSchemaV1 } from '@standard-schema/spec';
 import type { Knex } from 'knex';
 import type { CompensateBiz, Registered } from './biz.ts';
 import type { BizType, BizTypes } from './biz-type.ts';
-import { HandlerTimeoutError, InvalidContextError } from './errors.ts';
+import { InvalidContextError } from './errors.ts';
 import { insertRows } from './insert-rows.ts';
-import { describeIssues, type NewRow, newRow, type SubmitOptions } from './new-row.ts';
-import {
-  type Batch,
-  type BatchItem,
-  type Effects,
-  outcome,
-  outcomeOf,
-  type Run,
-  type RunOutcome,
-  rejectVerdict,
-  retryVerdict,
-  snoozeVerdict,
-  thrown,
-} from './run.ts';
+import { describeIssues, type NewRow } from './new-row.ts';
+import { type Batch, type BatchItem, type Effects, rejectVerdict, retryVerdict, snoozeVerdict, thrown } from './run.ts';
+import { runTimeout } from './run-timeout.ts';
 import { countChildren, handOnGates } from './settle-effects.ts';
-
-/** What every row of a batch ended with; `undefined` for rows that were settled in a transaction of the handler's. */
-type Verdicts = ReadonlyMap<string, Verdict | undefined>;
+import { outcomeVerdict, SingleRun } from './single-run.ts';
 
 /** Calls handlers and turns what they do into verdicts. */
 export class HandlerRunner {
@@ -47,65 +36,50 @@ export class HandlerRunner {
   }
 
   /** Never throws. */
-  async run(rows: readonly RunningRow[], worker: string): Promise<Verdicts> {
+  run(rows: readonly RunningRow[], worker: string): Verdicts | Promise<Verdicts> {
     const first = rows[0];
     const type = first && this.#biz.types[first.row.kind];
     const registered = first && this.#biz.handlers.get(first.row.kind);
     if (!first || !type || !registered) return new Map(rows.map(({ row }) => [row.id, { outcome: 'release' }]));
     if (registered.many) return this.#runBatch(rows, type, registered.many, worker);
-    return new Map([[first.row.id, await this.#runOne(first, type, registered.one, worker)]]);
+    const verdict = this.#runOne(first, type, registered.one, worker);
+    return verdict instanceof Promise ? verdict.then((settled) => new Map([[first.row.id, settled]])) : new Map([[first.row.id, verdict]]);
   }
 
-  async #runOne(
+  /** A handler that returns without waiting is settled without a promise, a timer or a signal being made for it. */
+  #runOne(
     running: RunningRow,
     type: BizType<unknown, unknown>,
     handler: Registered['one'],
     worker: string,
-  ): Promise<Verdict | undefined> {
-    const { row } = running;
-    const parsed = await parseContext(row, type);
+  ): Verdict | undefined | Promise<Verdict | undefined> {
+    const parsed = parseContext(running.row, type);
+    if (parsed instanceof Promise) return parsed.then((settled) => this.#runParsed(running, type, handler, worker, settled));
+    return this.#runParsed(running, type, handler, worker, parsed);
+  }
+
+  #runParsed(
+    running: RunningRow,
+    type: BizType<unknown, unknown>,
+    handler: Registered['one'],
+    worker: string,
+    parsed: Parsed,
+  ): Verdict | undefined | Promise<Verdict | undefined> {
     if ('verdict' in parsed) return parsed.verdict;
-    const followUps: Promise<NewRow>[] = [];
-    const limit = withTimeout(running, type);
-    let committed = false;
-    const run: Run = {
-      id: row.id,
-      bizId: row.payload.bizId ?? undefined,
-      idempotencyKey: `compensate-biz:${row.id}`,
-      attempt: row.attempts + row.lost + 1,
-      tenant: row.group,
-      subject: row.payload.subject ?? undefined,
-      get signal() {
-        return limit.signal();
-      },
-      commit: async (effects): Promise<RunOutcome> => {
-        await this.#commit([row], effects, await Promise.all(followUps), worker, type.keep);
-        committed = true;
-        return outcome('committed');
-      },
-      retry: (options) => outcome(retryVerdict(type.retry, row.attempts, options)),
-      reject: (reason) => outcome(rejectVerdict(reason)),
-      snooze: (after) => outcome(snoozeVerdict(after)),
-      submit: (kind, context, options: SubmitOptions = {}) => {
-        const next = newRow(this.#biz.types, 262_144, kind, context, options);
-        next.catch(() => undefined);
-        followUps.push(next);
-      },
-    };
+    const run = new SingleRun(this.#biz, running, type, (effects, followUps) =>
+      this.#commit([running.row], effects, followUps, worker, type.keep),
+    );
+    let result: unknown;
     try {
-      const call = async (): Promise<unknown> => handler?.(parsed.context, run);
-      const result = outcomeOf(await limit.race(this.#telemetry.span(`compensate-biz ${row.kind}`, row.payload.traceparent ?? null, call)));
-      if (committed) return undefined;
-      if (result !== undefined && result !== 'committed') return result;
-      if (followUps.length === 0) return { outcome: 'done' };
-      await this.#commit([row], () => undefined, await Promise.all(followUps), worker, type.keep);
-      return undefined;
+      const { kind, payload } = running.row;
+      result = this.#telemetry.recording
+        ? this.#telemetry.span(`compensate-biz ${kind}`, payload.traceparent ?? null, async () => handler?.(parsed.context, run))
+        : handler?.(parsed.context, run);
     } catch (error) {
-      if (committed) return undefined;
-      return thrown(type.retry, row.attempts, error);
-    } finally {
-      limit.clear();
+      return thrown(type.retry, running.row.attempts, error);
     }
+    if (typeof (result as PromiseLike<unknown> | undefined)?.then !== 'function' && !run.busy) return outcomeVerdict(result);
+    return run.finish(result);
   }
 
   async #runBatch(
@@ -117,7 +91,7 @@ export class HandlerRunner {
     const verdicts = new Map<string, Verdict | undefined>();
     const items: (BatchItem<unknown> & { readonly row: ClaimedRow })[] = [];
     const kind = rows[0]?.row.kind ?? '';
-    const limits: ReturnType<typeof withTimeout>[] = [];
+    const limits: ReturnType<typeof runTimeout>[] = [];
     for (const running of rows) {
       const { row } = running;
       const parsed = await parseContext(row, type);
@@ -125,7 +99,7 @@ export class HandlerRunner {
         verdicts.set(row.id, parsed.verdict);
         continue;
       }
-      const limit = withTimeout(running, type);
+      const limit = runTimeout(running, type);
       limits.push(limit);
       items.push({
         id: row.id,
@@ -232,69 +206,26 @@ export class HandlerRunner {
   }
 }
 
-async function parseContext(
-  row: ClaimedRow,
-  type: BizType<unknown, unknown>,
-): Promise<{ readonly context: unknown } | { readonly verdict: Verdict }> {
-  const version = Number(row.payload.schemaVersion ?? 1);
-  // A newer version during a rolling deploy: left for workers that know it.
-  if (version > type.version)
-    return {
-      verdict: {
-        outcome: 'snooze',
-        afterMs: 30_000,
-        reason: {
-          name: 'NewerVersion',
-          code: 'newer-version',
-          message: `The row is of version ${version}; this worker knows up to ${type.version}.`,
-        },
-      },
-    };
-  try {
-    let value: unknown = row.payload.context === null ? null : JSON.parse(row.payload.context ?? 'null');
-    for (let from = version; from < type.version; from++) value = type.upcast[from]?.(value as never);
-    let result = type.schema['~standard'].validate(value);
-    if (result instanceof Promise) result = await result;
-    if (result.issues)
-      throw new InvalidContextError(`The context does not fit the schema of ${row.kind}: ${describeIssues(result.issues)}.`);
-    return { context: result.value };
-  } catch (error) {
-    return { verdict: { outcome: 'dead', reason: 'rejected', error: storedError(error) } };
-  }
-}
+type Parsed = { readonly context: unknown } | { readonly verdict: Verdict };
 
-/** The type's timeout over one run. The timer and the signal exist only when something needs them. */
-function withTimeout(
-  running: RunningRow,
-  type: BizType<unknown, unknown>,
-): { signal(): AbortSignal; race<T>(promise: Promise<T>): Promise<T>; clear(): void } {
-  let controller: AbortController | undefined;
-  let timer: NodeJS.Timeout | undefined;
-  let signal: AbortSignal | undefined;
-  let reason: Error | undefined;
-  return {
-    signal() {
-      if (!signal) {
-        controller = new AbortController();
-        if (reason) controller.abort(reason);
-        signal = AbortSignal.any([running.signal, controller.signal]);
-      }
-      return signal;
-    },
-    race(promise) {
-      let fail: (error: Error) => void = () => undefined;
-      const late = new Promise<never>((_, reject) => {
-        fail = reject;
-      });
-      timer = setTimeout(() => {
-        reason = new HandlerTimeoutError(running.row.kind, running.row.id, type.timeoutMs);
-        controller?.abort(reason);
-        fail(reason);
-      }, type.timeoutMs);
-      return Promise.race([promise, late]);
-    },
-    clear() {
-      clearTimeout(timer);
-    },
-  };
+function parseContext(row: ClaimedRow, type: BizType<unknown, unknown>): Parsed | Promise<Parsed> {
+  const version = Number(row.payload.schemaVersion ?? 1);
+  if (version > type.version) {
+    // Of a newer version, during a rolling deploy: left for workers that know it.
+    const message = `The row is of version ${version}; this worker knows up to ${type.version}.`;
+    return { verdict: { outcome: 'snooze', afterMs: 30_000, reason: { name: 'NewerVersion', code: 'newer-version', message } } };
+  }
+  const rejected = (error: unknown): Parsed => ({ verdict: { outcome: 'dead', reason: 'rejected', error: storedError(error) } });
+  const judge = (result: StandardSchemaV1.Result<unknown>): Parsed =>
+    result.issues
+      ? rejected(new InvalidContextError(`The context does not fit the schema of ${row.kind}: ${describeIssues(result.issues)}.`))
+      : { context: result.value };
+  try {
+    let value: unknown = JSON.parse(row.payload.context ?? 'null');
+    for (let from = version; from < type.version; from++) value = type.upcast[from]?.(value as never);
+    const result = type.schema['~standard'].validate(value);
+    return result instanceof Promise ? result.then(judge, rejected) : judge(result);
+  } catch (error) {
+    return rejected(error);
+  }
 }

@@ -208,8 +208,9 @@ export class BizWorker implements Service {
       verdict.outcome === 'done' || (verdict.outcome === 'dead' && verdict.reason === 'rejected'),
       verdict.outcome === 'retry' || verdict.outcome === 'dead',
     );
-    if (verdict.outcome === 'done') this.#biz.emit('task:succeeded', { id: row.id, type: row.kind });
-    else if (verdict.outcome === 'retry') {
+    if (verdict.outcome === 'done') {
+      if (this.#biz.has('task:succeeded')) this.#biz.emit('task:succeeded', { id: row.id, type: row.kind });
+    } else if (verdict.outcome === 'retry') {
       this.#promote.wake();
       this.#biz.emit('task:retried', { id: row.id, type: row.kind, afterMs: verdict.afterMs, error: verdict.error });
     } else if (verdict.outcome === 'dead') {

@@ -58,5 +58,5 @@ export { idList } from './work/id-list.ts';
 export type { DeadReason, WorkState } from './work/states.ts';
 export type { Outcome, Verdict } from './work/verdict.ts';
 export { workColumns } from './work/work-columns.ts';
-export { type KindPolicy, type RunningRow, WorkRunner, type WorkRunnerOptions } from './work/work-runner.ts';
+export { type KindPolicy, type RunningRow, type Verdicts, WorkRunner, type WorkRunnerOptions } from './work/work-runner.ts';
 export { type ClaimedRow, type ClaimQuery, type SettleHook, type Settlement, WorkTable, type WorkTableShape } from './work/work-table.ts';

@@ -8,12 +8,15 @@ import {
   type Span,
   SpanKind,
   SpanStatusCode,
+  type Tracer,
   trace,
 } from '@opentelemetry/api';
 
 /** Spans and metrics of one package on `@opentelemetry/api`: nothing happens unless the host registers an SDK. */
 export class Telemetry {
-  readonly #tracer;
+  readonly #tracer: Tracer;
+  #recording = false;
+  #askedAt = Number.NEGATIVE_INFINITY;
   /** Rows taken, by `kind`. */
   readonly claimed: Counter;
   /** Rows settled, by `kind` and `outcome`. */
@@ -33,6 +36,18 @@ export class Telemetry {
     this.leaseLost = meter.createCounter('holdfast.lease_lost', { unit: '{row}' });
     this.inFlight = meter.createGauge('holdfast.in_flight', { unit: '{row}' });
     this.dueLag = meter.createHistogram('holdfast.due_lag', { unit: 'ms' });
+  }
+
+  /** Whether anybody records spans. Asked again every second, since an SDK may be registered late. */
+  get recording(): boolean {
+    const now = performance.now();
+    if (now - this.#askedAt > 1_000) {
+      this.#askedAt = now;
+      const probe = this.#tracer.startSpan('holdfast.probe');
+      this.#recording = probe.isRecording();
+      // Not ended: an unended span is never exported.
+    }
+    return this.#recording;
   }
 
   /** Runs `fn` in a span that continues `traceparent`, if there is one. */

@@ -34,6 +34,9 @@ export interface RunningRow {
   readonly signal: AbortSignal;
 }
 
+/** A verdict for each row, by id; `undefined` for a row that has settled itself. */
+export type Verdicts = ReadonlyMap<string, Verdict | undefined>;
+
 export interface WorkRunnerOptions {
   readonly table: WorkTable;
   readonly owner: string;
@@ -41,9 +44,9 @@ export interface WorkRunnerOptions {
   readonly kinds: () => ReadonlyMap<string, KindPolicy>;
   /**
    * Runs rows and returns a verdict for each, by id; `undefined` for a row that has settled itself.
-   * Must not throw.
+   * Must not throw. A result that is there at once costs no promise: no-op handlers gain a third by it.
    */
-  readonly run: (rows: readonly RunningRow[]) => Promise<ReadonlyMap<string, Verdict | undefined>>;
+  readonly run: (rows: readonly RunningRow[]) => Verdicts | Promise<Verdicts>;
   readonly settleHook?: (settlements: readonly Settlement[]) => SettleHook | undefined;
   readonly onSettled?: (settlement: Settlement, accepted: boolean) => void;
   readonly onLeaseLost?: (row: ClaimedRow) => void;
@@ -89,6 +92,9 @@ class Held implements RunningRow {
 class KindState {
   readonly kind: string;
   queue: Held[] = [];
+  /** Index of the next row of `queue`: shifting an array of a thousand for each row is not free. */
+  next = 0;
+  pumping = false;
   running = 0;
   claiming = 0;
   /** Groups with READY rows at the last look, served in turn. */
@@ -101,6 +107,29 @@ class KindState {
 
   constructor(kind: string) {
     this.kind = kind;
+  }
+
+  /** Rows claimed and not yet started. */
+  get waiting(): number {
+    return this.queue.length - this.next;
+  }
+
+  /** The next rows to run; those whose lease was lost meanwhile are left out. */
+  take(count: number): Held[] {
+    const rows = this.queue.slice(this.next, this.next + count);
+    this.next += rows.length;
+    if (this.next === this.queue.length) {
+      this.queue = [];
+      this.next = 0;
+    }
+    return rows.some((held) => held.aborted) ? rows.filter((held) => !held.aborted) : rows;
+  }
+
+  drain(): Held[] {
+    const rows = this.queue.slice(this.next);
+    this.queue = [];
+    this.next = 0;
+    return rows;
   }
 }
 
@@ -138,6 +167,7 @@ export class WorkRunner implements Service {
         await checkpoint('work:before-settle');
         const accepted = await options.table.settle(batch, options.settleHook?.(batch));
         await checkpoint('work:after-settle');
+        this.#count(batch, accepted);
         return accepted;
       },
       onSettled: (settlement, accepted) => this.#settled(settlement, accepted),
@@ -188,8 +218,7 @@ export class WorkRunner implements Service {
     this.#stopping = true;
     await this.#look.stop();
     for (const state of this.#kinds.values()) {
-      for (const held of state.queue) this.#settler.push({ row: held.row, verdict: { outcome: 'release' }, keep: true });
-      state.queue = [];
+      for (const held of state.drain()) this.#settler.push({ row: held.row, verdict: { outcome: 'release' }, keep: true });
     }
     const timer = setTimeout(() => {
       for (const held of this.#held.values())
@@ -246,10 +275,10 @@ export class WorkRunner implements Service {
     if (!policy) return;
     while (!this.#stopping && state.groups.length > 0 && state.claiming < 2 && this.#held.size < maxUnsettled) {
       const capacity = policy.concurrency * policy.batch + Math.min(maxAhead, Math.trunc(state.rate * aheadMs));
-      const inUse = state.queue.length + state.running * policy.batch;
+      const inUse = state.waiting + state.running * policy.batch;
       const free = capacity - inUse - state.claiming * maxClaim;
       // Half of the room free, or nothing waiting: fewer and larger claims.
-      if (free < 1 || (inUse > 0 && free < capacity / 2 && state.queue.length > policy.batch)) return;
+      if (free < 1 || (inUse > 0 && free < capacity / 2 && state.waiting > policy.batch)) return;
       const group = state.groups[0] ?? '';
       const share = state.groups.length > 1 ? Math.max(1, Math.ceil(capacity / state.groups.length)) : free;
       const groupRoom = policy.groupConcurrency - (state.inGroup.get(group) ?? 0);
@@ -300,22 +329,41 @@ export class WorkRunner implements Service {
     this.#pump(state);
   }
 
-  /** Starts handlers while there is room. */
+  /** Starts handlers while there is room. Handlers that end at once are run in this loop, not in ever deeper calls. */
   #pump(state: KindState): void {
     const policy = this.#options.kinds().get(state.kind);
-    if (!policy) return;
-    while (!this.#stopping && state.queue.length > 0 && state.running < policy.concurrency) {
-      const rows = state.queue.splice(0, policy.batch).filter((held) => !held.aborted);
-      if (rows.length === 0) continue;
-      state.running += 1;
-      void this.#runRows(state, policy, rows);
+    if (!policy || state.pumping) return;
+    state.pumping = true;
+    try {
+      while (!this.#stopping && state.queue.length > state.next && state.running < policy.concurrency) {
+        const rows = state.take(policy.batch);
+        if (rows.length > 0) void this.#runRows(state, policy, rows);
+      }
+    } finally {
+      state.pumping = false;
     }
+    if (!this.#stopping && state.waiting <= policy.concurrency * policy.batch + maxAhead / 2) void this.#fill(state);
   }
 
-  async #runRows(state: KindState, policy: KindPolicy, rows: readonly Held[]): Promise<void> {
-    await checkpoint('work:before-run');
+  #runRows(state: KindState, policy: KindPolicy, rows: readonly Held[]): Promise<void> | undefined {
+    state.running += 1;
+    const paused = checkpoint('work:before-run');
+    if (paused) return this.#runSlowly(paused, state, policy, rows);
+    const verdicts = this.#options.run(rows);
+    if (verdicts instanceof Promise) return verdicts.then((done) => this.#finished(state, policy, rows, done));
+    this.#finished(state, policy, rows, verdicts);
+    return undefined;
+  }
+
+  /** With a checkpoint hook set. */
+  async #runSlowly(paused: Promise<void>, state: KindState, policy: KindPolicy, rows: readonly Held[]): Promise<void> {
+    await paused;
     const verdicts = await this.#options.run(rows);
     await checkpoint('work:after-run');
+    this.#finished(state, policy, rows, verdicts);
+  }
+
+  #finished(state: KindState, policy: KindPolicy, rows: readonly Held[], verdicts: Verdicts): void {
     state.running -= 1;
     state.finished += rows.length;
     for (const held of rows) {
@@ -325,7 +373,6 @@ export class WorkRunner implements Service {
     }
     this.#measure(state);
     this.#pump(state);
-    if (!this.#stopping && state.queue.length <= policy.concurrency * policy.batch) void this.#fill(state);
     this.#notifyStopped();
   }
 
@@ -354,7 +401,6 @@ export class WorkRunner implements Service {
           this.#held.set(row.id, held);
           const state = this.#state(kind);
           state.inGroup.set(row.group, (state.inGroup.get(row.group) ?? 0) + 1);
-          state.running += 1;
           await this.#runRows(state, policy, [held]);
         }
       }
@@ -379,9 +425,20 @@ export class WorkRunner implements Service {
 
   #settled(settlement: Settlement, accepted: boolean): void {
     this.#forget(settlement.row);
-    this.#options.telemetry.settled.add(1, { kind: settlement.row.kind, outcome: accepted ? settlement.verdict.outcome : 'lost' });
     if (!accepted) this.#options.onLeaseLost?.(settlement.row);
     this.#options.onSettled?.(settlement, accepted);
+  }
+
+  #count(batch: readonly Settlement[], accepted: ReadonlySet<string>): void {
+    const counts = new Map<string, number>();
+    for (const { row, verdict } of batch) {
+      const key = `${accepted.has(row.id) ? verdict.outcome : 'lost'} ${row.kind}`;
+      counts.set(key, (counts.get(key) ?? 0) + 1);
+    }
+    for (const [key, n] of counts) {
+      const space = key.indexOf(' ');
+      this.#options.telemetry.settled.add(n, { outcome: key.slice(0, space), kind: key.slice(space + 1) });
+    }
   }
 
   #forget(row: ClaimedRow): void {

@@ -181,12 +181,12 @@ export class WorkTable {
     const others = settlements.filter((settlement) => settlement.verdict.outcome !== 'done');
     const single = done.length === 1 ? done[0] : undefined;
     if (single && others.length === 0 && hook === undefined) {
-      for (const id of await this.database.use((x) => this.#settleDone(x, single))) settled.add(id);
+      for (const id of await this.database.use((x) => this.#settleDone(x, single, false))) settled.add(id);
       return settled;
     }
     await this.database.transaction(async (x) => {
       settled.clear();
-      for (const batch of done) for (const id of await this.#settleDone(x, batch)) settled.add(id);
+      for (const batch of done) for (const id of await this.#settleDone(x, batch, hook !== undefined)) settled.add(id);
       for (const settlement of others) if (await this.#settleOther(x, settlement)) settled.add(settlement.row.id);
       const accepted = settlements.filter((settlement) => settled.has(settlement.row.id));
       await this.#keepAttempts(x, accepted);
@@ -198,7 +198,7 @@ export class WorkTable {
   /** Settles inside an open transaction (which should do nothing after it). Returns the ids that were still ours. */
   async settleIn(executor: Executor, settlements: readonly Settlement[]): Promise<Set<string>> {
     const settled = new Set<string>();
-    for (const batch of groupDone(settlements)) for (const id of await this.#settleDone(executor, batch)) settled.add(id);
+    for (const batch of groupDone(settlements)) for (const id of await this.#settleDone(executor, batch, true)) settled.add(id);
     for (const settlement of settlements) {
       if (settlement.verdict.outcome !== 'done' && (await this.#settleOther(executor, settlement))) settled.add(settlement.row.id);
     }
@@ -209,18 +209,27 @@ export class WorkTable {
     return settled;
   }
 
-  async #settleDone(x: Executor, batch: DoneBatch): Promise<string[]> {
+  /**
+   * `exact` decides what is said of a row that is gone: whether this statement removed it, or somebody else did before.
+   * Inside a transaction with effects that must be known (Postgres, SQLite: RETURNING; MySQL, MariaDB: locked first).
+   * Otherwise the count of changed rows tells as a rule that all were ours, at no cost.
+   */
+  async #settleDone(x: Executor, batch: DoneBatch, exact: boolean): Promise<readonly string[]> {
     const list = this.#ids(batch.ids);
     const where = `${list.sql} AND version = ${batch.version} AND ${this.#pinned('running')}`;
     const head = batch.keep
       ? `UPDATE ${this.#t} SET status = ${this.state('done')}, lost = 0, lease_until = NULL, updated_at = {timestamp}`
       : `DELETE FROM ${this.#t}`;
-    if (this.database.family !== 'mysql') {
-      return (await x.rows<{ id: string }>(`${head} WHERE ${where} RETURNING ${this.#idText()}`, list.params)).map((row) => row.id);
+    if (exact && this.database.family === 'mysql') {
+      const held = (await x.rows<{ id: string }>(`SELECT ${this.#idText()} FROM ${this.#t} WHERE ${where} FOR UPDATE`, list.params)).map(
+        (row) => row.id,
+      );
+      if (held.length > 0) await x.run(`${head} WHERE ${this.#ids(held).sql}`);
+      return held;
     }
-    const changed = await x.run(`${head} WHERE ${where}`, list.params);
-    if (changed === batch.ids.length) return batch.ids;
-    // Some were no longer ours: find out which. A deleted row that is gone is done, whoever deleted it.
+    if (exact)
+      return (await x.rows<{ id: string }>(`${head} WHERE ${where} RETURNING ${this.#idText()}`, list.params)).map((row) => row.id);
+    if ((await x.run(`${head} WHERE ${where}`, list.params)) === batch.ids.length) return batch.ids;
     const left = await x.rows<{ id: string }>(
       `SELECT ${this.#idText()} FROM ${this.#t} WHERE ${list.sql}${batch.keep ? ` AND version = ${batch.version} AND status = ${this.state('done')}` : ''}`,
       list.params,
