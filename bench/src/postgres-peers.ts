@@ -17,9 +17,7 @@ export async function graphileDrain(db: TestDatabase, n: number, queueSize: numb
   const { connectionString, schema } = parts(db);
   await runMigrations({ connectionString, schema, logger: quiet });
   const utils = await makeWorkerUtils({ connectionString, schema, logger: quiet });
-  await utils.withPgClient((client) =>
-    client.query(`SELECT ${schema}.add_job('step', json_build_object('i', i)) FROM generate_series(1, ${n}) i`),
-  );
+  for (let from = 0; from < n; from += 1000) await utils.addJobs(Array.from({ length: 1000 }, (_, i) => ({ identifier: 'step', payload: { i: from + i } })));
   await utils.withPgClient((client) => client.query('ANALYZE'));
   await utils.release();
   let done = 0;

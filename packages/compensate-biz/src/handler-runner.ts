@@ -1,5 +1,6 @@
 import {
   type ClaimedRow,
+  exponential,
   isTransient,
   LeaseLostError,
   type RunningRow,
@@ -196,7 +197,7 @@ export class HandlerRunner {
       } catch (error) {
         const cause = (error as { cause?: unknown }).cause;
         if (attempt >= 6 || !(isTransient(error) || isTransient(cause))) throw error;
-        await wait(5 * 2 ** attempt * Math.random());
+        await wait(exponential({ first: 2, cap: 200 }).jitter(1).delayMs(attempt) ?? 200);
       }
     }
     for (const parent of new Set(touched)) this.#parentTouched(parent);

@@ -86,7 +86,8 @@ function indexes(database: Database): readonly string[] {
     return [
       `CREATE INDEX compensate_biz_ready ON ${t} (status, biz_type, tenant, claim_rank, id)`,
       `CREATE INDEX compensate_biz_lease ON ${t} (status, lease_until)`,
-      `CREATE INDEX compensate_biz_due ON ${t} (status, run_at)`,
+      // Also finds suspects: READY rows with lost > 0. SCHEDULED ones always have 0.
+      `CREATE INDEX compensate_biz_due ON ${t} (status, lost, run_at)`,
       `CREATE INDEX compensate_biz_gate ON ${t} (gate, id)`,
       `CREATE UNIQUE INDEX compensate_biz_child ON ${t} (parent_id, child_key)`,
     ].map((sql) => (database.dialect === 'mariadb' ? sql.replace(/INDEX (\w+)/, 'INDEX IF NOT EXISTS $1') : sql));

@@ -22,7 +22,9 @@ export async function transactionConnection(trx: Knex.Transaction): Promise<obje
 
 /** What is known of the transaction that is open on `trx`'s connection. */
 export async function transactionTrace(trx: Knex.Transaction): Promise<TransactionTrace> {
-  return traceConnection(await transactionConnection(trx));
+  const trace = traceConnection(await transactionConnection(trx));
+  trace.entered();
+  return trace;
 }
 
 /**

@@ -12,6 +12,12 @@ export class TransactionTrace {
   doomedBy: Error | undefined;
   /** How the last transaction on this connection ended, by the server's word. */
   outcome: 'open' | 'committed' | 'rolled back' = 'open';
+  #inTransaction = false;
+
+  /** The caller knows that a transaction is open, though its BEGIN was before this trace. */
+  entered(): void {
+    this.#inTransaction = true;
+  }
 
   add(hook: () => void): void {
     this.#hooks.push(hook);
@@ -22,6 +28,7 @@ export class TransactionTrace {
     const head = firstWord(sql);
     if (head === 'BEGIN' || head === 'START') {
       this.#reset('open');
+      this.#inTransaction = true;
     } else if (head === 'COMMIT') {
       const hooks = this.#hooks;
       const committed = (command === undefined || command === 'COMMIT') && this.doomedBy === undefined;
@@ -39,7 +46,8 @@ export class TransactionTrace {
 
   /** To be called when a statement failed. */
   failed(sql: string, error: Error): void {
-    if ((error as { errno?: unknown }).errno === 1213) this.doomedBy ??= error;
+    // Outside of a transaction a deadlock costs one statement, and no later one.
+    if (this.#inTransaction && (error as { errno?: unknown }).errno === 1213) this.doomedBy ??= error;
     if (firstWord(sql) === 'COMMIT') this.#reset('rolled back');
   }
 
@@ -66,6 +74,7 @@ export class TransactionTrace {
     this.#hooks = [];
     this.#savepoints = [];
     this.doomedBy = undefined;
+    this.#inTransaction = false;
     this.outcome = outcome;
   }
 }

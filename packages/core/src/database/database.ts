@@ -103,12 +103,12 @@ export class Database {
 
   /** One autocommitted statement on the loops' pool. */
   rows<Row = Record<string, unknown>>(sql: string, params?: readonly unknown[]): Promise<Row[]> {
-    return this.use((executor) => executor.rows<Row>(sql, params));
+    return retryRaces(() => this.use((executor) => executor.rows<Row>(sql, params)));
   }
 
   /** One autocommitted statement on the loops' pool; returns the number of rows changed. */
   run(sql: string, params?: readonly unknown[]): Promise<number> {
-    return this.use((executor) => executor.run(sql, params));
+    return retryRaces(() => this.use((executor) => executor.run(sql, params)));
   }
 
   /** Borrows a connection of the loops' pool for autocommitted statements. */
@@ -127,20 +127,14 @@ export class Database {
    * serialization failure, lock time-out, busy). `fn` must have no effects outside the database.
    */
   async transaction<T>(fn: (executor: Executor) => Promise<T>): Promise<T> {
-    return pRetry(() => this.#transactionOnce(fn), {
-      retries: 6,
-      minTimeout: 5,
-      maxTimeout: 200,
-      randomize: true,
-      shouldRetry: ({ error }) => isTransient(error),
-    });
+    return retryRaces(() => this.#transactionOnce(fn));
   }
 
   /** An executor inside the caller's transaction. Losing a race there is thrown as retryable, never retried. */
   async within(trx: Knex.Transaction, what = 'This call'): Promise<Executor> {
     requireTransaction(trx, what);
     const connection = await transactionConnection(trx);
-    traceConnection(connection);
+    traceConnection(connection).entered();
     const executor = createExecutor(this.dialect, connection, { statementTimeoutMs: this.#statementTimeoutMs });
     const guard = async <T>(promise: Promise<T>): Promise<T> => {
       try {
@@ -256,6 +250,16 @@ export async function describeDatabase(knex: Knex): Promise<DatabaseDescription>
   } finally {
     await database.close();
   }
+}
+
+/** Runs again what lost a race and left nothing behind. Without a race it costs nothing. */
+async function retryRaces<T>(run: () => Promise<T>): Promise<T> {
+  try {
+    return await run();
+  } catch (error) {
+    if (!isTransient(error)) throw error;
+  }
+  return pRetry(run, { retries: 8, minTimeout: 5, maxTimeout: 200, randomize: true, shouldRetry: ({ error }) => isTransient(error) });
 }
 
 const beginSql = {

@@ -89,7 +89,7 @@ export class WorkTable {
     const { kind, group } = this.shape.columns;
     const pick = `SELECT id FROM ${this.#t} WHERE status = ${this.state('ready')} AND lost ${query.suspects ? '> 0' : '= 0'} AND ${kind} = ?${
       query.suspects ? '' : ` AND ${group} = ?`
-    } ORDER BY claim_rank, id LIMIT ${Math.max(1, Math.trunc(query.limit))}`;
+    } ORDER BY claim_rank, ${this.#t}.id LIMIT ${Math.max(1, Math.trunc(query.limit))}`;
     const keys = query.suspects ? [query.kind] : [query.kind, query.group];
     return this.#claimPicked(pick, keys, query.owner, query.leaseMs);
   }
@@ -143,14 +143,15 @@ export class WorkTable {
           ) n
         ) (SELECT kind, grp, 0 AS suspects FROM g LIMIT ${limit}) UNION ALL (${suspects})`,
       );
-    } else if (this.database.family === 'sqlite') {
+    } else {
+      // Neither a lateral join nor a usable row comparison: a probe per pair.
       rows = await this.database.use(async (x) => {
         const found: { kind: string; grp: string; suspects: number }[] = [];
-        let last: { kind: string; grp: string } | undefined;
-        while (found.length < limit) {
+        for (let last: { kind: string; grp: string } | undefined; found.length < limit; ) {
+          const after: string = last ? ` AND (${kind} > ? OR (${kind} = ? AND ${group} > ?))` : '';
           const [row]: { kind: string; grp: string }[] = await x.rows(
-            `SELECT ${kind} AS kind, ${group} AS grp FROM ${this.#t} WHERE ${where}${last ? ` AND (${kind}, ${group}) > (?, ?)` : ''} ORDER BY ${kind}, ${group} LIMIT 1`,
-            last ? [last.kind, last.grp] : [],
+            `SELECT ${kind} AS kind, ${group} AS grp FROM ${this.#t} WHERE ${where}${after} ORDER BY ${kind}, ${group} LIMIT 1`,
+            last ? [last.kind, last.kind, last.grp] : [],
           );
           if (!row) break;
           last = row;
@@ -158,10 +159,6 @@ export class WorkTable {
         }
         return [...found, ...(await x.rows<{ kind: string; grp: string; suspects: number }>(suspects))];
       });
-    } else {
-      rows = await this.database.rows(
-        `(SELECT ${kind} AS kind, ${group} AS grp, 0 AS suspects FROM ${this.#t} WHERE status = ${this.state('ready')} GROUP BY status, ${kind}, ${group} LIMIT ${limit}) UNION ALL (${suspects})`,
-      );
     }
     return rows.map((row) => ({ kind: row.kind, group: row.grp, suspects: Number(row.suspects) === 1 }));
   }
@@ -318,14 +315,14 @@ export class WorkTable {
   async promote(limit: number = 1000): Promise<number> {
     const rank = `claim_rank = run_at - COALESCE(priority, 0) * ${this.shape.agingStepMs}`;
     const set = `status = ${this.state('ready')}, ${rank}, updated_at = {timestamp}`;
-    const pick = `SELECT id FROM ${this.#t} WHERE status = ${this.state('scheduled')} AND run_at <= {now} ORDER BY run_at LIMIT ${limit}`;
+    const pick = `SELECT id FROM ${this.#t} WHERE status = ${this.state('scheduled')} AND lost = 0 AND run_at <= {now} ORDER BY run_at LIMIT ${limit}`;
     return this.#pickAndChange(pick, set);
   }
 
   /** Milliseconds until the next SCHEDULED row is due (0 or less: overdue), or `undefined` if there is none. */
   async nextDueMs(): Promise<number | undefined> {
     const [row] = await this.database.rows<{ ms: string | number | null }>(
-      `SELECT min(run_at) - {now} AS ms FROM ${this.#t} WHERE status = ${this.state('scheduled')}`,
+      `SELECT min(run_at) - {now} AS ms FROM ${this.#t} WHERE status = ${this.state('scheduled')} AND lost = 0`,
     );
     return row?.ms === null || row?.ms === undefined ? undefined : Number(row.ms);
   }
@@ -391,7 +388,7 @@ export class WorkTable {
   /** Deletes terminal rows last touched more than `olderThanMs` ago, `limit` at a time. Returns how many went. */
   async purge(kind: string, states: readonly WorkState[], olderThanMs: number, limit: number = 1000): Promise<number> {
     const list = states.map((state) => this.state(state)).join(', ');
-    const pick = `SELECT id FROM ${this.#t} WHERE status IN (${list}) AND ${this.shape.columns.kind} = ? AND updated_at < ${this.#ago(olderThanMs)} ORDER BY id LIMIT ${limit}`;
+    const pick = `SELECT id FROM ${this.#t} WHERE status IN (${list}) AND ${this.shape.columns.kind} = ? AND updated_at < ${this.#ago(olderThanMs)} ORDER BY ${this.#t}.id LIMIT ${limit}`;
     return this.database.transaction(async (x) => {
       const rows = await x.rows<{ id: string }>(`${pick.replace('SELECT id', `SELECT ${this.#idText()}`)}${this.#skipLocked()}`, [kind]);
       if (rows.length === 0) return 0;

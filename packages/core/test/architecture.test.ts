@@ -1,0 +1,45 @@
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { expect, it } from 'vitest';
+
+const root = join(import.meta.dirname, '..', '..', '..');
+
+function sources(folder: string): string[] {
+  return readdirSync(join(root, folder), { recursive: true, encoding: 'utf8' })
+    .filter((file) => /\.tsx?$/.test(file))
+    .map((file) => join(folder, file));
+}
+
+function imports(file: string): string[] {
+  const text = readFileSync(join(root, file), 'utf8');
+  return [...text.matchAll(/(?:from|import)\s*\(?\s*'([^']+)'/g)].map((match) => match[1] ?? '').filter((name) => !name.startsWith('.') && !name.startsWith('node:'));
+}
+
+const packages = readdirSync(join(root, 'packages'));
+
+it.each(packages)('packages/%s imports what it may', (name) => {
+  const allowed = name === 'core' ? ['knex', 'p-retry', '@opentelemetry/api'] : ['@holdfast/core', '@standard-schema/spec', 'knex', 'croner'];
+  for (const file of sources(`packages/${name}/src`)) {
+    for (const imported of imports(file)) {
+      expect(allowed.some((one) => imported === one || imported.startsWith(`${one}/`)), `${file} imports ${imported}`).toBe(true);
+      expect(imported, `${file} reaches into another package`).not.toMatch(/^@holdfast\/[^/]+\/(?!sqlite$|testing$)/);
+    }
+  }
+});
+
+it('keeps the clock and chance in core', () => {
+  for (const name of packages.filter((one) => one !== 'core')) {
+    for (const file of sources(`packages/${name}/src`)) {
+      const text = readFileSync(join(root, file), 'utf8').replaceAll(/Math\.random\(\)\); *\/\/ jitter/g, '');
+      expect(text, file).not.toMatch(/Date\.now\(\)|Math\.random\(\)/);
+    }
+  }
+});
+
+it('uses published entry points only, outside of the packages', () => {
+  for (const folder of ['examples', 'bench']) {
+    for (const file of sources(folder).filter((one) => !one.includes('node_modules') && !one.includes('dist'))) {
+      expect(readFileSync(join(root, file), 'utf8'), file).not.toMatch(/packages\/[\w-]+\/src/);
+    }
+  }
+});

@@ -1,0 +1,162 @@
+import { until } from '@holdfast/core/testing';
+import { expect, it } from 'vitest';
+import { afterCommit, coreSchema, Database, DatabaseUnavailableError, describeDatabase, migrate, NotInTransactionError, TransactionDoomedError } from '../src/index.ts';
+import { onEveryDatabase } from './suite.ts';
+
+onEveryDatabase('database', (suite) => {
+  const settled = () => new Promise((resolve) => setImmediate(resolve));
+
+  it('says what server it is', async () => {
+    const description = await describeDatabase(suite.db.knex);
+    expect(description.dialect).toBe(suite.db.name);
+    expect(description.version).toMatch(/^\d+\./);
+  });
+
+  it('tells the time in epoch ms by the database, moved by the offset, whatever the session time zone', async () => {
+    if (suite.db.name === 'mariadb') await suite.database.run("SET time_zone = '+09:00'");
+    expect(Math.abs((await suite.database.now()) - Date.now())).toBeLessThan(2_000);
+    suite.database.clockOffsetMs = 3_600_000;
+    expect((await suite.database.now()) - Date.now()).toBeGreaterThan(3_590_000);
+    suite.database.clockOffsetMs = 0;
+  });
+
+  it('calls afterCommit hooks once the root has committed, and only then', async () => {
+    const { knex } = suite.db;
+    const calls: string[] = [];
+    await knex.transaction(async (trx) => {
+      await afterCommit(trx, () => calls.push('root'));
+      await trx.transaction(async (nested) => {
+        await afterCommit(nested, () => calls.push('nested'));
+      });
+      await trx
+        .transaction(async (nested) => {
+          await afterCommit(nested, () => calls.push('rolled back savepoint'));
+          throw new Error('no');
+        })
+        .catch(() => undefined);
+      await settled();
+      expect(calls).toEqual([]);
+    });
+    await until(() => calls.length === 2);
+    expect(calls).toEqual(['root', 'nested']);
+    await knex
+      .transaction(async (trx) => {
+        await afterCommit(trx, () => calls.push('rolled back'));
+        throw new Error('no');
+      })
+      .catch(() => undefined);
+    const handle = await knex.transaction();
+    await afterCommit(handle, () => calls.push('handle rolled back'));
+    await handle.rollback();
+    await settled();
+    expect(calls).toEqual(['root', 'nested']);
+    await expect(afterCommit(knex as never, () => undefined)).rejects.toThrow(NotInTransactionError);
+  });
+
+  it('retries its own transaction when it loses a race, with nothing half done', async () => {
+    await suite.db.knex.schema.createTable('race', (t) => {
+      t.integer('id').primary();
+      t.integer('n').notNullable();
+    });
+    await suite.db.knex('race').insert([
+      { id: 1, n: 0 },
+      { id: 2, n: 0 },
+    ]);
+    const cross = (first: number, second: number) =>
+      suite.database.transaction(async (x) => {
+        await x.run(`UPDATE race SET n = n + 1 WHERE id = ${first}`);
+        await settled();
+        await x.run(`UPDATE race SET n = n + 1 WHERE id = ${second}`);
+      });
+    await Promise.all(Array.from({ length: 20 }, (_, i) => (i % 2 === 0 ? cross(1, 2) : cross(2, 1))));
+    expect((await suite.db.knex('race').orderBy('id')).map((row) => row.n)).toEqual([20, 20]);
+  });
+
+  it('lets two processes migrate at once, and services with different lists share a database', async () => {
+    const schemaOf = (name: string) => ({ name, migrations: [{ name: '0001_create', statements: () => [`CREATE TABLE own_${name} (id INTEGER PRIMARY KEY)`] }] });
+    const other = suite.db.connect();
+    const results = await Promise.all([migrate(suite.db.knex, [coreSchema, schemaOf('a')]), migrate(other, [schemaOf('a'), schemaOf('b')])]);
+    expect(results.map((result) => result.a?.length ?? 0).sort()).toEqual([0, 1]);
+    expect(await migrate(suite.db.knex, [coreSchema])).toEqual({ core: [] });
+  });
+
+  it('refuses tables of a newer version, naming what it does not know', async () => {
+    const create = { name: '0001_create', statements: () => ['CREATE TABLE newer (id INTEGER)'] };
+    const later = { name: '0002_later', statements: () => ['CREATE TABLE later (id INTEGER)'] };
+    await migrate(suite.db.knex, [{ name: 'newer', migrations: [create, later] }]);
+    await expect(migrate(suite.db.knex, [{ name: 'newer', migrations: [create] }])).rejects.toThrow('0002_later');
+  });
+
+  it('works with one loop connection without deadlocking', async () => {
+    const one = new Database({ knex: suite.db.knex, loopConnections: 1 });
+    await Promise.all(Array.from({ length: 10 }, () => one.transaction((x) => x.rows('SELECT 1 AS one'))));
+    await one.close();
+  });
+});
+
+onEveryDatabase(
+  'a doomed transaction',
+  (suite) => {
+    it('accepts nothing after the deadlock that rolled it back, and its hooks do not run', async () => {
+      const { knex } = suite.db;
+      await knex.schema.createTable('doom', (t) => {
+        t.integer('id').primary();
+        t.integer('n').notNullable();
+      });
+      await knex('doom').insert([
+        { id: 1, n: 0 },
+        { id: 2, n: 0 },
+      ]);
+      const hooks: string[] = [];
+      const run = async (name: string, first: number, second: number, gate: Promise<unknown>, reached: () => void) =>
+        knex.transaction(async (trx) => {
+          await afterCommit(trx, () => hooks.push(name));
+          await trx('doom').where({ id: first }).increment('n', 1);
+          reached();
+          await gate;
+          // The caller swallows the deadlock and goes on.
+          await trx('doom')
+            .where({ id: second })
+            .increment('n', 1)
+            .catch(() => undefined);
+          await trx('doom').insert({ id: 10 + first, n: 1 });
+        });
+      const a = Promise.withResolvers<void>();
+      const b = Promise.withResolvers<void>();
+      const results = await Promise.allSettled([run('a', 1, 2, b.promise, a.resolve), run('b', 2, 1, a.promise, b.resolve)]);
+      const refused = results.filter((result) => result.status === 'rejected');
+      expect(refused).toHaveLength(1);
+      expect(TransactionDoomedError.is(refused[0]?.reason, 'transaction-doomed')).toBe(true);
+      await until(() => hooks.length === 1);
+      const rows = await knex('doom').orderBy('id');
+      expect(rows).toHaveLength(3);
+      expect(rows.slice(0, 2).map((row) => row.n)).toEqual([1, 1]);
+    });
+  },
+  ['mariadb', 'mysql'],
+);
+
+onEveryDatabase(
+  'a swallowed error',
+  (suite) => {
+    it('turns COMMIT into ROLLBACK, and hooks do not run', async () => {
+      let called = false;
+      await suite.db.knex.transaction(async (trx) => {
+        await afterCommit(trx, () => {
+          called = true;
+        });
+        await trx.raw('SELECT 1 / 0').catch(() => undefined);
+      });
+      await new Promise((resolve) => setImmediate(resolve));
+      expect(called).toBe(false);
+    });
+
+    it('times a silent database out, and says that the outcome is unknown', async () => {
+      const impatient = new Database({ knex: suite.db.knex, statementTimeout: 100 });
+      await expect(impatient.rows('SELECT pg_sleep(5)')).rejects.toThrow(DatabaseUnavailableError);
+      expect(await impatient.rows('SELECT 1 AS one')).toEqual([{ one: 1 }]);
+      await impatient.close();
+    });
+  },
+  ['postgres'],
+);

@@ -1,0 +1,154 @@
+import { startStopStress, until } from '@holdfast/core/testing';
+import { expect, it } from 'vitest';
+import { Breaker, createSnowflake, decodeSnowflake, KeyGate, leaderLoop, LeaseLostError, LeaseShare, LeaseTable, Once, silentLogger, Slots } from '../src/index.ts';
+import { onEveryDatabase } from './suite.ts';
+
+onEveryDatabase('leases', (suite) => {
+  const tables = () => new LeaseTable(suite.database);
+  const later = async (ms: number, run: () => Promise<void>) => {
+    suite.database.clockOffsetMs += ms;
+    try {
+      await run();
+    } finally {
+      suite.database.clockOffsetMs -= ms;
+    }
+  };
+
+  it('gives a name to one of many at once, and to another only after it expired, under a higher epoch', async () => {
+    const leases = tables();
+    const got = (await Promise.all(Array.from({ length: 12 }, (_, i) => leases.acquire('s', 'n', `o${i}`, 10_000)))).filter((lease) => lease !== undefined);
+    expect(got).toHaveLength(1);
+    const [first] = got;
+    if (!first) throw new Error('nobody got it');
+    expect(await leases.acquire('s', 'n', 'late', 10_000)).toBeUndefined();
+    await later(11_000, async () => {
+      const second = await leases.acquire('s', 'n', 'late', 10_000);
+      expect(second?.epoch).toBe(first.epoch + 1);
+      await expect(leases.renew(first, 10_000)).rejects.toThrow(LeaseLostError);
+      await expect(suite.database.transaction((x) => leases.fence(x, first))).rejects.toThrow(LeaseLostError);
+      if (second) await suite.database.transaction((x) => leases.fence(x, second));
+    });
+  });
+
+  it('gives its own owner a new epoch, so that stale work in flight is refused', async () => {
+    const leases = tables();
+    const first = await leases.acquire('s', 'again', 'me', 10_000);
+    const second = await leases.acquire('s', 'again', 'me', 10_000);
+    if (!first || !second) throw new Error('not acquired');
+    await expect(leases.renew(first, 10_000)).rejects.toThrow(LeaseLostError);
+    await leases.release(second);
+    expect(await leases.acquire('s', 'again', 'other', 10_000)).toBeDefined();
+  });
+
+  it('shares names fairly among members, and hands over at safe points only', async () => {
+    const names = ['a', 'b', 'c', 'd', 'e'];
+    const member = (owner: string) => new LeaseShare({ table: tables(), scope: 'share', names, owner, logger: silentLogger, onTaken: () => undefined, onLost: () => undefined });
+    const one = member('one');
+    const two = member('two');
+    expect(await one.runOnce()).toBe(5);
+    await two.runOnce();
+    expect(two.held).toHaveLength(0);
+    await one.runOnce();
+    expect(one.held).toHaveLength(5);
+    for (const lease of one.held) await one.safePoint(lease);
+    await two.runOnce();
+    expect([one.held.length, two.held.length].sort()).toEqual([2, 3]);
+    expect(new Set([...one.held, ...two.held].map((lease) => lease.name)).size).toBe(5);
+  });
+
+  it('runs a leader loop in one place at a time, and survives the start/stop stress', async () => {
+    let running = 0;
+    let overlap = 0;
+    let runs = 0;
+    const loop = (owner: string) =>
+      leaderLoop({
+        table: tables(),
+        name: 'only-one',
+        owner,
+        everyMs: 1,
+        logger: silentLogger,
+        run: async () => {
+          running += 1;
+          overlap = Math.max(overlap, running);
+          await new Promise((resolve) => setImmediate(resolve));
+          running -= 1;
+          runs += 1;
+        },
+      });
+    const both = [loop('x'), loop('y')];
+    for (const one of both) await one.start();
+    await until(() => runs > 20);
+    for (const one of both) await one.stop();
+    expect(overlap).toBe(1);
+    await startStopStress(loop('z'), { cycles: 5 });
+  });
+
+  it('lets a key through one at a time, and slots as many as there are', async () => {
+    const gate = new KeyGate(suite.database);
+    const heads = await Promise.all(
+      ['1', '2', '3'].map((id) =>
+        suite.database.transaction(async (x) => {
+          const head = await gate.lock(x, 'g', 'k');
+          if (head === null) await gate.setHead(x, 'g', 'k', id);
+          return head === null;
+        }),
+      ),
+    );
+    expect(heads.filter(Boolean)).toHaveLength(1);
+    const slots = new Slots(suite.database);
+    await slots.ensure('cap', 3);
+    const got = await Promise.all(Array.from({ length: 10 }, (_, i) => suite.database.transaction((x) => slots.occupy(x, 'cap', [`w${i}`]))));
+    expect(got.flat().length).toBeLessThanOrEqual(3);
+    expect((await slots.holders('cap')).length).toBe(got.flat().length);
+    const [holder] = got.flat();
+    expect(await suite.database.transaction((x) => slots.free(x, 'cap', holder ?? ''))).toBe(true);
+  });
+
+  it('opens a breaker after failures in a row, lets one probe through, and closes on its success', async () => {
+    const breaker = new Breaker(suite.database, { failures: 3, openMs: 1_000 });
+    await breaker.report('b', 'n', { ok: 0, failed: 2 });
+    expect(await breaker.admit('b', 'n')).toBe('all');
+    await breaker.report('b', 'n', { ok: 0, failed: 1 });
+    expect(await breaker.admit('b', 'n')).toBe('none');
+    await later(1_500, async () => {
+      const admitted = await Promise.all(Array.from({ length: 8 }, () => breaker.admit('b', 'n')));
+      expect(admitted.filter((one) => one === 'probe')).toHaveLength(1);
+      await breaker.report('b', 'n', { ok: 0, failed: 1 });
+      expect(await breaker.state('b', 'n')).toBe('open');
+    });
+    await later(10_000, async () => {
+      expect(await breaker.admit('b', 'n')).toBe('probe');
+      await breaker.report('b', 'n', { ok: 1, failed: 0 });
+      expect(await breaker.admit('b', 'n')).toBe('all');
+    });
+  });
+
+  it('remembers an idempotency key for its window, and forgets it with its transaction', async () => {
+    const once = new Once(suite.database);
+    await suite.database
+      .transaction(async (x) => {
+        await once.enter(x, 'o', 'k', 60_000);
+        throw new Error('no');
+      })
+      .catch(() => undefined);
+    const enter = () =>
+      suite.database.transaction(async (x) => {
+        const entry = await once.enter(x, 'o', 'k', 60_000);
+        if (entry.first) await once.setRef(x, 'o', 'k', 'r1');
+        return entry;
+      });
+    const entries = await Promise.all(Array.from({ length: 10 }, enter));
+    expect(entries.filter((entry) => entry.first)).toHaveLength(1);
+    expect(entries.find((entry) => !entry.first)).toEqual({ first: false, ref: 'r1' });
+    await later(61_000, async () => expect((await enter()).first).toBe(true));
+  });
+
+  it('makes snowflakes of different workers, none twice', async () => {
+    const makers = await Promise.all([1, 2, 3].map(() => createSnowflake({ leases: tables() })));
+    expect(new Set(makers.map((maker) => maker.workerId)).size).toBe(3);
+    const ids = makers.flatMap((maker) => Array.from({ length: 20_000 }, () => maker.next()));
+    expect(new Set(ids).size).toBe(60_000);
+    expect(decodeSnowflake(ids[0] ?? '0').workerId).toBe(makers[0]?.workerId);
+    for (const maker of makers) await maker.stop();
+  });
+});

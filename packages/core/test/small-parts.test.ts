@@ -1,0 +1,81 @@
+import { createRequire } from 'node:module';
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { cleanText, decodeSnowflake, durationMs, every, exponential, HoldfastError, InvalidArgumentError, SnowflakeSequence, steps, storedError, unfitText, uuidv7 } from '../src/index.ts';
+
+const SnowflakeId = createRequire(import.meta.url)('snowflake-id').default as new (options: { mid: number; offset: number }) => { generate(): string };
+
+describe('backoff', () => {
+  it('counts parts in retries and upTo in attempts', () => {
+    const schedule = steps('3s', '9s', '27s', '81s').then(every('30m').upTo(10));
+    expect(schedule.maxAttempts).toBe(10);
+    expect([1, 2, 3, 4, 5, 9, 10].map((attempt) => schedule.delayMs(attempt))).toEqual([3000, 9000, 27_000, 81_000, 1_800_000, 1_800_000, undefined]);
+    expect(every('1s').times(2).then(steps('5s')).delayMs(3)).toBe(5000);
+  });
+
+  it('grows exponentially to its cap, and jitter only lengthens', () => {
+    fc.assert(
+      fc.property(fc.integer({ min: 1, max: 200 }), fc.double({ min: 0, max: 1, noNaN: true }), (attempt, random) => {
+        const plain = exponential({ first: '1s', factor: 2, cap: '1m' }).delayMs(attempt) ?? 0;
+        const jittered = exponential({ first: '1s', factor: 2, cap: '1m' }).jitter(0.5).delayMs(attempt, () => random) ?? 0;
+        return plain <= 60_000 && jittered >= plain && jittered <= plain * 1.5 + 1;
+      }),
+    );
+  });
+
+  it('refuses what makes no sense', () => {
+    for (const bad of [() => every(-1), () => steps('5 parsecs'), () => every('1s').then(every('1s')), () => durationMs(1e15), () => every('1s').upTo(0), () => exponential({ first: 1, factor: 0.5 })]) {
+      expect(bad).toThrow(InvalidArgumentError);
+    }
+  });
+});
+
+describe('ids', () => {
+  it('never repeats a snowflake past 4,096 in a millisecond, nor when the clock steps back', () => {
+    let now = 1_000_000;
+    const sequence = new SnowflakeSequence({ mid: 7, offset: 0, now: () => now });
+    const seen = new Set<bigint>();
+    let last = -1n;
+    for (let i = 0; i < 50_000; i++) {
+      if (i === 20_000) now -= 50;
+      if (i % 1000 === 0) now += 1;
+      const id = sequence.nextBigInt();
+      expect(id > last).toBe(true);
+      last = id;
+      seen.add(id);
+    }
+    expect(seen.size).toBe(50_000);
+  });
+
+  it('has the layout of snowflake-id', () => {
+    const theirs = new SnowflakeId({ mid: 42, offset: 1_577_836_800_000 }).generate();
+    const parts = decodeSnowflake(theirs, 1_577_836_800_000);
+    expect(parts.workerId).toBe(42);
+    expect(Math.abs(parts.timeMs - Date.now())).toBeLessThan(5_000);
+  });
+
+  it('makes ascending version 7 UUIDs', () => {
+    const ids = Array.from({ length: 10_000 }, () => uuidv7());
+    expect([...ids].sort()).toEqual(ids);
+    expect(new Set(ids).size).toBe(10_000);
+    expect(ids[0]).toMatch(/^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/);
+  });
+});
+
+describe('text and errors', () => {
+  it('cleans any text so that it can be stored', () => {
+    fc.assert(fc.property(fc.string({ unit: 'binary' }), (text) => unfitText(cleanText(text)) === undefined));
+    expect(unfitText('a\uD800b')).toContain('surrogate');
+  });
+
+  it('stores anything thrown, small and clean', () => {
+    fc.assert(fc.property(fc.anything(), (thrown) => storedError(thrown).message.length <= 2000));
+    expect(storedError(new Error('x'.repeat(5000))).message).toHaveLength(2000);
+  });
+
+  it('recognises its errors across copies of the package', () => {
+    const foreign = Object.defineProperty(Object.assign(new Error('e'), { code: 'lease-lost' }), Symbol.for('holdfast.error'), { value: true });
+    expect(HoldfastError.is(foreign, 'lease-lost')).toBe(true);
+    expect(HoldfastError.is(new Error('e'))).toBe(false);
+  });
+});

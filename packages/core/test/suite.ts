@@ -1,0 +1,34 @@
+import { type TestDatabase, testDialects } from '@holdfast/core/testing';
+import { afterAll, beforeAll, describe } from 'vitest';
+import { coreSchema, Database, migrate } from '../src/index.ts';
+
+export interface CoreSuite {
+  readonly db: TestDatabase;
+  readonly database: Database;
+}
+
+/** The same tests on every database that is up, each in a database of its own. */
+export function onEveryDatabase(name: string, tests: (suite: CoreSuite) => void, only?: readonly string[]): void {
+  describe.each(testDialects().filter((dialect) => !only || only.includes(dialect.name)))(`${name} on $name`, (dialect) => {
+    let db: TestDatabase;
+    let database: Database;
+    beforeAll(async () => {
+      db = await dialect.create();
+      await migrate(db.knex, [coreSchema]);
+      database = new Database({ knex: db.knex });
+      await database.describe();
+    });
+    afterAll(async () => {
+      await database?.close();
+      await db?.drop();
+    });
+    tests({
+      get db() {
+        return db;
+      },
+      get database() {
+        return database;
+      },
+    });
+  });
+}
