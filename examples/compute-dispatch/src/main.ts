@@ -1,0 +1,39 @@
+import { parseArgs } from 'node:util';
+import pino from 'pino';
+import { openKnex, readConfig } from './config.ts';
+import { Dispatch } from './dispatch.ts';
+import { createServer } from './server.ts';
+
+const { values } = parseArgs({ options: { worker: { type: 'boolean' } } });
+const logger = pino({ level: process.env.LOG_LEVEL ?? 'warn' });
+
+try {
+  const config = readConfig(process.env);
+  const knex = openKnex(config);
+  const dispatch = await Dispatch.open({ knex, machines: config.DISPATCH_MACHINES, logger });
+  await dispatch.start();
+  const app = values.worker ? undefined : await createServer(dispatch);
+  if (app) {
+    const address = await app.listen({ port: config.PORT, host: config.HOST });
+    console.log(`compute-dispatch is at ${address}  (page, API under /v1, document at /openapi.json)`);
+    console.log(`Try: curl -s ${address}/v1/batches -H 'content-type: application/json' -d '{"businessOrderNo":"order-1","packageId":"standard","count":12,"minimum":4}'`);
+    console.log('Ctrl-C ends it; what it has accepted goes on at the next start.');
+  } else {
+    console.log('compute-dispatch worker: shares the work of every process on the same database. Ctrl-C ends it.');
+  }
+  let stopping = false;
+  const stop = async (): Promise<void> => {
+    if (stopping) return;
+    stopping = true;
+    await app?.close();
+    await dispatch.stop();
+    await knex.destroy();
+    process.exit(0);
+  };
+  process.on('SIGINT', () => void stop());
+  process.on('SIGTERM', () => void stop());
+} catch (error) {
+  const { code, message } = error as { code?: string; message: string };
+  console.error(code === 'EADDRINUSE' ? 'The port is in use; set PORT to another one, for example PORT=8081 npm start.' : message);
+  process.exit(1);
+}
