@@ -1,10 +1,18 @@
 import { spawn } from 'node:child_process';
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { root } from './paths.ts';
+import { canInstall, installPackages } from './services/debian.ts';
 import { startServices } from './services/services.ts';
 
 const skipped = new Set((process.env.HOLDFAST_SKIP ?? '').split(',').filter(Boolean));
 const services = await startServices({ skip: skipped, log: (line) => console.log(line) });
+const chromium = findChromium();
+if (chromium === undefined && process.env.CI === 'true' && !skipped.has('chromium')) {
+  console.error('CI=true and no Chromium; name it in HOLDFAST_SKIP to go on without.');
+  await services.stop();
+  process.exit(1);
+}
 let code = 1;
 try {
   const missing = services.results.filter((result) => result.state === 'missing' && !skipped.has(result.name));
@@ -13,12 +21,28 @@ try {
       `CI=true and not available: ${missing.map((result) => `${result.name} (${result.detail})`).join('; ')}. Name them in HOLDFAST_SKIP to go on without.`,
     );
   } else {
-    code = await vitest({ ...process.env, ...services.environment });
+    code = await vitest({ ...process.env, ...services.environment, ...(chromium ? { HOLDFAST_CHROMIUM: chromium } : {}) });
   }
 } finally {
   await services.stop();
 }
 process.exit(code);
+
+/** The browser that the page's test drives; installed where Debian's packages can be. */
+function findChromium(): string | undefined {
+  const path = '/usr/bin/chromium';
+  if (process.env.HOLDFAST_CHROMIUM) return process.env.HOLDFAST_CHROMIUM;
+  if (!existsSync(path) && canInstall() && !skipped.has('chromium')) {
+    try {
+      installPackages(['chromium'], (line) => console.log(line));
+    } catch (error) {
+      console.log((error as Error).message);
+    }
+  }
+  if (existsSync(path)) return path;
+  console.log('chromium  missing (the page is not tested; set HOLDFAST_CHROMIUM to a Chromium or Chrome)');
+  return undefined;
+}
 
 function vitest(env: NodeJS.ProcessEnv): Promise<number> {
   return new Promise((resolve) => {

@@ -17,7 +17,8 @@ export async function graphileDrain(db: TestDatabase, n: number, queueSize: numb
   const { connectionString, schema } = parts(db);
   await runMigrations({ connectionString, schema, logger: quiet });
   const utils = await makeWorkerUtils({ connectionString, schema, logger: quiet });
-  for (let from = 0; from < n; from += 1000) await utils.addJobs(Array.from({ length: 1000 }, (_, i) => ({ identifier: 'step', payload: { i: from + i } })));
+  for (let from = 0; from < n; from += 1000)
+    await utils.addJobs(Array.from({ length: 1000 }, (_, i) => ({ identifier: 'step', payload: { i: from + i } })));
   await utils.withPgClient((client) => client.query('ANALYZE'));
   await utils.release();
   let done = 0;

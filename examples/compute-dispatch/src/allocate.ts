@@ -22,7 +22,14 @@ export async function allocateOnce(trx: Knex.Transaction, batchId: string, nowMs
   for (const [i, machine] of machines.entries()) {
     const applyId = wanted[i].apply_id;
     await trx('dispatch_machine').where({ id: machine.id }).update({ state: 'LEASED' });
-    await trx('dispatch_lease').insert({ apply_id: applyId, machine_id: machine.id, room: machine.room, ip: machine.ip, active: 1, granted_ms: nowMs });
+    await trx('dispatch_lease').insert({
+      apply_id: applyId,
+      machine_id: machine.id,
+      room: machine.room,
+      ip: machine.ip,
+      active: 1,
+      granted_ms: nowMs,
+    });
     await trx('dispatch_slot').where({ apply_id: applyId }).update({ state: 'GRANTED', machine_id: machine.id, granted_ms: nowMs });
   }
   const left = Number((await trx('dispatch_slot').where({ batch_id: batchId, state: 'WANTED' }).count({ n: '*' }).first())?.n);

@@ -18,7 +18,9 @@ export type Config = z.infer<typeof schema>;
 export function readConfig(env: NodeJS.ProcessEnv): Config {
   const result = schema.safeParse(env);
   if (result.success) return result.data;
-  throw new Error(`The configuration is not usable: ${result.error.issues.map((issue) => `${issue.path.join('.')}: ${issue.message}`).join('; ')}.`);
+  throw new Error(
+    `The configuration is not usable: ${result.error.issues.map((issue) => `${issue.path.join('.')}: ${issue.message}`).join('; ')}.`,
+  );
 }
 
 export function openKnex(config: Config): Knex {
@@ -33,7 +35,12 @@ export function openKnex(config: Config): Knex {
     const address = new URL(url);
     const searchPath = address.searchParams.get('schema');
     address.searchParams.delete('schema');
-    return knexFactory({ client: 'pg', connection: address.href, ...(searchPath ? { searchPath: [searchPath] } : {}), pool: { min: 0, max: 10 } });
+    return knexFactory({
+      client: 'pg',
+      connection: address.href,
+      ...(searchPath ? { searchPath: [searchPath] } : {}),
+      pool: { min: 0, max: 10 },
+    });
   }
   if (/^mysql:/.test(url)) return knexFactory({ client: 'mysql2', connection: url, pool: { min: 0, max: 10 } });
   throw new Error('DISPATCH_DATABASE_URL must start with postgres://, mysql:// or file:.');

@@ -1,6 +1,18 @@
 import { createHash } from 'node:crypto';
 import { bizType, type CompensateBiz, compensateBizSchema, createCompensateBiz } from '@holdfast/compensate-biz';
-import { coreSchema, createSnowflake, Database, every, leaderLoop, LeaseTable, type Logger, migrate, type Service, type Snowflake, uuidv7 } from '@holdfast/core';
+import {
+  coreSchema,
+  createSnowflake,
+  Database,
+  every,
+  LeaseTable,
+  type Logger,
+  leaderLoop,
+  migrate,
+  type Service,
+  type Snowflake,
+  uuidv7,
+} from '@holdfast/core';
 import type { Knex } from 'knex';
 import { z } from 'zod';
 import { allocateOnce } from './allocate.ts';
@@ -35,7 +47,13 @@ export const batchView = z.object({
 });
 export type BatchView = z.infer<typeof batchView>;
 
-export const slotView = z.object({ applyId: z.string(), batchId: z.string(), state: z.enum(['WANTED', 'GRANTED', 'EXPIRED']), machineId: z.string().nullable(), grantedAt: z.string().nullable() });
+export const slotView = z.object({
+  applyId: z.string(),
+  batchId: z.string(),
+  state: z.enum(['WANTED', 'GRANTED', 'EXPIRED']),
+  machineId: z.string().nullable(),
+  grantedAt: z.string().nullable(),
+});
 export type SlotView = z.infer<typeof slotView>;
 
 const types = {
@@ -99,7 +117,9 @@ export class Dispatch {
    * same batch; another body under the same order number is refused.
    */
   async apply(tenant: string, request: ApplyRequest): Promise<{ readonly batch: BatchView; readonly created: boolean }> {
-    const fingerprint = createHash('sha256').update(JSON.stringify(Object.entries(request).sort())).digest('hex');
+    const fingerprint = createHash('sha256')
+      .update(JSON.stringify(Object.entries(request).sort()))
+      .digest('hex');
     const known = await this.#known(tenant, request.businessOrderNo, fingerprint);
     if (known) return { batch: known, created: false };
     const nowMs = await this.#database.now();
@@ -109,9 +129,25 @@ export class Dispatch {
       await this.knex.transaction(async (trx) => {
         const free = await trx('dispatch_machine').where({ package_id: request.packageId, state: 'FREE' }).count({ n: '*' }).first();
         if (Number(free?.n) < request.minimum) {
-          throw new Problem(409, 'capacity-below-minimum', 'Not enough free machines', `The room has ${Number(free?.n)} free machines of package ${request.packageId}; the minimum is ${request.minimum}. Lower it or try later: the order number is still free.`);
+          throw new Problem(
+            409,
+            'capacity-below-minimum',
+            'Not enough free machines',
+            `The room has ${Number(free?.n)} free machines of package ${request.packageId}; the minimum is ${request.minimum}. Lower it or try later: the order number is still free.`,
+          );
         }
-        await trx('dispatch_batch').insert({ id, tenant, business_order_no: request.businessOrderNo, fingerprint, package_id: request.packageId, wanted: request.count, minimum: request.minimum, state: 'ACCEPTED', deadline_ms: deadlineMs, created_ms: nowMs });
+        await trx('dispatch_batch').insert({
+          id,
+          tenant,
+          business_order_no: request.businessOrderNo,
+          fingerprint,
+          package_id: request.packageId,
+          wanted: request.count,
+          minimum: request.minimum,
+          state: 'ACCEPTED',
+          deadline_ms: deadlineMs,
+          created_ms: nowMs,
+        });
         const slots = Array.from({ length: request.count }, () => ({ apply_id: this.#ids.next(), batch_id: id, state: 'WANTED' }));
         for (let from = 0; from < slots.length; from += 200) await trx('dispatch_slot').insert(slots.slice(from, from + 200));
         await this.biz.in(trx).submit('allocate', { batchId: id }, { bizId: id, once: id, subject: id, tenant });
@@ -154,11 +190,29 @@ export class Dispatch {
   }
 
   #check(request: ApplyRequest, nowMs: number): number | null {
-    if (!Object.hasOwn(packages, request.packageId)) throw new Problem(422, 'unknown-package', 'Unknown package', `There is no package ${JSON.stringify(request.packageId)}; known are ${Object.keys(packages).join(', ')}.`);
-    if (request.count < request.minimum) throw new Problem(422, 'count-below-minimum', 'Count below minimum', `count is ${request.count} and minimum ${request.minimum}; ask for at least as many as must be granted.`);
+    if (!Object.hasOwn(packages, request.packageId))
+      throw new Problem(
+        422,
+        'unknown-package',
+        'Unknown package',
+        `There is no package ${JSON.stringify(request.packageId)}; known are ${Object.keys(packages).join(', ')}.`,
+      );
+    if (request.count < request.minimum)
+      throw new Problem(
+        422,
+        'count-below-minimum',
+        'Count below minimum',
+        `count is ${request.count} and minimum ${request.minimum}; ask for at least as many as must be granted.`,
+      );
     if (request.deadline) {
       const at = Date.parse(request.deadline);
-      if (at <= nowMs) throw new Problem(422, 'deadline-in-the-past', 'Deadline in the past', `deadline ${request.deadline} is ${Math.round((nowMs - at) / 1000)} s ago.`);
+      if (at <= nowMs)
+        throw new Problem(
+          422,
+          'deadline-in-the-past',
+          'Deadline in the past',
+          `deadline ${request.deadline} is ${Math.round((nowMs - at) / 1000)} s ago.`,
+        );
       return at;
     }
     return request.applyDurationMinutes ? nowMs + Math.round(request.applyDurationMinutes * 60_000) : null;
@@ -168,7 +222,12 @@ export class Dispatch {
     const row = await this.knex('dispatch_batch').where({ tenant, business_order_no: businessOrderNo }).first();
     if (!row) return undefined;
     if (row.fingerprint !== fingerprint) {
-      throw new Problem(422, 'order-number-reused', 'Order number used for another request', `Order ${businessOrderNo} is batch ${row.id} already, with another body. Use a new order number, or send the first body again.`);
+      throw new Problem(
+        422,
+        'order-number-reused',
+        'Order number used for another request',
+        `Order ${businessOrderNo} is batch ${row.id} already, with another body. Use a new order number, or send the first body again.`,
+      );
     }
     return this.#view(row);
   }
@@ -191,7 +250,13 @@ export class Dispatch {
 }
 
 function slot(row: Record<string, unknown>): SlotView {
-  return { applyId: String(row.apply_id), batchId: String(row.batch_id), state: row.state as SlotView['state'], machineId: row.machine_id === null ? null : String(row.machine_id), grantedAt: time(row.granted_ms) };
+  return {
+    applyId: String(row.apply_id),
+    batchId: String(row.batch_id),
+    state: row.state as SlotView['state'],
+    machineId: row.machine_id === null ? null : String(row.machine_id),
+    grantedAt: time(row.granted_ms),
+  };
 }
 
 function time(ms: unknown): string | null {

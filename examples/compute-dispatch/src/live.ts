@@ -34,7 +34,11 @@ export class Live {
 
   async #look(): Promise<void> {
     try {
-      const snapshot: Snapshot = { machines: await this.#dispatch.room(), batches: await this.#dispatch.batches('demo', 20), tasks: await this.#dispatch.biz.inspect().stats() };
+      const snapshot: Snapshot = {
+        machines: await this.#dispatch.room(),
+        batches: await this.#dispatch.batches('demo', 20),
+        tasks: await this.#dispatch.biz.inspect().stats(),
+      };
       const data = JSON.stringify(snapshot);
       if (data === this.#last) return;
       this.#last = data;

@@ -16,7 +16,9 @@ try {
   if (app) {
     const address = await app.listen({ port: config.PORT, host: config.HOST });
     console.log(`compute-dispatch is at ${address}  (page, API under /v1, document at /openapi.json)`);
-    console.log(`Try: curl -s ${address}/v1/batches -H 'content-type: application/json' -d '{"businessOrderNo":"order-1","packageId":"standard","count":12,"minimum":4}'`);
+    console.log(
+      `Try: curl -s ${address}/v1/batches -H 'content-type: application/json' -d '{"businessOrderNo":"order-1","packageId":"standard","count":12,"minimum":4}'`,
+    );
     console.log('Ctrl-C ends it; what it has accepted goes on at the next start.');
   } else {
     console.log('compute-dispatch worker: shares the work of every process on the same database. Ctrl-C ends it.');

@@ -13,7 +13,11 @@ export async function seedRoom(knex: Knex, machines: number): Promise<void> {
       package_id: names[i % 4 === 3 ? 1 : 0] ?? 'standard',
       state: i % 3 === 2 ? 'DOWN' : 'FREE',
     }));
-    for (let from = 0; from < rows.length; from += 150) await trx('dispatch_machine').insert(rows.slice(from, from + 150)).onConflict('id').ignore();
+    for (let from = 0; from < rows.length; from += 150)
+      await trx('dispatch_machine')
+        .insert(rows.slice(from, from + 150))
+        .onConflict('id')
+        .ignore();
   });
 }
 

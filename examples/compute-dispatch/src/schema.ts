@@ -10,15 +10,21 @@ function create(database: Database): readonly string[] {
   const end = database.family === 'mysql' ? ' ENGINE=InnoDB DEFAULT CHARSET=utf8mb4' : '';
   const table = (name: string, columns: string): string => `CREATE TABLE IF NOT EXISTS ${database.table(name)} (${columns})${end}`;
   return [
-    table('dispatch_machine', "id VARCHAR(40) NOT NULL PRIMARY KEY, room VARCHAR(40) NOT NULL, ip VARCHAR(45) NOT NULL, package_id VARCHAR(40) NOT NULL, state VARCHAR(12) NOT NULL DEFAULT 'FREE'"),
+    table(
+      'dispatch_machine',
+      "id VARCHAR(40) NOT NULL PRIMARY KEY, room VARCHAR(40) NOT NULL, ip VARCHAR(45) NOT NULL, package_id VARCHAR(40) NOT NULL, state VARCHAR(12) NOT NULL DEFAULT 'FREE'",
+    ),
     table(
       'dispatch_batch',
-      'id CHAR(20) NOT NULL PRIMARY KEY, tenant VARCHAR(60) NOT NULL, business_order_no VARCHAR(100) NOT NULL, fingerprint CHAR(64) NOT NULL, package_id VARCHAR(40) NOT NULL, wanted INTEGER NOT NULL, minimum INTEGER NOT NULL, state VARCHAR(12) NOT NULL, deadline_ms BIGINT NULL, created_ms BIGINT NOT NULL, finished_ms BIGINT NULL, UNIQUE (tenant, business_order_no)',
+      'id VARCHAR(20) NOT NULL PRIMARY KEY, tenant VARCHAR(60) NOT NULL, business_order_no VARCHAR(100) NOT NULL, fingerprint CHAR(64) NOT NULL, package_id VARCHAR(40) NOT NULL, wanted INTEGER NOT NULL, minimum INTEGER NOT NULL, state VARCHAR(12) NOT NULL, deadline_ms BIGINT NULL, created_ms BIGINT NOT NULL, finished_ms BIGINT NULL, UNIQUE (tenant, business_order_no)',
     ),
-    table('dispatch_slot', 'apply_id CHAR(20) NOT NULL PRIMARY KEY, batch_id CHAR(20) NOT NULL, state VARCHAR(12) NOT NULL, machine_id VARCHAR(40) NULL, granted_ms BIGINT NULL'),
+    table(
+      'dispatch_slot',
+      'apply_id VARCHAR(20) NOT NULL PRIMARY KEY, batch_id VARCHAR(20) NOT NULL, state VARCHAR(12) NOT NULL, machine_id VARCHAR(40) NULL, granted_ms BIGINT NULL',
+    ),
     table(
       'dispatch_lease',
-      'apply_id CHAR(20) NOT NULL, machine_id VARCHAR(40) NOT NULL, room VARCHAR(40) NOT NULL, ip VARCHAR(45) NOT NULL, active INTEGER NULL, granted_ms BIGINT NOT NULL, UNIQUE (machine_id, active), UNIQUE (room, ip, active), UNIQUE (apply_id, active)',
+      'apply_id VARCHAR(20) NOT NULL, machine_id VARCHAR(40) NOT NULL, room VARCHAR(40) NOT NULL, ip VARCHAR(45) NOT NULL, active INTEGER NULL, granted_ms BIGINT NOT NULL, UNIQUE (machine_id, active), UNIQUE (room, ip, active), UNIQUE (apply_id, active)',
     ),
     ...(database.family === 'mysql'
       ? [`CREATE INDEX dispatch_slot_batch ON ${database.table('dispatch_slot')} (batch_id, state)`]

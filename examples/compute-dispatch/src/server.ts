@@ -3,7 +3,13 @@ import fastifyStatic from '@fastify/static';
 import swagger from '@fastify/swagger';
 import { HoldfastError } from '@holdfast/core';
 import fastify, { type FastifyInstance } from 'fastify';
-import { hasZodFastifySchemaValidationErrors, jsonSchemaTransform, serializerCompiler, validatorCompiler, type ZodTypeProvider } from 'fastify-type-provider-zod';
+import {
+  hasZodFastifySchemaValidationErrors,
+  jsonSchemaTransform,
+  serializerCompiler,
+  validatorCompiler,
+  type ZodTypeProvider,
+} from 'fastify-type-provider-zod';
 import { z } from 'zod';
 import { applyRequest, batchView, type Dispatch, slotView } from './dispatch.ts';
 import { Live } from './live.ts';
@@ -16,40 +22,82 @@ export async function createServer(dispatch: Dispatch): Promise<FastifyInstance>
   const app = fastify({ forceCloseConnections: true }).withTypeProvider<ZodTypeProvider>();
   app.setValidatorCompiler(validatorCompiler);
   app.setSerializerCompiler(serializerCompiler);
-  await app.register(swagger, { openapi: { openapi: '3.1.0', info: { title: 'compute-dispatch', version: '1.0.0', description: 'Apply for cloud computers in batches.' } }, transform: jsonSchemaTransform });
+  await app.register(swagger, {
+    openapi: {
+      openapi: '3.1.0',
+      info: { title: 'compute-dispatch', version: '1.0.0', description: 'Apply for cloud computers in batches.' },
+    },
+    transform: jsonSchemaTransform,
+  });
   app.setErrorHandler((error, request, reply) => {
     const problem = asProblem(error);
     if (problem.status >= 500) process.stderr.write(`${request.method} ${request.url}: ${(error as Error).stack}\n`);
-    return reply.code(problem.status).header('content-type', 'application/problem+json').send(JSON.stringify(problem.body(request.url)));
+    return reply
+      .code(problem.status)
+      .header('content-type', 'application/problem+json')
+      .send(JSON.stringify(problem.body(request.url)));
   });
   app.setNotFoundHandler((request, reply) => {
     const problem = new Problem(404, 'not-found', 'Not found', `There is nothing at ${request.method} ${request.url.split('?')[0]}.`);
-    return reply.code(404).header('content-type', 'application/problem+json').send(JSON.stringify(problem.body(request.url)));
+    return reply
+      .code(404)
+      .header('content-type', 'application/problem+json')
+      .send(JSON.stringify(problem.body(request.url)));
   });
   app.addHook('onSend', async (_request, reply) => {
     reply.header('content-security-policy', "default-src 'self'; frame-ancestors 'none'").header('x-content-type-options', 'nosniff');
   });
 
-  app.post('/v1/batches', { schema: { summary: 'Apply for a batch', headers: tenantHeaders, body: applyRequest, response: { 202: batchView } } }, async (request, reply) => {
-    const { batch } = await dispatch.apply(request.headers['x-tenant'], request.body);
-    return reply.code(202).header('location', `/v1/batches/${batch.id}`).send(batch);
-  });
+  app.post(
+    '/v1/batches',
+    { schema: { summary: 'Apply for a batch', headers: tenantHeaders, body: applyRequest, response: { 202: batchView } } },
+    async (request, reply) => {
+      const { batch } = await dispatch.apply(request.headers['x-tenant'], request.body);
+      return reply.code(202).header('location', `/v1/batches/${batch.id}`).send(batch);
+    },
+  );
   app.get(
     '/v1/batches',
-    { schema: { summary: 'Batches, newest first', headers: tenantHeaders, querystring: z.object({ limit: z.coerce.number().int().min(1).max(100).default(20), before: z.string().max(20).optional() }), response: { 200: z.object({ batches: z.array(batchView) }) } } },
+    {
+      schema: {
+        summary: 'Batches, newest first',
+        headers: tenantHeaders,
+        querystring: z.object({ limit: z.coerce.number().int().min(1).max(100).default(20), before: z.string().max(20).optional() }),
+        response: { 200: z.object({ batches: z.array(batchView) }) },
+      },
+    },
     async (request) => ({ batches: await dispatch.batches(request.headers['x-tenant'], request.query.limit, request.query.before) }),
   );
   const byId = z.object({ id: z.string().max(20) });
-  app.get('/v1/batches/:id', { schema: { summary: 'One batch', headers: tenantHeaders, params: byId, response: { 200: batchView } } }, async (request) => found(await dispatch.batch(request.headers['x-tenant'], request.params.id), `batch ${request.params.id}`));
-  app.get('/v1/batches/:id/slots', { schema: { summary: 'The slots of a batch', headers: tenantHeaders, params: byId, response: { 200: z.object({ slots: z.array(slotView) }) } } }, async (request) => {
-    found(await dispatch.batch(request.headers['x-tenant'], request.params.id), `batch ${request.params.id}`);
-    return { slots: await dispatch.slots(request.params.id) };
-  });
-  app.get('/v1/slots/:id', { schema: { summary: 'One slot', headers: tenantHeaders, params: byId, response: { 200: slotView } } }, async (request) => {
-    const slot = found(await dispatch.slot(request.params.id), `slot ${request.params.id}`);
-    found(await dispatch.batch(request.headers['x-tenant'], slot.batchId), `slot ${request.params.id}`);
-    return slot;
-  });
+  app.get(
+    '/v1/batches/:id',
+    { schema: { summary: 'One batch', headers: tenantHeaders, params: byId, response: { 200: batchView } } },
+    async (request) => found(await dispatch.batch(request.headers['x-tenant'], request.params.id), `batch ${request.params.id}`),
+  );
+  app.get(
+    '/v1/batches/:id/slots',
+    {
+      schema: {
+        summary: 'The slots of a batch',
+        headers: tenantHeaders,
+        params: byId,
+        response: { 200: z.object({ slots: z.array(slotView) }) },
+      },
+    },
+    async (request) => {
+      found(await dispatch.batch(request.headers['x-tenant'], request.params.id), `batch ${request.params.id}`);
+      return { slots: await dispatch.slots(request.params.id) };
+    },
+  );
+  app.get(
+    '/v1/slots/:id',
+    { schema: { summary: 'One slot', headers: tenantHeaders, params: byId, response: { 200: slotView } } },
+    async (request) => {
+      const slot = found(await dispatch.slot(request.params.id), `slot ${request.params.id}`);
+      found(await dispatch.batch(request.headers['x-tenant'], slot.batchId), `slot ${request.params.id}`);
+      return slot;
+    },
+  );
   app.get('/healthz', { schema: { hide: true } }, async () => {
     await dispatch.knex.raw('SELECT 1');
     return { status: 'ok' };
@@ -75,11 +123,14 @@ function found<T>(value: T | undefined, what: string): T {
 function asProblem(error: unknown): Problem {
   if (error instanceof Problem) return error;
   if (hasZodFastifySchemaValidationErrors(error)) {
-    const detail = error.validation.map((issue) => `${issue.instancePath.replace(/^\//, '').replaceAll('/', '.') || 'body'}: ${issue.message}`).join('; ');
+    const detail = error.validation
+      .map((issue) => `${issue.instancePath.replace(/^\//, '').replaceAll('/', '.') || 'body'}: ${issue.message}`)
+      .join('; ');
     return new Problem(422, 'invalid-request', 'The request is not valid', detail);
   }
   const { statusCode, message } = error as { statusCode?: number; message: string };
   if (statusCode !== undefined && statusCode < 500) return new Problem(statusCode, 'invalid-request', 'The request is not valid', message);
-  if (HoldfastError.is(error) && error.retryable) return new Problem(503, 'unavailable', 'Try again', 'The database is not available at the moment; nothing was saved.');
+  if (HoldfastError.is(error) && error.retryable)
+    return new Problem(503, 'unavailable', 'Try again', 'The database is not available at the moment; nothing was saved.');
   return new Problem(500, 'internal', 'Something went wrong', 'The request was not carried out; the log says why.');
 }

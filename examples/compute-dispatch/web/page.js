@@ -16,7 +16,11 @@ form.addEventListener('submit', async (event) => {
   };
   const answer = byId('answer');
   try {
-    const response = await fetch('v1/batches', { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify(body) });
+    const response = await fetch('v1/batches', {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify(body),
+    });
     const result = await response.json();
     answer.className = response.ok ? '' : 'error';
     answer.textContent = response.ok ? `Accepted as batch ${result.id}.` : `${result.title}: ${result.detail}`;
@@ -28,8 +32,12 @@ form.addEventListener('submit', async (event) => {
 });
 
 const live = new EventSource('live');
-live.onopen = () => { byId('touch').textContent = 'live'; };
-live.onerror = () => { byId('touch').textContent = 'out of touch, trying again …'; };
+live.onopen = () => {
+  byId('touch').textContent = 'live';
+};
+live.onerror = () => {
+  byId('touch').textContent = 'out of touch, trying again …';
+};
 live.onmessage = ({ data }) => {
   const { machines, batches } = JSON.parse(data);
   showRoom(machines);
@@ -54,16 +62,24 @@ function showRoom(machines) {
 
 function showBatches(batches) {
   byId('none').hidden = batches.length > 0;
-  byId('batches').replaceChildren(...batches.map((batch) => {
-    const row = document.createElement('tr');
-    row.dataset.order = batch.businessOrderNo;
-    const progress = Object.assign(document.createElement('progress'), { max: batch.count, value: batch.granted });
-    progress.setAttribute('aria-label', `${batch.granted} of ${batch.count} granted`);
-    const granted = cell('');
-    granted.append(progress, `${batch.granted} / ${batch.count}`);
-    row.append(cell(batch.businessOrderNo), cell(batch.packageId), granted, cell(batch.state), cell(batch.deadline ? new Date(batch.deadline).toLocaleTimeString() : 'first pass'));
-    return row;
-  }));
+  byId('batches').replaceChildren(
+    ...batches.map((batch) => {
+      const row = document.createElement('tr');
+      row.dataset.order = batch.businessOrderNo;
+      const progress = Object.assign(document.createElement('progress'), { max: batch.count, value: batch.granted });
+      progress.setAttribute('aria-label', `${batch.granted} of ${batch.count} granted`);
+      const granted = cell('');
+      granted.append(progress, `${batch.granted} / ${batch.count}`);
+      row.append(
+        cell(batch.businessOrderNo),
+        cell(batch.packageId),
+        granted,
+        cell(batch.state),
+        cell(batch.deadline ? new Date(batch.deadline).toLocaleTimeString() : 'first pass'),
+      );
+      return row;
+    }),
+  );
 }
 
 function cell(text) {

@@ -1,5 +1,6 @@
 import {
   type ClaimedRow,
+  checkpoint,
   exponential,
   isTransient,
   LeaseLostError,
@@ -167,6 +168,7 @@ export class HandlerRunner {
           const x = await database.within(trx, 'commit');
           await (effects as Effects)(trx, x);
           if (followUps.length > 0) await insertRows(database, x, followUps);
+          await checkpoint('commit:before-settle');
           const settled = await this.#biz.table.settleIn(x, settlements);
           const stale = rows.filter((row) => !settled.has(row.id));
           if (stale.length > 0) {
@@ -193,6 +195,7 @@ export class HandlerRunner {
     for (let attempt = 1; ; attempt++) {
       try {
         await once();
+        await checkpoint('commit:after');
         break;
       } catch (error) {
         const cause = (error as { cause?: unknown }).cause;

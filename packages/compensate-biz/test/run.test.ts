@@ -2,7 +2,8 @@ import { every, LeaseLostError, NotInTransactionError, steps } from '@holdfast/c
 import { until } from '@holdfast/core/testing';
 import { expect, it } from 'vitest';
 import { bizType } from '../src/index.ts';
-import { any, onEveryDatabase, schemaOf } from './suite.ts';
+import { onEveryDatabase } from './suite.ts';
+import { any, schemaOf } from './suite-schema.ts';
 
 onEveryDatabase('compensate-biz', (suite) => {
   const ended = (id: string) => async () => {

@@ -12,16 +12,22 @@ function sources(folder: string): string[] {
 
 function imports(file: string): string[] {
   const text = readFileSync(join(root, file), 'utf8');
-  return [...text.matchAll(/(?:from|import)\s*\(?\s*'([^']+)'/g)].map((match) => match[1] ?? '').filter((name) => !name.startsWith('.') && !name.startsWith('node:'));
+  return [...text.matchAll(/(?:from|import)\s*\(?\s*'([^']+)'/g)]
+    .map((match) => match[1] ?? '')
+    .filter((name) => !name.startsWith('.') && !name.startsWith('node:'));
 }
 
 const packages = readdirSync(join(root, 'packages'));
 
 it.each(packages)('packages/%s imports what it may', (name) => {
-  const allowed = name === 'core' ? ['knex', 'p-retry', '@opentelemetry/api'] : ['@holdfast/core', '@standard-schema/spec', 'knex', 'croner'];
+  const allowed =
+    name === 'core' ? ['knex', 'p-retry', '@opentelemetry/api'] : ['@holdfast/core', '@standard-schema/spec', 'knex', 'croner'];
   for (const file of sources(`packages/${name}/src`)) {
     for (const imported of imports(file)) {
-      expect(allowed.some((one) => imported === one || imported.startsWith(`${one}/`)), `${file} imports ${imported}`).toBe(true);
+      expect(
+        allowed.some((one) => imported === one || imported.startsWith(`${one}/`)),
+        `${file} imports ${imported}`,
+      ).toBe(true);
       expect(imported, `${file} reaches into another package`).not.toMatch(/^@holdfast\/[^/]+\/(?!sqlite$|testing$)/);
     }
   }

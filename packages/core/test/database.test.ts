@@ -1,6 +1,15 @@
 import { until } from '@holdfast/core/testing';
 import { expect, it } from 'vitest';
-import { afterCommit, coreSchema, Database, DatabaseUnavailableError, describeDatabase, migrate, NotInTransactionError, TransactionDoomedError } from '../src/index.ts';
+import {
+  afterCommit,
+  coreSchema,
+  Database,
+  DatabaseUnavailableError,
+  describeDatabase,
+  migrate,
+  NotInTransactionError,
+  TransactionDoomedError,
+} from '../src/index.ts';
 import { onEveryDatabase } from './suite.ts';
 
 onEveryDatabase('database', (suite) => {
@@ -73,9 +82,15 @@ onEveryDatabase('database', (suite) => {
   });
 
   it('lets two processes migrate at once, and services with different lists share a database', async () => {
-    const schemaOf = (name: string) => ({ name, migrations: [{ name: '0001_create', statements: () => [`CREATE TABLE own_${name} (id INTEGER PRIMARY KEY)`] }] });
+    const schemaOf = (name: string) => ({
+      name,
+      migrations: [{ name: '0001_create', statements: () => [`CREATE TABLE own_${name} (id INTEGER PRIMARY KEY)`] }],
+    });
     const other = suite.db.connect();
-    const results = await Promise.all([migrate(suite.db.knex, [coreSchema, schemaOf('a')]), migrate(other, [schemaOf('a'), schemaOf('b')])]);
+    const results = await Promise.all([
+      migrate(suite.db.knex, [coreSchema, schemaOf('a')]),
+      migrate(other, [schemaOf('a'), schemaOf('b')]),
+    ]);
     expect(results.map((result) => result.a?.length ?? 0).sort()).toEqual([0, 1]);
     expect(await migrate(suite.db.knex, [coreSchema])).toEqual({ core: [] });
   });

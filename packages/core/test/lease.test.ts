@@ -1,6 +1,18 @@
 import { startStopStress, until } from '@holdfast/core/testing';
 import { expect, it } from 'vitest';
-import { Breaker, createSnowflake, decodeSnowflake, KeyGate, leaderLoop, LeaseLostError, LeaseShare, LeaseTable, Once, silentLogger, Slots } from '../src/index.ts';
+import {
+  Breaker,
+  createSnowflake,
+  decodeSnowflake,
+  KeyGate,
+  LeaseLostError,
+  LeaseShare,
+  LeaseTable,
+  leaderLoop,
+  Once,
+  Slots,
+  silentLogger,
+} from '../src/index.ts';
 import { onEveryDatabase } from './suite.ts';
 
 onEveryDatabase('leases', (suite) => {
@@ -16,7 +28,9 @@ onEveryDatabase('leases', (suite) => {
 
   it('gives a name to one of many at once, and to another only after it expired, under a higher epoch', async () => {
     const leases = tables();
-    const got = (await Promise.all(Array.from({ length: 12 }, (_, i) => leases.acquire('s', 'n', `o${i}`, 10_000)))).filter((lease) => lease !== undefined);
+    const got = (await Promise.all(Array.from({ length: 12 }, (_, i) => leases.acquire('s', 'n', `o${i}`, 10_000)))).filter(
+      (lease) => lease !== undefined,
+    );
     expect(got).toHaveLength(1);
     const [first] = got;
     if (!first) throw new Error('nobody got it');
@@ -42,7 +56,16 @@ onEveryDatabase('leases', (suite) => {
 
   it('shares names fairly among members, and hands over at safe points only', async () => {
     const names = ['a', 'b', 'c', 'd', 'e'];
-    const member = (owner: string) => new LeaseShare({ table: tables(), scope: 'share', names, owner, logger: silentLogger, onTaken: () => undefined, onLost: () => undefined });
+    const member = (owner: string) =>
+      new LeaseShare({
+        table: tables(),
+        scope: 'share',
+        names,
+        owner,
+        logger: silentLogger,
+        onTaken: () => undefined,
+        onLost: () => undefined,
+      });
     const one = member('one');
     const two = member('two');
     expect(await one.runOnce()).toBe(5);
@@ -97,7 +120,9 @@ onEveryDatabase('leases', (suite) => {
     expect(heads.filter(Boolean)).toHaveLength(1);
     const slots = new Slots(suite.database);
     await slots.ensure('cap', 3);
-    const got = await Promise.all(Array.from({ length: 10 }, (_, i) => suite.database.transaction((x) => slots.occupy(x, 'cap', [`w${i}`]))));
+    const got = await Promise.all(
+      Array.from({ length: 10 }, (_, i) => suite.database.transaction((x) => slots.occupy(x, 'cap', [`w${i}`]))),
+    );
     expect(got.flat().length).toBeLessThanOrEqual(3);
     expect((await slots.holders('cap')).length).toBe(got.flat().length);
     const [holder] = got.flat();

@@ -1,15 +1,39 @@
 import { createRequire } from 'node:module';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { cleanText, decodeSnowflake, durationMs, every, exponential, HoldfastError, InvalidArgumentError, SnowflakeSequence, steps, storedError, unfitText, uuidv7 } from '../src/index.ts';
+import {
+  cleanText,
+  decodeSnowflake,
+  durationMs,
+  every,
+  exponential,
+  HoldfastError,
+  InvalidArgumentError,
+  SnowflakeSequence,
+  steps,
+  storedError,
+  unfitText,
+  uuidv7,
+} from '../src/index.ts';
 
-const SnowflakeId = createRequire(import.meta.url)('snowflake-id').default as new (options: { mid: number; offset: number }) => { generate(): string };
+const SnowflakeId = createRequire(import.meta.url)('snowflake-id').default as new (options: {
+  mid: number;
+  offset: number;
+}) => { generate(): string };
 
 describe('backoff', () => {
   it('counts parts in retries and upTo in attempts', () => {
     const schedule = steps('3s', '9s', '27s', '81s').then(every('30m').upTo(10));
     expect(schedule.maxAttempts).toBe(10);
-    expect([1, 2, 3, 4, 5, 9, 10].map((attempt) => schedule.delayMs(attempt))).toEqual([3000, 9000, 27_000, 81_000, 1_800_000, 1_800_000, undefined]);
+    expect([1, 2, 3, 4, 5, 9, 10].map((attempt) => schedule.delayMs(attempt))).toEqual([
+      3000,
+      9000,
+      27_000,
+      81_000,
+      1_800_000,
+      1_800_000,
+      undefined,
+    ]);
     expect(every('1s').times(2).then(steps('5s')).delayMs(3)).toBe(5000);
   });
 
@@ -17,14 +41,24 @@ describe('backoff', () => {
     fc.assert(
       fc.property(fc.integer({ min: 1, max: 200 }), fc.double({ min: 0, max: 1, noNaN: true }), (attempt, random) => {
         const plain = exponential({ first: '1s', factor: 2, cap: '1m' }).delayMs(attempt) ?? 0;
-        const jittered = exponential({ first: '1s', factor: 2, cap: '1m' }).jitter(0.5).delayMs(attempt, () => random) ?? 0;
+        const jittered =
+          exponential({ first: '1s', factor: 2, cap: '1m' })
+            .jitter(0.5)
+            .delayMs(attempt, () => random) ?? 0;
         return plain <= 60_000 && jittered >= plain && jittered <= plain * 1.5 + 1;
       }),
     );
   });
 
   it('refuses what makes no sense', () => {
-    for (const bad of [() => every(-1), () => steps('5 parsecs'), () => every('1s').then(every('1s')), () => durationMs(1e15), () => every('1s').upTo(0), () => exponential({ first: 1, factor: 0.5 })]) {
+    for (const bad of [
+      () => every(-1),
+      () => steps('5 parsecs'),
+      () => every('1s').then(every('1s')),
+      () => durationMs(1e15),
+      () => every('1s').upTo(0),
+      () => exponential({ first: 1, factor: 0.5 }),
+    ]) {
       expect(bad).toThrow(InvalidArgumentError);
     }
   });
@@ -74,7 +108,9 @@ describe('text and errors', () => {
   });
 
   it('recognises its errors across copies of the package', () => {
-    const foreign = Object.defineProperty(Object.assign(new Error('e'), { code: 'lease-lost' }), Symbol.for('holdfast.error'), { value: true });
+    const foreign = Object.defineProperty(Object.assign(new Error('e'), { code: 'lease-lost' }), Symbol.for('holdfast.error'), {
+      value: true,
+    });
     expect(HoldfastError.is(foreign, 'lease-lost')).toBe(true);
     expect(HoldfastError.is(new Error('e'))).toBe(false);
   });

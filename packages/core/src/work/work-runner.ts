@@ -359,11 +359,11 @@ export class WorkRunner implements Service {
   async #runSlowly(paused: Promise<void>, state: KindState, policy: KindPolicy, rows: readonly Held[]): Promise<void> {
     await paused;
     const verdicts = await this.#options.run(rows);
-    await checkpoint('work:after-run');
     this.#finished(state, policy, rows, verdicts);
   }
 
   #finished(state: KindState, policy: KindPolicy, rows: readonly Held[], verdicts: Verdicts): void {
+    void checkpoint('work:after-run');
     state.running -= 1;
     state.finished += rows.length;
     for (const held of rows) {
