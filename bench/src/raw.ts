@@ -47,7 +47,7 @@ export function rawPostgres(db: TestDatabase, n: number, remove: boolean): Promi
           await c.query(
             remove
               ? { name: 'del', text: 'DELETE FROM raw WHERE id = ANY($1::bigint[])', values: [ids] }
-              : { name: 'upd', text: 'UPDATE raw SET status = 2 WHERE id = ANY($1::bigint[])', values: [ids] },
+              : { text: 'UPDATE raw SET status = 2 WHERE id = ANY($1::bigint[])', values: [ids] },
           );
         }
       }),
