@@ -23,7 +23,12 @@ describe.each([...testDialects()])('compute-dispatch on $name', (dialect) => {
     await dispatch?.stop();
     await db?.drop();
   });
-  const post = (body: unknown, tenant = 'test') => fetch(`${address}/v1/batches`, { method: 'POST', headers: { 'content-type': 'application/json', 'x-tenant': tenant }, body: typeof body === 'string' ? body : JSON.stringify(body) });
+  const post = (body: unknown, tenant = 'test') =>
+    fetch(`${address}/v1/batches`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json', 'x-tenant': tenant },
+      body: typeof body === 'string' ? body : JSON.stringify(body),
+    });
   const order = (businessOrderNo: string, more: object = {}) => ({ businessOrderNo, packageId: 'standard', count: 5, minimum: 2, ...more });
   const final = (id: string) => async () => {
     const batch = await (await fetch(`${address}/v1/batches/${id}`, { headers: { 'x-tenant': 'test' } })).json();
@@ -39,7 +44,9 @@ describe.each([...testDialects()])('compute-dispatch on $name', (dialect) => {
     expect(batch).toMatchObject({ state: 'FULFILLED', granted: 5 });
     const { slots } = await (await fetch(`${address}/v1/batches/${batch.id}/slots`, { headers: { 'x-tenant': 'test' } })).json();
     expect(slots).toHaveLength(5);
-    expect(slots.every((slot: { applyId: string; machineId: string }) => /^\d{17,20}$/.test(slot.applyId) && slot.machineId.startsWith('m-'))).toBe(true);
+    expect(
+      slots.every((slot: { applyId: string; machineId: string }) => /^\d{17,20}$/.test(slot.applyId) && slot.machineId.startsWith('m-')),
+    ).toBe(true);
     expect((await fetch(`${address}/v1/slots/${slots[0].applyId}`, { headers: { 'x-tenant': 'test' } })).status).toBe(200);
     expect((await fetch(`${address}/v1/slots/${slots[0].applyId}`, { headers: { 'x-tenant': 'other' } })).status).toBe(404);
   });
@@ -63,7 +70,9 @@ describe.each([...testDialects()])('compute-dispatch on $name', (dialect) => {
   });
 
   it('gives no machine twice to batches that compete for the last ones, and ends all by their deadline', async () => {
-    const responses = await Promise.all(Array.from({ length: 12 }, (_, i) => post(order(`race-${i}`, { count: 15, minimum: 1, applyDurationMinutes: 0.05 }))));
+    const responses = await Promise.all(
+      Array.from({ length: 12 }, (_, i) => post(order(`race-${i}`, { count: 15, minimum: 1, applyDurationMinutes: 0.05 }))),
+    );
     const accepted = (await Promise.all(responses.map((response) => response.json()))).filter((batch) => batch.id);
     expect(accepted.length).toBeGreaterThan(0);
     const batches = await Promise.all(accepted.map((batch) => until(final(batch.id))));
@@ -80,7 +89,17 @@ describe.each([...testDialects()])('compute-dispatch on $name', (dialect) => {
   });
 
   it.runIf(process.env.HOLDFAST_CHROMIUM && dialect.name === 'sqlite')('shows in a real browser how slots are granted', async () => {
-    const browser = await chromium.launch({ executablePath: process.env.HOLDFAST_CHROMIUM as string, args: ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update'] });
+    const browser = await chromium.launch({
+      executablePath: process.env.HOLDFAST_CHROMIUM as string,
+      args: [
+        '--no-sandbox',
+        '--disable-gpu',
+        '--disable-quic',
+        '--no-first-run',
+        '--disable-background-networking',
+        '--disable-component-update',
+      ],
+    });
     try {
       const page = await browser.newPage({ viewport: { width: 1440, height: 800 } });
       const complaints: string[] = [];
