@@ -1,6 +1,6 @@
 import { execFileSync } from 'node:child_process';
-import { chmodSync, chownSync, existsSync, mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { chmodSync, chownSync, existsSync, mkdirSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import pg from 'pg';
 import { account } from './debian.ts';
 import { serviceFolder, startDetached } from './process-record.ts';
@@ -25,7 +25,7 @@ export const postgres: Service = {
     const owner = account('postgres');
     const bin = binaryFolder();
     // The folders above must let the server's own account through.
-    for (let path = folder; path !== '/' && path.length > 1; path = join(path, '..')) chmodThrough(path);
+    for (let path = folder; path !== dirname(path); path = dirname(path)) letThrough(path);
     chownSync(folder, owner.uid, owner.gid);
     if (!existsSync(join(data, 'holdfast-ready'))) {
       rmSync(data, { recursive: true, force: true });
@@ -66,10 +66,8 @@ export const postgres: Service = {
   },
 };
 
-function chmodThrough(path: string): void {
-  try {
-    chmodSync(path, 0o755);
-  } catch {
-    // Not ours to open; initdb will say so if it matters.
-  }
+/** Lets other accounts pass through a folder of ours, where they can't yet; every other bit stays as it is. */
+function letThrough(path: string): void {
+  const { mode } = statSync(path);
+  if ((mode & 0o001) === 0) chmodSync(path, (mode & 0o7777) | 0o001);
 }
