@@ -15,8 +15,8 @@ function binaryFolder(): string {
 export const postgres: Service = {
   name: 'postgres',
   variable: 'HOLDFAST_POSTGRES_URL',
-  packages: ['postgresql'],
-  binaries: ['/usr/lib/postgresql'],
+  packages: ['postgresql', 'pgbouncer'],
+  binaries: ['/usr/lib/postgresql', '/usr/sbin/pgbouncer'],
   stopSignal: 'SIGINT',
   url: (port) => `postgres://holdfast:holdfast@127.0.0.1:${port}/holdfast`,
   async start(port) {
