@@ -39,7 +39,8 @@ export function connectTestDatabase(address: string): Knex {
   if (url.protocol === 'file:') return openSqlite(url.pathname, { synchronous: 'NORMAL' });
   if (url.protocol.startsWith('postgres')) {
     const schema = url.searchParams.get('schema') ?? 'public';
-    url.search = '';
+    // Names the connections of one test, so that it can end its own and no others.
+    url.search = `application_name=${schema}`;
     return knexFactory({ client: 'pg', connection: url.href, searchPath: [schema], pool: { min: 0, max: 10 } });
   }
   return knexFactory({ client: 'mysql2', connection: address, pool: { min: 0, max: 10 } });
