@@ -5,6 +5,7 @@ import {
   type Duration,
   defineLoop,
   durationMs,
+  InvalidArgumentError,
   type KindPolicy,
   LeaseLostError,
   type Loop,
@@ -66,7 +67,7 @@ export class BizWorker implements Service {
       const registered = biz.handlers.get(type);
       const definition = biz.types[type];
       if (!registered || !definition)
-        throw new RangeError(`${type} has no handler; call biz.handle('${type}', …) before the worker is made.`);
+        throw new InvalidArgumentError(`${type} has no handler; call biz.handle('${type}', …) before the worker is made.`);
       const rate = definition.rate && new RateLimit(definition.rate.limit, definition.rate.perMs);
       const breaker = definition.breaker && new Breaker(biz.database, definition.breaker);
       this.#policies.set(type, {
@@ -74,7 +75,6 @@ export class BizWorker implements Service {
         batch: registered.size,
         keep: definition.keep,
         groupConcurrency: definition.tenantConcurrency,
-        alone: definition.serial,
         admit: async (wanted) => {
           if (this.#paused.has(type)) return 0;
           if (breaker) {

@@ -1,6 +1,6 @@
 import { coreSchema, migrate, silentLogger } from '@holdfast/core';
 import { type TestDatabase, testDialects } from '@holdfast/core/testing';
-import { afterAll, beforeAll, describe } from 'vitest';
+import { afterAll, beforeAll, describe, it } from 'vitest';
 import { type BizTypes, type CompensateBiz, type CompensateBizOptions, compensateBizSchema, createCompensateBiz } from '../src/index.ts';
 
 /** The database of the running suite. */
@@ -11,7 +11,12 @@ export interface Suite {
 
 /** Runs the same tests on every database that is up, each in a database of its own. */
 export function onEveryDatabase(name: string, tests: (suite: Suite) => void, only?: readonly string[]): void {
-  describe.each(testDialects().filter((dialect) => !only || only.includes(dialect.name)))(`${name} on $name`, (dialect) => {
+  const dialects = testDialects().filter((dialect) => !only || only.includes(dialect.name));
+  if (dialects.length === 0) {
+    it.skip(`${name}: ${only?.join(' and ')} not up`);
+    return;
+  }
+  describe.each(dialects)(`${name} on $name`, (dialect) => {
     let db: TestDatabase | undefined;
     const opened: CompensateBiz<BizTypes>[] = [];
     beforeAll(async () => {

@@ -23,8 +23,6 @@ export interface KindPolicy {
   readonly groupConcurrency: number;
   /** How many rows may be claimed now: 0 when paused, rate-limited, capped or behind an open breaker. */
   readonly admit: (wanted: number) => number | Promise<number>;
-  /** Whether rows of it need their own transaction when they settle. */
-  readonly alone: boolean;
 }
 
 /** One row under way, as its handler sees it. */
@@ -114,7 +112,7 @@ class KindState {
     return this.queue.length - this.next;
   }
 
-  /** The next rows to run; those whose lease was lost meanwhile are left out. */
+  /** The next rows to run. */
   take(count: number): Held[] {
     const rows = this.queue.slice(this.next, this.next + count);
     this.next += rows.length;
@@ -122,7 +120,7 @@ class KindState {
       this.queue = [];
       this.next = 0;
     }
-    return rows.some((held) => held.aborted) ? rows.filter((held) => !held.aborted) : rows;
+    return rows;
   }
 
   drain(): Held[] {
@@ -282,12 +280,12 @@ export class WorkRunner implements Service {
       const group = state.groups[0] ?? '';
       const share = state.groups.length > 1 ? Math.max(1, Math.ceil(capacity / state.groups.length)) : free;
       const groupRoom = policy.groupConcurrency - (state.inGroup.get(group) ?? 0);
-      const limit = await policy.admit(Math.min(free, share, groupRoom, maxClaim));
-      if (limit < 1) {
-        if (groupRoom >= 1) return;
+      if (groupRoom < 1) {
         state.groups = state.groups.slice(1);
         continue;
       }
+      const limit = await policy.admit(Math.min(free, share, groupRoom, maxClaim));
+      if (limit < 1) return;
       state.groups = [...state.groups.slice(1), group];
       state.claiming += 1;
       this.#claimsOpen += 1;
@@ -336,7 +334,10 @@ export class WorkRunner implements Service {
     state.pumping = true;
     try {
       while (!this.#stopping && state.queue.length > state.next && state.running < policy.concurrency) {
-        const rows = state.take(policy.batch);
+        const taken = state.take(policy.batch);
+        const rows = taken.some((held) => held.aborted) ? taken.filter((held) => !held.aborted) : taken;
+        // Lost or cancelled while they waited: let go, or they would count as held for good.
+        for (const held of taken) if (held.aborted) this.#forget(held.row);
         if (rows.length > 0) void this.#runRows(state, policy, rows);
       }
     } finally {
@@ -442,7 +443,8 @@ export class WorkRunner implements Service {
   }
 
   #forget(row: ClaimedRow): void {
-    if (!this.#held.delete(row.id)) return;
+    // The same row may be ours again under a later version, while a run that lost it is still ending.
+    if (this.#held.get(row.id)?.row.version === row.version) this.#held.delete(row.id);
     const state = this.#state(row.kind);
     const left = (state.inGroup.get(row.group) ?? 1) - 1;
     if (left === 0) state.inGroup.delete(row.group);
