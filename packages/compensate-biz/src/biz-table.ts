@@ -1,5 +1,8 @@
 import { type Database, WorkTable, type WorkTableShape } from '@holdfast/core';
 
+/** Ms of waiting that one step of priority is worth. */
+export const agingStepMs = 60_000;
+
 const shape: WorkTableShape = {
   table: 'compensate_biz',
   attemptTable: 'compensate_biz_attempt',
@@ -22,16 +25,10 @@ const shape: WorkTableShape = {
     dead: 'FAILED',
     cancelled: 'CANCELLED',
   },
-  agingStepMs: 60_000,
+  agingStepMs,
 };
 
 /** The table `compensate_biz` as a table of claimable rows. */
 export function bizTable(database: Database): WorkTable {
-  const id =
-    database.family === 'postgres'
-      ? 'parent_id::text'
-      : database.family === 'sqlite'
-        ? 'CAST(parent_id AS TEXT)'
-        : 'CAST(parent_id AS CHAR)';
-  return new WorkTable(database, { ...shape, payload: { ...shape.payload, parentId: id } });
+  return new WorkTable(database, { ...shape, payload: { ...shape.payload, parentId: database.text('parent_id') } });
 }

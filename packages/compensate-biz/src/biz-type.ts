@@ -1,6 +1,9 @@
 import { type Backoff, type BreakerOptions, type Duration, durationMs, exponential, InvalidArgumentError } from '@holdfast/core';
 import type { StandardSchemaV1 } from '@standard-schema/spec';
 
+/** A period, or a cron expression. */
+export type Often = Duration | { readonly cron: string };
+
 /** How rows of one type are run. */
 export interface BizTypeOptions {
   /** When to try again after a failure. Default: 5 s, tripled up to 10 minutes, 8 attempts in all. */
@@ -17,13 +20,20 @@ export interface BizTypeOptions {
   readonly version?: number;
   /** From an older version to the next: `{ 1: (v1) => v2 }`. */
   readonly upcast?: Readonly<Record<number, (old: never) => unknown>>;
+  /** Runs at a time in all workers together. Default no limit. It costs each claim two statements more. */
+  readonly globalConcurrency?: number;
+  /** How often the sweep looks after this type, or a cron expression, where the worker's `sweep` is too seldom or too often. */
+  readonly sweep?: Often;
   /** Starts per worker in a period. Default none. */
   readonly rate?: { readonly limit: number; readonly per: Duration };
   /** Stops trying for a while after failures in a row, in all processes. Default off. */
   readonly breaker?: Partial<BreakerOptions>;
   /** Rows of one tenant at a time in one worker. Default no limit. */
   readonly tenantConcurrency?: number;
-  /** Starts in a row that end without a verdict (the process died) before the row is FAILED as a crash loop. Default 3. */
+  /**
+   * Starts in a row that end without a verdict (the process died) before the row is FAILED as a crash loop. The last of
+   * them the row gets alone, so at least 2. Default 3.
+   */
   readonly maxLost?: number;
 }
 
@@ -39,6 +49,8 @@ export interface BizType<Input, Output> {
   readonly serial: boolean;
   readonly version: number;
   readonly upcast: Readonly<Record<number, (old: never) => unknown>>;
+  readonly globalConcurrency: number | undefined;
+  readonly sweep: Often | undefined;
   readonly rate: { readonly limit: number; readonly perMs: number } | undefined;
   readonly breaker: Partial<BreakerOptions> | undefined;
   readonly tenantConcurrency: number;
@@ -74,7 +86,9 @@ export function bizType<Input, Output>(schema: StandardSchemaV1<Input, Output>, 
     breaker: options.breaker,
     tenantConcurrency:
       options.tenantConcurrency === undefined ? Number.MAX_SAFE_INTEGER : whole('tenantConcurrency', options.tenantConcurrency),
-    maxLost: whole('maxLost', options.maxLost ?? 3),
+    globalConcurrency: options.globalConcurrency === undefined ? undefined : whole('globalConcurrency', options.globalConcurrency),
+    sweep: options.sweep,
+    maxLost: whole('maxLost', options.maxLost ?? 3, 2),
   };
 }
 
@@ -86,7 +100,8 @@ export type ContextInput<Type> = Type extends BizType<infer Input, infer _Output
 /** What a handler gets for a type. */
 export type ContextOutput<Type> = Type extends BizType<infer _Input, infer Output> ? Output : never;
 
-function whole(what: string, value: number): number {
-  if (!Number.isInteger(value) || value < 1) throw new InvalidArgumentError(`${what} is ${value}; give a whole number of at least 1.`);
+function whole(what: string, value: number, least: number = 1): number {
+  if (!Number.isInteger(value) || value < least)
+    throw new InvalidArgumentError(`${what} is ${value}; give a whole number of at least ${least}.`);
   return value;
 }

@@ -27,6 +27,7 @@ import type { BizTypes, ContextInput, ContextOutput } from './biz-type.ts';
 import type { BizEvents } from './events.ts';
 import { createFanOut, type FanOutOptions, type FanOutResult } from './fan-out.ts';
 import { GroupCommit } from './group-commit.ts';
+import { type Hint, type Hints, hintNote } from './hints.ts';
 import { insertRows } from './insert-rows.ts';
 import { Inspection } from './inspect.ts';
 import { keyText, type NewRow, newRow, type SubmitOptions, typeOf } from './new-row.ts';
@@ -43,6 +44,8 @@ export interface CompensateBizOptions<Types extends BizTypes> extends DatabaseOp
   readonly maxContextBytes?: number;
   /** Wakes workers of other processes. Default: Postgres LISTEN on Postgres, none elsewhere (they poll). */
   readonly waker?: Waker;
+  /** Carries ids of new rows to workers elsewhere, on top of `waker`. Default none. */
+  readonly hints?: Hints;
   /** Default: warnings and errors to standard error. */
   readonly logger?: Logger;
 }
@@ -104,6 +107,8 @@ export class CompensateBiz<Types extends BizTypes> {
   readonly #once: Once;
   readonly #groupCommit: GroupCommit;
   readonly #inspection: Inspection;
+  /** As given. */
+  readonly hints: Hints | undefined;
   readonly #givenWaker: Waker | undefined;
   #sharedWaker: Waker | undefined;
   readonly #workers = new Set<BizWorker>();
@@ -120,7 +125,8 @@ export class CompensateBiz<Types extends BizTypes> {
     this.#once = new Once(this.database);
     this.#events = new Events(this.logger);
     this.#givenWaker = options.waker;
-    this.#groupCommit = new GroupCommit(this.database, (rows) => this.wakeFor(rows));
+    this.hints = options.hints;
+    this.#groupCommit = new GroupCommit(this.database, (rows, ids) => this.wakeFor(rows, ids));
     this.#inspection = new Inspection(this.database, this.table);
   }
 
@@ -129,8 +135,7 @@ export class CompensateBiz<Types extends BizTypes> {
     return this.#events;
   }
 
-  /** Emits an event of this registry. */
-  /** @internal */
+  /** Whether anybody listens to an event. */
   has(name: keyof BizEvents): boolean {
     return this.#events.has(name);
   }
@@ -168,13 +173,13 @@ export class CompensateBiz<Types extends BizTypes> {
         const row = await newRow(this.types, this.maxContextBytes, type, context, options);
         const x = await executor();
         const submitted = await this.submitRow(x, row, options);
-        await this.#wakeAfterCommit(trx, [row]);
+        await this.#wakeAfterCommit(trx, [row], [submitted.id]);
         return submitted;
       },
       submitMany: async (type, contexts, options = {}) => {
         const rows = await this.#rows(type, contexts, options);
         const ids = await this.#insertChunks(await executor(), rows);
-        await this.#wakeAfterCommit(trx, rows);
+        await this.#wakeAfterCommit(trx, rows, ids);
         return ids;
       },
       cancel: async (target) => {
@@ -203,7 +208,7 @@ export class CompensateBiz<Types extends BizTypes> {
         const row = await newRow(this.types, this.maxContextBytes, type, context, options);
         if (options.once === undefined && row.gate === null) return { id: await this.#groupCommit.insert(row), duplicate: false };
         const submitted = await this.database.transaction((x) => this.submitRow(x, row, options));
-        this.wakeFor([row]);
+        this.wakeFor([row], [submitted.id]);
         return submitted;
       },
       submitMany: async (type, contexts, options = {}) => {
@@ -212,7 +217,7 @@ export class CompensateBiz<Types extends BizTypes> {
         const ids = plain
           ? ((await this.database.use((x) => insertRows(this.database, x, rows))) as string[])
           : await this.database.transaction((x) => this.#insertChunks(x, rows));
-        this.wakeFor(rows);
+        this.wakeFor(rows, ids);
         return ids;
       },
       fanOut: (type, source, options) => this.fanOut(type, source, options),
@@ -293,15 +298,23 @@ export class CompensateBiz<Types extends BizTypes> {
     return this.close();
   }
 
-  /** Tells the workers, here and elsewhere, that rows may be ready. */
-  wake(): void {
-    localWaker(this.database.knex.client as object).wake(channel);
-    this.crossProcessWaker?.wake(channel);
+  /** Tells the workers, here and elsewhere, that rows may be ready. `note` names one. */
+  wake(note?: string): void {
+    localWaker(this.database.knex.client as object).wake(channel, note);
+    this.crossProcessWaker?.wake(channel, note);
   }
 
-  /** As {@link wake}, unless all rows are for later. */
-  wakeFor(rows: readonly NewRow[]): void {
-    if (rows.length > 0) this.wake();
+  /** As {@link wake}; a few rows that may run at once are named. */
+  wakeFor(rows: readonly NewRow[], ids: readonly (string | undefined)[] = []): void {
+    if (rows.length === 0) return;
+    const hints: Hint[] = [];
+    for (const [i, id] of ids.entries()) {
+      const row = rows[i];
+      if (row && id && row.delayMs === 0 && row.gate === null) hints.push({ type: row.biz_type, id });
+    }
+    if (hints.length < rows.length || hints.length > maxNamed) this.wake();
+    else for (const hint of hints) this.wake(hintNote(hint));
+    if (hints.length > 0) this.hints?.send(hints);
   }
 
   /** The waker that reaches other processes, made when first needed. */
@@ -358,8 +371,8 @@ export class CompensateBiz<Types extends BizTypes> {
     return ids;
   }
 
-  async #wakeAfterCommit(trx: Knex.Transaction, rows: readonly NewRow[]): Promise<void> {
-    (await transactionTrace(trx)).add(() => this.wakeFor(rows));
+  async #wakeAfterCommit(trx: Knex.Transaction, rows: readonly NewRow[], ids: readonly (string | undefined)[]): Promise<void> {
+    (await transactionTrace(trx)).add(() => this.wakeFor(rows, ids));
   }
 }
 
@@ -369,6 +382,8 @@ export function createCompensateBiz<Types extends BizTypes>(options: CompensateB
 }
 
 export const channel = 'compensate-biz';
+/** More rows than this are found by a look as well. */
+const maxNamed = 16;
 const weekMs = 7 * 86_400_000;
 const foreverMs = 3650 * 86_400_000;
 

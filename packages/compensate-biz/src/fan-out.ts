@@ -205,9 +205,8 @@ export async function completeParents(parts: Pick<FanOutParts, 'database' | 'wak
 
 /** Parents whose children are all written and that have not completed. */
 export async function openParents(database: Database, limit: number = 1000): Promise<string[]> {
-  const text = database.family === 'mysql' ? 'CAST(f.parent_id AS CHAR)' : 'CAST(f.parent_id AS TEXT)';
   const rows = await database.rows<{ id: string }>(
-    `SELECT ${text} AS id FROM ${database.table('compensate_biz_fan_out')} f JOIN ${database.table('compensate_biz')} t ON t.id = f.parent_id WHERE f.total IS NOT NULL AND t.status = 'BLOCKED' LIMIT ${limit}`,
+    `SELECT ${database.text('f.parent_id')} AS id FROM ${database.table('compensate_biz_fan_out')} f JOIN ${database.table('compensate_biz')} t ON t.id = f.parent_id WHERE f.total IS NOT NULL AND t.status = 'BLOCKED' LIMIT ${limit}`,
   );
   return rows.map((row) => row.id);
 }

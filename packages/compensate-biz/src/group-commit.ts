@@ -1,4 +1,4 @@
-import type { Database } from '@holdfast/core';
+import { type Database, isConnectionError } from '@holdfast/core';
 import { insertRows } from './insert-rows.ts';
 import type { NewRow } from './new-row.ts';
 
@@ -15,12 +15,12 @@ interface Waiting {
  */
 export class GroupCommit {
   readonly #database: Database;
-  readonly #written: (rows: readonly NewRow[]) => void;
+  readonly #written: (rows: readonly NewRow[], ids: readonly (string | undefined)[]) => void;
   #waiting: Waiting[] = [];
   #out = 0;
   #scheduled = false;
 
-  constructor(database: Database, written: (rows: readonly NewRow[]) => void) {
+  constructor(database: Database, written: (rows: readonly NewRow[], ids: readonly (string | undefined)[]) => void) {
     this.#database = database;
     this.#written = written;
   }
@@ -52,13 +52,16 @@ export class GroupCommit {
     const rows = group.map((waiting) => waiting.row);
     try {
       const ids = await this.#database.use((x) => insertRows(this.#database, x, rows));
-      this.#written(rows);
+      this.#written(rows, ids);
       group.forEach((waiting, i) => {
         waiting.resolve(ids[i] ?? '');
       });
     } catch (error) {
-      // One bad row must not fail its neighbours: each on its own.
-      if (group.length === 1) return group[0]?.reject(error);
+      // One bad row must not fail its neighbours: each on its own. Unless the connection broke: then the rows may be in.
+      if (group.length === 1 || isConnectionError(error)) {
+        for (const waiting of group) waiting.reject(error);
+        return;
+      }
       for (const waiting of group) await this.#write([waiting]);
     }
   }

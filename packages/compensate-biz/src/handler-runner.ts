@@ -18,6 +18,7 @@ import type { Knex } from 'knex';
 import type { CompensateBiz, Registered } from './biz.ts';
 import type { BizType, BizTypes } from './biz-type.ts';
 import { InvalidContextError } from './errors.ts';
+import { freeSlots } from './global-cap.ts';
 import { insertRows } from './insert-rows.ts';
 import { describeIssues, type NewRow } from './new-row.ts';
 import { type Batch, type BatchItem, type Effects, rejectVerdict, retryVerdict, snoozeVerdict, thrown } from './run.ts';
@@ -183,6 +184,7 @@ export class HandlerRunner {
           }
           const ended = rows.map((row) => ({ row, outcome: 'done' }));
           await handOnGates(database, this.#biz.table, x, ended);
+          await freeSlots(database, this.#biz.types, x, rows);
           touched.push(...(await countChildren(database, x, worker, ended)));
         },
         database.family === 'sqlite' ? {} : { isolationLevel: 'read committed' },

@@ -9,10 +9,19 @@ export {
   type Submitted,
   type Submitter,
 } from './biz.ts';
-export { type BizType, type BizTypeOptions, type BizTypes, bizType, type ContextInput, type ContextOutput } from './biz-type.ts';
+export {
+  type BizType,
+  type BizTypeOptions,
+  type BizTypes,
+  bizType,
+  type ContextInput,
+  type ContextOutput,
+  type Often,
+} from './biz-type.ts';
 export { HandlerTimeoutError, InvalidContextError, UnknownTypeError } from './errors.ts';
 export type { BizEvents } from './events.ts';
 export type { FanOutOptions, FanOutResult } from './fan-out.ts';
+export type { Hint, Hints } from './hints.ts';
 export type { Inspection } from './inspect.ts';
 export type { SubmitOptions } from './new-row.ts';
 export type { Batch, BatchItem, Run, RunOutcome } from './run.ts';

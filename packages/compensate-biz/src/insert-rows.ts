@@ -1,4 +1,5 @@
 import { type Database, type Executor, KeyGate } from '@holdfast/core';
+import { agingStepMs } from './biz-table.ts';
 import type { NewRow } from './new-row.ts';
 
 const columns = [
@@ -30,9 +31,6 @@ const postgresTypes: Record<Column | 'delay', string> = {
   gate: 'varchar',
   delay: 'bigint',
 };
-
-/** Ms of waiting that one step of priority is worth; the same as the table's `agingStepMs`. */
-const agingStepMs = 60_000;
 
 /** Scope of a type's gates. */
 export function gateScope(type: string): string {
@@ -167,9 +165,8 @@ async function insertValues(
     const [step] = await x.rows<{ step: number }>('SELECT @@auto_increment_increment AS step');
     return rows.map((_, i) => (children ? undefined : (BigInt(row?.id ?? 0) + BigInt(i) * BigInt(step?.step ?? 1)).toString()));
   }
-  const text = mysql ? 'CAST(id AS CHAR)' : 'CAST(id AS TEXT)';
   const inserted = await x.rows<{ id: string; child_key: string }>(
-    `${head}${into}${tail} RETURNING ${text} AS id${children ? ', child_key' : ''}`,
+    `${head}${into}${tail} RETURNING ${database.text('id')} AS id${children ? ', child_key' : ''}`,
     params,
   );
   if (!children) return inserted.map((row) => row.id);

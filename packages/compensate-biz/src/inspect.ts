@@ -41,14 +41,14 @@ export class Inspection implements Inspectable {
     }
     const t = this.#database.table('compensate_biz');
     return this.#database.rows(
-      `SELECT ${this.#idText()} AS id, biz_id, biz_type, status, cnt, starts, lost, priority, tenant, subject, last_failed_reason, dead_reason FROM ${t} WHERE ${where.join(' AND ')} ORDER BY ${t}.id LIMIT ${limit}`,
+      `SELECT ${this.#database.text('id')} AS id, biz_id, biz_type, status, cnt, starts, lost, priority, tenant, subject, last_failed_reason, dead_reason FROM ${t} WHERE ${where.join(' AND ')} ORDER BY ${t}.id LIMIT ${limit}`,
       params,
     );
   }
 
   async get(id: string): Promise<Readonly<Record<string, unknown>> | undefined> {
     const [row] = await this.#database.rows<Record<string, unknown>>(
-      `SELECT ${this.#idText()} AS id, biz_id, biz_type, context, status, cnt, version, starts, lost, priority, tenant, subject, last_failed_reason, dead_reason FROM ${this.#database.table('compensate_biz')} WHERE id = ${BigInt(id)}`,
+      `SELECT ${this.#database.text('id')} AS id, biz_id, biz_type, context, status, cnt, version, starts, lost, priority, tenant, subject, last_failed_reason, dead_reason FROM ${this.#database.table('compensate_biz')} WHERE id = ${BigInt(id)}`,
     );
     if (!row) return undefined;
     const attempts = await this.#database.rows(
@@ -89,9 +89,5 @@ export class Inspection implements Inspectable {
         );
       return changed;
     });
-  }
-
-  #idText(): string {
-    return this.#database.family === 'mysql' ? 'CAST(id AS CHAR)' : 'CAST(id AS TEXT)';
   }
 }

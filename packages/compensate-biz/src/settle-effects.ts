@@ -52,16 +52,15 @@ export async function handOnGates(
 /** Makes the lowest BLOCKED row of a key READY; its id, if there was one. */
 export async function openNext(database: Database, table: WorkTable, x: Executor, type: string, key: string): Promise<string | undefined> {
   const t = database.table('compensate_biz');
-  const text = database.family === 'mysql' ? 'CAST(id AS CHAR)' : 'CAST(id AS TEXT)';
   const lock = database.family === 'sqlite' ? '' : ' FOR UPDATE';
   for (;;) {
     const [next] = await x.rows<{ id: string; status: string }>(
-      `SELECT ${text} AS id, status FROM ${t} WHERE biz_type = ? AND gate = ? AND status = ${table.state('blocked')} ORDER BY ${t}.id LIMIT 1${lock}`,
+      `SELECT ${database.text('id')} AS id, status FROM ${t} WHERE biz_type = ? AND gate = ? AND status = ${table.state('blocked')} ORDER BY ${t}.id LIMIT 1${lock}`,
       [type, key],
     );
     if (!next) return undefined;
     const opened = await x.run(
-      `UPDATE ${t} SET status = CASE WHEN run_at > {now} THEN ${table.state('scheduled')} ELSE ${table.state('ready')} END, claim_rank = {now} - COALESCE(priority, 0) * 60000, updated_at = {timestamp} WHERE id = ${BigInt(next.id)} AND status = ${table.state('blocked')}`,
+      `UPDATE ${t} SET status = CASE WHEN run_at > {now} THEN ${table.state('scheduled')} ELSE ${table.state('ready')} END, claim_rank = ${table.rank('{now}')}, updated_at = {timestamp} WHERE id = ${BigInt(next.id)} AND status = ${table.state('blocked')}`,
     );
     if (opened === 1) return next.id;
   }

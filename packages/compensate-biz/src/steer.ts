@@ -11,10 +11,9 @@ interface Steered {
 }
 
 async function locked(database: Database, x: Executor, ids: readonly string[]): Promise<Steered[]> {
-  const text = (column: string): string => `CAST(${column} AS ${database.family === 'mysql' ? 'CHAR' : 'TEXT'})`;
   const list = ids.map((id) => BigInt(id).toString()).join(',');
   return x.rows(
-    `SELECT ${text('id')} AS id, status, biz_type, gate, ${text('parent_id')} AS parent_id FROM ${database.table('compensate_biz')} WHERE id IN (${list}) ORDER BY 1${database.family === 'sqlite' ? '' : ' FOR UPDATE'}`,
+    `SELECT ${database.text('id')} AS id, status, biz_type, gate, ${database.text('parent_id')} AS parent_id FROM ${database.table('compensate_biz')} WHERE id IN (${list}) ORDER BY 1${database.family === 'sqlite' ? '' : ' FOR UPDATE'}`,
   );
 }
 
@@ -80,7 +79,7 @@ export async function redriveRow(database: Database, table: WorkTable, x: Execut
     else if (head !== id) state = table.state('blocked');
   }
   await x.run(
-    `UPDATE ${database.table('compensate_biz')} SET status = ${state}, version = version + 1, cnt = 0, lost = 0, dead_reason = NULL, lease_until = NULL, owner = NULL, claim_rank = {now} - COALESCE(priority, 0) * 60000, updated_at = {timestamp} WHERE id = ${BigInt(id)}`,
+    `UPDATE ${database.table('compensate_biz')} SET status = ${state}, version = version + 1, cnt = 0, lost = 0, dead_reason = NULL, lease_until = NULL, owner = NULL, claim_rank = ${table.rank('{now}')}, updated_at = {timestamp} WHERE id = ${BigInt(id)}`,
   );
   if (row.parent_id !== null) {
     const t = database.table('compensate_biz_fan_out_count');

@@ -2,6 +2,7 @@ import { KeyGate, Once } from '@holdfast/core';
 import type { CompensateBiz } from './biz.ts';
 import type { BizTypes } from './biz-type.ts';
 import { completeParents, openParents, parentType } from './fan-out.ts';
+import { freeSlots, repairSlots } from './global-cap.ts';
 import { gateScope } from './insert-rows.ts';
 import { countChildren, handOnGates, openNext, outcomes } from './settle-effects.ts';
 
@@ -13,7 +14,7 @@ export interface SweepCounts {
   readonly rescued: number;
   /** Of those, how many are FAILED now as crash loops. */
   readonly dead: number;
-  /** Keys of serial types whose turn had been left hanging. */
+  /** Keys of serial types, and slots of capped ones, whose turn had been left hanging. */
   readonly gates: number;
   /** Fan-outs completed. */
   readonly completed: number;
@@ -35,32 +36,46 @@ export async function rescueOnce(
     hook: async (x, settled) => {
       await handOnGates(database, table, x, outcomes(settled));
       await countChildren(database, x, 'rescue', outcomes(settled));
+      await freeSlots(
+        database,
+        types,
+        x,
+        settled.map(({ row }) => row),
+      );
     },
   });
   if (result.rescued + result.dead > 0) biz.wake();
   return result;
 }
 
-/** Finds everything that was lost, in bounded steps: nothing is paged by offset over rows whose status is changing. */
-export async function sweepOnce(biz: CompensateBiz<BizTypes>, adoptAfterMs: number = 600_000): Promise<SweepCounts> {
+/**
+ * Finds everything that was lost, in bounded steps: nothing is paged by offset over rows whose status is changing. `of`
+ * restricts what is looked after type by type (turns, retention) to these types.
+ */
+export async function sweepOnce(
+  biz: CompensateBiz<BizTypes>,
+  adoptAfterMs: number = 600_000,
+  of: BizTypes = biz.types,
+): Promise<SweepCounts> {
   const started = performance.now();
-  biz.logger.debug({}, 'sweep starts');
-  const { database, table, types } = biz;
+  const { database, table } = biz;
+  biz.logger.info({ types: Object.keys(of) }, 'sweep starts');
   let promoted = 0;
   for (let n = 1000; n === 1000; promoted += n) n = await table.promote(1000);
   const { rescued, dead } = await rescueOnce(biz, adoptAfterMs);
-  const gates = await repairGates(biz);
+  const gates = (await repairGates(biz, of)) + (await repairSlots(database, of));
   const completed = await completeParents({ database, wake: (rows) => biz.wakeFor(rows) }, await openParents(database));
   for (const parentId of completed) biz.emit('fan-out:completed', { parentId });
   let purged = 0;
-  for (const [type, definition] of Object.entries(types)) {
-    if (definition.purgeAfterMs !== undefined) purged += await table.purge(type, ['done'], definition.purgeAfterMs);
+  for (const [type, definition] of Object.entries(of)) {
+    if (definition.purgeAfterMs === undefined) continue;
+    for (let n = 1000; n === 1000; purged += n) n = await table.purge(type, ['done'], definition.purgeAfterMs);
   }
   await new Once(database).purge();
   const unknown = await countUnknown(biz);
   if (promoted + rescued > 0) biz.wake();
   const counts = { promoted, rescued, dead, gates, completed: completed.length, purged, unknown };
-  biz.logger.debug({ ...counts, ms: Math.round(performance.now() - started) }, 'sweep ends');
+  biz.logger.info({ types: Object.keys(of), ...counts, ms: Math.round(performance.now() - started) }, 'sweep ends');
   return counts;
 }
 
@@ -68,11 +83,11 @@ export async function sweepOnce(biz: CompensateBiz<BizTypes>, adoptAfterMs: numb
  * Passes on turns whose row ended without doing so: cancelled while running (its lease is over or its worker has let
  * go), set by older code, or deleted by hand.
  */
-export async function repairGates(biz: CompensateBiz<BizTypes>): Promise<number> {
+export async function repairGates(biz: CompensateBiz<BizTypes>, of: BizTypes = biz.types): Promise<number> {
   const { database, table } = biz;
   const gate = new KeyGate(database);
   let repaired = 0;
-  for (const [type, definition] of Object.entries(biz.types)) {
+  for (const [type, definition] of Object.entries(of)) {
     if (!definition.serial) continue;
     for (let after = ''; ; ) {
       const heads = await gate.heads(gateScope(type), after, 500);

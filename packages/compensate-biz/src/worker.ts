@@ -20,9 +20,11 @@ import {
 } from '@holdfast/core';
 import { Cron } from 'croner';
 import { type CompensateBiz, channel } from './biz.ts';
-import type { BizTypes } from './biz-type.ts';
+import type { BizTypes, Often } from './biz-type.ts';
 import { completeParents } from './fan-out.ts';
+import { ensureSlots, freeSlots, globalCap, repairSlots } from './global-cap.ts';
 import { HandlerRunner } from './handler-runner.ts';
+import { type Hints, parseHint } from './hints.ts';
 import { RateLimit } from './rate-limit.ts';
 import { countChildren, handOnGates, outcomes } from './settle-effects.ts';
 import { repairGates, rescueOnce, sweepOnce } from './sweep.ts';
@@ -31,11 +33,13 @@ export interface WorkerOptions {
   /** How long a row stays this worker's without a renewal. Default 30 s. It says nothing about how long a handler may run. */
   readonly lease?: Duration;
   /** How often the sweep runs, or a cron expression. Default 3 minutes. */
-  readonly sweep?: Duration | { readonly cron: string };
+  readonly sweep?: Often;
   /** Rows set PROCESSING by code that knows no lease are taken back when untouched for this long. Default 10 minutes. */
   readonly adoptAfter?: Duration;
   /** How long `stop` waits for running handlers before their signals abort. Default 30 s. */
   readonly stopAfter?: Duration;
+  /** Brings ids of new rows from elsewhere. Default: those of `createCompensateBiz`. */
+  readonly hints?: Hints;
   /** Only these types. Default: all with a handler. */
   readonly types?: readonly string[];
 }
@@ -54,6 +58,7 @@ export class BizWorker implements Service {
   readonly #reports = new Map<string, { ok: number; failed: number }>();
   #paused = new Set<string>();
   #parentsTimer: NodeJS.Timeout | undefined;
+  readonly #hints: Hints | undefined;
   #unlisten: (() => void)[] = [];
   #nextDue = 0;
 
@@ -75,6 +80,8 @@ export class BizWorker implements Service {
         batch: registered.size,
         keep: definition.keep,
         groupConcurrency: definition.tenantConcurrency,
+        maxLost: definition.maxLost,
+        cap: definition.globalConcurrency === undefined ? undefined : globalCap(biz.database, type),
         admit: async (wanted) => {
           if (this.#paused.has(type)) return 0;
           if (breaker) {
@@ -119,13 +126,20 @@ export class BizWorker implements Service {
       runOnce: () => rescueOnce(biz, adoptAfterMs),
       pauseMs: () => Math.min(2_000, leaseMs),
     });
-    const gates = defineLoop({ name: 'gates', logger, runOnce: () => repairGates(biz), pauseMs: () => 2_000 });
-    const sweep = defineLoop({
-      name: 'sweep',
+    const gates = defineLoop({
+      name: 'gates',
       logger,
-      runOnce: () => sweepOnce(biz, adoptAfterMs),
-      pauseMs: () => nextSweepMs(options.sweep ?? '3m'),
+      runOnce: async () => (await repairGates(biz)) + (await repairSlots(biz.database, biz.types)),
+      pauseMs: () => 2_000,
     });
+    const sweep = (name: string, often: Often, of: () => BizTypes): Loop<unknown> =>
+      defineLoop({ name, logger, runOnce: () => sweepOnce(biz, adoptAfterMs, of()), pauseMs: () => nextSweepMs(often) });
+    const own = Object.entries(biz.types).filter(([, definition]) => definition.sweep !== undefined);
+    const others = Object.fromEntries(Object.entries(biz.types).filter(([, definition]) => definition.sweep === undefined));
+    const sweeps = [
+      sweep('sweep', options.sweep ?? '3m', () => others),
+      ...own.map(([type, definition]) => sweep(`sweep ${type}`, definition.sweep ?? '3m', () => ({ [type]: definition }))),
+    ];
     const paused = defineLoop({
       name: 'paused',
       logger,
@@ -134,8 +148,9 @@ export class BizWorker implements Service {
       },
       pauseMs: () => 1_000,
     });
-    const serial = [...this.#policies.keys()].some((type) => biz.types[type]?.serial);
-    this.#loops = [paused, this.#promote, rescue, ...(serial ? [gates] : []), sweep];
+    const gated = [...this.#policies.keys()].some((type) => biz.types[type]?.serial || biz.types[type]?.globalConcurrency !== undefined);
+    this.#loops = [paused, this.#promote, rescue, ...(gated ? [gates] : []), ...sweeps];
+    this.#hints = options.hints ?? biz.hints;
     this.#lifecycle = lifecycle({ start: () => this.#start(), stop: () => this.#stop() });
   }
 
@@ -165,7 +180,11 @@ export class BizWorker implements Service {
   async #start(): Promise<void> {
     await this.#biz.check();
     this.#paused = await this.#biz.inspect().paused();
-    const wake = (): void => {
+    await ensureSlots(this.#biz.database, this.#biz.types);
+    const wake = (notes: readonly string[]): void => {
+      const hints = notes.map(parseHint);
+      for (const hint of hints) if (hint) this.#runner.hint(hint.type, hint.id);
+      if (hints.length > 0 && !hints.includes(undefined)) return;
       this.#runner.wake();
       this.#promote.wake();
     };
@@ -173,6 +192,12 @@ export class BizWorker implements Service {
     this.#unlisten = [local.listen(channel, wake)];
     const cross = this.#biz.crossProcessWaker;
     if (cross) this.#unlisten.push(cross.listen(channel, wake));
+    if (this.#hints)
+      this.#unlisten.push(
+        this.#hints.listen((hints) => {
+          for (const { type, id } of hints) this.#runner.hint(type, id);
+        }),
+      );
     await this.#runner.start();
     for (const loop of this.#loops) await loop.start();
   }
@@ -192,16 +217,26 @@ export class BizWorker implements Service {
 
   /** What must happen in the transaction of a settle: turns are passed on, parents are told. */
   #hook(settlements: readonly Settlement[]): SettleHook | undefined {
-    const needed = settlements.some(({ row }) => row.payload.gate !== null || row.payload.parentId !== null);
+    const { types } = this.#biz;
+    const needed = settlements.some(
+      ({ row }) => row.payload.gate !== null || row.payload.parentId !== null || types[row.kind]?.globalConcurrency !== undefined,
+    );
     if (!needed) return undefined;
     return async (x, settled) => {
       await handOnGates(this.#biz.database, this.#biz.table, x, outcomes(settled));
+      await freeSlots(
+        this.#biz.database,
+        types,
+        x,
+        settled.map(({ row }) => row),
+      );
       for (const parent of await countChildren(this.#biz.database, x, this.id, outcomes(settled))) this.#checkParent(parent);
     };
   }
 
   #settled({ row, verdict }: Settlement, accepted: boolean): void {
-    if (row.payload.gate !== null) this.#runner.wake();
+    // A turn or a slot is free.
+    if (row.payload.gate !== null || this.#biz.types[row.kind]?.globalConcurrency !== undefined) this.#runner.wake();
     if (!accepted) return;
     this.#report(
       row,
@@ -261,7 +296,7 @@ export class BizWorker implements Service {
   }
 }
 
-function nextSweepMs(sweep: Duration | { readonly cron: string }): number {
+function nextSweepMs(sweep: Often): number {
   if (typeof sweep === 'object') return new Cron(sweep.cron).msToNext() ?? 180_000;
   return durationMs(sweep, 'sweep');
 }

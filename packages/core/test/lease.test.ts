@@ -121,12 +121,18 @@ onEveryDatabase('leases', (suite) => {
     const slots = new Slots(suite.database);
     await slots.ensure('cap', 3);
     const got = await Promise.all(
-      Array.from({ length: 10 }, (_, i) => suite.database.transaction((x) => slots.occupy(x, 'cap', [`w${i}`]))),
+      Array.from({ length: 10 }, (_, i) =>
+        suite.database.transaction(async (x) => {
+          const free = await slots.lockFree(x, 'cap', 1);
+          await slots.take(x, 'cap', free, free.length > 0 ? [`w${i}`] : []);
+          return free.map(() => `w${i}`);
+        }),
+      ),
     );
     expect(got.flat().length).toBeLessThanOrEqual(3);
     expect((await slots.holders('cap')).length).toBe(got.flat().length);
     const [holder] = got.flat();
-    expect(await suite.database.transaction((x) => slots.free(x, 'cap', holder ?? ''))).toBe(true);
+    expect(await suite.database.transaction((x) => slots.free(x, 'cap', [holder ?? '']))).toBe(1);
   });
 
   it('opens a breaker after failures in a row, lets one probe through, and closes on its success', async () => {

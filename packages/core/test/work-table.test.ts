@@ -80,7 +80,7 @@ onEveryDatabase('work table', (suite) => {
     for (const [i, verdict] of verdicts.entries()) expect((await settle(first[i] as ClaimedRow, verdict, keep)).size).toBe(0);
     const again: ClaimedRow[] = [];
     for (let i = 0; i < 6; i++)
-      again.push(...(await table.claim({ kind, group: '', limit: 1, owner: 'b', leaseMs: 1000, suspects: true })));
+      again.push(...(await table.claim({ kind, group: '', limit: 1, owner: 'b', leaseMs: 1000, lost: { from: 1, to: 9 } })));
     expect(again.map((row) => row.lost)).toEqual([1, 1, 1, 1, 1, 1]);
     for (const row of again) expect((await settle(row, { outcome: 'done' }, keep)).size).toBe(1);
     // Also in a transaction with effects, and also when the row is gone by now.
@@ -175,7 +175,7 @@ onEveryDatabase('work table', (suite) => {
               limit: 2,
               owner: `${kind}-${s.owner}`,
               leaseMs: 1000,
-              suspects: s.suspects,
+              ...(s.suspects ? { lost: { from: 1, to: 99 } } : {}),
             })) {
               expect(row.version).toBeGreaterThan(live.get(row.id) ?? 0);
               expect(ended.has(row.id)).toBe(false);

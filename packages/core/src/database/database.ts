@@ -80,6 +80,11 @@ export class Database {
     return this.schema !== undefined && this.family === 'postgres' ? `${quote}${this.schema}${quote}.${own}` : own;
   }
 
+  /** SQL that reads a 64-bit column as text, which no driver rounds. */
+  text(column: string): string {
+    return `CAST(${column} AS ${this.family === 'mysql' ? 'CHAR' : 'TEXT'})`;
+  }
+
   /** Replaces `{now}` and `{timestamp}` in a statement by the database's clock. */
   sql(statement: string): string {
     if (this.#expandedAtMs !== this.clockOffsetMs) {

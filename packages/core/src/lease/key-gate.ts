@@ -63,6 +63,6 @@ export class KeyGate {
   }
 
   #headText(): string {
-    return this.#database.family === 'mysql' ? 'CAST(head AS CHAR) AS head' : 'CAST(head AS TEXT) AS head';
+    return `${this.#database.text('head')} AS head`;
   }
 }

@@ -23,26 +23,28 @@ export class Slots {
     });
   }
 
-  /** Occupies up to as many free slots as there are holders; returns the holders that got one. Locks those rows. */
-  async occupy(x: Executor, scope: string, holders: readonly string[]): Promise<string[]> {
+  /** Locks up to `wanted` free slots, those that others have locked skipped. Returns their numbers. */
+  async lockFree(x: Executor, scope: string, wanted: number): Promise<number[]> {
     const lock = this.#database.family === 'sqlite' ? '' : ' FOR UPDATE SKIP LOCKED';
     const free = await x.rows<{ slot: number }>(
-      `SELECT slot FROM ${this.#table} WHERE scope = ? AND holder IS NULL ORDER BY slot LIMIT ${holders.length}${lock}`,
+      `SELECT slot FROM ${this.#table} WHERE scope = ? AND holder IS NULL ORDER BY slot LIMIT ${Math.trunc(wanted)}${lock}`,
       [scope],
     );
-    const got: string[] = [];
-    for (const { slot } of free) {
-      const holder = holders[got.length];
-      if (holder === undefined) break;
-      await x.run(`UPDATE ${this.#table} SET holder = ? WHERE scope = ? AND slot = ?`, [holder, scope, slot]);
-      got.push(holder);
-    }
-    return got;
+    return free.map(({ slot }) => Number(slot));
   }
 
-  /** Frees the slot that `holder` occupies. Returns whether it had one. */
-  async free(x: Executor, scope: string, holder: string): Promise<boolean> {
-    return (await x.run(`UPDATE ${this.#table} SET holder = NULL WHERE scope = ? AND holder = ?`, [scope, holder])) > 0;
+  /** Gives slots that are locked to holders, in order. */
+  async take(x: Executor, scope: string, free: readonly number[], holders: readonly string[]): Promise<void> {
+    if (holders.length > free.length) throw new RangeError(`${holders.length} holders for ${free.length} slots of ${scope}`);
+    for (const [i, holder] of holders.entries())
+      await x.run(`UPDATE ${this.#table} SET holder = ? WHERE scope = ? AND slot = ?`, [holder, scope, free[i]]);
+  }
+
+  /** Frees the slots that these holders occupy. Returns how many did. */
+  async free(x: Executor, scope: string, holders: readonly string[]): Promise<number> {
+    if (holders.length === 0) return 0;
+    const marks = holders.map(() => '?').join(', ');
+    return x.run(`UPDATE ${this.#table} SET holder = NULL WHERE scope = ? AND holder IN (${marks})`, [scope, ...holders]);
   }
 
   /** Who occupies slots of the scope. */

@@ -2,7 +2,7 @@ import type { Database } from '../database/database.ts';
 import { uuidv7 } from '../ids/uuidv7.ts';
 import type { Logger } from '../observe/logger.ts';
 import { wait } from '../time/wait.ts';
-import type { Waker } from './waker.ts';
+import type { WakeListener, Waker } from './waker.ts';
 
 interface Listening {
   on(event: 'notification', listener: (message: { channel: string; payload?: string }) => void): void;
@@ -10,6 +10,8 @@ interface Listening {
 }
 
 const channelName = 'holdfast';
+/** A payload holds 8,000 bytes. */
+const maxNotes = 32;
 
 export interface ListenWakerOptions {
   readonly logger: Logger;
@@ -20,15 +22,18 @@ export interface ListenWakerOptions {
 }
 
 /**
- * Postgres LISTEN/NOTIFY across processes, on a connection of its own. Notifications are sent after the commit, over
+ * Postgres LISTEN/NOTIFY across processes, on a connection of its own; what this waker itself sends it does not hear (the
+ * in-process waker has told this process). Notifications are sent after the commit, over
  * the loops' pool, and coalesced for 2 ms: inside the business transaction NOTIFY takes a lock that serialises commits.
  *
  * PgBouncer in transaction mode accepts LISTEN and drops it silently, so delivery is tested: a notification to itself
  * that does not arrive makes the waker unreliable (loops then poll more often) until one does.
  */
 export function listenWaker(database: Database, options: ListenWakerOptions): Waker {
-  const listeners = new Map<string, Set<() => void>>();
-  const due = new Set<string>();
+  const listeners = new Map<string, Set<WakeListener>>();
+  /** Notes by channel; `undefined` once there are too many for a payload. */
+  const due = new Map<string, string[] | undefined>();
+  const self = uuidv7();
   const closing = new AbortController();
   const selfTestMs = options.selfTestMs ?? 30_000;
   const deliveryMs = options.deliveryMs ?? 2_000;
@@ -37,11 +42,11 @@ export function listenWaker(database: Database, options: ListenWakerOptions): Wa
   let nonce = '';
 
   const flush = (): void => {
-    const channels = [...due];
+    const payloads = [...due].map(([channel, notes]) => [self, channel, ...(notes ?? [])].join('\n'));
     due.clear();
-    for (const channel of channels) {
+    for (const payload of payloads) {
       database
-        .rows('SELECT pg_notify(?, ?)', [channelName, channel])
+        .rows('SELECT pg_notify(?, ?)', [channelName, payload])
         .catch((error) => options.logger.debug({ err: error }, 'a wake-up was not sent'));
     }
   };
@@ -54,9 +59,10 @@ export function listenWaker(database: Database, options: ListenWakerOptions): Wa
       connection.on('end', () => lost.abort(new Error('the connection ended')));
       connection.on('error', () => lost.abort(new Error('the connection failed')));
       connection.on('notification', ({ payload }) => {
-        if (payload === undefined) return;
         if (payload === nonce) tested?.();
-        for (const listener of listeners.get(payload) ?? []) queueMicrotask(listener);
+        const [sender, channel = '', ...notes] = (payload ?? '').split('\n');
+        if (sender === self) return;
+        for (const listener of listeners.get(channel) ?? []) queueMicrotask(() => listener(notes));
       });
       await raw.executor.rows(`LISTEN ${channelName}`);
       const signal = AbortSignal.any([closing.signal, lost.signal]);
@@ -80,7 +86,7 @@ export function listenWaker(database: Database, options: ListenWakerOptions): Wa
         else if (!ok) options.logger.debug({}, 'LISTEN does not deliver; polling instead');
         reliable = ok;
         // Whatever was sent while nobody listened.
-        for (const set of listeners.values()) for (const listener of set) queueMicrotask(listener);
+        for (const set of listeners.values()) for (const listener of set) queueMicrotask(() => listener([]));
         await wait(ok ? selfTestMs : Math.min(selfTestMs, 5_000), signal);
         if (!ok) return;
       }
@@ -109,9 +115,11 @@ export function listenWaker(database: Database, options: ListenWakerOptions): Wa
     get reliable() {
       return reliable;
     },
-    wake(channel) {
+    wake(channel, note) {
       if (due.size === 0) setTimeout(flush, 2).unref();
-      due.add(channel);
+      const notes = due.has(channel) ? due.get(channel) : [];
+      // A wake-up without a note asks for a look at everything; so do too many.
+      due.set(channel, note === undefined || notes === undefined || notes.length >= maxNotes ? undefined : [...notes, note]);
     },
     listen(channel, listener) {
       const set = listeners.get(channel) ?? new Set();

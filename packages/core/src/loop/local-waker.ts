@@ -1,4 +1,4 @@
-import type { Waker } from './waker.ts';
+import type { WakeListener, Waker } from './waker.ts';
 
 const wakers = new WeakMap<object, Waker>();
 
@@ -6,11 +6,12 @@ const wakers = new WeakMap<object, Waker>();
 export function localWaker(key: object): Waker {
   const known = wakers.get(key);
   if (known) return known;
-  const listeners = new Map<string, Set<() => void>>();
+  const listeners = new Map<string, Set<WakeListener>>();
   const waker: Waker = {
     reliable: false,
-    wake(channel) {
-      for (const listener of listeners.get(channel) ?? []) queueMicrotask(listener);
+    wake(channel, note) {
+      const notes = note === undefined ? [] : [note];
+      for (const listener of listeners.get(channel) ?? []) queueMicrotask(() => listener(notes));
     },
     listen(channel, listener) {
       const set = listeners.get(channel) ?? new Set();

@@ -7,9 +7,15 @@ import { checkpoint } from '../observe/checkpoint.ts';
 import type { Logger } from '../observe/logger.ts';
 import type { Telemetry } from '../observe/telemetry.ts';
 import { monotonicMs } from '../time/monotonic.ts';
+import type { ClaimCap, ClaimQuery } from './claim-rows.ts';
+import { HeldRow, type RunningRow } from './held-row.ts';
+import { KindState } from './kind-state.ts';
+import { LeaseKeeper } from './lease-keeper.ts';
+import type { SettleHook, Settlement } from './settle-rows.ts';
 import { Settler } from './settler.ts';
+import type { ClaimedRow } from './table-sql.ts';
 import type { Verdict } from './verdict.ts';
-import type { ClaimedRow, SettleHook, Settlement, WorkTable } from './work-table.ts';
+import type { WorkTable } from './work-table.ts';
 
 /** How rows of one kind are run by this worker. */
 export interface KindPolicy {
@@ -21,15 +27,12 @@ export interface KindPolicy {
   readonly keep: boolean;
   /** Rows of one group (tenant) at a time in this worker. */
   readonly groupConcurrency: number;
+  /** Starts in a row without a verdict after which a row is given up; the last of them it gets alone. */
+  readonly maxLost: number;
   /** How many rows may be claimed now: 0 when paused, rate-limited, capped or behind an open breaker. */
   readonly admit: (wanted: number) => number | Promise<number>;
-}
-
-/** One row under way, as its handler sees it. */
-export interface RunningRow {
-  readonly row: ClaimedRow;
-  /** Aborts when the lease is lost, the row is cancelled, or the worker gives up waiting at stop. */
-  readonly signal: AbortSignal;
+  /** A bound across processes. */
+  readonly cap?: ClaimCap | undefined;
 }
 
 /** A verdict for each row, by id; `undefined` for a row that has settled itself. */
@@ -56,116 +59,53 @@ export interface WorkRunnerOptions {
   readonly telemetry: Telemetry;
 }
 
-class Held implements RunningRow {
-  readonly row: ClaimedRow;
-  deadline: number;
-  #controller: AbortController | undefined;
-  #reason: Error | undefined;
-
-  constructor(row: ClaimedRow, deadline: number) {
-    this.row = row;
-    this.deadline = deadline;
-  }
-
-  /** Made when first asked for: most handlers never look. */
-  get signal(): AbortSignal {
-    if (!this.#controller) {
-      this.#controller = new AbortController();
-      if (this.#reason) this.#controller.abort(this.#reason);
-    }
-    return this.#controller.signal;
-  }
-
-  get aborted(): boolean {
-    return this.#reason !== undefined;
-  }
-
-  abort(reason: Error): void {
-    if (this.#reason) return;
-    this.#reason = reason;
-    this.#controller?.abort(reason);
-  }
-}
-
-class KindState {
-  readonly kind: string;
-  queue: Held[] = [];
-  /** Index of the next row of `queue`: shifting an array of a thousand for each row is not free. */
-  next = 0;
-  pumping = false;
-  running = 0;
-  claiming = 0;
-  /** Groups with READY rows at the last look, served in turn. */
-  groups: string[] = [];
-  inGroup = new Map<string, number>();
-  /** Rows finished per ms, smoothed: how far ahead it pays to claim. */
-  rate = 0;
-  finished = 0;
-  measuredAt = monotonicMs();
-
-  constructor(kind: string) {
-    this.kind = kind;
-  }
-
-  /** Rows claimed and not yet started. */
-  get waiting(): number {
-    return this.queue.length - this.next;
-  }
-
-  /** The next rows to run. */
-  take(count: number): Held[] {
-    const rows = this.queue.slice(this.next, this.next + count);
-    this.next += rows.length;
-    if (this.next === this.queue.length) {
-      this.queue = [];
-      this.next = 0;
-    }
-    return rows;
-  }
-
-  drain(): Held[] {
-    const rows = this.queue.slice(this.next);
-    this.queue = [];
-    this.next = 0;
-    return rows;
-  }
-}
-
 const maxClaim = 1_000;
 const maxAhead = 2_000;
 const aheadMs = 50;
 const maxUnsettled = 5_000;
-let suspectRunning = false;
+/** Per process, over all of its workers: see `#runAlone`. */
+let aloneRunning = false;
 
 /**
  * Claims, runs and settles rows of one table. Three things overlap: the next claim, the handlers, and the settling of
  * what is finished. How far it claims ahead follows from how fast rows finish: slow handlers get no queue, so other
- * workers find their work; no-op handlers get up to 2,000 rows (7% more than 1,000 on Postgres, with claims of 1,000 instead of 500).
+ * workers find their work; no-op handlers get up to 2,000 rows (7% more than 1,000 on Postgres, with claims of 1,000
+ * instead of 500; 4,000, claims of 2,000, a third claim or a third settle at a time: nothing more).
+ *
+ * A row that may have killed its process ("suspect": it lost a start) is claimed with others like it, and with no more
+ * than can start soon. Its last start before it is given up it gets alone: so a row that kills its process takes none of
+ * those claimed with it to their limit, and what one kill -9 left behind is not run one by one.
  */
 export class WorkRunner implements Service {
   readonly #options: WorkRunnerOptions;
   readonly #kinds = new Map<string, KindState>();
-  readonly #held = new Map<string, Held>();
+  readonly #leases: LeaseKeeper;
   readonly #settler: Settler;
   readonly #look: Loop<number>;
   readonly #lifecycle: Service;
   #claimsOpen = 0;
-  #suspectKinds: string[] = [];
-  #ticker: NodeJS.Timeout | undefined;
-  #renewedAt = 0;
-  #renewing = false;
+  /** Kinds with rows that have one start left. */
+  #lastStarts: string[] = [];
+  readonly #hinted = new Map<string, readonly string[]>();
   #stopping = false;
   #stopped: (() => void)[] = [];
 
   constructor(options: WorkRunnerOptions) {
     this.#options = options;
+    this.#leases = new LeaseKeeper({
+      table: options.table,
+      owner: options.owner,
+      leaseMs: options.leaseMs,
+      logger: options.logger,
+      onExpired: (row) => options.telemetry.leaseLost.add(1, { kind: row.kind }),
+    });
     this.#settler = new Settler({
       logger: options.logger,
       write: async (batch) => {
         await checkpoint('work:before-settle');
         const accepted = await options.table.settle(batch, options.settleHook?.(batch));
         await checkpoint('work:after-settle');
-        this.#count(batch, accepted);
+        countOutcomes(options.telemetry, batch, accepted);
         return accepted;
       },
       onSettled: (settlement, accepted) => this.#settled(settlement, accepted),
@@ -185,7 +125,7 @@ export class WorkRunner implements Service {
 
   /** Rows held at present. */
   get inFlight(): number {
-    return this.#held.size;
+    return this.#leases.size;
   }
 
   /** There may be work: look now. */
@@ -205,10 +145,14 @@ export class WorkRunner implements Service {
     return this.#lifecycle.stop();
   }
 
+  /** Aborts the signal of a row that this worker runs (after its cancellation was committed). */
+  abort(id: string, reason: Error): void {
+    this.#leases.abort(id, reason);
+  }
+
   async #start(): Promise<void> {
     this.#stopping = false;
-    this.#renewedAt = monotonicMs();
-    this.#ticker = setInterval(() => this.#tick(), Math.max(20, Math.min(500, this.#options.leaseMs / 10)));
+    this.#leases.start();
     await this.#look.start();
   }
 
@@ -216,23 +160,22 @@ export class WorkRunner implements Service {
     this.#stopping = true;
     await this.#look.stop();
     for (const state of this.#kinds.values()) {
-      for (const held of state.drain()) this.#settler.push({ row: held.row, verdict: { outcome: 'release' }, keep: true });
+      for (const held of state.drain()) this.#release(held.row);
     }
     const timer = setTimeout(() => {
-      for (const held of this.#held.values())
-        held.abort(new LeaseLostError('The worker is stopping and has waited long enough for this handler; its row will run again.'));
+      this.#leases.abortAll(
+        new LeaseLostError('The worker is stopping and has waited long enough for this handler; its row will run again.'),
+      );
     }, this.#options.stopMs);
     await this.#settler.drain();
     while (this.#claimsOpen > 0 || this.#busy() > 0) await new Promise<void>((resolve) => this.#stopped.push(resolve));
     await this.#settler.drain();
     clearTimeout(timer);
-    clearInterval(this.#ticker);
-    this.#ticker = undefined;
+    this.#leases.stop();
   }
 
-  /** Aborts the signal of a row that this worker runs (after its cancellation was committed). */
-  abort(id: string, reason: Error): void {
-    this.#held.get(id)?.abort(reason);
+  #release(row: ClaimedRow): void {
+    this.#settler.push({ row, verdict: { outcome: 'release' }, keep: true });
   }
 
   #busy(): number {
@@ -246,19 +189,25 @@ export class WorkRunner implements Service {
     if (this.#stopping) return 0;
     const policies = this.#options.kinds();
     if (policies.size === 0) return 0;
-    const ready = await this.#options.table.ready();
     const groups = new Map<string, string[]>();
-    this.#suspectKinds = [];
-    for (const { kind, group, suspects } of ready) {
-      if (!policies.has(kind)) continue;
-      if (suspects) this.#suspectKinds.push(kind);
-      else groups.set(kind, [...(groups.get(kind) ?? []), group]);
+    const suspects: string[] = [];
+    this.#lastStarts = [];
+    for (const { kind, group, lost } of await this.#options.table.ready()) {
+      const policy = policies.get(kind);
+      if (!policy) continue;
+      if (lost.most === 0) groups.set(kind, [...(groups.get(kind) ?? []), group]);
+      if (lost.least > 0 && lost.least <= policy.maxLost - 2) suspects.push(kind);
+      if (lost.most > 0 && lost.most >= policy.maxLost - 1) this.#lastStarts.push(kind);
     }
     for (const [kind, names] of groups) this.#state(kind).groups = rotate(names, this.#state(kind).groups[0]);
     for (const [kind, state] of this.#kinds) if (!groups.has(kind)) state.groups = [];
     for (const kind of groups.keys()) void this.#fill(this.#state(kind));
-    void this.#runSuspects();
-    return groups.size + this.#suspectKinds.length;
+    for (const kind of suspects) {
+      this.#state(kind).suspects = true;
+      void this.#fillSuspects(this.#state(kind));
+    }
+    void this.#runAlone();
+    return groups.size + suspects.length + this.#lastStarts.length;
   }
 
   #state(kind: string): KindState {
@@ -271,7 +220,7 @@ export class WorkRunner implements Service {
   async #fill(state: KindState): Promise<void> {
     const policy = this.#options.kinds().get(state.kind);
     if (!policy) return;
-    while (!this.#stopping && state.groups.length > 0 && state.claiming < 2 && this.#held.size < maxUnsettled) {
+    while (!this.#stopping && state.groups.length > 0 && state.claiming < 2 && this.#leases.size < maxUnsettled) {
       const capacity = policy.concurrency * policy.batch + Math.min(maxAhead, Math.trunc(state.rate * aheadMs));
       const inUse = state.waiting + state.running * policy.batch;
       const free = capacity - inUse - state.claiming * maxClaim;
@@ -288,43 +237,156 @@ export class WorkRunner implements Service {
       if (limit < 1) return;
       state.groups = [...state.groups.slice(1), group];
       state.claiming += 1;
-      this.#claimsOpen += 1;
-      try {
-        const sentAt = monotonicMs();
-        const rows = await this.#options.table.claim({
-          kind: state.kind,
-          group,
-          limit,
-          owner: this.#options.owner,
-          leaseMs: this.#options.leaseMs,
-        });
-        await checkpoint('work:after-claim');
-        if (rows.length < limit) state.groups = state.groups.filter((name) => name !== group);
-        this.#take(state, rows, sentAt);
-      } catch (error) {
-        state.groups = [];
-        this.#options.logger.debug({ err: error, kind: state.kind }, 'a claim failed; it is tried again');
-      } finally {
-        state.claiming -= 1;
-        this.#claimsOpen -= 1;
-        this.#notifyStopped();
-      }
+      const got = await this.#claim(state, this.#query(state, policy, { limit, group }), (rows) => this.#enqueue(state, rows));
+      state.claiming -= 1;
+      if (got === undefined) state.groups = [];
+      else if (got < limit) state.groups = state.groups.filter((name) => name !== group);
     }
   }
 
-  /** Adds rows that are ours now; `sentAt` is when the claim left, from which our own deadline counts. */
-  #take(state: KindState, rows: readonly ClaimedRow[], sentAt: number): void {
-    if (rows.length === 0) return;
-    this.#options.telemetry.claimed.add(rows.length, { kind: state.kind });
-    const deadline = sentAt + this.#options.leaseMs;
-    for (const row of rows) {
-      const held = new Held(row, deadline);
-      this.#held.set(row.id, held);
-      state.inGroup.set(row.group, (state.inGroup.get(row.group) ?? 0) + 1);
-      if (this.#stopping) this.#settler.push({ row, verdict: { outcome: 'release' }, keep: true });
-      else state.queue.push(held);
+  /**
+   * This row is new. It is claimed by its id, together with those that came while the claim before was under way, which
+   * saves a lone row the look at what is ready. Zero rows: someone else has them. Where an order or a share must be kept,
+   * or many came, a look serves better.
+   */
+  hint(kind: string, id: string): void {
+    const policy = this.#options.kinds().get(kind);
+    if (!policy || this.#stopping) return;
+    const ids = this.#hinted.get(kind) ?? [];
+    if (policy.groupConcurrency < Number.MAX_SAFE_INTEGER || ids.length >= 16) {
+      this.wake();
+      return;
     }
-    this.#pump(state);
+    this.#hinted.set(kind, [...ids, id]);
+    const state = this.#state(kind);
+    if (state.claimingHinted) return;
+    state.claimingHinted = true;
+    // On the next turn of the event loop, so that all hints of this turn are in.
+    setImmediate(() => void this.#claimHinted(state));
+  }
+
+  async #claimHinted(state: KindState): Promise<void> {
+    for (let ids = this.#hinted.get(state.kind); ids !== undefined; ids = this.#hinted.get(state.kind)) {
+      this.#hinted.delete(state.kind);
+      await this.#claimIds(state, ids);
+    }
+    state.claimingHinted = false;
+  }
+
+  async #claimIds(state: KindState, ids: readonly string[]): Promise<void> {
+    const policy = this.#options.kinds().get(state.kind);
+    if (!policy || this.#stopping) return;
+    const free = policy.concurrency * policy.batch - state.waiting - state.running * policy.batch;
+    // Rows of a busy kind wait their turn, behind those that are more urgent.
+    if (state.groups.length > 0 || free < ids.length) {
+      this.wake();
+      return;
+    }
+    const limit = await policy.admit(ids.length);
+    if (limit < 1) return;
+    const { owner, leaseMs, table } = this.#options;
+    await this.#claim(
+      state,
+      () => table.claimIds(ids.slice(0, limit), { kind: state.kind, owner, leaseMs }, policy.cap),
+      (rows) => this.#enqueue(state, rows),
+    );
+    if (limit < ids.length) this.wake();
+  }
+
+  /** Claims suspects, no more than can start soon: those only waiting when the process dies again must not count. */
+  async #fillSuspects(state: KindState): Promise<void> {
+    const policy = this.#options.kinds().get(state.kind);
+    if (!policy || state.claimingSuspects) return;
+    state.claimingSuspects = true;
+    while (!this.#stopping && state.suspects && this.#leases.size < maxUnsettled) {
+      const room = Math.max(16, policy.concurrency * policy.batch) - state.waiting - state.running * policy.batch;
+      const limit = room < 1 ? 0 : await policy.admit(Math.min(room, maxClaim));
+      if (limit < 1) break;
+      const query = this.#query(state, policy, { limit, group: '', lost: { from: 1, to: policy.maxLost - 2 } });
+      const got = await this.#claim(state, query, (rows) => this.#enqueue(state, rows));
+      if (got === undefined || got < limit) state.suspects = false;
+    }
+    state.claimingSuspects = false;
+  }
+
+  /**
+   * A suspect that has one start left runs alone: one at a time per process, never in a batch. If it kills the process
+   * again, it is given up, and it alone.
+   */
+  async #runAlone(): Promise<void> {
+    if (aloneRunning || this.#lastStarts.length === 0) return;
+    aloneRunning = true;
+    try {
+      for (const kind of this.#lastStarts) {
+        const state = this.#state(kind);
+        for (let alone: HeldRow | undefined; ; alone = undefined) {
+          const policy = this.#options.kinds().get(kind);
+          if (this.#stopping || !policy || (await policy.admit(1)) < 1) break;
+          const query = this.#query(state, policy, { limit: 1, group: '', lost: { from: policy.maxLost - 1, to: 2 ** 31 - 1 } });
+          await this.#claim(state, query, ([held]) => {
+            if (!held) return;
+            state.enter(held.row.group);
+            if (this.#stopping) this.#release(held.row);
+            else alone = held;
+          });
+          if (!alone) break;
+          await this.#runRows(state, policy, [alone]);
+        }
+      }
+    } finally {
+      aloneRunning = false;
+    }
+  }
+
+  /**
+   * Claims, and hands over the rows that are ours now before anyone may think that no claim is open. Returns how many, or
+   * `undefined` if the claim failed. Our own deadline counts from before it left.
+   */
+  async #claim(
+    { kind }: KindState,
+    claim: () => Promise<readonly ClaimedRow[]>,
+    deliver: (rows: readonly HeldRow[]) => void,
+  ): Promise<number | undefined> {
+    const { leaseMs, logger, telemetry } = this.#options;
+    this.#claimsOpen += 1;
+    try {
+      const deadline = monotonicMs() + leaseMs;
+      const rows = await claim();
+      await checkpoint('work:after-claim');
+      if (rows.length > 0) telemetry.claimed.add(rows.length, { kind });
+      deliver(
+        rows.map((row) => {
+          const held = new HeldRow(row, deadline);
+          this.#leases.add(held);
+          return held;
+        }),
+      );
+      return rows.length;
+    } catch (error) {
+      logger.debug({ err: error, kind }, 'a claim failed; it is tried again');
+      return undefined;
+    } finally {
+      this.#claimsOpen -= 1;
+      this.#notifyStopped();
+    }
+  }
+
+  #query(
+    { kind }: KindState,
+    policy: KindPolicy,
+    query: Pick<ClaimQuery, 'limit' | 'group' | 'lost'>,
+  ): () => Promise<readonly ClaimedRow[]> {
+    const { owner, leaseMs, table } = this.#options;
+    return () => table.claim({ kind, owner, leaseMs, ...query }, policy.cap);
+  }
+
+  #enqueue(state: KindState, rows: readonly HeldRow[]): void {
+    for (const held of rows) {
+      state.enter(held.row.group);
+      if (this.#stopping) this.#release(held.row);
+      else state.push(held);
+    }
+    if (rows.length > 0) this.#pump(state);
   }
 
   /** Starts handlers while there is room. Handlers that end at once are run in this loop, not in ever deeper calls. */
@@ -333,7 +395,7 @@ export class WorkRunner implements Service {
     if (!policy || state.pumping) return;
     state.pumping = true;
     try {
-      while (!this.#stopping && state.queue.length > state.next && state.running < policy.concurrency) {
+      while (!this.#stopping && state.waiting > 0 && state.running < policy.concurrency) {
         const taken = state.take(policy.batch);
         const rows = taken.some((held) => held.aborted) ? taken.filter((held) => !held.aborted) : taken;
         // Lost or cancelled while they waited: let go, or they would count as held for good.
@@ -343,10 +405,12 @@ export class WorkRunner implements Service {
     } finally {
       state.pumping = false;
     }
-    if (!this.#stopping && state.waiting <= policy.concurrency * policy.batch + maxAhead / 2) void this.#fill(state);
+    if (this.#stopping || state.waiting > policy.concurrency * policy.batch + maxAhead / 2) return;
+    void this.#fill(state);
+    if (state.suspects) void this.#fillSuspects(state);
   }
 
-  #runRows(state: KindState, policy: KindPolicy, rows: readonly Held[]): Promise<void> | undefined {
+  #runRows(state: KindState, policy: KindPolicy, rows: readonly HeldRow[]): Promise<void> | undefined {
     state.running += 1;
     const paused = checkpoint('work:before-run');
     if (paused) return this.#runSlowly(paused, state, policy, rows);
@@ -357,71 +421,23 @@ export class WorkRunner implements Service {
   }
 
   /** With a checkpoint hook set. */
-  async #runSlowly(paused: Promise<void>, state: KindState, policy: KindPolicy, rows: readonly Held[]): Promise<void> {
+  async #runSlowly(paused: Promise<void>, state: KindState, policy: KindPolicy, rows: readonly HeldRow[]): Promise<void> {
     await paused;
     const verdicts = await this.#options.run(rows);
     this.#finished(state, policy, rows, verdicts);
   }
 
-  #finished(state: KindState, policy: KindPolicy, rows: readonly Held[], verdicts: Verdicts): void {
+  #finished(state: KindState, policy: KindPolicy, rows: readonly HeldRow[], verdicts: Verdicts): void {
     void checkpoint('work:after-run');
     state.running -= 1;
-    state.finished += rows.length;
     for (const held of rows) {
       const verdict = verdicts.get(held.row.id);
       if (verdict === undefined) this.#forget(held.row);
       else this.#settler.push({ row: held.row, verdict, keep: policy.keep });
     }
-    this.#measure(state);
+    state.finished(rows.length);
     this.#pump(state);
     this.#notifyStopped();
-  }
-
-  /** A row that may have killed its process runs alone: one suspect per process at a time, never in a batch. */
-  async #runSuspects(): Promise<void> {
-    if (suspectRunning || this.#suspectKinds.length === 0) return;
-    suspectRunning = true;
-    this.#claimsOpen += 1;
-    try {
-      for (const kind of this.#suspectKinds) {
-        for (;;) {
-          const policy = this.#options.kinds().get(kind);
-          if (this.#stopping || !policy || (await policy.admit(1)) < 1) break;
-          const sentAt = monotonicMs();
-          const [row] = await this.#options.table.claim({
-            kind,
-            group: '',
-            limit: 1,
-            owner: this.#options.owner,
-            leaseMs: this.#options.leaseMs,
-            suspects: true,
-          });
-          if (!row) break;
-          await checkpoint('work:after-claim');
-          const held = new Held(row, sentAt + this.#options.leaseMs);
-          this.#held.set(row.id, held);
-          const state = this.#state(kind);
-          state.inGroup.set(row.group, (state.inGroup.get(row.group) ?? 0) + 1);
-          await this.#runRows(state, policy, [held]);
-        }
-      }
-    } catch (error) {
-      this.#options.logger.debug({ err: error }, 'claiming a suspect failed; it is tried again');
-    } finally {
-      suspectRunning = false;
-      this.#claimsOpen -= 1;
-      this.#notifyStopped();
-    }
-  }
-
-  #measure(state: KindState): void {
-    const now = monotonicMs();
-    const elapsed = now - state.measuredAt;
-    if (elapsed < 20) return;
-    const rate = state.finished / elapsed;
-    state.rate = state.rate === 0 ? rate : 0.7 * state.rate + 0.3 * rate;
-    state.finished = 0;
-    state.measuredAt = now;
   }
 
   #settled(settlement: Settlement, accepted: boolean): void {
@@ -430,25 +446,9 @@ export class WorkRunner implements Service {
     this.#options.onSettled?.(settlement, accepted);
   }
 
-  #count(batch: readonly Settlement[], accepted: ReadonlySet<string>): void {
-    const counts = new Map<string, number>();
-    for (const { row, verdict } of batch) {
-      const key = `${accepted.has(row.id) ? verdict.outcome : 'lost'} ${row.kind}`;
-      counts.set(key, (counts.get(key) ?? 0) + 1);
-    }
-    for (const [key, n] of counts) {
-      const space = key.indexOf(' ');
-      this.#options.telemetry.settled.add(n, { outcome: key.slice(0, space), kind: key.slice(space + 1) });
-    }
-  }
-
   #forget(row: ClaimedRow): void {
-    // The same row may be ours again under a later version, while a run that lost it is still ending.
-    if (this.#held.get(row.id)?.row.version === row.version) this.#held.delete(row.id);
-    const state = this.#state(row.kind);
-    const left = (state.inGroup.get(row.group) ?? 1) - 1;
-    if (left === 0) state.inGroup.delete(row.group);
-    else state.inGroup.set(row.group, left);
+    this.#leases.remove(row);
+    this.#state(row.kind).leave(row.group);
     this.#notifyStopped();
   }
 
@@ -458,60 +458,17 @@ export class WorkRunner implements Service {
     this.#stopped = [];
     for (const resolve of waiting) resolve();
   }
+}
 
-  /** Aborts what has outlived its lease by our own monotonic clock, and renews the rest every third of the lease. */
-  #tick(): void {
-    const now = monotonicMs();
-    for (const held of this.#held.values()) {
-      if (held.deadline > now || held.aborted) continue;
-      this.#options.telemetry.leaseLost.add(1, { kind: held.row.kind });
-      held.abort(
-        new LeaseLostError(
-          `The lease on row ${held.row.id} (${held.row.kind}) ran out ${Math.round(now - held.deadline)} ms ago: renewals did not get through. Stop; the row runs again elsewhere.`,
-        ),
-      );
-    }
-    if (this.#renewing || now - this.#renewedAt < this.#options.leaseMs / 3 || this.#held.size === 0) return;
-    this.#renewedAt = now;
-    this.#renewing = true;
-    void this.#renew(now).finally(() => {
-      this.#renewing = false;
-    });
+function countOutcomes(telemetry: Telemetry, batch: readonly Settlement[], accepted: ReadonlySet<string>): void {
+  const counts = new Map<string, number>();
+  for (const { row, verdict } of batch) {
+    const key = `${accepted.has(row.id) ? verdict.outcome : 'lost'} ${row.kind}`;
+    counts.set(key, (counts.get(key) ?? 0) + 1);
   }
-
-  async #renew(sentAt: number): Promise<void> {
-    const { table, owner, leaseMs, logger } = this.#options;
-    const rows = [...this.#held.values()].filter((held) => !held.aborted);
-    try {
-      await checkpoint('work:before-renew');
-      const renewed = await table.renew(
-        rows.map((held) => held.row.id),
-        owner,
-        leaseMs,
-      );
-      const missing: Held[] = [];
-      for (const held of rows) {
-        if (renewed.get(held.row.id) === held.row.version) held.deadline = sentAt + leaseMs;
-        else missing.push(held);
-      }
-      if (missing.length === 0) return;
-      // Locked by a settle under way, or gone: a look without locks tells which.
-      const still = await table.held(
-        missing.map((held) => held.row.id),
-        owner,
-      );
-      for (const held of missing) {
-        if (still.get(held.row.id) === held.row.version || !this.#held.has(held.row.id)) continue;
-        held.abort(
-          new LeaseLostError(
-            `Row ${held.row.id} (${held.row.kind}) was cancelled or taken over while it ran. Stop; nothing more of this run will be accepted.`,
-          ),
-        );
-      }
-    } catch (error) {
-      logger.debug({ err: error }, 'leases could not be renewed; they are tried again until they run out');
-      this.#renewedAt = 0;
-    }
+  for (const [key, n] of counts) {
+    const space = key.indexOf(' ');
+    telemetry.settled.add(n, { outcome: key.slice(0, space), kind: key.slice(space + 1) });
   }
 }
 

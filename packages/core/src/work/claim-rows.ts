@@ -1,0 +1,94 @@
+import type { Executor } from '../database/executor.ts';
+import type { ClaimedRow, TableSql, WorkRecord } from './table-sql.ts';
+
+/** What a claim may take. */
+export interface ClaimQuery {
+  readonly kind: string;
+  readonly group: string;
+  readonly limit: number;
+  readonly owner: string;
+  readonly leaseMs: number;
+  /** Take rows, of any group, with this many starts that got no verdict: from, up to and including. Default: with none. */
+  readonly lost?: { readonly from: number; readonly to: number };
+}
+
+/**
+ * A bound on a kind that holds across processes. Called in the claim's transaction: it finds out for how many of `wanted`
+ * there is room, has them claimed, and marks the room as taken by the rows that it got.
+ */
+export type ClaimCap = (
+  x: Executor,
+  wanted: number,
+  claim: (limit: number) => Promise<readonly ClaimedRow[]>,
+) => Promise<readonly ClaimedRow[]>;
+
+/**
+ * Takes up to `limit` READY rows of one kind and group, most urgent first.
+ *
+ * Postgres: index `(kind, group, claim_rank, id)`; row locks, those of others skipped. `= ANY(ARRAY(…))` keeps the plan on
+ * the primary key: `IN (SELECT …)` hashes the whole table under a generic plan (6.8k against 22.5k rows/s). The LIMIT is a
+ * literal, 8 to 12% faster than a parameter for small batches. Lost: picking and updating by `ctid` (the same within 3%,
+ * and settling by it 8% slower, since the client then reads and sends ctids); no row locks in the pick (4%, and two
+ * claimers then wait for each other).
+ * MySQL, MariaDB: one transaction of SELECT … SKIP LOCKED and UPDATE; few claimers and big batches, since their SKIP
+ * LOCKED gets slower with connections. SQLite: one statement under the write lock.
+ */
+export async function claimRows(sql: TableSql, query: ClaimQuery, cap?: ClaimCap): Promise<readonly ClaimedRow[]> {
+  if (!cap) return claimUpTo(sql, query, query.limit);
+  return sql.database.transaction((x) => cap(x, query.limit, (limit) => claimUpTo(sql, query, limit, x)));
+}
+
+function claimUpTo(sql: TableSql, query: ClaimQuery, limit: number, x?: Executor): Promise<ClaimedRow[]> {
+  const { kind, group } = sql.shape.columns;
+  const { lost } = query;
+  // Suspects in the order of their index, so that no claim reads, and on MySQL and MariaDB locks, all of them to sort them.
+  const order = lost ? (sql.database.family === 'mysql' ? `lost, ${group}, claim_rank` : 'lost, claim_rank') : 'claim_rank';
+  const pick = `SELECT id FROM ${sql.table} WHERE status = ${sql.state('ready')} AND ${kind} = ?${
+    lost ? ` AND lost > 0 AND lost ${lost.from === lost.to ? '= ' : '>= ? AND lost <= '}?` : ` AND lost = 0 AND ${group} = ?`
+  } ORDER BY ${order}, ${sql.table}.id LIMIT ${Math.max(1, Math.trunc(limit))}`;
+  const range = lost && (lost.from === lost.to ? [lost.to] : [lost.from, lost.to]);
+  return claimPicked(sql, pick, range ? [query.kind, ...range] : [query.kind, query.group], query.owner, query.leaseMs, x);
+}
+
+/** Takes those of the given rows that are READY. None taken means that somebody else has them. */
+export async function claimGivenRows(
+  sql: TableSql,
+  ids: readonly string[],
+  query: Pick<ClaimQuery, 'kind' | 'owner' | 'leaseMs'>,
+  cap?: ClaimCap,
+): Promise<readonly ClaimedRow[]> {
+  if (ids.length === 0) return [];
+  const list = sql.ids(ids);
+  const pick = `SELECT id FROM ${sql.table} WHERE ${list.sql} AND lost = 0 AND status = ${sql.state('ready')} AND ${sql.shape.columns.kind} = ?`;
+  const claim = (limit: number, x?: Executor): Promise<ClaimedRow[]> =>
+    claimPicked(sql, `${pick} LIMIT ${limit}`, [...list.params, query.kind], query.owner, query.leaseMs, x);
+  if (!cap) return claim(ids.length);
+  return sql.database.transaction((x) => cap(x, ids.length, (limit) => claim(limit, x)));
+}
+
+async function claimPicked(
+  sql: TableSql,
+  pick: string,
+  params: readonly unknown[],
+  owner: string,
+  leaseMs: number,
+  inside?: Executor,
+): Promise<ClaimedRow[]> {
+  const { database, table } = sql;
+  const set = `status = ${sql.state('running')}, version = version + 1, starts = starts + 1, lost = lost + 1, lease_until = {now} + ?, owner = ?, updated_at = {timestamp}`;
+  if (database.family !== 'mysql') {
+    const where = database.family === 'postgres' ? `id = ANY(ARRAY(${pick} FOR UPDATE SKIP LOCKED))` : `id IN (${pick})`;
+    const statement = `UPDATE ${table} SET ${set} WHERE ${where} RETURNING ${sql.columns()}`;
+    const records = await (inside ?? database).rows<WorkRecord>(statement, [leaseMs, owner, ...params]);
+    return records.map((record) => sql.row(record));
+  }
+  const inTransaction = async (x: Executor): Promise<ClaimedRow[]> => {
+    const records = await x.rows<WorkRecord>(`${pick.replace('SELECT id', `SELECT ${sql.columns(1)}`)} FOR UPDATE SKIP LOCKED`, params);
+    if (records.length === 0) return [];
+    const rows = records.map((record) => sql.row(record));
+    const list = sql.ids(rows.map((row) => row.id));
+    await x.run(`UPDATE ${table} SET ${set} WHERE ${list.sql}`, [leaseMs, owner, ...list.params]);
+    return rows;
+  };
+  return inside ? inTransaction(inside) : database.transaction(inTransaction);
+}

@@ -1,0 +1,58 @@
+import type { TableSql } from './table-sql.ts';
+
+/** Something that can be claimed. */
+export interface ReadyGroup {
+  readonly kind: string;
+  readonly group: string;
+  /** Starts in a row without a verdict that its rows have behind them, least and most. Above 0, `group` means any. */
+  readonly lost: { readonly least: number; readonly most: number };
+}
+
+interface GroupRecord {
+  readonly kind: string;
+  readonly grp: string;
+  readonly least: number;
+  readonly most: number;
+}
+
+/**
+ * Pairs of kind and group that have READY rows. A loose scan over the READY index: a few probes per pair, however many
+ * rows wait behind each.
+ */
+export async function readyGroups(sql: TableSql, limit: number): Promise<ReadyGroup[]> {
+  const { kind, group } = sql.shape.columns;
+  const { database, table } = sql;
+  const where = `status = ${sql.state('ready')} AND lost = 0`;
+  const suspects = `SELECT ${kind} AS kind, '' AS grp, min(lost) AS least, max(lost) AS most FROM ${table} WHERE status = ${sql.state('ready')} AND lost > 0 GROUP BY ${kind}`;
+  const first = `SELECT ${kind} AS kind, ${group} AS grp FROM ${table} WHERE ${where}`;
+  const order = `ORDER BY ${kind}, ${group} LIMIT 1`;
+  let records: readonly GroupRecord[];
+  if (database.family === 'postgres') {
+    records = await database.rows(
+      `WITH RECURSIVE g AS ((${first} ${order}) UNION ALL
+        SELECT n.kind, n.grp FROM g CROSS JOIN LATERAL (${first} AND (${kind}, ${group}) > (g.kind, g.grp) ${order}) n
+      ) (SELECT kind, grp, 0 AS least, 0 AS most FROM g LIMIT ${limit}) UNION ALL (${suspects})`,
+    );
+  } else {
+    // Neither a lateral join nor a usable row comparison: a probe per pair.
+    records = await database.use(async (x) => {
+      const found: GroupRecord[] = [];
+      for (let last: GroupRecord | undefined; found.length < limit; ) {
+        const after: string = last ? ` AND (${kind} > ? OR (${kind} = ? AND ${group} > ?))` : '';
+        const [record]: { kind: string; grp: string }[] = await x.rows(
+          `${first}${after} ${order}`,
+          last ? [last.kind, last.kind, last.grp] : [],
+        );
+        if (!record) break;
+        last = { ...record, least: 0, most: 0 };
+        found.push(last);
+      }
+      return [...found, ...(await x.rows<GroupRecord>(suspects))];
+    });
+  }
+  return records.map(({ kind: name, grp, least, most }) => ({
+    kind: name,
+    group: grp,
+    lost: { least: Number(least), most: Number(most) },
+  }));
+}

@@ -1,0 +1,183 @@
+import type { Executor } from '../database/executor.ts';
+import type { StoredError } from '../errors/stored-error.ts';
+import type { WorkState } from './states.ts';
+import { type ClaimedRow, integer, type TableSql } from './table-sql.ts';
+import type { Verdict } from './verdict.ts';
+
+export interface Settlement {
+  readonly row: ClaimedRow;
+  readonly verdict: Verdict;
+  /** For `done`: whether the row is kept as DONE or deleted. */
+  readonly keep: boolean;
+}
+
+/** Runs inside the transaction that settles rows, after their statements. */
+export type SettleHook = (executor: Executor, settled: readonly Settlement[]) => Promise<void>;
+
+/**
+ * Ends runs, each under the version it was claimed with. Returns the ids that were still the caller's; the others have
+ * been taken over, cancelled or redriven, and nothing of theirs was changed. Rows with the same version and verdict go in
+ * one statement, as all that is done and most of what is released does.
+ */
+export async function settleRows(sql: TableSql, settlements: readonly Settlement[], hook?: SettleHook): Promise<Set<string>> {
+  if (settlements.length === 0) return new Set();
+  const groups = group(settlements);
+  const [single] = groups;
+  if (single && groups.length === 1 && single.verdict.outcome === 'done' && hook === undefined)
+    return new Set(await sql.database.use((x) => settleDone(sql, x, single, false)));
+  return sql.database.transaction(async (x) => {
+    const settled = await settleGroups(sql, x, groups, hook !== undefined);
+    const accepted = settlements.filter((settlement) => settled.has(settlement.row.id));
+    await keepAttempts(sql, x, accepted);
+    await hook?.(x, accepted);
+    return settled;
+  });
+}
+
+/** Settles inside an open transaction (which should do nothing after it). Returns the ids that were still ours. */
+export async function settleRowsIn(sql: TableSql, x: Executor, settlements: readonly Settlement[]): Promise<Set<string>> {
+  const settled = await settleGroups(sql, x, group(settlements), true);
+  await keepAttempts(
+    sql,
+    x,
+    settlements.filter((settlement) => settled.has(settlement.row.id)),
+  );
+  return settled;
+}
+
+async function settleGroups(sql: TableSql, x: Executor, groups: readonly Group[], exact: boolean): Promise<Set<string>> {
+  const settled = new Set<string>();
+  for (const one of groups) {
+    const ids = one.verdict.outcome === 'done' ? await settleDone(sql, x, one, exact) : await settleOther(sql, x, one);
+    for (const id of ids) settled.add(id);
+  }
+  return settled;
+}
+
+/**
+ * `exact` decides what is said of a row that is gone: whether this statement removed it, or somebody else did before.
+ * Inside a transaction with effects that must be known. Otherwise the count of changed rows tells as a rule that all were
+ * ours, at no cost.
+ */
+async function settleDone(sql: TableSql, x: Executor, { ids, version, keep }: Group, exact: boolean): Promise<readonly string[]> {
+  const list = sql.ids(ids);
+  const where = `${list.sql} AND version = ${version} AND ${sql.pinned('running')}`;
+  const head = keep
+    ? `UPDATE ${sql.table} SET status = ${sql.state('done')}, lost = 0, lease_until = NULL, updated_at = {timestamp}`
+    : `DELETE FROM ${sql.table}`;
+  if (exact) return changeExactly(sql, x, head, where, list.params);
+  if ((await x.run(`${head} WHERE ${where}`, list.params)) === ids.length) return ids;
+  const left = await x.rows<{ id: string }>(
+    `SELECT ${sql.idText} FROM ${sql.table} WHERE ${list.sql}${keep ? ` AND version = ${version} AND status = ${sql.state('done')}` : ''}`,
+    list.params,
+  );
+  const present = new Set(left.map((row) => row.id));
+  return ids.filter((id) => present.has(id) === keep);
+}
+
+async function settleOther(sql: TableSql, x: Executor, { ids, version, verdict }: Group): Promise<readonly string[]> {
+  const { attempts, error } = sql.shape.columns;
+  const change = otherChange(verdict);
+  const list = sql.ids(ids);
+  const due = `{now} + ${Math.trunc(change.afterMs)}`;
+  const head = `UPDATE ${sql.table} SET status = ${sql.state(change.state)}, ${attempts} = ${attempts} + ${change.attempts}, starts = starts - ${change.refund},
+    lost = ${change.refund === 1 ? 'lost - 1' : '0'}, run_at = ${due}, claim_rank = ${sql.rank(due)}, lease_until = NULL, owner = NULL,
+    ${error} = COALESCE(?, ${error}), dead_reason = ?, updated_at = {timestamp}`;
+  return changeExactly(sql, x, head, `${list.sql} AND version = ${version} AND ${sql.pinned('running')}`, list.params, [
+    change.error === undefined ? null : JSON.stringify(change.error),
+    change.deadReason,
+  ]);
+}
+
+/** Changes rows and says which. Postgres, SQLite: RETURNING; MySQL, MariaDB: locked first. */
+async function changeExactly(
+  sql: TableSql,
+  x: Executor,
+  head: string,
+  where: string,
+  whereParams: readonly unknown[],
+  headParams: readonly unknown[] = [],
+): Promise<readonly string[]> {
+  if (sql.database.family !== 'mysql') {
+    const rows = await x.rows<{ id: string }>(`${head} WHERE ${where} RETURNING ${sql.idText}`, [...headParams, ...whereParams]);
+    return rows.map((row) => row.id);
+  }
+  const locked = await x.rows<{ id: string }>(`SELECT ${sql.idText} FROM ${sql.table} WHERE ${where} FOR UPDATE`, whereParams);
+  const held = locked.map((row) => row.id);
+  if (held.length > 0) await x.run(`${head} WHERE ${sql.ids(held).sql}`, headParams);
+  return held;
+}
+
+async function keepAttempts(sql: TableSql, x: Executor, settlements: readonly Settlement[]): Promise<void> {
+  const attempts: Attempt[] = [];
+  for (const { row, verdict } of settlements) {
+    if (verdict.outcome === 'retry') attempts.push({ row, outcome: 'retry', error: verdict.error });
+    else if (verdict.outcome === 'dead') attempts.push({ row, outcome: verdict.reason, error: verdict.error });
+  }
+  await insertAttempts(sql, x, attempts);
+}
+
+/** A start that failed or got lost. */
+export interface Attempt {
+  readonly row: ClaimedRow;
+  readonly outcome: string;
+  readonly error: StoredError;
+}
+
+/** Keeps attempts, 200 to a statement. */
+export async function insertAttempts(sql: TableSql, x: Executor, attempts: readonly Attempt[]): Promise<void> {
+  for (let from = 0; from < attempts.length; from += 200) {
+    const some = attempts.slice(from, from + 200);
+    const values = some.map(({ row }) => `(${integer(row.id)}, ${row.starts}, ?, ?, {now})`).join(', ');
+    await x.run(
+      `INSERT INTO ${sql.attempts} (task_id, number, outcome, error, ended_at) VALUES ${values}`,
+      some.flatMap(({ outcome, error }) => [outcome, JSON.stringify(error)]),
+    );
+  }
+}
+
+/** Rows that one statement settles. */
+interface Group {
+  readonly version: number;
+  readonly keep: boolean;
+  readonly verdict: Verdict;
+  readonly ids: string[];
+}
+
+function group(settlements: readonly Settlement[]): Group[] {
+  const groups = new Map<string, Group>();
+  for (const { row, verdict, keep } of settlements) {
+    const key = verdict.outcome === 'done' ? `${row.version}${keep ? 'k' : 'd'}` : `${row.version} ${JSON.stringify(verdict)}`;
+    const found = groups.get(key);
+    if (found) found.ids.push(row.id);
+    else groups.set(key, { version: row.version, keep, verdict, ids: [row.id] });
+  }
+  return [...groups.values()];
+}
+
+interface OtherChange {
+  readonly state: WorkState;
+  readonly attempts: 0 | 1;
+  readonly refund: 0 | 1;
+  readonly afterMs: number;
+  readonly error: StoredError | undefined;
+  readonly deadReason: string | null;
+}
+
+function otherChange(verdict: Verdict): OtherChange {
+  const base = { attempts: 0, refund: 0, afterMs: 0, error: undefined, deadReason: null } as const;
+  switch (verdict.outcome) {
+    case 'retry':
+      return { ...base, state: verdict.afterMs > 0 ? 'scheduled' : 'ready', attempts: 1, afterMs: verdict.afterMs, error: verdict.error };
+    case 'dead':
+      return { ...base, state: 'dead', attempts: 1, error: verdict.error, deadReason: verdict.reason };
+    case 'snooze':
+      return { ...base, state: verdict.afterMs > 0 ? 'scheduled' : 'ready', afterMs: verdict.afterMs, error: verdict.reason };
+    case 'release':
+      return { ...base, state: 'ready', refund: 1 };
+    case 'cancel':
+      return { ...base, state: 'cancelled', error: verdict.error };
+    case 'done':
+      return { ...base, state: 'done' };
+  }
+}
