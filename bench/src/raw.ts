@@ -5,9 +5,12 @@ import type { Knex } from 'knex';
 import { createConnection } from 'mysql2/promise';
 import pg from 'pg';
 
-/** The same work in bare SQL on a bare table of the columns that a queue can't do without: the limit of the server. */
+/**
+ * The same work in bare SQL on a bare table of the columns that a queue can't do without: the limit of the server.
+ * The order by rank keeps its pick off the primary key, along which it would walk over all that is done.
+ */
 const ddl =
-  'id BIGSERIAL PRIMARY KEY, kind varchar(100) NOT NULL, context text, status int NOT NULL DEFAULT 0, version int NOT NULL DEFAULT 0, lease_until bigint';
+  'id BIGSERIAL PRIMARY KEY, kind varchar(100) NOT NULL, context text, status int NOT NULL DEFAULT 0, version int NOT NULL DEFAULT 0, rank bigint NOT NULL DEFAULT 0, lease_until bigint';
 
 function client(db: TestDatabase): pg.Client {
   const url = new URL(db.address);
@@ -31,7 +34,7 @@ export function rawPostgres(db: TestDatabase, n: number, remove: boolean): Promi
   return withClients(db, 4, async (clients) => {
     const [first] = clients;
     await first?.query(`CREATE TABLE raw (${ddl})`);
-    await first?.query('CREATE INDEX ON raw (kind, id) WHERE status = 0');
+    await first?.query('CREATE INDEX ON raw (kind, rank, id) WHERE status = 0');
     await first?.query(`INSERT INTO raw (kind, context) SELECT 'step', '{"i":' || i || '}' FROM generate_series(1, ${n}) i`);
     await first?.query('ANALYZE raw');
     const started = performance.now();
@@ -40,14 +43,14 @@ export function rawPostgres(db: TestDatabase, n: number, remove: boolean): Promi
         for (;;) {
           const { rows } = await c.query({
             name: 'claim',
-            text: `UPDATE raw SET status = 1, version = version + 1, lease_until = 1 WHERE id = ANY(ARRAY(SELECT id FROM raw WHERE status = 0 AND kind = 'step' ORDER BY id LIMIT 500 FOR UPDATE SKIP LOCKED)) RETURNING id, version, context`,
+            text: `UPDATE raw SET status = 1, version = version + 1, lease_until = 1 WHERE id = ANY(ARRAY(SELECT id FROM raw WHERE status = 0 AND kind = 'step' ORDER BY rank, id LIMIT 500 FOR UPDATE SKIP LOCKED)) RETURNING id, version, context`,
           });
           if (rows.length === 0) return;
           const ids = rows.map((row) => row.id);
           await c.query(
             remove
               ? { name: 'del', text: 'DELETE FROM raw WHERE id = ANY($1::bigint[])', values: [ids] }
-              : { text: 'UPDATE raw SET status = 2 WHERE id = ANY($1::bigint[])', values: [ids] },
+              : { name: 'mark', text: 'UPDATE raw SET status = 2 WHERE id = ANY($1::bigint[])', values: [ids] },
           );
         }
       }),
@@ -69,6 +72,26 @@ export async function rawPostgresInsert(db: TestDatabase, n: number): Promise<nu
         values: [contexts],
       });
     }
+    return n / ((performance.now() - started) / 1000);
+  });
+}
+
+/** Inserts of one row each into the same table as ours, 24 connections with one insert under way on each. */
+export async function rawPostgresInsertOne(db: TestDatabase, n: number): Promise<number> {
+  await migrate(db.knex, [coreSchema, compensateBizSchema]);
+  return withClients(db, 24, async (clients) => {
+    let next = 0;
+    const started = performance.now();
+    await Promise.all(
+      clients.map(async (c) => {
+        while (next < n)
+          await c.query({
+            name: 'ins',
+            text: "INSERT INTO compensate_biz (biz_type, context) VALUES ('step', $1) RETURNING id",
+            values: [JSON.stringify({ i: next++ })],
+          });
+      }),
+    );
     return n / ((performance.now() - started) / 1000);
   });
 }

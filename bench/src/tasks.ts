@@ -3,7 +3,7 @@ import { coupons } from './coupons.ts';
 import { latency } from './latency.ts';
 import { drain, ours } from './ours.ts';
 import { graphileDrain, graphileSubmit, pgBossDrain } from './postgres-peers.ts';
-import { rawMariadb, rawPostgres, rawPostgresInsert, rawSqlite } from './raw.ts';
+import { rawMariadb, rawPostgres, rawPostgresInsert, rawPostgresInsertOne, rawSqlite } from './raw.ts';
 import { rounds } from './report.ts';
 import { plainjobDrain } from './sqlite-peers.ts';
 
@@ -111,6 +111,7 @@ export async function tasks(options: BenchOptions): Promise<void> {
             await biz.close();
             return rate;
           }),
+        raw: () => on('postgres', (db) => rawPostgresInsertOne(db, n)),
         'graphile-worker addJob': () => on('postgres', (db) => graphileSubmit(db, 4_000, 1)),
       },
       options.json,

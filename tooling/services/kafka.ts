@@ -15,8 +15,8 @@ export const kafka: Service = {
   binaries: ['/usr/bin/mvn', '/usr/bin/java'],
   stopSignal: 'SIGTERM',
   url: (port) => `127.0.0.1:${port}`,
-  async start(port) {
-    const folder = serviceFolder('kafka');
+  async start(port, name) {
+    const folder = serviceFolder(name);
     const jars = fetchJars(folder);
     const data = join(folder, 'data');
     const controller = await freePort();
@@ -57,7 +57,7 @@ export const kafka: Service = {
       execFileSync('java', [...java, 'kafka.tools.StorageTool', 'format', '-t', clusterId, '-c', properties], { stdio: 'ignore' });
       writeFileSync(join(folder, 'ready'), '');
     }
-    startDetached('kafka', port, 'java', [...java, 'kafka.Kafka', properties]);
+    startDetached(name, port, 'java', [...java, 'kafka.Kafka', properties]);
   },
   async roundTrip(url) {
     const client = new kafkajs.Kafka({

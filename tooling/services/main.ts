@@ -1,4 +1,4 @@
-import { runningRecord, stopRecorded } from './process-record.ts';
+import { recordedNames, runningRecord, stopRecorded } from './process-record.ts';
 import { all, startServices } from './services.ts';
 
 const [command] = process.argv.slice(2);
@@ -11,6 +11,8 @@ if (command === 'up') {
   process.exit(results.some((result) => result.state === 'missing') ? 1 : 0);
 } else if (command === 'down') {
   await Promise.all(all.map((service) => stopRecorded(service.name, service.stopSignal)));
+  // Servers of a test's own that a killed test run left behind.
+  await Promise.all(recordedNames().map((name) => stopRecorded(name, 'SIGKILL')));
   console.log('stopped');
 } else if (command === 'status') {
   for (const service of all) {

@@ -13,8 +13,8 @@ export const mariadb: Service = {
   binaries: ['/usr/sbin/mariadbd'],
   stopSignal: 'SIGTERM',
   url: (port) => `mysql://holdfast:holdfast@127.0.0.1:${port}/holdfast`,
-  async start(port) {
-    const folder = serviceFolder('mariadb');
+  async start(port, name) {
+    const folder = serviceFolder(name);
     const data = join(folder, 'data');
     const owner = account('mysql');
     chownSync(folder, owner.uid, owner.gid);
@@ -48,7 +48,7 @@ export const mariadb: Service = {
       '--skip-log-bin',
       '--skip-name-resolve',
     ];
-    startDetached('mariadb', port, '/usr/sbin/mariadbd', args);
+    startDetached(name, port, '/usr/sbin/mariadbd', args);
   },
   async roundTrip(url) {
     const connection = await createConnection(url);

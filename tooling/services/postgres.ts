@@ -19,8 +19,8 @@ export const postgres: Service = {
   binaries: ['/usr/lib/postgresql', '/usr/sbin/pgbouncer'],
   stopSignal: 'SIGINT',
   url: (port) => `postgres://holdfast:holdfast@127.0.0.1:${port}/holdfast`,
-  async start(port) {
-    const folder = serviceFolder('postgres');
+  async start(port, name) {
+    const folder = serviceFolder(name);
     const data = join(folder, 'data');
     const owner = account('postgres');
     const bin = binaryFolder();
@@ -47,7 +47,7 @@ export const postgres: Service = {
       log_min_messages: 'fatal',
     };
     startDetached(
-      'postgres',
+      name,
       port,
       join(bin, 'postgres'),
       ['-D', data, '-p', String(port), ...Object.entries(settings).flatMap(([key, value]) => ['-c', `${key}=${value}`])],

@@ -1,5 +1,5 @@
 import { spawn } from 'node:child_process';
-import { existsSync, mkdirSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, openSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -17,6 +17,11 @@ export function serviceFolder(name: string): string {
   const folder = join(servicesRoot, name);
   mkdirSync(folder, { recursive: true });
   return folder;
+}
+
+/** Names under which servers of ours are recorded. */
+export function recordedNames(): string[] {
+  return existsSync(servicesRoot) ? readdirSync(servicesRoot).filter((name) => existsSync(join(servicesRoot, name, 'process.json'))) : [];
 }
 
 /** The record of a server that still runs; a stale one (crash, reboot, pid used again) is removed. */

@@ -12,8 +12,8 @@ export const rabbitmq: Service = {
   binaries: ['/usr/lib/rabbitmq/bin/rabbitmq-server'],
   stopSignal: 'SIGTERM',
   url: (port) => `amqp://guest:guest@127.0.0.1:${port}`,
-  async start(port) {
-    const folder = serviceFolder('rabbitmq');
+  async start(port, name) {
+    const folder = serviceFolder(name);
     const owner = account('rabbitmq');
     for (const name of ['', 'mnesia', 'log']) {
       mkdirSync(join(folder, name), { recursive: true });
@@ -38,7 +38,7 @@ export const rabbitmq: Service = {
       RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS: `-start_epmd false -erl_epmd_port ${distribution}`,
       LANG: 'C.UTF-8',
     };
-    startDetached('rabbitmq', port, '/usr/lib/rabbitmq/bin/rabbitmq-server', [], { ...owner, env });
+    startDetached(name, port, '/usr/lib/rabbitmq/bin/rabbitmq-server', [], { ...owner, env });
   },
   async roundTrip(url) {
     const connection = await connect(url, { timeout: 3000 });

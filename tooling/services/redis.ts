@@ -9,14 +9,14 @@ export const redis: Service = {
   binaries: ['/usr/bin/redis-server'],
   stopSignal: 'SIGTERM',
   url: (port) => `redis://127.0.0.1:${port}`,
-  async start(port) {
-    startDetached('redis', port, '/usr/bin/redis-server', [
+  async start(port, name) {
+    startDetached(name, port, '/usr/bin/redis-server', [
       '--port',
       String(port),
       '--bind',
       '127.0.0.1',
       '--dir',
-      serviceFolder('redis'),
+      serviceFolder(name),
       '--appendonly',
       'yes',
     ]);

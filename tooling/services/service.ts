@@ -11,8 +11,11 @@ export interface Service {
   readonly stopSignal: NodeJS.Signals;
   /** The port inside the compose file's container and the address for it. */
   url(port: number): string;
-  /** Prepares the data folder, recovering from a half-finished earlier try, and starts the server. */
-  start(port: number): Promise<void>;
+  /**
+   * Prepares the data folder, recovering from a half-finished earlier try, and starts the server. `name` is that of its
+   * folder under `.services/` and of its record; another than the service's own makes a second server.
+   */
+  start(port: number, name: string): Promise<void>;
   /** One real round trip: write something, read it back. */
   roundTrip(url: string): Promise<void>;
 }

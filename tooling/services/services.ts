@@ -98,7 +98,7 @@ async function bringUp(service: Service, composed: boolean): Promise<ServiceResu
       };
     }
     const port = await freePort();
-    await service.start(port);
+    await service.start(port, service.name);
     const url = service.url(port);
     await untilAnswers(service, url, service.name, 120_000);
     return { name: service.name, state: 'started', url };

@@ -289,7 +289,13 @@ function ownPool(knex: Knex, connections: number): Knex {
     ...config,
     pool: { min: 0, max: connections, idleTimeoutMillis: 30_000, ...(afterCreate ? { afterCreate } : {}) },
     acquireConnectionTimeout: 15_000,
+    // Each of these reaches a caller as an error; knex would print it as well, over and over during an outage.
+    log: { warn: ignore, error: ignore, deprecate: ignore, debug: ignore },
   });
+}
+
+function ignore(): void {
+  // Nothing is lost: see where it is used.
 }
 
 function unavailable(error: unknown): DatabaseUnavailableError {

@@ -44,6 +44,7 @@ export function listenWaker(database: Database, options: ListenWakerOptions): Wa
   const flush = (): void => {
     const payloads = [...due].map(([channel, notes]) => [self, channel, ...(notes ?? [])].join('\n'));
     due.clear();
+    if (closing.signal.aborted) return;
     for (const payload of payloads) {
       database
         .rows('SELECT pg_notify(?, ?)', [channelName, payload])
@@ -116,6 +117,7 @@ export function listenWaker(database: Database, options: ListenWakerOptions): Wa
       return reliable;
     },
     wake(channel, note) {
+      if (closing.signal.aborted) return;
       if (due.size === 0) setTimeout(flush, 2).unref();
       const notes = due.has(channel) ? due.get(channel) : [];
       // A wake-up without a note asks for a look at everything; so do too many.

@@ -1,3 +1,4 @@
 export { startStopStress } from './start-stop-stress.ts';
+export { type ProxyFault, type TcpProxy, tcpProxy } from './tcp-proxy.ts';
 export { connectTestDatabase, type TestDatabase, type TestDialect, testDialects } from './test-databases.ts';
 export { until } from './until.ts';

@@ -1,0 +1,54 @@
+import { existsSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { freePort, runningRecord, stopRecorded } from './process-record.ts';
+import type { Service } from './service.ts';
+
+/** A server of a test's own, to be killed, stopped and starved. */
+export interface ScratchServer {
+  readonly url: string;
+  /** SIGKILL, and waits until it is gone. */
+  kill(): Promise<void>;
+  /** Starts it again on the same port and data, and waits until it answers. */
+  start(): Promise<void>;
+  /** Stops the process for a while, as a machine that hangs does. */
+  freeze(ms: number): Promise<void>;
+  stop(): Promise<void>;
+}
+
+/** Starts a second server of a kind. `name` is its folder under `.services/`; one test file, one name. */
+export async function scratchServer(service: Service, name: string): Promise<ScratchServer> {
+  if (!service.binaries.every(existsSync))
+    throw new Error(`${service.name} is not installed here; npm test installs ${service.packages.join(' ')}.`);
+  await stopRecorded(name, 'SIGKILL');
+  const port = await freePort();
+  const url = service.url(port);
+  const start = async (): Promise<void> => {
+    await service.start(port, name);
+    for (let i = 0; ; i++) {
+      try {
+        await service.roundTrip(url);
+        return;
+      } catch (error) {
+        if (i > 600) throw error;
+      }
+      await sleep(100);
+    }
+  };
+  await start();
+  return {
+    url,
+    start,
+    kill: () => stopRecorded(name, 'SIGKILL'),
+    freeze: async (ms) => {
+      const pid = runningRecord(name)?.pid;
+      if (pid === undefined) return;
+      process.kill(pid, 'SIGSTOP');
+      try {
+        await sleep(ms);
+      } finally {
+        process.kill(pid, 'SIGCONT');
+      }
+    },
+    stop: () => stopRecorded(name, service.stopSignal),
+  };
+}
