@@ -4,6 +4,7 @@ import {
   coreSchema,
   type Database,
   type DatabaseOptions,
+  dataVersionWaker,
   defaultLogger,
   durationMs,
   type EventSource,
@@ -42,7 +43,7 @@ export interface CompensateBizOptions<Types extends BizTypes> extends DatabaseOp
   readonly types: Types;
   /** Largest context as JSON, in bytes. Default 262,144. */
   readonly maxContextBytes?: number;
-  /** Wakes workers of other processes. Default: Postgres LISTEN on Postgres, none elsewhere (they poll). */
+  /** Wakes workers of other processes. Default: LISTEN on Postgres, `PRAGMA data_version` on SQLite, none elsewhere (they poll). */
   readonly waker?: Waker;
   /** Carries ids of new rows to workers elsewhere, on top of `waker`. Default none. */
   readonly hints?: Hints;
@@ -320,8 +321,8 @@ export class CompensateBiz<Types extends BizTypes> {
   /** The waker that reaches other processes, made when first needed. */
   get crossProcessWaker(): Waker | undefined {
     if (this.#givenWaker) return this.#givenWaker;
-    if (this.database.family !== 'postgres') return undefined;
-    this.#sharedWaker ??= listenWaker(this.database, { logger: this.logger });
+    if (this.database.family === 'postgres') this.#sharedWaker ??= listenWaker(this.database, { logger: this.logger });
+    else if (this.database.family === 'sqlite' && this.#workers.size > 0) this.#sharedWaker ??= dataVersionWaker(this.database);
     return this.#sharedWaker;
   }
 

@@ -92,7 +92,7 @@ async function create(database: Database, look: Executor): Promise<readonly stri
       statements.push(`ALTER TABLE ${t} ALTER COLUMN cnt TYPE INTEGER`);
     if (database.family === 'postgres') statements.push(`ALTER TABLE ${t} ALTER COLUMN updated_at SET DEFAULT now()`);
   }
-  statements.push(...indexes(database));
+  statements.push(...(await brokenIndexes(database, look)), ...indexes(database));
   statements.push(
     `CREATE TABLE IF NOT EXISTS ${database.table('compensate_biz_attempt')} (task_id BIGINT NOT NULL, number INTEGER NOT NULL, outcome VARCHAR(20) NOT NULL, error ${text} NULL, ended_at BIGINT NOT NULL${mysql ? ', KEY compensate_biz_attempt_task (task_id)' : ''})${end}`,
     `CREATE TABLE IF NOT EXISTS ${database.table('compensate_biz_fan_out')} (parent_id BIGINT NOT NULL PRIMARY KEY, biz_type VARCHAR(100) NOT NULL, produced BIGINT NOT NULL DEFAULT 0, total BIGINT NULL, on_complete ${text} NULL)${end}`,
@@ -131,6 +131,16 @@ function indexes(database: Database): readonly string[] {
     index('failed', 'biz_type, id', "status = 'FAILED'"),
     index('child', 'parent_id, child_key', 'parent_id IS NOT NULL', ' UNIQUE'),
   ];
+}
+
+/** Drops what an interrupted CREATE INDEX CONCURRENTLY left behind, which `IF NOT EXISTS` would take for the index. */
+async function brokenIndexes(database: Database, look: Executor): Promise<readonly string[]> {
+  if (database.family !== 'postgres') return [];
+  const rows = await look.rows<{ name: string }>(
+    'SELECT c.oid::regclass::text AS name FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_class t ON t.oid = i.indrelid JOIN pg_namespace n ON n.oid = t.relnamespace WHERE t.relname = ? AND n.nspname = COALESCE(?, current_schema()) AND NOT i.indisvalid',
+    [`${database.tablePrefix}compensate_biz`, database.schema ?? null],
+  );
+  return rows.map(({ name }) => `DROP INDEX ${name}`);
 }
 
 async function columnsOf(database: Database, look: Executor): Promise<Map<string, string>> {

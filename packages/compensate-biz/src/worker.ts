@@ -103,7 +103,7 @@ export class BizWorker implements Service {
       onSettled: (settlement, accepted) => this.#settled(settlement, accepted),
       onLeaseLost: (row) => biz.emit('task:lease-lost', { id: row.id, type: row.kind }),
       stopMs: durationMs(options.stopAfter ?? '30s', 'stopAfter'),
-      maxPollMs: () => (biz.crossProcessWaker?.reliable ? 5_000 : biz.database.family === 'sqlite' ? 250 : 500),
+      maxPollMs: () => (biz.crossProcessWaker?.reliable ? 5_000 : 500),
       logger,
       telemetry,
     });

@@ -36,6 +36,7 @@ export { LeaseShare, type LeaseShareOptions } from './lease/lease-share.ts';
 export { type Lease, LeaseTable } from './lease/lease-table.ts';
 export { Once, type OnceEntry } from './lease/once.ts';
 export { Slots } from './lease/slots.ts';
+export { dataVersionWaker } from './loop/data-version-waker.ts';
 export { lifecycle } from './loop/lifecycle.ts';
 export { type ListenWakerOptions, listenWaker } from './loop/listen-waker.ts';
 export { localWaker } from './loop/local-waker.ts';

@@ -21,7 +21,8 @@ export type Migrated = Readonly<Record<string, readonly string[]>>;
  * @throws SchemaNewerError when the database has migrations that this code does not know.
  */
 export async function migrate(knex: Knex, schemas: readonly Schema[], options: MigrateOptions = {}): Promise<Migrated> {
-  const database = new Database({ knex, loopConnections: 1, ...options });
+  // An index on a large table that is adopted takes its time, and so does waiting for another process that builds it.
+  const database = new Database({ knex, loopConnections: 1, statementTimeout: '1d', ...options });
   try {
     await database.describe();
     const done: Record<string, readonly string[]> = {};
@@ -78,7 +79,7 @@ async function withLock(database: Database, fn: (x: Executor) => Promise<void>):
   const key = `holdfast-migrate-${database.schema ?? ''}-${database.tablePrefix}`;
   try {
     if (database.family === 'postgres') await lock.executor.rows('SELECT pg_advisory_lock(hashtext(?))', [key]);
-    else await lock.executor.rows('SELECT GET_LOCK(?, 600)', [key]);
+    else await lock.executor.rows('SELECT GET_LOCK(?, 86400)', [key]);
     await fn(lock.executor);
   } finally {
     // Session locks end with their session.

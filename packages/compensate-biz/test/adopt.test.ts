@@ -1,0 +1,142 @@
+import { coreSchema, every, migrate, wait } from '@holdfast/core';
+import { type TestDatabase, testDialects, until } from '@holdfast/core/testing';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { bizType, type CompensateBiz, compensateBizSchema, createCompensateBiz } from '../src/index.ts';
+import { any } from './suite-schema.ts';
+
+/** The ten columns as they stand in many a Java service. */
+const classic = {
+  mariadb: `CREATE TABLE compensate_biz (
+    id bigint NOT NULL AUTO_INCREMENT, biz_id bigint NOT NULL, biz_type varchar(64) NOT NULL, context longtext,
+    status varchar(16) NOT NULL DEFAULT 'WAIT_HANDLE', cnt tinyint NOT NULL DEFAULT 0, priority int DEFAULT NULL,
+    last_failed_reason text, created_at datetime NOT NULL DEFAULT CURRENT_TIMESTAMP,
+    updated_at datetime NOT NULL DEFAULT CURRENT_TIMESTAMP ON UPDATE CURRENT_TIMESTAMP,
+    PRIMARY KEY (id), KEY idx_status (status, biz_type)) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4`,
+  postgres: `CREATE TABLE compensate_biz (
+    id bigserial PRIMARY KEY, biz_id varchar(64) NOT NULL, biz_type varchar(64) NOT NULL, context text,
+    status varchar(16) NOT NULL DEFAULT 'WAIT_HANDLE', cnt smallint NOT NULL DEFAULT 0, priority int,
+    last_failed_reason text, created_at timestamp NOT NULL DEFAULT now(), updated_at timestamp NOT NULL)`,
+  sqlite: `CREATE TABLE compensate_biz (
+    id integer PRIMARY KEY AUTOINCREMENT, biz_id text NOT NULL, biz_type text NOT NULL, context text,
+    status text NOT NULL DEFAULT 'WAIT_HANDLE', cnt integer NOT NULL DEFAULT 0, priority integer,
+    last_failed_reason text, created_at text NOT NULL DEFAULT CURRENT_TIMESTAMP, updated_at text NOT NULL DEFAULT CURRENT_TIMESTAMP)`,
+};
+
+describe.each(testDialects().filter(({ name }) => name !== 'mysql'))('a classic table on $name', (dialect) => {
+  let db: TestDatabase;
+  let biz: CompensateBiz<never> | undefined;
+  beforeEach(async () => {
+    db = await dialect.create();
+    await db.knex.raw(classic[db.name as keyof typeof classic]);
+  });
+  afterEach(async () => {
+    await biz?.close();
+    biz = undefined;
+    await db.drop();
+  });
+  const row = (fields: object) => ({
+    biz_id: '7',
+    biz_type: 'grant',
+    status: 'WAIT_HANDLE',
+    cnt: 0,
+    context: '{"n":1}',
+    updated_at: db.knex.fn.now(),
+    ...fields,
+  });
+
+  it('is adopted in place, with old code inserting rows and setting statuses all the while', async () => {
+    const old = db.connect();
+    await db
+      .knex('compensate_biz')
+      .insert([
+        ...Array.from({ length: 50 }, () => row({ cnt: 0 })),
+        row({ status: 'SUCCESS', cnt: 3, biz_type: 'ended' }),
+        row({ status: 'FAILED', cnt: 100, last_failed_reason: 'java.lang.NullPointerException', biz_type: 'ended' }),
+        row({ status: 'PROCESSING', biz_type: 'left' }),
+        row({ biz_type: 'not-ours' }),
+      ]);
+    // The old service: inserts with its ten columns, and works on rows of its own by bare status updates.
+    let stop = false;
+    let inserted = 50;
+    let worked = 0;
+    const writing = (async () => {
+      while (!stop) {
+        await old('compensate_biz').insert(row({}));
+        inserted += 1;
+        await old('compensate_biz').insert(row({ biz_type: 'old-job' }));
+        const [mine] = await old('compensate_biz').where({ biz_type: 'old-job', status: 'WAIT_HANDLE' }).limit(1);
+        if (mine) {
+          await old('compensate_biz').where({ id: mine.id, status: 'WAIT_HANDLE' }).update({ status: 'PROCESSING' });
+          await old('compensate_biz').where({ id: mine.id }).update({ status: 'SUCCESS' });
+          worked += 1;
+        }
+        await wait(2);
+      }
+    })();
+    await wait(50);
+    await migrate(db.knex, [coreSchema, compensateBizSchema]);
+    const seen: string[] = [];
+    const registry = createCompensateBiz({ knex: db.knex, types: { grant: bizType(any), left: bizType(any), ended: bizType(any) } });
+    biz = registry as unknown as CompensateBiz<never>;
+    registry.handle('grant', (context, run) => {
+      expect(context).toEqual({ n: 1 });
+      seen.push(run.id);
+    });
+    registry.handle('left', () => undefined);
+    registry.handle('ended', () => {
+      throw new Error('must not run');
+    });
+    await using worker = registry.worker({ adoptAfter: '1s', lease: '1s' });
+    await worker.start();
+    await wait(500);
+    stop = true;
+    await writing;
+    const count = async (where: object) => Number((await db.knex('compensate_biz').where(where).count({ n: '*' }))[0]?.n);
+    await until(async () => (await count({ biz_type: 'grant', status: 'SUCCESS' })) === inserted);
+    expect(new Set(seen).size).toBe(inserted);
+    await until(async () => (await count({ biz_type: 'left', status: 'SUCCESS' })) === 1);
+    expect(worked).toBeGreaterThan(10);
+    expect(await count({ biz_type: 'old-job', status: 'SUCCESS' })).toBe(worked);
+    expect(await count({ biz_type: 'not-ours', status: 'WAIT_HANDLE' })).toBe(1);
+    expect(
+      await db.knex('compensate_biz').where({ biz_type: 'ended' }).orderBy('id').select('status', 'cnt', 'last_failed_reason'),
+    ).toEqual([
+      { status: 'SUCCESS', cnt: 3, last_failed_reason: null },
+      { status: 'FAILED', cnt: 100, last_failed_reason: 'java.lang.NullPointerException' },
+    ]);
+  });
+
+  it('counts past what a tinyint holds, and is claimed whatever its priority says', async () => {
+    await db.knex('compensate_biz').insert([row({ cnt: 127, priority: null }), row({ cnt: 127, priority: 3 })]);
+    await migrate(db.knex, [coreSchema, compensateBizSchema]);
+    const registry = createCompensateBiz({ knex: db.knex, types: { grant: bizType(any, { retry: every(1).upTo(1000) }) } });
+    biz = registry as unknown as CompensateBiz<never>;
+    let runs = 0;
+    registry.handle('grant', (_context, run) => {
+      if (++runs <= 2) return run.retry({ after: 1, reason: 'once more' });
+    });
+    await using worker = registry.worker();
+    await worker.start();
+    await until(async () => (await db.knex('compensate_biz').where({ status: 'SUCCESS' })).length === 2);
+    expect((await db.knex('compensate_biz').select('cnt')).map(({ cnt }) => Number(cnt))).toEqual([128, 128]);
+  });
+
+  it('leaves a status that old code set while a run was under way, and says that the run was refused', async () => {
+    await db.knex('compensate_biz').insert(row({}));
+    await migrate(db.knex, [coreSchema, compensateBizSchema]);
+    const registry = createCompensateBiz({ knex: db.knex, types: { grant: bizType(any) } });
+    biz = registry as unknown as CompensateBiz<never>;
+    let refused = 0;
+    registry.events.on('task:lease-lost', () => {
+      refused += 1;
+    });
+    registry.handle('grant', async () => {
+      // By hand, as operators do.
+      await db.connect()('compensate_biz').update({ status: 'FAILED' });
+    });
+    await using worker = registry.worker();
+    await worker.start();
+    await until(() => refused === 1);
+    expect(await db.knex('compensate_biz').select('status')).toEqual([{ status: 'FAILED' }]);
+  });
+});

@@ -1,0 +1,45 @@
+import type { Database } from '../database/database.ts';
+import { wait } from '../time/wait.ts';
+import type { WakeListener, Waker } from './waker.ts';
+
+/**
+ * Notices what other processes commit to the same SQLite file: `PRAGMA data_version` changes when another connection has
+ * written, and reads no table. Every change wakes every listener; what was written it can't tell.
+ *
+ * @param pollMs default 25.
+ */
+export function dataVersionWaker(database: Database, pollMs: number = 25): Waker {
+  const listeners = new Set<WakeListener>();
+  const closing = new AbortController();
+  let reliable = false;
+  const running = (async () => {
+    for (let known: number | undefined; !closing.signal.aborted; ) {
+      try {
+        const [row] = await database.rows<{ data_version: number }>('PRAGMA data_version');
+        if (row && known !== undefined && row.data_version !== known) for (const listener of listeners) queueMicrotask(() => listener([]));
+        known = row?.data_version;
+        reliable = true;
+      } catch {
+        // The connection is taken by a long transaction, or the pool was closed: loops poll meanwhile.
+        reliable = false;
+      }
+      await wait(pollMs, closing.signal).catch(() => undefined);
+    }
+  })();
+  return {
+    get reliable() {
+      return reliable;
+    },
+    wake() {
+      // The commit itself is the news.
+    },
+    listen(_channel, listener) {
+      listeners.add(listener);
+      return () => listeners.delete(listener);
+    },
+    async close() {
+      closing.abort(new Error('closed'));
+      await running;
+    },
+  };
+}
