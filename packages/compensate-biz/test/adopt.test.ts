@@ -1,4 +1,4 @@
-import { coreSchema, every, migrate, wait } from '@holdfast/core';
+import { coreSchema, every, migrate, silentLogger, wait } from '@holdfast/core';
 import { type TestDatabase, testDialects, until } from '@holdfast/core/testing';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { bizType, type CompensateBiz, compensateBizSchema, createCompensateBiz } from '../src/index.ts';
@@ -76,7 +76,11 @@ describe.each(testDialects().filter(({ name }) => name !== 'mysql'))('a classic 
     await wait(50);
     await migrate(db.knex, [coreSchema, compensateBizSchema]);
     const seen: string[] = [];
-    const registry = createCompensateBiz({ knex: db.knex, types: { grant: bizType(any), left: bizType(any), ended: bizType(any) } });
+    const registry = createCompensateBiz({
+      knex: db.knex,
+      logger: silentLogger,
+      types: { grant: bizType(any), left: bizType(any), ended: bizType(any) },
+    });
     biz = registry as unknown as CompensateBiz<never>;
     registry.handle('grant', (context, run) => {
       expect(context).toEqual({ n: 1 });
@@ -109,7 +113,11 @@ describe.each(testDialects().filter(({ name }) => name !== 'mysql'))('a classic 
   it('counts past what a tinyint holds, and is claimed whatever its priority says', async () => {
     await db.knex('compensate_biz').insert([row({ cnt: 127, priority: null }), row({ cnt: 127, priority: 3 })]);
     await migrate(db.knex, [coreSchema, compensateBizSchema]);
-    const registry = createCompensateBiz({ knex: db.knex, types: { grant: bizType(any, { retry: every(1).upTo(1000) }) } });
+    const registry = createCompensateBiz({
+      knex: db.knex,
+      logger: silentLogger,
+      types: { grant: bizType(any, { retry: every(1).upTo(1000) }) },
+    });
     biz = registry as unknown as CompensateBiz<never>;
     let runs = 0;
     registry.handle('grant', (_context, run) => {
@@ -124,7 +132,7 @@ describe.each(testDialects().filter(({ name }) => name !== 'mysql'))('a classic 
   it('leaves a status that old code set while a run was under way, and says that the run was refused', async () => {
     await db.knex('compensate_biz').insert(row({}));
     await migrate(db.knex, [coreSchema, compensateBizSchema]);
-    const registry = createCompensateBiz({ knex: db.knex, types: { grant: bizType(any) } });
+    const registry = createCompensateBiz({ knex: db.knex, logger: silentLogger, types: { grant: bizType(any) } });
     biz = registry as unknown as CompensateBiz<never>;
     let refused = 0;
     registry.events.on('task:lease-lost', () => {

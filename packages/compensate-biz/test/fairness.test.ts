@@ -5,35 +5,6 @@ import { onEveryDatabase } from './suite.ts';
 import { any } from './suite-schema.ts';
 
 onEveryDatabase('fairness', (suite) => {
-  it("starts one tenant's ten rows within a second under another's many", async () => {
-    const biz = suite.create({ shared: bizType(any, { keep: 'none', concurrency: 10 }) });
-    const rows = suite.db.name === 'mariadb' ? 20_000 : 60_000;
-    for (let from = 0; from < rows; from += 5000)
-      await biz.now().submitMany(
-        'shared',
-        Array.from({ length: 5000 }, () => ({})),
-        { tenant: 'a' },
-      );
-    const lags: number[] = [];
-    let ofA = 0;
-    biz.handle('shared', async (context, run) => {
-      if (run.tenant === 'b') lags.push(performance.now() - Number(context.at));
-      else ofA += 1;
-      await new Promise((resolve) => setImmediate(resolve));
-    });
-    await using worker = biz.worker({ stopAfter: 0 });
-    await worker.start();
-    await until(() => ofA > 500);
-    await biz.now().submitMany(
-      'shared',
-      Array.from({ length: 10 }, () => ({ at: performance.now() })),
-      { tenant: 'b' },
-    );
-    await until(() => lags.length === 10);
-    expect(ofA).toBeLessThan(rows);
-    expect(Math.max(...lags)).toBeLessThan(1000);
-  });
-
   it('runs the more urgent first, and lets waiting make up for it', async () => {
     const biz = suite.create({ aged: bizType(any, { concurrency: 1 }) });
     const order: unknown[] = [];

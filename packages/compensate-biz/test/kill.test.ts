@@ -1,12 +1,21 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { join } from 'node:path';
-import { every } from '@holdfast/core';
+import { every, setCheckpointHook, wait } from '@holdfast/core';
 import { until } from '@holdfast/core/testing';
 import { afterEach, beforeAll, expect, it } from 'vitest';
 import { bizType } from '../src/index.ts';
 import { onEveryDatabase } from './suite.ts';
 import { any } from './suite-schema.ts';
+
+/** Park and Miller's generator: the same kills for the same seed. */
+function seededRandom(seed: number): () => number {
+  let state = seed;
+  return () => {
+    state = (state * 48_271) % 2_147_483_647;
+    return state / 2_147_483_647;
+  };
+}
 
 const checkpoints = [
   'work:after-claim',
@@ -92,6 +101,31 @@ onEveryDatabase('a worker that is killed', (suite) => {
     expect(rows.filter((row) => Number(row.n) !== 1)).toEqual([]);
   });
 
+  it('loses no row and commits no effect twice, killed at random moments', async () => {
+    await suite.db.knex('effects').delete();
+    await suite.db.knex('compensate_biz').delete();
+    const biz = suite.create({ step: bizType(any, { retry: every('1s') }) });
+    const random = seededRandom(Number(process.env.HOLDFAST_SEED ?? 7));
+    const cycles = Number(process.env.HOLDFAST_CYCLES ?? 26);
+    for (let cycle = 0; cycle < cycles; cycle++) {
+      await biz.now().submitMany(
+        'step',
+        Array.from({ length: 100 }, (_, n) => ({ n })),
+      );
+      const { child, output } = await start('commit');
+      await until(() => output().includes('ready'));
+      await wait(random() * 60);
+      child.kill('SIGKILL');
+      await once(child, 'exit');
+    }
+    const { child } = await start('commit');
+    await until(all('step', 'SUCCESS', 100 * cycles), { withinMs: 60_000 });
+    await stop(child);
+    const rows = await suite.db.knex('effects').groupBy('task_id').select('task_id').count({ n: '*' });
+    expect(rows).toHaveLength(100 * cycles);
+    expect(rows.filter((row) => Number(row.n) !== 1)).toEqual([]);
+  }, 180_000);
+
   it('negative control: an effect outside of the commit is seen twice', async () => {
     await suite.db.knex('effects').delete();
     await suite.db.knex('compensate_biz').delete();
@@ -130,24 +164,68 @@ onEveryDatabase('a worker that is killed', (suite) => {
     expect(await all('abort', 'SUCCESS', 499)()).toBe(true);
   });
 
+  it('a worker whose heartbeat alone is cut stops by its own clock, and commits nothing', async () => {
+    await suite.db.knex('effects').delete();
+    await suite.db.knex('compensate_biz').delete();
+    const types = { deaf: bizType(any, { concurrency: 10 }) };
+    const [first, second] = [suite.create(types), suite.create(types)];
+    const never = new Promise<void>(() => undefined);
+    setCheckpointHook((name) => (name === 'work:before-renew' ? never : undefined));
+    try {
+      const refused: unknown[] = [];
+      let aborted = 0;
+      first.handle('deaf', async (_context, run) => {
+        if (run.attempt === 1) {
+          run.signal.addEventListener('abort', () => {
+            aborted += 1;
+          });
+          await wait(2_500);
+        }
+        await run.commit((trx) => trx('effects').insert({ task_id: run.id })).catch((error) => refused.push(error.code));
+      });
+      second.handle('deaf', (_context, run) => run.commit((trx) => trx('effects').insert({ task_id: run.id })));
+      await using deaf = first.worker({ lease: '1s' });
+      await deaf.start();
+      await first.now().submitMany(
+        'deaf',
+        Array.from({ length: 10 }, () => ({})),
+      );
+      await until(() => deaf.inFlight === 10);
+      await until(() => aborted === 10, { withinMs: 2_000 });
+      expect(refused).toEqual([]);
+      await using healthy = second.worker({ lease: '1s' });
+      await healthy.start();
+      await until(all('deaf', 'SUCCESS', 10));
+      await until(() => refused.length === 10);
+      expect(new Set(refused)).toEqual(new Set(['lease-lost']));
+      expect(await suite.db.knex('effects').select()).toHaveLength(10);
+    } finally {
+      setCheckpointHook(undefined);
+    }
+  });
+
   it.each([
     ['a zombie that wakes past its lease commits nothing', 'zombie', 1, 'refused lease-lost'],
     ['negative control: without the fence its effect is there twice', 'unfenced', 2, 'committed'],
   ])('%s', async (_name, mode, effects, said) => {
     await suite.db.knex('effects').delete();
     await suite.db.knex('compensate_biz').delete();
-    const biz = suite.create({ zombie: bizType(any) });
-    await biz.now().submit('zombie', {});
+    const biz = suite.create({ zombie: bizType(any, { concurrency: 20 }) });
+    await biz.now().submitMany(
+      'zombie',
+      Array.from({ length: 20 }, () => ({})),
+    );
     const { child, output } = await start(mode);
-    await until(() => output().includes('started'));
+    const said20 = (what: string) => () => output().split(what).length - 1 === 20;
+    await until(said20('started'));
     child.kill('SIGSTOP');
     biz.handle('zombie', (_context, run) => run.commit((trx) => trx('effects').insert({ task_id: run.id })));
     await using worker = biz.worker({ lease: '1s' });
     await worker.start();
-    await until(all('zombie', 'SUCCESS', 1));
+    await until(all('zombie', 'SUCCESS', 20));
     child.kill('SIGCONT');
     child.stdin?.write('go\n');
-    await until(() => output().includes(said));
-    expect(await suite.db.knex('effects').select()).toHaveLength(effects);
+    await until(said20(said));
+    expect(await suite.db.knex('effects').select()).toHaveLength(20 * effects);
   });
 });

@@ -21,7 +21,9 @@ const biz = createCompensateBiz({
   types: {
     step: bizType(any, { keep: 'all', concurrency: 20, retry: every('1s').upTo(50), maxLost: 50 }),
     abort: bizType(any, { concurrency: 500, maxLost: 3 }),
-    zombie: bizType(any),
+    zombie: bizType(any, { concurrency: 20 }),
+    load: bizType(any, { keep: 'all', concurrency: 100 }),
+    'load-slow': bizType(any, { keep: 'all', concurrency: 100 }),
   },
 });
 biz.handle('step', async (context, run) => {
@@ -39,9 +41,10 @@ biz.handle('abort', async (context) => {
   await new Promise((resolve) => setTimeout(resolve, 20));
   if (context.bad) process.kill(process.pid, 'SIGKILL');
 });
+const go = once(process.stdin, 'data');
 biz.handle('zombie', async (_context, run) => {
   process.stdout.write('started\n');
-  await once(process.stdin, 'data');
+  await go;
   try {
     if (mode === 'unfenced') await knex('effects').insert({ task_id: run.id });
     else await run.commit((trx) => trx('effects').insert({ task_id: run.id }));
@@ -50,9 +53,11 @@ biz.handle('zombie', async (_context, run) => {
     process.stdout.write(`refused ${(error as { code?: string }).code}\n`);
   }
 });
+biz.handle('load', () => undefined);
+biz.handle('load-slow', () => new Promise((resolve) => setTimeout(resolve, 500)));
 const worker = biz.worker({
   lease: '1s',
-  types: mode === 'abort' ? ['abort'] : mode === 'zombie' || mode === 'unfenced' ? ['zombie'] : ['step'],
+  types: [mode === 'unfenced' ? 'zombie' : mode in biz.types ? mode : 'step'],
 });
 await worker.start();
 process.stdout.write('ready\n');

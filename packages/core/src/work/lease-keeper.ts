@@ -47,6 +47,10 @@ export class LeaseKeeper {
   }
 
   add(held: HeldRow): void {
+    // Claimed again here while the run that lost it still goes on: that run must hear of it.
+    this.#held
+      .get(held.row.id)
+      ?.abort(new LeaseLostError(`Row ${held.row.id} (${held.row.kind}) was lost and claimed again. Stop; this run is not accepted.`));
     this.#held.set(held.row.id, held);
   }
 
