@@ -88,7 +88,9 @@ describe.each([...testDialects()])('compute-dispatch on $name', (dialect) => {
     expect(Object.keys(document.paths).sort()).toEqual(['/v1/batches', '/v1/batches/{id}', '/v1/batches/{id}/slots', '/v1/slots/{id}']);
   });
 
-  it.runIf(process.env.HOLDFAST_CHROMIUM && dialect.name === 'sqlite')('shows in a real browser how slots are granted', async () => {
+  // The page is the same on each.
+  if (dialect.name !== 'sqlite') return;
+  it.runIf(process.env.HOLDFAST_CHROMIUM)('shows in a real browser how slots are granted', async () => {
     const browser = await chromium.launch({
       executablePath: process.env.HOLDFAST_CHROMIUM as string,
       args: [

@@ -31,7 +31,8 @@ import { GroupCommit } from './group-commit.ts';
 import { type Hint, type Hints, hintNote } from './hints.ts';
 import { insertRows } from './insert-rows.ts';
 import { Inspection } from './inspect.ts';
-import { keyText, type NewRow, newRow, type SubmitOptions, typeOf } from './new-row.ts';
+import { keyText, type NewRow, newRow, rowId, type SubmitOptions, typeOf } from './new-row.ts';
+import { NewerRows } from './newer-rows.ts';
 import type { Batch, BatchItem, Run } from './run.ts';
 import { compensateBizSchema } from './schema.ts';
 import { cancelRows, rescheduleRow } from './steer.ts';
@@ -103,6 +104,8 @@ export class CompensateBiz<Types extends BizTypes> {
   readonly table: WorkTable;
   readonly logger: Logger;
   readonly handlers: Map<string, Registered> = new Map();
+  /** Rows of a newer version than this process knows, as its workers meet them. */
+  readonly newerRows: NewerRows = new NewerRows();
   readonly #events: Events<BizEvents>;
   readonly maxContextBytes: number;
   readonly #once: Once;
@@ -353,13 +356,15 @@ export class CompensateBiz<Types extends BizTypes> {
   }
 
   async #resolve(x: Executor, target: RowTarget): Promise<string | undefined> {
-    if ('id' in target) return keyText('id', target.id, 20);
-    return this.#once.find(x, onceScope(target.type), target.once);
+    if ('id' in target) return rowId('id', target.id);
+    return this.#once.find(x, onceScope(target.type), keyText('once', target.once));
   }
 
   async #rows(type: string, contexts: readonly unknown[], options: SubmitOptions): Promise<NewRow[]> {
     if (!Array.isArray(contexts))
       throw new InvalidArgumentError('submitMany takes an array of contexts; for a source too large for memory use fanOut.');
+    if (options.once !== undefined)
+      throw new InvalidArgumentError('once is a key of one row; submitMany takes none. Use submit, or fanOut with childKey.');
     const rows: NewRow[] = [];
     for (const context of contexts) rows.push(await newRow(this.types, this.maxContextBytes, type, context, options));
     return rows;

@@ -56,9 +56,14 @@ export class HandlerRunner {
     handler: Registered['one'],
     worker: string,
   ): Verdict | undefined | Promise<Verdict | undefined> {
-    const parsed = parseContext(running.row, type);
+    const parsed = this.#parse(running.row, type);
     if (parsed instanceof Promise) return parsed.then((settled) => this.#runParsed(running, type, handler, worker, settled));
     return this.#runParsed(running, type, handler, worker, parsed);
+  }
+
+  #parse(row: ClaimedRow, type: BizType<unknown, unknown>): Parsed | Promise<Parsed> {
+    if (Number(row.payload.schemaVersion ?? 1) > type.version) this.#biz.newerRows.add(row.kind, row.id);
+    return parseContext(row, type);
   }
 
   #runParsed(
@@ -97,7 +102,7 @@ export class HandlerRunner {
     const limits: ReturnType<typeof runTimeout>[] = [];
     for (const running of rows) {
       const { row } = running;
-      const parsed = await parseContext(row, type);
+      const parsed = await this.#parse(row, type);
       if ('verdict' in parsed) {
         verdicts.set(row.id, parsed.verdict);
         continue;

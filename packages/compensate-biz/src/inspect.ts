@@ -1,4 +1,5 @@
 import { type Actor, type Database, type Inspectable, InvalidArgumentError, type ListQuery, type WorkTable } from '@holdfast/core';
+import { rowId } from './new-row.ts';
 import { cancelRows, redriveRow } from './steer.ts';
 
 /** What operators' tools see of `compensate_biz`. */
@@ -10,8 +11,9 @@ export class Inspection implements Inspectable {
   constructor(database: Database, table: WorkTable) {
     this.#database = database;
     this.actions = {
-      redrive: (id, by) => this.#audited('redrive', id, by, async (x) => Number(await redriveRow(database, table, x, id))),
-      cancel: (id, by) => this.#audited('cancel', id, by, (x) => cancelRows(database, table, x, [id])),
+      redrive: async (id, by) =>
+        this.#audited('redrive', rowId('id', id), by, async (x) => Number(await redriveRow(database, table, x, id))),
+      cancel: async (id, by) => this.#audited('cancel', rowId('id', id), by, (x) => cancelRows(database, table, x, [id])),
       pause: (type, by) => this.#audited('pause', type, by, (x) => this.#setPaused(x, type, 1)),
       resume: (type, by) => this.#audited('resume', type, by, (x) => this.#setPaused(x, type, 0)),
     };
@@ -29,7 +31,7 @@ export class Inspection implements Inspectable {
     const limit = query.limit ?? 50;
     if (!Number.isInteger(limit) || limit < 1 || limit > 1000)
       throw new InvalidArgumentError(`limit is ${limit}; give a whole number from 1 to 1,000.`);
-    const where = [`id > ${BigInt(query.after ?? 0)}`];
+    const where = [`id > ${BigInt(rowId('after', query.after ?? '0'))}`];
     const params: unknown[] = [];
     if (query.status !== undefined) {
       where.push('status = ?');
@@ -48,7 +50,7 @@ export class Inspection implements Inspectable {
 
   async get(id: string): Promise<Readonly<Record<string, unknown>> | undefined> {
     const [row] = await this.#database.rows<Record<string, unknown>>(
-      `SELECT ${this.#database.text('id')} AS id, biz_id, biz_type, context, status, cnt, version, starts, lost, priority, tenant, subject, last_failed_reason, dead_reason FROM ${this.#database.table('compensate_biz')} WHERE id = ${BigInt(id)}`,
+      `SELECT ${this.#database.text('id')} AS id, biz_id, biz_type, context, status, cnt, version, starts, lost, priority, tenant, subject, last_failed_reason, dead_reason FROM ${this.#database.table('compensate_biz')} WHERE id = ${BigInt(rowId('id', id))}`,
     );
     if (!row) return undefined;
     const attempts = await this.#database.rows(
@@ -72,7 +74,7 @@ export class Inspection implements Inspectable {
     return 1;
   }
 
-  #audited(
+  async #audited(
     action: string,
     subject: string,
     by: Actor,

@@ -139,3 +139,12 @@ export function keyText(what: string, text: string, max: number = maxKeyLength):
   if (unfit) throw new InvalidArgumentError(`${what} holds ${unfit}; remove it.`);
   return text;
 }
+
+/** Checks the id of a row. */
+export function rowId(what: string, id: string): string {
+  if (typeof id !== 'string' || !/^\d{1,19}$/.test(id))
+    throw new InvalidArgumentError(
+      `${what} is ${JSON.stringify(cleanText(String(id))).slice(0, 60)}; give the id of a row, a number as text.`,
+    );
+  return id;
+}

@@ -20,7 +20,7 @@ export interface SweepCounts {
   readonly completed: number;
   /** Rows deleted because their retention was over. */
   readonly purged: number;
-  /** READY rows of types no handler here knows. */
+  /** READY rows of types that this registry does not know, and rows met since the last sweep whose version is newer. */
   readonly unknown: number;
 }
 
@@ -72,7 +72,7 @@ export async function sweepOnce(
     for (let n = 1000; n === 1000; purged += n) n = await table.purge(type, ['done'], definition.purgeAfterMs);
   }
   await new Once(database).purge();
-  const unknown = await countUnknown(biz);
+  const unknown = (await countUnknown(biz)) + reportNewer(biz, of);
   if (promoted + rescued > 0) biz.wake();
   const counts = { promoted, rescued, dead, gates, completed: completed.length, purged, unknown };
   biz.logger.info({ types: Object.keys(of), ...counts, ms: Math.round(performance.now() - started) }, 'sweep ends');
@@ -108,6 +108,21 @@ export async function repairGates(biz: CompensateBiz<BizTypes>, of: BizTypes = b
     }
   }
   return repaired;
+}
+
+function reportNewer(biz: CompensateBiz<BizTypes>, of: BizTypes): number {
+  let total = 0;
+  for (const type of Object.keys(of)) {
+    const count = biz.newerRows.take(type);
+    if (count === 0) continue;
+    total += count;
+    biz.emit('sweep:unknown', { type, count });
+    biz.logger.warn(
+      { type, count, version: of[type]?.version },
+      'rows of a newer version wait for a worker that knows it; deploy it, or finish the deploy',
+    );
+  }
+  return total;
 }
 
 async function countUnknown(biz: CompensateBiz<BizTypes>): Promise<number> {

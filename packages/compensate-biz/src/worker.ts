@@ -132,6 +132,8 @@ export class BizWorker implements Service {
       runOnce: async () => (await repairGates(biz)) + (await repairSlots(biz.database, biz.types)),
       pauseMs: () => 2_000,
     });
+    for (const often of [options.sweep ?? '3m', ...Object.values(biz.types).flatMap((definition) => definition.sweep ?? [])])
+      nextSweepMs(often);
     const sweep = (name: string, often: Often, of: () => BizTypes): Loop<unknown> =>
       defineLoop({ name, logger, runOnce: () => sweepOnce(biz, adoptAfterMs, of()), pauseMs: () => nextSweepMs(often) });
     const own = Object.entries(biz.types).filter(([, definition]) => definition.sweep !== undefined);
@@ -297,6 +299,14 @@ export class BizWorker implements Service {
 }
 
 function nextSweepMs(sweep: Often): number {
-  if (typeof sweep === 'object') return new Cron(sweep.cron).msToNext() ?? 180_000;
+  if (typeof sweep === 'object') {
+    try {
+      return new Cron(sweep.cron).msToNext() ?? 180_000;
+    } catch (error) {
+      throw new InvalidArgumentError(
+        `sweep.cron is ${JSON.stringify(sweep.cron)}, which is no cron expression: ${(error as Error).message}`,
+      );
+    }
+  }
   return durationMs(sweep, 'sweep');
 }

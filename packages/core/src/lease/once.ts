@@ -29,18 +29,25 @@ export class Once {
     windowMs: number,
     stillCounts?: (ref: string) => Promise<boolean>,
   ): Promise<OnceEntry> {
-    const inserted = await x.run(insertIgnore(this.#database, this.#table, ['scope', 'once_key', 'expires_at']), [scope, key, 0]);
     const lock = this.#database.family === 'sqlite' ? '' : ' FOR UPDATE';
-    if (inserted === 0) {
-      const [row] = await x.rows<{ ref: string | null; live: number | string | boolean }>(
-        `SELECT ref, CASE WHEN expires_at > {now} THEN 1 ELSE 0 END AS live FROM ${this.#table} WHERE scope = ? AND once_key = ?${lock}`,
-        [scope, key],
-      );
-      if (row && Number(row.live) === 1 && (row.ref === null || !stillCounts || (await stillCounts(row.ref))))
-        return { first: false, ref: row.ref };
+    for (;;) {
+      const inserted = await x.run(insertIgnore(this.#database, this.#table, ['scope', 'once_key', 'expires_at']), [scope, key, 0]);
+      if (inserted === 0) {
+        const [row] = await x.rows<{ ref: string | null; live: number | string | boolean }>(
+          `SELECT ref, CASE WHEN expires_at > {now} THEN 1 ELSE 0 END AS live FROM ${this.#table} WHERE scope = ? AND once_key = ?${lock}`,
+          [scope, key],
+        );
+        if (row && Number(row.live) === 1 && (row.ref === null || !stillCounts || (await stillCounts(row.ref))))
+          return { first: false, ref: row.ref };
+      }
+      const taken = await x.run(`UPDATE ${this.#table} SET ref = NULL, expires_at = {now} + ? WHERE scope = ? AND once_key = ?`, [
+        windowMs,
+        scope,
+        key,
+      ]);
+      // None: an expired key, purged between the two statements.
+      if (taken === 1) return { first: true };
     }
-    await x.run(`UPDATE ${this.#table} SET ref = NULL, expires_at = {now} + ? WHERE scope = ? AND once_key = ?`, [windowMs, scope, key]);
-    return { first: true };
   }
 
   /** Notes what the key stands for. */

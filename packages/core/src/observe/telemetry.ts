@@ -2,7 +2,6 @@ import {
   type Counter,
   context,
   type Gauge,
-  type Histogram,
   metrics,
   propagation,
   type Span,
@@ -23,10 +22,10 @@ export class Telemetry {
   readonly settled: Counter;
   /** Runs whose lease was lost, by `kind`. */
   readonly leaseLost: Counter;
-  /** Rows being worked on now, by `kind`. */
+  /** Rows held by this worker at the last look, by `kind`. */
   readonly inFlight: Gauge;
-  /** Milliseconds between the moment a row was ready and its start, by `kind`. */
-  readonly dueLag: Histogram;
+  /** Milliseconds for which the row at the head of a `kind` has been ready, at the last look. */
+  readonly dueLag: Gauge;
 
   constructor(scope: string) {
     this.#tracer = trace.getTracer(scope);
@@ -35,7 +34,7 @@ export class Telemetry {
     this.settled = meter.createCounter('holdfast.settled', { unit: '{row}' });
     this.leaseLost = meter.createCounter('holdfast.lease_lost', { unit: '{row}' });
     this.inFlight = meter.createGauge('holdfast.in_flight', { unit: '{row}' });
-    this.dueLag = meter.createHistogram('holdfast.due_lag', { unit: 'ms' });
+    this.dueLag = meter.createGauge('holdfast.due_lag', { unit: 'ms' });
   }
 
   /** Whether anybody records spans. Asked again every second, since an SDK may be registered late. */

@@ -6,6 +6,8 @@ export interface ReadyGroup {
   readonly group: string;
   /** Starts in a row without a verdict that its rows have behind them, least and most. Above 0, `group` means any. */
   readonly lost: { readonly least: number; readonly most: number };
+  /** For how many ms the row at its head has been READY. */
+  readonly lagMs: number;
 }
 
 interface GroupRecord {
@@ -13,6 +15,7 @@ interface GroupRecord {
   readonly grp: string;
   readonly least: number;
   readonly most: number;
+  readonly lag: string | number;
 }
 
 /**
@@ -23,15 +26,16 @@ export async function readyGroups(sql: TableSql, limit: number): Promise<ReadyGr
   const { kind, group } = sql.shape.columns;
   const { database, table } = sql;
   const where = `status = ${sql.state('ready')} AND lost = 0`;
-  const suspects = `SELECT ${kind} AS kind, '' AS grp, min(lost) AS least, max(lost) AS most FROM ${table} WHERE status = ${sql.state('ready')} AND lost > 0 GROUP BY ${kind}`;
-  const first = `SELECT ${kind} AS kind, ${group} AS grp FROM ${table} WHERE ${where}`;
-  const order = `ORDER BY ${kind}, ${group} LIMIT 1`;
+  const suspects = `SELECT ${kind} AS kind, '' AS grp, min(lost) AS least, max(lost) AS most, 0 AS lag FROM ${table} WHERE status = ${sql.state('ready')} AND lost > 0 GROUP BY ${kind}`;
+  const lag = `{now} - (claim_rank + COALESCE(priority, 0) * ${sql.shape.agingStepMs})`;
+  const first = `SELECT ${kind} AS kind, ${group} AS grp, ${lag} AS lag FROM ${table} WHERE ${where}`;
+  const order = `ORDER BY ${kind}, ${group}, claim_rank LIMIT 1`;
   let records: readonly GroupRecord[];
   if (database.family === 'postgres') {
     records = await database.rows(
       `WITH RECURSIVE g AS ((${first} ${order}) UNION ALL
-        SELECT n.kind, n.grp FROM g CROSS JOIN LATERAL (${first} AND (${kind}, ${group}) > (g.kind, g.grp) ${order}) n
-      ) (SELECT kind, grp, 0 AS least, 0 AS most FROM g LIMIT ${limit}) UNION ALL (${suspects})`,
+        SELECT n.kind, n.grp, n.lag FROM g CROSS JOIN LATERAL (${first} AND (${kind}, ${group}) > (g.kind, g.grp) ${order}) n
+      ) (SELECT kind, grp, 0 AS least, 0 AS most, lag FROM g LIMIT ${limit}) UNION ALL (${suspects})`,
     );
   } else {
     // Neither a lateral join nor a usable row comparison: a probe per pair.
@@ -39,7 +43,7 @@ export async function readyGroups(sql: TableSql, limit: number): Promise<ReadyGr
       const found: GroupRecord[] = [];
       for (let last: GroupRecord | undefined; found.length < limit; ) {
         const after: string = last ? ` AND (${kind} > ? OR (${kind} = ? AND ${group} > ?))` : '';
-        const [record]: { kind: string; grp: string }[] = await x.rows(
+        const [record]: { kind: string; grp: string; lag: number }[] = await x.rows(
           `${first}${after} ${order}`,
           last ? [last.kind, last.kind, last.grp] : [],
         );
@@ -50,9 +54,10 @@ export async function readyGroups(sql: TableSql, limit: number): Promise<ReadyGr
       return [...found, ...(await x.rows<GroupRecord>(suspects))];
     });
   }
-  return records.map(({ kind: name, grp, least, most }) => ({
+  return records.map(({ kind: name, grp, least, most, lag: ms }) => ({
     kind: name,
     group: grp,
     lost: { least: Number(least), most: Number(most) },
+    lagMs: Math.max(0, Number(ms)),
   }));
 }

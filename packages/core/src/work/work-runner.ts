@@ -192,15 +192,20 @@ export class WorkRunner implements Service {
     const groups = new Map<string, string[]>();
     const suspects: string[] = [];
     this.#lastStarts = [];
-    for (const { kind, group, lost } of await this.#options.table.ready()) {
+    const lags = new Map<string, number>();
+    for (const { kind, group, lost, lagMs } of await this.#options.table.ready()) {
       const policy = policies.get(kind);
       if (!policy) continue;
+      lags.set(kind, Math.max(lags.get(kind) ?? 0, lagMs));
       if (lost.most === 0) groups.set(kind, [...(groups.get(kind) ?? []), group]);
       if (lost.least > 0 && lost.least <= policy.maxLost - 2) suspects.push(kind);
       if (lost.most > 0 && lost.most >= policy.maxLost - 1) this.#lastStarts.push(kind);
     }
     for (const [kind, names] of groups) this.#state(kind).groups = rotate(names, this.#state(kind).groups[0]);
     for (const [kind, state] of this.#kinds) if (!groups.has(kind)) state.groups = [];
+    const { telemetry } = this.#options;
+    for (const kind of policies.keys()) telemetry.dueLag.record(lags.get(kind) ?? 0, { kind });
+    for (const [kind, state] of this.#kinds) telemetry.inFlight.record(state.waiting + state.running, { kind });
     for (const kind of groups.keys()) void this.#fill(this.#state(kind));
     for (const kind of suspects) {
       this.#state(kind).suspects = true;

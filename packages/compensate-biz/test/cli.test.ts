@@ -1,0 +1,80 @@
+import { execFile } from 'node:child_process';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { type TestDatabase, testDialects } from '@holdfast/core/testing';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+
+const main = join(import.meta.dirname, '..', '..', 'core', 'src', 'cli', 'main.ts');
+
+describe.each(testDialects())('holdfast on $name', (dialect) => {
+  let db: TestDatabase;
+  let folder: string;
+  beforeAll(async () => {
+    db = await dialect.create();
+    // Inside the package, so that its imports resolve.
+    folder = mkdtempSync(join(import.meta.dirname, '.cli-'));
+    writeFileSync(
+      join(folder, 'holdfast.config.ts'),
+      `import { coreSchema, silentLogger } from '@holdfast/core';
+import { connectTestDatabase } from '@holdfast/core/testing';
+import { bizType, compensateBizSchema, createCompensateBiz } from '@holdfast/compensate-biz';
+import { any } from '../suite-schema.ts';
+const knex = connectTestDatabase(${JSON.stringify(db.address)});
+const biz = createCompensateBiz({ knex, logger: silentLogger, types: { step: bizType(any) } });
+export default {
+  knex,
+  schemas: [coreSchema, compensateBizSchema],
+  inspectables: [biz.inspect()],
+  jobs: { sweep: () => biz.sweep(), submit: (args: string[]) => biz.now().submit('step', { args }) },
+  close: () => biz.close(),
+};
+`,
+    );
+  });
+  afterAll(async () => {
+    rmSync(folder, { recursive: true, force: true });
+    await db.drop();
+  });
+  const run = (...args: string[]) =>
+    promisify(execFile)(process.execPath, ['--conditions=@holdfast/source', '--disable-warning=ExperimentalWarning', main, ...args], {
+      cwd: folder,
+    }).then(
+      ({ stdout }) => ({ code: 0, stdout, stderr: '' }),
+      (error: { code: number; stdout: string; stderr: string }) => error,
+    );
+
+  it('prints the SQL, migrates, and has nothing left to do then', async () => {
+    const sql = (await run('sql')).stdout;
+    expect(sql).toContain('compensate_biz');
+    expect((await run('migrate')).stdout).toBe('core: 0001_create\ncompensate-biz: 0001_create\n');
+    expect((await run('migrate')).stdout).toBe('core: up to date\ncompensate-biz: up to date\n');
+  });
+
+  it('runs jobs, counts, lists, and redrives what failed, on record', async () => {
+    const submitted = JSON.parse((await run('run', 'submit', 'a', 'b')).stdout);
+    expect(submitted.duplicate).toBe(false);
+    expect(JSON.parse((await run('run', 'sweep')).stdout)).toMatchObject({ rescued: 0, unknown: 0 });
+    await db.knex('compensate_biz').where({ id: submitted.id }).update({ status: 'FAILED' });
+    expect((await run('status')).stdout).toContain('compensate-biz\tstep\tFAILED\t1');
+    expect(JSON.parse((await run('list', '--status', 'FAILED')).stdout)).toMatchObject({ id: submitted.id });
+    expect((await run('redrive', '--dry-run')).stdout).toContain(`${submitted.id}: would be redriven`);
+    const anonymous = await run('redrive', submitted.id);
+    expect(anonymous).toMatchObject({ code: 1 });
+    expect(anonymous.stderr).toContain('--actor WHO --reason WHY');
+    expect((await run('redrive', submitted.id, '--actor', 'ann', '--reason', 'mended')).stdout).toContain('redriven');
+    expect((await db.knex('compensate_biz').where({ id: submitted.id }).first()).status).toBe('WAIT_HANDLE');
+  });
+
+  it.each([
+    [['nonsense'], /no command nonsense/],
+    [['run', 'nonsense'], /no job "nonsense"; known are sweep, submit/],
+    [['status', '--config', 'absent.ts'], /No absent\.ts here/],
+    [['list', '--limit', '0'], /limit is 0/],
+    [['redrive', 'x', '--actor', 'a', '--reason', 'r'], /id is "x"/],
+  ])('says what is wrong with %j', async (args, message) => {
+    const result = await run(...args);
+    expect(result.code).toBe(1);
+    expect(result.stderr).toMatch(message);
+  });
+});

@@ -1,0 +1,265 @@
+import { every, silentLogger, wait } from '@holdfast/core';
+import { startStopStress, until } from '@holdfast/core/testing';
+import { expect, it } from 'vitest';
+import { bizType, type Hint } from '../src/index.ts';
+import { onEveryDatabase } from './suite.ts';
+import { any, schemaOf } from './suite-schema.ts';
+
+onEveryDatabase('features', (suite) => {
+  const t = () => suite.db.knex('compensate_biz');
+  const many = (n: number) => Array.from({ length: n }, (_, i) => ({ i }));
+
+  it('keeps a type within its global concurrency over several workers, whatever becomes of its rows', async () => {
+    const types = { capped: bizType(any, { concurrency: 10, globalConcurrency: 3, retry: every(1).upTo(3) }) };
+    let running = 0;
+    let most = 0;
+    const workers = [suite.create(types), suite.create(types), suite.create(types)].map((biz) => {
+      biz.handle('capped', async (context, run) => {
+        running += 1;
+        most = Math.max(most, running);
+        await wait(5);
+        running -= 1;
+        if (Number(context.i) % 4 === 0 && run.attempt === 1) throw new Error('again');
+        if (Number(context.i) % 5 === 0) return run.reject('no');
+        if (Number(context.i) % 3 === 0) return run.commit(async () => undefined);
+        return undefined;
+      });
+      return { biz, worker: biz.worker() };
+    });
+    await workers[0]?.biz.now().submitMany('capped', many(60));
+    for (const { worker } of workers) await worker.start();
+    await until(async () => (await t().where({ biz_type: 'capped' }).whereIn('status', ['SUCCESS', 'FAILED'])).length === 60);
+    for (const { worker } of workers) await worker.stop();
+    expect(most).toBe(3);
+    expect(await suite.db.knex('holdfast_slot').whereNotNull('holder')).toEqual([]);
+  });
+
+  it('frees the slot of a row that was cancelled while it ran, once its lease is over', async () => {
+    const biz = suite.create({ slotted: bizType(any, { globalConcurrency: 1 }) });
+    let seen = 0;
+    biz.handle('slotted', (_context, run) => {
+      seen += 1;
+      if (seen > 1) return undefined;
+      return new Promise((_, reject) => run.signal.addEventListener('abort', () => reject(run.signal.reason)));
+    });
+    await using worker = biz.worker({ lease: '500ms' });
+    await worker.start();
+    const { id } = await biz.now().submit('slotted', {});
+    await until(() => seen === 1);
+    await biz.now().submit('slotted', {});
+    await suite.db.knex.transaction((trx) => biz.in(trx).cancel({ id }));
+    await until(() => seen === 2);
+  });
+
+  it('runs a row by its hint, and takes a hint for what somebody else has as done', async () => {
+    let deliver: (hints: readonly Hint[]) => void = () => undefined;
+    const sent: Hint[] = [];
+    const hints = {
+      send: (some: readonly Hint[]) => void sent.push(...some),
+      listen: (listener: typeof deliver) => {
+        deliver = listener;
+        return () => undefined;
+      },
+    };
+    const biz = suite.create({ hinted: bizType(any) }, { hints });
+    const ran: string[] = [];
+    biz.handle('hinted', (_context, run) => void ran.push(run.id));
+    const worker = biz.worker();
+    await worker.start();
+    const { id } = await biz.now().submit('hinted', {});
+    await until(() => ran.length === 1);
+    expect(sent).toEqual([{ type: 'hinted', id }]);
+    // Rolled back: no hint.
+    await suite.db.knex
+      .transaction(async (trx) => {
+        await biz.in(trx).submit('hinted', {});
+        throw new Error('no');
+      })
+      .catch(() => undefined);
+    expect(sent).toHaveLength(1);
+    // Behind our back, as by another process; only the hint tells.
+    await t().insert({ biz_type: 'hinted', context: '{}' });
+    const [{ id: silent }] = await t().where({ biz_type: 'hinted', status: 'WAIT_HANDLE' }).select('id');
+    deliver([
+      { type: 'hinted', id: String(silent) },
+      { type: 'hinted', id },
+      { type: 'hinted', id: '999999999' },
+      { type: 'unknown', id: '1' },
+    ]);
+    await until(() => ran.length === 2);
+    await worker.stop();
+    expect(ran).toEqual([id, String(silent)]);
+  });
+
+  it('aborts a run at its timeout, and counts it as failed', async () => {
+    const biz = suite.create({ slow: bizType(any, { timeout: 30, retry: every(1).upTo(1) }) });
+    let aborted: unknown;
+    biz.handle('slow', async (_context, run) => {
+      await new Promise<void>((resolve) => run.signal.addEventListener('abort', () => resolve()));
+      aborted = run.signal.reason;
+      await wait(20);
+    });
+    await using worker = biz.worker();
+    await worker.start();
+    const { id } = await biz.now().submit('slow', {});
+    const row = await until(async () => (await t().where({ id, status: 'FAILED' }))[0]);
+    expect(JSON.parse(row.last_failed_reason)).toMatchObject({ code: 'handler-timeout' });
+    expect(aborted).toMatchObject({ code: 'handler-timeout' });
+  });
+
+  it('lifts older versions of a context, and leaves newer ones to workers that know them', async () => {
+    const v1 = suite.create({ evolved: bizType(any) });
+    const v3 = suite.create({
+      evolved: bizType(
+        schemaOf<{ c?: number }>((value) => ((value as { c?: number }).c === undefined ? 'c is missing' : undefined)),
+        { version: 3, upcast: { 1: (old: { a: number }) => ({ b: old.a + 1 }), 2: (old: { b: number }) => ({ c: old.b * 10 }) } },
+      ),
+    });
+    const seen: unknown[] = [];
+    v3.handle('evolved', (context) => void seen.push(context));
+    await v1.now().submit('evolved', { a: 1 });
+    await using worker = v3.worker();
+    await worker.start();
+    await until(() => seen.length === 1);
+    expect(seen).toEqual([{ c: 20 }]);
+    await worker.stop();
+    let ranOld = false;
+    const unknown: unknown[] = [];
+    v1.events.on('sweep:unknown', (event) => void unknown.push(event));
+    v1.handle('evolved', () => {
+      ranOld = true;
+    });
+    const { id } = await v3.now().submit('evolved', { c: 5 });
+    await using old = v1.worker();
+    await old.start();
+    const row = await until(async () => (await t().where({ id, status: 'SCHEDULED' }))[0]);
+    expect(row.cnt).toBe(0);
+    expect(ranOld).toBe(false);
+    // The worker's own first sweep may have told already.
+    await v1.sweep();
+    expect(unknown).toContainEqual({ type: 'evolved', count: 1 });
+  });
+
+  it('keeps a once key for its window, or for as long as its row is pending', async () => {
+    const biz = suite.create({ single: bizType(any) });
+    const windowed = { once: { key: 'w', window: '1h' } } as const;
+    const first = await biz.now().submit('single', {}, windowed);
+    expect(await biz.now().submit('single', {}, windowed)).toEqual({ id: first.id, duplicate: true });
+    biz.database.clockOffsetMs = 3_700_000;
+    expect((await biz.now().submit('single', {}, windowed)).duplicate).toBe(false);
+    biz.database.clockOffsetMs = 0;
+    const pending = { once: { key: 'p', while: 'pending' } } as const;
+    const one = await biz.now().submit('single', {}, pending);
+    expect((await biz.now().submit('single', {}, pending)).duplicate).toBe(true);
+    await t().where({ id: one.id }).update({ status: 'SUCCESS' });
+    expect((await biz.now().submit('single', {}, pending)).duplicate).toBe(false);
+  });
+
+  it("reschedules and cancels by id or once key, in the caller's transaction", async () => {
+    const biz = suite.create({ moved: bizType(any) });
+    const { id } = await biz.now().submit('moved', {}, { once: 'm', delay: '1h' });
+    const due = async () => Number((await t().where({ id }))[0].run_at) - (await biz.database.now());
+    await suite.db.knex.transaction((trx) => biz.in(trx).reschedule({ type: 'moved', once: 'm' }, '2h'));
+    expect(await due()).toBeGreaterThan(7_100_000);
+    await suite.db.knex
+      .transaction(async (trx) => {
+        expect(await biz.in(trx).cancel({ id })).toBe(true);
+        throw new Error('rolled back');
+      })
+      .catch(() => undefined);
+    expect((await t().where({ id }))[0].status).toBe('SCHEDULED');
+    await suite.db.knex.transaction(async (trx) => {
+      expect(await biz.in(trx).cancel({ type: 'moved', once: 'm' })).toBe(true);
+      expect(await biz.in(trx).cancel({ id })).toBe(false);
+      expect(await biz.in(trx).reschedule({ id }, '1s')).toBe(false);
+    });
+    expect((await t().where({ id }))[0].status).toBe('CANCELLED');
+  });
+
+  it('shows rows with their attempts, and writes down who did what to them', async () => {
+    const biz = suite.create({ watched: bizType(any, { retry: every(1).upTo(2) }) });
+    let broken = true;
+    biz.handle('watched', () => {
+      if (broken) throw new Error('down');
+    });
+    await using worker = biz.worker();
+    await worker.start();
+    const { id } = await biz.now().submit('watched', {}, { bizId: 'b-1' });
+    await until(async () => (await t().where({ id, status: 'FAILED' })).length === 1);
+    const inspect = biz.inspect();
+    expect(await inspect.stats()).toContainEqual({ type: 'watched', status: 'FAILED', count: 1 });
+    expect(await inspect.list({ kind: 'watched' })).toMatchObject([{ id, status: 'FAILED' }]);
+    expect(await inspect.list({ kind: 'watched', after: id })).toEqual([]);
+    const row = await inspect.get(id);
+    expect(row?.attempts).toMatchObject([{ number: 1 }, { number: 2 }]);
+    const by = { actor: 'ann', reason: 'mended' };
+    await inspect.actions.pause('watched', by);
+    broken = false;
+    expect(await biz.redrive(id, by)).toBe(true);
+    await wait(1_200);
+    await inspect.actions.resume('watched', by);
+    await until(async () => (await t().where({ id, status: 'SUCCESS' })).length === 1);
+    expect(await biz.redrive(id, by)).toBe(false);
+    expect(
+      (await suite.db.knex('holdfast_audit').orderBy('id').select('actor', 'action', 'subject')).map((entry) =>
+        Object.values(entry).join(' '),
+      ),
+    ).toEqual(['ann compensate-biz:pause watched', `ann compensate-biz:redrive ${id}`, 'ann compensate-biz:resume watched']);
+    await expect(inspect.actions.redrive(id, { actor: '', reason: '' })).rejects.toThrow(/actor/);
+  });
+
+  it('starts no more in a period than its rate allows', async () => {
+    const biz = suite.create({ rated: bizType(any, { concurrency: 50, rate: { limit: 10, per: '500ms' } }) });
+    const starts: number[] = [];
+    biz.handle('rated', () => void starts.push(performance.now()));
+    await biz.now().submitMany('rated', many(25));
+    await using worker = biz.worker();
+    await worker.start();
+    await until(() => starts.length === 25);
+    expect((starts.at(-1) ?? 0) - (starts[0] ?? 0)).toBeGreaterThan(500);
+  });
+
+  it('sweeps a type at its own pace, and says what it did', async () => {
+    const lines: string[] = [];
+    const logger = {
+      ...silentLogger,
+      info: (fields: object, message: string) => void lines.push(`${message} ${(fields as { types?: string[] }).types}`),
+    };
+    const biz = suite.create({ often: bizType(any, { sweep: 50 }), seldom: bizType(any) }, { logger });
+    biz.handle('often', () => undefined);
+    await using worker = biz.worker({ sweep: { cron: '0 0 1 1 *' } });
+    await worker.start();
+    await until(() => lines.filter((line) => line === 'sweep ends often').length >= 3);
+    expect(lines.filter((line) => line === 'sweep ends seldom').length).toBeLessThanOrEqual(1);
+  });
+
+  it('gives each row of a batch its own verdict, and fails all of those that a throw leaves without', async () => {
+    const biz = suite.create({ batched: bizType(any, { concurrency: 1, retry: every(1).upTo(1) }) });
+    let calls = 0;
+    biz.handleBatch('batched', { size: 10 }, async (items, batch) => {
+      calls += 1;
+      const [first] = items;
+      if (first) batch.reject(first, 'first of its batch');
+      if (calls === 2) throw new Error('second batch');
+      await batch.commit(async () => undefined);
+    });
+    await biz.now().submitMany('batched', many(20));
+    await using worker = biz.worker();
+    await worker.start();
+    await until(async () => (await t().where({ biz_type: 'batched' }).whereIn('status', ['SUCCESS', 'FAILED'])).length === 20);
+    const reasons = await t().where({ biz_type: 'batched', status: 'FAILED' }).select('dead_reason');
+    expect(reasons.map((row) => row.dead_reason).sort()).toEqual([...Array(9).fill('exhausted'), 'rejected', 'rejected']);
+  });
+
+  it('survives the start/stop stress with rows under way, and loses none', async () => {
+    const biz = suite.create({ stressed: bizType(any, { concurrency: 4 }) });
+    biz.handle('stressed', () => wait(1));
+    await biz.now().submitMany('stressed', many(100));
+    await startStopStress(biz.worker({ stopAfter: '5s' }), { callers: 5, cycles: 10 });
+    expect(await t().where({ biz_type: 'stressed', status: 'PROCESSING' })).toEqual([]);
+    await using worker = biz.worker();
+    await worker.start();
+    await until(async () => (await t().where({ biz_type: 'stressed', status: 'SUCCESS' })).length === 100);
+    expect(await t().where({ biz_type: 'stressed' }).where('cnt', '>', 0)).toEqual([]);
+  });
+});
