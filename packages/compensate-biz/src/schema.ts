@@ -92,7 +92,7 @@ async function create(database: Database, look: Executor): Promise<readonly stri
       statements.push(`ALTER TABLE ${t} ALTER COLUMN cnt TYPE INTEGER`);
     if (database.family === 'postgres') statements.push(`ALTER TABLE ${t} ALTER COLUMN updated_at SET DEFAULT now()`);
   }
-  statements.push(...(await brokenIndexes(database, look)), ...indexes(database));
+  statements.push(...(await brokenIndexes(database, look)), ...indexes(database, existing.size > 0));
   statements.push(
     `CREATE TABLE IF NOT EXISTS ${database.table('compensate_biz_attempt')} (task_id BIGINT NOT NULL, number INTEGER NOT NULL, outcome VARCHAR(20) NOT NULL, error ${text} NULL, ended_at BIGINT NOT NULL${mysql ? ', KEY compensate_biz_attempt_task (task_id)' : ''})${end}`,
     `CREATE TABLE IF NOT EXISTS ${database.table('compensate_biz_fan_out')} (parent_id BIGINT NOT NULL PRIMARY KEY, biz_type VARCHAR(100) NOT NULL, produced BIGINT NOT NULL DEFAULT 0, total BIGINT NULL, on_complete ${text} NULL)${end}`,
@@ -106,8 +106,8 @@ async function create(database: Database, look: Executor): Promise<readonly stri
   return statements;
 }
 
-/** Built without blocking writers where the table exists: CONCURRENTLY on Postgres, online on MySQL and MariaDB. */
-function indexes(database: Database): readonly string[] {
+/** Built without blocking writers where the table is adopted: CONCURRENTLY on Postgres, online on MySQL and MariaDB. */
+function indexes(database: Database, adopted: boolean): readonly string[] {
   const t = database.table('compensate_biz');
   if (database.family === 'mysql') {
     return [
@@ -119,7 +119,7 @@ function indexes(database: Database): readonly string[] {
       `CREATE UNIQUE INDEX compensate_biz_child ON ${t} (parent_id, child_key)`,
     ].map((sql) => (database.dialect === 'mariadb' ? sql.replace(/INDEX (\w+)/, 'INDEX IF NOT EXISTS $1') : sql));
   }
-  const concurrently = database.family === 'postgres' ? ' CONCURRENTLY' : '';
+  const concurrently = adopted && database.family === 'postgres' ? ' CONCURRENTLY' : '';
   const index = (name: string, columns: string, where: string, unique = ''): string =>
     `CREATE${unique} INDEX${concurrently} IF NOT EXISTS ${database.tablePrefix}compensate_biz_${name} ON ${t} (${columns}) WHERE ${where}`;
   return [

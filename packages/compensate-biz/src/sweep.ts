@@ -69,7 +69,7 @@ export async function sweepOnce(
   let purged = 0;
   for (const [type, definition] of Object.entries(of)) {
     if (definition.purgeAfterMs === undefined) continue;
-    for (let n = 1000; n === 1000; purged += n) n = await table.purge(type, ['done'], definition.purgeAfterMs);
+    for (let n = 1; n > 0; purged += n) n = await table.purge(type, ['done'], definition.purgeAfterMs);
   }
   await new Once(database).purge();
   const unknown = (await countUnknown(biz)) + reportNewer(biz, of);

@@ -47,7 +47,7 @@ onEveryDatabase('telemetry', (suite) => {
     await worker.start();
     await until(() => measured.get('holdfast.settled'));
     const sum = (name: string) => measured.get(name)?.reduce((total, { value }) => total + value, 0);
-    expect(sum('holdfast.claimed')).toBe(3);
+    await until(() => sum('holdfast.claimed') === 3);
     await until(() => sum('holdfast.settled') === 3);
     expect(measured.get('holdfast.settled')?.[0]?.attributes).toEqual({ kind: 'measured', outcome: 'done' });
     expect(Math.max(...(measured.get('holdfast.due_lag') ?? []).map(({ value }) => value))).toBeGreaterThanOrEqual(5_000);

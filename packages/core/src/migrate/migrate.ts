@@ -1,7 +1,10 @@
 import type { Knex } from 'knex';
+import pRetry from 'p-retry';
 import { Database } from '../database/database.ts';
 import type { Executor } from '../database/executor.ts';
+import { isTransient } from '../database/transient.ts';
 import { MigrationRequiredError, SchemaNewerError } from '../errors/errors.ts';
+import { wait } from '../time/wait.ts';
 import type { Schema } from './schema.ts';
 
 export interface MigrateOptions {
@@ -27,7 +30,7 @@ export async function migrate(knex: Knex, schemas: readonly Schema[], options: M
     await database.describe();
     const done: Record<string, readonly string[]> = {};
     await withLock(database, async (x) => {
-      for (const schema of schemas) done[schema.name] = await migrateSchema(database, schema, x);
+      for (const schema of schemas) done[schema.name] = await retryDeadlocks(() => migrateSchema(database, schema, x));
     });
     return done;
   } finally {
@@ -63,6 +66,11 @@ function recordTable(schema: Schema): string {
   return `holdfast_${schema.name.replaceAll('-', '_')}_migrations`;
 }
 
+/** Two partial indexes that are built CONCURRENTLY in one database, in whatever schemas, may wait for each other. */
+async function retryDeadlocks<T>(run: () => Promise<T>): Promise<T> {
+  return pRetry(run, { retries: 10, minTimeout: 50, randomize: true, shouldRetry: ({ error }) => isTransient(error) });
+}
+
 async function appliedNames(database: Database, schema: Schema, x: Executor): Promise<string[]> {
   const table = database.table(recordTable(schema));
   await x.rows(`CREATE TABLE IF NOT EXISTS ${table} (name VARCHAR(191) NOT NULL PRIMARY KEY, migration_time TIMESTAMP NOT NULL)`);
@@ -78,12 +86,24 @@ async function withLock(database: Database, fn: (x: Executor) => Promise<void>):
   const lock = await database.rawConnection();
   const key = `holdfast-migrate-${database.schema ?? ''}-${database.tablePrefix}`;
   try {
-    if (database.family === 'postgres') await lock.executor.rows('SELECT pg_advisory_lock(hashtext(?))', [key]);
+    if (database.family === 'postgres') await pollAdvisoryLock(lock.executor, key);
     else await lock.executor.rows('SELECT GET_LOCK(?, 86400)', [key]);
     await fn(lock.executor);
   } finally {
     // Session locks end with their session.
     await lock.close();
+  }
+}
+
+/**
+ * Asks again and again instead of waiting in the server: a statement that waits holds a snapshot, CREATE INDEX CONCURRENTLY
+ * waits for every snapshot, and whoever holds the lock may be at just that.
+ */
+async function pollAdvisoryLock(x: Executor, key: string): Promise<void> {
+  for (;;) {
+    const [row] = await x.rows<{ locked: boolean }>('SELECT pg_try_advisory_lock(hashtext(?)) AS locked', [key]);
+    if (row?.locked) return;
+    await wait(50);
   }
 }
 
