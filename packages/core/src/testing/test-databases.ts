@@ -33,6 +33,9 @@ export function testDialects(): readonly TestDialect[] {
   return list;
 }
 
+/** knex prints each connection that fails, though a caller gets the error; tests end connections by the hundred. */
+const log = { error: () => undefined };
+
 /** Opens the database that `TestDatabase.address` names. */
 export function connectTestDatabase(address: string): Knex {
   const url = new URL(address);
@@ -41,9 +44,9 @@ export function connectTestDatabase(address: string): Knex {
     const schema = url.searchParams.get('schema') ?? 'public';
     // Names the connections of one test, so that it can end its own and no others.
     url.search = `application_name=${schema}`;
-    return knexFactory({ client: 'pg', connection: url.href, searchPath: [schema], pool: { min: 0, max: 10 } });
+    return knexFactory({ client: 'pg', connection: url.href, searchPath: [schema], pool: { min: 0, max: 10 }, log });
   }
-  return knexFactory({ client: 'mysql2', connection: address, pool: { min: 0, max: 10 } });
+  return knexFactory({ client: 'mysql2', connection: address, pool: { min: 0, max: 10 }, log });
 }
 
 function uniqueName(): string {

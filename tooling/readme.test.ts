@@ -1,0 +1,39 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { expect, it } from 'vitest';
+import { root } from './paths.ts';
+
+const readmes = readdirSync(join(root, 'packages')).filter((name) => existsSync(join(root, 'packages', name, 'README.md')));
+
+it.each(readmes)('the example of packages/%s runs as it is printed', async (name) => {
+  const code = /```ts\n([\s\S]*?)```/.exec(readFileSync(join(root, 'packages', name, 'README.md'), 'utf8'))?.[1];
+  expect(code, 'a README opens with an example').toBeDefined();
+  const folder = mkdtempSync(join(tmpdir(), 'holdfast-readme-'));
+  // In the package, so that its imports resolve as a user's would; run in an empty folder.
+  const file = join(root, 'packages', name, 'test', '.readme-example.ts');
+  writeFileSync(file, code ?? '');
+  const child = spawn(process.execPath, ['--conditions=@holdfast/source', '--disable-warning=ExperimentalWarning', file], {
+    cwd: folder,
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  let output = '';
+  let complaints = '';
+  child.stdout.on('data', (data) => {
+    output += data;
+    // They say what they did, and would go on for ever.
+    if (output.trim().split('\n').length === (code?.match(/console\.log/g)?.length ?? 0)) child.kill('SIGTERM');
+  });
+  child.stderr.on('data', (data) => {
+    complaints += data;
+  });
+  try {
+    expect(await once(child, 'exit')).toEqual([null, 'SIGTERM']);
+    expect(complaints).toBe('');
+  } finally {
+    rmSync(file, { force: true });
+    rmSync(folder, { recursive: true, force: true });
+  }
+});
