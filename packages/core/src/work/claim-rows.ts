@@ -1,5 +1,5 @@
 import type { Executor } from '../database/executor.ts';
-import type { ClaimedRow, TableSql, WorkRecord } from './table-sql.ts';
+import type { ClaimedRow, KindAndGroup, TableSql, WorkRecord } from './table-sql.ts';
 
 /** What a claim may take. */
 export interface ClaimQuery {
@@ -47,7 +47,7 @@ function claimUpTo(sql: TableSql, query: ClaimQuery, limit: number, x?: Executor
     lost ? ` AND lost > 0 AND lost ${lost.from === lost.to ? '= ' : '>= ? AND lost <= '}?` : ` AND lost = 0 AND ${group} = ?`
   } ORDER BY ${order}, ${sql.table}.id LIMIT ${Math.max(1, Math.trunc(limit))}`;
   const range = lost && (lost.from === lost.to ? [lost.to] : [lost.from, lost.to]);
-  return claimPicked(sql, pick, range ? [query.kind, ...range] : [query.kind, query.group], query.owner, query.leaseMs, x);
+  return claimPicked(sql, pick, range ? [query.kind, ...range] : [query.kind, query.group], query, x, lost ? undefined : query);
 }
 
 /** Takes those of the given rows that are READY. None taken means that somebody else has them. */
@@ -61,7 +61,7 @@ export async function claimGivenRows(
   const list = sql.ids(ids);
   const pick = `SELECT id FROM ${sql.table} WHERE ${list.sql} AND lost = 0 AND status = ${sql.state('ready')} AND ${sql.shape.columns.kind} = ?`;
   const claim = (limit: number, x?: Executor): Promise<ClaimedRow[]> =>
-    claimPicked(sql, `${pick} LIMIT ${limit}`, [...list.params, query.kind], query.owner, query.leaseMs, x);
+    claimPicked(sql, `${pick} LIMIT ${limit}`, [...list.params, query.kind], query, x);
   if (!cap) return claim(ids.length);
   return sql.database.transaction((x) => cap(x, ids.length, (limit) => claim(limit, x)));
 }
@@ -70,22 +70,25 @@ async function claimPicked(
   sql: TableSql,
   pick: string,
   params: readonly unknown[],
-  owner: string,
-  leaseMs: number,
+  { owner, leaseMs }: Pick<ClaimQuery, 'owner' | 'leaseMs'>,
   inside?: Executor,
+  known?: KindAndGroup,
 ): Promise<ClaimedRow[]> {
   const { database, table } = sql;
   const set = `status = ${sql.state('running')}, version = version + 1, starts = starts + 1, lost = lost + 1, lease_until = {now} + ?, owner = ?, updated_at = {timestamp}`;
   if (database.family !== 'mysql') {
     const where = database.family === 'postgres' ? `id = ANY(ARRAY(${pick} FOR UPDATE SKIP LOCKED))` : `id IN (${pick})`;
-    const statement = `UPDATE ${table} SET ${set} WHERE ${where} RETURNING ${sql.columns()}`;
+    const statement = `UPDATE ${table} SET ${set} WHERE ${where} RETURNING ${sql.columns(0, known)}`;
     const records = await (inside ?? database).rows<WorkRecord>(statement, [leaseMs, owner, ...params]);
-    return records.map((record) => sql.row(record));
+    return records.map((record) => sql.row(record, 1, known));
   }
   const inTransaction = async (x: Executor): Promise<ClaimedRow[]> => {
-    const records = await x.rows<WorkRecord>(`${pick.replace('SELECT id', `SELECT ${sql.columns(1)}`)} FOR UPDATE SKIP LOCKED`, params);
+    const records = await x.rows<WorkRecord>(
+      `${pick.replace('SELECT id', `SELECT ${sql.columns(1, known)}`)} FOR UPDATE SKIP LOCKED`,
+      params,
+    );
     if (records.length === 0) return [];
-    const rows = records.map((record) => sql.row(record));
+    const rows = records.map((record) => sql.row(record, 1, known));
     const list = sql.ids(rows.map((row) => row.id));
     await x.run(`UPDATE ${table} SET ${set} WHERE ${list.sql}`, [leaseMs, owner, ...list.params]);
     return rows;

@@ -24,14 +24,16 @@ export interface Rescued {
  */
 export async function rescueRows(sql: TableSql, options: RescueOptions): Promise<Rescued> {
   const limit = options.limit ?? 1_000;
-  const from = `SELECT ${sql.columns()} FROM ${sql.table} WHERE status = ${sql.state('running')}`;
-  const expired = `${from} AND lease_until < {now} ORDER BY lease_until LIMIT ${limit}`;
+  const running = `status = ${sql.state('running')}`;
+  const expired = `${running} AND lease_until < {now}`;
   // Set RUNNING by older code: judged by when it was last touched.
-  const stale = `${from} AND lease_until IS NULL AND updated_at < ${sql.ago(options.adoptAfterMs)} LIMIT ${limit}`;
+  const stale = `${running} AND lease_until IS NULL AND updated_at < ${sql.ago(options.adoptAfterMs)}`;
   const total = { rescued: 0, dead: 0 };
-  for (const pick of [expired, stale]) {
+  for (const where of [expired, stale]) {
     for (let n = limit; n === limit; ) {
-      const { rescued, dead } = await rescueBatch(sql, pick, options);
+      const ids = await sql.look(where, [], `ORDER BY lease_until LIMIT ${limit}`);
+      if (ids.length === 0) break;
+      const { rescued, dead } = await rescueBatch(sql, where, ids, options);
       n = rescued + dead;
       total.rescued += rescued;
       total.dead += dead;
@@ -40,10 +42,15 @@ export async function rescueRows(sql: TableSql, options: RescueOptions): Promise
   return total;
 }
 
-function rescueBatch(sql: TableSql, pick: string, options: RescueOptions): Promise<Rescued> {
+function rescueBatch(sql: TableSql, where: string, ids: readonly string[], options: RescueOptions): Promise<Rescued> {
   const { database, table } = sql;
   return database.transaction(async (x) => {
-    const rows = (await x.rows<WorkRecord>(`${pick}${sql.skipLocked}`)).map((record) => sql.row(record, 0));
+    const list = sql.ids(ids);
+    const records = await x.rows<WorkRecord>(
+      `SELECT ${sql.columns()} FROM ${sql.table} WHERE ${list.sql} AND ${where}${sql.skipLocked}`,
+      list.params,
+    );
+    const rows = records.map((record) => sql.row(record, 0));
     const over: ClaimedRow[] = [];
     const under: ClaimedRow[] = [];
     for (const row of rows) (row.lost >= options.maxLost(row.kind) ? over : under).push(row);

@@ -74,13 +74,17 @@ export class WorkTable {
   async promote(limit: number = 1000): Promise<number> {
     const sql = this.#sql;
     const set = `status = ${sql.state('ready')}, claim_rank = ${sql.rank('run_at')}, updated_at = {timestamp}`;
-    const where = `status = ${sql.state('scheduled')} AND lost = 0 AND run_at <= {now} ORDER BY run_at LIMIT ${limit}`;
-    const pick = `SELECT id FROM ${sql.table} WHERE ${where}`;
+    const due = `status = ${sql.state('scheduled')} AND lost = 0 AND run_at <= {now}`;
+    const pick = `SELECT id FROM ${sql.table} WHERE ${due} ORDER BY run_at LIMIT ${limit}`;
     if (this.database.family === 'postgres')
       return this.database.run(`UPDATE ${sql.table} SET ${set} WHERE id = ANY(ARRAY(${pick} FOR UPDATE SKIP LOCKED))`);
     if (this.database.family === 'sqlite') return this.database.run(`UPDATE ${sql.table} SET ${set} WHERE id IN (${pick})`);
+    const ids = await sql.look(due, [], `ORDER BY run_at LIMIT ${limit}`);
+    if (ids.length === 0) return 0;
     return this.database.transaction(async (x) => {
-      const rows = await x.rows<{ id: string }>(`SELECT ${sql.idText} FROM ${sql.table} WHERE ${where} FOR UPDATE SKIP LOCKED`);
+      const rows = await x.rows<{ id: string }>(
+        `SELECT ${sql.idText} FROM ${sql.table} WHERE ${sql.ids(ids).sql} AND ${due} FOR UPDATE SKIP LOCKED`,
+      );
       if (rows.length === 0) return 0;
       return x.run(`UPDATE ${sql.table} SET ${set} WHERE ${sql.ids(rows.map((row) => row.id)).sql}`);
     });
@@ -95,20 +99,13 @@ export class WorkTable {
     return row?.ms === null || row?.ms === undefined ? undefined : Number(row.ms);
   }
 
-  /**
-   * Deletes terminal rows last touched more than `olderThanMs` ago, `limit` at a time. Returns how many went. They are
-   * looked for without locks: on MySQL and MariaDB a locking scan locks each row that it passes for a moment, and claims
-   * skip it.
-   */
+  /** Deletes terminal rows last touched more than `olderThanMs` ago, `limit` at a time. Returns how many went. */
   async purge(kind: string, states: readonly WorkState[], olderThanMs: number, limit: number = 1000): Promise<number> {
     const sql = this.#sql;
     const where = `status IN (${states.map((state) => sql.state(state)).join(', ')}) AND ${sql.shape.columns.kind} = ? AND updated_at < ${sql.ago(olderThanMs)}`;
-    const old = await this.database.rows<{ id: string }>(
-      `SELECT ${sql.idText} FROM ${sql.table} WHERE ${where} ORDER BY ${sql.table}.id LIMIT ${limit}`,
-      [kind],
-    );
+    const old = await sql.look(where, [kind], `ORDER BY ${sql.table}.id LIMIT ${limit}`);
     if (old.length === 0) return 0;
-    const ids = sql.ids(old.map((row) => row.id));
+    const ids = sql.ids(old);
     return this.database.transaction(async (x) => {
       const gone = await x.run(`DELETE FROM ${sql.table} WHERE ${ids.sql} AND ${where}`, [...ids.params, kind]);
       const attempts = `DELETE FROM ${sql.attempts} WHERE ${ids.sql.replace(/\bid\b/, 'task_id')}`;
