@@ -17,7 +17,7 @@ export const kafka: Service = {
   url: (port) => `127.0.0.1:${port}`,
   async start(port, name) {
     const folder = serviceFolder(name);
-    const jars = fetchJars(folder);
+    const jars = fetchJars(serviceFolder('kafka'));
     const data = join(folder, 'data');
     const controller = await freePort();
     const properties = join(folder, 'server.properties');

@@ -64,13 +64,26 @@ export function startDetached(
 export async function stopRecorded(name: string, signal: NodeJS.Signals): Promise<void> {
   const record = runningRecord(name);
   if (!record) return;
-  process.kill(record.pid, signal);
+  // Each was started in a group of its own. One that is asked to stop tells its children; one that is killed can't.
+  if (signal === 'SIGKILL') signalGroup(record.pid, signal);
+  else process.kill(record.pid, signal);
   for (let i = 0; i < 200; i++) {
     if (startTicks(record.pid) !== record.startedTicks) break;
-    if (i === 199) process.kill(record.pid, 'SIGKILL');
+    if (i === 199) signalGroup(record.pid, 'SIGKILL');
     await sleep(100);
   }
+  // What it left in its group.
+  signalGroup(record.pid, 'SIGKILL');
   rmSync(join(serviceFolder(name), 'process.json'), { force: true });
+}
+
+/** Signals a recorded process and what it started. */
+export function signalGroup(pid: number, signal: NodeJS.Signals): void {
+  try {
+    process.kill(-pid, signal);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error;
+  }
 }
 
 /** A port of the loopback interface that nothing listens on. */

@@ -34,11 +34,12 @@ export const rabbitmq: Service = {
       ERL_EPMD_PORT: String(epmd),
       ERL_EPMD_ADDRESS: '127.0.0.1',
       RABBITMQ_CTL_ERL_ARGS: '',
-      // No epmd daemon: it would outlive the server.
       RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS: `-start_epmd false -erl_epmd_port ${distribution}`,
       LANG: 'C.UTF-8',
     };
-    startDetached(name, port, '/usr/lib/rabbitmq/bin/rabbitmq-server', [], { ...owner, env });
+    // RabbitMQ starts an epmd daemon where it finds none, which would outlive it. This one belongs to its group and ends with it.
+    const script = 'epmd -address 127.0.0.1 -port "$ERL_EPMD_PORT" & exec /usr/lib/rabbitmq/bin/rabbitmq-server';
+    startDetached(name, port, '/bin/sh', ['-c', script], { ...owner, env });
   },
   async roundTrip(url) {
     const connection = await connect(url, { timeout: 3000 });

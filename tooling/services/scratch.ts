@@ -1,6 +1,6 @@
-import { existsSync } from 'node:fs';
+import { existsSync, rmSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { freePort, runningRecord, stopRecorded } from './process-record.ts';
+import { freePort, runningRecord, serviceFolder, signalGroup, stopRecorded } from './process-record.ts';
 import type { Service } from './service.ts';
 
 /** A server of a test's own, to be killed, stopped and starved. */
@@ -15,11 +15,15 @@ export interface ScratchServer {
   stop(): Promise<void>;
 }
 
+const keepsData: ReadonlySet<string> = new Set(['postgres', 'mariadb']);
+
 /** Starts a second server of a kind. `name` is its folder under `.services/`; one test file, one name. */
 export async function scratchServer(service: Service, name: string): Promise<ScratchServer> {
   if (!service.binaries.every(existsSync))
     throw new Error(`${service.name} is not installed here; npm test installs ${service.packages.join(' ')}.`);
   await stopRecorded(name, 'SIGKILL');
+  // What takes long to make is kept; what names its port in its data can't be.
+  if (!keepsData.has(service.name)) rmSync(serviceFolder(name), { recursive: true, force: true });
   const port = await freePort();
   const url = service.url(port);
   const start = async (): Promise<void> => {
@@ -42,11 +46,11 @@ export async function scratchServer(service: Service, name: string): Promise<Scr
     freeze: async (ms) => {
       const pid = runningRecord(name)?.pid;
       if (pid === undefined) return;
-      process.kill(pid, 'SIGSTOP');
+      signalGroup(pid, 'SIGSTOP');
       try {
         await sleep(ms);
       } finally {
-        process.kill(pid, 'SIGCONT');
+        signalGroup(pid, 'SIGCONT');
       }
     },
     stop: () => stopRecorded(name, service.stopSignal),

@@ -19,10 +19,19 @@ function imports(file: string): string[] {
 
 const packages = readdirSync(join(root, 'packages'));
 
+const drivers: Readonly<Record<string, readonly string[]>> = {
+  kafka: ['kafkajs'],
+  'platformatic-kafka': ['@platformatic/kafka'],
+  rabbitmq: ['amqplib'],
+  redis: ['ioredis'],
+};
+
 it.each(packages)('packages/%s imports what it may', (name) => {
-  const allowed =
+  const common =
     name === 'core' ? ['knex', 'p-retry', '@opentelemetry/api'] : ['@holdfast/core', '@standard-schema/spec', 'knex', 'croner'];
   for (const file of sources(`packages/${name}/src`)) {
+    // A driver belongs to the one folder that adapts it, so that nothing else pulls it in.
+    const allowed = [...common, ...(drivers[file.split('/src/')[1]?.split('/')[0] ?? ''] ?? [])];
     for (const imported of imports(file)) {
       expect(
         allowed.some((one) => imported === one || imported.startsWith(`${one}/`)),

@@ -1,0 +1,1 @@
+export { type KafkaBroker, type KafkaOptions, kafka } from './kafka-broker.ts';

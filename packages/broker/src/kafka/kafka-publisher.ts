@@ -1,0 +1,153 @@
+import { type Logger, wait } from '@holdfast/core';
+import { type Kafka, type Message as KafkaMessage, Partitioners, type Producer, type RecordMetadata } from 'kafkajs';
+import { toHeaders } from '../cloud-events.ts';
+import type { Message } from '../message.ts';
+import { publishTimedOut, refused } from '../publish-results.ts';
+import type { Publisher, PublishResult } from '../publisher.ts';
+import { kafkaRefusal } from './kafka-error.ts';
+
+export interface KafkaPublisherOptions {
+  readonly client: Kafka;
+  readonly source: string;
+  readonly timeoutMs: number;
+  readonly logger: Logger;
+}
+
+/** One `sendBatch` per call, idempotent, `acks = -1`; the key decides the partition. */
+export class KafkaPublisher implements Publisher {
+  /** The idempotent producer's sequence numbers make a partition refuse what comes after a gap. */
+  readonly prefixPerKey = true;
+  readonly #options: KafkaPublisherOptions;
+  readonly #partitions = new WeakMap<KafkaMessage, number>();
+  #producer: Promise<Producer> | undefined;
+  #closed = false;
+
+  constructor(options: KafkaPublisherOptions) {
+    this.#options = options;
+  }
+
+  async publish(batch: readonly Message[], { signal }: { readonly signal?: AbortSignal } = {}): Promise<readonly PublishResult[]> {
+    signal?.throwIfAborted();
+    if (batch.length === 0) return [];
+    const done = new AbortController();
+    const late = wait(this.#options.timeoutMs, AbortSignal.any([done.signal, ...(signal ? [signal] : [])])).then(() => undefined);
+    late.catch(() => undefined);
+    try {
+      const results = await Promise.race([this.#send(batch), late]);
+      if (results) return results;
+      // What was sent may still arrive. A new producer, so that nothing waits behind it.
+      this.#discard();
+      return batch.map(() => publishTimedOut(this.#options.timeoutMs));
+    } finally {
+      done.abort(new Error('published'));
+    }
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+    const producer = this.#producer;
+    this.#producer = undefined;
+    await producer?.then((open) => open.disconnect()).catch(() => undefined);
+  }
+
+  async #send(batch: readonly Message[]): Promise<PublishResult[]> {
+    const records = batch.map(
+      (message): KafkaMessage => ({
+        key: message.key ?? null,
+        value: Buffer.from(message.body.buffer, message.body.byteOffset, message.body.byteLength),
+        headers: toHeaders(message, this.#options.source),
+      }),
+    );
+    const topics = new Map<string, KafkaMessage[]>();
+    for (const [i, record] of records.entries()) {
+      const topic = batch[i]?.topic ?? '';
+      const list = topics.get(topic);
+      if (list) list.push(record);
+      else topics.set(topic, [record]);
+    }
+    let metadata: RecordMetadata[];
+    try {
+      const producer = await this.#open();
+      metadata = await producer.sendBatch({
+        acks: -1,
+        timeout: this.#options.timeoutMs,
+        topicMessages: [...topics].map(([topic, messages]) => ({ topic, messages })),
+      });
+    } catch (error) {
+      const refusal = kafkaRefusal(error);
+      if (refusal.outcome !== 'poison') {
+        this.#discard();
+        return batch.map(() => refusal);
+      }
+      if (batch.length === 1) return [refusal];
+      return this.#isolate(batch);
+    }
+    return this.#placed(batch, records, metadata);
+  }
+
+  /** Finds the poison: halves in turn; after a refusal nothing later of that key is sent. */
+  async #isolate(batch: readonly Message[]): Promise<PublishResult[]> {
+    const middle = batch.length >> 1;
+    const first = await this.#send(batch.slice(0, middle));
+    const held = new Set<string>();
+    first.forEach((result, i) => {
+      const message = batch[i];
+      if (result.outcome !== 'acked' && result.outcome !== 'poison' && message?.key !== undefined)
+        held.add(`${message.topic} ${message.key}`);
+    });
+    const rest = batch.slice(middle);
+    const free = rest.filter(({ topic, key }) => key === undefined || !held.has(`${topic} ${key}`));
+    const sent = free.length > 0 ? await this.#send(free) : [];
+    const waits = refused('retriable', new Error('An earlier message of its key was not acked.'));
+    return [...first, ...rest.map((message) => (free.includes(message) ? (sent[free.indexOf(message)] ?? waits) : waits))];
+  }
+
+  /** Where each message is: the base offset of its partition and its place among those of the batch. */
+  #placed(batch: readonly Message[], records: readonly KafkaMessage[], metadata: readonly RecordMetadata[]): PublishResult[] {
+    const bases = new Map(
+      metadata.map((entry) => [`${entry.topicName} ${entry.partition}`, BigInt(entry.baseOffset ?? entry.offset ?? 0)]),
+    );
+    const next = new Map<string, bigint>();
+    return batch.map(({ topic }, i) => {
+      const partition = this.#partitions.get(records[i] as KafkaMessage) ?? 0;
+      const place = `${topic} ${partition}`;
+      const offset = next.get(place) ?? bases.get(place) ?? 0n;
+      next.set(place, offset + 1n);
+      return { outcome: 'acked', at: { topic, partition, offset: offset.toString() } };
+    });
+  }
+
+  #open(): Promise<Producer> {
+    if (this.#closed) return Promise.reject(new Error('The publisher is closed.'));
+    this.#producer ??= (async () => {
+      const inner = Partitioners.DefaultPartitioner();
+      const producer = this.#options.client.producer({
+        idempotent: true,
+        allowAutoTopicCreation: false,
+        // The caller tries again, and knows more; kafkajs must try once more to be idempotent at all.
+        retry: { retries: 1, initialRetryTime: 50 },
+        createPartitioner: () => (args) => {
+          const partition = inner(args);
+          this.#partitions.set(args.message, partition);
+          return partition;
+        },
+      });
+      try {
+        await producer.connect();
+      } catch (error) {
+        this.#producer = undefined;
+        throw error;
+      }
+      return producer;
+    })();
+    return this.#producer;
+  }
+
+  #discard(): void {
+    const producer = this.#producer;
+    this.#producer = undefined;
+    producer
+      ?.then((open) => open.disconnect())
+      .catch((err) => this.#options.logger.debug({ err }, 'a producer was not closed in good order'));
+  }
+}

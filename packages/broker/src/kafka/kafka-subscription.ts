@@ -1,0 +1,178 @@
+import type { Logger } from '@holdfast/core';
+import type { Consumer, EachBatchPayload, IHeaders, Kafka, KafkaMessage } from 'kafkajs';
+import { fromHeaders } from '../cloud-events.ts';
+import type { Message } from '../message.ts';
+import type { Publisher } from '../publisher.ts';
+import type { Delivery, DeliveryVerdict, SubscribeOptions, Subscription } from '../subscriber.ts';
+
+export interface KafkaSubscriptionOptions extends SubscribeOptions {
+  readonly client: Kafka;
+  readonly topics: readonly string[];
+  /** As Kafka knows the group: for a broadcast one of its own per member. */
+  readonly groupId: string;
+  readonly deadLetters: Publisher;
+  readonly logger: Logger;
+}
+
+const heartbeatMs = 3_000;
+const commitEvery = 200;
+
+/**
+ * A member of a consumer group. One delivery at a time per partition, partitions side by side. An offset is committed only
+ * after the verdict on all before it; a retry pauses its partition and no other.
+ */
+export class KafkaSubscription implements Subscription {
+  readonly #options: KafkaSubscriptionOptions;
+  readonly #handler: (delivery: Delivery) => Promise<DeliveryVerdict>;
+  readonly #consumer: Consumer;
+  readonly #closing = new AbortController();
+  /** Deliveries of the message that each partition stands at. */
+  readonly #attempts = new Map<string, { readonly offset: string; readonly count: number }>();
+  readonly #timers = new Set<NodeJS.Timeout>();
+  #ready = false;
+  #closed = false;
+
+  constructor(options: KafkaSubscriptionOptions, handler: (delivery: Delivery) => Promise<DeliveryVerdict>) {
+    this.#options = options;
+    this.#handler = handler;
+    this.#consumer = options.client.consumer({
+      groupId: options.groupId,
+      sessionTimeout: 30_000,
+      heartbeatInterval: heartbeatMs,
+      rebalanceTimeout: 60_000,
+      maxWaitTimeInMs: 100,
+      allowAutoTopicCreation: false,
+      retry: { initialRetryTime: 100, maxRetryTime: 5_000, retries: 10, restartOnFailure: async () => !this.#closed },
+    });
+  }
+
+  get ready(): boolean {
+    return this.#ready;
+  }
+
+  /** Resolves when the group has let this member in. */
+  async start(): Promise<void> {
+    const { events } = this.#consumer;
+    const joined = new Promise<void>((resolve) => {
+      this.#consumer.on(events.GROUP_JOIN, () => {
+        this.#ready = true;
+        resolve();
+      });
+    });
+    this.#consumer.on(events.CRASH, ({ payload }) => {
+      this.#ready = false;
+      this.#options.logger.warn({ err: payload.error }, 'a Kafka consumer stumbled; it joins again');
+    });
+    this.#consumer.on(events.DISCONNECT, () => {
+      this.#ready = false;
+    });
+    await this.#consumer.connect();
+    await this.#consumer.subscribe({ topics: [...this.#options.topics], fromBeginning: this.#options.mode !== 'broadcast' });
+    await this.#consumer.run({
+      autoCommit: false,
+      eachBatchAutoResolve: false,
+      partitionsConsumedConcurrently: this.#options.concurrency ?? 6,
+      eachBatch: (payload) => this.#eachBatch(payload),
+    });
+    await joined;
+  }
+
+  async close(): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#ready = false;
+    for (const timer of this.#timers) clearTimeout(timer);
+    const timer = setTimeout(
+      () => this.#closing.abort(new Error('The subscription is closing and has waited long enough; the message comes again.')),
+      this.#options.closeMs ?? 30_000,
+    );
+    await this.#consumer.disconnect();
+    clearTimeout(timer);
+    this.#closing.abort(new Error('the subscription is closed'));
+  }
+
+  async #eachBatch({ batch, resolveOffset, heartbeat, pause, isRunning, isStale }: EachBatchPayload): Promise<void> {
+    const { topic, partition } = batch;
+    // A handler may take longer than the session.
+    const beat = setInterval(() => heartbeat().catch(() => undefined), heartbeatMs);
+    let next: string | undefined;
+    let uncommitted = 0;
+    const commit = async (): Promise<void> => {
+      if (next === undefined || uncommitted === 0) return;
+      uncommitted = 0;
+      await this.#consumer.commitOffsets([{ topic, partition, offset: next }]);
+    };
+    try {
+      for (const record of batch.messages) {
+        if (this.#closed || !isRunning() || isStale()) break;
+        const verdict = await this.#deliver(topic, partition, record);
+        if (verdict.outcome === 'retry') {
+          const resume = pause();
+          const timer = setTimeout(() => {
+            this.#timers.delete(timer);
+            resume();
+          }, verdict.afterMs);
+          this.#timers.add(timer);
+          break;
+        }
+        resolveOffset(record.offset);
+        next = (BigInt(record.offset) + 1n).toString();
+        uncommitted += 1;
+        if (uncommitted >= commitEvery) await commit();
+      }
+      await commit();
+    } finally {
+      clearInterval(beat);
+    }
+  }
+
+  async #deliver(topic: string, partition: number, record: KafkaMessage): Promise<DeliveryVerdict> {
+    const place = `${topic}/${partition}`;
+    const before = this.#attempts.get(place);
+    const attempt = before?.offset === record.offset ? before.count + 1 : 1;
+    this.#attempts.set(place, { offset: record.offset, count: attempt });
+    const message = readMessage(topic, partition, record);
+    let verdict: DeliveryVerdict;
+    try {
+      verdict = await this.#handler({
+        message,
+        attempt,
+        at: { topic, partition, offset: record.offset },
+        signal: this.#closing.signal,
+      });
+    } catch (err) {
+      this.#options.logger.warn({ err, id: message.id, topic }, 'a handler threw; the message is delivered again');
+      verdict = { outcome: 'retry', afterMs: this.#options.retryMs ?? 1_000 };
+    }
+    if (verdict.outcome !== 'reject') return verdict;
+    const [result] = await this.#options.deadLetters.publish([
+      { ...message, topic: `${topic}.dead`, headers: { ...message.headers, 'x-dead-reason': verdict.reason.replace(/[\r\n]/g, ' ') } },
+    ]);
+    if (result?.outcome === 'acked') return verdict;
+    this.#options.logger.error(
+      { id: message.id, topic: `${topic}.dead`, result },
+      'a rejected message could not be put with the dead letters; it is delivered again. Does the topic exist?',
+    );
+    return { outcome: 'retry', afterMs: 5_000 };
+  }
+}
+
+function readMessage(topic: string, partition: number, record: KafkaMessage): Message {
+  const message = fromHeaders(
+    text(record.headers ?? {}),
+    topic,
+    `${topic}/${partition}/${record.offset}`,
+    record.value ?? new Uint8Array(),
+  );
+  const key = record.key?.toString();
+  return message.key !== undefined || key === undefined ? message : { ...message, key };
+}
+
+function text(headers: IHeaders): Record<string, string> {
+  const plain: Record<string, string> = {};
+  for (const [name, value] of Object.entries(headers)) {
+    const one = Array.isArray(value) ? value[0] : value;
+    if (one !== undefined) plain[name] = one.toString();
+  }
+  return plain;
+}

@@ -1,0 +1,27 @@
+import { createRequire } from 'node:module';
+import { performance } from 'node:perf_hooks';
+
+interface RequestQueue {
+  readonly pending: readonly unknown[];
+  /** Epoch ms; -1 until a broker throttles. */
+  readonly throttledUntil: number;
+  scheduleCheckPendingRequests(): void;
+}
+
+let done = false;
+
+/**
+ * kafkajs 2.2.4 looks at its queue of requests again after `throttledUntil - now` ms, which is negative whenever no broker
+ * throttles. Node 24 warns of it (TimeoutNegativeWarning) and makes it 1 ms, so each idle connection polls a thousand times a
+ * second. With nothing pending and no throttle the passing of time changes nothing: then it is not scheduled at all.
+ */
+export function quietRequestQueue(): void {
+  if (done) return;
+  done = true;
+  const { prototype } = createRequire(import.meta.url)('kafkajs/src/network/requestQueue/index.js') as { prototype: RequestQueue };
+  const schedule = prototype.scheduleCheckPendingRequests;
+  prototype.scheduleCheckPendingRequests = function (this: RequestQueue): void {
+    const now = performance.timeOrigin + performance.now();
+    if (this.pending.length > 0 || this.throttledUntil > now) schedule.call(this);
+  };
+}

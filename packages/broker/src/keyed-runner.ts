@@ -1,0 +1,143 @@
+import { wait } from '@holdfast/core';
+import type { Message } from './message.ts';
+import type { Delivery, DeliveryVerdict } from './subscriber.ts';
+
+export interface KeyedRunnerOptions {
+  /** Handlers at a time. */
+  readonly concurrency: number;
+  /** Pause after a throw, in ms. */
+  readonly retryMs: number;
+  readonly handler: (delivery: Delivery) => Promise<DeliveryVerdict>;
+  /** Called with what a handler threw, which counts as a retry. */
+  readonly onThrow: (error: unknown, message: Message) => void;
+}
+
+/** One delivery and what the broker is told of it. Must not throw. */
+export interface KeyedWork {
+  readonly message: Message;
+  readonly attempt: number;
+  readonly at: Delivery['at'];
+  /** Called once, with the final verdict. A `retry` only for a message without a key: one with a key waits here. */
+  readonly settle: (verdict: DeliveryVerdict) => Promise<void> | void;
+}
+
+interface Queued extends KeyedWork {
+  tries: number;
+}
+
+interface Lane {
+  readonly name: string;
+  readonly queue: Queued[];
+}
+
+/**
+ * Runs deliveries side by side, those of one key (of one topic) one after another in the order of their arrival. A key
+ * whose head is to be retried waits, and nothing else does: its head stays here unsettled, so that a crash brings it back.
+ */
+export class KeyedRunner {
+  readonly #options: KeyedRunnerOptions;
+  readonly #lanes = new Map<string, Lane>();
+  readonly #ready: Lane[] = [];
+  readonly #closing = new AbortController();
+  #running = 0;
+  #unkeyed = 0;
+  #idle: (() => void)[] = [];
+
+  constructor(options: KeyedRunnerOptions) {
+    this.#options = options;
+  }
+
+  /** Deliveries without a final verdict. */
+  get pending(): number {
+    let queued = 0;
+    for (const lane of this.#lanes.values()) queued += lane.queue.length;
+    return queued;
+  }
+
+  push(work: KeyedWork): void {
+    if (this.#closing.signal.aborted) return;
+    const { key, topic } = work.message;
+    const name = key === undefined ? `#${this.#unkeyed++}` : `${topic} ${key}`;
+    const lane = this.#lanes.get(name);
+    if (lane) {
+      lane.queue.push({ ...work, tries: work.attempt });
+      return;
+    }
+    const fresh: Lane = { name, queue: [{ ...work, tries: work.attempt }] };
+    this.#lanes.set(name, fresh);
+    this.#ready.push(fresh);
+    this.#pump();
+  }
+
+  /** Forgets what has not started, and waits for `graceMs` for handlers under way before their signals abort. */
+  async close(graceMs: number): Promise<void> {
+    if (this.#closing.signal.aborted) return;
+    for (const [name, lane] of this.#lanes) {
+      if (this.#ready.includes(lane)) this.#lanes.delete(name);
+      else lane.queue.splice(1);
+    }
+    this.#ready.length = 0;
+    await this.#quiet(graceMs);
+    this.#closing.abort(new Error('The subscription is closing and has waited long enough; the message comes again.'));
+    // A handler that does not listen to its signal is left alone: its verdict is refused.
+    await this.#quiet(1_000);
+  }
+
+  async #quiet(withinMs: number): Promise<void> {
+    let late = false;
+    const timer = setTimeout(() => {
+      late = true;
+      this.#wakeIdle();
+    }, withinMs);
+    while (this.#running > 0 && !late) await new Promise<void>((resolve) => this.#idle.push(resolve));
+    clearTimeout(timer);
+  }
+
+  #wakeIdle(): void {
+    const idle = this.#idle;
+    this.#idle = [];
+    for (const resolve of idle) resolve();
+  }
+
+  #pump(): void {
+    while (this.#running < this.#options.concurrency) {
+      const lane = this.#ready.shift();
+      if (!lane) return;
+      this.#running += 1;
+      void this.#run(lane).finally(() => {
+        this.#running -= 1;
+        this.#wakeIdle();
+        this.#pump();
+      });
+    }
+  }
+
+  async #run(lane: Lane): Promise<void> {
+    const [work] = lane.queue;
+    if (!work) return;
+    const { signal } = this.#closing;
+    let verdict: DeliveryVerdict;
+    try {
+      verdict = await this.#options.handler({ message: work.message, attempt: work.tries, at: work.at, signal });
+    } catch (error) {
+      this.#options.onThrow(error, work.message);
+      verdict = { outcome: 'retry', afterMs: this.#options.retryMs };
+    }
+    if (signal.aborted && verdict.outcome === 'retry') return;
+    if (verdict.outcome === 'retry' && work.message.key !== undefined) {
+      work.tries += 1;
+      wait(verdict.afterMs, signal).then(
+        () => {
+          this.#ready.push(lane);
+          this.#pump();
+        },
+        () => undefined,
+      );
+      return;
+    }
+    await work.settle(verdict);
+    lane.queue.shift();
+    if (lane.queue.length > 0 && !signal.aborted) this.#ready.push(lane);
+    else this.#lanes.delete(lane.name);
+  }
+}

@@ -1,0 +1,1 @@
+export { type MemoryBroker, memoryBroker } from './memory-broker.ts';

@@ -1,0 +1,1 @@
+export { type RabbitmqBroker, type RabbitmqOptions, rabbitmq } from './rabbitmq-broker.ts';

@@ -1,0 +1,78 @@
+import { wait } from '@holdfast/core';
+import type { Redis } from 'ioredis';
+import type { Message } from '../message.ts';
+import { publishTimedOut, refused } from '../publish-results.ts';
+import type { Publisher, PublishResult } from '../publisher.ts';
+import { fields, laneFor, type StreamLayout, streamKey } from './streams.ts';
+
+export interface RedisPublisherOptions extends StreamLayout {
+  readonly client: Redis;
+  readonly source: string;
+  readonly timeoutMs: number;
+  readonly maxMessageBytes: number;
+  /** Entries that each stream keeps, about; `undefined`: all. */
+  readonly maxLength: number | undefined;
+}
+
+/** One pipeline of XADD per call. */
+export class RedisPublisher implements Publisher {
+  readonly prefixPerKey = false;
+  readonly #options: RedisPublisherOptions;
+  #turn = 0;
+
+  constructor(options: RedisPublisherOptions) {
+    this.#options = options;
+  }
+
+  async publish(batch: readonly Message[], { signal }: { readonly signal?: AbortSignal } = {}): Promise<readonly PublishResult[]> {
+    signal?.throwIfAborted();
+    const { client, source, timeoutMs, maxMessageBytes, maxLength } = this.#options;
+    const results: (PublishResult | undefined)[] = batch.map(({ body }) =>
+      body.byteLength > maxMessageBytes
+        ? refused('poison', new Error(`The body has ${body.byteLength} bytes; the limit is ${maxMessageBytes} (maxMessageBytes).`))
+        : undefined,
+    );
+    const pipeline = client.pipeline();
+    const sent: { readonly at: number; readonly stream: string }[] = [];
+    for (const [at, message] of batch.entries()) {
+      if (results[at]) continue;
+      const stream = streamKey(this.#options, message.topic, laneFor(this.#options, message, this.#turn++));
+      if (maxLength === undefined) pipeline.xadd(stream, '*', ...fields(message, source));
+      else pipeline.xadd(stream, 'MAXLEN', '~', maxLength, '*', ...fields(message, source));
+      sent.push({ at, stream });
+    }
+    const done = new AbortController();
+    const late = wait(timeoutMs, AbortSignal.any([done.signal, ...(signal ? [signal] : [])])).then(() => undefined);
+    late.catch(() => undefined);
+    try {
+      const replies = sent.length === 0 ? [] : await Promise.race([pipeline.exec(), late]);
+      for (const [i, { at, stream }] of sent.entries()) {
+        const [error, id] = replies?.[i] ?? [];
+        results[at] = replies
+          ? error
+            ? redisRefusal(error)
+            : { outcome: 'acked', at: { stream, id: String(id) } }
+          : publishTimedOut(timeoutMs);
+      }
+    } catch (error) {
+      signal?.throwIfAborted();
+      for (const { at } of sent) results[at] = redisRefusal(error as Error);
+    } finally {
+      done.abort(new Error('published'));
+    }
+    return results.map((result) => result ?? publishTimedOut(timeoutMs));
+  }
+
+  async close(): Promise<void> {
+    // Replies are awaited by their callers; the connection belongs to the broker.
+  }
+}
+
+/** What an error of Redis says of a message. */
+export function redisRefusal(error: Error): PublishResult {
+  const code = /^[A-Z]+/.exec(error.message)?.[0] ?? '';
+  if (['NOAUTH', 'WRONGPASS', 'NOPERM'].includes(code)) return refused('fatal', error);
+  if (['OOM', 'MISCONF'].includes(code)) return refused('backpressure', error);
+  if (code === 'WRONGTYPE') return refused('poison', error);
+  return refused('retriable', error);
+}

@@ -1,0 +1,283 @@
+import { type Logger, uuidv7, wait } from '@holdfast/core';
+import type { Redis } from 'ioredis';
+import { KeyedRunner } from '../keyed-runner.ts';
+import type { Message } from '../message.ts';
+import type { Delivery, DeliveryVerdict, SubscribeOptions, Subscription } from '../subscriber.ts';
+import { LaneShare } from './lane-share.ts';
+import { ensureGroup, fields, type RawEntry, readEntry, type StreamLayout, streamKey } from './streams.ts';
+
+export interface RedisSubscriptionOptions extends SubscribeOptions, StreamLayout {
+  readonly client: Redis;
+  readonly topics: readonly string[];
+  readonly source: string;
+  readonly leaseMs: number;
+  readonly logger: Logger;
+}
+
+const blockMs = 500;
+const count = 100;
+const maxPending = 1_000;
+
+interface StreamOf {
+  readonly topic: string;
+  readonly stream: string;
+}
+
+/**
+ * Reads the lanes that are this member's. A lane taken over is read from what its last reader left without a verdict, in
+ * order, and then from where it stopped.
+ */
+export class RedisSubscription implements Subscription {
+  readonly #options: RedisSubscriptionOptions;
+  readonly #runner: KeyedRunner;
+  readonly #reader: Redis;
+  readonly #streams: ReadonlyMap<string, StreamOf>;
+  readonly #share: LaneShare;
+  readonly #consumer = uuidv7();
+  readonly #closing = new AbortController();
+  /** Deliveries under way per stream. */
+  readonly #under = new Map<string, number>();
+  /** Entries that are with the runner. */
+  readonly #inHand = new Set<string>();
+  /** A reply may have been lost, and with it entries that Redis thinks are ours: look at what is pending. */
+  #missed = false;
+  #lost = new AbortController();
+  #last = new Map<string, string>();
+  #running: Promise<unknown> | undefined;
+  #ready = false;
+
+  constructor(options: RedisSubscriptionOptions, handler: (delivery: Delivery) => Promise<DeliveryVerdict>) {
+    this.#options = options;
+    const { client, topics, group, lanes } = options;
+    this.#streams = new Map(
+      topics.flatMap((topic) =>
+        Array.from({ length: lanes }, (_, lane): [string, StreamOf] => {
+          const stream = streamKey(options, topic, lane);
+          return [stream, { topic, stream }];
+        }),
+      ),
+    );
+    this.#share = new LaneShare({
+      client,
+      scope: `${options.prefix}:group:${group}`,
+      member: this.#consumer,
+      lanes: [...this.#streams.keys()],
+      leaseMs: options.leaseMs,
+    });
+    this.#runner = new KeyedRunner({
+      concurrency: options.concurrency ?? 6,
+      retryMs: options.retryMs ?? 1_000,
+      handler,
+      onThrow: (err, { id, topic }) => options.logger.warn({ err, id, topic }, 'a handler threw; the message is delivered again'),
+    });
+    // A blocking read occupies its connection.
+    this.#reader = client.duplicate({ maxRetriesPerRequest: null });
+    this.#reader.on('close', () => {
+      this.#missed = true;
+      this.#lost.abort(new Error('the connection was lost'));
+      this.#lost = new AbortController();
+    });
+    this.#reader.on('error', (err) => options.logger.debug({ err }, 'the Redis connection of a reader failed; it connects again'));
+  }
+
+  get ready(): boolean {
+    return this.#ready;
+  }
+
+  async start(): Promise<void> {
+    const { mode, client, group } = this.#options;
+    if (mode === 'broadcast') {
+      for (const stream of this.#streams.keys()) this.#last.set(stream, await lastId(client, stream));
+      this.#running = this.#loop(() => this.#readBroadcast());
+    } else {
+      await ensureGroup(client, [...this.#streams.keys()], group);
+      await this.#refresh();
+      this.#running = Promise.all([this.#loop(() => this.#readOwned()), this.#loop(() => this.#keepShare())]);
+    }
+    this.#ready = true;
+  }
+
+  async close(): Promise<void> {
+    if (this.#closing.signal.aborted) return;
+    this.#ready = false;
+    this.#closing.abort(new Error('the subscription is closed'));
+    this.#reader.disconnect();
+    await this.#running;
+    await this.#runner.close(this.#options.closeMs ?? 30_000);
+    if (this.#options.mode !== 'broadcast' && this.#options.client.status === 'ready') await this.#share.leave().catch(() => undefined);
+  }
+
+  async #loop(once: () => Promise<void>): Promise<void> {
+    for (let pauseMs = 50; !this.#closing.signal.aborted; ) {
+      try {
+        await once();
+        pauseMs = 50;
+      } catch (err) {
+        if (this.#closing.signal.aborted) return;
+        this.#options.logger.debug({ err }, 'Redis is not there; trying again');
+        // Flushed, or another server by now: the groups must be there before they can be read.
+        if (this.#options.mode !== 'broadcast' && /NOGROUP/.test((err as Error).message))
+          await ensureGroup(this.#options.client, [...this.#streams.keys()], this.#options.group).catch(() => undefined);
+        await wait(pauseMs, this.#closing.signal).catch(() => undefined);
+        pauseMs = Math.min(pauseMs * 2, 5_000);
+      }
+    }
+  }
+
+  async #keepShare(): Promise<void> {
+    await wait(this.#options.leaseMs / 3, this.#closing.signal).catch(() => undefined);
+    if (!this.#closing.signal.aborted) await this.#refresh();
+  }
+
+  async #refresh(): Promise<void> {
+    for (const stream of await this.#share.refresh((lane) => (this.#under.get(lane) ?? 0) === 0)) await this.#takeOver(stream);
+  }
+
+  /** What the last reader of the lane was given and did not settle, in order. */
+  async #takeOver(stream: string): Promise<void> {
+    const { client, group } = this.#options;
+    const counts = new Map<string, number>();
+    for (let from = '-'; ; ) {
+      const pending = (await client.xpending(stream, group, from, '+', 1000)) as [
+        id: string,
+        consumer: string,
+        idle: number,
+        deliveries: number,
+      ][];
+      for (const [id, , , deliveries] of pending) counts.set(id, deliveries);
+      const last = pending.at(-1)?.[0];
+      if (pending.length < 1000 || last === undefined) break;
+      from = `(${last}`;
+    }
+    for (let from = '0-0'; ; ) {
+      const [next, entries] = (await client.callBuffer('XAUTOCLAIM', stream, group, this.#consumer, '0', from, 'COUNT', '100')) as [
+        Buffer,
+        RawEntry[],
+      ];
+      for (const entry of entries) {
+        const id = entry[0].toString();
+        if (!this.#inHand.has(`${stream} ${id}`)) this.#push(stream, entry, (counts.get(id) ?? 0) + 1);
+      }
+      from = next.toString();
+      if (from === '0-0') return;
+    }
+  }
+
+  async #readOwned(): Promise<void> {
+    const owned = this.#share.owned;
+    if (this.#missed) {
+      this.#missed = false;
+      for (const stream of owned) await this.#takeOver(stream);
+    }
+    if (owned.length === 0 || this.#runner.pending >= maxPending) return wait(20, this.#closing.signal).catch(() => undefined);
+    const reply = (await this.#bounded(
+      raw(this.#reader).xreadgroupBuffer(
+        'GROUP',
+        this.#options.group,
+        this.#consumer,
+        'COUNT',
+        String(count),
+        'BLOCK',
+        String(blockMs),
+        'STREAMS',
+        ...owned,
+        ...owned.map(() => '>'),
+      ),
+    )) as [Buffer, RawEntry[]][] | null;
+    for (const [stream, entries] of reply ?? []) for (const entry of entries) this.#push(stream.toString(), entry, 1);
+  }
+
+  async #readBroadcast(): Promise<void> {
+    const streams = [...this.#last.keys()];
+    const reply = (await this.#bounded(
+      raw(this.#reader).xreadBuffer('COUNT', String(count), 'BLOCK', String(blockMs), 'STREAMS', ...streams, ...this.#last.values()),
+    )) as [Buffer, RawEntry[]][] | null;
+    for (const [stream, entries] of reply ?? []) {
+      for (const entry of entries) {
+        this.#last.set(stream.toString(), entry[0].toString());
+        this.#push(stream.toString(), entry, 1);
+      }
+    }
+  }
+
+  /** A blocking read whose connection is lost never ends in ioredis, nor does one over a connection that is half open. */
+  async #bounded<T>(read: Promise<T>): Promise<T> {
+    const done = new AbortController();
+    const { signal } = this.#lost;
+    const late = wait(blockMs + 5_000, AbortSignal.any([done.signal, signal])).then(() => {
+      this.#reader.disconnect(true);
+      throw new Error('the blocking read did not end');
+    });
+    late.catch(() => undefined);
+    read.catch(() => undefined);
+    try {
+      return await Promise.race([read, late]);
+    } catch (error) {
+      this.#missed = true;
+      throw error;
+    } finally {
+      done.abort(new Error('read'));
+    }
+  }
+
+  #push(stream: string, entry: RawEntry, attempt: number): void {
+    const topic = this.#streams.get(stream)?.topic ?? '';
+    const id = entry[0].toString();
+    // Deleted or trimmed while it was pending: there is nothing to deliver.
+    if (entry[1] === null) return void this.#options.client.xack(stream, this.#options.group, id).catch(() => undefined);
+    const message = readEntry(entry, topic, stream);
+    this.#inHand.add(`${stream} ${id}`);
+    this.#under.set(stream, (this.#under.get(stream) ?? 0) + 1);
+    this.#deliver(stream, id, message, attempt);
+  }
+
+  #deliver(stream: string, id: string, message: Message, attempt: number): void {
+    this.#runner.push({
+      message,
+      attempt,
+      at: { stream, id },
+      settle: async (verdict) => {
+        if (verdict.outcome === 'retry') {
+          // Without a key: it waits here, still pending in Redis, and nothing waits for it.
+          wait(verdict.afterMs, this.#closing.signal).then(
+            () => this.#deliver(stream, id, message, attempt + 1),
+            () => undefined,
+          );
+          return;
+        }
+        await this.#settle(stream, id, message, verdict);
+        this.#inHand.delete(`${stream} ${id}`);
+        this.#under.set(stream, (this.#under.get(stream) ?? 1) - 1);
+      },
+    });
+  }
+
+  async #settle(stream: string, id: string, message: Message, verdict: Exclude<DeliveryVerdict, { outcome: 'retry' }>): Promise<void> {
+    const { client, group, mode, source } = this.#options;
+    if (mode === 'broadcast') return;
+    try {
+      const transaction = client.multi();
+      if (verdict.outcome === 'reject') {
+        const dead = { ...message, headers: { ...message.headers, 'x-dead-reason': verdict.reason, 'x-dead-group': group } };
+        transaction.xadd(streamKey(this.#options, message.topic, 'dead'), '*', ...fields(dead, source));
+      }
+      await transaction.xack(stream, group, id).exec();
+    } catch (err) {
+      // It stays pending, and comes again to whoever has the lane next.
+      this.#options.logger.debug({ err, id: message.id }, 'a verdict did not reach Redis');
+    }
+  }
+}
+
+/**
+ * The forms that give buffers, without their hundred overloads. Not `callBuffer`: under RESP3 its replies have another shape
+ * than under RESP2, and these have one.
+ */
+function raw(client: Redis): Record<'xreadBuffer' | 'xreadgroupBuffer', (...args: string[]) => Promise<unknown>> {
+  return client as never;
+}
+
+async function lastId(client: Redis, stream: string): Promise<string> {
+  const [entry] = await client.xrevrange(stream, '+', '-', 'COUNT', 1);
+  return entry?.[0] ?? '0-0';
+}

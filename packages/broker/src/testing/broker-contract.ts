@@ -1,0 +1,346 @@
+import { uuidv7, wait } from '@holdfast/core';
+import type { Message } from '../message.ts';
+import type { Publisher } from '../publisher.ts';
+import {
+  ack,
+  type Delivery,
+  type DeliveryVerdict,
+  reject,
+  retry,
+  type SubscribeOptions,
+  type Subscriber,
+  type Subscription,
+} from '../subscriber.ts';
+
+/** The parts of a test runner that the contract needs; vitest's and node:test's fit. */
+export interface ContractApi {
+  readonly it: (name: string, test: () => Promise<void>, timeoutMs?: number) => void;
+  readonly equal: (actual: unknown, expected: unknown) => void;
+}
+
+/** An adapter, and what the contract may do to its broker. */
+export interface BrokerUnderTest {
+  /** A connection of its own, as another process would have. */
+  readonly connect: () => Publisher & Subscriber;
+  /** Creates a topic and what belongs to it, where the broker needs that. */
+  readonly createTopic: (topic: string) => Promise<void>;
+  /** Larger than the broker takes; `undefined` where nothing is too large. */
+  readonly oversizedBytes: number | undefined;
+  /** Whether a topic that nobody created or subscribes to refuses messages, and how. */
+  readonly unroutable: 'poison' | 'backpressure' | undefined;
+  /** Reads what was rejected for a group. */
+  readonly dead: (topic: string, group: string) => Promise<readonly string[]>;
+}
+
+/** What every adapter must do, on a real broker. */
+export function brokerContract(under: BrokerUnderTest, { it, equal }: ContractApi): void {
+  const { test, connect, names } = harness(under, it);
+
+  test('gives one result per message, in their order, and delivers them whole', async () => {
+    const { topic, group } = await names();
+    const broker = connect();
+    const seen = new Map<string, Delivery>();
+    await subscribe(broker, topic, { group }, async (delivery) => {
+      seen.set(delivery.message.id, delivery);
+      return ack;
+    });
+    const body = Uint8Array.from({ length: 256 }, (_, i) => i);
+    const batch = Array.from(
+      { length: 20 },
+      (_, i): Message => ({ ...message(topic, `k${i % 3}`), headers: { 'x-n': `${i}`, traceparent: 'tp' }, body }),
+    );
+    const results = await broker.publish(batch);
+    equal(
+      results.map(({ outcome }) => outcome),
+      batch.map(() => 'acked'),
+    );
+    await fact(() => seen.size === batch.length);
+    for (const [i, sent] of batch.entries()) {
+      const got = seen.get(sent.id)?.message;
+      equal({ ...got, body: [...(got?.body ?? [])] }, { ...sent, body: [...body] });
+      equal(seen.get(sent.id)?.attempt, 1);
+      equal(got?.headers['x-n'], `${i}`);
+    }
+  });
+
+  test('keeps the order of each key over members of a group, one delivery of a key at a time', async () => {
+    const { topic, group } = await names();
+    const [one, two] = [connect(), connect()];
+    const seen = new Map<string, number[]>();
+    const running = new Set<string>();
+    let overlaps = 0;
+    const handler = async ({ message: { key = '', headers } }: Delivery): Promise<DeliveryVerdict> => {
+      if (running.has(key)) overlaps += 1;
+      running.add(key);
+      await wait(1);
+      running.delete(key);
+      seen.set(key, [...(seen.get(key) ?? []), Number(headers['x-n'])]);
+      return ack;
+    };
+    await subscribe(one, topic, { group }, handler);
+    await subscribe(two, topic, { group }, handler);
+    const total = 400;
+    for (let from = 0; from < total; from += 40) {
+      await publishAll(
+        one,
+        Array.from({ length: 40 }, (_, i) => numbered(topic, `k${(from + i) % 7}`, from + i)),
+      );
+    }
+    await fact(() => [...seen.values()].flat().length >= total);
+    equal(overlaps, 0);
+    for (const list of seen.values())
+      equal(
+        firsts(list),
+        [...firsts(list)].sort((a, b) => a - b),
+      );
+    equal(new Set([...seen.values()].flat()).size, total);
+  });
+
+  test('gives each group every message, and a member of a broadcast what comes after it joined', async () => {
+    const { topic, group } = await names();
+    const broker = connect();
+    const counts = { a: 0, b: 0, c: 0, d: 0 };
+    const counting = (name: keyof typeof counts) => async (): Promise<DeliveryVerdict> => {
+      counts[name] += 1;
+      return ack;
+    };
+    await subscribe(broker, topic, { group: `${group}-a` }, counting('a'));
+    await subscribe(broker, topic, { group: `${group}-b` }, counting('b'));
+    await subscribe(broker, topic, { group: `${group}-c`, mode: 'broadcast' }, counting('c'));
+    await subscribe(connect(), topic, { group: `${group}-c`, mode: 'broadcast' }, counting('d'));
+    await publishAll(
+      broker,
+      Array.from({ length: 10 }, (_, i) => numbered(topic, i % 2 === 0 ? 'k' : undefined, i)),
+    );
+    await fact(() => Object.values(counts).every((count) => count >= 10));
+    equal(counts, { a: 10, b: 10, c: 10, d: 10 });
+  });
+
+  test('delivers again what a handler asks for or throws at, and lets later messages of the key wait', async () => {
+    const { topic, group } = await names();
+    const broker = connect();
+    const log: string[] = [];
+    await subscribe(broker, topic, { group, retryMs: 100 }, async ({ message: { headers }, attempt }) => {
+      log.push(`${headers['x-n']}:${attempt}`);
+      if (headers['x-n'] === '0' && attempt === 1) return retry(200);
+      if (headers['x-n'] === '0' && attempt === 2) throw new Error('thrown');
+      return ack;
+    });
+    await publishAll(
+      broker,
+      Array.from({ length: 3 }, (_, i) => numbered(topic, 'same', i)),
+    );
+    await fact(() => log.includes('2:1'));
+    equal(log, ['0:1', '0:2', '0:3', '1:1', '2:1']);
+  });
+
+  test('delivers again a message without a key, too', async () => {
+    const { topic, group } = await names();
+    const broker = connect();
+    const attempts: number[] = [];
+    await subscribe(broker, topic, { group }, async ({ attempt }) => {
+      attempts.push(attempt);
+      return attempt < 3 ? retry(50) : ack;
+    });
+    await publishAll(broker, [numbered(topic, undefined, 0)]);
+    await fact(() => attempts.length === 3);
+    equal(attempts, [1, 2, 3]);
+  });
+
+  test('puts what is rejected with the dead letters, and goes on', async () => {
+    const { topic, group } = await names();
+    const broker = connect();
+    let handled = 0;
+    await subscribe(broker, topic, { group }, async ({ message: { headers } }) => {
+      handled += 1;
+      return headers['x-n'] === '1' ? reject('number one') : ack;
+    });
+    const batch = Array.from({ length: 3 }, (_, i) => numbered(topic, 'k', i));
+    await publishAll(broker, batch);
+    await fact(() => handled === 3);
+    await fact(async () => (await under.dead(topic, group)).length > 0);
+    equal(await under.dead(topic, group), [batch[1]?.id]);
+  });
+
+  test('redelivers what a member had not finished when it left', async () => {
+    const { topic, group } = await names();
+    const [first, second, writer] = [connect(), connect(), connect()];
+    let stuck = 0;
+    const leaving = await subscribe(first, topic, { group, concurrency: 1, closeMs: 200 }, async ({ signal }) => {
+      stuck += 1;
+      await wait(600_000, signal).catch(() => undefined);
+      return retry(0);
+    });
+    const batch = Array.from({ length: 5 }, (_, i) => numbered(topic, 'k', i));
+    const publishing = publishAll(writer, batch);
+    await fact(() => stuck > 0);
+    await first.close();
+    await leaving.close();
+    const seen: string[] = [];
+    await subscribe(second, topic, { group }, async ({ message: { id } }) => {
+      seen.push(id);
+      return ack;
+    });
+    await fact(() => new Set(seen).size === 5, 45_000);
+    equal(
+      firsts(seen),
+      batch.map(({ id }) => id),
+    );
+    await publishing;
+  }, 90_000);
+
+  test('says of each message alone what is wrong with it', async () => {
+    const { topic, group } = await names();
+    const broker = connect();
+    const seen: string[] = [];
+    await subscribe(broker, topic, { group }, async ({ message: { headers } }) => {
+      seen.push(headers['x-n'] ?? '');
+      return ack;
+    });
+    if (under.oversizedBytes !== undefined) {
+      const large = { ...numbered(topic, 'b', 1), body: new Uint8Array(under.oversizedBytes) };
+      const results = await broker.publish([numbered(topic, 'a', 0), large, numbered(topic, 'c', 2)]);
+      equal(
+        results.map(({ outcome }) => outcome),
+        ['acked', 'poison', 'acked'],
+      );
+      await fact(() => new Set(seen).size === 2);
+    }
+    if (under.unroutable) {
+      const results = await broker.publish([numbered(topic, 'd', 3), numbered(`nobody-${group}`, 'e', 4)]);
+      equal(
+        results.map(({ outcome }) => outcome),
+        ['acked', under.unroutable],
+      );
+    }
+  });
+
+  test('finishes what is being published when it is closed, or says that it did not', async () => {
+    const { topic, group } = await names();
+    const reader = connect();
+    const seen = new Set<string>();
+    await subscribe(reader, topic, { group }, async ({ message: { id } }) => {
+      seen.add(id);
+      return ack;
+    });
+    const broker = connect();
+    const batch = Array.from({ length: 200 }, (_, i) => numbered(topic, `k${i}`, i));
+    const publishing = broker.publish(batch);
+    await broker.close();
+    const results = await publishing;
+    equal(results.length, batch.length);
+    const acked = batch.filter((_, i) => results[i]?.outcome === 'acked');
+    await fact(() => acked.every(({ id }) => seen.has(id)));
+  });
+}
+
+/** What every adapter must do when its broker goes away and comes back. Needs a broker of its own. */
+export function brokerOutageContract(under: BrokerUnderTest & { readonly outage: () => Promise<void> }, { it }: ContractApi): void {
+  const { outage } = under;
+  const { test, connect, names } = harness(under, it);
+
+  test('loses nothing that was acked when the broker goes away and comes back', async () => {
+    const { topic, group } = await names();
+    const [writer, reader] = [connect(), connect()];
+    const seen = new Set<string>();
+    await subscribe(reader, topic, { group }, async ({ message: { id } }) => {
+      seen.add(id);
+      return ack;
+    });
+    const acked = new Set<string>();
+    let stop = false;
+    const writing = (async () => {
+      while (!stop) {
+        const batch = Array.from({ length: 5 }, (_, i) => numbered(topic, `k${i}`, i));
+        const results = await writer.publish(batch);
+        results.forEach((result, i) => {
+          if (result.outcome === 'acked') acked.add(batch[i]?.id ?? '');
+        });
+        await wait(20);
+      }
+    })();
+    await fact(() => acked.size > 50);
+    await outage();
+    const before = acked.size;
+    await fact(() => acked.size > before + 50, 60_000);
+    stop = true;
+    await writing;
+    await fact(() => [...acked].every((id) => seen.has(id)), 60_000);
+  }, 240_000);
+}
+
+/** Closes after each test what it opened, also when it failed. */
+function harness(under: BrokerUnderTest, it: ContractApi['it']) {
+  const open: { close(): Promise<void> }[] = [];
+  const connect = (): Publisher & Subscriber => {
+    const broker = under.connect();
+    open.push(broker);
+    return broker;
+  };
+  const test = (name: string, run: () => Promise<void>, timeoutMs = 60_000): void =>
+    it(
+      name,
+      async () => {
+        try {
+          await run();
+        } finally {
+          for (const broker of open.splice(0)) await broker.close();
+        }
+      },
+      timeoutMs,
+    );
+  const names = async (): Promise<{ topic: string; group: string }> => {
+    const id = uuidv7().slice(-12);
+    await under.createTopic(`topic-${id}`);
+    return { topic: `topic-${id}`, group: `group-${id}` };
+  };
+  return { connect, test, names };
+}
+
+async function subscribe(
+  broker: Subscriber,
+  topic: string,
+  options: SubscribeOptions,
+  handler: (delivery: Delivery) => Promise<DeliveryVerdict>,
+): Promise<Subscription> {
+  return broker.subscribe([topic], options, handler);
+}
+
+function message(topic: string, key: string | undefined): Message {
+  return {
+    id: uuidv7(),
+    topic,
+    ...(key === undefined ? {} : { key }),
+    headers: {},
+    body: new Uint8Array(),
+    contentType: 'application/octet-stream',
+  };
+}
+
+function numbered(topic: string, key: string | undefined, n: number): Message {
+  return { ...message(topic, key), headers: { 'x-n': `${n}` }, body: new TextEncoder().encode(`${n}`) };
+}
+
+/** Publishes as a caller must: what is to be tried again is, in order. */
+async function publishAll(broker: Publisher, batch: readonly Message[]): Promise<void> {
+  let left = [...batch];
+  for (let tries = 0; left.length > 0 && tries < 20; tries++) {
+    const results = await broker.publish(left);
+    left = left.filter((_, i) => results[i]?.outcome !== 'acked');
+    if (left.length > 0) await wait(100);
+  }
+  if (left.length > 0) throw new Error(`${left.length} messages were never acked`);
+}
+
+/** Without what came more than once. */
+function firsts<T>(list: readonly T[]): T[] {
+  return [...new Set(list)];
+}
+
+async function fact(check: () => boolean | Promise<boolean>, withinMs = 30_000): Promise<void> {
+  const started = performance.now();
+  while (!(await check())) {
+    if (performance.now() - started > withinMs) throw new Error(`not within ${withinMs} ms: ${check.toString()}`);
+    await wait(10);
+  }
+}

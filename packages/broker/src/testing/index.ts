@@ -1,0 +1,1 @@
+export { type BrokerUnderTest, brokerContract, brokerOutageContract, type ContractApi } from './broker-contract.ts';

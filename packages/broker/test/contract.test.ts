@@ -1,0 +1,131 @@
+import { silentLogger, uuidv7 } from '@holdfast/core';
+import { connect as connectAmqp } from 'amqplib';
+import { Redis } from 'ioredis';
+import { Kafka, logLevel } from 'kafkajs';
+import { describe, expect, it } from 'vitest';
+import { kafka } from '../src/kafka/index.ts';
+import { quietRequestQueue } from '../src/kafka/quiet-request-queue.ts';
+import { type MemoryBroker, memoryBroker } from '../src/memory/index.ts';
+import { rabbitmq } from '../src/rabbitmq/index.ts';
+import { redis } from '../src/redis/index.ts';
+import { brokerContract, type ContractApi } from '../src/testing/index.ts';
+
+const api: ContractApi = {
+  it: (name, test, timeoutMs) => it(name, test, timeoutMs),
+  equal: (actual, expected) => expect(actual).toEqual(expected),
+};
+// For the clients that the tests themselves make.
+quietRequestQueue();
+const logger = silentLogger;
+const { HOLDFAST_KAFKA_BROKERS: brokers, HOLDFAST_RABBITMQ_URL: rabbitUrl, HOLDFAST_REDIS_URL: redisUrl } = process.env;
+
+describe('memory', () => {
+  let shared: MemoryBroker | undefined;
+  brokerContract(
+    {
+      // One process: everybody shares it, and it ends when the test does.
+      connect: () => {
+        const broker = (shared ??= memoryBroker({ logger }));
+        const own: { close(): Promise<void> }[] = [];
+        return {
+          prefixPerKey: false,
+          publish: broker.publish,
+          subscribe: async (...args) => {
+            const subscription = await broker.subscribe(...args);
+            own.push(subscription);
+            return subscription;
+          },
+          close: async () => {
+            for (const subscription of own) await subscription.close();
+          },
+        };
+      },
+      createTopic: async () => undefined,
+      oversizedBytes: undefined,
+      unroutable: 'backpressure',
+      dead: async (topic) => (shared?.dead ?? []).filter(({ message }) => message.topic === topic).map(({ message }) => message.id),
+    },
+    api,
+  );
+});
+
+describe.runIf(redisUrl)('Redis Streams', () => {
+  const prefix = `t${uuidv7().slice(-8)}`;
+  brokerContract(
+    {
+      connect: () => redis({ url: redisUrl ?? '', prefix, leaseMs: 1_000, logger }),
+      createTopic: async () => undefined,
+      oversizedBytes: 17 * 2 ** 20,
+      unroutable: undefined,
+      dead: async (topic) => {
+        const client = new Redis(redisUrl ?? '');
+        const entries = await client.xrange(`${prefix}:{${topic}}:dead`, '-', '+');
+        client.disconnect();
+        return entries.map(([, fields]) => JSON.parse(fields[1] ?? '{}').ce_id as string);
+      },
+    },
+    api,
+  );
+});
+
+describe.runIf(rabbitUrl)('RabbitMQ', () => {
+  brokerContract(
+    {
+      connect: () => rabbitmq({ url: rabbitUrl ?? '', lanes: 4, queueType: 'classic', logger }),
+      createTopic: async () => undefined,
+      oversizedBytes: 17 * 2 ** 20,
+      unroutable: 'poison',
+      dead: async (topic, group) => {
+        const connection = await connectAmqp(rabbitUrl ?? '');
+        const channel = await connection.createChannel();
+        const ids: string[] = [];
+        for (let got = await channel.get(`${group}.${topic}.dead`); got; got = await channel.get(`${group}.${topic}.dead`))
+          ids.push(got.properties.messageId as string);
+        await connection.close();
+        return ids;
+      },
+    },
+    api,
+  );
+});
+
+describe.runIf(brokers)('Kafka through kafkajs', () => {
+  const client = new Kafka({ brokers: [brokers ?? ''], logLevel: logLevel.NOTHING });
+  brokerContract(
+    {
+      connect: () => kafka({ brokers: [brokers ?? ''], logger }),
+      createTopic: async (topic) => {
+        const admin = client.admin();
+        await admin.connect();
+        await admin.createTopics({
+          waitForLeaders: true,
+          topics: [
+            { topic, numPartitions: 4 },
+            { topic: `${topic}.dead`, numPartitions: 1 },
+          ],
+        });
+        await admin.disconnect();
+      },
+      oversizedBytes: 2 * 2 ** 20,
+      unroutable: 'poison',
+      dead: async (topic) => {
+        const consumer = client.consumer({ groupId: uuidv7() });
+        const ids: string[] = [];
+        await consumer.connect();
+        await consumer.subscribe({ topic: `${topic}.dead`, fromBeginning: true });
+        const first = new Promise<void>((resolve) => {
+          void consumer.run({
+            eachMessage: async ({ message }) => {
+              ids.push(message.headers?.ce_id?.toString() ?? '');
+              resolve();
+            },
+          });
+        });
+        await first;
+        await consumer.disconnect();
+        return ids;
+      },
+    },
+    api,
+  );
+});

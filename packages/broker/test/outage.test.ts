@@ -1,0 +1,65 @@
+import { silentLogger, wait } from '@holdfast/core';
+import { Kafka, logLevel } from 'kafkajs';
+import { afterAll, beforeAll, describe, it } from 'vitest';
+import { kafka as kafkaServer } from '../../../tooling/services/kafka.ts';
+import { rabbitmq as rabbitmqServer } from '../../../tooling/services/rabbitmq.ts';
+import { redis as redisServer } from '../../../tooling/services/redis.ts';
+import { type ScratchServer, scratchServer } from '../../../tooling/services/scratch.ts';
+import { kafka } from '../src/kafka/index.ts';
+import { quietRequestQueue } from '../src/kafka/quiet-request-queue.ts';
+import { rabbitmq } from '../src/rabbitmq/index.ts';
+import { redis } from '../src/redis/index.ts';
+import { type BrokerUnderTest, brokerOutageContract } from '../src/testing/index.ts';
+
+// For the clients that the tests themselves make.
+quietRequestQueue();
+const logger = silentLogger;
+const brokers = [
+  {
+    service: redisServer,
+    connect: (url: string) => redis({ url, prefix: 'outage', leaseMs: 1_000, logger }),
+    createTopic: async () => undefined,
+  },
+  { service: rabbitmqServer, connect: (url: string) => rabbitmq({ url, lanes: 2, logger }), createTopic: async () => undefined },
+  {
+    service: kafkaServer,
+    connect: (url: string) => kafka({ brokers: [url], logger }),
+    createTopic: async (topic: string, url: string) => {
+      const admin = new Kafka({ brokers: [url], logLevel: logLevel.NOTHING }).admin();
+      await admin.connect();
+      await admin.createTopics({ waitForLeaders: true, topics: [{ topic, numPartitions: 2 }] });
+      await admin.disconnect();
+    },
+  },
+].filter(({ service }) => process.env[service.variable]);
+
+describe.each(brokers)('$service.name, frozen and killed', ({ service, connect, createTopic }) => {
+  let server: ScratchServer;
+  const name = `${service.name}-outage`;
+  beforeAll(async () => {
+    server = await scratchServer(service, name);
+  }, 180_000);
+  afterAll(async () => {
+    await server?.stop();
+  });
+  const under: BrokerUnderTest = {
+    connect: () => connect(server.url),
+    createTopic: (topic) => createTopic(topic, server.url),
+    oversizedBytes: undefined,
+    unroutable: undefined,
+    dead: async () => [],
+  };
+  brokerOutageContract(
+    {
+      ...under,
+      outage: async () => {
+        await server.freeze(4_000);
+        await wait(500);
+        await server.kill();
+        await wait(1_000);
+        await server.start();
+      },
+    },
+    { it: (title, test, timeoutMs) => it(title, test, timeoutMs), equal: () => undefined },
+  );
+});
