@@ -1,5 +1,5 @@
 import { spawn } from 'node:child_process';
-import { existsSync, mkdirSync, openSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { closeSync, existsSync, mkdirSync, openSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -53,6 +53,7 @@ export function startDetached(
     // Shows as a process that is not there.
   });
   child.unref();
+  closeSync(log);
   const pid = child.pid;
   if (pid === undefined) throw new Error(`${command} could not be started`);
   const record = { pid, startedTicks: startTicks(pid) ?? '', port };
