@@ -4,7 +4,6 @@ import { Redis } from 'ioredis';
 import { Kafka, logLevel } from 'kafkajs';
 import { describe, expect, it } from 'vitest';
 import { kafka } from '../src/kafka/index.ts';
-import { quietRequestQueue } from '../src/kafka/quiet-request-queue.ts';
 import { type MemoryBroker, memoryBroker } from '../src/memory/index.ts';
 import { rabbitmq } from '../src/rabbitmq/index.ts';
 import { redis } from '../src/redis/index.ts';
@@ -14,8 +13,6 @@ const api: ContractApi = {
   it: (name, test, timeoutMs) => it(name, test, timeoutMs),
   equal: (actual, expected) => expect(actual).toEqual(expected),
 };
-// For the clients that the tests themselves make.
-quietRequestQueue();
 const logger = silentLogger;
 const { HOLDFAST_KAFKA_BROKERS: brokers, HOLDFAST_RABBITMQ_URL: rabbitUrl, HOLDFAST_REDIS_URL: redisUrl } = process.env;
 

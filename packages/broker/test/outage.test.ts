@@ -6,13 +6,10 @@ import { rabbitmq as rabbitmqServer } from '../../../tooling/services/rabbitmq.t
 import { redis as redisServer } from '../../../tooling/services/redis.ts';
 import { type ScratchServer, scratchServer } from '../../../tooling/services/scratch.ts';
 import { kafka } from '../src/kafka/index.ts';
-import { quietRequestQueue } from '../src/kafka/quiet-request-queue.ts';
 import { rabbitmq } from '../src/rabbitmq/index.ts';
 import { redis } from '../src/redis/index.ts';
 import { type BrokerUnderTest, brokerOutageContract } from '../src/testing/index.ts';
 
-// For the clients that the tests themselves make.
-quietRequestQueue();
 const logger = silentLogger;
 const brokers = [
   {

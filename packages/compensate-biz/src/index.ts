@@ -18,6 +18,7 @@ export {
   type ContextOutput,
   type Often,
 } from './biz-type.ts';
+export { type BrokerHints, type BrokerHintsOptions, brokerHints } from './broker-hints.ts';
 export { HandlerTimeoutError, InvalidContextError, UnknownTypeError } from './errors.ts';
 export type { BizEvents } from './events.ts';
 export type { FanOutOptions, FanOutResult } from './fan-out.ts';

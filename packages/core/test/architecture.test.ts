@@ -10,9 +10,12 @@ function sources(folder: string): string[] {
     .map((file) => join(folder, file));
 }
 
+function read(file: string): string {
+  return readFileSync(join(root, file), 'utf8');
+}
+
 function imports(file: string): string[] {
-  const text = readFileSync(join(root, file), 'utf8');
-  return [...text.matchAll(/(?:from|import)\s*\(?\s*'([^']+)'/g)]
+  return [...read(file).matchAll(/(?:from|import)\s*\(?\s*'([^']+)'/g)]
     .map((match) => match[1] ?? '')
     .filter((name) => !name.startsWith('.') && !name.startsWith('node:'));
 }
@@ -30,8 +33,11 @@ it.each(packages)('packages/%s imports what it may', (name) => {
   const common =
     name === 'core' ? ['knex', 'p-retry', '@opentelemetry/api'] : ['@holdfast/core', '@standard-schema/spec', 'knex', 'croner'];
   for (const file of sources(`packages/${name}/src`)) {
+    if (name !== 'broker')
+      expect(read(file), `${file} imports more than types of the broker`).not.toMatch(/import (?!type)[^;]*'@holdfast\/broker/);
     // A driver belongs to the one folder that adapts it, so that nothing else pulls it in.
-    const allowed = [...common, ...(drivers[file.split('/src/')[1]?.split('/')[0] ?? ''] ?? [])];
+    const ports = name === 'core' || name === 'broker' ? [] : ['@holdfast/broker'];
+    const allowed = [...common, ...ports, ...(drivers[file.split('/src/')[1]?.split('/')[0] ?? ''] ?? [])];
     for (const imported of imports(file)) {
       expect(
         allowed.some((one) => imported === one || imported.startsWith(`${one}/`)),

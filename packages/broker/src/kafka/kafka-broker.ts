@@ -6,6 +6,9 @@ import { KafkaPublisher } from './kafka-publisher.ts';
 import { KafkaSubscription } from './kafka-subscription.ts';
 import { quietRequestQueue } from './quiet-request-queue.ts';
 
+// Also for clients of the caller's.
+quietRequestQueue();
+
 export interface KafkaOptions {
   /** A client of yours, or what one is made of. */
   readonly client?: Kafka;
@@ -23,7 +26,6 @@ export type KafkaBroker = Publisher & Subscriber;
 
 /** Kafka through kafkajs 2. Topics, and `<topic>.dead` for what is rejected, must exist. */
 export function kafka(options: KafkaOptions): KafkaBroker {
-  quietRequestQueue();
   const logger = options.logger ?? defaultLogger;
   const source = options.source ?? 'holdfast';
   const client =
