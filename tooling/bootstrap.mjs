@@ -11,10 +11,7 @@ const stamp = join(root, 'node_modules', '.holdfast-installed');
 
 /** Installs what package-lock.json says, once per lock file. The pinned Node comes with it, as npm's package `node`. */
 export function ensureInstalled() {
-  const lock = createHash('sha256')
-    .update(readFileSync(join(root, 'package-lock.json')))
-    .digest('hex');
-  if (existsSync(stamp) && existsSync(node) && readFileSync(stamp, 'utf8') === lock) return;
+  if (existsSync(stamp) && existsSync(node) && readFileSync(stamp, 'utf8') === lockHash()) return;
   process.stdout.write('Installing dependencies (once per lock file) …\n');
   // Not `npm ci`: it refuses a lock file written where the registry did not serve every optional package of other platforms.
   const result = spawnSync('npm', ['install', '--no-audit', '--no-fund', '--loglevel=error'], {
@@ -27,7 +24,14 @@ export function ensureInstalled() {
     process.exit(result.status ?? 1);
   }
   mkdirSync(dirname(stamp), { recursive: true });
-  writeFileSync(stamp, lock);
+  // Of the lock file as it is now: some versions of npm add a line to it.
+  writeFileSync(stamp, lockHash());
+}
+
+function lockHash() {
+  return createHash('sha256')
+    .update(readFileSync(join(root, 'package-lock.json')))
+    .digest('hex');
 }
 
 /** Runs a TypeScript file from source on the pinned Node and ends this process with its exit code. */
