@@ -48,7 +48,7 @@ export interface Subscription {
 }
 
 export interface Subscriber {
-  /** Resolves when messages published from now on will arrive. */
+  /** Resolves when messages published from now on will arrive; while the broker is not there it keeps trying. */
   subscribe(
     topics: readonly string[],
     options: SubscribeOptions,

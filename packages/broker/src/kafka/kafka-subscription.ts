@@ -4,6 +4,7 @@ import { fromHeaders } from '../cloud-events.ts';
 import type { Message } from '../message.ts';
 import type { Publisher } from '../publisher.ts';
 import type { Delivery, DeliveryVerdict, SubscribeOptions, Subscription } from '../subscriber.ts';
+import { untilThere } from '../until-there.ts';
 
 export interface KafkaSubscriptionOptions extends SubscribeOptions {
   readonly client: Kafka;
@@ -30,6 +31,7 @@ export class KafkaSubscription implements Subscription {
   readonly #attempts = new Map<string, { readonly offset: string; readonly count: number }>();
   readonly #timers = new Set<NodeJS.Timeout>();
   #ready = false;
+  #running = false;
   #closed = false;
 
   constructor(options: KafkaSubscriptionOptions, handler: (delivery: Delivery) => Promise<DeliveryVerdict>) {
@@ -66,15 +68,24 @@ export class KafkaSubscription implements Subscription {
     this.#consumer.on(events.DISCONNECT, () => {
       this.#ready = false;
     });
-    await this.#consumer.connect();
-    await this.#consumer.subscribe({ topics: [...this.#options.topics], fromBeginning: this.#options.mode !== 'broadcast' });
+    const { topics, mode, logger } = this.#options;
+    await untilThere(
+      async () => {
+        await this.#consumer.connect();
+        await this.#consumer.subscribe({ topics: [...topics], fromBeginning: mode !== 'broadcast' });
+      },
+      this.#closing.signal,
+      (err) => logger.warn({ err, topics }, 'Kafka, or a topic, is not there; trying again'),
+    );
+    if (this.#closed) return;
+    this.#running = true;
     await this.#consumer.run({
       autoCommit: false,
       eachBatchAutoResolve: false,
       partitionsConsumedConcurrently: this.#options.concurrency ?? 6,
       eachBatch: (payload) => this.#eachBatch(payload),
     });
-    await joined;
+    await Promise.race([joined, aborted(this.#closing.signal)]);
   }
 
   async close(): Promise<void> {
@@ -82,6 +93,8 @@ export class KafkaSubscription implements Subscription {
     this.#closed = true;
     this.#ready = false;
     for (const timer of this.#timers) clearTimeout(timer);
+    // Nothing of ours is under way yet: a start that still tries is given up.
+    if (!this.#running) this.#closing.abort(new Error('the subscription is closed'));
     const timer = setTimeout(
       () => this.#closing.abort(new Error('The subscription is closing and has waited long enough; the message comes again.')),
       this.#options.closeMs ?? 30_000,
@@ -155,6 +168,10 @@ export class KafkaSubscription implements Subscription {
     );
     return { outcome: 'retry', afterMs: 5_000 };
   }
+}
+
+function aborted(signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => signal.addEventListener('abort', () => resolve(), { once: true }));
 }
 
 function readMessage(topic: string, partition: number, record: KafkaMessage): Message {

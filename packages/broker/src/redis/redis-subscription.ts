@@ -3,6 +3,7 @@ import type { Redis } from 'ioredis';
 import { KeyedRunner } from '../keyed-runner.ts';
 import type { Message } from '../message.ts';
 import type { Delivery, DeliveryVerdict, SubscribeOptions, Subscription } from '../subscriber.ts';
+import { untilThere } from '../until-there.ts';
 import { LaneShare } from './lane-share.ts';
 import { ensureGroup, fields, type RawEntry, readEntry, type StreamLayout, streamKey } from './streams.ts';
 
@@ -85,16 +86,22 @@ export class RedisSubscription implements Subscription {
   }
 
   async start(): Promise<void> {
-    const { mode, client, group } = this.#options;
+    const { mode, client, group, logger } = this.#options;
+    const there = (open: () => Promise<void>): Promise<void> =>
+      untilThere(open, this.#closing.signal, (err) => logger.debug({ err }, 'Redis is not there; trying again'));
     if (mode === 'broadcast') {
-      for (const stream of this.#streams.keys()) this.#last.set(stream, await lastId(client, stream));
+      await there(async () => {
+        for (const stream of this.#streams.keys()) this.#last.set(stream, await lastId(client, stream));
+      });
       this.#running = this.#loop(() => this.#readBroadcast());
     } else {
-      await ensureGroup(client, [...this.#streams.keys()], group);
-      await this.#refresh();
+      await there(async () => {
+        await ensureGroup(client, [...this.#streams.keys()], group);
+        await this.#refresh();
+      });
       this.#running = Promise.all([this.#loop(() => this.#readOwned()), this.#loop(() => this.#keepShare())]);
     }
-    this.#ready = true;
+    this.#ready = !this.#closing.signal.aborted;
   }
 
   async close(): Promise<void> {
