@@ -219,6 +219,22 @@ onEveryDatabase('features', (suite) => {
     expect((starts.at(-1) ?? 0) - (starts[0] ?? 0)).toBeGreaterThan(500);
   });
 
+  it('lives on when its breaker can not be asked, and goes on when it can', async () => {
+    let unasked = 0;
+    const debug = (_fields: object, message: string) => {
+      if (message.startsWith('whether rows may start')) unasked += 1;
+    };
+    const biz = suite.create({ guarded: bizType(any, { breaker: { failures: 3 } }) }, { logger: { ...silentLogger, debug } });
+    biz.handle('guarded', () => undefined);
+    await suite.db.knex.schema.renameTable('holdfast_breaker', 'holdfast_breaker_away');
+    await using worker = biz.worker();
+    await worker.start();
+    const { id } = await biz.now().submit('guarded', {});
+    await until(() => unasked > 1);
+    await suite.db.knex.schema.renameTable('holdfast_breaker_away', 'holdfast_breaker');
+    await until(async () => (await t().where({ id, status: 'SUCCESS' })).length === 1);
+  });
+
   it('sweeps a type at its own pace, and says what it did', async () => {
     const lines: string[] = [];
     const logger = {

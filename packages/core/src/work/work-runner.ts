@@ -238,7 +238,7 @@ export class WorkRunner implements Service {
         state.groups = state.groups.slice(1);
         continue;
       }
-      const limit = await policy.admit(Math.min(free, share, groupRoom, maxClaim));
+      const limit = await this.#admit(state.kind, policy, Math.min(free, share, groupRoom, maxClaim));
       if (limit < 1) return;
       state.groups = [...state.groups.slice(1), group];
       state.claiming += 1;
@@ -287,7 +287,7 @@ export class WorkRunner implements Service {
       this.wake();
       return;
     }
-    const limit = await policy.admit(ids.length);
+    const limit = await this.#admit(state.kind, policy, ids.length);
     if (limit < 1) return;
     const { owner, leaseMs, table } = this.#options;
     await this.#claim(
@@ -298,6 +298,16 @@ export class WorkRunner implements Service {
     if (limit < ids.length) this.wake();
   }
 
+  /** How many may be claimed. Nobody awaits the claims, so a breaker that can't be asked must not throw through them. */
+  async #admit(kind: string, policy: KindPolicy, wanted: number): Promise<number> {
+    try {
+      return await policy.admit(wanted);
+    } catch (error) {
+      this.#options.logger.debug({ err: error, kind }, 'whether rows may start could not be asked; it is tried again');
+      return 0;
+    }
+  }
+
   /** Claims suspects, no more than can start soon: those only waiting when the process dies again must not count. */
   async #fillSuspects(state: KindState): Promise<void> {
     const policy = this.#options.kinds().get(state.kind);
@@ -305,7 +315,7 @@ export class WorkRunner implements Service {
     state.claimingSuspects = true;
     while (!this.#stopping && state.suspects && this.#leases.size < maxUnsettled) {
       const room = Math.max(16, policy.concurrency * policy.batch) - state.waiting - state.running * policy.batch;
-      const limit = room < 1 ? 0 : await policy.admit(Math.min(room, maxClaim));
+      const limit = room < 1 ? 0 : await this.#admit(state.kind, policy, Math.min(room, maxClaim));
       if (limit < 1) break;
       const query = this.#query(state, policy, { limit, group: '', lost: { from: 1, to: policy.maxLost - 2 } });
       const got = await this.#claim(state, query, (rows) => this.#enqueue(state, rows));
@@ -326,7 +336,7 @@ export class WorkRunner implements Service {
         const state = this.#state(kind);
         for (let alone: HeldRow | undefined; ; alone = undefined) {
           const policy = this.#options.kinds().get(kind);
-          if (this.#stopping || !policy || (await policy.admit(1)) < 1) break;
+          if (this.#stopping || !policy || (await this.#admit(kind, policy, 1)) < 1) break;
           const query = this.#query(state, policy, { limit: 1, group: '', lost: { from: policy.maxLost - 1, to: 2 ** 31 - 1 } });
           await this.#claim(state, query, ([held]) => {
             if (!held) return;
