@@ -1,0 +1,34 @@
+import { silentLogger } from '@holdfast/core';
+import { until } from '@holdfast/core/testing';
+import { Redis } from 'ioredis';
+import { expect, it } from 'vitest';
+import { redisWaker } from '../src/redis/index.ts';
+
+const url = process.env.HOLDFAST_REDIS_URL;
+
+it.runIf(url)('carries notes to other processes, not to itself, and looks at everything after its connection was lost', async () => {
+  const clients = [new Redis(url ?? ''), new Redis(url ?? '')] as const;
+  const [here, there] = clients.map((client) => redisWaker({ client, prefix: `w${process.pid}`, logger: silentLogger }));
+  const own: (readonly string[])[] = [];
+  const heard: (readonly string[])[] = [];
+  here?.listen('news', (notes) => own.push(notes));
+  there?.listen('news', (notes) => heard.push(notes));
+  await until(() => here?.reliable && there?.reliable);
+  own.length = 0;
+  heard.length = 0;
+  here?.wake('news', '1 a');
+  here?.wake('news', '2 b');
+  await until(() => heard.length > 0);
+  expect(heard).toEqual([['1 a', '2 b']]);
+  here?.wake('other');
+  here?.wake('news');
+  await until(() => heard.length > 1);
+  expect(heard[1]).toEqual([]);
+  expect(own).toEqual([]);
+  await clients[0].client('KILL', 'TYPE', 'pubsub');
+  await until(() => heard.length > 2);
+  expect(heard[2]).toEqual([]);
+  await here?.close();
+  await there?.close();
+  for (const client of clients) client.disconnect();
+});
