@@ -25,7 +25,7 @@ it.runIf(url)('carries notes to other processes, not to itself, and looks at eve
   await until(() => heard.length > 1);
   expect(heard[1]).toEqual([]);
   expect(own).toEqual([]);
-  await clients[0].client('KILL', 'TYPE', 'pubsub');
+  await clients[0].call('CLIENT', 'KILL', 'TYPE', 'pubsub');
   await until(() => heard.length > 2);
   expect(heard[2]).toEqual([]);
   await here?.close();
