@@ -11,6 +11,7 @@ import {
   Events,
   type Executor,
   InvalidArgumentError,
+  keyText,
   type ListQuery,
   type Logger,
   listenWaker,
@@ -31,7 +32,7 @@ import { GroupCommit } from './group-commit.ts';
 import { type Hint, type Hints, hintNote } from './hints.ts';
 import { insertRows } from './insert-rows.ts';
 import { Inspection } from './inspect.ts';
-import { keyText, type NewRow, newRow, rowId, type SubmitOptions, typeOf } from './new-row.ts';
+import { type NewRow, newRow, rowId, type SubmitOptions, typeOf } from './new-row.ts';
 import { NewerRows } from './newer-rows.ts';
 import type { Batch, BatchItem, Run } from './run.ts';
 import { compensateBizSchema } from './schema.ts';

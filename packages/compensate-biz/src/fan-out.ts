@@ -1,7 +1,7 @@
-import { checkpoint, type Database, type Executor, InvalidArgumentError, type Once } from '@holdfast/core';
+import { checkpoint, type Database, type Executor, InvalidArgumentError, keyText, type Once } from '@holdfast/core';
 import type { BizTypes, ContextInput } from './biz-type.ts';
 import { insertRows } from './insert-rows.ts';
-import { keyText, type NewRow, newRow, type SubmitOptions, typeOf } from './new-row.ts';
+import { type NewRow, newRow, type SubmitOptions, typeOf } from './new-row.ts';
 
 export interface FanOutOptions<Types extends BizTypes> {
   /** Names this fan-out for good: calling again with it continues, or returns, the first. At most 180 characters. */

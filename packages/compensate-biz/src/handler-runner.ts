@@ -1,6 +1,7 @@
 import {
   type ClaimedRow,
   checkpoint,
+  describeIssues,
   exponential,
   isTransient,
   LeaseLostError,
@@ -20,7 +21,7 @@ import type { BizType, BizTypes } from './biz-type.ts';
 import { InvalidContextError } from './errors.ts';
 import { freeSlots } from './global-cap.ts';
 import { insertRows } from './insert-rows.ts';
-import { describeIssues, type NewRow } from './new-row.ts';
+import type { NewRow } from './new-row.ts';
 import { type Batch, type BatchItem, type Effects, rejectVerdict, retryVerdict, snoozeVerdict, thrown } from './run.ts';
 import { runTimeout } from './run-timeout.ts';
 import { countChildren, handOnGates } from './settle-effects.ts';

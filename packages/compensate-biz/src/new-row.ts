@@ -1,4 +1,13 @@
-import { activeTraceparent, cleanText, type Duration, durationMs, InvalidArgumentError, unfitText } from '@holdfast/core';
+import {
+  activeTraceparent,
+  cleanText,
+  type Duration,
+  describeIssues,
+  durationMs,
+  InvalidArgumentError,
+  jsonText,
+  keyText,
+} from '@holdfast/core';
 import type { BizType, BizTypes } from './biz-type.ts';
 import { InvalidContextError, UnknownTypeError } from './errors.ts';
 
@@ -36,8 +45,6 @@ export interface NewRow {
   readonly child_key: string | null;
   readonly gate: string | null;
 }
-
-const maxKeyLength = 191;
 
 /**
  * Checks a context and makes it a row.
@@ -83,61 +90,10 @@ async function contextText(definition: BizType<unknown, unknown>, maxBytes: numb
   let result = definition.schema['~standard'].validate(context);
   if (result instanceof Promise) result = await result;
   if (result.issues) throw new InvalidContextError(`The context of ${type} does not fit its schema: ${describeIssues(result.issues)}.`);
-  let text: string | undefined;
-  try {
-    // What was given is stored, not what the schema made of it: the handler parses it again.
-    text = JSON.stringify(context);
-  } catch (error) {
-    throw new InvalidContextError(
-      `The context of ${type} can't be written as JSON: ${cleanText((error as Error).message)}. Pass plain data (bigint as text, no cycles).`,
-      error,
-    );
-  }
-  if (text === undefined)
-    throw new InvalidContextError(`The context of ${type} is ${typeof context}, which JSON does not have. Pass plain data.`);
-  // JSON.stringify escapes both in strings of the context; what the handler would get back is checked.
-  if (text.includes('\\u')) {
-    const unfit = findUnfit(context);
-    if (unfit)
-      throw new InvalidContextError(
-        `The context of ${type} holds ${unfit}; databases refuse or change it. Remove it, or encode binary data as base64.`,
-      );
-  }
-  const bytes = Buffer.byteLength(text);
-  if (bytes > maxBytes)
-    throw new InvalidContextError(
-      `The context of ${type} is ${bytes} bytes; the limit is ${maxBytes} (maxContextBytes). Store the data elsewhere and pass its key.`,
-    );
-  return text;
-}
-
-/** The issues of a Standard Schema as one sentence. */
-export function describeIssues(issues: readonly { readonly message: string; readonly path?: readonly unknown[] | undefined }[]): string {
-  return issues
-    .slice(0, 5)
-    .map(({ message, path }) => {
-      const at = (path ?? []).map((step) => String(typeof step === 'object' && step !== null && 'key' in step ? step.key : step)).join('.');
-      return at ? `${at}: ${cleanText(message)}` : cleanText(message);
-    })
-    .join('; ');
-}
-
-function findUnfit(value: unknown): string | undefined {
-  if (typeof value === 'string') return unfitText(value);
-  if (typeof value !== 'object' || value === null) return undefined;
-  for (const [key, inner] of Object.entries(value)) {
-    const unfit = unfitText(key) ?? findUnfit(inner);
-    if (unfit) return unfit;
-  }
-  return undefined;
-}
-
-export function keyText(what: string, text: string, max: number = maxKeyLength): string {
-  if (typeof text !== 'string' || text.length === 0 || text.length > max)
-    throw new InvalidArgumentError(`${what} is ${JSON.stringify(text)?.slice(0, 60)}; give a text of 1 to ${max} characters.`);
-  const unfit = unfitText(text);
-  if (unfit) throw new InvalidArgumentError(`${what} holds ${unfit}; remove it.`);
-  return text;
+  // What was given is stored, not what the schema made of it: the handler parses it again.
+  const json = jsonText(context, maxBytes, 'maxContextBytes');
+  if ('problem' in json) throw new InvalidContextError(`The context of ${type} ${json.problem}`, json.cause);
+  return json.text;
 }
 
 /** Checks the id of a row. */

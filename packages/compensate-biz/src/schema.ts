@@ -1,4 +1,4 @@
-import { type Database, type Executor, type Schema, workColumns } from '@holdfast/core';
+import { type Database, type Executor, type Schema, tableColumns, workColumns } from '@holdfast/core';
 
 /** The tables of this package. Adopts a classic `compensate_biz` table in place, rows and all, while old code runs. */
 export const compensateBizSchema: Schema = {
@@ -41,7 +41,7 @@ const columnOrder = [
 async function create(database: Database, look: Executor): Promise<readonly string[]> {
   const t = database.table('compensate_biz');
   const mysql = database.family === 'mysql';
-  const existing = await columnsOf(database, look);
+  const existing = await tableColumns(database, look, 'compensate_biz');
   const end = mysql ? ' ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin' : '';
   const id =
     database.family === 'postgres'
@@ -141,23 +141,4 @@ async function brokenIndexes(database: Database, look: Executor): Promise<readon
     [`${database.tablePrefix}compensate_biz`, database.schema ?? null],
   );
   return rows.map(({ name }) => `DROP INDEX ${name}`);
-}
-
-async function columnsOf(database: Database, look: Executor): Promise<Map<string, string>> {
-  const name = `${database.tablePrefix}compensate_biz`;
-  let rows: { name: string; type: string }[];
-  if (database.family === 'sqlite') {
-    rows = await look.rows('SELECT name, lower(type) AS type FROM pragma_table_info(?)', [name]);
-  } else if (database.family === 'postgres') {
-    rows = await look.rows(
-      'SELECT column_name AS name, data_type AS type FROM information_schema.columns WHERE table_name = ? AND table_schema = COALESCE(?, current_schema())',
-      [name, database.schema ?? null],
-    );
-  } else {
-    rows = await look.rows(
-      'SELECT column_name AS name, column_type AS type FROM information_schema.columns WHERE table_name = ? AND table_schema = DATABASE()',
-      [name],
-    );
-  }
-  return new Map(rows.map((row) => [row.name, row.type]));
 }

@@ -1,9 +1,13 @@
+export { describeIssues } from './check/describe-issues.ts';
+export { type JsonText, jsonText } from './check/json-text.ts';
+export { keyText } from './check/key-text.ts';
 export type { HoldfastConfig } from './cli/config.ts';
 export { afterCommit, requireTransaction, transactionTrace } from './database/after-commit.ts';
 export { Database, type DatabaseOptions, describeDatabase, openDatabase } from './database/database.ts';
 export type { DatabaseDescription } from './database/describe-database.ts';
 export type { Dialect } from './database/dialect.ts';
 export type { Executor } from './database/executor.ts';
+export { tableColumns } from './database/table-columns.ts';
 export { isConnectionError, isTransient } from './database/transient.ts';
 export { cleanText, unfitText } from './errors/clean-text.ts';
 export {
@@ -28,6 +32,10 @@ export {
   SnowflakeSequence,
 } from './ids/snowflake.ts';
 export { uuidv7 } from './ids/uuidv7.ts';
+export { LaneFeed, type LaneFeedOptions } from './lane/lane-feed.ts';
+export { laneOf } from './lane/lane-of.ts';
+export { deleteLaneRows, type LaneRow, type LaneTableShape, laneRowsWhere } from './lane/lane-rows.ts';
+export { RowRemover } from './lane/row-remover.ts';
 export { Breaker, type BreakerOptions } from './lease/breaker.ts';
 export { insertIgnore } from './lease/insert-ignore.ts';
 export { KeyGate } from './lease/key-gate.ts';

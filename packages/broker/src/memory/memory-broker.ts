@@ -1,6 +1,5 @@
-import { defaultLogger, type Logger } from '@holdfast/core';
+import { defaultLogger, type Logger, laneOf } from '@holdfast/core';
 import { KeyedRunner } from '../keyed-runner.ts';
-import { laneOf } from '../lane.ts';
 import type { Message } from '../message.ts';
 import { refused } from '../publish-results.ts';
 import type { Publisher, PublishResult } from '../publisher.ts';

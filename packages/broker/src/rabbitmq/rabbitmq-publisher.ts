@@ -1,7 +1,6 @@
-import { wait } from '@holdfast/core';
+import { laneOf, wait } from '@holdfast/core';
 import type { ConfirmChannel } from 'amqplib';
 import { toHeaders } from '../cloud-events.ts';
-import { laneOf } from '../lane.ts';
 import type { Message } from '../message.ts';
 import { publishTimedOut, refused } from '../publish-results.ts';
 import type { Publisher, PublishResult } from '../publisher.ts';

@@ -1,6 +1,6 @@
+import { laneOf } from '@holdfast/core';
 import type { Redis } from 'ioredis';
 import { fromHeaders, toHeaders } from '../cloud-events.ts';
-import { laneOf } from '../lane.ts';
 import type { Message } from '../message.ts';
 
 export interface StreamLayout {

@@ -17,6 +17,8 @@ export interface LeaseShareOptions {
   readonly onTaken: (lease: Lease) => void;
   /** A name is no longer ours: handed over, lost, or we stop. */
   readonly onLost: (lease: Lease) => void;
+  /** Others are owed `count` of our names: to be given up by {@link LeaseShare.safePoint}. Called at every pass while it is so. */
+  readonly onSurplus?: (count: number) => void;
 }
 
 /**
@@ -49,6 +51,11 @@ export class LeaseShare implements Service {
     return [...this.#held.values()].filter((lease) => lease.deadline > now);
   }
 
+  /** The lease of a name, whose deadline may have passed. */
+  lease(name: string): Lease | undefined {
+    return this.#held.get(name);
+  }
+
   start(): Promise<void> {
     return this.#lifecycle.start();
   }
@@ -65,19 +72,12 @@ export class LeaseShare implements Service {
   async runOnce(): Promise<number> {
     const { table, scope, names, owner } = this.#options;
     await table.heartbeat(scope, owner, this.#leaseMs);
-    for (const lease of [...this.#held.values()]) {
-      try {
-        this.#held.set(lease.name, await table.renew(lease, this.#leaseMs));
-      } catch (error) {
-        if (lease.deadline > monotonicMs() && (error as { code?: string }).code !== 'lease-lost') continue;
-        this.#held.delete(lease.name);
-        this.#options.onLost(lease);
-      }
-    }
+    await this.#renew();
     const members = await table.members(scope);
     const rank = Math.max(0, members.indexOf(owner));
     const share = Math.floor(names.length / Math.max(1, members.length)) + (rank < names.length % Math.max(1, members.length) ? 1 : 0);
     this.#surplus = Math.max(0, this.#held.size - share);
+    if (this.#surplus > 0) this.#options.onSurplus?.(this.#surplus);
     if (this.#held.size < share) {
       const holders = await table.holders(scope);
       for (const name of names) {
@@ -98,6 +98,27 @@ export class LeaseShare implements Service {
     this.#surplus -= 1;
     await this.#give(this.#held.get(lease.name) ?? lease);
     return true;
+  }
+
+  async #renew(): Promise<void> {
+    const held = [...this.#held.values()];
+    let renewed: ReadonlyMap<string, Lease> | undefined;
+    let failure: unknown;
+    try {
+      renewed = await this.#options.table.renewAll(held, this.#leaseMs);
+    } catch (error) {
+      failure = error;
+    }
+    for (const lease of held) {
+      if (this.#held.get(lease.name) !== lease) continue;
+      const fresh = renewed?.get(lease.name);
+      if (fresh) this.#held.set(lease.name, fresh);
+      else if (renewed || lease.deadline <= monotonicMs()) {
+        this.#held.delete(lease.name);
+        this.#options.onLost(lease);
+      }
+    }
+    if (failure !== undefined) throw failure;
   }
 
   async #stop(): Promise<void> {

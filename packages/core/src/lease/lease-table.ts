@@ -55,6 +55,29 @@ export class LeaseTable {
     return { ...lease, deadline: sentAt + leaseMs };
   }
 
+  /**
+   * Prolongs leases of one scope and owner in one statement. Returns those that are still held, by name; the rest have
+   * passed to others.
+   */
+  async renewAll(leases: readonly Lease[], leaseMs: number): Promise<ReadonlyMap<string, Lease>> {
+    const [first] = leases;
+    const renewed = new Map<string, Lease>();
+    if (!first) return renewed;
+    const sentAt = monotonicMs();
+    const of = `scope = ? AND owner = ? AND name IN (${leases.map(() => '?').join(', ')})`;
+    const params = [first.scope, first.owner, ...leases.map(({ name }) => name)];
+    await this.database.run(`UPDATE ${this.#leases} SET lease_until = {now} + ? WHERE ${of}`, [leaseMs, ...params]);
+    const rows = await this.database.rows<{ name: string; epoch: string | number }>(
+      `SELECT name, epoch FROM ${this.#leases} WHERE ${of}`,
+      params,
+    );
+    const epochs = new Map(rows.map((row) => [row.name, Number(row.epoch)]));
+    // An epoch of ours that is over is not prolonged by what was done for the one after it.
+    for (const lease of leases)
+      if (epochs.get(lease.name) === lease.epoch) renewed.set(lease.name, { ...lease, deadline: sentAt + leaseMs });
+    return renewed;
+  }
+
   /** Gives the name back; nothing happens if it is no longer held. */
   async release(lease: Lease): Promise<void> {
     await this.database.run(`UPDATE ${this.#leases} SET lease_until = 0, owner = NULL WHERE scope = ? AND name = ? AND epoch = ?`, [

@@ -1,0 +1,37 @@
+import { cleanText, unfitText } from '../errors/clean-text.ts';
+
+/** Data as it is stored, or the sentence that says why it can't be. */
+export type JsonText = { readonly text: string; readonly bytes: number } | { readonly problem: string; readonly cause?: unknown };
+
+/** Writes plain data as JSON that every store takes and gives back unchanged, of at most `maxBytes`. Problems begin with a verb. */
+export function jsonText(data: unknown, maxBytes: number, limitName: string): JsonText {
+  let text: string | undefined;
+  try {
+    text = JSON.stringify(data);
+  } catch (cause) {
+    return {
+      problem: `can't be written as JSON: ${cleanText((cause as Error).message)}. Pass plain data (bigint as text, no cycles).`,
+      cause,
+    };
+  }
+  if (text === undefined) return { problem: `is ${typeof data}, which JSON does not have. Pass plain data.` };
+  // JSON.stringify escapes both in strings; what the receiver would get back is checked.
+  if (text.includes('\\u')) {
+    const unfit = findUnfit(data);
+    if (unfit) return { problem: `holds ${unfit}; databases refuse or change it. Remove it, or encode binary data as base64.` };
+  }
+  const bytes = Buffer.byteLength(text);
+  if (bytes > maxBytes)
+    return { problem: `is ${bytes} bytes; the limit is ${maxBytes} (${limitName}). Store the data elsewhere and pass its key.` };
+  return { text, bytes };
+}
+
+function findUnfit(value: unknown): string | undefined {
+  if (typeof value === 'string') return unfitText(value);
+  if (typeof value !== 'object' || value === null) return undefined;
+  for (const [key, inner] of Object.entries(value)) {
+    const unfit = unfitText(key) ?? findUnfit(inner);
+    if (unfit) return unfit;
+  }
+  return undefined;
+}

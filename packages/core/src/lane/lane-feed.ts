@@ -1,0 +1,302 @@
+import type { Database } from '../database/database.ts';
+import { LeaseShare } from '../lease/lease-share.ts';
+import type { Lease } from '../lease/lease-table.ts';
+import { LeaseTable } from '../lease/lease-table.ts';
+import { lifecycle } from '../loop/lifecycle.ts';
+import type { Service } from '../loop/service.ts';
+import type { Logger } from '../observe/logger.ts';
+import { monotonicMs } from '../time/monotonic.ts';
+import { wait } from '../time/wait.ts';
+import { deleteLaneRows, type LaneRow, type LaneTableShape, readLanes } from './lane-rows.ts';
+import { RowRemover } from './row-remover.ts';
+
+export interface LaneFeedOptions<Row extends LaneRow> {
+  readonly database: Database;
+  readonly shape: LaneTableShape;
+  /** Scope of the lanes' leases. */
+  readonly scope: string;
+  readonly lanes: readonly number[];
+  /** Names this process among those that share the lanes. */
+  readonly owner: string;
+  /** How long a lane stays its owner's without a sign of life, in ms. Default 10,000. */
+  readonly leaseMs?: number;
+  /** Rows in memory at most. Default 4,000. */
+  readonly window?: number;
+  /** Bytes in memory at most, as far as the average row tells. Default 16 MiB. */
+  readonly windowBytes?: number;
+  /** Rows of one lane that are read at once, at most. Default 500. */
+  readonly page?: number;
+  /** How often each lane is read from its beginning, in ms. Default 1,000. */
+  readonly rescanMs?: number;
+  readonly rowBytes?: (row: Row) => number;
+  /** Committed rows, by id within each lane. Each must be ended by `remove` or `forget`. Must not throw. */
+  readonly onRows: (rows: readonly Row[]) => void;
+  readonly onTaken?: (lane: number) => void;
+  /** The lane is no longer ours: whatever of it has not begun must be forgotten. */
+  readonly onLost: (lane: number) => void;
+  /** The lane is asked for by another member: forget what has not begun, and resolve when nothing of it is under way. */
+  readonly onDrain: (lane: number) => Promise<void>;
+  readonly logger: Logger;
+}
+
+interface Lane {
+  readonly lane: number;
+  /** Rows up to here have been read in this pass. */
+  cursor: string;
+  /** Whether there may be rows after the cursor. */
+  more: boolean;
+  draining: boolean;
+}
+
+/**
+ * Feeds the committed rows of the lanes that are this process's, by id within each lane, and removes what was handled.
+ *
+ * A row that commits late, with an id below others that were read before, is found: nothing keeps a position but this
+ * process's memory, and every lane is read from its beginning again each second and when it changes hands. (A stored cursor would pass
+ * such a row for good.) What is under way is known by id and not given out twice. A lane has one owner at a time, by lease.
+ */
+export class LaneFeed<Row extends LaneRow> implements Service {
+  readonly #options: LaneFeedOptions<Row>;
+  readonly #share: LeaseShare;
+  readonly #leases: LeaseTable;
+  readonly #lanes = new Map<number, Lane>();
+  /** Ids given out and not yet gone from the table, as far as we know. */
+  readonly #known = new Set<string>();
+  readonly #remover: RowRemover<LaneRow>;
+  readonly #lifecycle: Service;
+  #goneWhileReading: string[] = [];
+  #reading = false;
+  #closing = new AbortController();
+  #running: Promise<void> | undefined;
+  #kicked: (() => void) | undefined;
+  #awake = false;
+  #averageBytes = 0;
+  #rescanAt = 0;
+  #rescanMs = 0;
+
+  constructor(options: LaneFeedOptions<Row>) {
+    this.#options = options;
+    this.#leases = new LeaseTable(options.database);
+    this.#share = new LeaseShare({
+      table: this.#leases,
+      scope: options.scope,
+      names: options.lanes.map(String),
+      owner: options.owner,
+      leaseMs: options.leaseMs ?? 10_000,
+      logger: options.logger,
+      onTaken: ({ name }) => this.#taken(Number(name)),
+      onLost: ({ name }) => this.#lost(Number(name)),
+      onSurplus: (count) => this.#drainSome(count),
+    });
+    this.#remover = new RowRemover({
+      remove: (rows) => deleteLaneRows(options.database, options.database, options.shape.table, rows),
+      onRemoved: (rows) => this.forget(rows),
+      onError: (err) => options.logger.debug({ err }, 'handled rows could not be removed yet'),
+    });
+    this.#lifecycle = lifecycle({ start: () => this.#start(), stop: () => this.#stop() });
+  }
+
+  get database(): Database {
+    return this.#options.database;
+  }
+
+  /** Lanes of ours. */
+  get lanes(): readonly number[] {
+    return [...this.#lanes.keys()];
+  }
+
+  /** Rows in memory. */
+  get inHand(): number {
+    return this.#known.size;
+  }
+
+  /** The lease of a lane, if it is ours for `spareMs` more. */
+  lease(lane: number, spareMs: number = 0): Lease | undefined {
+    const lease = this.#share.lease(String(lane));
+    return lease && lease.deadline - spareMs > monotonicMs() && !this.#lanes.get(lane)?.draining ? lease : undefined;
+  }
+
+  /** Locks the lane's lease in a transaction. @throws LeaseLostError */
+  get leases(): LeaseTable {
+    return this.#leases;
+  }
+
+  /** There may be new rows in `lane`, or in any. */
+  wake(lane?: number): void {
+    if (lane === undefined) for (const one of this.#lanes.values()) one.more = true;
+    else {
+      const one = this.#lanes.get(lane);
+      if (!one) return;
+      one.more = true;
+    }
+    this.#kick();
+  }
+
+  /** Handled: to be deleted. */
+  remove(rows: readonly LaneRow[]): void {
+    if (rows.length > 0) this.#remover.push(rows);
+  }
+
+  /** Gone from the table by other means, or to be given out again at the next look. */
+  forget(rows: readonly LaneRow[]): void {
+    // A read that is under way may have seen them still.
+    if (this.#reading) for (const { id } of rows) this.#goneWhileReading.push(id);
+    else for (const { id } of rows) this.#known.delete(id);
+    this.#kick();
+  }
+
+  start(): Promise<void> {
+    return this.#lifecycle.start();
+  }
+
+  /** Reads no more. Lanes are kept until {@link release}, so that what is under way can be ended in good order. */
+  stop(): Promise<void> {
+    return this.#lifecycle.stop();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.stop();
+  }
+
+  /** Reads nothing from here on. */
+  pauseReading(): void {
+    this.#closing.abort(new Error('the feed reads no more'));
+    this.#kick();
+  }
+
+  #start(): Promise<void> {
+    this.#closing = new AbortController();
+    this.#running = this.#run(this.#closing.signal);
+    return this.#share.start();
+  }
+
+  async #stop(): Promise<void> {
+    this.pauseReading();
+    await this.#running;
+    await this.#remover.flush(5_000);
+    this.#remover.close();
+    await this.#share.stop();
+    this.#known.clear();
+  }
+
+  #taken(lane: number): void {
+    this.#lanes.set(lane, { lane, cursor: '0', more: true, draining: false });
+    this.#options.onTaken?.(lane);
+    this.#kick();
+  }
+
+  #lost(lane: number): void {
+    if (this.#lanes.delete(lane)) this.#options.onLost(lane);
+  }
+
+  #drainSome(count: number): void {
+    const draining = [...this.#lanes.values()].filter((lane) => lane.draining).length;
+    for (const lane of [...this.#lanes.values()].filter((one) => !one.draining).slice(0, Math.max(0, count - draining))) {
+      lane.draining = true;
+      void this.#handOver(lane).catch((err) => this.#options.logger.debug({ err, lane: lane.lane }, 'a lane could not be handed over yet'));
+    }
+  }
+
+  async #handOver(lane: Lane): Promise<void> {
+    try {
+      await this.#options.onDrain(lane.lane);
+      await this.#remover.flush(5_000);
+      const lease = this.#share.lease(String(lane.lane));
+      if (lease) await this.#share.safePoint(lease);
+    } finally {
+      // Not wanted any more: what was forgotten is read again.
+      lane.draining = false;
+      lane.cursor = '0';
+      lane.more = true;
+      this.#kick();
+    }
+  }
+
+  #kick(): void {
+    this.#awake = true;
+    this.#kicked?.();
+  }
+
+  async #run(signal: AbortSignal): Promise<void> {
+    let pauseMs = 50;
+    while (!signal.aborted) {
+      this.#awake = false;
+      let read = 0;
+      try {
+        read = await this.#readOnce();
+        pauseMs = 50;
+      } catch (err) {
+        this.#options.logger.warn({ err, scope: this.#options.scope }, 'the lanes could not be read; trying again');
+        await wait(pauseMs, signal).catch(() => undefined);
+        pauseMs = Math.min(pauseMs * 2, 5_000);
+        continue;
+      }
+      if (read > 0 || this.#awake) continue;
+      const idle = new AbortController();
+      this.#kicked = () => idle.abort(new Error('woken'));
+      await wait(Math.max(1, this.#rescanAt - monotonicMs()), AbortSignal.any([signal, idle.signal])).catch(() => undefined);
+      this.#kicked = undefined;
+    }
+  }
+
+  /** Returns how many new rows were given out; a full window, or nothing to read, gives 0. */
+  async #readOnce(): Promise<number> {
+    const options = this.#options;
+    const now = monotonicMs();
+    const rescan = now >= this.#rescanAt;
+    if (rescan) {
+      for (const lane of this.#lanes.values()) {
+        lane.cursor = '0';
+        lane.more = true;
+      }
+      this.#rescanAt = now + Math.max(options.rescanMs ?? 1_000, this.#rescanMs * 20);
+    }
+    const due = [...this.#lanes.values()].filter((lane) => lane.more && !lane.draining && this.lease(lane.lane));
+    const byBytes = this.#averageBytes > 0 ? Math.max(10, Math.floor((options.windowBytes ?? 16 * 2 ** 20) / this.#averageBytes)) : 3_200;
+    const room = Math.min(options.window ?? 4_000, byBytes) - this.#known.size;
+    if (due.length === 0 || room <= 0) return 0;
+    const limit = Math.max(1, Math.min(options.page ?? 500, Math.floor(room / due.length)));
+    const before = due.map(({ lane, cursor }) => ({ lane, afterId: cursor }));
+    // A wake-up that comes while we read asks for another look.
+    for (const lane of due) lane.more = false;
+    this.#reading = true;
+    let rows: Row[];
+    try {
+      rows = await readLanes<Row>(options.database, options.shape, before, limit);
+    } catch (error) {
+      for (const lane of due) lane.more = true;
+      throw error;
+    } finally {
+      this.#reading = false;
+    }
+    if (rescan) this.#rescanMs = monotonicMs() - now;
+    const counts = new Map<number, { count: number; last: string }>();
+    const fresh: Row[] = [];
+    let bytes = 0;
+    for (const row of rows) {
+      const lane = Number(row.lane);
+      const entry = counts.get(lane);
+      if (entry) {
+        entry.count += 1;
+        entry.last = row.id;
+      } else counts.set(lane, { count: 1, last: row.id });
+      if (this.#known.has(row.id) || !this.#lanes.has(lane)) continue;
+      fresh.push(row);
+      bytes += options.rowBytes?.(row) ?? 0;
+    }
+    for (const id of this.#goneWhileReading) this.#known.delete(id);
+    this.#goneWhileReading = [];
+    for (const lane of due) {
+      const entry = counts.get(lane.lane);
+      if (!entry) continue;
+      lane.cursor = entry.last;
+      if (entry.count >= limit) lane.more = true;
+    }
+    for (const { id } of fresh) this.#known.add(id);
+    if (fresh.length > 0) {
+      if (bytes > 0) this.#averageBytes = bytes / fresh.length;
+      options.onRows(fresh);
+    }
+    return rows.length;
+  }
+}

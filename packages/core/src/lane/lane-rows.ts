@@ -1,0 +1,78 @@
+import type { Database } from '../database/database.ts';
+import { idList } from '../work/id-list.ts';
+
+/** What every row of a lane table has. */
+export interface LaneRow {
+  /** 64-bit, as text. */
+  readonly id: string;
+  readonly lane: number;
+}
+
+/** A table whose rows wait in lanes: `(lane, id)` is its primary key, or the first columns of an index. */
+export interface LaneTableShape {
+  /** Without prefix and quotes. */
+  readonly table: string;
+  /** Columns to read besides `id` and `lane`. */
+  readonly columns: readonly string[];
+}
+
+/** Where to go on in a lane. */
+export interface LaneCursor {
+  readonly lane: number;
+  readonly afterId: string;
+}
+
+/**
+ * The next committed rows of several lanes in one statement, by id within each, at most `limit` of each. Takes no lock.
+ *
+ * On Postgres one LATERAL step per lane over the primary key: a plain `lane = ANY(…) ORDER BY id` sorts everything that waits.
+ * Elsewhere the lanes' reads stand in one UNION ALL.
+ */
+export function readLanes<Row extends LaneRow>(
+  database: Database,
+  shape: LaneTableShape,
+  cursors: readonly LaneCursor[],
+  limit: number,
+): Promise<Row[]> {
+  const table = database.table(shape.table);
+  const columns = [`${database.text('id')} AS id`, 'lane', ...shape.columns].join(', ');
+  if (database.family === 'postgres') {
+    return database.rows<Row>(
+      `SELECT r.* FROM unnest(?::integer[], ?::bigint[]) AS c(lane, after_id) CROSS JOIN LATERAL (SELECT ${columns} FROM ${table} t WHERE t.lane = c.lane AND t.id > c.after_id ORDER BY t.id LIMIT ${limit}) r`,
+      [`{${cursors.map(({ lane }) => lane).join(',')}}`, `{${cursors.map(({ afterId }) => afterId).join(',')}}`],
+    );
+  }
+  const one = cursors.map(
+    ({ lane, afterId }) =>
+      `SELECT * FROM (SELECT ${columns} FROM ${table} t WHERE t.lane = ${lane} AND t.id > ${BigInt(afterId)} ORDER BY t.id LIMIT ${limit}) r`,
+  );
+  return database.rows<Row>(one.join(' UNION ALL '));
+}
+
+/** A condition on the alias `t` that picks rows by their lanes and ids, in the cheapest form of each database. */
+export function laneRowsWhere(database: Database, rows: readonly LaneRow[]): { readonly sql: string; readonly params: readonly unknown[] } {
+  if (database.family === 'postgres') {
+    // Lane and id together are the primary key, and its only index.
+    return {
+      sql: '(t.lane, t.id) IN (SELECT * FROM unnest(?::integer[], ?::bigint[]))',
+      params: [`{${rows.map(({ lane }) => lane).join(',')}}`, `{${rows.map(({ id }) => BigInt(id)).join(',')}}`],
+    };
+  }
+  const { sql, params } = idList(
+    database.family,
+    rows.map(({ id }) => id),
+  );
+  return { sql: `t.${sql}`, params };
+}
+
+/** Deletes rows by their lanes and ids, in one statement. */
+export async function deleteLaneRows(
+  x: Pick<Database, 'run'>,
+  database: Database,
+  table: string,
+  rows: readonly LaneRow[],
+): Promise<number> {
+  const { sql, params } = laneRowsWhere(database, rows);
+  const name = database.table(table);
+  return x.run(database.family === 'mysql' ? `DELETE t FROM ${name} t WHERE ${sql}` : `DELETE FROM ${name} AS t WHERE ${sql}`, params);
+}

@@ -1,0 +1,18 @@
+import { HoldfastError } from '@holdfast/core';
+
+/** The topic is not among the `topics` given to `createOutbox`. Nothing was written. */
+export class UnknownTopicError extends HoldfastError {
+  constructor(topic: string, known: readonly string[]) {
+    super(
+      `There is no topic ${JSON.stringify(topic)}; known are ${known.map((name) => JSON.stringify(name)).join(', ') || 'none'}. Add it to topics, or correct the name.`,
+      { code: 'unknown-topic' },
+    );
+  }
+}
+
+/** A payload that its topic's schema, the size limit or the store refuses. Nothing was written. */
+export class InvalidPayloadError extends HoldfastError {
+  constructor(message: string, cause?: unknown) {
+    super(message, { code: 'invalid-payload', cause });
+  }
+}

@@ -1,0 +1,150 @@
+import type { Message } from '@holdfast/broker';
+import { type Database, type Executor, insertIgnore } from '@holdfast/core';
+
+/** What the inbox knows of a message. */
+export type Entry =
+  /** Never seen: it is noted as handled now, with what the transaction does. */
+  | 'first'
+  /** Handled before, or being handled by a transaction that this one waited for. */
+  | 'duplicate'
+  /** Older than what the inbox remembers: whether it was handled nobody can tell. */
+  | 'late';
+
+/** A message that was set aside. */
+export interface ParkedMessage {
+  readonly consumer: string;
+  readonly message: Message;
+  readonly reason: string;
+  readonly parkedAt: number;
+}
+
+/** The statements over `inbox_message`, `inbox_start` and `inbox_parked`. */
+export class InboxTable {
+  readonly database: Database;
+  readonly #messages: string;
+  readonly #starts: string;
+  readonly #parked: string;
+
+  constructor(database: Database) {
+    this.database = database;
+    this.#messages = database.table('inbox_message');
+    this.#starts = database.table('inbox_start');
+    this.#parked = database.table('inbox_parked');
+  }
+
+  /**
+   * Notes the message, unless it is known or too old: one statement. A second transaction with the same message waits here for the
+   * first to end.
+   */
+  async enter(x: Executor, consumer: string, messageId: string, firstPutAt: number | undefined, retentionMs: number): Promise<Entry> {
+    const columns = '(consumer, message_id, first_put_at)';
+    const age = firstPutAt === undefined ? '{now}' : '?';
+    const select = `SELECT ?, ?, ${age}${this.database.family === 'mysql' ? ' FROM DUAL' : ''} WHERE ${firstPutAt === undefined ? '1 = 1' : `? >= {now} - ${retentionMs}`}`;
+    const cast = this.database.family === 'postgres' ? select.replaceAll(/\?(?= >=|, \?$| WHERE)/g, '?::bigint') : select;
+    const params = firstPutAt === undefined ? [consumer, messageId] : [consumer, messageId, firstPutAt, firstPutAt];
+    const sql =
+      this.database.family === 'mysql'
+        ? `INSERT IGNORE INTO ${this.#messages} ${columns} ${cast}`
+        : `INSERT INTO ${this.#messages} ${columns} ${cast} ON CONFLICT DO NOTHING`;
+    if ((await x.run(sql, params)) > 0) return 'first';
+    const known = await x.rows(`SELECT 1 AS one FROM ${this.#messages} WHERE consumer = ? AND message_id = ?`, [consumer, messageId]);
+    return known.length > 0 || firstPutAt === undefined ? 'duplicate' : 'late';
+  }
+
+  /** Takes back a note whose work failed in a transaction that goes on. */
+  async forget(x: Executor, consumer: string, messageId: string): Promise<void> {
+    await x.run(`DELETE FROM ${this.#messages} WHERE consumer = ? AND message_id = ?`, [consumer, messageId]);
+  }
+
+  /** Notes, in a statement of its own, that a handler starts. Returns how often one has, this time included. */
+  async started(consumer: string, messageId: string): Promise<number> {
+    return this.database.transaction(async (x) => {
+      await x.run(insertIgnore(this.database, this.#starts, ['consumer', 'message_id', 'starts', 'started_at']), [
+        consumer,
+        messageId,
+        0,
+        0,
+      ]);
+      await x.run(`UPDATE ${this.#starts} SET starts = starts + 1, started_at = {now} WHERE consumer = ? AND message_id = ?`, [
+        consumer,
+        messageId,
+      ]);
+      const [row] = await x.rows<{ starts: number }>(`SELECT starts FROM ${this.#starts} WHERE consumer = ? AND message_id = ?`, [
+        consumer,
+        messageId,
+      ]);
+      return Number(row?.starts ?? 1);
+    });
+  }
+
+  /** It came to an end of some kind. */
+  async ended(consumer: string, messageId: string): Promise<void> {
+    await this.database.run(`DELETE FROM ${this.#starts} WHERE consumer = ? AND message_id = ?`, [consumer, messageId]);
+  }
+
+  async park(consumer: string, message: Message, reason: string): Promise<void> {
+    await this.database.run(
+      `${this.database.family === 'mysql' ? 'INSERT IGNORE' : 'INSERT'} INTO ${this.#parked} (consumer, message_id, topic, message_key, headers, body, content_type, reason, parked_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, {now})${this.database.family === 'mysql' ? '' : ' ON CONFLICT DO NOTHING'}`,
+      [
+        consumer,
+        message.id,
+        message.topic,
+        message.key ?? null,
+        JSON.stringify(message.headers),
+        message.body,
+        message.contentType,
+        reason,
+      ],
+    );
+  }
+
+  async parked(consumer: string, messageId: string | undefined, limit: number): Promise<ParkedMessage[]> {
+    const rows = await this.database.rows<{
+      message_id: string;
+      topic: string;
+      message_key: string | null;
+      headers: string;
+      body: Uint8Array;
+      content_type: string;
+      reason: string;
+      parked_at: string | number;
+    }>(
+      `SELECT message_id, topic, message_key, headers, body, content_type, reason, parked_at FROM ${this.#parked} WHERE consumer = ?${messageId === undefined ? '' : ' AND message_id = ?'} ORDER BY parked_at, message_id LIMIT ${limit}`,
+      messageId === undefined ? [consumer] : [consumer, messageId],
+    );
+    return rows.map((row) => ({
+      consumer,
+      reason: row.reason,
+      parkedAt: Number(row.parked_at),
+      message: {
+        id: row.message_id,
+        topic: row.topic,
+        ...(row.message_key === null ? {} : { key: row.message_key }),
+        headers: JSON.parse(row.headers) as Record<string, string>,
+        body: row.body,
+        contentType: row.content_type,
+      },
+    }));
+  }
+
+  async unpark(x: Executor, consumer: string, messageId: string): Promise<number> {
+    return x.run(`DELETE FROM ${this.#parked} WHERE consumer = ? AND message_id = ?`, [consumer, messageId]);
+  }
+
+  /** Forgets messages older than the retention, a thousand per statement. An hour more, so that "late" is said before "never seen". */
+  async purge(retentionMs: number): Promise<number> {
+    const old = `first_put_at < {now} - ${retentionMs + 3_600_000}`;
+    const t = this.#messages;
+    const sql = {
+      postgres: `DELETE FROM ${t} WHERE ctid = ANY(ARRAY(SELECT ctid FROM ${t} WHERE ${old} ORDER BY first_put_at LIMIT 1000))`,
+      mysql: `DELETE FROM ${t} WHERE ${old} ORDER BY first_put_at LIMIT 1000`,
+      sqlite: `DELETE FROM ${t} WHERE rowid IN (SELECT rowid FROM ${t} WHERE ${old} ORDER BY first_put_at LIMIT 1000)`,
+    }[this.database.family];
+    let total = 0;
+    for (;;) {
+      const count = await this.database.run(sql);
+      total += count;
+      if (count < 1_000) return total;
+    }
+  }
+}

@@ -1,0 +1,13 @@
+export { InvalidPayloadError, UnknownTopicError } from './errors.ts';
+export type { ConsumeOptions, Consumption, ConsumptionCounts } from './inbox/consumption.ts';
+export { createInbox, type Inbox, type InboxOptions, type OnceResult, type OnceTarget } from './inbox/inbox.ts';
+export type { ParkedMessage } from './inbox/inbox-table.ts';
+export type { OutboxInspection, OutboxStats } from './inspect.ts';
+export type { PutOptions } from './new-message.ts';
+export { createOutbox, type Outbox, type OutboxOptions, type OutboxTransaction, type Put, type PutMany } from './outbox.ts';
+export type { DeadFilter, RedriveOptions } from './redrive.ts';
+export type { Relay, RelayOptions } from './relay/relay.ts';
+export type { RelayEvents } from './relay/relay-events.ts';
+export { outboxSchema } from './table/schema.ts';
+export { bytesTopic, type PayloadInput, type Topic, type TopicOptions, type Topics, topic } from './topic.ts';
+export type { TrackedMessage, TrackedResult, TrackedTable, TrackOptions } from './track.ts';

@@ -1,0 +1,115 @@
+import { type Database, deleteLaneRows, type Executor, laneRowsWhere, type StoredError } from '@holdfast/core';
+import { messageColumns, type OutboxRow } from '../table/message-columns.ts';
+
+/** A line that is held, as it is stored. */
+export interface HeldLine {
+  readonly lane: number;
+  readonly name: string;
+  /** From now; `undefined`: until somebody releases it. */
+  readonly waitMs: number | undefined;
+  readonly attempts: number;
+}
+
+const columns = messageColumns.join(', ');
+
+/** The statements over `outbox_held`, `outbox_parked` and `outbox_dead`. Their transactions are fenced by the lane's lease. */
+export class HoldTable {
+  readonly #database: Database;
+  readonly #message: string;
+  readonly #parked: string;
+  readonly #held: string;
+  readonly #dead: string;
+
+  constructor(database: Database) {
+    this.#database = database;
+    this.#message = database.table('outbox_message');
+    this.#parked = database.table('outbox_parked');
+    this.#held = database.table('outbox_held');
+    this.#dead = database.table('outbox_dead');
+  }
+
+  /** Held lines of a lane. */
+  async load(lane: number): Promise<HeldLine[]> {
+    const rows = await this.#database.rows<{ hold: string; wait_ms: string | number | null; attempts: number }>(
+      `SELECT hold, until_at - {now} AS wait_ms, attempts FROM ${this.#held} WHERE lane = ?`,
+      [lane],
+    );
+    return rows.map((row) => ({
+      lane,
+      name: row.hold,
+      waitMs: row.wait_ms === null ? undefined : Math.max(0, Number(row.wait_ms)),
+      attempts: Number(row.attempts),
+    }));
+  }
+
+  /** Notes that a line is held. */
+  async hold(x: Executor, lane: number, name: string, waitMs: number | undefined, attempts: number, error: StoredError): Promise<void> {
+    const text = JSON.stringify(error);
+    const until = waitMs === undefined ? 'NULL' : `{now} + ${Math.round(waitMs)}`;
+    const changed = await x.run(`UPDATE ${this.#held} SET until_at = ${until}, attempts = ?, error = ? WHERE lane = ? AND hold = ?`, [
+      attempts,
+      text,
+      lane,
+      name,
+    ]);
+    if (changed === 0 || this.#database.family === 'mysql') {
+      // MySQL counts a row that was found and already so as not changed.
+      const verb = this.#database.family === 'mysql' ? 'INSERT IGNORE' : 'INSERT';
+      const conflict = this.#database.family === 'mysql' ? '' : ' ON CONFLICT DO NOTHING';
+      await x.run(`${verb} INTO ${this.#held} (lane, hold, until_at, attempts, error) VALUES (?, ?, ${until}, ?, ?)${conflict}`, [
+        lane,
+        name,
+        attempts,
+        text,
+      ]);
+    }
+  }
+
+  /** Moves waiting rows to the parked lists of their lines; their ids, and with them their order, stay. */
+  async park(x: Executor, rows: readonly OutboxRow[]): Promise<void> {
+    const { sql, params } = laneRowsWhere(this.#database, rows);
+    const concat = (...parts: string[]): string => (this.#database.family === 'mysql' ? `CONCAT(${parts.join(', ')})` : parts.join(' || '));
+    const name = `CASE WHEN message_key IS NULL THEN ${concat("'#'", this.#database.text('t.id'))} ELSE ${concat('topic', "' '", 'message_key')} END`;
+    await x.run(
+      `INSERT INTO ${this.#parked} (id, lane, hold, ${columns}) SELECT t.id, t.lane, ${name}, ${columns} FROM ${this.#message} t WHERE ${sql}`,
+      params,
+    );
+    await deleteLaneRows(x, this.#database, 'outbox_message', rows);
+  }
+
+  /** The first parked rows of a line. */
+  parked(lane: number, name: string, limit: number): Promise<OutboxRow[]> {
+    return this.#database.rows<OutboxRow>(
+      `SELECT ${this.#database.text('id')} AS id, lane, ${columns} FROM ${this.#parked} t WHERE lane = ? AND hold = ? ORDER BY t.id LIMIT ${limit}`,
+      [lane, name],
+    );
+  }
+
+  /** Published rows leave the parked list. */
+  async unpark(lane: number, name: string, rows: readonly OutboxRow[]): Promise<void> {
+    await this.#database.run(
+      `DELETE FROM ${this.#parked} WHERE lane = ? AND hold = ? AND id IN (${rows.map(({ id }) => BigInt(id)).join(', ')})`,
+      [lane, name],
+    );
+  }
+
+  /** Ends a hold whose parked list is empty. */
+  async release(x: Executor, lane: number, name: string): Promise<boolean> {
+    const left = await x.rows(`SELECT 1 AS one FROM ${this.#parked} WHERE lane = ? AND hold = ? LIMIT 1`, [lane, name]);
+    if (left.length > 0) return false;
+    await x.run(`DELETE FROM ${this.#held} WHERE lane = ? AND hold = ?`, [lane, name]);
+    return true;
+  }
+
+  /** Moves a row to the dead letters, from where it stands. */
+  async bury(x: Executor, row: OutboxRow, parkedUnder: string | undefined, reason: string, error: StoredError): Promise<void> {
+    const from = parkedUnder === undefined ? this.#message : this.#parked;
+    const of = parkedUnder === undefined ? `lane = ? AND id = ${BigInt(row.id)}` : `lane = ? AND hold = ? AND id = ${BigInt(row.id)}`;
+    const params = parkedUnder === undefined ? [row.lane] : [row.lane, parkedUnder];
+    await x.run(
+      `INSERT INTO ${this.#dead} (id, lane, ${columns}, reason, error, dead_at) SELECT id, lane, ${columns}, ?, ?, {now} FROM ${from} WHERE ${of}`,
+      [reason, JSON.stringify(error), ...params],
+    );
+    await x.run(`DELETE FROM ${from} WHERE ${of}`, params);
+  }
+}

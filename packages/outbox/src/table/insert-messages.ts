@@ -1,0 +1,80 @@
+import { type Database, type Executor, laneOf } from '@holdfast/core';
+import type { NewMessage } from '../new-message.ts';
+import { stripes } from './schema.ts';
+
+const columns = ['lane', 'topic', 'message_key', 'message_id', 'headers', 'body', 'content_type', 'tenant', 'subject'] as const;
+const postgresTypes = {
+  lane: 'integer',
+  topic: 'varchar',
+  message_key: 'varchar',
+  message_id: 'varchar',
+  headers: 'text',
+  body: 'bytea',
+  content_type: 'varchar',
+  tenant: 'varchar',
+  subject: 'varchar',
+} as const;
+
+/** Writes messages, in order. Those with a due time go to `outbox_delayed`. */
+export async function insertMessages(database: Database, x: Executor, messages: readonly NewMessage[]): Promise<void> {
+  await lockStripes(database, x, messages);
+  const now = messages.filter((message) => !message.due);
+  const later = messages.filter((message) => message.due);
+  if (now.length > 0) await insertInto(database, x, 'outbox_message', now);
+  if (later.length > 0) await insertInto(database, x, 'outbox_delayed', later);
+}
+
+/**
+ * For topics in commit order: one of the stripes is locked before the id is taken and held to the end of the transaction, so ids
+ * of a key are in the order of the commits. All stripes of a call in one order; stripes of several calls may deadlock, which the
+ * database ends and the caller's retry mends. SQLite has one writer, whose order is the order of commits.
+ */
+async function lockStripes(database: Database, x: Executor, messages: readonly NewMessage[]): Promise<void> {
+  if (database.family === 'sqlite') return;
+  const wanted = new Set<number>();
+  for (const { order, topic, message_key } of messages) {
+    if (order === 'commit' && message_key !== null) wanted.add(laneOf(`${topic} ${message_key}`, stripes));
+  }
+  if (wanted.size === 0) return;
+  const list = [...wanted].sort((a, b) => a - b).join(', ');
+  await x.rows(`SELECT stripe FROM ${database.table('outbox_stripe')} WHERE stripe IN (${list}) ORDER BY stripe FOR UPDATE`);
+}
+
+async function insertInto(
+  database: Database,
+  x: Executor,
+  table: 'outbox_message' | 'outbox_delayed',
+  messages: readonly NewMessage[],
+): Promise<void> {
+  const delayed = table === 'outbox_delayed';
+  const into = `INSERT INTO ${database.table(table)} (${columns.join(', ')}, first_put_at${delayed ? ', due_at' : ''})`;
+  if (database.family === 'postgres' && messages.length > 1) {
+    const arrays = columns.map((name) => messages.map((message) => message[name]));
+    const dues = delayed ? [messages.map((message) => delayOf(message)), messages.map((message) => atOf(message))] : [];
+    const types = [...columns.map((name) => postgresTypes[name]), ...(delayed ? ['bigint', 'bigint'] : [])];
+    const names = [...columns, ...(delayed ? ['delay_ms', 'at_ms'] : [])];
+    await x.run(
+      `${into} SELECT ${columns.map((name) => `u.${name}`).join(', ')}, {now}${delayed ? ', COALESCE(u.at_ms, {now} + u.delay_ms)' : ''} FROM unnest(${types.map((type) => `?::${type}[]`).join(', ')}) WITH ORDINALITY AS u(${names.join(', ')}, ord) ORDER BY u.ord`,
+      [...arrays, ...dues],
+    );
+    return;
+  }
+  // SQLite takes 32,766 parameters.
+  const chunk = database.family === 'sqlite' ? 100 : 500;
+  for (let from = 0; from < messages.length; from += chunk) {
+    const rows = messages.slice(from, from + chunk);
+    const tuple = `(${columns.map(() => '?').join(', ')}, {now}${delayed ? ', COALESCE(?, {now} + ?)' : ''})`;
+    await x.run(
+      `${into} VALUES ${rows.map(() => tuple).join(', ')}`,
+      rows.flatMap((row) => [...columns.map((name) => row[name]), ...(delayed ? [atOf(row), delayOf(row)] : [])]),
+    );
+  }
+}
+
+function delayOf({ due }: NewMessage): number | null {
+  return due && 'delayMs' in due ? due.delayMs : null;
+}
+
+function atOf({ due }: NewMessage): number | null {
+  return due && 'atMs' in due ? due.atMs : null;
+}

@@ -1,0 +1,230 @@
+import type { Message, Publisher, PublishResult } from '@holdfast/broker';
+import {
+  checkpoint,
+  cleanText,
+  type Database,
+  InvalidArgumentError,
+  type Logger,
+  requireTransaction,
+  tableColumns,
+  transactionTrace,
+} from '@holdfast/core';
+import type { Knex } from 'knex';
+
+/** What is sent for a row. */
+export interface TrackedMessage {
+  readonly topic: string;
+  readonly key?: string;
+  /** Sent as JSON, or as they are if bytes. */
+  readonly payload: unknown;
+  readonly headers?: Readonly<Record<string, string>>;
+}
+
+export interface TrackOptions<Row> {
+  /** Primary key. Default `id`. */
+  readonly id?: string;
+  /** Default `mq_state`. */
+  readonly state?: string;
+  /** Values of the state column. Default 0, 1 and 2. */
+  readonly states?: { readonly unsent: number; readonly sent: number; readonly failed: number };
+  /**
+   * A column that changes with every change of the row (a version, `updated_at`). The state is written only while it is as it was
+   * read: otherwise version 1 is published, the row becomes version 2 and unsent, the publisher of version 1 writes "sent", and
+   * version 2 is never found.
+   */
+  readonly version?: string;
+  /** Instead of a version: rows of this table never change after their insert. */
+  readonly insertOnly?: true;
+  /** The row, as it is committed, as a message. 64-bit columns are text in it, on every database. */
+  readonly message: (row: Row) => TrackedMessage;
+}
+
+interface Host {
+  readonly database: Database;
+  readonly publisher: Publisher;
+  readonly logger: Logger;
+}
+
+/** What became of rows that were to be published. */
+export interface TrackedResult {
+  readonly sent: number;
+  /** Not published: they stay unsent (or failed, where they can never be), to be found by a scan. */
+  readonly failed: number;
+  /** Published, and changed meanwhile: they are unsent again. */
+  readonly changed: number;
+}
+
+/**
+ * For tables that carry their own `mq_state` (0 unsent, 1 sent, 2 failed) instead of a message in the outbox: rows are published
+ * after their transaction has committed, and their state is written by compare-and-set on a version. What a crash leaves behind is
+ * unsent, and is found by a scan over the state column.
+ */
+export class TrackedTable<Row extends Record<string, unknown>> {
+  readonly #host: Host;
+  readonly #table: string;
+  readonly #options: TrackOptions<Row>;
+  readonly #id: string;
+  readonly #state: string;
+  readonly #states: { readonly unsent: number; readonly sent: number; readonly failed: number };
+  #pending: unknown[] = [];
+  #running: Promise<void> | undefined;
+  #columns: Promise<string> | undefined;
+
+  constructor(host: Host, table: string, options: TrackOptions<Row>) {
+    if (options.version === undefined && options.insertOnly !== true) {
+      throw new InvalidArgumentError(
+        `track('${table}') has no version column: a change that commits while its row is being published would be marked as sent, and never be. Name one with version: 'updated_at', or say insertOnly: true if rows never change.`,
+      );
+    }
+    this.#host = host;
+    this.#table = table;
+    this.#options = options;
+    this.#id = options.id ?? 'id';
+    this.#state = options.state ?? 'mq_state';
+    this.#states = options.states ?? { unsent: 0, sent: 1, failed: 2 };
+    for (const name of [table, this.#id, this.#state, options.version ?? 'x']) {
+      if (!/^[A-Za-z_][A-Za-z0-9_]*$/.test(name))
+        throw new InvalidArgumentError(`${JSON.stringify(name)} is no name of a table or column; use letters, digits and underscores.`);
+    }
+  }
+
+  /** Publishes rows after the commit of `trx`. Their state must have been written as unsent in it. */
+  in(trx: Knex.Transaction): { publish(...ids: (string | number | bigint)[]): Promise<void> } {
+    requireTransaction(trx, 'track.in(trx)');
+    return {
+      publish: async (...ids) => {
+        (await transactionTrace(trx)).add(() => this.#enqueue(ids));
+      },
+    };
+  }
+
+  /** Publishes rows that are unsent or failed now, by id: what a scan calls with what it found. */
+  async publish(ids: readonly (string | number | bigint)[]): Promise<TrackedResult> {
+    const result = { sent: 0, failed: 0, changed: 0 };
+    for (let from = 0; from < ids.length; from += 200) {
+      const part = await this.#publish(ids.slice(from, from + 200));
+      result.sent += part.sent;
+      result.failed += part.failed;
+      result.changed += part.changed;
+    }
+    return result;
+  }
+
+  /** Resolves when what was committed so far is published, or has failed to be. */
+  async flush(): Promise<void> {
+    await this.#running;
+  }
+
+  #enqueue(ids: readonly unknown[]): void {
+    this.#pending.push(...ids);
+    this.#running ??= this.#run().finally(() => {
+      this.#running = undefined;
+    });
+  }
+
+  async #run(): Promise<void> {
+    await undefined;
+    while (this.#pending.length > 0) {
+      const ids = this.#pending.splice(0, 200);
+      try {
+        await this.#publish(ids);
+      } catch (err) {
+        this.#host.logger.warn(
+          { err, table: this.#table, rows: ids.length },
+          'rows were not published; they stay unsent for a scan to find',
+        );
+      }
+    }
+  }
+
+  async #publish(ids: readonly unknown[]): Promise<TrackedResult> {
+    const { database, publisher } = this.#host;
+    const { version } = this.#options;
+    const table = database.table(this.#table);
+    const columns = (this.#columns ??= this.#readColumns().catch((error) => {
+      this.#columns = undefined;
+      throw error;
+    }));
+    const versionText = version === undefined ? '' : `, ${database.text(version)} AS holdfast_version`;
+    // Read after the commit: what is sent is what the table says, with the version that goes with it.
+    const rows = await database.rows<Row & { holdfast_id: string; holdfast_version?: string }>(
+      `SELECT ${await columns}, ${database.text(this.#id)} AS holdfast_id${versionText} FROM ${table} WHERE ${this.#id} IN (${ids.map(() => '?').join(', ')}) AND ${this.#state} <> ${this.#states.sent} ORDER BY ${this.#id}`,
+      ids.map(String),
+    );
+    const result = { sent: 0, failed: 0, changed: 0 };
+    if (rows.length === 0) return result;
+    const messages = rows.map((row) => this.#message(row, row.holdfast_id, row.holdfast_version));
+    let results: readonly PublishResult[];
+    try {
+      results = await publisher.publish(messages, { signal: AbortSignal.timeout(30_000) });
+    } catch (error) {
+      this.#host.logger.warn({ err: error, table: this.#table }, 'rows were not published; they stay unsent for a scan to find');
+      return { ...result, failed: rows.length };
+    }
+    await checkpoint('track:published');
+    for (const [i, row] of rows.entries()) {
+      const outcome = results[i]?.outcome;
+      if (outcome !== 'acked') result.failed += 1;
+      if (outcome !== 'acked' && outcome !== 'poison') continue;
+      const changed = await this.#mark(row, outcome === 'acked' ? this.#states.sent : this.#states.failed);
+      if (outcome === 'acked') result[changed ? 'sent' : 'changed'] += 1;
+    }
+    return result;
+  }
+
+  /** 64-bit columns are read as text, which no driver rounds. */
+  async #readColumns(): Promise<string> {
+    const { database } = this.#host;
+    const columns = await tableColumns(database, database, this.#table);
+    const wanted = [this.#id, this.#state, ...(this.#options.version === undefined ? [] : [this.#options.version])];
+    for (const name of wanted) {
+      if (!columns.has(name))
+        throw new InvalidArgumentError(
+          columns.size === 0
+            ? `There is no table ${this.#table} to track; correct the name, or create it.`
+            : `The table ${this.#table} has no column ${name}; it has ${[...columns.keys()].join(', ')}.`,
+        );
+    }
+    const quote = database.family === 'mysql' ? '`' : '"';
+    return [...columns]
+      .map(([name, type]) =>
+        type.startsWith('bigint') ? `${database.text(`${quote}${name}${quote}`)} AS ${quote}${name}${quote}` : `${quote}${name}${quote}`,
+      )
+      .join(', ');
+  }
+
+  async #mark(row: { readonly holdfast_id: string; readonly holdfast_version?: string }, state: number): Promise<boolean> {
+    const { database } = this.#host;
+    const { version } = this.#options;
+    const same = version === undefined ? '' : ` AND ${database.text(version)} = ?`;
+    const changed = await database.run(
+      `UPDATE ${database.table(this.#table)} SET ${this.#state} = ${state}${this.#keepVersion()} WHERE ${this.#id} = ?${same}`,
+      version === undefined ? [row.holdfast_id] : [row.holdfast_id, row.holdfast_version],
+    );
+    return changed > 0;
+  }
+
+  /** MySQL's `ON UPDATE CURRENT_TIMESTAMP` would count our own mark as a change of the row. */
+  #keepVersion(): string {
+    const { version } = this.#options;
+    return version !== undefined && this.#host.database.family === 'mysql' ? `, ${version} = ${version}` : '';
+  }
+
+  #message(row: Row, id: string, version: string | undefined): Message {
+    const { topic, key, payload, headers } = this.#options.message(row);
+    const bytes = payload instanceof Uint8Array;
+    const plain = Object.entries(headers ?? {}).map(([name, value]) => [
+      name.toLowerCase(),
+      cleanText(String(value)).replace(/[\r\n]/g, ' '),
+    ]);
+    return {
+      // The same version of a row has the same id wherever and how often it is published.
+      id: version === undefined ? `${this.#table}:${id}` : `${this.#table}:${id}:${version}`,
+      topic,
+      ...(key === undefined ? {} : { key }),
+      headers: { ...Object.fromEntries(plain), ce_time: new Date().toISOString() },
+      body: bytes ? (payload as Uint8Array) : Buffer.from(JSON.stringify(payload)),
+      contentType: bytes ? 'application/octet-stream' : 'application/json',
+    };
+  }
+}

@@ -1,0 +1,97 @@
+import type { Knex } from 'knex';
+import { beforeAll, describe, expect, it } from 'vitest';
+import { bytesTopic, createOutbox, topic } from '../src/index.ts';
+import { Recorder } from './recorder.ts';
+import { onEveryDatabase, schemaOf, topics } from './suite.ts';
+
+onEveryDatabase('bad input', (suite) => {
+  const unsent = async () => Number((await suite.db.knex('outbox_message').count({ n: '*' }))[0]?.n);
+
+  it('is refused with what to do, and nothing of the transaction is lost', async () => {
+    const outbox = suite.outbox({ maxBodyBytes: 1_000 });
+    // biome-ignore lint/suspicious/noExplicitAny: input that types would refuse
+    const put = (trx: Knex.Transaction) => outbox.in(trx).put as any;
+    const circular: Record<string, unknown> = { k: 'a', n: 1 };
+    circular.self = circular;
+    const good = { k: 'a', n: 1 };
+    const nul = String.fromCharCode(0);
+    const cases: [unknown[], string, RegExp][] = [
+      [['nope', good], 'unknown-topic', /known are "keyed", "free"/],
+      [['keyed', { k: 'a' }], 'invalid-payload', /field: must be a number/],
+      [['keyed', { k: 'a', n: 1, text: 'x'.repeat(2_000) }], 'invalid-payload', /limit is 1000 \(maxBodyBytes\)/],
+      [['keyed', { k: 'a', n: 1, text: '\ud800' }], 'invalid-payload', /lone surrogate/],
+      [['keyed', { k: 'a', n: 1, text: nul }], 'invalid-payload', /NUL/],
+      [['keyed', circular], 'invalid-payload', /JSON/],
+      [['keyed', { k: `a${nul}`, n: 1 }], 'invalid-payload', /NUL/],
+      [['keyed', { k: '', n: 1 }], 'invalid-argument', /key is ""/],
+      [['keyed', { k: 'x'.repeat(192), n: 1 }], 'invalid-argument', /1 to 191/],
+      [['keyed', good, { headers: { 'x-a': 'one\ntwo' } }], 'invalid-argument', /line breaks/],
+      [['keyed', good, { headers: { 'X-A': 'one' } }], 'invalid-argument', /lower-case/],
+      [['keyed', good, { headers: { ce_id: 'one' } }], 'invalid-argument', /ce_/],
+      [['keyed', good, { id: '' }], 'invalid-argument', /id is ""/],
+      [['keyed', good, { delay: -1 }], 'invalid-argument', /between 0 and ten years/],
+      [['keyed', good, { delay: '1s', at: new Date() }], 'invalid-argument', /give one/],
+      [['keyed', good, { at: new Date('never') }], 'invalid-argument', /valid Date/],
+    ];
+    await suite.db.knex.transaction(async (trx) => {
+      for (const [args, code, text] of cases) {
+        const error = await put(trx)(...args).catch((thrown: Error) => thrown);
+        expect(error, String(text)).toMatchObject({ code });
+        expect(error.message).toMatch(text);
+      }
+      await outbox.in(trx).put('keyed', { k: 'a', n: 1 });
+    });
+    expect(await unsent()).toBe(1);
+  });
+
+  it('put wants a transaction, or to be told that none is wanted', async () => {
+    const outbox = suite.outbox();
+    expect(() => outbox.in(suite.db.knex as unknown as Knex.Transaction)).toThrow(/needs the transaction/);
+    let ended: Knex.Transaction | undefined;
+    await suite.db.knex.transaction(async (trx) => {
+      ended = trx;
+    });
+    expect(() => outbox.in(ended as Knex.Transaction)).toThrow(/after its transaction had ended/);
+    await outbox.now().put('free', { n: 1 });
+    expect(await unsent()).toBe(1);
+  });
+
+  it('names what is missing in the options', async () => {
+    expect(() => suite.outbox({ topics: {} as never })).toThrow(/topics is missing or empty/);
+    expect(() => suite.outbox({ topics: { 'a b': topics.free } as never })).toThrow(/letters, digits/);
+    expect(() => suite.outbox().relay()).toThrow(/needs a publisher/);
+    expect(() => suite.outbox({ publisher: new Recorder() }).relay({ lease: '4s' })).toThrow(/at least twice/);
+    expect(() => suite.outbox({ publisher: new Recorder() }).relay({ batch: 0 })).toThrow(/batch is 0/);
+    await expect(suite.outbox().redrive({}, {}, undefined as never)).rejects.toThrow(/who does it and why/);
+    await expect(suite.outbox().redrive({ id: 'x' }, {}, { actor: 'a', reason: 'b' })).rejects.toThrow(/id is "x"/);
+    await expect(suite.outbox().list({ status: 'sent' })).rejects.toThrow(/one of waiting, parked, delayed, dead/);
+    await expect(suite.inbox().once(suite.db.knex as never, { consumer: 'c', messageId: 'm' }, () => 1)).rejects.toThrow(/transaction/);
+  });
+
+  it('takes bytes as they are', async () => {
+    const publisher = new Recorder();
+    const outbox = suite.outbox({ publisher, topics: { raw: bytesTopic({ contentType: 'application/x-protobuf' }) } });
+    const body = Uint8Array.from({ length: 256 }, (_, i) => i);
+    await expect(outbox.now().put('raw', 'text' as never)).rejects.toMatchObject({ code: 'invalid-payload' });
+    await outbox.now().putMany('raw', [{ payload: body, options: { key: 'k' } }, { payload: body }]);
+    const relay = suite.use(outbox.relay());
+    await relay.start();
+    while (publisher.acked.length < 2) await new Promise((resolve) => setTimeout(resolve, 10));
+    for (const message of publisher.acked) expect([...message.body]).toEqual([...body]);
+    expect(publisher.acked.map(({ contentType }) => contentType)).toEqual(['application/x-protobuf', 'application/x-protobuf']);
+  });
+});
+
+describe('a database that is not migrated', () => {
+  let knex: Knex;
+  beforeAll(async () => {
+    const { openSqlite } = await import('@holdfast/core/sqlite');
+    knex = openSqlite(':memory:');
+  });
+  it('is named by check', async () => {
+    const outbox = createOutbox({ knex, topics: { free: topic(schemaOf()) } });
+    await expect(outbox.check()).rejects.toMatchObject({ code: 'migration-required' });
+    await outbox.close();
+    await knex.destroy();
+  });
+});

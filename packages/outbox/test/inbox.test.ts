@@ -1,0 +1,215 @@
+import { type Message, reject } from '@holdfast/broker';
+import { memoryBroker } from '@holdfast/broker/memory';
+import { every, silentLogger, uuidv7, wait } from '@holdfast/core';
+import { beforeAll, expect, it } from 'vitest';
+import { onEveryDatabase } from './suite.ts';
+
+function message(id: string, extra: Partial<Message> = {}): Message {
+  return {
+    id,
+    topic: 'orders',
+    headers: { ce_time: new Date().toISOString() },
+    body: Buffer.from(id),
+    contentType: 'text/plain',
+    ...extra,
+  };
+}
+
+onEveryDatabase('the inbox', (suite) => {
+  beforeAll(async () => {
+    await suite.db.knex.schema.createTable('effects', (t) => {
+      t.string('message_id');
+    });
+  });
+  const effects = async (id: string): Promise<number> =>
+    Number((await suite.db.knex('effects').where({ message_id: id }).count({ n: '*' }))[0]?.n);
+
+  it('runs once, though it is called several times, also at once, and again after a rollback', async () => {
+    const inbox = suite.inbox();
+    const id = uuidv7();
+    const handle = () =>
+      suite.db.knex.transaction((trx) =>
+        inbox.once(trx, { consumer: 'billing', messageId: id }, async () => {
+          await trx('effects').insert({ message_id: id });
+          await wait(20);
+          return 'done';
+        }),
+      );
+    await expect(
+      suite.db.knex.transaction(async (trx) => {
+        await inbox.once(trx, { consumer: 'billing', messageId: id }, () => trx('effects').insert({ message_id: id }));
+        throw new Error('rolled back');
+      }),
+    ).rejects.toThrow('rolled back');
+    const results = await Promise.allSettled([handle(), handle(), handle(), handle()]);
+    // MariaDB may end one of them as a deadlock's victim, to be run again.
+    const values = results.flatMap((result) => (result.status === 'fulfilled' ? [result.value] : []));
+    expect(values.filter(({ duplicate }) => !duplicate)).toEqual([{ duplicate: false, value: 'done' }]);
+    expect(await handle()).toEqual({ duplicate: true });
+    expect(await effects(id)).toBe(1);
+    const other = await suite.db.knex.transaction((trx) => inbox.once(trx, { consumer: 'mail', messageId: id }, () => 'mail'));
+    expect(other).toEqual({ duplicate: false, value: 'mail' });
+  });
+
+  it('does not note what failed inside a transaction that goes on', async () => {
+    const inbox = suite.inbox();
+    const id = uuidv7();
+    await suite.db.knex.transaction(async (trx) => {
+      await inbox
+        .once(trx, { consumer: 'billing', messageId: id }, () => {
+          throw new Error('swallowed');
+        })
+        .catch(() => undefined);
+    });
+    const again = await suite.db.knex.transaction((trx) => inbox.once(trx, { consumer: 'billing', messageId: id }, () => 1));
+    expect(again).toEqual({ duplicate: false, value: 1 });
+  });
+
+  it('ties broker, inbox and transaction together', async () => {
+    const broker = suite.use(memoryBroker({ logger: silentLogger }));
+    const inbox = suite.inbox();
+    let failures = 2;
+    const consumption = suite.use(
+      await inbox.consume({
+        subscriber: broker,
+        topic: 'orders',
+        consumer: 'billing',
+        retry: every(10),
+        handler: async (delivered, trx) => {
+          await trx('effects').insert({ message_id: delivered.id });
+          if (delivered.id === 'bad') return reject('no such order');
+          if (delivered.id === 'flaky' && failures-- > 0) throw new Error('not yet');
+        },
+      }),
+    );
+    const batch = ['one', 'bad', 'flaky', 'one', 'two', 'two'].map((id) => message(id));
+    await broker.publish(batch);
+    expect(consumption.counts).toMatchObject({ handled: 3, duplicates: 2, failed: 2, rejected: 1 });
+    for (const [id, count] of Object.entries({ one: 1, two: 1, flaky: 1, bad: 0 })) expect(await effects(id)).toBe(count);
+    expect(broker.dead.map(({ reason }) => reason)).toEqual(['no such order']);
+  });
+
+  it('acks only what the server really committed', async () => {
+    if (suite.db.name !== 'postgres') return; // Only there may COMMIT be answered with ROLLBACK.
+    const broker = suite.use(memoryBroker({ logger: silentLogger }));
+    const inbox = suite.inbox();
+    let tries = 0;
+    suite.use(
+      await inbox.consume({
+        subscriber: broker,
+        topic: 'orders',
+        consumer: 'swallow',
+        retry: every(10),
+        handler: async (delivered, trx) => {
+          await trx('effects').insert({ message_id: delivered.id });
+          // A swallowed error: Postgres answers the COMMIT with ROLLBACK, and knex resolves.
+          if (tries++ === 0) await trx.raw('SELECT 1 / 0').catch(() => undefined);
+        },
+      }),
+    );
+    await broker.publish([message('swallowed')]);
+    expect(tries).toBe(2);
+    expect(await effects('swallowed')).toBe(1);
+  });
+
+  it('sets aside what is too old to be known, counts it, and handles it on demand', async () => {
+    const broker = suite.use(memoryBroker({ logger: silentLogger }));
+    const inbox = suite.inbox({ retention: '1h' });
+    const old = (id: string) => message(id, { headers: { ce_time: new Date(Date.now() - 2 * 3_600_000).toISOString() } });
+    const consumption = suite.use(
+      await inbox.consume({
+        subscriber: broker,
+        topic: 'orders',
+        consumer: 'late',
+        handler: (delivered, trx) => trx('effects').insert({ message_id: delivered.id }),
+      }),
+    );
+    await broker.publish([old('ancient'), message('fresh')]);
+    expect(consumption.counts).toMatchObject({ handled: 1, late: 1 });
+    expect(await effects('ancient')).toBe(0);
+    expect(await inbox.parked('late')).toMatchObject([{ reason: 'late', message: { id: 'ancient' } }]);
+    expect(await consumption.force('ancient')).toBe(true);
+    expect(await consumption.force('ancient')).toBe(false);
+    expect(await effects('ancient')).toBe(1);
+    // Handled by now, and remembered: a duplicate, however old.
+    await broker.publish([old('ancient')]);
+    expect(consumption.counts).toMatchObject({ duplicates: 1, late: 1 });
+    expect(await inbox.parked('late')).toEqual([]);
+  });
+
+  it('forgets what is older than its retention, and then takes a late duplicate for late, not for new', async () => {
+    const broker = suite.use(memoryBroker({ logger: silentLogger }));
+    const inbox = suite.inbox({ retention: '1h' });
+    const consumption = suite.use(
+      await inbox.consume({
+        subscriber: broker,
+        topic: 'orders',
+        consumer: 'pruned',
+        handler: (delivered, trx) => trx('effects').insert({ message_id: delivered.id }),
+      }),
+    );
+    const one = message('pruned-one');
+    await broker.publish([one]);
+    inbox.database.clockOffsetMs = 2.5 * 3_600_000;
+    expect(await inbox.purge()).toBe(1);
+    await broker.publish([one]);
+    expect(consumption.counts).toMatchObject({ handled: 1, duplicates: 0, late: 1 });
+    expect(await effects('pruned-one')).toBe(1);
+  });
+
+  it('sets a message aside that ended its process at each start', async () => {
+    const broker = suite.use(memoryBroker({ logger: silentLogger }));
+    const inbox = suite.inbox();
+    // What three lives before this one left behind.
+    for (let life = 0; life < 3; life++) await inbox.table.started('crash', 'killer');
+    const handled: string[] = [];
+    const consumption = suite.use(
+      await inbox.consume({
+        subscriber: broker,
+        topic: 'orders',
+        consumer: 'crash',
+        handler: (delivered) => handled.push(delivered.id),
+      }),
+    );
+    await broker.publish([message('killer'), message('next')]);
+    expect(handled).toEqual(['next']);
+    expect(consumption.counts).toMatchObject({ crashLooped: 1, handled: 1 });
+    expect(await inbox.parked('crash')).toMatchObject([{ reason: 'crash-loop', message: { id: 'killer' } }]);
+    expect(await suite.db.knex('inbox_start').where({ consumer: 'crash' })).toEqual([]);
+  });
+
+  it('gives ten thousand messages, each one to five times, over four consumers, one effect each', async () => {
+    const broker = suite.use(memoryBroker({ logger: silentLogger }));
+    const inboxes = [suite.inbox(), suite.inbox(), suite.inbox(), suite.inbox()];
+    const total = Number(process.env.HOLDFAST_INBOX_MESSAGES ?? (suite.db.name === 'sqlite' ? 2_000 : 10_000));
+    await suite.db.knex('effects').delete();
+    let calls = 0;
+    for (const inbox of inboxes)
+      suite.use(
+        await inbox.consume({
+          subscriber: broker,
+          topic: 'orders',
+          consumer: 'many',
+          concurrency: 8,
+          retry: every(5),
+          handler: async (delivered, trx) => {
+            calls += 1;
+            await trx('effects').insert({ message_id: delivered.id });
+          },
+        }),
+      );
+    let published = 0;
+    for (let from = 0; from < total; from += 500) {
+      const batch: Message[] = [];
+      for (let n = from; n < from + 500; n++) for (let copy = 0; copy <= n % 5; copy++) batch.push(message(`m${n}`));
+      // Copies far from each other, and next to each other.
+      batch.sort((a, b) => (a.id < b.id ? -1 : 1) * (from % 1_000 === 0 ? 1 : Math.sin(Number(a.id.slice(1)))));
+      published += batch.length;
+      await broker.publish(batch);
+    }
+    expect(published).toBe(total * 3);
+    const [row] = await suite.db.knex('effects').countDistinct({ distinct: 'message_id' }).count({ all: '*' });
+    expect({ distinct: Number(row?.distinct), all: Number(row?.all) }).toEqual({ distinct: total, all: total });
+    expect(calls).toBeLessThan(total * 1.2);
+  }, 240_000);
+});
