@@ -1,11 +1,12 @@
 import { parseArgs } from 'node:util';
+import { outbox } from './outbox/main.ts';
 import { tasks } from './tasks.ts';
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
   options: { json: { type: 'boolean' }, rounds: { type: 'string' }, only: { type: 'string' }, members: { type: 'string' } },
 });
-const benches: Record<string, typeof tasks> = { tasks };
+const benches: Record<string, typeof tasks> = { tasks, outbox };
 const bench = benches[positionals[0] ?? ''];
 if (!bench) {
   console.error(`usage: npm run bench -- ${Object.keys(benches).join('|')} [--json] [--rounds 5] [--only CASE,…] [--members N]`);

@@ -5,16 +5,16 @@ import type { Message } from './message.ts';
  * need nothing of ours. The key is the extension `ce_partitionkey`.
  */
 export function toHeaders(message: Message, source: string): Record<string, string> {
-  const headers: Record<string, string> = {
-    ce_specversion: '1.0',
-    ce_id: message.id,
-    ce_type: message.topic,
-    ce_source: source,
-    'content-type': message.contentType,
-  };
-  for (const [name, value] of Object.entries(message.headers)) if (!(name in headers)) headers[name] = value;
+  const headers = toBareHeaders(message, source);
+  headers['content-type'] = message.contentType;
   if (message.key !== undefined) headers.ce_partitionkey = message.key;
   return headers;
+}
+
+/** Without what the protocol has a place for: the key in Kafka, the content type in AMQP. Each header costs the clients a microsecond. */
+export function toBareHeaders(message: Message, source: string): Record<string, string> {
+  // Ours are not to be overwritten.
+  return { ...message.headers, ce_specversion: '1.0', ce_id: message.id, ce_type: message.topic, ce_source: source };
 }
 
 /** The message that came with these headers. One from elsewhere, without an id, is named by where it was read. */

@@ -19,6 +19,10 @@ export interface RedriveOptions {
 
 const chunk = 200;
 
+interface DeadRow extends OutboxRow {
+  readonly tenant: string;
+}
+
 /**
  * Publishes dead letters again. One whose key is held (`onPoison: 'hold-key'`) takes its old place before the others, and the hold
  * ends; any other comes late, after what was published since, and says so in the header `x-redriven`.
@@ -78,7 +82,7 @@ async function redriveChunk(
 ): Promise<{ count: number; seen: number; last: bigint } | undefined> {
   const dead = database.table('outbox_dead');
   const lock = database.family === 'sqlite' ? '' : ' FOR UPDATE';
-  const rows = await x.rows<OutboxRow>(
+  const rows = await x.rows<DeadRow>(
     `SELECT ${database.text('id')} AS id, lane, ${messageColumns.join(', ')} FROM ${dead} t WHERE ${condition} AND t.id > ${after} ORDER BY t.id LIMIT ${size}${lock}`,
     params,
   );

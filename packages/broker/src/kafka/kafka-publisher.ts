@@ -1,6 +1,6 @@
 import { type Logger, wait } from '@holdfast/core';
 import { type Kafka, type Message as KafkaMessage, Partitioners, type Producer, type RecordMetadata } from 'kafkajs';
-import { toHeaders } from '../cloud-events.ts';
+import { toBareHeaders } from '../cloud-events.ts';
 import type { Message } from '../message.ts';
 import { publishTimedOut, refused } from '../publish-results.ts';
 import type { Publisher, PublishResult } from '../publisher.ts';
@@ -55,7 +55,7 @@ export class KafkaPublisher implements Publisher {
       (message): KafkaMessage => ({
         key: message.key ?? null,
         value: Buffer.from(message.body.buffer, message.body.byteOffset, message.body.byteLength),
-        headers: toHeaders(message, this.#options.source),
+        headers: { ...toBareHeaders(message, this.#options.source), 'content-type': message.contentType },
       }),
     );
     const topics = new Map<string, KafkaMessage[]>();
@@ -104,16 +104,19 @@ export class KafkaPublisher implements Publisher {
 
   /** Where each message is: the base offset of its partition and its place among those of the batch. */
   #placed(batch: readonly Message[], records: readonly KafkaMessage[], metadata: readonly RecordMetadata[]): PublishResult[] {
-    const bases = new Map(
-      metadata.map((entry) => [`${entry.topicName} ${entry.partition}`, BigInt(entry.baseOffset ?? entry.offset ?? 0)]),
-    );
-    const next = new Map<string, bigint>();
+    // Offsets stay far below 2^53: a partition would have to take a million a second for 285 years.
+    const next = new Map<string, Map<number, number>>();
+    for (const { topicName, partition, baseOffset, offset } of metadata) {
+      const partitions = next.get(topicName) ?? new Map<number, number>();
+      next.set(topicName, partitions);
+      partitions.set(partition, Number(baseOffset ?? offset ?? 0));
+    }
     return batch.map(({ topic }, i) => {
       const partition = this.#partitions.get(records[i] as KafkaMessage) ?? 0;
-      const place = `${topic} ${partition}`;
-      const offset = next.get(place) ?? bases.get(place) ?? 0n;
-      next.set(place, offset + 1n);
-      return { outcome: 'acked', at: { topic, partition, offset: offset.toString() } };
+      const partitions = next.get(topic);
+      const offset = partitions?.get(partition) ?? 0;
+      partitions?.set(partition, offset + 1);
+      return { outcome: 'acked', at: { topic, partition, offset } };
     });
   }
 

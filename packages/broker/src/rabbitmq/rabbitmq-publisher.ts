@@ -1,6 +1,6 @@
 import { laneOf, wait } from '@holdfast/core';
 import type { ConfirmChannel } from 'amqplib';
-import { toHeaders } from '../cloud-events.ts';
+import { toBareHeaders } from '../cloud-events.ts';
 import type { Message } from '../message.ts';
 import { publishTimedOut, refused } from '../publish-results.ts';
 import type { Publisher, PublishResult } from '../publisher.ts';
@@ -23,8 +23,8 @@ export class RabbitmqPublisher implements Publisher {
   readonly #known = new Set<string>();
   #channel: Promise<ConfirmChannel> | undefined;
   #sequence = 0;
-  /** Sequence numbers of messages that came back as unroutable; the return precedes the confirm. */
-  readonly #returned = new Set<number>();
+  /** Messages that came back as unroutable; the return precedes the confirm. */
+  readonly #returned = new Set<string>();
 
   constructor(options: RabbitmqPublisherOptions) {
     this.#options = options;
@@ -49,10 +49,12 @@ export class RabbitmqPublisher implements Publisher {
         return batch.map(() => this.#refusal(error));
       }
       if (!channel) return batch.map(() => publishTimedOut(timeoutMs));
-      const open = channel;
-      return await Promise.all(
-        batch.map(async (message) => (await Promise.race([this.#one(open, message), late])) ?? this.#unconfirmed(open)),
-      );
+      const refusals = await this.#refusedBefore(channel, batch);
+      const results: (PublishResult | undefined)[] = batch.map((message) => this.#oversized(message) ?? refusals.get(message.topic));
+      const settled = await Promise.race([this.#send(channel, batch, results).then(() => true), late]);
+      if (settled) return results as PublishResult[];
+      const unconfirmed = this.#unconfirmed(channel);
+      return results.map((result) => result ?? unconfirmed);
     } finally {
       done.abort(new Error('published'));
     }
@@ -65,48 +67,78 @@ export class RabbitmqPublisher implements Publisher {
     await channel?.close().catch(() => undefined);
   }
 
-  async #one(channel: ConfirmChannel, message: Message): Promise<PublishResult> {
-    const { source, lanes, maxMessageBytes } = this.#options;
-    if (message.body.byteLength > maxMessageBytes)
-      return refused(
-        'poison',
-        new Error(`The body has ${message.body.byteLength} bytes; the limit is ${maxMessageBytes} (maxMessageBytes).`),
-      );
-    try {
-      await this.#knowTopic(channel, message.topic);
-    } catch (error) {
-      return (error as { code?: number }).code === 404
-        ? refused('poison', new Error(`There is no exchange ${message.topic}.`, { cause: error }))
-        : this.#refusal(error);
-    }
-    const number = ++this.#sequence;
-    return new Promise((resolve) => {
-      const closed = (): void => resolve(refused('retriable', new Error('The channel was closed before the broker confirmed.')));
-      channel.once('close', closed);
-      const confirmed = (error: unknown): void => {
-        channel.off('close', closed);
-        if (this.#returned.delete(number))
-          resolve(refused('poison', new Error(`No queue is bound to ${message.topic} for it: unroutable.`)));
-        else if (error) resolve(refused('retriable', error instanceof Error ? error : new Error('The broker refused the message (nack).')));
-        else resolve({ outcome: 'acked', at: { exchange: message.topic, deliveryTag: number } });
-      };
+  /** Topics that take nothing, with the reason. */
+  async #refusedBefore(channel: ConfirmChannel, batch: readonly Message[]): Promise<Map<string, PublishResult>> {
+    const refusals = new Map<string, PublishResult>();
+    for (const topic of new Set(batch.map((message) => message.topic))) {
       try {
-        channel.publish(
-          message.topic,
-          routingKey(message.key === undefined ? undefined : laneOf(message.key, lanes)),
-          Buffer.from(message.body.buffer, message.body.byteOffset, message.body.byteLength),
-          {
-            persistent: true,
-            mandatory: true,
-            messageId: message.id,
-            contentType: message.contentType,
-            headers: { ...toHeaders(message, source), 'x-holdfast-n': number },
-          },
-          confirmed,
-        );
+        await this.#knowTopic(channel, topic);
       } catch (error) {
+        refusals.set(
+          topic,
+          (error as { code?: number }).code === 404
+            ? refused('poison', new Error(`There is no exchange ${topic}.`, { cause: error }))
+            : this.#refusal(error),
+        );
+      }
+    }
+    return refusals;
+  }
+
+  #oversized({ body }: Message): PublishResult | undefined {
+    const { maxMessageBytes } = this.#options;
+    if (body.byteLength <= maxMessageBytes) return undefined;
+    return refused('poison', new Error(`The body has ${body.byteLength} bytes; the limit is ${maxMessageBytes} (maxMessageBytes).`));
+  }
+
+  /** Fills what is `undefined` in `results`; resolves when nothing is. */
+  #send(channel: ConfirmChannel, batch: readonly Message[], results: (PublishResult | undefined)[]): Promise<void> {
+    const { source, lanes } = this.#options;
+    return new Promise((resolve) => {
+      let left = 0;
+      for (const result of results) if (!result) left += 1;
+      const settle = (i: number, result: PublishResult): void => {
+        if (results[i]) return;
+        results[i] = result;
+        left -= 1;
+        if (left > 0) return;
         channel.off('close', closed);
-        resolve(this.#refusal(error));
+        resolve();
+      };
+      const lost = refused('retriable', new Error('The channel was closed before the broker confirmed.'));
+      const closed = (): void => {
+        for (let i = 0; i < batch.length; i++) settle(i, lost);
+      };
+      if (left === 0) return resolve();
+      channel.once('close', closed);
+      for (const [i, message] of batch.entries()) {
+        if (results[i]) continue;
+        const number = ++this.#sequence;
+        const bare = toBareHeaders(message, source);
+        const confirmed = (error: unknown): void => {
+          if (this.#returned.delete(message.id))
+            settle(i, refused('poison', new Error(`No queue is bound to ${message.topic} for it: unroutable.`)));
+          else if (error)
+            settle(i, refused('retriable', error instanceof Error ? error : new Error('The broker refused the message (nack).')));
+          else settle(i, { outcome: 'acked', at: { exchange: message.topic, deliveryTag: number } });
+        };
+        try {
+          channel.publish(
+            message.topic,
+            routingKey(message.key === undefined ? undefined : laneOf(message.key, lanes)),
+            Buffer.from(message.body.buffer, message.body.byteOffset, message.body.byteLength),
+            {
+              persistent: true,
+              mandatory: true,
+              messageId: message.id,
+              contentType: message.contentType,
+              headers: message.key === undefined ? bare : { ...bare, ce_partitionkey: message.key },
+            },
+            confirmed,
+          );
+        } catch (error) {
+          settle(i, this.#refusal(error));
+        }
       }
     });
   }
@@ -149,8 +181,7 @@ export class RabbitmqPublisher implements Publisher {
           this.#known.clear();
         });
         channel.on('return', ({ properties }) => {
-          const number = Number(properties.headers?.['x-holdfast-n']);
-          if (Number.isInteger(number)) this.#returned.add(number);
+          if (typeof properties.messageId === 'string') this.#returned.add(properties.messageId);
         });
         return channel;
       } catch (error) {

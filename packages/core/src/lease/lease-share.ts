@@ -80,12 +80,9 @@ export class LeaseShare implements Service {
     if (this.#surplus > 0) this.#options.onSurplus?.(this.#surplus);
     if (this.#held.size < share) {
       const holders = await table.holders(scope);
-      for (const name of names) {
-        if (this.#held.size >= share) break;
-        if (this.#held.has(name) || holders.has(name)) continue;
-        const lease = await table.acquire(scope, name, owner, this.#leaseMs);
-        if (!lease) continue;
-        this.#held.set(name, lease);
+      const free = names.filter((name) => !this.#held.has(name) && !holders.has(name)).slice(0, share - this.#held.size);
+      for (const lease of await table.acquireAll(scope, free, owner, this.#leaseMs)) {
+        this.#held.set(lease.name, lease);
         this.#options.onTaken(lease);
       }
     }

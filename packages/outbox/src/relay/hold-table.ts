@@ -1,5 +1,5 @@
 import { type Database, deleteLaneRows, type Executor, laneRowsWhere, type StoredError } from '@holdfast/core';
-import { messageColumns, type OutboxRow } from '../table/message-columns.ts';
+import { messageColumns, type OutboxRow, publishColumns } from '../table/message-columns.ts';
 
 /** A line that is held, as it is stored. */
 export interface HeldLine {
@@ -80,7 +80,7 @@ export class HoldTable {
   /** The first parked rows of a line. */
   parked(lane: number, name: string, limit: number): Promise<OutboxRow[]> {
     return this.#database.rows<OutboxRow>(
-      `SELECT ${this.#database.text('id')} AS id, lane, ${columns} FROM ${this.#parked} t WHERE lane = ? AND hold = ? ORDER BY t.id LIMIT ${limit}`,
+      `SELECT ${this.#database.text('id')} AS id, lane, ${publishColumns.join(', ')} FROM ${this.#parked} t WHERE lane = ? AND hold = ? ORDER BY t.id LIMIT ${limit}`,
       [lane, name],
     );
   }

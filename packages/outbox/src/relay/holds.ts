@@ -175,6 +175,7 @@ export class Holds {
     if (!held) return;
     held.attempts = 0;
     held.tries = 0;
+    if (rows.length === 0) return;
     const list = this.#toUnpark.get(name);
     if (list) list.push(...rows);
     else this.#toUnpark.set(name, [...rows]);

@@ -77,15 +77,16 @@ export class KeyQueue {
       rows += count;
       line.underWay = count;
       this.#ready.delete(line);
-      taken.push({ line, rows: line.rows.slice(0, count) });
+      taken.push({ line, rows: count === line.rows.length ? line.rows.slice() : line.rows.slice(0, count) });
     }
     this.#underWay += taken.length;
     return taken;
   }
 
-  /** Ends a turn: `gone` rows leave the line, the others stay in their order. A line that waits is not ready before `resume`. */
-  ended({ line }: Taken, gone: ReadonlySet<OutboxRow>, waits: boolean): void {
-    const kept = gone.size === 0 ? line.rows : line.rows.filter((row) => !gone.has(row));
+  /** Ends a turn: of the rows that were taken only those that are `still` there stay, in their order. A line that waits is not ready before `resume`. */
+  ended({ line, rows: taken }: Taken, still: readonly OutboxRow[], waits: boolean): void {
+    const rest = line.rows.length === taken.length ? [] : line.rows.slice(taken.length);
+    const kept = still.length === 0 ? rest : [...still, ...rest];
     line.rows = kept;
     line.underWay = 0;
     line.waiting = waits;
@@ -145,9 +146,13 @@ export class KeyQueue {
 
 /** As a rule at the end: a lower id that was committed late goes before what is not under way. */
 function insertInOrder(line: KeyLine, row: OutboxRow): void {
-  const id = BigInt(row.id);
   let at = line.rows.length;
-  while (at > line.underWay && BigInt(line.rows[at - 1]?.id ?? 0) > id) at -= 1;
+  while (at > line.underWay && isBefore(row.id, line.rows[at - 1]?.id ?? '')) at -= 1;
   if (at === line.rows.length) line.rows.push(row);
   else line.rows.splice(at, 0, row);
+}
+
+/** Of decimal numbers without leading zeros. */
+function isBefore(a: string, b: string): boolean {
+  return a.length === b.length ? a < b : a.length < b.length;
 }

@@ -22,7 +22,7 @@ import {
   uuidv7,
 } from '@holdfast/core';
 import { laneCount } from '../new-message.ts';
-import { messageColumns, type OutboxRow, toMessage } from '../table/message-columns.ts';
+import { type OutboxRow, publishColumns, toMessage } from '../table/message-columns.ts';
 import { Delays } from './delays.ts';
 import { HoldTable } from './hold-table.ts';
 import { Holds } from './holds.ts';
@@ -123,7 +123,7 @@ export class Relay implements Service {
     this.#events = new Events(logger);
     this.#feed = new LaneFeed<OutboxRow>({
       database,
-      shape: { table: 'outbox_message', columns: messageColumns },
+      shape: { table: 'outbox_message', columns: publishColumns },
       scope: 'outbox',
       lanes: Array.from({ length: laneCount }, (_, lane) => lane),
       owner: this.id,
@@ -291,25 +291,38 @@ export class Relay implements Service {
   }
 
   async #publish(taken: readonly Taken[]): Promise<void> {
-    const rows = taken.flatMap((one) => one.rows);
+    const batch: Message[] = [];
+    for (const { rows } of taken) for (const row of rows) batch.push(toMessage(row));
     await checkpoint('relay:before-publish');
-    const results = await this.#send(rows.map(toMessage));
+    const results = await this.#send(batch);
     await checkpoint('relay:after-publish');
-    const byRow = new Map<OutboxRow, PublishResult>(rows.map((row, i) => [row, results[i] ?? unanswered]));
-    const fatal = results.find((result) => result.outcome === 'fatal');
-    const acked = results.some(({ outcome }) => outcome === 'acked');
-    if (acked) {
+    let acked = 0;
+    let refused = 0;
+    let fatal: StoredError | undefined;
+    for (let i = 0; i < batch.length; i++) {
+      const result = results[i] ?? unanswered;
+      if (result.outcome === 'acked') acked += 1;
+      else if (result.outcome !== 'poison') refused += 1;
+      if (result.outcome === 'fatal') fatal ??= result.error;
+    }
+    if (acked > 0) {
       this.#proof += 1;
       this.#refusedLines.clear();
+      this.#recovered();
+      this.#telemetry.settled.add(acked, { kind: batch[0]?.topic ?? '', outcome: 'published' });
     } else for (const { line } of taken) this.#refusedLines.add(line.name);
-    const someRefused = results.some(({ outcome }) => outcome === 'retriable' || outcome === 'backpressure');
     // Nothing but refusals of several lines says more of the broker than of the messages: they stay where they are. One line alone
     // says neither: it is held, and no attempt is counted before the broker takes something else.
-    const outage = fatal !== undefined || (!acked && someRefused && this.#refusedLines.size > 1);
-    if (acked) this.#recovered();
-    for (const one of taken) this.#endTurn(one, byRow, outage);
-    if (fatal && 'error' in fatal) this.#fatal(fatal.error);
-    else if (outage) this.#outage(results);
+    const outage = fatal !== undefined || (acked === 0 && refused > 0 && this.#refusedLines.size > 1);
+    const done: OutboxRow[] = [];
+    let at = 0;
+    for (const one of taken) {
+      this.#endTurn(one, results, at, outage, done);
+      at += one.rows.length;
+    }
+    this.#feed.remove(done);
+    if (fatal) this.#fatal(fatal);
+    else if (outage) this.#outage(results[0]);
   }
 
   async #send(batch: readonly Message[]): Promise<readonly PublishResult[]> {
@@ -323,45 +336,39 @@ export class Relay implements Service {
     }
   }
 
-  #endTurn(one: Taken, byRow: ReadonlyMap<OutboxRow, PublishResult>, outage: boolean): void {
+  /** Rows to be deleted are added to `done`. */
+  #endTurn(one: Taken, results: readonly PublishResult[], from: number, outage: boolean, done: OutboxRow[]): void {
     const { name, lane } = one.line;
     const parked = this.#holds.isHeld(name);
-    const acked: OutboxRow[] = [];
-    const gone = new Set<OutboxRow>();
+    const acked: OutboxRow[] = parked ? [] : done;
+    const kept: OutboxRow[] = [];
     let failure: { row: OutboxRow; error: StoredError; counts: boolean } | undefined;
-    for (const row of one.rows) {
-      const result = byRow.get(row) ?? unanswered;
+    for (const [i, row] of one.rows.entries()) {
+      const result = results[from + i] ?? unanswered;
       if (result.outcome === 'acked') {
         acked.push(row);
-        gone.add(row);
-        this.#acked(row, result.at);
-      } else if (result.outcome === 'poison') {
-        gone.add(row);
-        this.#holds.poisoned(name, lane, row, result.error);
-      } else failure ??= { row, error: result.error, counts: result.outcome === 'retriable' };
+        if (this.#events.has('message:published')) this.#acked(row, result.at);
+      } else if (result.outcome === 'poison') this.#holds.poisoned(name, lane, row, result.error);
+      else {
+        kept.push(row);
+        failure ??= { row, error: result.error, counts: result.outcome === 'retriable' };
+      }
     }
-    if (acked.length > 0) {
-      this.#telemetry.settled.add(acked.length, { kind: acked[0]?.topic ?? '', outcome: 'published' });
-      if (parked) this.#holds.published(name, acked);
-      else this.#feed.remove(acked);
-    }
+    if (kept.length < one.rows.length) this.#holds.published(name, parked ? acked : []);
     const heldNow = !parked && this.#holds.isHeld(name);
     // A line that is parked goes back there; others stay in memory through an outage.
     const stays = failure !== undefined && outage && !parked;
     const waits = failure !== undefined && !stays ? this.#holds.failed(name, lane, failure.row, failure.error, failure.counts) : false;
-    this.#queue.ended(one, gone, waits);
+    this.#queue.ended(one, kept, waits);
     if (waits || stays) return;
     if (failure !== undefined || heldNow) {
       // The line is held by now: what is parked already is read again when it is due, the rest is parked.
       const rest = this.#queue.extract(name);
       if (!parked) this.#holds.park(rest);
-    } else if (parked) {
-      if (!this.#queue.has(name)) this.#holds.drained(name);
-    }
+    } else if (parked && !this.#queue.has(name)) this.#holds.drained(name);
   }
 
   #acked(row: OutboxRow, at: Readonly<Record<string, string | number>>): void {
-    if (!this.#events.has('message:published')) return;
     this.#events.emit('message:published', { id: row.message_id, topic: row.topic, key: row.message_key ?? undefined, at });
   }
 
@@ -372,9 +379,8 @@ export class Relay implements Service {
     this.#fatalSince = undefined;
   }
 
-  #outage(results: readonly PublishResult[]): void {
+  #outage(first: PublishResult | undefined): void {
     this.#failures += 1;
-    const [first] = results;
     if (this.#failures === 3)
       this.#host.logger.warn(
         { err: first && 'error' in first ? first.error : undefined },

@@ -14,7 +14,10 @@ export const messageColumns = [
   'first_put_at',
 ] as const;
 
-/** A message as it is read. */
+/** What is read to publish a message. */
+export const publishColumns = messageColumns.filter((name) => name !== 'tenant');
+
+/** A message as it is read to be published. */
 export interface OutboxRow extends LaneRow {
   readonly topic: string;
   readonly message_key: string | null;
@@ -23,7 +26,6 @@ export interface OutboxRow extends LaneRow {
   readonly headers: string | null;
   readonly body: Uint8Array;
   readonly content_type: string;
-  readonly tenant: string;
   readonly subject: string | null;
   /** Epoch ms. */
   readonly first_put_at: string | number;
@@ -40,7 +42,7 @@ export function orderName(row: Pick<OutboxRow, 'id' | 'topic' | 'message_key'>):
 /** What travels. `ce_time` is when the message was first put, from which an inbox tells a late duplicate. */
 export function toMessage(row: OutboxRow): Message {
   const headers: Record<string, string> = row.headers === null ? {} : (JSON.parse(row.headers) as Record<string, string>);
-  headers.ce_time = new Date(Number(row.first_put_at)).toISOString();
+  headers.ce_time = isoTime(Number(row.first_put_at));
   if (row.subject !== null) headers.ce_subject = row.subject;
   return {
     id: row.message_id,
@@ -50,4 +52,16 @@ export function toMessage(row: OutboxRow): Message {
     body: row.body,
     contentType: row.content_type,
   };
+}
+
+let lastMs = Number.NaN;
+let lastIso = '';
+
+/** Messages of a burst share their millisecond. */
+function isoTime(ms: number): string {
+  if (ms !== lastMs) {
+    lastMs = ms;
+    lastIso = new Date(ms).toISOString();
+  }
+  return lastIso;
 }

@@ -1,0 +1,48 @@
+import { type TestDatabase, testDialects } from '@holdfast/core/testing';
+import { rounds } from '../report.ts';
+import type { BenchOptions } from '../tasks.ts';
+import { naiveDrain, oursDrain, rawDrain } from './contestants.ts';
+import { type Bench, kafkaBench, rabbitmqBench } from './servers.ts';
+
+/** Table to broker: messages per second against the loops that people write, and against the broker's own client without us. */
+export async function outbox(options: BenchOptions): Promise<void> {
+  const wanted = (name: string): boolean => options.only === undefined || options.only.has(name);
+  const postgres = testDialects().find(({ name }) => name === 'postgres');
+  if (!postgres) throw new Error('postgres is not up; run npm run services:up and set its address');
+  const { HOLDFAST_KAFKA_BROKERS: brokers, HOLDFAST_RABBITMQ_URL: rabbitUrl } = process.env;
+  if (!brokers || !rabbitUrl) throw new Error('Kafka and RabbitMQ must be up; run npm run services:up and set their addresses');
+  const servers: Record<string, () => Promise<Bench>> = { kafka: () => kafkaBench(brokers), rabbitmq: () => rabbitmqBench(rabbitUrl) };
+  for (const [name, open] of Object.entries(servers)) {
+    const on = async (run: (db: TestDatabase, bench: Bench) => Promise<number>): Promise<number> => {
+      const db = await postgres.create();
+      const bench = await open();
+      try {
+        return await run(db, bench);
+      } finally {
+        await bench.close();
+        await db.drop();
+      }
+    };
+    for (const [kind, keys] of [
+      ['keyed', 10_000],
+      ['unkeyed', 0],
+    ] as const) {
+      const bench = `outbox-${kind}/${name}`;
+      if (!wanted(bench)) continue;
+      const load = { n: 50_000, keys };
+      await rounds(
+        bench,
+        'messages/s',
+        options.rounds,
+        {
+          ours: () => on((db, server) => oursDrain(db, server, load)),
+          raw: () => on((db, server) => rawDrain(db, server, load)),
+          'knex loop, confirm each': () => on((db, server) => naiveDrain(db, server, { ...load, n: 3_000 }, 100, 1)),
+          'knex loop, confirm per 100': () => on((db, server) => naiveDrain(db, server, { ...load, n: 20_000 }, 100, 100)),
+          'knex loop, confirm per 500': () => on((db, server) => naiveDrain(db, server, { ...load, n: 20_000 }, 500, 500)),
+        },
+        options.json,
+      );
+    }
+  }
+}

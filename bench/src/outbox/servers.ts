@@ -1,0 +1,105 @@
+import type { Publisher, Subscriber } from '@holdfast/broker';
+import { ack } from '@holdfast/broker';
+import { kafka } from '@holdfast/broker/kafka';
+import { rabbitmq } from '@holdfast/broker/rabbitmq';
+import { silentLogger, uuidv7 } from '@holdfast/core';
+import { type ChannelModel, type ConfirmChannel, connect } from 'amqplib';
+import { Kafka, logLevel, type Producer } from 'kafkajs';
+
+/** A message as it stands in the table. */
+export interface BareMessage {
+  readonly id: string;
+  readonly key: string | undefined;
+  readonly body: Uint8Array;
+}
+
+/** As ours sends them, so that all send the same bytes. */
+function headers(topic: string, { id }: BareMessage): Record<string, string> {
+  return {
+    ce_specversion: '1.0',
+    ce_id: id,
+    ce_type: topic,
+    ce_source: 'holdfast',
+    ce_time: '2026-01-01T00:00:00.000Z',
+  };
+}
+
+/** A broker with a fresh topic: through our adapter, and through its own client, as a user would write it. */
+export interface Bench {
+  readonly topic: string;
+  readonly ours: Publisher & Subscriber;
+  /** Sends a batch as the client does it best, and waits until the broker has it. */
+  readonly send: (batch: readonly BareMessage[]) => Promise<void>;
+  readonly close: () => Promise<void>;
+}
+
+export async function kafkaBench(brokers: string): Promise<Bench> {
+  const topic = `bench-${uuidv7().slice(-12)}`;
+  const client = new Kafka({ brokers: [brokers], logLevel: logLevel.NOTHING });
+  const admin = client.admin();
+  await admin.connect();
+  await admin.createTopics({ waitForLeaders: true, topics: [{ topic, numPartitions: 8 }] });
+  const ours = kafka({ brokers: [brokers], logger: silentLogger });
+  const producer: Producer = client.producer({ idempotent: true, allowAutoTopicCreation: false });
+  await producer.connect();
+  return {
+    topic,
+    ours,
+    send: async (batch) => {
+      await producer.sendBatch({
+        acks: -1,
+        topicMessages: [
+          {
+            topic,
+            messages: batch.map((one) => ({
+              key: one.key ?? null,
+              value: one.body as Buffer,
+              headers: { ...headers(topic, one), 'content-type': 'application/json' },
+            })),
+          },
+        ],
+      });
+    },
+    close: async () => {
+      await ours.close();
+      await producer.disconnect();
+      await admin.deleteTopics({ topics: [topic] });
+      await admin.disconnect();
+    },
+  };
+}
+
+export async function rabbitmqBench(url: string): Promise<Bench> {
+  const topic = `bench-${uuidv7().slice(-12)}`;
+  const group = `${topic}-group`;
+  const ours = rabbitmq({ url, lanes: 4, logger: silentLogger });
+  // Makes the queues, which keep what comes when nobody reads.
+  const subscription = await ours.subscribe([topic], { group }, async () => ack);
+  await subscription.close();
+  const connection: ChannelModel = await connect(url);
+  const channel: ConfirmChannel = await connection.createConfirmChannel();
+  let turn = 0;
+  return {
+    topic,
+    ours,
+    send: async (batch) => {
+      for (const one of batch) {
+        // Spread over the same queues as ours.
+        channel.publish(topic, one.key === undefined ? '' : `k${turn++ % 4}`, one.body as Buffer, {
+          persistent: true,
+          mandatory: true,
+          messageId: one.id,
+          contentType: 'application/json',
+          headers: one.key === undefined ? headers(topic, one) : { ...headers(topic, one), ce_partitionkey: one.key },
+        });
+      }
+      await channel.waitForConfirms();
+    },
+    close: async () => {
+      for (const suffix of ['', '.k0', '.k1', '.k2', '.k3', '.dead']) await channel.deleteQueue(`${group}.${topic}${suffix}`);
+      await channel.deleteExchange(topic);
+      await connection.close();
+      await ours.close();
+    },
+  };
+}
