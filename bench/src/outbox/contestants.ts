@@ -1,4 +1,4 @@
-import { coreSchema, laneOf, migrate, silentLogger } from '@holdfast/core';
+import { coreSchema, migrate, silentLogger } from '@holdfast/core';
 import type { TestDatabase } from '@holdfast/core/testing';
 import { createOutbox, type Outbox, outboxSchema, topic } from '@holdfast/outbox';
 import pg from 'pg';
@@ -155,9 +155,4 @@ export async function naiveDrain(db: TestDatabase, bench: Bench, load: Load, bat
     if (done) break;
   }
   return load.n / ((performance.now() - started) / 1000);
-}
-
-/** For seeds made by one statement: the lane of a key, as the outbox has it. */
-export function lane(key: string): number {
-  return laneOf(key, 32);
 }

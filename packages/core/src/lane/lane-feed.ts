@@ -4,6 +4,7 @@ import type { Lease } from '../lease/lease-table.ts';
 import { LeaseTable } from '../lease/lease-table.ts';
 import { lifecycle } from '../loop/lifecycle.ts';
 import type { Service } from '../loop/service.ts';
+import { checkpoint } from '../observe/checkpoint.ts';
 import type { Logger } from '../observe/logger.ts';
 import { monotonicMs } from '../time/monotonic.ts';
 import { wait } from '../time/wait.ts';
@@ -89,7 +90,11 @@ export class LaneFeed<Row extends LaneRow> implements Service {
       onSurplus: (count) => this.#drainSome(count),
     });
     this.#remover = new RowRemover({
-      remove: (rows) => deleteLaneRows(options.database, options.database, options.shape.table, rows),
+      remove: async (rows) => {
+        await checkpoint('lane:before-remove');
+        await deleteLaneRows(options.database, options.database, options.shape.table, rows);
+        await checkpoint('lane:after-remove');
+      },
       onRemoved: (rows) => this.forget(rows),
       onError: (err) => options.logger.debug({ err }, 'handled rows could not be removed yet'),
     });
@@ -103,6 +108,11 @@ export class LaneFeed<Row extends LaneRow> implements Service {
   /** Lanes of ours. */
   get lanes(): readonly number[] {
     return [...this.#lanes.keys()];
+  }
+
+  /** Whether the lane is ours and stays so, as far as we know. */
+  holds(lane: number): boolean {
+    return this.#lanes.get(lane)?.draining === false;
   }
 
   /** Rows in memory. */

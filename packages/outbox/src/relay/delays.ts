@@ -44,6 +44,7 @@ export class Delays {
       );
       return x.run(`DELETE FROM ${delayed} WHERE id IN (${there})`);
     });
+    await checkpoint('delays:after-move');
     for (const lane of lanes) this.#feed.wake(lane);
     return { moved, more: due.length === this.#limit };
   }

@@ -1,4 +1,14 @@
-import { type Backoff, type Events, type LaneFeed, type Logger, monotonicMs, type StoredError, wait } from '@holdfast/core';
+import {
+  type Backoff,
+  checkpoint,
+  type Events,
+  type LaneFeed,
+  LeaseLostError,
+  type Logger,
+  monotonicMs,
+  type StoredError,
+  wait,
+} from '@holdfast/core';
 import { type OutboxRow, orderName } from '../table/message-columns.ts';
 import type { HoldTable } from './hold-table.ts';
 import type { KeyQueue } from './key-queue.ts';
@@ -301,6 +311,12 @@ export class Holds {
         // What was read before it was known that the line is held.
         if (!known) this.#toPark.push(...this.#options.queue.extract(name));
       }
+      // Left from before the lane was lost and came back: it goes before all that is read from now on, of which nothing is under way.
+      const free = this.#toPark.filter((row) => Number(row.lane) === lane && !this.#held.has(orderName(row)));
+      if (free.length > 0) {
+        this.#toPark = this.#toPark.filter((row) => Number(row.lane) !== lane || this.#held.has(orderName(row)));
+        this.#options.queue.push(free);
+      }
       this.#loaded.add(lane);
       this.#schedule();
       this.#options.onReady();
@@ -316,13 +332,9 @@ export class Holds {
     const incoming = this.#toPark;
     this.#toPark = [];
     const ours = (lane: number): boolean => feed.lease(lane) !== undefined;
-    // Released meanwhile: these are free to go.
-    const free = incoming.filter((row) => ours(row.lane) && !this.#held.has(orderName(row)));
-    if (free.length > 0) {
-      this.#options.queue.push(free);
-      this.#options.onReady();
-    }
     const parks = incoming.filter((row) => ours(row.lane) && this.#held.has(orderName(row)));
+    // The lane was lost and came back in this moment.
+    this.#options.queue.push(incoming.filter((row) => ours(row.lane) && !this.#held.has(orderName(row))));
     // Whoever has the lane next reads them where they are.
     feed.forget(incoming.filter((row) => !ours(row.lane)));
     const holds = changes.filter(({ lane }) => ours(lane));
@@ -337,10 +349,12 @@ export class Holds {
     ];
     if (lanes.length === 0) return;
     try {
+      await checkpoint('holds:before-write');
       await feed.database.transaction(async (x) => {
         for (const lane of lanes.sort((a, b) => a - b)) {
           const lease = feed.lease(lane);
-          if (lease) await feed.leases.fence(x, lease);
+          if (!lease) throw new LeaseLostError(`The lane ${lane} is not this relay's any more.`);
+          await feed.leases.fence(x, lease);
         }
         for (const { lane, name, waitMs, attempts, error } of holds) await this.#options.table.hold(x, lane, name, waitMs, attempts, error);
         for (const { row, parkedUnder, reason, error } of buried) await this.#options.table.bury(x, row, parkedUnder, reason, error);
@@ -353,6 +367,7 @@ export class Holds {
       this.#toPark = [...parks, ...this.#toPark];
       throw error;
     }
+    await checkpoint('holds:after-write');
     feed.forget([...parks, ...buried.filter(({ parkedUnder }) => parkedUnder === undefined).map(({ row }) => row)]);
     for (const { head, attempts, error } of holds) {
       if (head) this.#options.events.emit('message:held', { topic: head.topic, key: head.message_key ?? undefined, attempts, error });
@@ -365,6 +380,7 @@ export class Holds {
     for (const [name, rows] of [...this.#toUnpark]) {
       // What is published meanwhile makes a list of its own.
       this.#toUnpark.delete(name);
+      await checkpoint('holds:before-unpark');
       try {
         await this.#options.table.unpark(Number(rows[0]?.lane), name, rows);
       } catch (error) {
@@ -400,7 +416,13 @@ export class Holds {
       });
       if (released) {
         this.#held.delete(name);
-        feed.wake(held.lane);
+        // What was read while the hold ended goes before what is read from now on.
+        const waiting = this.#toPark.filter((row) => orderName(row) === name);
+        if (waiting.length > 0) {
+          this.#toPark = this.#toPark.filter((row) => orderName(row) !== name);
+          queue.push(waiting);
+        }
+        this.#options.onReady();
       } else this.#toRead.add(name);
     }
   }

@@ -360,6 +360,11 @@ export class Relay implements Service {
     const stays = failure !== undefined && outage && !parked;
     const waits = failure !== undefined && !stays ? this.#holds.failed(name, lane, failure.row, failure.error, failure.counts) : false;
     this.#queue.ended(one, kept, waits);
+    if (!this.#feed.holds(lane)) {
+      // It went to another relay meanwhile, who reads what is left.
+      this.#feed.forget(this.#queue.extract(name));
+      return;
+    }
     if (waits || stays) return;
     if (failure !== undefined || heldNow) {
       // The line is held by now: what is parked already is read again when it is due, the rest is parked.
