@@ -17,6 +17,8 @@ export interface KeyedWork {
   readonly message: Message;
   readonly attempt: number;
   readonly at: Delivery['at'];
+  /** Aborts when the delivery is no longer ours. */
+  readonly signal?: AbortSignal;
   /** Called once, with the final verdict. A `retry` only for a message without a key: one with a key waits here. */
   readonly settle: (verdict: DeliveryVerdict) => Promise<void> | void;
 }
@@ -27,7 +29,8 @@ interface Queued extends KeyedWork {
 
 interface Lane {
   readonly name: string;
-  readonly queue: Queued[];
+  queue: Queued[];
+  running: boolean;
 }
 
 /**
@@ -63,10 +66,28 @@ export class KeyedRunner {
       lane.queue.push({ ...work, tries: work.attempt });
       return;
     }
-    const fresh: Lane = { name, queue: [{ ...work, tries: work.attempt }] };
+    const fresh: Lane = { name, queue: [{ ...work, tries: work.attempt }], running: false };
     this.#lanes.set(name, fresh);
     this.#ready.push(fresh);
     this.#pump();
+  }
+
+  /** Forgets what matches and is not running. Returns it. */
+  drop(matches: (work: KeyedWork) => boolean): KeyedWork[] {
+    const dropped: KeyedWork[] = [];
+    for (const lane of [...this.#lanes.values()]) {
+      const kept = lane.queue.filter((work, i) => {
+        if ((i === 0 && lane.running) || !matches(work)) return true;
+        dropped.push(work);
+        return false;
+      });
+      lane.queue = kept;
+      if (kept.length > 0) continue;
+      this.#lanes.delete(lane.name);
+      const at = this.#ready.indexOf(lane);
+      if (at >= 0) this.#ready.splice(at, 1);
+    }
+    return dropped;
   }
 
   /** Forgets what has not started, and waits for `graceMs` for handlers under way before their signals abort. */
@@ -104,8 +125,10 @@ export class KeyedRunner {
       const lane = this.#ready.shift();
       if (!lane) return;
       this.#running += 1;
+      lane.running = true;
       void this.#run(lane).finally(() => {
         this.#running -= 1;
+        lane.running = false;
         this.#wakeIdle();
         this.#pump();
       });
@@ -115,7 +138,8 @@ export class KeyedRunner {
   async #run(lane: Lane): Promise<void> {
     const [work] = lane.queue;
     if (!work) return;
-    const { signal } = this.#closing;
+    const closing = this.#closing.signal;
+    const signal = work.signal ? AbortSignal.any([closing, work.signal]) : closing;
     let verdict: DeliveryVerdict;
     try {
       verdict = await this.#options.handler({ message: work.message, attempt: work.tries, at: work.at, signal });
@@ -123,11 +147,21 @@ export class KeyedRunner {
       this.#options.onThrow(error, work.message);
       verdict = { outcome: 'retry', afterMs: this.#options.retryMs };
     }
-    if (signal.aborted && verdict.outcome === 'retry') return;
+    if (closing.aborted && verdict.outcome === 'retry') return;
+    if (signal.aborted && verdict.outcome === 'retry') {
+      // Somebody else's by now. What is behind it is dropped by whoever aborted.
+      await work.settle(verdict);
+      lane.queue.shift();
+      if (lane.queue.length > 0) this.#ready.push(lane);
+      else this.#lanes.delete(lane.name);
+      return;
+    }
     if (verdict.outcome === 'retry' && work.message.key !== undefined) {
       work.tries += 1;
       wait(verdict.afterMs, signal).then(
         () => {
+          // Dropped meanwhile: nothing of it is ours.
+          if (this.#lanes.get(lane.name) !== lane || lane.running || this.#ready.includes(lane)) return;
           this.#ready.push(lane);
           this.#pump();
         },
@@ -137,7 +171,7 @@ export class KeyedRunner {
     }
     await work.settle(verdict);
     lane.queue.shift();
-    if (lane.queue.length > 0 && !signal.aborted) this.#ready.push(lane);
+    if (lane.queue.length > 0 && !closing.aborted) this.#ready.push(lane);
     else this.#lanes.delete(lane.name);
   }
 }

@@ -1,8 +1,10 @@
-import { silentLogger, uuidv7 } from '@holdfast/core';
+import { coreSchema, migrate, silentLogger, uuidv7 } from '@holdfast/core';
+import { type TestDatabase, testDialects } from '@holdfast/core/testing';
 import { connect as connectAmqp } from 'amqplib';
 import { Redis } from 'ioredis';
 import { Kafka, logLevel } from 'kafkajs';
-import { describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { brokerSchema, databaseBroker } from '../src/database/index.ts';
 import { kafka } from '../src/kafka/index.ts';
 import { type MemoryBroker, memoryBroker } from '../src/memory/index.ts';
 import { rabbitmq } from '../src/rabbitmq/index.ts';
@@ -41,6 +43,31 @@ describe('memory', () => {
       oversizedBytes: undefined,
       unroutable: 'backpressure',
       dead: async (topic) => (shared?.dead ?? []).filter(({ message }) => message.topic === topic).map(({ message }) => message.id),
+    },
+    api,
+  );
+});
+
+describe.each(testDialects())('a table on $name', (dialect) => {
+  let db: TestDatabase;
+  beforeAll(async () => {
+    db = await dialect.create();
+    await migrate(db.knex, [coreSchema, brokerSchema]);
+  });
+  afterAll(async () => {
+    await db?.drop();
+  });
+  brokerContract(
+    {
+      // SQLite has one writing connection per process.
+      connect: () => databaseBroker({ knex: dialect.name === 'sqlite' ? db.knex : db.connect(), leaseMs: 1_000, logger }),
+      createTopic: async () => undefined,
+      oversizedBytes: 17 * 2 ** 20,
+      unroutable: undefined,
+      dead: async (topic, group) =>
+        (await db.knex('broker_dead').where({ topic, group_name: group }).select('message_id')).map(
+          ({ message_id }) => message_id as string,
+        ),
     },
     api,
   );

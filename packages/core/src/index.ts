@@ -51,6 +51,7 @@ export { localWaker } from './loop/local-waker.ts';
 export { defineLoop, type Loop, type LoopOptions } from './loop/loop.ts';
 export { type Service, services } from './loop/service.ts';
 export type { WakeListener, Waker } from './loop/waker.ts';
+export { Wakers } from './loop/wakers.ts';
 export { coreSchema } from './migrate/core-schema.ts';
 export { checkMigrated, type Migrated, type MigrateOptions, migrate, migrationSql } from './migrate/migrate.ts';
 export type { Migration, Schema } from './migrate/schema.ts';

@@ -6,7 +6,6 @@ import {
   type Database,
   type DatabaseOptions,
   type Duration,
-  dataVersionWaker,
   defaultLogger,
   durationMs,
   type Executor,
@@ -14,13 +13,12 @@ import {
   keyText,
   type ListQuery,
   type Logger,
-  listenWaker,
-  localWaker,
   Once,
   openDatabase,
   requireTransaction,
   transactionTrace,
   type Waker,
+  Wakers,
 } from '@holdfast/core';
 import type { Knex } from 'knex';
 import { OutboxInspection, type OutboxStats } from './inspect.ts';
@@ -67,7 +65,6 @@ export interface OutboxTransaction<T extends Topics> {
 }
 
 const onceScope = 'outbox';
-const channel = 'outbox';
 
 /** Messages that commit with your rows, and relays that publish them. */
 export class Outbox<T extends Topics> {
@@ -80,8 +77,7 @@ export class Outbox<T extends Topics> {
   readonly #once: Once;
   readonly #inspection: OutboxInspection;
   readonly #relays = new Set<Relay>();
-  readonly #givenWaker: Waker | undefined;
-  #sharedWaker: Waker | undefined;
+  readonly #wakers: Wakers;
   #turn = 0;
 
   constructor(options: OutboxOptions<T>) {
@@ -94,9 +90,9 @@ export class Outbox<T extends Topics> {
     if (!Number.isInteger(this.#maxBodyBytes) || this.#maxBodyBytes < 1)
       throw new InvalidArgumentError(`maxBodyBytes is ${options.maxBodyBytes}; give a whole number of bytes.`);
     this.#idWindowMs = durationMs(options.idWindow ?? '7d', 'idWindow');
-    this.#givenWaker = options.waker;
+    this.#wakers = new Wakers({ database: this.database, channel: 'outbox', waker: options.waker, logger: this.logger });
     this.#once = new Once(this.database);
-    this.#inspection = new OutboxInspection(this.database, () => this.#wake());
+    this.#inspection = new OutboxInspection(this.database, () => this.#wakers.wake());
   }
 
   /**
@@ -163,15 +159,13 @@ export class Outbox<T extends Topics> {
             if (notes.length === 0) listener(undefined);
             for (const note of notes) listener(Number(note));
           };
-          const waker = this.#crossProcessWaker();
-          const ends = [localWaker(this.database.knex.client as object).listen(channel, listen), waker?.listen(channel, listen)];
           this.#relays.add(relay);
+          const end = this.#wakers.listen(listen);
           return () => {
             this.#relays.delete(relay);
-            for (const end of ends) end?.();
+            end();
           };
         },
-        reliable: () => this.#crossProcessWaker()?.reliable ?? false,
       },
       options,
     );
@@ -216,7 +210,7 @@ export class Outbox<T extends Topics> {
   /** Publishes dead letters again: see {@link RedriveOptions}. Returns how many. */
   async redrive(filter: DeadFilter, options: RedriveOptions, by: Actor): Promise<number> {
     const count = await redriveDead(this.database, filter, options, by);
-    if (count > 0 && !options.dryRun) this.#wake();
+    if (count > 0 && !options.dryRun) this.#wakers.wake();
     return count;
   }
 
@@ -225,7 +219,7 @@ export class Outbox<T extends Topics> {
     const changed = await this.database.run(`UPDATE ${this.database.table('outbox_held')} SET until_at = {now} WHERE hold = ?`, [
       `${topic} ${key}`,
     ]);
-    if (changed > 0) this.#wake();
+    if (changed > 0) this.#wakers.wake();
     return changed > 0;
   }
 
@@ -238,7 +232,7 @@ export class Outbox<T extends Topics> {
   /** Stops relays and ends the loops' connections. The service's knex and the publisher stay open. */
   async close(): Promise<void> {
     for (const relay of [...this.#relays]) await relay.stop();
-    await this.#sharedWaker?.close();
+    await this.#wakers.close();
     await this.database.close();
   }
 
@@ -287,26 +281,13 @@ export class Outbox<T extends Topics> {
   }
 
   #wakeFor(messages: readonly NewMessage[]): void {
-    const local = localWaker(this.database.knex.client as object);
     const lanes = new Set(messages.filter(({ due }) => !due).map(({ lane }) => lane));
     for (const lane of lanes) {
-      local.wake(channel, String(lane));
-      if (![...this.#relays].some((relay) => relay.owns(lane))) this.#crossProcessWaker()?.wake(channel, String(lane));
+      this.#wakers.wakeHere(String(lane));
+      if (![...this.#relays].some((relay) => relay.owns(lane))) this.#wakers.wakeElsewhere(String(lane));
     }
-    if (messages.some(({ due }) => due)) this.#wake();
-  }
-
-  /** Look everywhere. */
-  #wake(): void {
-    localWaker(this.database.knex.client as object).wake(channel);
-    this.#crossProcessWaker()?.wake(channel);
-  }
-
-  #crossProcessWaker(): Waker | undefined {
-    if (this.#givenWaker) return this.#givenWaker;
-    if (this.database.family === 'postgres') this.#sharedWaker ??= listenWaker(this.database, { logger: this.logger });
-    else if (this.database.family === 'sqlite' && this.#relays.size > 0) this.#sharedWaker ??= dataVersionWaker(this.database);
-    return this.#sharedWaker;
+    // Whoever has the lane looks when the next one is due.
+    if (messages.some(({ due }) => due)) this.#wakers.wake();
   }
 }
 

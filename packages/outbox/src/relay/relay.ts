@@ -59,8 +59,6 @@ export interface RelayHost {
   readonly logger: Logger;
   /** Calls with the lane of each new message, or with none to look everywhere. Returns the function that ends it. */
   readonly listen: (listener: (lane: number | undefined) => void) => () => void;
-  /** Whether news of other processes arrive. */
-  readonly reliable: () => boolean;
 }
 
 const fullPauseMs = 1_000;

@@ -1,0 +1,114 @@
+import { type Database, isConnectionError, isTransient, laneOf, type Wakers, wait } from '@holdfast/core';
+import { toHeaders } from '../cloud-events.ts';
+import type { Message } from '../message.ts';
+import { publishTimedOut, refused } from '../publish-results.ts';
+import type { Publisher, PublishResult } from '../publisher.ts';
+import type { DatabaseTopics } from './database-topics.ts';
+import { lanesPerGroup } from './schema.ts';
+
+export interface DatabasePublisherOptions {
+  readonly database: Database;
+  readonly topics: DatabaseTopics;
+  readonly wakers: Wakers;
+  readonly source: string;
+  readonly timeoutMs: number;
+  readonly maxMessageBytes: number;
+}
+
+const columns = ['lane', 'key_lane', 'topic', 'message_key', 'message_id', 'headers', 'body', 'content_type'] as const;
+const postgresTypes = ['integer', 'smallint', 'varchar', 'varchar', 'varchar', 'text', 'bytea', 'varchar'] as const;
+
+/** One transaction per batch: all of it is there, or none. */
+export class DatabasePublisher implements Publisher {
+  readonly prefixPerKey = true;
+  readonly #options: DatabasePublisherOptions;
+  readonly #under = new Set<Promise<unknown>>();
+  #turn = 0;
+  #closed = false;
+
+  constructor(options: DatabasePublisherOptions) {
+    this.#options = options;
+  }
+
+  async publish(batch: readonly Message[], { signal }: { readonly signal?: AbortSignal } = {}): Promise<readonly PublishResult[]> {
+    signal?.throwIfAborted();
+    const { maxMessageBytes, timeoutMs } = this.#options;
+    if (this.#closed) return batch.map(() => refused('retriable', new Error('The publisher is closed.')));
+    const fits = batch.filter(({ body }) => body.byteLength <= maxMessageBytes);
+    const done = new AbortController();
+    const late = wait(timeoutMs, AbortSignal.any([done.signal, ...(signal ? [signal] : [])])).then(() => publishTimedOut(timeoutMs));
+    late.catch(() => undefined);
+    const writing = this.#write(fits);
+    this.#under.add(writing);
+    void writing.finally(() => this.#under.delete(writing));
+    try {
+      const result = fits.length > 0 ? await Promise.race([writing, late]) : undefined;
+      return batch.map((message) =>
+        message.body.byteLength > maxMessageBytes
+          ? refused(
+              'poison',
+              new Error(`The body has ${message.body.byteLength} bytes; the limit is ${maxMessageBytes} (maxMessageBytes).`),
+            )
+          : (result ?? { outcome: 'acked', at: { topic: message.topic } }),
+      );
+    } finally {
+      done.abort(new Error('published'));
+    }
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+    await Promise.all(this.#under);
+  }
+
+  /** Resolves with what is wrong, or with nothing. */
+  async #write(batch: readonly Message[]): Promise<PublishResult | undefined> {
+    const { database, topics, wakers, source } = this.#options;
+    const names = [...new Set(batch.map(({ topic }) => topic))].sort();
+    const woken = new Set<number>();
+    if (batch.length === 0) return undefined;
+    try {
+      await database.transaction(async (x) => {
+        woken.clear();
+        const lanes = await topics.lock(x, names);
+        const rows = batch.flatMap((message) => {
+          const own = message.key === undefined ? this.#turn++ % lanesPerGroup : laneOf(message.key, lanesPerGroup);
+          const { topic, key, id, body, contentType } = message;
+          const headers = JSON.stringify(toHeaders(message, source));
+          return (lanes.get(topic) ?? []).map(({ base, spread }) => {
+            const lane = spread ? base + own : base;
+            if (lane >= 0) woken.add(lane);
+            return [lane, own, topic, key ?? null, id, headers, body, contentType];
+          });
+        });
+        await this.#insert(x, rows);
+      });
+    } catch (error) {
+      // Anything else is no fault of the messages, and nothing that trying again mends: a missing table, a missing permission.
+      return refused(isConnectionError(error) || isTransient(error) ? 'retriable' : 'fatal', error);
+    }
+    topics.committed(names);
+    for (const lane of woken) wakers.wake(String(lane));
+    return undefined;
+  }
+
+  async #insert(x: Pick<Database, 'run'>, rows: readonly (readonly unknown[])[]): Promise<void> {
+    const { database } = this.#options;
+    const into = `INSERT INTO ${database.table('broker_message')} (${columns.join(', ')}, put_at)`;
+    if (database.family === 'postgres' && rows.length > 1) {
+      await x.run(
+        `${into} SELECT ${columns.map((name) => `u.${name}`).join(', ')}, {now} FROM unnest(${postgresTypes.map((type) => `?::${type}[]`).join(', ')}) WITH ORDINALITY AS u(${columns.join(', ')}, ord) ORDER BY u.ord`,
+        columns.map((_, i) => rows.map((row) => row[i])),
+      );
+      return;
+    }
+    const chunk = database.family === 'sqlite' ? 100 : 500;
+    for (let from = 0; from < rows.length; from += chunk) {
+      const part = rows.slice(from, from + chunk);
+      await x.run(
+        `${into} VALUES ${part.map(() => `(${columns.map(() => '?').join(', ')}, {now})`).join(', ')}`,
+        part.flatMap((row) => [...row]),
+      );
+    }
+  }
+}

@@ -1,0 +1,214 @@
+import { type Database, LaneFeed, type LaneRow, type Logger, uuidv7, type Wakers, wait } from '@holdfast/core';
+import { fromHeaders } from '../cloud-events.ts';
+import { KeyedRunner } from '../keyed-runner.ts';
+import type { Delivery, DeliveryVerdict, SubscribeOptions, Subscription } from '../subscriber.ts';
+import { untilThere } from '../until-there.ts';
+import type { DatabaseTopics, TopicGroup } from './database-topics.ts';
+import { lanesPerGroup } from './schema.ts';
+
+export interface DatabaseSubscriptionOptions extends SubscribeOptions {
+  readonly database: Database;
+  readonly groups: DatabaseTopics;
+  readonly topics: readonly string[];
+  readonly wakers: Wakers;
+  readonly leaseMs: number;
+  readonly logger: Logger;
+}
+
+interface Row extends LaneRow {
+  readonly topic: string;
+  readonly headers: string;
+  readonly body: Uint8Array;
+}
+
+const columns = ['topic', 'headers', 'body'];
+
+/** What is under way of a lane, and whether it is still ours. */
+class LaneState {
+  readonly lost = new AbortController();
+  #under = 0;
+  #idle: (() => void)[] = [];
+
+  began(): void {
+    this.#under += 1;
+  }
+
+  ended(): void {
+    this.#under -= 1;
+    if (this.#under === 0) for (const resolve of this.#idle.splice(0)) resolve();
+  }
+
+  async quiet(): Promise<void> {
+    while (this.#under > 0) await new Promise<void>((resolve) => this.#idle.push(resolve));
+  }
+}
+
+/** Lanes of one topic that are this member's. */
+interface Feed {
+  readonly group: TopicGroup;
+  readonly feed: LaneFeed<Row>;
+}
+
+/**
+ * A member of a group: of each topic it reads the lanes that are its own. A row is deleted when its handler has given the verdict;
+ * whoever has the lane next gets what is left.
+ */
+export class DatabaseSubscription implements Subscription {
+  readonly #options: DatabaseSubscriptionOptions;
+  readonly #runner: KeyedRunner;
+  readonly #closing = new AbortController();
+  readonly #feeds: Feed[] = [];
+  /** Deliveries that are with a handler, per lane, and whether the lane is still ours. */
+  readonly #lanes = new Map<number, LaneState>();
+  #unlisten: (() => void) | undefined;
+  #beat: Promise<void> | undefined;
+  #ready = false;
+
+  constructor(options: DatabaseSubscriptionOptions, handler: (delivery: Delivery) => Promise<DeliveryVerdict>) {
+    this.#options = options;
+    this.#runner = new KeyedRunner({
+      concurrency: options.concurrency ?? 6,
+      retryMs: options.retryMs ?? 1_000,
+      handler,
+      onThrow: (err, { id, topic }) => options.logger.warn({ err, id, topic }, 'a handler threw; the message is delivered again'),
+    });
+  }
+
+  get ready(): boolean {
+    return this.#ready;
+  }
+
+  async start(): Promise<void> {
+    const { groups, topics, group, mode, leaseMs, logger, wakers } = this.#options;
+    const member = uuidv7();
+    const name = mode === 'broadcast' ? `${group}.${member}` : group;
+    const made: TopicGroup[] = [];
+    await untilThere(
+      async () => {
+        for (const topic of topics.slice(made.length))
+          made.push(await groups.register(topic, name, mode === 'broadcast' ? leaseMs * 3 : undefined));
+      },
+      this.#closing.signal,
+      (err) => logger.warn({ err, topics }, 'the database, or the tables of the broker, are not there; trying again'),
+    );
+    if (this.#closing.signal.aborted) return;
+    for (const one of made) this.#feeds.push({ group: one, feed: this.#feedOf(one, member) });
+    this.#unlisten = wakers.listen((notes) => {
+      for (const { feed } of this.#feeds) {
+        if (notes.length === 0) feed.wake();
+        for (const note of notes) feed.wake(Number(note));
+      }
+    });
+    for (const { feed } of this.#feeds) await feed.start();
+    if (mode === 'broadcast') this.#beat = this.#keepAlive(leaseMs);
+    this.#ready = true;
+  }
+
+  async close(): Promise<void> {
+    if (this.#closing.signal.aborted) return;
+    this.#ready = false;
+    this.#closing.abort(new Error('the subscription is closed'));
+    this.#unlisten?.();
+    for (const { feed } of this.#feeds) feed.pauseReading();
+    await this.#runner.close(this.#options.closeMs ?? 30_000);
+    await this.#beat;
+    for (const { feed, group } of this.#feeds) {
+      await feed.stop();
+      if (this.#options.mode === 'broadcast') await this.#options.groups.remove(group.id).catch(() => undefined);
+    }
+  }
+
+  #feedOf(group: TopicGroup, owner: string): LaneFeed<Row> {
+    const { database, leaseMs, logger } = this.#options;
+    const drop = (lane: number): void => {
+      const dropped = this.#runner.drop(({ at }) => at.lane === lane);
+      feed.forget(dropped.map(({ at }) => ({ id: String(at.id), lane })));
+      for (const _ of dropped) this.#lanes.get(lane)?.ended();
+    };
+    const feed: LaneFeed<Row> = new LaneFeed<Row>({
+      database,
+      shape: { table: 'broker_message', columns },
+      scope: `broker:${group.id}`,
+      lanes: Array.from({ length: lanesPerGroup }, (_, lane) => group.id * lanesPerGroup + lane),
+      owner,
+      leaseMs,
+      window: 1_000,
+      rowBytes: ({ body }) => body.byteLength + 300,
+      onTaken: (lane) => this.#lanes.set(lane, new LaneState()),
+      onRows: (rows) => {
+        for (const row of rows) this.#deliver(feed, group, row, 1);
+      },
+      onLost: (lane) => {
+        this.#lanes
+          .get(lane)
+          ?.lost.abort(new Error('The lane of this message went to another member; what is not handled yet comes again there.'));
+        drop(lane);
+      },
+      onDrain: async (lane) => {
+        drop(lane);
+        await this.#lanes.get(lane)?.quiet();
+      },
+      logger,
+    });
+    return feed;
+  }
+
+  #deliver(feed: LaneFeed<Row>, group: TopicGroup, row: Row, attempt: number): void {
+    const state = this.#lanes.get(row.lane);
+    if (!state || !feed.holds(row.lane)) {
+      feed.forget([row]);
+      return;
+    }
+    const message = fromHeaders(JSON.parse(row.headers) as Record<string, string>, row.topic, `${row.topic}/${row.id}`, row.body);
+    state.began();
+    this.#runner.push({
+      message,
+      attempt,
+      at: { lane: row.lane, id: row.id },
+      signal: state.lost.signal,
+      settle: async (verdict) => {
+        if (verdict.outcome === 'ack') feed.remove([row]);
+        else if (verdict.outcome === 'reject') await this.#bury(feed, group, row, verdict.reason);
+        else if (state.lost.signal.aborted) feed.forget([row]);
+        else {
+          // Without a key: it waits here, and nothing waits for it.
+          wait(verdict.afterMs, AbortSignal.any([this.#closing.signal, state.lost.signal])).then(
+            () => this.#deliver(feed, group, row, attempt + 1),
+            () => feed.forget([row]),
+          );
+        }
+        state.ended();
+      },
+    });
+  }
+
+  async #bury(feed: LaneFeed<Row>, group: TopicGroup, row: Row, reason: string): Promise<void> {
+    const { database, logger } = this.#options;
+    const message = database.table('broker_message');
+    const columns = 'topic, message_key, message_id, headers, body, content_type';
+    const of = `lane = ${row.lane} AND id = ${BigInt(row.id)}`;
+    try {
+      await database.transaction(async (x) => {
+        await x.run(
+          `INSERT INTO ${database.table('broker_dead')} (id, group_name, ${columns}, reason, dead_at) SELECT id, ?, ${columns}, ?, {now} FROM ${message} WHERE ${of}`,
+          [group.name, reason],
+        );
+        await x.run(`DELETE FROM ${message} WHERE ${of}`);
+      });
+    } catch (err) {
+      logger.debug({ err, id: row.id }, 'a verdict did not reach the database; the message comes again');
+    }
+    feed.forget([row]);
+  }
+
+  async #keepAlive(leaseMs: number): Promise<void> {
+    const { groups, logger } = this.#options;
+    while (!this.#closing.signal.aborted) {
+      await wait(leaseMs / 2, this.#closing.signal).catch(() => undefined);
+      for (const { group } of this.#feeds) {
+        if (this.#closing.signal.aborted) return;
+        await groups.alive(group, leaseMs * 3).catch((err) => logger.debug({ err }, 'a sign of life did not reach the database'));
+      }
+    }
+  }
+}

@@ -1,0 +1,2 @@
+export { type DatabaseBroker, type DatabaseBrokerOptions, databaseBroker } from './database-broker.ts';
+export { brokerSchema } from './schema.ts';

@@ -1,0 +1,71 @@
+import type { Database } from '../database/database.ts';
+import type { Logger } from '../observe/logger.ts';
+import { dataVersionWaker } from './data-version-waker.ts';
+import { listenWaker } from './listen-waker.ts';
+import { localWaker } from './local-waker.ts';
+import type { WakeListener, Waker } from './waker.ts';
+
+export interface WakersOptions {
+  readonly database: Database;
+  readonly channel: string;
+  /** Reaches other processes. Default: LISTEN on Postgres, the file's version on SQLite; else none. */
+  readonly waker?: Waker | undefined;
+  readonly logger: Logger;
+}
+
+/** One channel over everything that carries wake-ups: within this process always, and to others where something does. */
+export class Wakers {
+  readonly #options: WakersOptions;
+  readonly #local: Waker;
+  #listening = 0;
+  #made: Waker | undefined;
+
+  constructor(options: WakersOptions) {
+    this.#options = options;
+    this.#local = localWaker(options.database.knex.client as object);
+  }
+
+  /** Whether hints of other processes arrive at present. */
+  get reliable(): boolean {
+    return this.#others?.reliable ?? false;
+  }
+
+  /** Tells listeners in this process. */
+  wakeHere(note?: string): void {
+    this.#local.wake(this.#options.channel, note);
+  }
+
+  /** Tells listeners in other processes. */
+  wakeElsewhere(note?: string): void {
+    this.#others?.wake(this.#options.channel, note);
+  }
+
+  wake(note?: string): void {
+    this.wakeHere(note);
+    this.wakeElsewhere(note);
+  }
+
+  listen(listener: WakeListener): () => void {
+    this.#listening += 1;
+    const ends = [this.#local.listen(this.#options.channel, listener), this.#others?.listen(this.#options.channel, listener)];
+    return () => {
+      this.#listening -= 1;
+      for (const end of ends) end?.();
+    };
+  }
+
+  /** A waker that was given stays open. */
+  async close(): Promise<void> {
+    await this.#made?.close();
+    this.#made = undefined;
+  }
+
+  get #others(): Waker | undefined {
+    const { database, waker, logger } = this.#options;
+    if (waker) return waker;
+    if (database.family === 'postgres') this.#made ??= listenWaker(database, { logger });
+    // Other processes see the commit itself; only who listens must look for it.
+    else if (database.family === 'sqlite' && this.#listening > 0) this.#made ??= dataVersionWaker(database);
+    return this.#made;
+  }
+}
