@@ -11,7 +11,11 @@ export async function outbox(options: BenchOptions): Promise<void> {
   if (!postgres) throw new Error('postgres is not up; run npm run services:up and set its address');
   const { HOLDFAST_KAFKA_BROKERS: brokers, HOLDFAST_RABBITMQ_URL: rabbitUrl } = process.env;
   if (!brokers || !rabbitUrl) throw new Error('Kafka and RabbitMQ must be up; run npm run services:up and set their addresses');
-  const servers: Record<string, () => Promise<Bench>> = { kafka: () => kafkaBench(brokers), rabbitmq: () => rabbitmqBench(rabbitUrl) };
+  const servers: Record<string, () => Promise<Bench>> = {
+    kafka: () => kafkaBench(brokers, 'kafkajs'),
+    'platformatic-kafka': () => kafkaBench(brokers, 'platformatic'),
+    rabbitmq: () => rabbitmqBench(rabbitUrl),
+  };
   for (const [name, open] of Object.entries(servers)) {
     const on = async (run: (db: TestDatabase, bench: Bench) => Promise<number>): Promise<number> => {
       const db = await postgres.create();

@@ -1,10 +1,12 @@
 import type { Publisher, Subscriber } from '@holdfast/broker';
 import { ack } from '@holdfast/broker';
 import { kafka } from '@holdfast/broker/kafka';
+import { platformaticKafka } from '@holdfast/broker/platformatic-kafka';
 import { rabbitmq } from '@holdfast/broker/rabbitmq';
 import { silentLogger, uuidv7 } from '@holdfast/core';
+import { ProduceAcks, Producer } from '@platformatic/kafka';
 import { type ChannelModel, type ConfirmChannel, connect } from 'amqplib';
-import { Kafka, logLevel, type Producer } from 'kafkajs';
+import { Kafka, type Producer as KafkajsProducer, logLevel } from 'kafkajs';
 
 /** A message as it stands in the table. */
 export interface BareMessage {
@@ -33,19 +35,42 @@ export interface Bench {
   readonly close: () => Promise<void>;
 }
 
-export async function kafkaBench(brokers: string): Promise<Bench> {
+export async function kafkaBench(brokers: string, through: 'kafkajs' | 'platformatic'): Promise<Bench> {
   const topic = `bench-${uuidv7().slice(-12)}`;
   const client = new Kafka({ brokers: [brokers], logLevel: logLevel.NOTHING });
   const admin = client.admin();
   await admin.connect();
   await admin.createTopics({ waitForLeaders: true, topics: [{ topic, numPartitions: 8 }] });
-  const ours = kafka({ brokers: [brokers], logger: silentLogger });
-  const producer: Producer = client.producer({ idempotent: true, allowAutoTopicCreation: false });
+  const ours =
+    through === 'kafkajs'
+      ? kafka({ brokers: [brokers], logger: silentLogger })
+      : platformaticKafka({ brokers: [brokers], logger: silentLogger });
+  const producer: KafkajsProducer = client.producer({ idempotent: true, allowAutoTopicCreation: false });
   await producer.connect();
+  const bare =
+    through === 'platformatic'
+      ? new Producer({ clientId: 'raw', bootstrapBrokers: [brokers], idempotent: true, acks: ProduceAcks.ALL })
+      : undefined;
   return {
     topic,
     ours,
     send: async (batch) => {
+      if (bare) {
+        await bare.send({
+          messages: batch.map((one) => ({
+            topic,
+            ...(one.key === undefined ? {} : { key: Buffer.from(one.key) }),
+            value: one.body as Buffer,
+            headers: new Map(
+              Object.entries({ ...headers(topic, one), 'content-type': 'application/json' }).map(([name, value]) => [
+                Buffer.from(name),
+                Buffer.from(value),
+              ]),
+            ),
+          })),
+        });
+        return;
+      }
       await producer.sendBatch({
         acks: -1,
         topicMessages: [
@@ -63,6 +88,7 @@ export async function kafkaBench(brokers: string): Promise<Bench> {
     close: async () => {
       await ours.close();
       await producer.disconnect();
+      await bare?.close();
       await admin.deleteTopics({ topics: [topic] });
       await admin.disconnect();
     },

@@ -7,6 +7,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { brokerSchema, databaseBroker } from '../src/database/index.ts';
 import { kafka } from '../src/kafka/index.ts';
 import { type MemoryBroker, memoryBroker } from '../src/memory/index.ts';
+import { platformaticKafka } from '../src/platformatic-kafka/index.ts';
 import { rabbitmq } from '../src/rabbitmq/index.ts';
 import { redis } from '../src/redis/index.ts';
 import { brokerContract, type ContractApi } from '../src/testing/index.ts';
@@ -113,11 +114,14 @@ describe.runIf(rabbitUrl)('RabbitMQ', () => {
   );
 });
 
-describe.runIf(brokers)('Kafka through kafkajs', () => {
+describe.runIf(brokers).each([
+  { name: 'kafkajs', connect: () => kafka({ brokers: [brokers ?? ''], logger }) },
+  { name: '@platformatic/kafka', connect: () => platformaticKafka({ brokers: [brokers ?? ''], logger }) },
+])('Kafka through $name', ({ connect }) => {
   const client = new Kafka({ brokers: [brokers ?? ''], logLevel: logLevel.NOTHING });
   brokerContract(
     {
-      connect: () => kafka({ brokers: [brokers ?? ''], logger }),
+      connect,
       createTopic: async (topic) => {
         const admin = client.admin();
         await admin.connect();

@@ -6,6 +6,7 @@ import { rabbitmq as rabbitmqServer } from '../../../tooling/services/rabbitmq.t
 import { redis as redisServer } from '../../../tooling/services/redis.ts';
 import { type ScratchServer, scratchServer } from '../../../tooling/services/scratch.ts';
 import { kafka } from '../src/kafka/index.ts';
+import { platformaticKafka } from '../src/platformatic-kafka/index.ts';
 import { rabbitmq } from '../src/rabbitmq/index.ts';
 import { redis } from '../src/redis/index.ts';
 import { type BrokerUnderTest, brokerOutageContract } from '../src/testing/index.ts';
@@ -14,25 +15,35 @@ const logger = silentLogger;
 const brokers = [
   {
     service: redisServer,
+    client: 'ioredis',
     connect: (url: string) => redis({ url, prefix: 'outage', leaseMs: 1_000, logger }),
     createTopic: async () => undefined,
   },
-  { service: rabbitmqServer, connect: (url: string) => rabbitmq({ url, lanes: 2, logger }), createTopic: async () => undefined },
   {
+    service: rabbitmqServer,
+    client: 'amqplib',
+    connect: (url: string) => rabbitmq({ url, lanes: 2, logger }),
+    createTopic: async () => undefined,
+  },
+  ...[
+    { client: 'kafkajs', connect: (url: string) => kafka({ brokers: [url], logger }) },
+    { client: '@platformatic/kafka', connect: (url: string) => platformaticKafka({ brokers: [url], logger }) },
+  ].map(({ client, connect }) => ({
     service: kafkaServer,
-    connect: (url: string) => kafka({ brokers: [url], logger }),
+    client,
+    connect,
     createTopic: async (topic: string, url: string) => {
       const admin = new Kafka({ brokers: [url], logLevel: logLevel.NOTHING }).admin();
       await admin.connect();
       await admin.createTopics({ waitForLeaders: true, topics: [{ topic, numPartitions: 2 }] });
       await admin.disconnect();
     },
-  },
+  })),
 ].filter(({ service }) => process.env[service.variable]);
 
-describe.each(brokers)('$service.name, frozen and killed', ({ service, connect, createTopic }) => {
+describe.each(brokers)('$service.name through $client, frozen and killed', ({ service, client, connect, createTopic }) => {
   let server: ScratchServer;
-  const name = `${service.name}-outage`;
+  const name = `${service.name}-outage-${client.replaceAll(/\W/g, '')}`;
   beforeAll(async () => {
     server = await scratchServer(service, name);
   }, 180_000);

@@ -1,8 +1,9 @@
 import { type Logger, wait } from '@holdfast/core';
 import { type Kafka, type Message as KafkaMessage, Partitioners, type Producer, type RecordMetadata } from 'kafkajs';
 import { toBareHeaders } from '../cloud-events.ts';
+import { isolatePoison } from '../isolate-poison.ts';
 import type { Message } from '../message.ts';
-import { publishTimedOut, refused } from '../publish-results.ts';
+import { publishTimedOut } from '../publish-results.ts';
 import type { Publisher, PublishResult } from '../publisher.ts';
 import { kafkaRefusal } from './kafka-error.ts';
 
@@ -80,26 +81,9 @@ export class KafkaPublisher implements Publisher {
         return batch.map(() => refusal);
       }
       if (batch.length === 1) return [refusal];
-      return this.#isolate(batch);
+      return isolatePoison(batch, (part) => this.#send(part));
     }
     return this.#placed(batch, records, metadata);
-  }
-
-  /** Finds the poison: halves in turn; after a refusal nothing later of that key is sent. */
-  async #isolate(batch: readonly Message[]): Promise<PublishResult[]> {
-    const middle = batch.length >> 1;
-    const first = await this.#send(batch.slice(0, middle));
-    const held = new Set<string>();
-    first.forEach((result, i) => {
-      const message = batch[i];
-      if (result.outcome !== 'acked' && result.outcome !== 'poison' && message?.key !== undefined)
-        held.add(`${message.topic} ${message.key}`);
-    });
-    const rest = batch.slice(middle);
-    const free = rest.filter(({ topic, key }) => key === undefined || !held.has(`${topic} ${key}`));
-    const sent = free.length > 0 ? await this.#send(free) : [];
-    const waits = refused('retriable', new Error('An earlier message of its key was not acked.'));
-    return [...first, ...rest.map((message) => (free.includes(message) ? (sent[free.indexOf(message)] ?? waits) : waits))];
   }
 
   /** Where each message is: the base offset of its partition and its place among those of the batch. */

@@ -1,0 +1,27 @@
+import type { Message } from './message.ts';
+import { refused } from './publish-results.ts';
+import type { PublishResult } from './publisher.ts';
+
+/**
+ * Finds which message of a batch is poison, where the broker says only that one is: halves in turn; after a message that was not
+ * acked nothing later of its key is sent.
+ */
+export async function isolatePoison(
+  batch: readonly Message[],
+  send: (part: readonly Message[]) => Promise<readonly PublishResult[]>,
+): Promise<PublishResult[]> {
+  const middle = batch.length >> 1;
+  const first = await send(batch.slice(0, middle));
+  const held = new Set<string>();
+  first.forEach((result, i) => {
+    const message = batch[i];
+    if (result.outcome !== 'acked' && result.outcome !== 'poison' && message?.key !== undefined)
+      held.add(`${message.topic} ${message.key}`);
+  });
+  const rest = batch.slice(middle);
+  const free = rest.filter(({ topic, key }) => key === undefined || !held.has(`${topic} ${key}`));
+  const sent = free.length > 0 ? await send(free) : [];
+  const results = new Map(free.map((message, i) => [message, sent[i]]));
+  const waits = refused('retriable', new Error('An earlier message of its key was not acked.'));
+  return [...first, ...rest.map((message) => results.get(message) ?? waits)];
+}

@@ -1,0 +1,1 @@
+export { type PlatformaticKafkaBroker, type PlatformaticKafkaOptions, platformaticKafka } from './kafka-broker.ts';

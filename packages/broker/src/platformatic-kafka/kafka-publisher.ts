@@ -1,0 +1,123 @@
+import { type Logger, wait } from '@holdfast/core';
+import { type BaseOptions, compatibilityPartitioner, type MessageToProduce, ProduceAcks, Producer } from '@platformatic/kafka';
+import { toBareHeaders } from '../cloud-events.ts';
+import { isolatePoison } from '../isolate-poison.ts';
+import type { Message } from '../message.ts';
+import { publishTimedOut } from '../publish-results.ts';
+import type { Publisher, PublishResult } from '../publisher.ts';
+import { kafkaRefusal } from './kafka-refusal.ts';
+
+export interface KafkaPublisherOptions {
+  readonly base: BaseOptions;
+  readonly source: string;
+  readonly timeoutMs: number;
+  readonly logger: Logger;
+}
+
+const names = new Map<string, Buffer>();
+
+/** Names of headers are few, and the client takes bytes. */
+function bytesOf(name: string): Buffer {
+  let bytes = names.get(name);
+  if (!bytes) {
+    bytes = Buffer.from(name);
+    if (names.size < 1_000) names.set(name, bytes);
+  }
+  return bytes;
+}
+
+/** The partitioner looks at the key alone. */
+const noMessage = { topic: '', value: Buffer.alloc(0) };
+
+/** One produce request per broker and call, idempotent, `acks = -1`; the key decides the partition. */
+export class KafkaPublisher implements Publisher {
+  /** The idempotent producer's sequence numbers make a partition refuse what comes after a gap. */
+  readonly prefixPerKey = true;
+  readonly #options: KafkaPublisherOptions;
+  #producer: Producer | undefined;
+  #closed = false;
+  #turn = 0;
+
+  constructor(options: KafkaPublisherOptions) {
+    this.#options = options;
+  }
+
+  async publish(batch: readonly Message[], { signal }: { readonly signal?: AbortSignal } = {}): Promise<readonly PublishResult[]> {
+    signal?.throwIfAborted();
+    if (batch.length === 0) return [];
+    const done = new AbortController();
+    const late = wait(this.#options.timeoutMs, AbortSignal.any([done.signal, ...(signal ? [signal] : [])])).then(() => undefined);
+    late.catch(() => undefined);
+    try {
+      const results = await Promise.race([this.#send(batch), late]);
+      if (results) return results;
+      // What was sent may still arrive. A new producer, so that nothing waits behind it.
+      this.#discard();
+      return batch.map(() => publishTimedOut(this.#options.timeoutMs));
+    } finally {
+      done.abort(new Error('published'));
+    }
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+    const producer = this.#producer;
+    this.#producer = undefined;
+    await producer?.close().catch(() => undefined);
+  }
+
+  async #send(batch: readonly Message[]): Promise<PublishResult[]> {
+    try {
+      const producer = this.#open();
+      const { topics } = await producer.metadata({ topics: [...new Set(batch.map(({ topic }) => topic))], retries: 1 });
+      const messages = batch.map((message): MessageToProduce & { partition: number } => {
+        const { topic, key, body, contentType } = message;
+        const partitions = topics.get(topic)?.partitionsCount ?? 1;
+        const keyBytes = key === undefined ? undefined : Buffer.from(key);
+        const headers = new Map([[bytesOf('content-type'), Buffer.from(contentType)]]);
+        for (const [name, value] of Object.entries(toBareHeaders(message, this.#options.source)))
+          headers.set(bytesOf(name), Buffer.from(value));
+        return {
+          topic,
+          ...(keyBytes === undefined ? {} : { key: keyBytes }),
+          value: Buffer.from(body.buffer, body.byteOffset, body.byteLength),
+          headers,
+          // As Kafka's Java client and kafkajs have it; this client's own default would put a key elsewhere.
+          partition: (keyBytes === undefined ? this.#turn++ : compatibilityPartitioner(noMessage, keyBytes)) % partitions,
+        };
+      });
+      const { offsets = [] } = await producer.send({ messages });
+      const next = new Map(offsets.map(({ topic, partition, offset }) => [`${topic} ${partition}`, Number(offset)]));
+      return messages.map(({ topic, partition }) => {
+        const offset = next.get(`${topic} ${partition}`) ?? 0;
+        next.set(`${topic} ${partition}`, offset + 1);
+        return { outcome: 'acked', at: { topic, partition, offset } };
+      });
+    } catch (error) {
+      const refusal = kafkaRefusal(error);
+      if (refusal.outcome === 'poison' && batch.length > 1) return isolatePoison(batch, (part) => this.#send(part));
+      if (refusal.outcome !== 'poison') this.#discard();
+      return batch.map(() => refusal);
+    }
+  }
+
+  #open(): Producer {
+    if (this.#closed) throw new Error('The publisher is closed.');
+    this.#producer ??= new Producer({
+      ...this.#options.base,
+      idempotent: true,
+      acks: ProduceAcks.ALL,
+      autocreateTopics: false,
+      // An idempotent producer of this client tries for ever, whatever is said here: ours is thrown away after the time-out.
+      retryDelay: 50,
+      timeout: this.#options.timeoutMs,
+    });
+    return this.#producer;
+  }
+
+  #discard(): void {
+    const producer = this.#producer;
+    this.#producer = undefined;
+    producer?.close().catch((err) => this.#options.logger.debug({ err }, 'a producer was not closed in good order'));
+  }
+}
