@@ -14,14 +14,15 @@ export interface KafkaPublisherOptions {
   readonly logger: Logger;
 }
 
-const names = new Map<string, Buffer>();
+const known = new Map<string, Buffer>();
 
-/** Names of headers are few, and the client takes bytes. */
-function bytesOf(name: string): Buffer {
-  let bytes = names.get(name);
+/** Names of headers are few, most of their values recur for a while, and the client takes bytes. */
+function bytesOf(text: string): Buffer {
+  let bytes = known.get(text);
   if (!bytes) {
-    bytes = Buffer.from(name);
-    if (names.size < 1_000) names.set(name, bytes);
+    bytes = Buffer.from(text);
+    if (known.size >= 1_000) known.clear();
+    known.set(text, bytes);
   }
   return bytes;
 }
