@@ -7,6 +7,11 @@ import { z } from 'zod';
 const schema = z.object({
   /** Where the rows are: a postgres:// or mysql:// address, or nothing for a SQLite file beside the service. */
   DISPATCH_DATABASE_URL: z.string().optional(),
+  /** Where messages go: a kafka:// or amqp:// address, or nothing for a table in the database. */
+  DISPATCH_BROKER_URL: z
+    .string()
+    .regex(/^(kafka|amqps?):\/\//, 'must start with kafka:// or amqp://')
+    .optional(),
   PORT: z.coerce.number().int().min(0).max(65_535).default(8080),
   HOST: z.string().default('127.0.0.1'),
   /** Machines of the simulated room. */

@@ -1,4 +1,6 @@
 import { createHash } from 'node:crypto';
+import type { Publisher, Subscriber } from '@holdfast/broker';
+import { brokerSchema } from '@holdfast/broker/database';
 import { bizType, type CompensateBiz, compensateBizSchema, createCompensateBiz } from '@holdfast/compensate-biz';
 import {
   coreSchema,
@@ -13,13 +15,19 @@ import {
   type Snowflake,
   uuidv7,
 } from '@holdfast/core';
+import { createInbox, createOutbox, type Inbox, type Outbox, outboxSchema, type Relay } from '@holdfast/outbox';
 import type { Knex } from 'knex';
 import { z } from 'zod';
 import { allocateOnce } from './allocate.ts';
+import { AssetService } from './asset-service.ts';
+import { openBroker } from './broker.ts';
 import { packages } from './packages.ts';
+import { recordPower, switchOn } from './power.ts';
 import { Problem } from './problem.ts';
 import { seedRoom, stirRoom } from './room.ts';
 import { dispatchSchema } from './schema.ts';
+import { Timeline } from './timeline.ts';
+import { powerTopic, topics } from './topics.ts';
 
 export const applyRequest = z.object({
   businessOrderNo: z.string().min(1).max(100),
@@ -52,6 +60,8 @@ export const slotView = z.object({
   batchId: z.string(),
   state: z.enum(['WANTED', 'GRANTED', 'EXPIRED']),
   machineId: z.string().nullable(),
+  /** What the room last said of the machine. */
+  power: z.enum(['ON', 'OFF']).nullable(),
   grantedAt: z.string().nullable(),
 });
 export type SlotView = z.infer<typeof slotView>;
@@ -65,22 +75,56 @@ const types = {
 export class Dispatch {
   readonly knex: Knex;
   readonly biz: CompensateBiz<typeof types>;
+  readonly outbox: Outbox<typeof topics>;
+  readonly timeline: Timeline;
   readonly #ids: Snowflake;
   readonly #room: Service;
   readonly #worker: Service;
+  readonly #relay: Relay;
+  readonly #inbox: Inbox;
+  readonly #assets: AssetService;
+  readonly #broker: Publisher & Subscriber;
   readonly #database: Database;
+  #consuming: Promise<void> | undefined;
+  #ready = false;
+  #stopping = false;
 
-  private constructor(knex: Knex, biz: CompensateBiz<typeof types>, ids: Snowflake, room: Service, database: Database) {
+  private constructor(parts: {
+    readonly knex: Knex;
+    readonly ids: Snowflake;
+    readonly database: Database;
+    readonly leases: LeaseTable;
+    readonly broker: Publisher & Subscriber;
+    readonly logger: Logger;
+  }) {
+    const { knex, database, broker, logger } = parts;
     this.knex = knex;
-    this.biz = biz;
-    this.#ids = ids;
-    this.#room = room;
+    this.#ids = parts.ids;
     this.#database = database;
+    this.#broker = broker;
+    this.biz = createCompensateBiz({ knex, types, logger });
+    this.outbox = createOutbox({ knex, topics, publisher: broker, logger });
+    this.#relay = this.outbox.relay();
+    this.#inbox = createInbox({ knex, logger });
+    this.#assets = new AssetService(knex, broker, logger);
+    this.timeline = new Timeline(knex, broker, logger);
+    this.#room = leaderLoop({
+      table: parts.leases,
+      name: 'room',
+      owner: uuidv7(),
+      everyMs: 1_000,
+      logger,
+      run: async () => {
+        await stirRoom(knex);
+        await switchOn(knex, broker, await database.now());
+      },
+    });
+    const { biz, outbox } = this;
     biz.handle('allocate', async ({ batchId }, run) => {
       // Asked before the transaction: SQLite has one connection, and the transaction holds it.
       const nowMs = await database.now();
       return run.commit(async (trx) => {
-        const next = await allocateOnce(trx, batchId, nowMs);
+        const next = await allocateOnce(trx, outbox.in(trx), batchId, nowMs);
         if (next !== undefined) await biz.in(trx).submit('allocate', { batchId }, { bizId: batchId, delay: next, tenant: run.tenant });
       });
     });
@@ -88,25 +132,63 @@ export class Dispatch {
   }
 
   /** Brings the tables up to date, fills the room, and makes the parts. Nothing runs before {@link start}. */
-  static async open(options: { readonly knex: Knex; readonly machines: number; readonly logger: Logger }): Promise<Dispatch> {
+  static async open(options: {
+    readonly knex: Knex;
+    readonly machines: number;
+    readonly logger: Logger;
+    /** `kafka://…`, `amqp://…`, or nothing for a table. */
+    readonly brokerUrl?: string | undefined;
+  }): Promise<Dispatch> {
     const { knex, logger } = options;
-    await migrate(knex, [coreSchema, compensateBizSchema, dispatchSchema]);
+    await migrate(knex, [coreSchema, compensateBizSchema, outboxSchema, brokerSchema, dispatchSchema]);
     const database = new Database({ knex });
     await database.describe();
     await seedRoom(knex, options.machines);
     const leases = new LeaseTable(database);
-    const room = leaderLoop({ table: leases, name: 'room', owner: uuidv7(), everyMs: 1_000, logger, run: () => stirRoom(knex) });
-    return new Dispatch(knex, createCompensateBiz({ knex, types, logger }), await createSnowflake({ leases }), room, database);
+    const broker = await openBroker(options.brokerUrl, knex, logger);
+    return new Dispatch({ knex, database, leases, broker, logger, ids: await createSnowflake({ leases }) });
   }
 
   async start(): Promise<void> {
     await this.#worker.start();
+    // A broker that is not there yet holds nothing up: messages wait in the outbox. Consumers join first, since RabbitMQ has no place
+    // for what nobody has asked for.
+    this.#consuming = Promise.all([
+      this.#assets.start(),
+      this.timeline.start(),
+      this.#inbox.consume({
+        subscriber: this.#broker,
+        topic: powerTopic,
+        consumer: 'dispatch',
+        handler: (message, trx) => recordPower(this.outbox, message, trx),
+      }),
+    ]).then(
+      async () => {
+        if (this.#stopping) return;
+        await this.#relay.start();
+        this.#ready = true;
+      },
+      () => undefined,
+    );
     await this.#room.start();
   }
 
+  /** Whether messages come in and go out. Without it the service accepts and allocates all the same. */
+  get ready(): boolean {
+    return this.#ready && this.#relay.ready;
+  }
+
   async stop(): Promise<void> {
+    this.#stopping = true;
     await this.#room.stop();
     await this.#worker.stop();
+    await this.#relay.stop();
+    await this.#broker.close();
+    await this.#consuming;
+    await this.timeline.stop();
+    await this.#assets.stop();
+    await this.#inbox.close();
+    await this.outbox.close();
     await this.biz.close();
     await this.#ids.stop();
     await this.#database.close();
@@ -150,6 +232,13 @@ export class Dispatch {
         });
         const slots = Array.from({ length: request.count }, () => ({ apply_id: this.#ids.next(), batch_id: id, state: 'WANTED' }));
         for (let from = 0; from < slots.length; from += 200) await trx('dispatch_slot').insert(slots.slice(from, from + 200));
+        await this.outbox.in(trx).put('dispatch.batch', {
+          batchId: id,
+          tenant,
+          businessOrderNo: request.businessOrderNo,
+          state: 'ACCEPTED',
+          atMs: nowMs,
+        });
         await this.biz.in(trx).submit('allocate', { batchId: id }, { bizId: id, once: id, subject: id, tenant });
       });
     } catch (error) {
@@ -185,8 +274,25 @@ export class Dispatch {
   }
 
   async room(): Promise<{ readonly id: string; readonly packageId: string; readonly state: string }[]> {
-    const rows = await this.knex('dispatch_machine').orderBy('id');
-    return rows.map((row) => ({ id: row.id, packageId: row.package_id, state: row.state }));
+    const rows = await this.knex('dispatch_machine as m')
+      .leftJoin('dispatch_lease as l', (on) => on.on('l.machine_id', 'm.id').andOnVal('l.active', 1))
+      .leftJoin('dispatch_slot as s', 's.apply_id', 'l.apply_id')
+      .orderBy('m.id')
+      .select('m.id', 'm.package_id', 'm.state', 's.power');
+    return rows.map((row) => ({ id: row.id, packageId: row.package_id, state: row.power === 'ON' ? 'RUNNING' : row.state }));
+  }
+
+  /** What is on its way, and what others have heard. */
+  async messages(): Promise<{
+    readonly unsent: number;
+    readonly held: number;
+    readonly dead: number;
+    readonly powerEvents: number;
+    readonly assetLeases: number;
+  }> {
+    const { unsent, heldKeys, dead } = await this.outbox.stats();
+    const count = async (table: string): Promise<number> => Number((await this.knex(table).count({ n: '*' }).first())?.n);
+    return { unsent, held: heldKeys, dead, powerEvents: await count('dispatch_power_event'), assetLeases: await count('asset_lease') };
   }
 
   #check(request: ApplyRequest, nowMs: number): number | null {
@@ -255,6 +361,7 @@ function slot(row: Record<string, unknown>): SlotView {
     batchId: String(row.batch_id),
     state: row.state as SlotView['state'],
     machineId: row.machine_id === null ? null : String(row.machine_id),
+    power: (row.power ?? null) as SlotView['power'],
     grantedAt: time(row.granted_ms),
   };
 }

@@ -4,6 +4,7 @@ import type { Dispatch } from './dispatch.ts';
 interface Snapshot {
   readonly machines: Awaited<ReturnType<Dispatch['room']>>;
   readonly batches: Awaited<ReturnType<Dispatch['batches']>>;
+  readonly messages: Awaited<ReturnType<Dispatch['messages']>>;
   readonly tasks: readonly Readonly<Record<string, unknown>>[];
 }
 
@@ -37,6 +38,7 @@ export class Live {
       const snapshot: Snapshot = {
         machines: await this.#dispatch.room(),
         batches: await this.#dispatch.batches('demo', 20),
+        messages: await this.#dispatch.messages(),
         tasks: await this.#dispatch.biz.inspect().stats(),
       };
       const data = JSON.stringify(snapshot);

@@ -10,7 +10,7 @@ const logger = pino({ level: process.env.LOG_LEVEL ?? 'warn' });
 try {
   const config = readConfig(process.env);
   const knex = openKnex(config);
-  const dispatch = await Dispatch.open({ knex, machines: config.DISPATCH_MACHINES, logger });
+  const dispatch = await Dispatch.open({ knex, machines: config.DISPATCH_MACHINES, logger, brokerUrl: config.DISPATCH_BROKER_URL });
   await dispatch.start();
   const app = values.worker ? undefined : await createServer(dispatch);
   if (app) {

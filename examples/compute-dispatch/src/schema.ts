@@ -1,9 +1,12 @@
-import type { Database, Schema } from '@holdfast/core';
+import { type Database, type Executor, type Schema, tableColumns } from '@holdfast/core';
 
 /** Tables of the service. `active` is 1 or NULL, so that a unique rule holds among active leases only, on every database. */
 export const dispatchSchema: Schema = {
   name: 'compute-dispatch',
-  migrations: [{ name: '0001_create', statements: create }],
+  migrations: [
+    { name: '0001_create', statements: create },
+    { name: '0002_messages', statements: messages },
+  ],
 };
 
 function create(database: Database): readonly string[] {
@@ -32,5 +35,26 @@ function create(database: Database): readonly string[] {
           `CREATE INDEX IF NOT EXISTS dispatch_slot_batch ON ${database.table('dispatch_slot')} (batch_id, state)`,
           `CREATE INDEX IF NOT EXISTS dispatch_machine_state ON ${database.table('dispatch_machine')} (package_id, state)`,
         ]),
+  ];
+}
+
+/** What the room says of its machines, what it comes to, and the asset service's own list. */
+async function messages(database: Database, look: Executor): Promise<readonly string[]> {
+  const end = database.family === 'mysql' ? ' ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin' : '';
+  const table = (name: string, columns: string): string => `CREATE TABLE IF NOT EXISTS ${database.table(name)} (${columns})${end}`;
+  const slot = await tableColumns(database, look, 'dispatch_slot');
+  return [
+    ...(slot.has('power') ? [] : [`ALTER TABLE ${database.table('dispatch_slot')} ADD COLUMN power VARCHAR(3) NULL`]),
+    table(
+      'dispatch_power_event',
+      'id VARCHAR(191) NOT NULL PRIMARY KEY, apply_id VARCHAR(20) NOT NULL, machine_id VARCHAR(40) NOT NULL, power VARCHAR(3) NOT NULL, occurred_ms BIGINT NOT NULL, sequence BIGINT NOT NULL',
+    ),
+    `CREATE INDEX ${database.family === 'mysql' && database.dialect !== 'mariadb' ? '' : 'IF NOT EXISTS '}dispatch_power_event_slot ON ${database.table('dispatch_power_event')} (apply_id, machine_id, occurred_ms)`,
+    table(
+      'dispatch_timeline',
+      'message_id VARCHAR(191) NOT NULL PRIMARY KEY, batch_id VARCHAR(20) NOT NULL, subject VARCHAR(20) NOT NULL, what VARCHAR(12) NOT NULL, at_ms BIGINT NOT NULL',
+    ),
+    `CREATE INDEX ${database.family === 'mysql' && database.dialect !== 'mariadb' ? '' : 'IF NOT EXISTS '}dispatch_timeline_batch ON ${database.table('dispatch_timeline')} (batch_id, at_ms)`,
+    table('asset_lease', 'machine_id VARCHAR(40) NOT NULL PRIMARY KEY, apply_id VARCHAR(20) NOT NULL, since_ms BIGINT NOT NULL'),
   ];
 }

@@ -14,6 +14,7 @@ import { z } from 'zod';
 import { applyRequest, batchView, type Dispatch, slotView } from './dispatch.ts';
 import { Live } from './live.ts';
 import { Problem } from './problem.ts';
+import { timelineEntry } from './timeline.ts';
 
 const tenantHeaders = z.object({ 'x-tenant': z.string().min(1).max(60).default('demo') });
 
@@ -98,6 +99,26 @@ export async function createServer(dispatch: Dispatch): Promise<FastifyInstance>
       return slot;
     },
   );
+  app.get(
+    '/v1/batches/:id/timeline',
+    {
+      schema: {
+        summary: 'What happened to a batch, as listeners to its topics heard it',
+        headers: tenantHeaders,
+        params: byId,
+        response: { 200: z.object({ timeline: z.array(timelineEntry) }) },
+      },
+    },
+    async (request) => {
+      found(await dispatch.batch(request.headers['x-tenant'], request.params.id), `batch ${request.params.id}`);
+      return { timeline: await dispatch.timeline.of(request.params.id) };
+    },
+  );
+  // Ready: messages come in and go out. Requests are accepted all the same: what they say waits in the outbox.
+  app.get('/readyz', { schema: { hide: true } }, async (_request, reply) => {
+    await dispatch.knex.raw('SELECT 1');
+    return reply.status(dispatch.ready ? 200 : 503).send({ status: dispatch.ready ? 'ready' : 'waiting for the broker' });
+  });
   app.get('/healthz', { schema: { hide: true } }, async () => {
     await dispatch.knex.raw('SELECT 1');
     return { status: 'ok' };

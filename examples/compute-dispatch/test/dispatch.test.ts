@@ -85,7 +85,13 @@ describe.each([...testDialects()])('compute-dispatch on $name', (dialect) => {
   it('has an OpenAPI 3.1 document with every endpoint', async () => {
     const document = await (await fetch(`${address}/openapi.json`)).json();
     expect(document.openapi).toBe('3.1.0');
-    expect(Object.keys(document.paths).sort()).toEqual(['/v1/batches', '/v1/batches/{id}', '/v1/batches/{id}/slots', '/v1/slots/{id}']);
+    expect(Object.keys(document.paths).sort()).toEqual([
+      '/v1/batches',
+      '/v1/batches/{id}',
+      '/v1/batches/{id}/slots',
+      '/v1/batches/{id}/timeline',
+      '/v1/slots/{id}',
+    ]);
   });
 
   // The page is the same on each.

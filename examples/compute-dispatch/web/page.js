@@ -39,14 +39,15 @@ live.onerror = () => {
   byId('touch').textContent = 'out of touch, trying again …';
 };
 live.onmessage = ({ data }) => {
-  const { machines, batches } = JSON.parse(data);
+  const { machines, batches, messages } = JSON.parse(data);
   showRoom(machines);
+  showMessages(messages);
   showBatches(batches);
 };
 
 function showRoom(machines) {
   const room = byId('room');
-  const count = { FREE: 0, LEASED: 0, DOWN: 0 };
+  const count = { FREE: 0, LEASED: 0, RUNNING: 0, DOWN: 0 };
   while (room.children.length < machines.length) room.append(document.createElement('li'));
   while (room.children.length > machines.length) room.lastChild.remove();
   machines.forEach((machine, i) => {
@@ -57,7 +58,12 @@ function showRoom(machines) {
     item.title = `${machine.id}, ${machine.packageId}: ${machine.state.toLowerCase()}`;
     item.setAttribute('aria-label', item.title);
   });
-  byId('legend').textContent = `${count.LEASED} leased (filled), ${count.FREE} free, ${count.DOWN} out of service (dashed)`;
+  byId('legend').textContent =
+    `${count.RUNNING} running (filled), ${count.LEASED} leased (striped), ${count.FREE} free, ${count.DOWN} out of service (dashed)`;
+}
+
+function showMessages(messages) {
+  for (const [name, value] of Object.entries(messages)) byId(`messages-${name}`).textContent = value.toLocaleString('en');
 }
 
 function showBatches(batches) {

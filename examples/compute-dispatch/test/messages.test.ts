@@ -1,0 +1,123 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { join } from 'node:path';
+import { type TestDatabase, testDialects, until } from '@holdfast/core/testing';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+
+const main = join(import.meta.dirname, '..', 'src', 'main.ts');
+const { HOLDFAST_KAFKA_BROKERS: brokers, HOLDFAST_RABBITMQ_URL: rabbitUrl } = process.env;
+
+const setups = testDialects().flatMap((dialect) => [
+  { dialect, name: `${dialect.name} with its own table`, broker: undefined },
+  ...(dialect.name === 'postgres' && brokers ? [{ dialect, name: 'postgres with Kafka', broker: `kafka://${brokers}` }] : []),
+  ...(dialect.name === 'postgres' && rabbitUrl ? [{ dialect, name: 'postgres with RabbitMQ', broker: rabbitUrl }] : []),
+]);
+
+/** The whole service as its users run it: a process of its own, its HTTP face, its tables. */
+describe.each(setups)('messages of compute-dispatch on $name', ({ dialect, broker }) => {
+  let db: TestDatabase;
+  const children = new Set<ChildProcess>();
+  beforeEach(async () => {
+    db = await dialect.create();
+  });
+  afterEach(async () => {
+    for (const child of [...children]) {
+      const exited = once(child, 'exit');
+      child.kill('SIGTERM');
+      await exited;
+    }
+    await db.drop();
+  });
+  const start = async (...args: string[]) => {
+    const child = spawn(process.execPath, ['--conditions=@holdfast/source', '--disable-warning=ExperimentalWarning', main, ...args], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+      env: {
+        ...process.env,
+        DISPATCH_DATABASE_URL: db.address,
+        ...(broker === undefined ? {} : { DISPATCH_BROKER_URL: broker }),
+        PORT: '0',
+        DISPATCH_MACHINES: '200',
+        LOG_LEVEL: 'error',
+      },
+    });
+    children.add(child);
+    child.on('exit', () => children.delete(child));
+    let output = '';
+    child.stdout.on('data', (data) => {
+      output += data;
+    });
+    await until(() => output.includes('Ctrl-C ends it'));
+    return /http:\S+/.exec(output)?.[0] ?? '';
+  };
+  const count = async (table: string, where: object = {}) => Number((await db.knex(table).where(where).count({ n: '*' }))[0]?.n);
+
+  it('go out with the change, come in once, and reach the asset service', async () => {
+    const address = await start();
+    await start('--worker');
+    await until(async () => (await fetch(`${address}/readyz`)).status === 200, { withinMs: 30_000, what: 'ready' });
+    const response = await fetch(`${address}/v1/batches`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify({ businessOrderNo: 'whole', packageId: 'standard', count: 30, minimum: 1 }),
+    });
+    expect(response.status).toBe(202);
+    const { id } = (await response.json()) as { id: string };
+    // Granted, switched on by the room, and told to the asset service.
+    await until(async () => (await count('dispatch_slot', { power: 'ON' })) === 30, { withinMs: 40_000, what: 'all machines on' });
+    await until(async () => (await count('asset_lease')) === 30, { withinMs: 20_000, what: 'the asset service knows all' });
+    expect(await count('dispatch_power_event')).toBe(30);
+    await until(async () => (await count('outbox_message')) === 0, { withinMs: 20_000, what: 'nothing waits' });
+    expect(await count('outbox_dead')).toBe(0);
+    const heard = await until(
+      async () => {
+        const { timeline } = (await (await fetch(`${address}/v1/batches/${id}/timeline`)).json()) as {
+          timeline: { of: string; what: string }[];
+        };
+        return timeline.length >= 30 * 2 + 3 ? timeline : undefined;
+      },
+      { withinMs: 20_000, what: 'the timeline is whole' },
+    );
+    expect(heard.filter(({ of }) => of === 'batch').map(({ what }) => what)).toEqual(['ACCEPTED', 'FILLING', 'FULFILLED']);
+    expect(heard.filter(({ what }) => what === 'GRANTED')).toHaveLength(30);
+    expect(heard.filter(({ what }) => what === 'POWER_ON')).toHaveLength(30);
+    const leases = await db.knex('asset_lease').select('machine_id', 'apply_id');
+    const slots = await db.knex('dispatch_slot').select('machine_id', 'apply_id');
+    expect(leases.map((row) => `${row.machine_id} ${row.apply_id}`).sort()).toEqual(
+      slots.map((row) => `${row.machine_id} ${row.apply_id}`).sort(),
+    );
+  }, 120_000);
+});
+
+describe('a broker that is not there', () => {
+  it('is no reason to refuse work: the service starts, accepts, and says that it is not ready', async () => {
+    const dialect = testDialects()[0];
+    if (!dialect) throw new Error('SQLite is always there');
+    const db = await dialect.create();
+    const child = spawn(process.execPath, ['--conditions=@holdfast/source', '--disable-warning=ExperimentalWarning', main], {
+      stdio: ['ignore', 'pipe', 'ignore'],
+      env: { ...process.env, DISPATCH_DATABASE_URL: db.address, DISPATCH_BROKER_URL: 'amqp://127.0.0.1:1', PORT: '0', LOG_LEVEL: 'silent' },
+    });
+    try {
+      let output = '';
+      child.stdout.on('data', (data) => {
+        output += data;
+      });
+      await until(() => output.includes('Ctrl-C ends it'));
+      const address = /http:\S+/.exec(output)?.[0] ?? '';
+      expect((await fetch(`${address}/readyz`)).status).toBe(503);
+      const response = await fetch(`${address}/v1/batches`, {
+        method: 'POST',
+        headers: { 'content-type': 'application/json' },
+        body: JSON.stringify({ businessOrderNo: 'alone', packageId: 'standard', count: 3, minimum: 1 }),
+      });
+      expect(response.status).toBe(202);
+      await until(async () => Number((await db.knex('dispatch_slot').where({ state: 'GRANTED' }).count({ n: '*' }))[0]?.n) === 3);
+      expect(Number((await db.knex('outbox_message').count({ n: '*' }))[0]?.n)).toBeGreaterThanOrEqual(3 + 3 + 2);
+    } finally {
+      const exited = once(child, 'exit');
+      child.kill('SIGTERM');
+      await exited;
+      await db.drop();
+    }
+  });
+});
