@@ -8,6 +8,8 @@ export interface LaneShareOptions {
   readonly member: string;
   readonly lanes: readonly string[];
   readonly leaseMs: number;
+  /** A lane is ours from now on; what its last reader left is to be looked at before anything else of it. */
+  readonly onTaken: (lane: string) => void;
 }
 
 /** Sets the owner if there is none or it is this member; returns 1 if it is this member now. */
@@ -40,9 +42,9 @@ export class LaneShare {
 
   /**
    * Says that this member lives, renews what it owns, takes what is free up to its share, and gives up what is above it, once
-   * `quiet` says that nothing of the lane is under way. Returns the lanes that are new.
+   * `quiet` says that nothing of the lane is under way.
    */
-  async refresh(quiet: (lane: string) => boolean): Promise<string[]> {
+  async refresh(quiet: (lane: string) => boolean): Promise<void> {
     const { client, scope, member, lanes, leaseMs } = this.#options;
     const sentAt = monotonicMs();
     const [seconds, micros] = await client.time();
@@ -53,7 +55,7 @@ export class LaneShare {
     const share = Math.ceil(lanes.length / members);
     for (const lane of [...this.#owned.keys()]) {
       if (this.#leaving.has(lane) && quiet(lane)) await this.#giveUp(lane);
-      else if ((await this.#try(lane)) === 1) this.#owned.set(lane, sentAt + leaseMs);
+      else if ((await this.#try(lane)) === 1) this.#hold(lane, sentAt + leaseMs);
       else this.#drop(lane);
     }
     let above = this.#owned.size - this.#leaving.size - share;
@@ -63,14 +65,11 @@ export class LaneShare {
       this.#leaving.add(lane);
       above -= 1;
     }
-    const fresh: string[] = [];
     for (const lane of lanes) {
       if (this.#owned.size >= share) break;
       if (this.#owned.has(lane) || (await this.#try(lane)) !== 1) continue;
-      this.#owned.set(lane, sentAt + leaseMs);
-      fresh.push(lane);
+      this.#hold(lane, sentAt + leaseMs);
     }
-    return fresh;
   }
 
   async leave(): Promise<void> {
@@ -82,6 +81,12 @@ export class LaneShare {
   async #try(lane: string): Promise<number> {
     const { client, scope, member, leaseMs } = this.#options;
     return Number(await client.eval(acquire, 1, `${scope}:owner:${lane}`, member, leaseMs));
+  }
+
+  /** A lane whose lease had run out may have been another's meanwhile: it counts as taken anew. */
+  #hold(lane: string, until: number): void {
+    if ((this.#owned.get(lane) ?? 0) < monotonicMs()) this.#options.onTaken(lane);
+    this.#owned.set(lane, until);
   }
 
   async #giveUp(lane: string): Promise<void> {

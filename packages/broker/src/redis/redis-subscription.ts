@@ -18,6 +18,8 @@ export interface RedisSubscriptionOptions extends SubscribeOptions, StreamLayout
 const blockMs = 500;
 const count = 100;
 const maxPending = 1_000;
+/** How long Redis may take for what does not block. */
+const answerMs = 5_000;
 
 interface StreamOf {
   readonly topic: string;
@@ -40,8 +42,9 @@ export class RedisSubscription implements Subscription {
   readonly #under = new Map<string, number>();
   /** Entries that are with the runner. */
   readonly #inHand = new Set<string>();
-  /** A reply may have been lost, and with it entries that Redis thinks are ours: look at what is pending. */
-  #missed = false;
+  /** Streams that were taken over, or of which a reply may have been lost with entries that Redis thinks are ours: look at what is pending. */
+  readonly #missed = new Set<string>();
+  #missedLater: NodeJS.Timeout | undefined;
   #lost = new AbortController();
   #last = new Map<string, string>();
   #running: Promise<unknown> | undefined;
@@ -64,6 +67,7 @@ export class RedisSubscription implements Subscription {
       member: this.#consumer,
       lanes: [...this.#streams.keys()],
       leaseMs: options.leaseMs,
+      onTaken: (stream) => this.#missed.add(stream),
     });
     this.#runner = new KeyedRunner({
       concurrency: options.concurrency ?? 6,
@@ -71,10 +75,11 @@ export class RedisSubscription implements Subscription {
       handler,
       onThrow: (err, { id, topic }) => options.logger.warn({ err, id, topic }, 'a handler threw; the message is delivered again'),
     });
-    // A blocking read occupies its connection.
-    this.#reader = client.duplicate({ maxRetriesPerRequest: null });
+    // A blocking read occupies its connection. Without a connection it fails: one that waited in ioredis's queue would be sent later,
+    // when nobody listens to its reply any more, and what it read would be pending for ever.
+    this.#reader = client.duplicate({ maxRetriesPerRequest: null, enableOfflineQueue: false });
     this.#reader.on('close', () => {
-      this.#missed = true;
+      this.#miss();
       this.#lost.abort(new Error('the connection was lost'));
       this.#lost = new AbortController();
     });
@@ -109,7 +114,9 @@ export class RedisSubscription implements Subscription {
     this.#ready = false;
     this.#closing.abort(new Error('the subscription is closed'));
     this.#reader.disconnect();
+    clearTimeout(this.#missedLater);
     await this.#running;
+    clearTimeout(this.#missedLater);
     await this.#runner.close(this.#options.closeMs ?? 30_000);
     if (this.#options.mode !== 'broadcast' && this.#options.client.status === 'ready') await this.#share.leave().catch(() => undefined);
   }
@@ -137,7 +144,7 @@ export class RedisSubscription implements Subscription {
   }
 
   async #refresh(): Promise<void> {
-    for (const stream of await this.#share.refresh((lane) => (this.#under.get(lane) ?? 0) === 0)) await this.#takeOver(stream);
+    await answered(this.#share.refresh((lane) => (this.#under.get(lane) ?? 0) === 0));
   }
 
   /** What the last reader of the lane was given and did not settle, in order. */
@@ -172,9 +179,15 @@ export class RedisSubscription implements Subscription {
 
   async #readOwned(): Promise<void> {
     const owned = this.#share.owned;
-    if (this.#missed) {
-      this.#missed = false;
-      for (const stream of owned) await this.#takeOver(stream);
+    // Not before its lease is sure again: the outage that cost us a reply may have cost us the lane.
+    for (const stream of owned) {
+      if (!this.#missed.delete(stream)) continue;
+      try {
+        await answered(this.#takeOver(stream));
+      } catch (error) {
+        this.#missed.add(stream);
+        throw error;
+      }
     }
     if (owned.length === 0 || this.#runner.pending >= maxPending) return wait(20, this.#closing.signal).catch(() => undefined);
     const reply = (await this.#bounded(
@@ -220,11 +233,21 @@ export class RedisSubscription implements Subscription {
     try {
       return await Promise.race([read, late]);
     } catch (error) {
-      this.#missed = true;
+      this.#miss();
       throw error;
     } finally {
       done.abort(new Error('read'));
     }
+  }
+
+  /** A server that was frozen may carry out what we gave up waiting for after we have looked: so once more, later. */
+  #miss(): void {
+    const mark = (): void => {
+      for (const stream of this.#streams.keys()) this.#missed.add(stream);
+    };
+    mark();
+    clearTimeout(this.#missedLater);
+    this.#missedLater = setTimeout(mark, 3_000);
   }
 
   #push(stream: string, entry: RawEntry, attempt: number): void {
@@ -268,9 +291,10 @@ export class RedisSubscription implements Subscription {
         const dead = { ...message, headers: { ...message.headers, 'x-dead-reason': verdict.reason, 'x-dead-group': group } };
         transaction.xadd(streamKey(this.#options, message.topic, 'dead'), '*', ...fields(dead, source));
       }
-      await transaction.xack(stream, group, id).exec();
+      await answered(transaction.xack(stream, group, id).exec());
     } catch (err) {
-      // It stays pending, and comes again to whoever has the lane next.
+      // It stays pending, perhaps, and then comes again.
+      this.#missed.add(stream);
       this.#options.logger.debug({ err, id: message.id }, 'a verdict did not reach Redis');
     }
   }
@@ -282,6 +306,20 @@ export class RedisSubscription implements Subscription {
  */
 function raw(client: Redis): Record<'xreadBuffer' | 'xreadgroupBuffer', (...args: string[]) => Promise<unknown>> {
   return client as never;
+}
+
+/**
+ * A command whose connection is lost may never end in ioredis, and a loop that waits for it never goes on. What it did is unknown
+ * then.
+ */
+async function answered<T>(command: Promise<T>): Promise<T> {
+  const done = new AbortController();
+  command.catch(() => undefined);
+  const late = wait(answerMs, done.signal).then(() => {
+    throw new Error(`Redis did not answer within ${answerMs} ms.`);
+  });
+  late.catch(() => undefined);
+  return Promise.race([command, late]).finally(() => done.abort(new Error('answered')));
 }
 
 async function lastId(client: Redis, stream: string): Promise<string> {
