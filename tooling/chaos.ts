@@ -15,13 +15,16 @@ const { values, positionals } = parseArgs({
 const minutes = Number(values.minutes ?? 60);
 const cycles = Number(values.cycles ?? 50);
 let seed = Number(values.seed ?? Math.trunc(Date.now() / 1000) % 1_000_000);
-const files = positionals.length > 0 ? positionals : ['kill', 'unsteady-server', 'outage', 'load'];
+const files =
+  positionals.length > 0
+    ? positionals
+    : ['kill', 'unsteady-server', 'outage', 'load', 'outbox/test/commit', 'outbox/test/brokers', 'outbox/test/inbox'];
 if (!(minutes > 0) || !(cycles > 0) || !Number.isInteger(seed)) {
   console.error('usage: npm run chaos -- [--minutes 60] [--cycles 50] [--seed N] [FILE …]');
   process.exit(2);
 }
 
-const services = await startServices({ skip: new Set(['redis', 'rabbitmq', 'kafka']), log: (line) => console.log(line) });
+const services = await startServices({ skip: new Set(), log: (line) => console.log(line) });
 const ends = Date.now() + minutes * 60_000;
 const ledger = join(root, '.cache', 'chaos.jsonl');
 mkdirSync(join(root, '.cache'), { recursive: true });

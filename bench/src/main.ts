@@ -4,12 +4,20 @@ import { tasks } from './tasks.ts';
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
-  options: { json: { type: 'boolean' }, rounds: { type: 'string' }, only: { type: 'string' }, members: { type: 'string' } },
+  options: {
+    json: { type: 'boolean' },
+    rounds: { type: 'string' },
+    only: { type: 'string' },
+    members: { type: 'string' },
+    backlog: { type: 'string' },
+  },
 });
 const benches: Record<string, typeof tasks> = { tasks, outbox };
 const bench = benches[positionals[0] ?? ''];
 if (!bench) {
-  console.error(`usage: npm run bench -- ${Object.keys(benches).join('|')} [--json] [--rounds 5] [--only CASE,…] [--members N]`);
+  console.error(
+    `usage: npm run bench -- ${Object.keys(benches).join('|')} [--json] [--rounds 5] [--only CASE,…] [--members N] [--backlog N]`,
+  );
   process.exit(2);
 }
 await bench({
@@ -17,4 +25,5 @@ await bench({
   rounds: Number(values.rounds ?? 5),
   only: values.only === undefined ? undefined : new Set(values.only.split(',')),
   members: Number(values.members ?? 2_650_000),
+  backlog: Number(values.backlog ?? 10_000_000),
 });

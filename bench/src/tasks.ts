@@ -13,6 +13,8 @@ export interface BenchOptions {
   readonly only: ReadonlySet<string> | undefined;
   /** Of the coupons campaign. */
   readonly members: number;
+  /** Messages of the outbox's backlog. */
+  readonly backlog: number;
 }
 
 /** Claim, run and settle; submit; latency; a campaign: against peers and against the same SQL without us. */

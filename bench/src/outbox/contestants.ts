@@ -1,6 +1,6 @@
 import { coreSchema, migrate, silentLogger } from '@holdfast/core';
 import type { TestDatabase } from '@holdfast/core/testing';
-import { createOutbox, type Outbox, outboxSchema, topic } from '@holdfast/outbox';
+import { createOutbox, outboxSchema, topic } from '@holdfast/outbox';
 import pg from 'pg';
 import type { BareMessage, Bench } from './servers.ts';
 
@@ -55,13 +55,9 @@ export async function oursDrain(db: TestDatabase, bench: Bench, load: Load, opti
   return load.n / seconds;
 }
 
-async function fill(
-  outbox: Outbox<Record<string, never>> | Awaited<ReturnType<typeof ourOutbox>>,
-  topicName: string,
-  { n, keys }: Load,
-): Promise<void> {
+export async function fill(outbox: Awaited<ReturnType<typeof ourOutbox>>, topicName: string, { n, keys }: Load): Promise<void> {
   for (let from = 0; from < n; from += 1_000)
-    await (outbox as Awaited<ReturnType<typeof ourOutbox>>).now().putMany(
+    await outbox.now().putMany(
       topicName,
       Array.from({ length: 1_000 }, (_, i) => ({ payload: payload(from + i, Math.max(1, keys)) })),
     );

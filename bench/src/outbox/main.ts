@@ -2,6 +2,7 @@ import { type TestDatabase, testDialects } from '@holdfast/core/testing';
 import { rounds } from '../report.ts';
 import type { BenchOptions } from '../tasks.ts';
 import { naiveDrain, oursDrain, rawDrain } from './contestants.ts';
+import { backlog, failingKeys, latency, latencyAcross, outage } from './lanes.ts';
 import { type Bench, kafkaBench, rabbitmqBench } from './servers.ts';
 
 /** Table to broker: messages per second against the loops that people write, and against the broker's own client without us. */
@@ -17,7 +18,7 @@ export async function outbox(options: BenchOptions): Promise<void> {
     rabbitmq: () => rabbitmqBench(rabbitUrl),
   };
   for (const [name, open] of Object.entries(servers)) {
-    const on = async (run: (db: TestDatabase, bench: Bench) => Promise<number>): Promise<number> => {
+    const on = async <T>(run: (db: TestDatabase, bench: Bench) => Promise<T>): Promise<T> => {
       const db = await postgres.create();
       const bench = await open();
       try {
@@ -48,5 +49,26 @@ export async function outbox(options: BenchOptions): Promise<void> {
         options.json,
       );
     }
+    if (wanted(`outbox-latency/${name}`)) await on((db, bench) => latency(db, bench, 15_000, options.json));
+    if (wanted(`outbox-latency-across/${name}`)) await on((db, bench) => latencyAcross(db, bench, options.json));
+    if (wanted(`outbox-failing-keys/${name}`)) {
+      await rounds(
+        `outbox-failing-keys/${name}`,
+        "messages/s of the keys that don't fail, ours with 5% of keys failing, raw with none",
+        Math.min(3, options.rounds),
+        { ours: () => on((db, bench) => failingKeys(db, bench, true)), raw: () => on((db, bench) => failingKeys(db, bench, false)) },
+        options.json,
+      );
+    }
   }
+  const alone = async (run: (db: TestDatabase) => Promise<void>): Promise<void> => {
+    const db = await postgres.create();
+    try {
+      await run(db);
+    } finally {
+      await db.drop();
+    }
+  };
+  if (wanted('outbox-outage/rabbitmq')) await alone((db) => outage(db, rabbitUrl, 60, options.json));
+  if (wanted('outbox-backlog/postgres')) await alone((db) => backlog(db, options.backlog, options.json));
 }

@@ -28,11 +28,21 @@ function headers(topic: string, { id }: BareMessage): Record<string, string> {
 
 /** A broker with a fresh topic: through our adapter, and through its own client, as a user would write it. */
 export interface Bench {
+  readonly name: string;
+  /** For {@link openBroker}. */
+  readonly kind: 'kafkajs' | 'platformatic' | 'rabbitmq';
+  readonly address: string;
   readonly topic: string;
   readonly ours: Publisher & Subscriber;
   /** Sends a batch as the client does it best, and waits until the broker has it. */
   readonly send: (batch: readonly BareMessage[]) => Promise<void>;
   readonly close: () => Promise<void>;
+}
+
+export function openBroker(kind: string, address: string): Publisher & Subscriber {
+  if (kind === 'rabbitmq') return rabbitmq({ url: address, lanes: 4, logger: silentLogger });
+  const options = { brokers: [address], logger: silentLogger };
+  return kind === 'kafkajs' ? kafka(options) : platformaticKafka(options);
 }
 
 export async function kafkaBench(brokers: string, through: 'kafkajs' | 'platformatic'): Promise<Bench> {
@@ -41,10 +51,7 @@ export async function kafkaBench(brokers: string, through: 'kafkajs' | 'platform
   const admin = client.admin();
   await admin.connect();
   await admin.createTopics({ waitForLeaders: true, topics: [{ topic, numPartitions: 8 }] });
-  const ours =
-    through === 'kafkajs'
-      ? kafka({ brokers: [brokers], logger: silentLogger })
-      : platformaticKafka({ brokers: [brokers], logger: silentLogger });
+  const ours = openBroker(through, brokers);
   const producer: KafkajsProducer = client.producer({ idempotent: true, allowAutoTopicCreation: false });
   await producer.connect();
   const bare =
@@ -52,6 +59,9 @@ export async function kafkaBench(brokers: string, through: 'kafkajs' | 'platform
       ? new Producer({ clientId: 'raw', bootstrapBrokers: [brokers], idempotent: true, acks: ProduceAcks.ALL })
       : undefined;
   return {
+    name: through === 'kafkajs' ? 'kafka' : 'platformatic-kafka',
+    kind: through,
+    address: brokers,
     topic,
     ours,
     send: async (batch) => {
@@ -98,7 +108,7 @@ export async function kafkaBench(brokers: string, through: 'kafkajs' | 'platform
 export async function rabbitmqBench(url: string): Promise<Bench> {
   const topic = `bench-${uuidv7().slice(-12)}`;
   const group = `${topic}-group`;
-  const ours = rabbitmq({ url, lanes: 4, logger: silentLogger });
+  const ours = openBroker('rabbitmq', url);
   // Makes the queues, which keep what comes when nobody reads.
   const subscription = await ours.subscribe([topic], { group }, async () => ack);
   await subscription.close();
@@ -106,6 +116,9 @@ export async function rabbitmqBench(url: string): Promise<Bench> {
   const channel: ConfirmChannel = await connection.createConfirmChannel();
   let turn = 0;
   return {
+    name: 'rabbitmq',
+    kind: 'rabbitmq',
+    address: url,
     topic,
     ours,
     send: async (batch) => {

@@ -4,8 +4,8 @@ import { rabbitmq } from '@holdfast/broker/rabbitmq';
 import { redis, redisWaker } from '@holdfast/broker/redis';
 import { silentLogger, wait } from '@holdfast/core';
 import { until } from '@holdfast/core/testing';
+import { Admin } from '@platformatic/kafka';
 import { Redis } from 'ioredis';
-import { Kafka, logLevel } from 'kafkajs';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { kafka as kafkaServer } from '../../../tooling/services/kafka.ts';
 import { rabbitmq as rabbitmqServer } from '../../../tooling/services/rabbitmq.ts';
@@ -27,10 +27,9 @@ const brokers = [
     service: kafkaServer,
     open: (url: string) => platformaticKafka({ brokers: [url], logger }),
     prepare: async (url: string) => {
-      const admin = new Kafka({ brokers: [url], logLevel: logLevel.NOTHING }).admin();
-      await admin.connect();
-      await admin.createTopics({ waitForLeaders: true, topics: [{ topic: 'keyed', numPartitions: 4 }] });
-      await admin.disconnect();
+      const admin = new Admin({ clientId: 'test', bootstrapBrokers: [url] });
+      await admin.createTopics({ topics: ['keyed'], partitions: 4, replicas: 1 });
+      await admin.close();
     },
   },
 ].filter(({ service }) => process.env[service.variable]);
