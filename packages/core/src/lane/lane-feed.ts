@@ -126,7 +126,7 @@ export class LaneFeed<Row extends LaneRow> implements Service {
     return lease && lease.deadline - spareMs > monotonicMs() && !this.#lanes.get(lane)?.draining ? lease : undefined;
   }
 
-  /** Locks the lane's lease in a transaction. @throws LeaseLostError */
+  /** Its `fence` makes a transaction one of a lane's owner. */
   get leases(): LeaseTable {
     return this.#leases;
   }
@@ -159,7 +159,7 @@ export class LaneFeed<Row extends LaneRow> implements Service {
     return this.#lifecycle.start();
   }
 
-  /** Reads no more. Lanes are kept until {@link release}, so that what is under way can be ended in good order. */
+  /** Reads no more, removes what was handled, and gives the lanes back. What is under way should have ended before. */
   stop(): Promise<void> {
     return this.#lifecycle.stop();
   }
