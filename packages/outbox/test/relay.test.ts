@@ -1,5 +1,5 @@
 import { every } from '@holdfast/core';
-import { until } from '@holdfast/core/testing';
+import { startStopStress, until } from '@holdfast/core/testing';
 import { expect, it } from 'vitest';
 import { outOfOrder, Recorder } from './recorder.ts';
 import { onEveryDatabase } from './suite.ts';
@@ -244,6 +244,18 @@ onEveryDatabase('the relay', (suite) => {
     await until(() => second.lanes.length === 32);
     await two.now().put('keyed', { k: 'last', n: n++ });
     await until(() => new Set(publisher.acked.map(({ id }) => id)).size === n);
+    expect(outOfOrder(publisher.byKey())).toBe(0);
+  });
+
+  it('may be started and stopped by anybody at any time, and deletes what it publishes afterwards', async () => {
+    const publisher = new Recorder();
+    const outbox = suite.outbox({ publisher });
+    const relay = suite.use(outbox.relay());
+    await startStopStress(relay, { cycles: 3 });
+    await relay.start();
+    for (let n = 0; n < 20; n++) await outbox.now().put('keyed', { k: `k${n % 3}`, n });
+    await until(() => new Set(publisher.acked.map(({ id }) => id)).size === 20);
+    await until(empty);
     expect(outOfOrder(publisher.byKey())).toBe(0);
   });
 });

@@ -176,6 +176,7 @@ export class LaneFeed<Row extends LaneRow> implements Service {
 
   #start(): Promise<void> {
     this.#closing = new AbortController();
+    this.#remover.open();
     this.#running = this.#run(this.#closing.signal);
     return this.#share.start();
   }

@@ -41,6 +41,12 @@ export class RowRemover<Row> {
     return done;
   }
 
+  /** After {@link close}. */
+  open(): void {
+    this.#giveUp = false;
+    this.#waiting = [];
+  }
+
   /** Nothing is tried again from here on: what could not be removed is handled once more, by whoever reads it next. */
   close(): void {
     this.#giveUp = true;

@@ -87,7 +87,7 @@ export class Holds {
   readonly #toUnpark = new Map<string, OutboxRow[]>();
   readonly #toRead = new Set<string>();
   /** Lines that were refused once, with the proof of that moment. */
-  readonly #strikes = new Map<string, number>();
+  readonly #strikes = new Map<string, { readonly lane: number; readonly proof: number }>();
   readonly #timers = new Set<NodeJS.Timeout>();
   #due: NodeJS.Timeout | undefined;
   #running: Promise<void> | undefined;
@@ -120,6 +120,7 @@ export class Holds {
     this.#loaded.delete(lane);
     this.#toLoad.delete(lane);
     for (const held of [...this.#held.values()]) if (held.lane === lane) this.#held.delete(held.name);
+    for (const [name, strike] of this.#strikes) if (strike.lane === lane) this.#strikes.delete(name);
   }
 
   /** Rows as they were read: those of held lines are parked, the others returned. */
@@ -144,7 +145,7 @@ export class Holds {
     const held = this.#held.get(name);
     const struck = this.#strikes.get(name);
     if (!held && struck === undefined) {
-      this.#strikes.set(name, proof());
+      this.#strikes.set(name, { lane, proof: proof() });
       const timer = setTimeout(() => {
         this.#timers.delete(timer);
         queue.resume(name);
@@ -154,7 +155,7 @@ export class Holds {
       return true;
     }
     this.#strikes.delete(name);
-    const counted = counts && proof() !== (held?.proof ?? struck);
+    const counted = counts && proof() !== (held?.proof ?? struck?.proof);
     const attempts = (held?.attempts ?? 0) + (counted ? 1 : 0);
     const tries = (held?.tries ?? 0) + 1;
     if (attempts >= backoff.maxAttempts) {
