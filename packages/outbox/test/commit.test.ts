@@ -117,19 +117,25 @@ onEveryDatabase(
       });
       const relay = suite.use(outbox.relay());
       await relay.start();
-      const committed: number[] = [];
+      const inOrder: number[] = [];
+      let inside = 0;
+      let overlaps = 0;
       await Promise.all(
         Array.from({ length: 8 }, async (_, n) => {
           await wait(n * 5);
           await suite.db.knex.transaction(async (trx) => {
             await outbox.in(trx).put('strict', { k: 'one', n });
+            // From the put to the commit nobody else gets past theirs: the order of the puts is that of the commits.
+            inOrder.push(n);
+            if (++inside > 1) overlaps += 1;
             await wait(40 - n * 4);
+            inside -= 1;
           });
-          committed.push(n);
         }),
       );
       await until(() => publisher.acked.length === 8);
-      expect(publisher.byKey().get('one')).toEqual(committed);
+      expect(publisher.byKey().get('one')).toEqual(inOrder);
+      expect(overlaps).toBe(0);
     });
   },
   ['postgres', 'mariadb'],
