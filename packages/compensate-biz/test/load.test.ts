@@ -21,25 +21,27 @@ onEveryDatabase('under load', (suite) => {
       const types = { [type]: bizType(any, { concurrency: 100, keep: 'all', retry: every('1s') }) };
       const biz = suite.create(types);
       await seedRows(suite.db, rows, { biz_type: `'${type}'`, context: "'{}'" });
-      const child = spawn(
-        process.execPath,
-        [
-          '--conditions=@holdfast/source',
-          '--disable-warning=ExperimentalWarning',
-          join(import.meta.dirname, 'victim', 'victim.ts'),
-          suite.db.address,
-          type,
-          'work:before-run',
-          String(runs),
-        ],
-        { stdio: ['pipe', 'ignore', 'inherit'] },
-      );
-      expect(await once(child, 'exit')).toEqual([null, 'SIGKILL']);
-      const killedAt = performance.now();
-      const held = (await suite.db.knex('compensate_biz').where({ biz_type: type, status: 'PROCESSING' }).select('id')).map(
-        (row) => row.id,
-      );
-      expect(held.length).toBeGreaterThanOrEqual(least);
+      let killedAt = 0;
+      let held: unknown[] = [];
+      // How many a worker holds at the moment of its death depends on how its claims lay: others die after it until they are enough.
+      while (held.length < least) {
+        const child = spawn(
+          process.execPath,
+          [
+            '--conditions=@holdfast/source',
+            '--disable-warning=ExperimentalWarning',
+            join(import.meta.dirname, 'victim', 'victim.ts'),
+            suite.db.address,
+            type,
+            'work:before-run',
+            String(runs),
+          ],
+          { stdio: ['pipe', 'ignore', 'inherit'] },
+        );
+        expect(await once(child, 'exit')).toEqual([null, 'SIGKILL']);
+        killedAt = performance.now();
+        held = (await suite.db.knex('compensate_biz').where({ biz_type: type, status: 'PROCESSING' }).select('id')).map((row) => row.id);
+      }
       biz.handle(type, (context) => {
         if (context.n === -1) throw new Error('none has it');
       });

@@ -153,7 +153,9 @@ export class TrackedTable<Row extends Record<string, unknown>> {
     );
     const result = { sent: 0, failed: 0, changed: 0 };
     if (rows.length === 0) return result;
-    const messages = rows.map((row) => this.#message(row, row.holdfast_id, row.holdfast_version));
+    const [sendable, messages] = this.#messages(rows);
+    result.failed = rows.length - sendable.length;
+    if (sendable.length === 0) return result;
     let results: readonly PublishResult[];
     try {
       results = await publisher.publish(messages, { signal: AbortSignal.timeout(30_000) });
@@ -162,7 +164,7 @@ export class TrackedTable<Row extends Record<string, unknown>> {
       return { ...result, failed: rows.length };
     }
     await checkpoint('track:published');
-    for (const [i, row] of rows.entries()) {
+    for (const [i, row] of sendable.entries()) {
       const outcome = results[i]?.outcome;
       if (outcome !== 'acked') result.failed += 1;
       if (outcome !== 'acked' && outcome !== 'poison') continue;
@@ -208,6 +210,24 @@ export class TrackedTable<Row extends Record<string, unknown>> {
   #keepVersion(): string {
     const { version } = this.#options;
     return version !== undefined && this.#host.database.family === 'mysql' ? `, ${version} = ${version}` : '';
+  }
+
+  /** A row that makes no message does not keep its neighbours from being sent. */
+  #messages<Read extends Row & { holdfast_id: string; holdfast_version?: string }>(rows: readonly Read[]): [Read[], Message[]] {
+    const sendable: Read[] = [];
+    const messages: Message[] = [];
+    for (const row of rows) {
+      try {
+        messages.push(this.#message(row, row.holdfast_id, row.holdfast_version));
+        sendable.push(row);
+      } catch (err) {
+        this.#host.logger.warn(
+          { err, table: this.#table, id: row.holdfast_id },
+          'no message can be made of a row; it stays unsent until its message() can',
+        );
+      }
+    }
+    return [sendable, messages];
   }
 
   #message(row: Row, id: string, version: string | undefined): Message {

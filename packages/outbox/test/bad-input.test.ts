@@ -1,3 +1,4 @@
+import { until } from '@holdfast/core/testing';
 import type { Knex } from 'knex';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { bytesTopic, createOutbox, topic } from '../src/index.ts';
@@ -76,7 +77,7 @@ onEveryDatabase('bad input', (suite) => {
     await outbox.now().putMany('raw', [{ payload: body, options: { key: 'k' } }, { payload: body }]);
     const relay = suite.use(outbox.relay());
     await relay.start();
-    while (publisher.acked.length < 2) await new Promise((resolve) => setTimeout(resolve, 10));
+    await until(() => publisher.acked.length === 2);
     for (const message of publisher.acked) expect([...message.body]).toEqual([...body]);
     expect(publisher.acked.map(({ contentType }) => contentType)).toEqual(['application/x-protobuf', 'application/x-protobuf']);
   });

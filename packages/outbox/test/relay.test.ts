@@ -1,4 +1,4 @@
-import { every } from '@holdfast/core';
+import { every, LeaseTable } from '@holdfast/core';
 import { startStopStress, until } from '@holdfast/core/testing';
 import { expect, it } from 'vitest';
 import { outOfOrder, Recorder } from './recorder.ts';
@@ -147,6 +147,41 @@ onEveryDatabase('the relay', (suite) => {
     expect(publisher.acked.map(({ id }) => id)).toContain('order-1-paid');
   });
 
+  it('gives a held key up where its schedule ends, and counts it as dead until that is purged', async () => {
+    const publisher = new Recorder();
+    const outbox = suite.outbox({ publisher });
+    const relay = suite.use(outbox.relay({ hold: every(50).times(2) }));
+    publisher.rule = ({ key }) => (key === 'bad' ? 'retriable' : 'acked');
+    await relay.start();
+    await outbox.now().put('keyed', { k: 'bad', n: 0 });
+    // A refusal counts while the broker takes others.
+    await until(async () => {
+      await outbox.now().put('keyed', { k: 'good', n: 1 });
+      return (await outbox.stats()).dead === 1;
+    });
+    const [dead] = await outbox.list({ status: 'dead', kind: 'keyed' });
+    expect(dead).toMatchObject({ message_key: 'bad', reason: 'exhausted' });
+    expect(await outbox.purge({ dead: '1h' })).toBe(0);
+    await suite.db.knex('outbox_dead').update({ dead_at: 0 });
+    expect(await outbox.purge({ dead: '1h' })).toBe(1);
+    await until(empty);
+  });
+
+  it('publishes a held key at once when a person releases it', async () => {
+    const publisher = new Recorder();
+    const outbox = suite.outbox({ publisher });
+    const relay = suite.use(outbox.relay({ hold: every('1h') }));
+    publisher.rule = ({ key }) => (key === 'bad' ? 'retriable' : 'acked');
+    await relay.start();
+    await outbox.now().putMany('keyed', [{ payload: { k: 'bad', n: 1 } }, { payload: { k: 'good', n: 2 } }]);
+    await until(async () => (await outbox.stats()).parked === 1);
+    publisher.rule = () => 'acked';
+    expect(await outbox.release('keyed', 'unknown')).toBe(false);
+    expect(await outbox.release('keyed', 'bad')).toBe(true);
+    await until(() => publisher.acked.length === 2);
+    await until(empty);
+  });
+
   it('publishes a delayed message when it is due, by due time, and takes one back that is cancelled', async () => {
     const publisher = new Recorder();
     const outbox = suite.outbox({ publisher });
@@ -202,30 +237,6 @@ onEveryDatabase('the relay', (suite) => {
     expect((await outbox.stats()).dead).toBe(0);
   });
 
-  it('finds a lower id that is committed late, in the lane of a higher one', async () => {
-    const publisher = new Recorder();
-    const outbox = suite.outbox({ publisher });
-    const relay = suite.use(outbox.relay());
-    await relay.start();
-    if (suite.db.name === 'sqlite') return; // One writer: ids are committed in order.
-    let release = (): void => undefined;
-    const held = new Promise<void>((resolve) => {
-      release = resolve;
-    });
-    const late = suite.db.knex.transaction(async (trx) => {
-      await outbox.in(trx).put('keyed', { k: 'same', n: 1 });
-      await held;
-    });
-    await outbox.now().put('keyed', { k: 'same', n: 2 });
-    await until(() => publisher.acked.length === 1);
-    await outbox.now().put('keyed', { k: 'same', n: 3 });
-    await until(() => publisher.acked.length === 2);
-    release();
-    await late;
-    await until(() => publisher.acked.length === 3, { withinMs: 3_000 });
-    expect(publisher.byKey().get('same')).toEqual([2, 3, 1]);
-  });
-
   it('shares lanes with a relay that joins, and takes over those of one that leaves', async () => {
     const publisher = new Recorder();
     const [one, two] = [suite.outbox({ publisher }), suite.outbox({ publisher, knex: suite.db.connect() })];
@@ -247,6 +258,40 @@ onEveryDatabase('the relay', (suite) => {
     expect(outOfOrder(publisher.byKey())).toBe(0);
   });
 
+  it('goes on with lanes that it was about to hand over, when who asked for them leaves', async () => {
+    const publisher = new Recorder();
+    const one = suite.outbox({ publisher });
+    const first = suite.use(one.relay({ lease: 6_000, publishTimeout: 3_000 }));
+    const members = new LeaseTable(one.database);
+    await first.start();
+    await until(() => first.lanes.length === 32);
+    let release = (): void => undefined;
+    const gate = new Promise<void>((resolve) => {
+      release = resolve;
+    });
+    publisher.pause = () => gate;
+    const put = async () => {
+      for (let n = 0; n < 200; n++) await one.now().put('keyed', { k: `k${n}`, n });
+    };
+    await put();
+    await until(() => publisher.batches.length > 0);
+    await members.heartbeat('outbox', 'other', 60_000);
+    const owned = () => Array.from({ length: 32 }, (_, lane) => first.owns(lane)).filter(Boolean).length;
+    await until(() => owned() === 16, { what: 'half of the lanes drain, and cannot' });
+    await members.leave('outbox', 'other');
+    const signsOfLife = async () => (await suite.db.knex('holdfast_member').max({ at: 'alive_until' }))[0]?.at;
+    for (let beat = 0; beat < 2; beat++) {
+      const before = await signsOfLife();
+      await until(async () => (await signsOfLife()) !== before);
+    }
+    release();
+    await until(() => first.lanes.length === 32 && owned() === 32);
+    await put();
+    await until(() => new Set(publisher.acked.map(({ id }) => id)).size === 400, { what: 'every lane publishes' });
+    await until(empty);
+    expect(outOfOrder(publisher.byKey())).toBe(0);
+  });
+
   it('may be started and stopped by anybody at any time, and deletes what it publishes afterwards', async () => {
     const publisher = new Recorder();
     const outbox = suite.outbox({ publisher });
@@ -259,3 +304,33 @@ onEveryDatabase('the relay', (suite) => {
     expect(outOfOrder(publisher.byKey())).toBe(0);
   });
 });
+
+// SQLite has one writer: its ids are committed in order.
+onEveryDatabase(
+  'the relay, with many writers',
+  (suite) => {
+    it('finds a lower id that is committed late, in the lane of a higher one', async () => {
+      const publisher = new Recorder();
+      const outbox = suite.outbox({ publisher });
+      const relay = suite.use(outbox.relay());
+      await relay.start();
+      let release = (): void => undefined;
+      const held = new Promise<void>((resolve) => {
+        release = resolve;
+      });
+      const late = suite.db.knex.transaction(async (trx) => {
+        await outbox.in(trx).put('keyed', { k: 'same', n: 1 });
+        await held;
+      });
+      await outbox.now().put('keyed', { k: 'same', n: 2 });
+      await until(() => publisher.acked.length === 1);
+      await outbox.now().put('keyed', { k: 'same', n: 3 });
+      await until(() => publisher.acked.length === 2);
+      release();
+      await late;
+      await until(() => publisher.acked.length === 3, { withinMs: 3_000 });
+      expect(publisher.byKey().get('same')).toEqual([2, 3, 1]);
+    });
+  },
+  ['postgres', 'mariadb'],
+);

@@ -63,6 +63,21 @@ onEveryDatabase('a table with a state column', (suite) => {
     expect(await invoices.publish(['21', '22'])).toEqual({ sent: 2, failed: 0, changed: 0 });
   });
 
+  it('leaves a row of which no message can be made, and sends its neighbours', async () => {
+    const publisher = new Recorder();
+    const invoices = suite.outbox({ publisher }).track<Invoice>('invoice', {
+      version: 'version',
+      message: (row) => {
+        if (row.amount === 52) throw new Error('no customer');
+        return { topic: 'invoices', key: row.id, payload: { n: row.amount === 53 ? 53n : row.amount } };
+      },
+    });
+    await suite.db.knex('invoice').insert([51, 52, 53, 54].map((n) => ({ id: String(n), amount: n })));
+    expect(await invoices.publish(['51', '52', '53', '54'])).toEqual({ sent: 2, failed: 2, changed: 0 });
+    expect(publisher.acked.map(({ key }) => key)).toEqual(['51', '54']);
+    expect([await stateOf('52'), await stateOf('53')]).toMatchObject([{ mq_state: 0 }, { mq_state: 0 }]);
+  });
+
   /** Version 1 is with the broker when the row becomes version 2. */
   const changeWhilePublishing = async (id: string, how?: { insertOnly: true }) => {
     const publisher = new Recorder();

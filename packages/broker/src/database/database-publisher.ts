@@ -1,4 +1,4 @@
-import { type Database, isConnectionError, isTransient, laneOf, type Wakers, wait } from '@holdfast/core';
+import { type Database, HoldfastError, isConnectionError, isTransient, laneOf, type Wakers, wait } from '@holdfast/core';
 import { toHeaders } from '../cloud-events.ts';
 import type { Message } from '../message.ts';
 import { publishTimedOut, refused } from '../publish-results.ts';
@@ -85,7 +85,8 @@ export class DatabasePublisher implements Publisher {
       });
     } catch (error) {
       // Anything else is no fault of the messages, and nothing that trying again mends: a missing table, a missing permission.
-      return refused(isConnectionError(error) || isTransient(error) ? 'retriable' : 'fatal', error);
+      const passing = isConnectionError(error) || isTransient(error) || (HoldfastError.is(error) && error.retryable);
+      return refused(passing ? 'retriable' : 'fatal', error);
     }
     topics.committed(names);
     for (const lane of woken) wakers.wake(String(lane));

@@ -91,10 +91,15 @@ export class DatabaseTopics {
 
   /** A group that ends, with what is left for it. */
   async remove(id: number): Promise<void> {
-    await this.#database.run(`DELETE FROM ${this.#groups} WHERE id = ${id}`);
-    await this.#database.run(
-      `DELETE FROM ${this.#database.table('broker_message')} WHERE lane >= ${id * lanesPerGroup} AND lane < ${(id + 1) * lanesPerGroup}`,
-    );
+    await this.#database.transaction(async (x) => {
+      // Alone, or who is publishing right now writes for a group that is gone.
+      const lock = this.#database.family === 'sqlite' ? '' : ' FOR UPDATE';
+      await x.rows(`SELECT id FROM ${this.#topics} WHERE id = (SELECT topic_id FROM ${this.#groups} WHERE id = ${id})${lock}`);
+      await x.run(`DELETE FROM ${this.#groups} WHERE id = ${id}`);
+      await x.run(
+        `DELETE FROM ${this.#database.table('broker_message')} WHERE lane >= ${id * lanesPerGroup} AND lane < ${(id + 1) * lanesPerGroup}`,
+      );
+    });
   }
 
   /** Removes members of broadcasts that gave no sign of life, and what nobody came for within `keepMs`. */

@@ -157,7 +157,7 @@ export class KafkaSubscription implements Subscription {
       if (consumer.assignments) there();
       stream.on('offsets', there);
       stream.on('data', (record) => {
-        this.#queue(record.topic, record.partition).push(record);
+        if (!this.#queue(record.topic, record.partition).push(record)) return;
         this.#pending += 1;
         if (this.#pending >= maxPending && !this.#paused) {
           this.#paused = true;

@@ -20,11 +20,12 @@ export class PartitionQueue {
     this.partition = partition;
   }
 
-  /** After a rebalance the stream begins again at what was committed: what is here already is not taken twice. */
-  push(record: Message): void {
-    if (record.offset <= this.#last) return;
+  /** After a rebalance the stream begins again at what was committed: what is here already is not taken twice. Returns whether it was taken. */
+  push(record: Message): boolean {
+    if (record.offset <= this.#last) return false;
     this.#last = record.offset;
     this.records.push(record);
+    return true;
   }
 
   settled(): void {

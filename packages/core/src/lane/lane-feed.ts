@@ -115,11 +115,6 @@ export class LaneFeed<Row extends LaneRow> implements Service {
     return this.#lanes.get(lane)?.draining === false;
   }
 
-  /** Rows in memory. */
-  get inHand(): number {
-    return this.#known.size;
-  }
-
   /** The lease of a lane, if it is ours for `spareMs` more. */
   lease(lane: number, spareMs: number = 0): Lease | undefined {
     const lease = this.#share.lease(String(lane));
@@ -215,11 +210,8 @@ export class LaneFeed<Row extends LaneRow> implements Service {
       const lease = this.#share.lease(String(lane.lane));
       if (lease) await this.#share.safePoint(lease);
     } finally {
-      // Not wanted any more: what was forgotten is read again.
-      lane.draining = false;
-      lane.cursor = '0';
-      lane.more = true;
-      this.#kick();
+      // Nobody wants it any more: it is as if we took it anew, since what was known of it has been forgotten.
+      if (this.#lanes.get(lane.lane) === lane) this.#taken(lane.lane);
     }
   }
 

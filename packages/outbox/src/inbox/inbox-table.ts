@@ -38,14 +38,14 @@ export class InboxTable {
    */
   async enter(x: Executor, consumer: string, messageId: string, firstPutAt: number | undefined, retentionMs: number): Promise<Entry> {
     const columns = '(consumer, message_id, first_put_at)';
-    const age = firstPutAt === undefined ? '{now}' : '?';
-    const select = `SELECT ?, ?, ${age}${this.database.family === 'mysql' ? ' FROM DUAL' : ''} WHERE ${firstPutAt === undefined ? '1 = 1' : `? >= {now} - ${retentionMs}`}`;
-    const cast = this.database.family === 'postgres' ? select.replaceAll(/\?(?= >=|, \?$| WHERE)/g, '?::bigint') : select;
+    const time = this.database.family === 'postgres' ? '?::bigint' : '?';
+    const age = firstPutAt === undefined ? '{now}' : time;
+    const select = `SELECT ?, ?, ${age}${this.database.family === 'mysql' ? ' FROM DUAL' : ''} WHERE ${firstPutAt === undefined ? '1 = 1' : `${time} >= {now} - ${retentionMs}`}`;
     const params = firstPutAt === undefined ? [consumer, messageId] : [consumer, messageId, firstPutAt, firstPutAt];
     const sql =
       this.database.family === 'mysql'
-        ? `INSERT IGNORE INTO ${this.#messages} ${columns} ${cast}`
-        : `INSERT INTO ${this.#messages} ${columns} ${cast} ON CONFLICT DO NOTHING`;
+        ? `INSERT IGNORE INTO ${this.#messages} ${columns} ${select}`
+        : `INSERT INTO ${this.#messages} ${columns} ${select} ON CONFLICT DO NOTHING`;
     if ((await x.run(sql, params)) > 0) return 'first';
     const known = await x.rows(`SELECT 1 AS one FROM ${this.#messages} WHERE consumer = ? AND message_id = ?`, [consumer, messageId]);
     return known.length > 0 || firstPutAt === undefined ? 'duplicate' : 'late';

@@ -97,10 +97,6 @@ export class Holds {
     this.#options = options;
   }
 
-  get size(): number {
-    return this.#held.size;
-  }
-
   open(): void {
     this.#closed = false;
   }
@@ -332,7 +328,8 @@ export class Holds {
     this.#toBury = [];
     const incoming = this.#toPark;
     this.#toPark = [];
-    const ours = (lane: number): boolean => feed.lease(lane) !== undefined;
+    // A lane whose lease we are not sure of at the moment is neither written nor given up: it is renewed, or lost.
+    const ours = (lane: number): boolean => feed.holds(Number(lane));
     const parks = incoming.filter((row) => ours(row.lane) && this.#held.has(orderName(row)));
     // The lane was lost and came back in this moment.
     this.#options.queue.push(incoming.filter((row) => ours(row.lane) && !this.#held.has(orderName(row))));
@@ -354,7 +351,7 @@ export class Holds {
       await feed.database.transaction(async (x) => {
         for (const lane of lanes.sort((a, b) => a - b)) {
           const lease = feed.lease(lane);
-          if (!lease) throw new LeaseLostError(`The lane ${lane} is not this relay's any more.`);
+          if (!lease) throw new LeaseLostError(`The lease of lane ${lane} has run out.`);
           await feed.leases.fence(x, lease);
         }
         for (const { lane, name, waitMs, attempts, error } of holds) await this.#options.table.hold(x, lane, name, waitMs, attempts, error);
@@ -409,8 +406,12 @@ export class Holds {
         this.#options.onReady();
         continue;
       }
+      if (!feed.holds(held.lane)) continue;
       const lease = feed.lease(held.lane);
-      if (!lease) continue;
+      if (!lease) {
+        this.#toRead.add(name);
+        throw new LeaseLostError(`The lease of lane ${held.lane} has run out.`);
+      }
       const released = await feed.database.transaction(async (x) => {
         await feed.leases.fence(x, lease);
         return table.release(x, held.lane, name);

@@ -41,10 +41,6 @@ export class KeyQueue {
     return this.#ready.size;
   }
 
-  get underWay(): number {
-    return this.#underWay;
-  }
-
   push(rows: readonly OutboxRow[], name?: string): void {
     for (const row of rows) {
       const of = name ?? orderName(row);

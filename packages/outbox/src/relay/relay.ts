@@ -211,11 +211,6 @@ export class Relay implements Service {
     return this.stop();
   }
 
-  /** New messages in a lane, or anywhere. */
-  wake(lane?: number): void {
-    this.#feed.wake(lane);
-  }
-
   /** Somebody changed what is held, or when a message is due. */
   refresh(): void {
     this.#holds.reload(this.#feed.lanes);
