@@ -22,7 +22,7 @@ onEveryDatabase('under load', (suite) => {
       const biz = suite.create(types);
       await seedRows(suite.db, rows, { biz_type: `'${type}'`, context: "'{}'" });
       let killedAt = 0;
-      let held: unknown[] = [];
+      let held: string[] = [];
       // How many a worker holds at the moment of its death depends on how its claims lay: others die after it until they are enough.
       while (held.length < least) {
         const child = spawn(
