@@ -1,4 +1,5 @@
 import { parseArgs } from 'node:util';
+import { notifier } from './notifier/main.ts';
 import { outbox } from './outbox/main.ts';
 import { tasks } from './tasks.ts';
 
@@ -12,7 +13,7 @@ const { values, positionals } = parseArgs({
     backlog: { type: 'string' },
   },
 });
-const benches: Record<string, typeof tasks> = { tasks, outbox };
+const benches: Record<string, typeof tasks> = { tasks, outbox, notifier };
 const bench = benches[positionals[0] ?? ''];
 if (!bench) {
   console.error(

@@ -1,4 +1,13 @@
-import { type Actor, type Database, type Inspectable, InvalidArgumentError, type ListQuery, type WorkTable } from '@holdfast/core';
+import {
+  type Actor,
+  audit,
+  type Database,
+  type Inspectable,
+  InvalidArgumentError,
+  type ListQuery,
+  requireActor,
+  type WorkTable,
+} from '@holdfast/core';
 import { rowId } from './new-row.ts';
 import { cancelRows, redriveRow } from './steer.ts';
 
@@ -80,15 +89,10 @@ export class Inspection implements Inspectable {
     by: Actor,
     change: (x: Parameters<Parameters<Database['transaction']>[0]>[0]) => Promise<number>,
   ): Promise<number> {
-    if (!by?.actor || !by.reason)
-      throw new InvalidArgumentError(`${action} needs who does it and why: { actor: 'alice', reason: 'provider is back' }.`);
+    requireActor(by, action);
     return this.#database.transaction(async (x) => {
       const changed = await change(x);
-      if (changed > 0)
-        await x.run(
-          `INSERT INTO ${this.#database.table('holdfast_audit')} (at_ms, actor, action, subject, reason) VALUES ({now}, ?, ?, ?, ?)`,
-          [by.actor, `compensate-biz:${action}`, subject, by.reason],
-        );
+      if (changed > 0) await audit(this.#database, x, by, `compensate-biz:${action}`, subject);
       return changed;
     });
   }

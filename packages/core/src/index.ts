@@ -9,6 +9,8 @@ export type { Dialect } from './database/dialect.ts';
 export type { Executor } from './database/executor.ts';
 export { tableColumns } from './database/table-columns.ts';
 export { isConnectionError, isTransient } from './database/transient.ts';
+export { type UpdateFromValues, updateFromValues } from './database/update-from-values.ts';
+export { type ValueTypes, valuesTable } from './database/values-table.ts';
 export { cleanText, unfitText } from './errors/clean-text.ts';
 export {
   DatabaseUnavailableError,
@@ -44,6 +46,7 @@ export { LeaseShare, type LeaseShareOptions } from './lease/lease-share.ts';
 export { type Lease, LeaseTable } from './lease/lease-table.ts';
 export { Once, type OnceEntry } from './lease/once.ts';
 export { Slots } from './lease/slots.ts';
+export { Batcher, type BatcherOptions } from './loop/batcher.ts';
 export { dataVersionWaker } from './loop/data-version-waker.ts';
 export { lifecycle } from './loop/lifecycle.ts';
 export { type ListenWakerOptions, listenWaker } from './loop/listen-waker.ts';
@@ -55,6 +58,8 @@ export { Wakers } from './loop/wakers.ts';
 export { coreSchema } from './migrate/core-schema.ts';
 export { checkMigrated, type Migrated, type MigrateOptions, migrate, migrationSql } from './migrate/migrate.ts';
 export type { Migration, Schema } from './migrate/schema.ts';
+export { SchemaWriter } from './migrate/schema-writer.ts';
+export { audit, requireActor } from './observe/audit.ts';
 export { checkpoint, setCheckpointHook } from './observe/checkpoint.ts';
 export { type EventMap, type EventSource, Events } from './observe/events.ts';
 export type { Actor, Inspectable, ListQuery } from './observe/inspectable.ts';

@@ -1,4 +1,4 @@
-import { type Actor, type Database, type Duration, durationMs, InvalidArgumentError, wait } from '@holdfast/core';
+import { type Actor, audit, type Database, type Duration, durationMs, InvalidArgumentError, requireActor, wait } from '@holdfast/core';
 import { messageColumns, type OutboxRow, orderName } from './table/message-columns.ts';
 
 /** Which dead letters. Without any: all. */
@@ -29,8 +29,7 @@ interface DeadRow extends OutboxRow {
  * Returns how many there were.
  */
 export async function redriveDead(database: Database, filter: DeadFilter, options: RedriveOptions, by: Actor): Promise<number> {
-  if (!by?.actor || !by.reason)
-    throw new InvalidArgumentError("redrive needs who does it and why: { actor: 'alice', reason: 'schema is fixed' }.");
+  requireActor(by, 'redrive');
   const { rate } = options;
   if (rate !== undefined && !(rate > 0)) throw new InvalidArgumentError(`rate is ${rate}; give messages per second.`);
   const { sql, params } = conditions(filter);
@@ -110,10 +109,7 @@ async function redriveChunk(
     }
   }
   await x.run(`DELETE FROM ${dead} WHERE id IN (${rows.map(({ id }) => BigInt(id)).join(', ')})`);
-  await x.run(
-    `INSERT INTO ${database.table('holdfast_audit')} (at_ms, actor, action, subject, reason) VALUES ({now}, ?, 'outbox:redrive', ?, ?)`,
-    [by.actor, `${rows.length} dead letters up to ${last.id}`, by.reason],
-  );
+  await audit(database, x, by, 'outbox:redrive', `${rows.length} dead letters up to ${last.id}`);
   return { count: rows.length, seen: rows.length, last: BigInt(last.id) };
 }
 

@@ -1,3 +1,5 @@
+import { storedError } from '../errors/stored-error.ts';
+
 /**
  * Where a package writes. Shaped like pino's methods, so a pino logger can be passed as it is.
  * Secrets, tokens, signing keys and URL queries are never given to it.
@@ -13,9 +15,14 @@ function quiet(): void {
   // Below `warn` the default logger is silent.
 }
 
+/** An error's own properties are its code at most; what it says is not among them. */
+function withErrors(_name: string, value: unknown): unknown {
+  return value instanceof Error ? storedError(value) : value;
+}
+
 function toStandardError(level: string) {
   return (fields: object, message: string): void => {
-    process.stderr.write(`holdfast ${level}: ${message} ${JSON.stringify(fields)}\n`);
+    process.stderr.write(`holdfast ${level}: ${message} ${JSON.stringify(fields, withErrors)}\n`);
   };
 }
 

@@ -6,6 +6,8 @@ interface Part {
   readonly delay: (n: number) => number;
   /** How many retries this part gives. */
   readonly count: number;
+  /** Up to this fraction of each delay is added at random. */
+  readonly jitter: number;
 }
 
 /**
@@ -13,19 +15,17 @@ interface Part {
  * the first), or `undefined` when there is to be no further one.
  *
  * ```ts
- * steps('3s', '9s', '27s', '81s').then(every('30m').upTo(10))   // five attempts quickly, then to ten in all
+ * steps('3s', '9s', '27s', '81s').then(every('30m').jitter(0.1).upTo(10))   // five attempts quickly, then to ten in all
  * exponential({ first: '5s', factor: 3, cap: '10m' }).upTo(8)
  * ```
  */
 export class Backoff {
   readonly #parts: readonly Part[];
   readonly #maxAttempts: number;
-  readonly #jitter: number;
 
-  constructor(parts: readonly Part[], maxAttempts: number = Number.POSITIVE_INFINITY, jitter = 0) {
+  constructor(parts: readonly Part[], maxAttempts: number = Number.POSITIVE_INFINITY) {
     this.#parts = parts;
     this.#maxAttempts = maxAttempts;
-    this.#jitter = jitter;
   }
 
   /** Attempts in all, the first included; `Infinity` if the schedule never ends. */
@@ -39,7 +39,7 @@ export class Backoff {
     if (attempt >= this.#maxAttempts) return undefined;
     let n = attempt;
     for (const part of this.#parts) {
-      if (n <= part.count) return Math.round(part.delay(n) * (1 + this.#jitter * random()));
+      if (n <= part.count) return Math.round(part.delay(n) * (1 + part.jitter * random()));
       n -= part.count;
     }
     return undefined;
@@ -49,7 +49,7 @@ export class Backoff {
   times(n: number): Backoff {
     positive('times', n);
     const parts = this.#parts.map((part, i) => (i === this.#parts.length - 1 ? { ...part, count: Math.min(part.count, n) } : part));
-    return new Backoff(parts, this.#maxAttempts, this.#jitter);
+    return new Backoff(parts, this.#maxAttempts);
   }
 
   /** What follows when this schedule is used up. A limit of `other` in attempts (`upTo`) counts those of both. */
@@ -59,19 +59,22 @@ export class Backoff {
       throw new InvalidArgumentError('then() follows a schedule that never ends; give that one a limit with times(n) first.');
     }
     const own = Number.isFinite(this.#maxAttempts) ? this.#cut() : this.#parts;
-    return new Backoff([...own, ...other.#parts], other.#maxAttempts, Math.max(this.#jitter, other.#jitter));
+    return new Backoff([...own, ...other.#parts], other.#maxAttempts);
   }
 
   /** At most `n` attempts in all, the first included. */
   upTo(n: number): Backoff {
     positive('upTo', n);
-    return new Backoff(this.#parts, Math.min(this.#maxAttempts, n), this.#jitter);
+    return new Backoff(this.#parts, Math.min(this.#maxAttempts, n));
   }
 
-  /** Adds up to `fraction` of each delay at random; never shortens one. */
+  /** Adds up to `fraction` of each delay of this schedule at random; never shortens one. What follows with `then` has its own. */
   jitter(fraction: number): Backoff {
     if (!(fraction >= 0 && fraction <= 1)) throw new InvalidArgumentError(`jitter is ${fraction}; give a fraction from 0 to 1.`);
-    return new Backoff(this.#parts, this.#maxAttempts, fraction);
+    return new Backoff(
+      this.#parts.map((part) => ({ ...part, jitter: fraction })),
+      this.#maxAttempts,
+    );
   }
 
   #cut(): readonly Part[] {
@@ -87,7 +90,7 @@ export class Backoff {
 /** One retry after each of the given delays. */
 export function steps(...delays: Duration[]): Backoff {
   const ms = delays.map((delay, i) => durationMs(delay, `step ${i + 1}`));
-  return new Backoff([{ count: ms.length, delay: (n) => ms[n - 1] ?? 0 }]);
+  return new Backoff([{ jitter: 0, count: ms.length, delay: (n) => ms[n - 1] ?? 0 }]);
 }
 
 /** Delays that grow by `factor` from `first` up to `cap`, without end unless limited. */
@@ -96,13 +99,13 @@ export function exponential(options: { readonly first: Duration; readonly factor
   const cap = durationMs(options.cap ?? '1h', 'cap');
   const factor = options.factor ?? 2;
   if (!(factor >= 1)) throw new InvalidArgumentError(`factor is ${factor}; it must be at least 1.`);
-  return new Backoff([{ count: Number.POSITIVE_INFINITY, delay: (n) => Math.min(cap, first * factor ** (n - 1)) }]);
+  return new Backoff([{ jitter: 0, count: Number.POSITIVE_INFINITY, delay: (n) => Math.min(cap, first * factor ** (n - 1)) }]);
 }
 
 /** The same delay again and again, without end unless limited. */
 export function every(delay: Duration): Backoff {
   const ms = durationMs(delay, 'every');
-  return new Backoff([{ count: Number.POSITIVE_INFINITY, delay: () => ms }]);
+  return new Backoff([{ jitter: 0, count: Number.POSITIVE_INFINITY, delay: () => ms }]);
 }
 
 function positive(what: string, n: number): void {

@@ -126,6 +126,7 @@ export interface Attempt {
 
 /** Keeps attempts, 200 to a statement. */
 export async function insertAttempts(sql: TableSql, x: Executor, attempts: readonly Attempt[]): Promise<void> {
+  if (sql.attempts === undefined) return;
   for (let from = 0; from < attempts.length; from += 200) {
     const some = attempts.slice(from, from + 200);
     const values = some.map(({ row }) => `(${integer(row.id)}, ${row.starts}, ?, ?, {now})`).join(', ');

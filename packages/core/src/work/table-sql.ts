@@ -5,8 +5,8 @@ import type { WorkState } from './states.ts';
 /** Names of a claimable table's parts. The remaining claim columns have the same names everywhere. */
 export interface WorkTableShape {
   readonly table: string;
-  /** Where failed and lost attempts are kept, one row each. */
-  readonly attemptTable: string;
+  /** Where failed and lost attempts are kept, one row each; nowhere without it. */
+  readonly attemptTable?: string;
   readonly columns: { readonly kind: string; readonly group: string; readonly attempts: string; readonly error: string };
   /** Further columns that a claim returns, with the SQL that reads them. */
   readonly payload: Readonly<Record<string, string>>;
@@ -45,14 +45,14 @@ export class TableSql {
   readonly database: Database;
   readonly shape: WorkTableShape;
   readonly table: string;
-  readonly attempts: string;
+  readonly attempts: string | undefined;
   readonly #payload: readonly (readonly [name: string, column: string, sql: string])[];
 
   constructor(database: Database, shape: WorkTableShape) {
     this.database = database;
     this.shape = shape;
     this.table = database.table(shape.table);
-    this.attempts = database.table(shape.attemptTable);
+    this.attempts = shape.attemptTable === undefined ? undefined : database.table(shape.attemptTable);
     this.#payload = Object.entries(shape.payload).map(([name, sql]) => [name, `p_${name.toLowerCase()}`, sql]);
   }
 

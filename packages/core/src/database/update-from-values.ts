@@ -1,0 +1,32 @@
+import type { Database } from './database.ts';
+import { type ValueTypes, valuesTable } from './values-table.ts';
+
+export interface UpdateFromValues {
+  /** Without prefix and quotes. It is `t` in the expressions, and the values are `u`, whose names must not be those of columns. */
+  readonly table: string;
+  readonly types: ValueTypes;
+  readonly rows: Parameters<typeof valuesTable>[2];
+  /** Expression by column. */
+  readonly set: Readonly<Record<string, string>>;
+  /** Which row of `t` goes with which of `u`. */
+  readonly on: string;
+  /** Postgres and SQLite: what of the changed rows is returned. */
+  readonly returning?: string;
+}
+
+/** One statement that gives each row values of its own. */
+export function updateFromValues(
+  database: Database,
+  update: UpdateFromValues,
+): { readonly sql: string; readonly params: readonly unknown[] } {
+  const values = valuesTable(database, update.types, update.rows);
+  const table = database.table(update.table);
+  const mysql = database.family === 'mysql';
+  const set = Object.entries(update.set)
+    .map(([column, expression]) => `${mysql ? 't.' : ''}${column} = ${expression}`)
+    .join(', ');
+  const sql = mysql
+    ? `UPDATE ${table} AS t JOIN ${values.sql} ON ${update.on} SET ${set}`
+    : `UPDATE ${table} AS t SET ${set} FROM ${values.sql} WHERE ${update.on}${update.returning === undefined ? '' : ` RETURNING ${update.returning}`}`;
+  return { sql, params: [values.param] };
+}

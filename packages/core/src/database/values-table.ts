@@ -1,0 +1,36 @@
+import type { Database } from './database.ts';
+
+/** Columns of a {@link valuesTable} by name. `id` is a 64-bit integer given as decimal text. */
+export type ValueTypes = Readonly<Record<string, 'id' | 'integer' | 'text'>>;
+
+const sqlTypes = {
+  postgres: { id: 'bigint', integer: 'bigint', text: 'text' },
+  mysql: { id: 'BIGINT', integer: 'BIGINT', text: 'LONGTEXT' },
+  sqlite: { id: 'INTEGER', integer: 'INTEGER', text: 'TEXT' },
+} as const;
+
+/**
+ * Rows of plain values as a table `u` to join or select from: one parameter, and the same statement for any number of rows. What is
+ * `null` or absent is NULL.
+ */
+export function valuesTable(
+  database: Database,
+  types: ValueTypes,
+  rows: readonly Readonly<Record<string, string | number | null | undefined>>[],
+): { readonly sql: string; readonly param: string } {
+  const names = Object.entries(types).map(([name, type]) => ({ name, type: sqlTypes[database.family][type] }));
+  // MySQL makes the text 'null' of a JSON null. The replacer takes three times as long.
+  const param =
+    database.family === 'mysql' ? JSON.stringify(rows, (_, value) => (value === null ? undefined : value)) : JSON.stringify(rows);
+  if (database.family === 'postgres')
+    return { sql: `json_to_recordset(?::json) AS u(${names.map(({ name, type }) => `${name} ${type}`).join(', ')})`, param };
+  if (database.family === 'sqlite')
+    return {
+      sql: `(SELECT ${names.map(({ name, type }) => `CAST(json_extract(value, '$.${name}') AS ${type}) AS ${name}`).join(', ')} FROM json_each(?)) AS u`,
+      param,
+    };
+  return {
+    sql: `JSON_TABLE(?, '$[*]' COLUMNS (${names.map(({ name, type }) => `${name} ${type} PATH '$.${name}'`).join(', ')})) AS u`,
+    param,
+  };
+}

@@ -1,0 +1,20 @@
+import type { Database } from '../database/database.ts';
+import type { Executor } from '../database/executor.ts';
+import { InvalidArgumentError } from '../errors/errors.ts';
+import type { Actor } from './inspectable.ts';
+
+/** @throws InvalidArgumentError unless it says who and why */
+export function requireActor(by: Actor, action: string): void {
+  if (!by?.actor || !by.reason)
+    throw new InvalidArgumentError(`${action} needs who does it and why: { actor: 'alice', reason: 'their schema is fixed' }.`);
+}
+
+/** Writes down what a person did, in the transaction that does it. */
+export async function audit(database: Database, x: Executor, by: Actor, action: string, subject: string): Promise<void> {
+  await x.run(`INSERT INTO ${database.table('holdfast_audit')} (at_ms, actor, action, subject, reason) VALUES ({now}, ?, ?, ?, ?)`, [
+    by.actor.slice(0, 191),
+    action.slice(0, 100),
+    subject.slice(0, 191),
+    by.reason.slice(0, 2_000),
+  ]);
+}

@@ -1,0 +1,122 @@
+import { BlockList, isIPv4, isIPv6 } from 'node:net';
+import { networkInterfaces } from 'node:os';
+import { InvalidArgumentError, monotonicMs } from '@holdfast/core';
+
+/** Not reachable by a callback: IANA's special-purpose registry, and what clouds answer metadata on. */
+const forbiddenV4: readonly (readonly [cidr: string, what: string])[] = [
+  ['0.0.0.0/8', 'this network, RFC 791'],
+  ['10.0.0.0/8', 'private use, RFC 1918'],
+  ['100.64.0.0/10', 'shared address space, RFC 6598'],
+  ['127.0.0.0/8', 'loopback, RFC 1122'],
+  ['169.254.0.0/16', 'link local and cloud metadata, RFC 3927'],
+  ['172.16.0.0/12', 'private use, RFC 1918'],
+  ['192.0.0.0/24', 'IETF protocol assignments, RFC 6890'],
+  ['192.0.2.0/24', 'documentation, RFC 5737'],
+  ['192.31.196.0/24', 'AS112, RFC 7535'],
+  ['192.52.193.0/24', 'AMT, RFC 7450'],
+  ['192.88.99.0/24', '6to4 relay anycast, RFC 7526'],
+  ['192.168.0.0/16', 'private use, RFC 1918'],
+  ['192.175.48.0/24', 'AS112, RFC 7534'],
+  ['198.18.0.0/15', 'benchmarking, RFC 2544'],
+  ['198.51.100.0/24', 'documentation, RFC 5737'],
+  ['203.0.113.0/24', 'documentation, RFC 5737'],
+  ['224.0.0.0/4', 'multicast, RFC 5771'],
+  ['240.0.0.0/4', 'reserved and broadcast, RFC 1112'],
+  ['168.63.129.16/32', "Azure's host"],
+];
+
+/** Of IPv6 only 2000::/3 is reachable, less these. It says nothing good of `::7f00:1` or `64:ff9b::/96`: they are outside of it. */
+const forbiddenV6: readonly (readonly [cidr: string, what: string])[] = [
+  ['2001::/23', 'IETF protocol assignments with Teredo, RFC 2928'],
+  ['2001:db8::/32', 'documentation, RFC 3849'],
+  ['2002::/16', '6to4, RFC 3056'],
+  ['2620:4f:8000::/48', 'AS112, RFC 7534'],
+  ['3fff::/20', 'documentation, RFC 9637'],
+];
+
+interface Rule {
+  readonly cidr: string;
+  readonly what: string;
+  readonly list: BlockList;
+}
+
+const rulesV4 = forbiddenV4.map(([cidr, what]): Rule => ({ cidr, what, list: cidrList(cidr) }));
+const rulesV6 = forbiddenV6.map(([cidr, what]): Rule => ({ cidr, what, list: cidrList(cidr) }));
+const globalV6 = cidrList('2000::/3');
+
+/** Decides which addresses may be connected to. */
+export class AddressRules {
+  readonly #allowed: readonly { readonly family: 'ipv4' | 'ipv6'; readonly list: BlockList }[];
+  #own: ReadonlySet<string> = new Set();
+  #ownAt = Number.NEGATIVE_INFINITY;
+
+  /** @param allowCidrs opened by intent, for example `['10.20.0.0/16', 'fd00:1::/64']` */
+  constructor(allowCidrs: readonly string[]) {
+    this.#allowed = allowCidrs.map((cidr) => ({ family: cidrFamily(cidr), list: cidrList(cidr) }));
+  }
+
+  /** Why an address may not be connected to, or `undefined`. Takes what `net.isIP` takes. */
+  problem(address: string): string | undefined {
+    // Each family has lists of its own: a list with both finds mapped addresses where nobody put them.
+    if (isIPv4(address)) {
+      if (this.#opens(address, 'ipv4')) return undefined;
+      for (const { cidr, what, list } of rulesV4) if (list.check(address, 'ipv4')) return `${address} is in ${cidr} (${what})`;
+      return this.#isOwn(address) ? `${address} is an address of this host` : undefined;
+    }
+    if (!isIPv6(address)) return `${address} is no IP address`;
+    if (address.includes('%')) return `${address} names a network interface`;
+    if (this.#opens(address, 'ipv6')) return undefined;
+    if (!globalV6.check(address, 'ipv6')) return `${address} is outside of 2000::/3 (not global unicast, RFC 4291)`;
+    for (const { cidr, what, list } of rulesV6) if (list.check(address, 'ipv6')) return `${address} is in ${cidr} (${what})`;
+    if (isIsatap(address)) return `${address} holds an IPv4 address (ISATAP, RFC 5214)`;
+    return this.#isOwn(address) ? `${address} is an address of this host` : undefined;
+  }
+
+  #opens(address: string, family: 'ipv4' | 'ipv6'): boolean {
+    return this.#allowed.some((allowed) => allowed.family === family && allowed.list.check(address, family));
+  }
+
+  #isOwn(address: string): boolean {
+    const now = monotonicMs();
+    if (now - this.#ownAt > 10_000) {
+      this.#ownAt = now;
+      this.#own = new Set(Object.values(networkInterfaces()).flatMap((list) => (list ?? []).map((one) => one.address.replace(/%.*/, ''))));
+    }
+    return this.#own.has(address);
+  }
+}
+
+/** An interface identifier of `0000:5efe` or `0200:5efe`, followed by an IPv4 address. */
+function isIsatap(address: string): boolean {
+  const groups = expand(address);
+  return groups[5] === 0x5efe && (groups[4] === 0 || groups[4] === 0x0200);
+}
+
+/** The eight groups of an IPv6 address. */
+function expand(address: string): readonly number[] {
+  // A URL writes every spelling in one way, and a dotted tail as two groups.
+  const plain = new URL(`http://[${address}]/`).hostname.slice(1, -1);
+  const [head = '', tail] = plain.split('::');
+  const parse = (part: string): number[] => (part === '' ? [] : part.split(':').map((group) => Number.parseInt(group, 16)));
+  if (tail === undefined) return parse(head);
+  const [before, after] = [parse(head), parse(tail)];
+  return [...before, ...new Array<number>(8 - before.length - after.length).fill(0), ...after];
+}
+
+function cidrFamily(cidr: string): 'ipv4' | 'ipv6' {
+  const [address = ''] = cidr.split('/');
+  if (isIPv4(address)) return 'ipv4';
+  if (isIPv6(address)) return 'ipv6';
+  throw new InvalidArgumentError(`${JSON.stringify(cidr)} is no range of addresses; write it as '10.20.0.0/16' or 'fd00:1::/64'.`);
+}
+
+function cidrList(cidr: string): BlockList {
+  const family = cidrFamily(cidr);
+  const [address = '', bits = ''] = cidr.split('/');
+  const prefix = Number(bits);
+  if (!/^\d+$/.test(bits) || prefix > (family === 'ipv4' ? 32 : 128))
+    throw new InvalidArgumentError(`${JSON.stringify(cidr)} is no range of addresses; write it as '10.20.0.0/16' or 'fd00:1::/64'.`);
+  const list = new BlockList();
+  list.addSubnet(address, prefix, family);
+  return list;
+}

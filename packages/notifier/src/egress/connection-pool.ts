@@ -1,0 +1,115 @@
+import type { Socket } from 'node:net';
+import { monotonicMs } from '@holdfast/core';
+import { type buildConnector, Client } from 'undici';
+
+/** One connection to an origin, made when it is first used and again when it broke. */
+export interface Connection {
+  readonly client: Client;
+  /** Whether a request on it finds it made. */
+  readonly connected: boolean;
+  /** Of the peer that it was last connected to. */
+  readonly remoteAddress: string | undefined;
+}
+
+export interface ConnectionPoolOptions {
+  readonly connect: buildConnector.connector;
+  readonly client: Omit<Client.Options, 'connect'>;
+  /** Idle connections are dropped after this, in ms. Default 30,000. */
+  readonly idleMs?: number;
+  /** Idle connections in all. Default 1,024. */
+  readonly maxIdle?: number;
+}
+
+class PooledConnection implements Connection {
+  readonly origin: string;
+  readonly client: Client;
+  remoteAddress: string | undefined;
+  connected = false;
+  idleSince = 0;
+
+  constructor(origin: string, options: ConnectionPoolOptions) {
+    this.origin = origin;
+    this.client = new Client(origin, {
+      ...options.client,
+      connect: (connecting, callback) =>
+        options.connect(connecting, (...[error, socket]: [Error, null] | [null, Socket]) => {
+          if (error) {
+            callback(error, null);
+            return;
+          }
+          this.remoteAddress = socket.remoteAddress;
+          this.connected = true;
+          socket.once('close', () => {
+            this.connected = false;
+          });
+          callback(null, socket as never);
+        }),
+    });
+  }
+}
+
+/**
+ * Connections by origin, one request at a time on each. How many there may be is the caller's to bound: it has slots. One undici
+ * `Client` each instead of its `Pool`, so that a request knows which address it went to.
+ */
+export class ConnectionPool {
+  readonly #options: ConnectionPoolOptions;
+  readonly #idle = new Map<string, PooledConnection[]>();
+  #idleCount = 0;
+  #sweep: NodeJS.Timeout | undefined;
+  #closed = false;
+
+  constructor(options: ConnectionPoolOptions) {
+    this.#options = options;
+  }
+
+  /** Lends a connection to `origin` for one exchange. */
+  async use<T>(origin: string, fn: (connection: Connection) => Promise<T>): Promise<T> {
+    const list = this.#idle.get(origin);
+    const known = list?.pop();
+    if (known) this.#idleCount -= 1;
+    const connection = known ?? new PooledConnection(origin, this.#options);
+    try {
+      return await fn(connection);
+    } finally {
+      this.#giveBack(connection);
+    }
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+    clearInterval(this.#sweep);
+    this.#sweep = undefined;
+    const all = [...this.#idle.values()].flat();
+    this.#idle.clear();
+    this.#idleCount = 0;
+    await Promise.all(all.map(({ client }) => client.destroy()));
+  }
+
+  #giveBack(connection: PooledConnection): void {
+    if (this.#closed || !connection.connected || this.#idleCount >= (this.#options.maxIdle ?? 1_024)) {
+      void connection.client.destroy().catch(() => undefined);
+      return;
+    }
+    connection.idleSince = monotonicMs();
+    const list = this.#idle.get(connection.origin);
+    if (list) list.push(connection);
+    else this.#idle.set(connection.origin, [connection]);
+    this.#idleCount += 1;
+    this.#sweep ??= setInterval(() => this.#dropIdle(), 5_000).unref();
+  }
+
+  #dropIdle(): void {
+    const before = monotonicMs() - (this.#options.idleMs ?? 30_000);
+    for (const [origin, list] of this.#idle) {
+      const kept = list.filter(({ connected, idleSince }) => connected && idleSince > before);
+      for (const one of list) if (!kept.includes(one)) void one.client.destroy().catch(() => undefined);
+      this.#idleCount -= list.length - kept.length;
+      if (kept.length > 0) this.#idle.set(origin, kept);
+      else this.#idle.delete(origin);
+    }
+    if (this.#idleCount > 0) return;
+    clearInterval(this.#sweep);
+    this.#sweep = undefined;
+  }
+}

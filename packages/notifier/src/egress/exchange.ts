@@ -1,0 +1,165 @@
+import { monotonicMs } from '@holdfast/core';
+import type { Dispatcher } from 'undici';
+import type { EgressRequest } from './egress.ts';
+
+/** What came of one request. */
+export type Answer = Response | Failure;
+
+export interface Response {
+  readonly kind: 'response';
+  readonly status: number;
+  /** By lower-case name; the last of several. */
+  readonly headers: Readonly<Record<string, string>>;
+  /** The first 2 KiB. */
+  readonly body: Buffer;
+  /** Bytes of the body that were read. */
+  readonly bodyBytes: number;
+  readonly durationMs: number;
+  readonly remoteAddress: string | undefined;
+}
+
+export interface Failure {
+  readonly kind: 'failure';
+  /** `egress-denied`, `timeout`, `aborted`, or the code of undici or the system. */
+  readonly code: string;
+  readonly message: string;
+  readonly durationMs: number;
+  readonly remoteAddress: string | undefined;
+}
+
+/** Of a body no more is read: the connection is closed instead. */
+const maxBodyBytes = 65_536;
+const keptBytes = 2_048;
+
+/**
+ * One POST on a dispatcher. The time-out is on the whole of it, by an abort: undici's `bodyTimeout` is an idle timer, which a
+ * receiver that sends a byte each second outlives.
+ */
+export function exchange(dispatcher: Dispatcher, request: EgressRequest, timeoutMs: number): Promise<Answer> {
+  return new Promise((resolve) => {
+    const started = monotonicMs();
+    const handler = new ExchangeHandler(started, (answer) => {
+      clearTimeout(timer);
+      request.signal?.removeEventListener('abort', aborted);
+      resolve(answer);
+    });
+    const aborted = (): void => handler.fail('aborted', 'The request was aborted, since its worker stops or has lost the endpoint.');
+    const timer = setTimeout(
+      () => handler.fail('timeout', `The receiver did not answer whole within ${timeoutMs} ms.`),
+      Math.max(1, timeoutMs),
+    );
+    if (request.signal?.aborted) {
+      aborted();
+      return;
+    }
+    request.signal?.addEventListener('abort', aborted, { once: true });
+    const { url } = request;
+    try {
+      dispatcher.dispatch(
+        {
+          origin: url.origin,
+          path: url.pathname + url.search,
+          method: 'POST',
+          headers: request.headers as Record<string, string>,
+          body: request.body,
+          // Nothing is queued behind it on this connection.
+          blocking: false,
+        },
+        handler,
+      );
+    } catch (error) {
+      handler.onResponseError(undefined, error as Error);
+    }
+  });
+}
+
+class ExchangeHandler implements Dispatcher.DispatchHandler {
+  readonly #started: number;
+  #resolve: ((answer: Answer) => void) | undefined;
+  #controller: Dispatcher.DispatchController | undefined;
+  #status = 0;
+  #headers: Record<string, string> = {};
+  #kept: Buffer[] = [];
+  #keptBytes = 0;
+  #bodyBytes = 0;
+
+  constructor(started: number, resolve: (answer: Answer) => void) {
+    this.#started = started;
+    this.#resolve = resolve;
+  }
+
+  onRequestStart(controller: Dispatcher.DispatchController): void {
+    this.#controller = controller;
+    // Given up while it waited for a connection.
+    if (!this.#resolve) controller.abort(new Error('given up'));
+  }
+
+  onResponseStart(
+    _controller: Dispatcher.DispatchController,
+    status: number,
+    headers: Record<string, string | string[] | undefined>,
+  ): void {
+    if (status < 200) return;
+    this.#status = status;
+    for (const [name, value] of Object.entries(headers)) {
+      const last = Array.isArray(value) ? value.at(-1) : value;
+      if (last !== undefined) this.#headers[name] = last;
+    }
+  }
+
+  onResponseData(controller: Dispatcher.DispatchController, chunk: Buffer): void {
+    if (!this.#resolve) return;
+    this.#bodyBytes += chunk.length;
+    if (this.#keptBytes < keptBytes) {
+      // A copy: a slice would keep the whole chunk.
+      const part = Buffer.from(chunk.subarray(0, keptBytes - this.#keptBytes));
+      this.#kept.push(part);
+      this.#keptBytes += part.length;
+    }
+    if (this.#bodyBytes < maxBodyBytes) return;
+    this.#respond();
+    controller.abort(new Error('the rest of the body is not read'));
+  }
+
+  onResponseEnd(): void {
+    this.#respond();
+  }
+
+  onResponseError(_controller: Dispatcher.DispatchController | undefined, error: Error): void {
+    const { code } = error as { code?: unknown };
+    this.#end({
+      kind: 'failure',
+      code: typeof code === 'string' ? code : error.name,
+      message: error.message,
+      durationMs: this.#elapsed(),
+      remoteAddress: undefined,
+    });
+  }
+
+  fail(code: string, message: string): void {
+    this.#end({ kind: 'failure', code, message, durationMs: this.#elapsed(), remoteAddress: undefined });
+    this.#controller?.abort(new Error(message));
+  }
+
+  #respond(): void {
+    this.#end({
+      kind: 'response',
+      status: this.#status,
+      headers: this.#headers,
+      body: this.#kept.length === 1 ? (this.#kept[0] as Buffer) : Buffer.concat(this.#kept),
+      bodyBytes: this.#bodyBytes,
+      durationMs: this.#elapsed(),
+      remoteAddress: undefined,
+    });
+  }
+
+  #elapsed(): number {
+    return Math.round(monotonicMs() - this.#started);
+  }
+
+  #end(answer: Answer): void {
+    const resolve = this.#resolve;
+    this.#resolve = undefined;
+    resolve?.(answer);
+  }
+}

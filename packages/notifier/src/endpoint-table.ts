@@ -1,0 +1,215 @@
+import {
+  type Actor,
+  audit,
+  type Database,
+  type Executor,
+  InvalidArgumentError,
+  insertIgnore,
+  keyText,
+  requireActor,
+  WorkTable,
+  type WorkTableShape,
+} from '@holdfast/core';
+import { endpointStates } from './schema.ts';
+
+/**
+ * Endpoints as claimable rows: who holds the row sends its notifications, nobody else. The column that tells kinds apart is the pool;
+ * there are no groups, since turns are taken by endpoint.
+ */
+export const endpointShape: WorkTableShape = {
+  table: 'notifier_endpoint',
+  columns: { kind: 'pool', group: 'pool', attempts: 'turns', error: 'last_error' },
+  payload: {
+    tenant: 'tenant',
+    origin: 'origin',
+    failures: 'failures',
+    opened: 'opened',
+    holdMs: 'hold_until - {now}',
+    paused: 'paused',
+    concurrency: 'concurrency',
+    intervalMs: 'interval_ms',
+    keyRef: 'key_ref',
+    previousKeyRef: 'CASE WHEN previous_key_until > {now} THEN previous_key_ref END',
+  },
+  states: endpointStates,
+  agingStepMs: 1_000,
+};
+
+/** An endpoint as operators see it. */
+export interface EndpointView {
+  readonly id: string;
+  readonly tenant: string;
+  readonly origin: string;
+  readonly pool: string;
+  /** IDLE, WAITING (for a due time, a breaker or a rate), READY, SERVING, PAUSED. */
+  readonly status: string;
+  readonly breaker: 'closed' | 'open' | 'half-open';
+  /** Failures in a row that the breaker counts. */
+  readonly failures: number;
+  /** Requests at a time; `null`: the worker's default. */
+  readonly concurrency: number | null;
+  /** Requests per second at most; `null`: no limit. */
+  readonly ratePerSecond: number | null;
+  readonly keyRef: string | null;
+}
+
+const known = 10_000;
+
+/** Finds, makes and steers endpoints. */
+export class EndpointTable {
+  readonly work: WorkTable;
+  readonly #database: Database;
+  readonly #name: string;
+  /** Ids by tenant and origin: they never change, and rows are never deleted. */
+  readonly #ids = new Map<string, string>();
+
+  constructor(database: Database) {
+    this.#database = database;
+    this.#name = database.table('notifier_endpoint');
+    this.work = new WorkTable(database, endpointShape);
+  }
+
+  /**
+   * The id of an endpoint, made if it is new. In a transaction of its own, or two callers' transactions that meet in a new endpoint
+   * would wait for each other; in the caller's on SQLite, which has one writer.
+   */
+  async idOf(x: Executor | undefined, tenant: string, origin: string): Promise<string> {
+    const name = `${tenant}\n${origin}`;
+    const cached = this.#ids.get(name);
+    if (cached) return cached;
+    const own: Pick<Executor, 'rows' | 'run'> = x && this.#database.family === 'sqlite' ? x : this.#database;
+    const find = (): Promise<{ id: string }[]> =>
+      own.rows(`SELECT ${this.#database.text('id')} AS id FROM ${this.#name} WHERE tenant = ? AND origin = ?`, [tenant, origin]);
+    const [there] = await find();
+    if (there) {
+      // Only what is committed: on SQLite, what this transaction made may be rolled back.
+      if (this.#ids.size >= known) this.#ids.clear();
+      if (own !== x) this.#ids.set(name, there.id);
+      return there.id;
+    }
+    await own.run(insertIgnore(this.#database, this.#name, ['tenant', 'origin']), [tenant, origin]);
+    const [made] = await find();
+    if (!made) throw new Error('an endpoint that was just made is gone');
+    return made.id;
+  }
+
+  /** Makes an endpoint or finds it, and gives it a key or a pool. */
+  async register(
+    tenant: string,
+    origin: string,
+    { keyRef, pool }: { readonly keyRef?: string | undefined; readonly pool?: string | undefined },
+  ): Promise<string> {
+    const id = await this.idOf(undefined, tenant === '' ? '' : keyText('tenant', tenant, 100), origin);
+    const set = {
+      key_ref: keyRef === undefined ? undefined : keyText('keyRef', keyRef),
+      pool: pool === undefined || pool === '' ? pool : keyText('pool', pool, 50),
+    };
+    for (const [column, value] of Object.entries(set))
+      if (value !== undefined) await this.#database.run(`UPDATE ${this.#name} SET ${column} = ? WHERE id = ${id}`, [value]);
+    return id;
+  }
+
+  /** The key that it signs with when a trigger names none. */
+  async keyRef(x: Executor | undefined, tenant: string, origin: string): Promise<string | undefined> {
+    const [row] = await (x ?? this.#database).rows<{ key_ref: string | null }>(
+      `SELECT key_ref FROM ${this.#name} WHERE tenant = ? AND origin = ?`,
+      [tenant, origin],
+    );
+    return row?.key_ref ?? undefined;
+  }
+
+  async list(query: { readonly tenant?: string; readonly after?: string; readonly limit?: number } = {}): Promise<readonly EndpointView[]> {
+    const limit = query.limit ?? 50;
+    if (!Number.isInteger(limit) || limit < 1 || limit > 1_000)
+      throw new InvalidArgumentError(`limit is ${limit}; give a whole number from 1 to 1,000.`);
+    const where = [`t.id > ${BigInt(query.after ?? 0)}`, ...(query.tenant === undefined ? [] : ['tenant = ?'])];
+    return this.#views(`${where.join(' AND ')} ORDER BY t.id LIMIT ${limit}`, query.tenant === undefined ? [] : [query.tenant]);
+  }
+
+  async get(id: string): Promise<EndpointView | undefined> {
+    const [row] = await this.#views(`t.id = ${integerId(id)}`, []);
+    return row;
+  }
+
+  /** Sends nothing to it until {@link resume}; what is under way ends. Its notifications wait and lose no attempt. */
+  async pause(id: string, by: Actor): Promise<boolean> {
+    return this.#steer(id, by, 'pause', "paused = 1, status = CASE WHEN status = 'SERVING' THEN status ELSE 'PAUSED' END", []);
+  }
+
+  async resume(id: string, by: Actor): Promise<boolean> {
+    return this.#steer(
+      id,
+      by,
+      'resume',
+      "paused = 0, failures = 0, opened = 0, hold_until = 0, claim_rank = {now}, status = CASE WHEN status = 'SERVING' THEN status ELSE 'READY' END",
+      [],
+    );
+  }
+
+  /** Bounds what is sent to it. `undefined` leaves a bound as it is, `null` takes it away. */
+  async limit(
+    id: string,
+    limits: { readonly concurrency?: number | null; readonly ratePerSecond?: number | null },
+    by: Actor,
+  ): Promise<boolean> {
+    const { concurrency, ratePerSecond } = limits;
+    const set: string[] = [];
+    if (concurrency !== undefined) {
+      if (concurrency !== null && (!Number.isInteger(concurrency) || concurrency < 1))
+        throw new InvalidArgumentError(`concurrency is ${concurrency}; give a whole number of at least 1, or null.`);
+      set.push(`concurrency = ${concurrency ?? 'NULL'}`);
+    }
+    if (ratePerSecond !== undefined) {
+      if (ratePerSecond !== null && !(ratePerSecond > 0 && ratePerSecond <= 1_000))
+        throw new InvalidArgumentError(`ratePerSecond is ${ratePerSecond}; give a number above 0, up to 1,000, or null.`);
+      set.push(`interval_ms = ${ratePerSecond === null ? 'NULL' : Math.ceil(1_000 / ratePerSecond)}`);
+    }
+    if (set.length === 0) throw new InvalidArgumentError('limit takes { concurrency, ratePerSecond }; give at least one.');
+    return this.#steer(id, by, 'limit', set.join(', '), []);
+  }
+
+  /**
+   * Signs what it is sent with another key from now on, and with the one before as well for `overlapMs`, so that the receiver can
+   * change its key in its own time. Notifications whose trigger named a key keep it.
+   */
+  async rotate(id: string, keyRef: string, overlapMs: number, by: Actor): Promise<boolean> {
+    return this.#steer(id, by, 'rotate', `previous_key_ref = key_ref, previous_key_until = {now} + ${Math.trunc(overlapMs)}, key_ref = ?`, [
+      keyText('keyRef', keyRef),
+    ]);
+  }
+
+  async #steer(id: string, by: Actor, action: string, set: string, params: readonly unknown[]): Promise<boolean> {
+    requireActor(by, action);
+    return this.#database.transaction(async (x) => {
+      const changed = await x.run(`UPDATE ${this.#name} SET ${set}, updated_at = {timestamp} WHERE id = ${integerId(id)}`, params);
+      if (changed > 0) await audit(this.#database, x, by, `notifier:${action}`, `endpoint ${id}`);
+      return changed > 0;
+    });
+  }
+
+  async #views(where: string, params: readonly unknown[]): Promise<readonly EndpointView[]> {
+    const rows = await this.#database.rows<Record<string, string | number | null>>(
+      `SELECT ${this.#database.text('id')} AS id, tenant, origin, pool, status, failures, opened, CASE WHEN hold_until > {now} THEN 1 ELSE 0 END AS held, concurrency, interval_ms, key_ref FROM ${this.#name} t WHERE ${where}`,
+      params,
+    );
+    return rows.map((row) => ({
+      id: String(row.id),
+      tenant: String(row.tenant),
+      origin: String(row.origin),
+      pool: String(row.pool),
+      status: String(row.status),
+      breaker: Number(row.opened) === 0 ? 'closed' : Number(row.held) === 1 ? 'open' : 'half-open',
+      failures: Number(row.failures),
+      concurrency: row.concurrency === null ? null : Number(row.concurrency),
+      ratePerSecond: row.interval_ms === null ? null : Math.round(100_000 / Number(row.interval_ms)) / 100,
+      keyRef: row.key_ref === null ? null : String(row.key_ref),
+    }));
+  }
+}
+
+/** A 64-bit id as an SQL literal. @throws InvalidArgumentError */
+export function integerId(id: string): string {
+  if (typeof id !== 'string' || !/^\d{1,19}$/.test(id))
+    throw new InvalidArgumentError(`${JSON.stringify(id)} is no id; ids are decimal text.`);
+  return id;
+}

@@ -1,0 +1,169 @@
+import { type Database, type Duration, durationMs, type Executor, InvalidArgumentError, Once } from '@holdfast/core';
+import { bodyHash, type NewNotification } from './new-notification.ts';
+
+/** What a trigger came to. */
+export interface Triggered {
+  /** Of the notification: the first one's, if the event was triggered before. */
+  readonly id: string;
+  /** Whether the event was triggered before; then nothing was written. */
+  readonly duplicate: boolean;
+  /** A duplicate whose body differs. The first body stays. */
+  readonly conflict: boolean;
+}
+
+/** One attempt, as it is shown. */
+export interface AttemptView {
+  readonly number: number;
+  /** What it was made for: its schedule, the compensation sweep, a person. */
+  readonly trigger: 'auto' | 'compensate' | 'manual' | 'test';
+  readonly outcome: string;
+  /** Ms since 1970 by the database's clock. */
+  readonly startedAt: number;
+  readonly endedAt: number | null;
+  readonly durationMs: number | null;
+  readonly httpStatus: number | null;
+  readonly errorCode: string | null;
+  readonly remoteAddress: string | null;
+  readonly snippet: string | null;
+}
+
+const onceScope = 'notifier';
+const columns = [
+  'endpoint_id',
+  'tenant',
+  'subject_id',
+  'status',
+  'sequence',
+  'supersede',
+  'webhook_id',
+  'url',
+  'content_type',
+  'key_ref',
+  'sealed_key',
+  'headers',
+  'params',
+  'traceparent',
+] as const;
+
+/** Writes notifications, each event once. */
+export class NotificationTable {
+  readonly #database: Database;
+  readonly #name: string;
+  readonly #once: Once;
+
+  constructor(database: Database) {
+    this.#database = database;
+    this.#name = database.table('notifier_notification');
+    this.#once = new Once(database);
+  }
+
+  /**
+   * Inserts a notification, due at once, and the sign that its endpoint has something to send. Of events that are triggered at the
+   * same time the unique index (tenant, subject_id, status, sequence) lets one in; the others wait for its commit.
+   */
+  async insert(x: Executor, endpointId: string, one: NewNotification): Promise<Triggered> {
+    const values = [
+      endpointId,
+      one.tenant,
+      one.subject_id,
+      one.status,
+      one.sequence,
+      one.supersede ? 1 : 0,
+      one.webhook_id,
+      one.url,
+      one.content_type,
+      one.key_ref,
+      one.sealed_key,
+      one.headers,
+      one.params,
+      one.traceparent,
+    ];
+    const mysql = this.#database.family === 'mysql';
+    const inserted = await x.run(
+      `INSERT ${mysql ? 'IGNORE ' : ''}INTO ${this.#name} (${columns.join(', ')}, created_at, due_at) VALUES (${values.map(() => '?').join(', ')}, {now}, {now})${mysql ? '' : ' ON CONFLICT DO NOTHING'}`,
+      values,
+    );
+    const event = [one.tenant, one.subject_id, one.status, one.sequence];
+    const [row] = await x.rows<{ id: string; params: string | null }>(
+      `SELECT ${this.#database.text('id')} AS id, ${inserted > 0 ? 'NULL' : 'params'} AS params FROM ${this.#name} WHERE tenant = ? AND subject_id = ? AND status = ? AND sequence = ?`,
+      event,
+    );
+    if (!row)
+      throw new InvalidArgumentError(
+        'A notification could not be read after its insert; a snapshot of the transaction hides it. Run it again.',
+      );
+    if (inserted === 0) return { id: row.id, duplicate: true, conflict: row.params !== one.params };
+    // A row that retention has deleted left its event here, in the transaction that deleted it: it is seen once the row is not.
+    const gone = await this.#once.find(x, onceScope, eventKey(event));
+    if (gone !== undefined) {
+      await x.run(`DELETE FROM ${this.#name} WHERE id = ${row.id}`);
+      const [id = '', hash] = gone.split(' ');
+      return { id, duplicate: true, conflict: hash !== bodyHash(one.params) };
+    }
+    if (one.supersede) await this.#supersede(x, row.id, one);
+    await x.run(`INSERT INTO ${this.#database.table('notifier_wake')} (endpoint_id) VALUES (${endpointId})`);
+    return { id: row.id, duplicate: false, conflict: false };
+  }
+
+  /** Ends what is pending of the subject with lower sequences; and this one, if a later one is there. */
+  async #supersede(x: Executor, id: string, one: NewNotification): Promise<void> {
+    const of = `tenant = ? AND subject_id = ?`;
+    const end = "state = 'CANCELLED', reason = 'superseded', due_at = NULL, ended_at = {now}";
+    await x.run(`UPDATE ${this.#name} SET ${end} WHERE ${of} AND state = 'PENDING' AND sequence < ?`, [
+      one.tenant,
+      one.subject_id,
+      one.sequence,
+    ]);
+    const later = await x.rows(`SELECT 1 AS one FROM ${this.#name} WHERE ${of} AND sequence > ? LIMIT 1`, [
+      one.tenant,
+      one.subject_id,
+      one.sequence,
+    ]);
+    if (later.length > 0) await x.run(`UPDATE ${this.#name} SET ${end} WHERE id = ${id}`);
+  }
+
+  /** Whether a later sequence of the subject is there: triggers of both may have run at once, neither seeing the other. */
+  async superseded(one: { readonly tenant: string; readonly subjectId: string; readonly sequence: number }): Promise<boolean> {
+    const later = await this.#database.rows(
+      `SELECT 1 AS one FROM ${this.#name} WHERE tenant = ? AND subject_id = ? AND sequence > ? LIMIT 1`,
+      [one.tenant, one.subjectId, one.sequence],
+    );
+    return later.length > 0;
+  }
+
+  /**
+   * Deletes notifications that ended longer ago than `age`, with their attempts. Their events are remembered for `remember` more, so
+   * that a trigger that comes late is still a duplicate. Returns how many went.
+   */
+  async purge(age: Duration, remember: Duration): Promise<number> {
+    await this.#once.purge();
+    const [ageMs, rememberMs] = [durationMs(age, 'age'), durationMs(remember, 'remember')];
+    const old = `state <> 'PENDING' AND ended_at < {now} - ${Math.trunc(ageMs)}`;
+    for (let total = 0; ; ) {
+      const gone = await this.#database.transaction(async (x) => {
+        const lock = this.#database.family === 'sqlite' ? '' : ' FOR UPDATE SKIP LOCKED';
+        const rows = await x.rows<{ id: string; tenant: string; subject_id: string; status: string; sequence: number; params: string }>(
+          `SELECT ${this.#database.text('id')} AS id, tenant, subject_id, status, sequence, params FROM ${this.#name} WHERE ${old} ORDER BY ended_at LIMIT 200${lock}`,
+        );
+        if (rows.length === 0) return 0;
+        const ids = rows.map(({ id }) => id).join(', ');
+        await x.run(
+          `INSERT INTO ${this.#database.table('holdfast_once')} (scope, once_key, ref, expires_at) VALUES ${rows.map(() => `('${onceScope}', ?, ?, {now} + ${Math.trunc(rememberMs)})`).join(', ')}`,
+          rows.flatMap((row) => [
+            eventKey([row.tenant, row.subject_id, row.status, Number(row.sequence)]),
+            `${row.id} ${bodyHash(row.params)}`,
+          ]),
+        );
+        await x.run(`DELETE FROM ${this.#database.table('notifier_attempt')} WHERE notification_id IN (${ids})`);
+        return x.run(`DELETE FROM ${this.#name} WHERE id IN (${ids})`);
+      });
+      total += gone;
+      if (gone === 0) return total;
+    }
+  }
+}
+
+/** An event as a key: its hash, since its parts may be longer than a key. */
+function eventKey(event: readonly (string | number)[]): string {
+  return bodyHash(JSON.stringify(event));
+}

@@ -1,0 +1,137 @@
+import { type Actor, type Database, type Inspectable, InvalidArgumentError, type ListQuery } from '@holdfast/core';
+import { integerId } from '../endpoint-table.ts';
+import type { AttemptView } from '../notification-table.ts';
+import { resend } from './steer.ts';
+
+/** What stands in the tables at the moment. */
+export interface NotifierStats {
+  readonly pending: number;
+  /** Of these: due by now. */
+  readonly due: number;
+  /** Ms for which the one that is due longest has been. */
+  readonly oldestDueMs: number;
+  /** Given up: somebody must look. */
+  readonly exhausted: number;
+  readonly endpoints: number;
+  readonly openBreakers: number;
+  readonly paused: number;
+  /** Numbers end here. */
+  readonly countedTo: number;
+}
+
+const countedTo = 10_000;
+const states = ['PENDING', 'DELIVERED', 'EXHAUSTED', 'GONE', 'CANCELLED'];
+const shown =
+  'endpoint_id, tenant, subject_id, status, sequence, state, reason, webhook_id, notify_times, last_notified_at, response_status, responded_at, due_at, created_at, ended_at, traceparent';
+
+/** What operators see, through the port that every package has. Keys and the queries of URLs are not among it. */
+export class NotifierInspection implements Inspectable {
+  readonly name = 'notifier';
+  readonly #database: Database;
+  readonly #changed: () => void;
+
+  constructor(database: Database, changed: () => void) {
+    this.#database = database;
+    this.#changed = changed;
+  }
+
+  get actions(): Inspectable['actions'] {
+    return {
+      resend: async (id: string, by: Actor) => {
+        const changed = await resend(this.#database, id, by);
+        if (changed) this.#changed();
+        return changed ? 1 : 0;
+      },
+    };
+  }
+
+  async overview(): Promise<NotifierStats> {
+    const count = async (table: string, where: string): Promise<number> => {
+      const [row] = await this.#database.rows<{ n: string | number }>(
+        `SELECT count(*) AS n FROM (SELECT 1 AS one FROM ${this.#database.table(table)} WHERE ${where} LIMIT ${countedTo}) c`,
+      );
+      return Number(row?.n ?? 0);
+    };
+    const n = 'notifier_notification';
+    const [oldest] = await this.#database.rows<{ age: string | number | null }>(
+      `SELECT {now} - MIN(due_at) AS age FROM (SELECT due_at FROM ${this.#database.table(n)} WHERE state = 'PENDING' AND due_at <= {now} LIMIT ${countedTo}) d`,
+    );
+    return {
+      pending: await count(n, "state = 'PENDING'"),
+      due: await count(n, "state = 'PENDING' AND due_at <= {now}"),
+      oldestDueMs: Math.max(0, Number(oldest?.age ?? 0)),
+      exhausted: await count(n, "state = 'EXHAUSTED'"),
+      endpoints: await count('notifier_endpoint', '1 = 1'),
+      openBreakers: await count('notifier_endpoint', 'opened > 0'),
+      paused: await count('notifier_endpoint', 'paused = 1'),
+      countedTo,
+    };
+  }
+
+  async stats(): Promise<readonly Readonly<Record<string, string | number | null>>[]> {
+    const { countedTo: _, ...counts } = await this.overview();
+    return [counts];
+  }
+
+  /** Notifications by id. `status` is a state such as `EXHAUSTED`, `kind` a business status. */
+  async list(
+    query: ListQuery & { readonly tenant?: string; readonly subjectId?: string } = {},
+  ): Promise<readonly Readonly<Record<string, unknown>>[]> {
+    const limit = query.limit ?? 50;
+    if (!Number.isInteger(limit) || limit < 1 || limit > 1_000)
+      throw new InvalidArgumentError(`limit is ${limit}; give a whole number from 1 to 1,000.`);
+    if (query.status !== undefined && !states.includes(query.status))
+      throw new InvalidArgumentError(`status is ${JSON.stringify(query.status)}; give one of ${states.join(', ')}.`);
+    const where = [`t.id > ${integerId(query.after ?? '0')}`, ...(query.status === undefined ? [] : [`state = '${query.status}'`])];
+    const params: string[] = [];
+    for (const [column, value] of Object.entries({ tenant: query.tenant, subject_id: query.subjectId, status: query.kind })) {
+      if (value === undefined) continue;
+      where.push(`${column} = ?`);
+      params.push(value);
+    }
+    const rows = await this.#database.rows<Record<string, unknown>>(
+      `SELECT ${this.#database.text('id')} AS id, url, ${shown} FROM ${this.#database.table('notifier_notification')} t WHERE ${where.join(' AND ')} ORDER BY t.id LIMIT ${limit}`,
+      params,
+    );
+    return rows.map(view);
+  }
+
+  /** A notification with its body and its attempts. */
+  async get(id: string): Promise<(Readonly<Record<string, unknown>> & { readonly attempts: readonly AttemptView[] }) | undefined> {
+    const [row] = await this.#database.rows<Record<string, unknown>>(
+      `SELECT ${this.#database.text('id')} AS id, url, ${shown}, content_type, params FROM ${this.#database.table('notifier_notification')} t WHERE t.id = ${integerId(id)}`,
+    );
+    return row && { ...view(row), attempts: await this.attempts(id) };
+  }
+
+  async attempts(id: string): Promise<readonly AttemptView[]> {
+    const rows = await this.#database.rows<Record<string, string | number | null>>(
+      `SELECT number, trigger_by, outcome, started_at, ended_at, duration_ms, http_status, error_code, remote_address, snippet FROM ${this.#database.table('notifier_attempt')} WHERE notification_id = ${integerId(id)} ORDER BY number`,
+    );
+    const number = (value: string | number | null | undefined): number | null =>
+      value === null || value === undefined ? null : Number(value);
+    const text = (value: string | number | null | undefined): string | null =>
+      value === null || value === undefined ? null : String(value);
+    return rows.map((row) => ({
+      number: Number(row.number),
+      trigger: String(row.trigger_by) as AttemptView['trigger'],
+      outcome: String(row.outcome),
+      startedAt: Number(row.started_at),
+      endedAt: number(row.ended_at),
+      durationMs: number(row.duration_ms),
+      httpStatus: number(row.http_status),
+      errorCode: text(row.error_code),
+      remoteAddress: text(row.remote_address),
+      snippet: text(row.snippet),
+    }));
+  }
+}
+
+const times = ['last_notified_at', 'responded_at', 'due_at', 'created_at', 'ended_at'];
+
+/** 64-bit columns as numbers where they are times; the URL without its query, which may hold secrets. */
+function view(row: Record<string, unknown>): Readonly<Record<string, unknown>> {
+  const shownRow: Record<string, unknown> = { ...row, endpoint_id: String(row.endpoint_id), url: String(row.url).split('?')[0] };
+  for (const name of times) shownRow[name] = row[name] === null ? null : Number(row[name]);
+  return shownRow;
+}

@@ -1,0 +1,126 @@
+import { type Database, type Schema, SchemaWriter, workColumns } from '@holdfast/core';
+
+/** The tables of this package. */
+export const notifierSchema: Schema = {
+  name: 'notifier',
+  migrations: [{ name: '0001_create', statements: create }],
+};
+
+/** How states of an endpoint are written. IDLE has nothing to send, WAITING has, at `run_at`. */
+export const endpointStates = {
+  scheduled: 'WAITING',
+  ready: 'READY',
+  blocked: 'PAUSED',
+  running: 'SERVING',
+  done: 'IDLE',
+  dead: 'DEAD',
+  cancelled: 'CANCELLED',
+} as const;
+
+function create(database: Database): readonly string[] {
+  const ddl = new SchemaWriter(database);
+  const { id, text } = ddl;
+  const time =
+    database.family === 'postgres'
+      ? 'TIMESTAMPTZ NOT NULL DEFAULT now()'
+      : database.family === 'sqlite'
+        ? "TEXT NOT NULL DEFAULT (strftime('%Y-%m-%d %H:%M:%f', 'now'))"
+        : 'DATETIME(3) NOT NULL DEFAULT CURRENT_TIMESTAMP(3)';
+  const claim = workColumns(database).map(({ name, type }) => `${name} ${type}`);
+  ddl.table(
+    'notifier_endpoint',
+    [
+      `id ${id}`,
+      ...claim,
+      `status VARCHAR(10) NOT NULL DEFAULT 'IDLE'`,
+      `updated_at ${time}`,
+      'failures INTEGER NOT NULL DEFAULT 0',
+      'opened INTEGER NOT NULL DEFAULT 0',
+      'hold_until BIGINT NOT NULL DEFAULT 0',
+      'turns INTEGER NOT NULL DEFAULT 0',
+      'priority INTEGER NOT NULL DEFAULT 0',
+      'paused INTEGER NOT NULL DEFAULT 0',
+      'concurrency INTEGER NULL',
+      'interval_ms INTEGER NULL',
+      'previous_key_until BIGINT NULL',
+      "pool VARCHAR(50) NOT NULL DEFAULT ''",
+      'tenant VARCHAR(100) NOT NULL',
+      'origin VARCHAR(300) NOT NULL',
+      'key_ref VARCHAR(191) NULL',
+      'previous_key_ref VARCHAR(191) NULL',
+      `last_error ${text} NULL`,
+    ].join(', '),
+    { postgres: 'WITH (fillfactor = 70)' },
+  );
+  ddl.index('notifier_endpoint_origin', 'notifier_endpoint', 'tenant, origin', { unique: true });
+  ddl.index('notifier_endpoint_ready', 'notifier_endpoint', 'pool, claim_rank, id', {
+    where: "status = 'READY' AND lost = 0",
+    wide: 'status, lost, pool, claim_rank',
+  });
+  ddl.index('notifier_endpoint_suspect', 'notifier_endpoint', 'pool, lost, claim_rank, id', {
+    where: "status = 'READY' AND lost > 0",
+    wide: 'status, pool, lost, claim_rank',
+  });
+  ddl.index('notifier_endpoint_lease', 'notifier_endpoint', 'lease_until', { where: "status = 'SERVING'", wide: 'status, lease_until' });
+  ddl.index('notifier_endpoint_due', 'notifier_endpoint', 'run_at', { where: "status = 'WAITING'", wide: 'status, run_at' });
+  ddl.table(
+    'notifier_notification',
+    [
+      `id ${id}`,
+      'endpoint_id BIGINT NOT NULL',
+      'due_at BIGINT NULL',
+      'last_notified_at BIGINT NULL',
+      'responded_at BIGINT NULL',
+      'ended_at BIGINT NULL',
+      'created_at BIGINT NOT NULL',
+      'notify_times INTEGER NOT NULL DEFAULT 0',
+      'response_status INTEGER NULL',
+      'sequence INTEGER NOT NULL DEFAULT 0',
+      'supersede INTEGER NOT NULL DEFAULT 0',
+      "state VARCHAR(10) NOT NULL DEFAULT 'PENDING'",
+      "next_trigger VARCHAR(10) NOT NULL DEFAULT 'auto'",
+      'tenant VARCHAR(100) NOT NULL',
+      'subject_id VARCHAR(191) NOT NULL',
+      'status VARCHAR(64) NOT NULL',
+      'webhook_id VARCHAR(64) NOT NULL',
+      'url VARCHAR(2048) NOT NULL',
+      'content_type VARCHAR(100) NOT NULL',
+      'key_ref VARCHAR(191) NULL',
+      'reason VARCHAR(191) NULL',
+      'traceparent VARCHAR(64) NULL',
+      `sealed_key ${text} NULL`,
+      `headers ${text} NULL`,
+      `params ${text} NOT NULL`,
+    ].join(', '),
+    { postgres: 'WITH (fillfactor = 80)' },
+  );
+  ddl.index('notifier_notification_event', 'notifier_notification', 'tenant, subject_id, status, sequence', { unique: true });
+  ddl.index('notifier_notification_due', 'notifier_notification', 'endpoint_id, due_at, id', {
+    where: "state = 'PENDING'",
+    wide: 'state, endpoint_id, due_at, id',
+  });
+  ddl.index('notifier_notification_ended', 'notifier_notification', 'ended_at', { where: "state <> 'PENDING'" });
+  ddl.index('notifier_notification_exhausted', 'notifier_notification', 'id', { where: "state = 'EXHAUSTED'", wide: 'state, id' });
+  ddl.table(
+    'notifier_attempt',
+    [
+      'notification_id BIGINT NOT NULL',
+      'number INTEGER NOT NULL',
+      'started_at BIGINT NOT NULL',
+      'ended_at BIGINT NULL',
+      'duration_ms INTEGER NULL',
+      'http_status INTEGER NULL',
+      'trigger_by VARCHAR(10) NOT NULL',
+      'outcome VARCHAR(12) NOT NULL',
+      'error_code VARCHAR(60) NULL',
+      'remote_address VARCHAR(45) NULL',
+      `snippet ${text} NULL`,
+      'PRIMARY KEY (notification_id, number)',
+    ].join(', '),
+    { postgres: 'WITH (fillfactor = 45)' },
+  );
+  // Committed with a notification: its endpoint has something to send. Only ever inserted and deleted, so that triggers wait for nobody.
+  ddl.table('notifier_wake', `id ${id}, endpoint_id BIGINT NOT NULL`);
+  ddl.index('notifier_wake_endpoint', 'notifier_wake', 'endpoint_id');
+  return ddl.statements;
+}

@@ -1,0 +1,71 @@
+import { createHash, createHmac } from 'node:crypto';
+import { InvalidArgumentError } from '@holdfast/core';
+import { InvalidKeyError, NotSignableError } from '../errors.ts';
+import type { Signer } from './signer.ts';
+
+/**
+ * - `wechat-md5`, `wechat-hmac`: WeChat Pay v2, MD5 or HMAC-SHA256 of `a=1&b=2&key=KEY`, upper case.
+ * - `alipay-md5`: Alipay's classic MD5 of `a=1&b=2KEY`, lower case; `sign_type` is not signed.
+ */
+export const paramFlavors = ['wechat-md5', 'wechat-hmac', 'alipay-md5'] as const;
+export type ParamFlavor = (typeof paramFlavors)[number];
+
+export interface SortedParamsOptions {
+  readonly flavor: ParamFlavor;
+  /**
+   * `body`: the parameter `sign` is added to the payload when it is triggered, under the key of that moment. `header`: the body stays
+   * as it is, and each attempt carries the signature under the current key in a header. Default `body`, as gateways do.
+   */
+  readonly place?: 'body' | 'header';
+  /** Default `x-sign`. */
+  readonly header?: string;
+}
+
+/** The convention of Chinese payment gateways: parameters sorted by name, empty ones and `sign` left out. */
+export function sortedParams(options: SortedParamsOptions): Signer {
+  if (!paramFlavors.includes(options?.flavor))
+    throw new InvalidArgumentError(`flavor is ${JSON.stringify(options?.flavor)}; give one of ${paramFlavors.join(', ')}.`);
+  const { flavor, header = 'x-sign' } = options;
+  const base = {
+    name: `sorted-params ${flavor}`,
+    checkKey(key: string) {
+      if (key === '') throw new InvalidKeyError('The key is empty.');
+    },
+  };
+  if (options.place === 'header')
+    return {
+      ...base,
+      seal(payload) {
+        signedText(payload);
+        return payload;
+      },
+      headers: ({ body }, [key = '']) => ({ [header]: signParams(JSON.parse(Buffer.from(body).toString()), key, flavor) }),
+    };
+  return { ...base, seal: (payload, key) => ({ ...(payload as object), sign: signParams(payload, key, flavor) }) };
+}
+
+/** The signature of parameters. @throws NotSignableError where a value would not be written alike by every receiver */
+export function signParams(params: unknown, key: string, flavor: ParamFlavor): string {
+  const text = signedText(params, flavor === 'alipay-md5' ? ['sign', 'sign_type'] : ['sign']);
+  if (flavor === 'alipay-md5') return createHash('md5').update(`${text}${key}`).digest('hex');
+  const whole = `${text}&key=${key}`;
+  const digest = flavor === 'wechat-md5' ? createHash('md5').update(whole) : createHmac('sha256', key).update(whole);
+  return digest.digest('hex').toUpperCase();
+}
+
+function signedText(params: unknown, without: readonly string[] = ['sign']): string {
+  if (typeof params !== 'object' || params === null || Array.isArray(params))
+    throw new NotSignableError('Sorted parameters are signed by name: pass a flat object of texts as payload.');
+  const pairs: string[] = [];
+  // By code unit, which for the names of parameters is ASCII order.
+  for (const name of Object.keys(params).sort()) {
+    const value = (params as Record<string, unknown>)[name];
+    if (without.includes(name) || value === '' || value === null || value === undefined) continue;
+    if (typeof value !== 'string')
+      throw new NotSignableError(
+        `The parameter ${name} is ${Array.isArray(value) ? 'an array' : typeof value}; sorted parameters take texts only, since numbers and nested values are not written alike everywhere. Pass it as text.`,
+      );
+    pairs.push(`${name}=${value}`);
+  }
+  return pairs.join('&');
+}

@@ -1,0 +1,1 @@
+export { type Behavior, behaviors, type HostileReceiver, hostileReceiver, type ReceivedRequest } from './hostile-receiver.ts';

@@ -1,0 +1,210 @@
+import { Batcher, checkpoint, type Database, updateFromValues, type ValueTypes, valuesTable } from '@holdfast/core';
+import type { Judgement } from '../outcome.ts';
+
+/** An attempt that is about to leave. */
+export interface Start {
+  /** Of the notification. */
+  readonly id: string;
+  readonly number: number;
+  readonly trigger: string;
+}
+
+/** An attempt that ended, and what becomes of its notification. */
+export interface End {
+  readonly id: string;
+  readonly number: number;
+  readonly judgement: Judgement;
+  readonly state: 'PENDING' | 'DELIVERED' | 'EXHAUSTED' | 'GONE';
+  /** Until the next attempt, for PENDING. */
+  readonly delayMs: number | undefined;
+  readonly reason: string | undefined;
+}
+
+/** A notification that is not to be sent, or not now. Costs no attempt. */
+export interface Setback {
+  readonly id: string;
+  /** Of the attempt that was not made. */
+  readonly number: number;
+  readonly state: 'PENDING' | 'CANCELLED';
+  readonly delayMs: number | undefined;
+  readonly reason: string | undefined;
+}
+
+const startTypes = { id: 'id', n: 'integer', by_whom: 'text' } satisfies ValueTypes;
+const endTypes = {
+  rid: 'id',
+  n: 'integer',
+  new_state: 'text',
+  delay: 'integer',
+  why: 'text',
+  code: 'integer',
+  result: 'text',
+  error: 'text',
+  address: 'text',
+  took: 'integer',
+  back: 'text',
+} satisfies ValueTypes;
+
+/**
+ * Attempts as rows: inserted before a request leaves, ended with what came of it. The number of an attempt is also the version of its
+ * notification: an attempt starts if its notification is pending and has `number - 1` behind it, its row is unique by (notification,
+ * number), and its end counts under the same condition. So a number is sent by one worker only, and what a worker says after another has
+ * taken its endpoint over changes nothing.
+ */
+export class AttemptLog {
+  readonly #database: Database;
+  readonly #starts: Batcher<Start, boolean>;
+  readonly #ends: Batcher<End, boolean>;
+  readonly #setbacks: Batcher<Setback, boolean>;
+
+  constructor(database: Database) {
+    this.#database = database;
+    this.#starts = new Batcher({ run: (starts) => this.#insertStarts(starts), calls: 3 });
+    this.#ends = new Batcher({ run: (ends) => this.#writeEnds(ends) });
+    this.#setbacks = new Batcher({ run: (setbacks) => this.#writeSetbacks(setbacks) });
+  }
+
+  /** Resolves with whether the attempt is ours to make. */
+  start(start: Start): Promise<boolean> {
+    return this.#starts.call(start);
+  }
+
+  /** Resolves with whether the notification was still where we left it. */
+  end(end: End): Promise<boolean> {
+    return this.#ends.call(end);
+  }
+
+  setBack(setback: Setback): Promise<boolean> {
+    return this.#setbacks.call(setback);
+  }
+
+  async #insertStarts(starts: readonly Start[]): Promise<readonly boolean[]> {
+    const values = valuesTable(
+      this.#database,
+      startTypes,
+      starts.map(({ id, number, trigger }) => ({ id, n: number, by_whom: trigger })),
+    );
+    const attempts = this.#database.table('notifier_attempt');
+    const into = `INTO ${attempts} (notification_id, number, trigger_by, outcome, started_at)`;
+    // Cancelled, resent or ended meanwhile: not started.
+    const join = `${this.#database.table('notifier_notification')} t ON t.id = u.id AND t.state = 'PENDING' AND t.notify_times = u.n - 1`;
+    let started: readonly { readonly id: string }[];
+    if (this.#database.family === 'mysql') {
+      started = await this.#database.transaction(async (x) => {
+        const free = await x.rows<{ id: string; n: number; by_whom: string }>(
+          `SELECT CAST(t.id AS CHAR) AS id, u.n, u.by_whom FROM ${values.sql} STRAIGHT_JOIN ${join} LEFT JOIN ${attempts} a ON a.notification_id = u.id AND a.number = u.n WHERE a.number IS NULL FOR UPDATE`,
+          [values.param],
+        );
+        if (free.length > 0)
+          await x.run(
+            `INSERT ${into} VALUES ${free.map(({ id, n }) => `(${id}, ${n}, ?, 'started', {now})`).join(', ')}`,
+            free.map(({ by_whom }) => by_whom),
+          );
+        return free;
+      });
+    } else {
+      // SQLite takes an ON after a join for a part of it, unless there is a WHERE between.
+      started = await this.#database.rows<{ id: string }>(
+        `INSERT ${into} SELECT t.id, u.n, u.by_whom, 'started', {now} FROM ${values.sql} JOIN ${join} WHERE true ON CONFLICT DO NOTHING RETURNING ${this.#database.text('notification_id')} AS id`,
+        [values.param],
+      );
+    }
+    await checkpoint('attempt:after-start');
+    const ours = new Set(started.map(({ id }) => id));
+    return starts.map(({ id }) => ours.has(id));
+  }
+
+  async #writeEnds(ends: readonly End[]): Promise<readonly boolean[]> {
+    await checkpoint('attempt:before-end');
+    const rows = ends.map(({ id, number, judgement, state, delayMs, reason }) => ({
+      rid: id,
+      n: number,
+      new_state: state,
+      delay: delayMs ?? null,
+      why: reason ?? null,
+      code: judgement.status ?? null,
+      result: judgement.outcome,
+      error: judgement.errorCode ?? null,
+      address: judgement.remoteAddress ?? null,
+      took: judgement.durationMs,
+      back: judgement.snippet ?? null,
+    }));
+    const accepted = await this.#database.transaction(async (x) => {
+      const ours = await this.#update(x, rows, {
+        state: 'u.new_state',
+        notify_times: 'u.n',
+        last_notified_at: '{now}',
+        response_status: 'u.code',
+        responded_at: 'CASE WHEN u.code IS NULL THEN t.responded_at ELSE {now} END',
+        due_at: 'CASE WHEN u.delay IS NULL THEN NULL ELSE {now} + u.delay END',
+        ended_at: 'CASE WHEN u.delay IS NULL THEN {now} END',
+        next_trigger: "'auto'",
+        reason: 'u.why',
+      });
+      const attempts = updateFromValues(this.#database, {
+        table: 'notifier_attempt',
+        types: endTypes,
+        rows,
+        on: "t.notification_id = u.rid AND t.number = u.n AND t.outcome = 'started'",
+        set: {
+          outcome: 'u.result',
+          ended_at: '{now}',
+          duration_ms: 'u.took',
+          http_status: 'u.code',
+          error_code: 'u.error',
+          remote_address: 'u.address',
+          snippet: 'u.back',
+        },
+      });
+      await x.run(attempts.sql, attempts.params);
+      return ours;
+    });
+    await checkpoint('attempt:after-end');
+    return ends.map(({ id }) => accepted.has(id));
+  }
+
+  async #writeSetbacks(setbacks: readonly Setback[]): Promise<readonly boolean[]> {
+    const rows = setbacks.map(({ id, number, state, delayMs, reason }) => ({
+      rid: id,
+      n: number,
+      new_state: state,
+      delay: delayMs ?? null,
+      why: reason ?? null,
+    }));
+    const accepted = await this.#database.transaction((x) =>
+      this.#update(x, rows, {
+        state: 'u.new_state',
+        due_at: 'CASE WHEN u.delay IS NULL THEN NULL ELSE {now} + u.delay END',
+        ended_at: 'CASE WHEN u.delay IS NULL THEN {now} END',
+        reason: 'u.why',
+      }),
+    );
+    return setbacks.map(({ id }) => accepted.has(id));
+  }
+
+  /** Changes notifications that are pending and where we left them; returns which were. */
+  async #update(
+    x: Pick<Database, 'rows' | 'run'>,
+    rows: Parameters<typeof valuesTable>[2],
+    set: Readonly<Record<string, string>>,
+  ): Promise<ReadonlySet<string>> {
+    const on = "t.id = u.rid AND t.state = 'PENDING' AND t.notify_times = u.n - 1";
+    const id = this.#database.text('id');
+    const { sql, params } = updateFromValues(this.#database, {
+      table: 'notifier_notification',
+      types: endTypes,
+      rows,
+      on,
+      set,
+      returning: `${id} AS id`,
+    });
+    if (this.#database.family !== 'mysql') return new Set((await x.rows<{ id: string }>(sql, params)).map((row) => row.id));
+    const values = valuesTable(this.#database, endTypes, rows);
+    const ours = await x.rows<{ id: string }>(
+      `SELECT ${id} AS id FROM ${values.sql} STRAIGHT_JOIN ${this.#database.table('notifier_notification')} t ON ${on} FOR UPDATE`,
+      [values.param],
+    );
+    if (ours.length > 0) await x.run(sql, params);
+    return new Set(ours.map((row) => row.id));
+  }
+}

@@ -1,0 +1,347 @@
+import {
+  type ClaimedRow,
+  checkpoint,
+  type Database,
+  type Duration,
+  defineLoop,
+  durationMs,
+  type Events,
+  InvalidArgumentError,
+  type KindPolicy,
+  type Logger,
+  type Loop,
+  lifecycle,
+  type RunningRow,
+  type Service,
+  type SettleHook,
+  Telemetry,
+  updateFromValues,
+  uuidv7,
+  type Verdict,
+  type Verdicts,
+  type Wakers,
+  WorkRunner,
+  type WorkTable,
+} from '@holdfast/core';
+import type { NotifierEvents } from '../events.ts';
+import type { Judgement } from '../outcome.ts';
+import { AttemptLog } from './attempt-log.ts';
+import { type Delivery, noKey } from './delivery.ts';
+import { DueReader, type DueRow } from './due-reader.ts';
+import type { BreakerLimits } from './endpoint-breaker.ts';
+import type { Plan } from './prepare.ts';
+import { routeWakes } from './router.ts';
+import { Session, type SessionEnd } from './session.ts';
+import { Slots } from './slots.ts';
+
+export interface WorkerOptions {
+  /** Requests at a time, over all endpoints. Default 64. */
+  readonly concurrency?: number;
+  /** Requests at a time to one endpoint, unless it says otherwise. Default 4. */
+  readonly perEndpoint?: number;
+  /** Endpoints that are served at a time. Default 256. */
+  readonly endpoints?: number;
+  /** How long an endpoint stays this worker's without a sign of life. Default 30 s. */
+  readonly lease?: Duration;
+  /** How long `stop` waits for requests under way before it gives them up. Default 15 s, more than a request may take. */
+  readonly stopAfter?: Duration;
+  /** Only endpoints of these pools. Default: the one that has no name. */
+  readonly pools?: readonly string[];
+  /** When a breaker opens and for how long. Default 10 failures in a row; 30 s, growing to 10 minutes. */
+  readonly breaker?: { readonly failures?: number; readonly open?: Duration; readonly maxOpen?: Duration };
+  /** How often the compensation sweep runs. Default 3 minutes. */
+  readonly sweep?: Duration;
+}
+
+export interface WorkerHost {
+  readonly database: Database;
+  readonly endpoints: WorkTable;
+  readonly delivery: Delivery;
+  readonly prepare: (row: DueRow, keyRefs: readonly string[]) => Plan | Promise<Plan>;
+  readonly seenNow: (now: number) => void;
+  readonly check: () => Promise<void>;
+  readonly compensate: () => Promise<number>;
+  readonly purge: () => Promise<number>;
+  readonly wakers: Wakers;
+  readonly events: Events<NotifierEvents>;
+  readonly logger: Logger;
+}
+
+/** Rows in memory for one endpoint at most, and bytes for all. */
+const maxWindow = 64;
+const windowBytes = 32 * 2 ** 20;
+
+/** Sends the notifications of the endpoints that it holds. Any number of workers share them. */
+export class NotifierWorker implements Service {
+  /** Names this worker in the `owner` column. */
+  readonly id: string = uuidv7();
+  readonly #host: WorkerHost;
+  readonly #runner: WorkRunner;
+  readonly #slots: Slots<Session, DueRow>;
+  readonly #reader: DueReader;
+  readonly #log: AttemptLog;
+  readonly #sessions = new Map<string, Session>();
+  readonly #ended = new Map<string, SessionEnd>();
+  readonly #loops: readonly Loop<unknown>[];
+  readonly #route: Loop<number>;
+  readonly #promote: Loop<number>;
+  readonly #perEndpoint: number;
+  readonly #places: number;
+  readonly #breaker: BreakerLimits;
+  readonly #lifecycle: Service;
+  #unlisten: (() => void) | undefined;
+  #averageBytes = 500;
+  #nextDue = 0;
+  #stopping = false;
+
+  constructor(host: WorkerHost, options: WorkerOptions) {
+    this.#host = host;
+    const { database, logger, wakers, endpoints } = host;
+    const concurrency = atLeastOne('concurrency', options.concurrency ?? 64);
+    this.#perEndpoint = atLeastOne('perEndpoint', options.perEndpoint ?? 4);
+    this.#places = atLeastOne('endpoints', options.endpoints ?? 256);
+    this.#breaker = {
+      failures: atLeastOne('breaker.failures', options.breaker?.failures ?? 10),
+      openMs: durationMs(options.breaker?.open ?? '30s', 'breaker.open'),
+      maxOpenMs: durationMs(options.breaker?.maxOpen ?? '10m', 'breaker.maxOpen'),
+    };
+    const leaseMs = Math.max(100, durationMs(options.lease ?? '30s', 'lease'));
+    this.#log = new AttemptLog(database);
+    this.#reader = new DueReader(database, host.seenNow);
+    this.#slots = new Slots({
+      concurrency,
+      begin: (session, row, done) => void this.#deliver(session, row).finally(done),
+    });
+    const policy: KindPolicy = {
+      concurrency: this.#places,
+      batch: 1,
+      keep: true,
+      groupConcurrency: Number.MAX_SAFE_INTEGER,
+      // What kills its process is a notification, and each of its attempts counts: the endpoint is never given up.
+      maxLost: 1_000_000_000,
+      admit: (wanted) => wanted,
+    };
+    const policies = new Map((options.pools ?? ['']).map((pool) => [pool, policy]));
+    const maxPollMs = (): number => (wakers.reliable ? 5_000 : 500);
+    this.#runner = new WorkRunner({
+      table: endpoints,
+      owner: this.id,
+      leaseMs,
+      kinds: () => policies,
+      run: (rows) => this.#serve(rows),
+      settleHook: (settlements) => this.#keepState(settlements.map(({ row }) => row)),
+      onSettled: ({ row }) => this.#ended.delete(row.id),
+      stopMs: durationMs(options.stopAfter ?? '15s', 'stopAfter'),
+      maxPollMs,
+      logger,
+      telemetry: new Telemetry('@holdfast/notifier'),
+    });
+    this.#route = defineLoop({
+      name: 'notifier route',
+      logger,
+      runOnce: async () => {
+        const woken = await routeWakes(database, endpoints);
+        if (woken.length > 0) this.#runner.wake();
+        return woken.length;
+      },
+      busy: (woken) => woken > 0,
+      pauseMs: () => (wakers.reliable ? 1_000 : 250),
+    });
+    this.#promote = defineLoop({
+      name: 'notifier promote',
+      logger,
+      runOnce: async () => {
+        const promoted = await endpoints.promote();
+        if (promoted > 0) this.#runner.wake();
+        this.#nextDue = promoted === 1_000 ? 0 : ((await endpoints.nextDueMs()) ?? 5_000);
+        return promoted;
+      },
+      busy: (promoted) => promoted === 1_000,
+      pauseMs: () => Math.max(2, Math.min(this.#nextDue, 500)),
+    });
+    const every = (name: string, ms: number, runOnce: () => Promise<unknown>): Loop<unknown> =>
+      defineLoop({ name, logger, runOnce, pauseMs: () => ms });
+    this.#loops = [
+      this.#route,
+      this.#promote,
+      every('notifier rescue', Math.min(2_000, leaseMs), async () => {
+        const { rescued } = await endpoints.rescue({ maxLost: () => policy.maxLost, adoptAfterMs: 600_000 });
+        if (rescued > 0) this.#runner.wake();
+      }),
+      every('notifier sweep', durationMs(options.sweep ?? '3m', 'sweep'), host.compensate),
+      every('notifier purge', 600_000, host.purge),
+    ];
+    this.#lifecycle = lifecycle({ start: () => this.#start(), stop: () => this.#stop() });
+  }
+
+  /** Endpoints held at present. */
+  get serving(): number {
+    return this.#sessions.size;
+  }
+
+  /** Whether this worker holds the endpoint: then nobody else has to be told of a new notification. */
+  owns(endpointId: string): boolean {
+    return !this.#stopping && this.#sessions.has(endpointId);
+  }
+
+  /** @throws MigrationRequiredError, DatabaseUnavailableError, UnsupportedDatabaseError */
+  start(): Promise<void> {
+    return this.#lifecycle.start();
+  }
+
+  /** Begins nothing more, lets requests under way end, and gives the endpoints back. */
+  stop(): Promise<void> {
+    return this.#lifecycle.stop();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.#lifecycle.stop();
+  }
+
+  async #start(): Promise<void> {
+    await this.#host.check();
+    this.#host.seenNow(await this.#host.database.now());
+    this.#stopping = false;
+    this.#unlisten = this.#host.wakers.listen((notes) => {
+      for (const note of notes) this.#sessions.get(note)?.look();
+      if (notes.length === 0 || notes.some((note) => !this.#sessions.has(note))) {
+        this.#route.wake();
+        if (notes.length === 0) this.#promote.wake();
+      }
+    });
+    await this.#runner.start();
+    for (const loop of this.#loops) await loop.start();
+  }
+
+  async #stop(): Promise<void> {
+    this.#stopping = true;
+    this.#unlisten?.();
+    await Promise.all(this.#loops.map((loop) => loop.stop()));
+    const stopped = this.#runner.stop();
+    for (const session of this.#sessions.values()) session.stop();
+    await stopped;
+  }
+
+  async #serve([held]: readonly RunningRow[]): Promise<Verdicts> {
+    if (!held) return new Map();
+    const { row } = held;
+    const session = new Session({
+      row,
+      signal: held.signal,
+      reader: this.#reader,
+      log: this.#log,
+      slots: this.#slots,
+      breaker: this.#breaker,
+      concurrency: this.#perEndpoint,
+      window: () => Math.max(2, Math.min(maxWindow, Math.trunc(windowBytes / this.#averageBytes / Math.max(1, this.#sessions.size)))),
+      crowded: () => this.#sessions.size >= this.#places,
+      orphaned: (due) => this.#host.delivery.orphaned(due),
+      logger: this.#host.logger,
+    });
+    this.#sessions.set(row.id, session);
+    if (this.#stopping) session.stop();
+    const end = await session.run();
+    if (this.#sessions.get(row.id) === session) this.#sessions.delete(row.id);
+    if (end.holdMs > 0 && end.opened > 0) this.#host.events.emit('endpoint:opened', { endpointId: row.id, openMs: end.holdMs });
+    this.#ended.set(row.id, end);
+    if (end.afterMs !== undefined && end.afterMs < this.#nextDue) this.#promote.wake();
+    const verdict: Verdict = end.afterMs === undefined ? { outcome: 'done' } : { outcome: 'snooze', afterMs: Math.ceil(end.afterMs) };
+    return new Map([[row.id, verdict]]);
+  }
+
+  /** In the transaction that gives endpoints up: their breakers, and that those that were paused meanwhile stay so. */
+  #keepState(rows: readonly ClaimedRow[]): SettleHook {
+    const { database } = this.#host;
+    return async (x, settled) => {
+      const ids = new Set(settled.map(({ row }) => row.id));
+      const values = rows.flatMap((row) => {
+        const end = this.#ended.get(row.id);
+        return end && ids.has(row.id) ? [{ id: row.id, fails: end.failures, opens: end.opened, hold: Math.ceil(end.holdMs) }] : [];
+      });
+      if (values.length === 0) return;
+      const { sql, params } = updateFromValues(database, {
+        table: 'notifier_endpoint',
+        types: { id: 'id', fails: 'integer', opens: 'integer', hold: 'integer' },
+        rows: values,
+        on: 't.id = u.id',
+        set: {
+          failures: 'u.fails',
+          opened: 'u.opens',
+          hold_until: 'CASE WHEN u.hold > 0 THEN {now} + u.hold ELSE 0 END',
+          status: "CASE WHEN t.paused = 1 THEN 'PAUSED' ELSE t.status END",
+        },
+      });
+      await x.run(sql, params);
+    };
+  }
+
+  /** One notification from its turn to its end. Never throws. */
+  async #deliver(session: Session, row: DueRow): Promise<void> {
+    let written: Promise<unknown> = Promise.resolve();
+    try {
+      const prepared = this.#host.prepare(row, session.keyRefs);
+      const plan = prepared instanceof Promise ? await prepared : prepared;
+      const number = row.notifyTimes + 1;
+      if (plan.kind === 'cancel' || plan.kind === 'later') {
+        const { reason } = plan;
+        written = session.setBack({
+          id: row.id,
+          number,
+          reason,
+          ...(plan.kind === 'cancel' ? { state: 'CANCELLED', delayMs: undefined } : { state: 'PENDING', delayMs: plan.delayMs }),
+        });
+        return;
+      }
+      if (!(await this.#log.start({ id: row.id, number, trigger: row.trigger }))) return;
+      const judgement = plan.kind === 'no-key' ? noKey(plan.message) : await this.#send(session, row, plan.keys);
+      // Given up: whoever has the endpoint next finds it as unknown.
+      if (!judgement) return;
+      session.judged(judgement);
+      written = this.#end(session, row, judgement);
+    } catch (err) {
+      this.#host.logger.debug({ err, notification: row.id }, 'an attempt could not be begun; it is tried again');
+    } finally {
+      session.over(row, written);
+    }
+  }
+
+  async #send(session: Session, row: DueRow, keys: readonly string[]): Promise<Judgement | undefined> {
+    const waiting = this.#slots.enterWire();
+    if (waiting) await waiting;
+    try {
+      if (session.signal.aborted) return undefined;
+      const paused = checkpoint('attempt:before-send');
+      if (paused) await paused;
+      this.#averageBytes = 0.98 * this.#averageBytes + 0.02 * (row.params.length + 500);
+      const judgement = await this.#host.delivery.send(row, keys, session.signal);
+      const answered = checkpoint('attempt:after-send');
+      if (answered) await answered;
+      return judgement;
+    } finally {
+      this.#slots.leaveWire();
+    }
+  }
+
+  async #end(session: Session, row: DueRow, judgement: Judgement): Promise<void> {
+    const end = this.#host.delivery.end(row, judgement);
+    const counted = await session.end(end);
+    const { events, logger } = this.#host;
+    const event = { id: row.id, endpointId: row.endpointId, subjectId: row.subjectId, status: row.status, attempt: end.number };
+    if (!counted) events.emit('notification:lease-lost', event);
+    else if (end.state === 'DELIVERED') events.emit('notification:delivered', event);
+    else if (end.state === 'PENDING')
+      events.emit('notification:failed', { ...event, outcome: judgement.outcome, nextInMs: end.delayMs ?? 0 });
+    else {
+      logger.warn(
+        { ...event, state: end.state, outcome: judgement.outcome },
+        'a notification ended without an acknowledgement; resend it once the receiver is mended',
+      );
+      events.emit('notification:dead', { ...event, outcome: judgement.outcome, state: end.state });
+    }
+  }
+}
+
+function atLeastOne(what: string, n: number): number {
+  if (!Number.isInteger(n) || n < 1) throw new InvalidArgumentError(`${what} is ${n}; give a whole number of at least 1.`);
+  return n;
+}
