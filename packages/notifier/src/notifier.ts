@@ -160,7 +160,9 @@ export class Notifier {
     return {
       trigger: async (event) => {
         const x = await this.database.within(trx, 'trigger');
-        const { triggered, endpointId } = await this.#trigger(x, await this.#check(event, x));
+        const checked = await this.#check(event, x);
+        const endpointId = await this.#endpoints.idOf(x, checked.tenant, checked.origin);
+        const triggered = await this.#notifications.insert(x, endpointId, checked);
         if (!triggered.duplicate) (await transactionTrace(trx)).add(() => this.#wake(endpointId));
         return triggered;
       },
@@ -172,7 +174,9 @@ export class Notifier {
     return {
       trigger: async (event) => {
         const checked = await this.#check(event, undefined);
-        const { triggered, endpointId } = await this.database.transaction((x) => this.#trigger(x, checked));
+        // Before the transaction: within it, it would need a second connection of the same pool.
+        const endpointId = await this.#endpoints.idOf(undefined, checked.tenant, checked.origin);
+        const triggered = await this.database.transaction((x) => this.#notifications.insert(x, endpointId, checked));
         if (!triggered.duplicate) this.#wake(endpointId);
         return triggered;
       },
@@ -336,11 +340,6 @@ export class Notifier {
       allowHeaders: this.#allowHeaders,
       endpointKey: (tenant, origin) => this.#endpoints.keyRef(x, tenant, origin),
     });
-  }
-
-  async #trigger(x: Executor, one: NewNotification): Promise<{ readonly triggered: Triggered; readonly endpointId: string }> {
-    const endpointId = await this.#endpoints.idOf(x, one.tenant, one.origin);
-    return { triggered: await this.#notifications.insert(x, endpointId, one), endpointId };
   }
 
   #wake(endpointId: string): void {

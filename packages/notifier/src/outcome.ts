@@ -95,7 +95,7 @@ export function tripsBreaker({ outcome, status }: Judgement): boolean {
 /** Seconds or a date, RFC 9110 section 10.2.3; at most an hour. */
 function retryAfterMs(value: string | undefined, now: number): number | undefined {
   if (value === undefined) return undefined;
-  const ms = /^\d{1,9}$/.test(value) ? Number(value) * 1_000 : Date.parse(value) - now;
+  const ms = /^\d{1,9}$/.test(value) ? Number(value) * 1_000 : Math.ceil(Date.parse(value) - now);
   return Number.isFinite(ms) && ms > 0 ? Math.min(ms, maxRetryAfterMs) : undefined;
 }
 

@@ -1,0 +1,206 @@
+import { randomBytes } from 'node:crypto';
+import { setCheckpointHook } from '@holdfast/core';
+import { until } from '@holdfast/core/testing';
+import { Webhook } from 'standardwebhooks';
+import { afterEach, expect, it } from 'vitest';
+import { verifyWebhook } from '../src/verify/index.ts';
+import { event, onEveryDatabase } from './suite.ts';
+
+onEveryDatabase('a trigger', (suite) => {
+  afterEach(() => setCheckpointHook(undefined));
+  const rows = async (where: object = {}): Promise<Record<string, unknown>[]> =>
+    suite.db.knex('notifier_notification').where(where).orderBy('id');
+
+  it('is heard of if and only if its transaction commits, at once, signed', async () => {
+    const receiver = await suite.receiver();
+    const notifier = suite.notifier();
+    const worker = suite.use(notifier.worker());
+    await worker.start();
+    const one = event(receiver.url, { payload: { order: '1', note: 'ü – 😀' } });
+    const { id } = await suite.db.knex.transaction((trx) => notifier.in(trx).trigger(one));
+    await suite.db.knex
+      .transaction(async (trx) => {
+        await notifier.in(trx).trigger(event(receiver.url));
+        throw new Error('rolled back');
+      })
+      .catch(() => undefined);
+    await until(async () => (await rows({ state: 'DELIVERED' })).length === 1);
+    expect(await rows()).toHaveLength(1);
+    expect(receiver.requests).toHaveLength(1);
+    const [request] = receiver.requests;
+    expect(request?.body).toBe('{"order":"1","note":"ü – 😀"}');
+    expect(request?.headers).toMatchObject({ 'content-type': 'application/json', 'accept-encoding': 'identity' });
+    new Webhook(`whsec_${Buffer.alloc(24, 1).toString('base64')}`).verify(request?.body ?? '', request?.headers as Record<string, string>);
+    expect(await notifier.attempts(id)).toMatchObject([
+      { number: 1, trigger: 'auto', outcome: 'delivered', httpStatus: 200, remoteAddress: '127.0.0.1', snippet: 'success' },
+    ]);
+    expect(await notifier.inspect().get(id)).toMatchObject({ state: 'DELIVERED', notify_times: 1, response_status: 200, due_at: null });
+  });
+
+  it('makes one row of a hundred that say the same at once, and says which differs', async () => {
+    const receiver = await suite.receiver();
+    const notifier = suite.notifier();
+    const one = event(receiver.url);
+    const results = await Promise.all(Array.from({ length: 100 }, () => notifier.now().trigger(one)));
+    expect(results.filter(({ duplicate }) => !duplicate)).toHaveLength(1);
+    expect(new Set(results.map(({ id }) => id)).size).toBe(1);
+    expect(results.some(({ conflict }) => conflict)).toBe(false);
+    expect(await rows()).toHaveLength(1);
+    const other = await notifier.now().trigger({ ...one, payload: { n: 'another' } });
+    expect(other).toEqual({ id: results[0]?.id, duplicate: true, conflict: true });
+    expect((await rows())[0]?.params).toBe(JSON.stringify(one.payload));
+    expect(await notifier.now().trigger({ ...one, sequence: 1 })).toMatchObject({ duplicate: false });
+    expect(await notifier.now().trigger({ ...one, tenant: 'other' })).toMatchObject({ duplicate: false });
+  });
+
+  it('makes one row of a hundred in transactions of their own, half of which roll back', async () => {
+    const receiver = await suite.receiver();
+    const notifier = suite.notifier();
+    const one = event(receiver.url);
+    const results = await Promise.allSettled(
+      Array.from({ length: suite.db.name === 'sqlite' ? 40 : 100 }, (_, i) =>
+        suite.db.knex.transaction(async (trx) => {
+          const done = await notifier.in(trx).trigger(one);
+          if (i % 2 === 0) throw new Error('rolled back');
+          return done;
+        }),
+      ),
+    );
+    const done = results.flatMap((result) => (result.status === 'fulfilled' ? [result.value] : []));
+    expect(done.filter(({ duplicate }) => !duplicate)).toHaveLength(1);
+    expect(await rows()).toHaveLength(1);
+  });
+
+  it('knows an event again after retention has deleted it, and a changed body', async () => {
+    const receiver = await suite.receiver();
+    const notifier = suite.notifier({ keep: '1h', remember: '1d' });
+    const worker = suite.use(notifier.worker());
+    await worker.start();
+    const one = event(receiver.url);
+    const { id } = await notifier.now().trigger(one);
+    await until(async () => (await rows({ state: 'DELIVERED' })).length === 1);
+    expect(await notifier.purge()).toBe(0);
+    notifier.database.clockOffsetMs = 3_700_000;
+    expect(await notifier.purge()).toBe(1);
+    expect(await rows()).toHaveLength(0);
+    expect(await notifier.attempts(id)).toHaveLength(0);
+    expect(await notifier.now().trigger(one)).toEqual({ id, duplicate: true, conflict: false });
+    expect(await notifier.now().trigger({ ...one, payload: { n: 'x' } })).toEqual({ id, duplicate: true, conflict: true });
+    expect(await rows()).toHaveLength(0);
+    notifier.database.clockOffsetMs = 3_700_000 + 90_000_000;
+    expect(await notifier.now().trigger(one)).toMatchObject({ duplicate: false });
+  });
+
+  it('ends what is pending of its subject with lower sequences when it supersedes, also when it comes late', async () => {
+    const receiver = await suite.receiver();
+    const notifier = suite.notifier();
+    const of = (sequence: number) =>
+      event(receiver.url, { subjectId: 'machine', sequence, supersede: true, payload: { n: String(sequence) } });
+    for (const sequence of [1, 2, 4, 3]) await notifier.now().trigger(of(sequence));
+    expect((await rows()).map(({ sequence, state, reason }) => [sequence, state, reason])).toEqual([
+      [1, 'CANCELLED', 'superseded'],
+      [2, 'CANCELLED', 'superseded'],
+      [4, 'PENDING', null],
+      [3, 'CANCELLED', 'superseded'],
+    ]);
+    // Two whose triggers did not see each other: found out before the first of them leaves.
+    await suite.db.knex('notifier_notification').where({ sequence: 3 }).update({ state: 'PENDING', reason: null, due_at: 1 });
+    const worker = suite.use(notifier.worker());
+    await worker.start();
+    await until(async () => (await rows({ state: 'PENDING' })).length === 0);
+    expect(receiver.requests.map(({ body }) => body)).toEqual(['{"n":"4"}']);
+  });
+
+  it('is not sent where nobody wants it any more, and costs no attempt while that is not known', async () => {
+    const receiver = await suite.receiver();
+    let answer: (subject: string) => boolean = () => {
+      throw new Error('the orders can not be asked');
+    };
+    const notifier = suite.notifier({ stillWanted: async (subject) => answer(subject) });
+    const worker = suite.use(notifier.worker());
+    await worker.start();
+    await notifier.now().trigger(event(receiver.url, { subjectId: 'gone' }));
+    await notifier.now().trigger(event(receiver.url, { subjectId: 'there' }));
+    await until(async () => (await rows({ reason: 'stillWanted failed' })).length === 2);
+    expect(await suite.db.knex('notifier_attempt')).toHaveLength(0);
+    answer = (subject) => subject === 'there';
+    notifier.database.clockOffsetMs = 20_000;
+    await until(async () => (await rows({ state: 'PENDING' })).length === 0);
+    expect((await rows()).map(({ state, notify_times }) => [state, notify_times])).toEqual([
+      ['CANCELLED', 0],
+      ['DELIVERED', 1],
+    ]);
+  });
+
+  it('keeps a key that came with it sealed, and signs with it', async () => {
+    const receiver = await suite.receiver();
+    const [old, current] = [randomBytes(32), randomBytes(32)];
+    const signKey = `whsec_${Buffer.alloc(24, 9).toString('base64')}`;
+    const before = suite.notifier({ sealingKeys: { old } });
+    await before.now().trigger(event(receiver.url, { keyRef: undefined as never, signKey }));
+    const [row] = await rows();
+    expect(JSON.stringify(row)).not.toContain(Buffer.alloc(24, 9).toString('base64').slice(0, 16));
+    const notifier = suite.notifier({ sealingKeys: { current, old } });
+    const worker = suite.use(notifier.worker());
+    await worker.start();
+    await until(() => receiver.requests.length === 1);
+    const [request] = receiver.requests;
+    new Webhook(signKey).verify(request?.body ?? '', request?.headers as Record<string, string>);
+    expect(JSON.stringify(await notifier.inspect().get(String(row?.id)))).not.toContain('sealed');
+    // Moved to another row it does not open.
+    const { id } = await notifier.now().trigger(event(receiver.url, { keyRef: undefined as never, signKey }));
+    await until(async () => (await rows({ id, state: 'DELIVERED' })).length === 1);
+    await suite.db
+      .knex('notifier_notification')
+      .where({ id })
+      .update({ sealed_key: row?.sealed_key as string });
+    await notifier.resend(id, { actor: 'test', reason: 'moved' });
+    await until(async () => (await notifier.attempts(id)).at(-1)?.outcome === 'no-key');
+  });
+
+  it('is one notification though the reply to its COMMIT was lost and it is tried again after the first was done', async () => {
+    const receiver = await suite.receiver();
+    const notifier = suite.notifier();
+    const worker = suite.use(notifier.worker());
+    await worker.start();
+    for (let n = 0; n < 30; n++) {
+      const one = event(receiver.url);
+      // The client hears of an error; the server has committed.
+      await suite.db.knex.transaction((trx) => notifier.in(trx).trigger(one));
+      if (n % 2 === 0) await until(async () => (await rows({ state: 'DELIVERED' })).length === n + 1);
+      expect(await suite.db.knex.transaction((trx) => notifier.in(trx).trigger(one))).toMatchObject({ duplicate: true, conflict: false });
+    }
+    await until(async () => (await rows({ state: 'DELIVERED' })).length === 30);
+    expect(receiver.requests).toHaveLength(30);
+  });
+
+  it('takes a header that is allowed, text as it is, and the key of its endpoint', async () => {
+    const receiver = await suite.receiver();
+    const notifier = suite.notifier({ allowHeaders: ['X-Tenant'] });
+    const endpoint = await notifier.endpoints.register({ url: receiver.url, tenant: 't', keyRef: 'other' });
+    const worker = suite.use(notifier.worker());
+    await worker.start();
+    await notifier.now().trigger({
+      tenant: 't',
+      subjectId: 's',
+      status: 'ON',
+      url: `${receiver.url}?token=secret`,
+      payload: '<on/>',
+      contentType: 'application/xml',
+      headers: { 'x-tenant': 'blue' },
+    });
+    await until(() => receiver.requests.length === 1);
+    const [request] = receiver.requests;
+    expect(request).toMatchObject({
+      body: '<on/>',
+      path: '/hook?token=secret',
+      headers: { 'x-tenant': 'blue', 'content-type': 'application/xml' },
+    });
+    const signed = new Request(receiver.url, { method: 'POST', body: '<on/>', headers: request?.headers as Record<string, string> });
+    await verifyWebhook(signed, { keys: [`whsec_${Buffer.alloc(32, 2).toString('base64')}`] });
+    expect(await notifier.endpoints.list({ tenant: 't' })).toMatchObject([
+      { id: endpoint, keyRef: 'other', origin: new URL(receiver.url).origin },
+    ]);
+    expect(JSON.stringify(await notifier.inspect().list())).not.toContain('secret');
+  });
+});
