@@ -31,7 +31,12 @@ export function checkUrl(text: unknown, options: UrlRulesOptions): URL {
       `${JSON.stringify(text.split('?')[0])} is no absolute URL; pass one like https://example.com/hook.`,
     );
   }
-  const shown = `${url.protocol}//${url.host}`;
+  const shown = `${url.protocol}//${url.host}`.slice(0, 100);
+  if (url.href.length > maxUrlLength || url.hostname.length > 254)
+    throw new EgressDeniedError(
+      'length',
+      `${shown} is too long; a URL has up to ${maxUrlLength.toLocaleString('en')} characters, a host up to 253.`,
+    );
   if (url.protocol !== 'https:' && !(url.protocol === 'http:' && options.allowHttp))
     throw new EgressDeniedError('scheme', `${shown} is not https; callbacks leave encrypted. (allowHttp: true allows plain HTTP.)`);
   if (url.username !== '' || url.password !== '')

@@ -1,0 +1,378 @@
+import { fork } from 'node:child_process';
+import { once } from 'node:events';
+import { networkInterfaces } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, describe, expect, it } from 'vitest';
+import { Egress, type EgressOptions } from '../src/egress/egress.ts';
+import { type Behavior, type HostileReceiver, hostileReceiver } from '../src/testing/index.ts';
+import { dnsServer, type Zone } from './dns-server.ts';
+
+const opened: { close(): Promise<unknown> }[] = [];
+afterEach(async () => {
+  for (const one of opened.splice(0).reverse()) await one.close();
+});
+
+function egress(options: EgressOptions = {}): Egress {
+  const made = new Egress({ allowHttp: true, connectTimeout: 400, requestTimeout: 2_000, ...options });
+  opened.push(made);
+  return made;
+}
+
+async function receiver(script?: Behavior, host?: string): Promise<HostileReceiver> {
+  const made = await hostileReceiver(script, host);
+  opened.push(made);
+  return made;
+}
+
+function post(through: Egress, url: string) {
+  return through.post({ url: new URL(url), headers: {}, body: Buffer.from('{}') });
+}
+
+/** The first address of each range that is denied, one from its middle, and its last. */
+const deniedV4: Readonly<Record<string, readonly string[]>> = {
+  '0/8': ['0.0.0.0', '0.1.2.3', '0.255.255.255'],
+  '10/8': ['10.0.0.0', '10.1.2.3', '10.255.255.255'],
+  '100.64/10': ['100.64.0.0', '100.100.0.1', '100.127.255.255'],
+  '127/8': ['127.0.0.0', '127.0.0.1', '127.255.255.255'],
+  '169.254/16': ['169.254.0.0', '169.254.169.254', '169.254.255.255'],
+  '172.16/12': ['172.16.0.0', '172.20.1.1', '172.31.255.255'],
+  '192.0.0/24': ['192.0.0.0', '192.0.0.170', '192.0.0.255'],
+  '192.0.2/24': ['192.0.2.0', '192.0.2.7', '192.0.2.255'],
+  '192.31.196/24': ['192.31.196.0', '192.31.196.9', '192.31.196.255'],
+  '192.52.193/24': ['192.52.193.0', '192.52.193.9', '192.52.193.255'],
+  '192.88.99/24': ['192.88.99.0', '192.88.99.1', '192.88.99.255'],
+  '192.168/16': ['192.168.0.0', '192.168.1.1', '192.168.255.255'],
+  '192.175.48/24': ['192.175.48.0', '192.175.48.6', '192.175.48.255'],
+  '198.18/15': ['198.18.0.0', '198.19.0.1', '198.19.255.255'],
+  '198.51.100/24': ['198.51.100.0', '198.51.100.7', '198.51.100.255'],
+  '203.0.113/24': ['203.0.113.0', '203.0.113.7', '203.0.113.255'],
+  '224/4': ['224.0.0.0', '239.1.2.3', '239.255.255.255'],
+  '240/4': ['240.0.0.0', '250.1.1.1', '255.255.255.255'],
+  '168.63.129.16/32': ['168.63.129.16'],
+};
+const allowedV4 = [
+  ...['1.0.0.0', '9.255.255.255', '11.0.0.0', '100.63.255.255', '100.128.0.0', '126.255.255.255', '128.0.0.0', '169.253.255.255'],
+  ...['169.255.0.0', '172.15.255.255', '172.32.0.0', '192.0.1.0', '192.0.3.0', '192.31.195.255', '192.31.197.0', '192.88.98.255'],
+  ...['192.167.255.255', '192.169.0.0', '198.17.255.255', '198.20.0.0', '198.51.99.255', '203.0.112.255', '223.255.255.255'],
+  ...['168.63.129.15', '168.63.129.17', '8.8.8.8'],
+];
+const deniedV6 = [
+  ...[
+    '::',
+    '::1',
+    '::7f00:1',
+    '::a9fe:a9fe',
+    '::ffff:10.0.0.1',
+    '::ffff:8.8.8.8',
+    '64:ff9b::7f00:1',
+    '64:ff9b:1::1',
+    '100::1',
+    'fe80::1',
+    'fec0::1',
+  ],
+  ...['fc00::1', 'fd12:3456::1', 'ff02::1', '2001::1', '2001:0:7f00:1::', '2001:1ff:ffff::1', '2001:db8::1', '2002::1', '2002:7f00:1::'],
+  ...[
+    '2002:a9fe:a9fe::1',
+    '2620:4f:8000::1',
+    '3fff::1',
+    '3fff:fff::1',
+    '4000::1',
+    '5f00::1',
+    '2a00::5efe:127.0.0.1',
+    '2a00::200:5efe:a00:1',
+  ],
+];
+const allowedV6 = [
+  '2606:4700::1111',
+  '2001:200::1',
+  '2001:4860:4860::8888',
+  '2003::1',
+  '2620:4f:7fff::1',
+  '3fff:1000::1',
+  '2a00::5efd:1',
+  '3ffe::1',
+];
+
+/** Every way in which a URL can write an IPv4 address. */
+function spellings(address: string): readonly string[] {
+  const parts = address.split('.').map(Number);
+  const [a = 0, b = 0, c = 0, d = 0] = parts;
+  const whole = ((a * 256 + b) * 256 + c) * 256 + d;
+  const wide = (text: string): string => text.replace(/[0-9]/g, (digit) => String.fromCodePoint(0xff10 + Number(digit)));
+  const circled = (text: string): string =>
+    text.replace(/[0-9]/g, (digit) => (digit === '0' ? '\u24ea' : String.fromCodePoint(0x245f + Number(digit))));
+  const hex = (n: number): string => `0x${n.toString(16)}`;
+  return [
+    address,
+    `${address}.`,
+    String(whole),
+    hex(whole),
+    `0${whole.toString(8)}`,
+    parts.map((n) => `0${n.toString(8)}`).join('.'),
+    parts.map(hex).join('.'),
+    `${a}.${(b * 256 + c) * 256 + d}`,
+    `${a}.${b}.${c * 256 + d}`,
+    `${hex(a)}.0${b.toString(8)}.${c * 256 + d}`,
+    wide(address),
+    circled(address),
+    address.replaceAll('.', '\u3002'),
+    wide(String(whole)),
+    address.replaceAll('.', '%2e'),
+    `[::ffff:${address}]`,
+    `[::${address}]`,
+    `[::ffff:${whole
+      .toString(16)
+      .padStart(8, '0')
+      .replace(/(.{4})/, '$1:')}]`,
+    `[::ffff:0:${address}]`,
+    `[64:ff9b::${address}]`,
+    `[64:ff9b:1::${address}]`,
+    `[2002:${whole
+      .toString(16)
+      .padStart(8, '0')
+      .replace(/(.{4})/, '$1:')}::1]`,
+    `[2001:0:${whole
+      .toString(16)
+      .padStart(8, '0')
+      .replace(/(.{4})/, '$1:')}::1]`,
+    `[2001:0:1::${(~whole >>> 0)
+      .toString(16)
+      .padStart(8, '0')
+      .replace(/(.{4})/, '$1:')}]`,
+    `[fe80::5efe:${address}]`,
+    `[2a00::5efe:${address}]`,
+    `[2a00::200:5efe:${address}]`,
+  ];
+}
+
+describe('the egress guard', () => {
+  it('refuses every range in every spelling that a URL can give an address, and nothing beside them', () => {
+    const guard = egress();
+    let checked = 0;
+    for (const addresses of Object.values(deniedV4))
+      for (const address of addresses)
+        for (const host of spellings(address)) {
+          expect(() => guard.check(`http://${host}/`), `${address} as ${host}`).toThrow(/not allowed|no absolute URL/);
+          checked += 1;
+        }
+    expect(checked).toBeGreaterThan(1_400);
+    for (const address of deniedV6) expect(() => guard.check(`http://[${address}]/`), address).toThrow(/not allowed/);
+    for (const address of allowedV4) expect(guard.check(`http://${address}/`).hostname, address).toBe(address);
+    for (const address of allowedV6) expect(guard.check(`http://[${address}]/`).hostname, address).toContain(':');
+    // Spelled otherwise it is still the same address, and allowed.
+    expect(guard.check('http://0x08080808/').hostname).toBe('8.8.8.8');
+    for (const list of Object.values(networkInterfaces()))
+      for (const { address } of list ?? []) {
+        const host = address.includes(':') ? `[${address.replace(/%.*/, '')}]` : address;
+        expect(() => guard.check(`http://${host}/`), address).toThrow(/not allowed/);
+      }
+  });
+
+  it('says which rule a URL breaks', () => {
+    const guard = new Egress();
+    opened.push(guard);
+    const rules: Readonly<Record<string, string>> = {
+      '': 'syntax',
+      '/hook': 'syntax',
+      nonsense: 'syntax',
+      'https://': 'syntax',
+      'https://1.2.3.4.5/': 'syntax',
+      'https://256.1.1.1/': 'syntax',
+      'http://example.com/': 'scheme',
+      'ftp://example.com/': 'scheme',
+      'file:///etc/passwd': 'scheme',
+      'javascript:alert(1)': 'scheme',
+      'https://user@example.com/': 'userinfo',
+      'https://:secret@example.com/': 'userinfo',
+      'https://example.com:22/': 'port',
+      'https://example.com:8080/': 'port',
+      'https://localhost/': 'host',
+      'https://LOCALHOST./': 'host',
+      'https://api.localhost/': 'host',
+      'https://intranet/': 'host',
+      'https://printer.local/': 'host',
+      'https://printer.local./': 'host',
+      'https://metadata.google.internal/': 'host',
+      'https://router.home.arpa/': 'host',
+      'https://10.0.0.1/': 'address',
+      'https://[::1]/': 'address',
+      [`https://example.com/${'x'.repeat(2_048)}`]: 'length',
+      [`https://${'a.'.repeat(150)}com/`]: 'length',
+    };
+    for (const [url, rule] of Object.entries(rules)) {
+      let found: unknown;
+      try {
+        guard.check(url);
+      } catch (error) {
+        found = error;
+      }
+      expect(found, url).toMatchObject({ code: 'egress-denied', rule });
+      expect((found as Error).message.length).toBeLessThan(400);
+    }
+    for (const url of ['https://example.com', 'https://example.com:8443/x?y=1', 'https://例え.jp/', 'https://example.com./'])
+      expect(guard.check(url).protocol).toBe('https:');
+    expect(() => guard.check('https://example.com:99/?token=secret')).toThrow(/^(?!.*secret)/);
+    expect(() => new Egress({ allowCidrs: ['10.0.0.0'] })).toThrow(/no range/);
+    expect(() => new Egress({ allowCidrs: ['10.0.0.0/33'] })).toThrow(/no range/);
+    expect(() => new Egress({ allowPorts: [0] })).toThrow(/allowPorts/);
+  });
+
+  it('opens a private range by intent, in its own family only', async () => {
+    const target = await receiver();
+    const guard = egress({ allowCidrs: ['127.0.0.1/32'], allowPorts: [target.port] });
+    expect(await post(guard, target.url)).toMatchObject({ kind: 'response', status: 200, remoteAddress: '127.0.0.1' });
+    for (const host of ['127.0.0.2', '[::1]', '[::ffff:127.0.0.1]'])
+      expect(() => guard.check(`http://${host}:${target.port}/`)).toThrow(/not allowed/);
+    const v6 = egress({ allowCidrs: ['fd00::/8'] });
+    expect(v6.check('http://[fd00::1]/').hostname).toBe('[fd00::1]');
+    expect(() => v6.check('http://10.0.0.1/')).toThrow(/not allowed/);
+  });
+
+  describe('of names', () => {
+    /** An address that is allowed and leads nowhere here. */
+    const publicV4 = '93.184.215.14';
+    const zones: Readonly<Record<string, { readonly zone: Zone; readonly looks: number; readonly codes: readonly (string | RegExp)[] }>> = {
+      'that resolve to a private address': { zone: (_, type) => (type === 'A' ? ['127.0.0.1'] : []), looks: 1, codes: ['egress-denied'] },
+      'with a public and a private address': {
+        zone: (_, type) => (type === 'A' ? [publicV4, '127.0.0.1'] : []),
+        looks: 2,
+        codes: ['egress-denied'],
+      },
+      'with a public A and a private AAAA': {
+        zone: (_, type) => (type === 'A' ? [publicV4] : ['::1']),
+        looks: 1,
+        codes: ['egress-denied'],
+      },
+      'with a mapped AAAA': { zone: (_, type) => (type === 'A' ? [] : ['::ffff:7f00:1']), looks: 1, codes: ['egress-denied'] },
+      'with a private A and a public AAAA': {
+        zone: (_, type) => (type === 'A' ? ['127.0.0.1'] : ['2606:4700::1111']),
+        looks: 1,
+        codes: ['egress-denied'],
+      },
+      'that are public first and private on the second look': {
+        zone: (_, type, asked) => (type === 'A' ? [asked === 1 ? publicV4 : '127.0.0.1'] : []),
+        looks: 3,
+        codes: [/TIMEOUT|ENETUNREACH|EHOSTUNREACH|ECONNREFUSED|timeout/, 'egress-denied', 'egress-denied'],
+      },
+      'that have no address': { zone: () => [], looks: 1, codes: ['ENOTFOUND'] },
+      'whose server is silent': { zone: () => undefined, looks: 1, codes: [/TIMEOUT|timeout/] },
+    };
+    it.each(Object.entries(zones))('%s: nobody reaches the private listener', async (_name, { zone, looks, codes }) => {
+      const target = await receiver();
+      const server = await dnsServer(zone);
+      opened.push(server);
+      const guard = egress({ dnsServers: [server.address], allowPorts: [target.port] });
+      for (let look = 0; look < looks; look++) {
+        const started = performance.now();
+        const answer = await post(guard, `http://hooks.example.com:${target.port}/hook`);
+        expect(answer.kind).toBe('failure');
+        if (answer.kind !== 'failure') continue;
+        const code = codes[look] ?? codes[0] ?? '';
+        if (typeof code === 'string') expect(answer.code).toBe(code);
+        else expect(answer.code).toMatch(code);
+        expect(performance.now() - started).toBeLessThan(2_500);
+      }
+      expect(target.connections).toBe(0);
+    });
+
+    it('connect to what was judged, and to nothing else (control: the same name, opened)', async () => {
+      const target = await receiver();
+      const server = await dnsServer((_, type) => (type === 'A' ? ['127.0.0.1'] : []));
+      opened.push(server);
+      const guard = egress({ dnsServers: [server.address], allowPorts: [target.port], allowCidrs: ['127.0.0.0/8'] });
+      expect(await post(guard, `http://hooks.example.com:${target.port}/hook`)).toMatchObject({
+        kind: 'response',
+        status: 200,
+        remoteAddress: '127.0.0.1',
+      });
+      expect(target.connections).toBe(1);
+    });
+  });
+
+  it('follows no redirect', async () => {
+    const secret = await receiver();
+    const target = await receiver((_, response) => response.writeHead(302, { location: secret.url }).end());
+    const guard = egress({ allowCidrs: ['127.0.0.0/8'], allowPorts: [target.port, secret.port] });
+    expect(await post(guard, target.url)).toMatchObject({ kind: 'response', status: 302 });
+    expect(secret.connections).toBe(0);
+  });
+
+  it('judges what it is told to send to once more, and takes no proxy from the environment', async () => {
+    const target = await receiver();
+    const proxy = await receiver();
+    for (const name of ['HTTP_PROXY', 'http_proxy', 'ALL_PROXY', 'NODE_USE_ENV_PROXY'])
+      process.env[name] = name.startsWith('NODE') ? '1' : proxy.url;
+    try {
+      const closed = egress({ allowPorts: [target.port] });
+      expect(await post(closed, target.url)).toMatchObject({ kind: 'failure', code: 'egress-denied' });
+      const open = egress({ allowCidrs: ['127.0.0.1/32'], allowPorts: [target.port] });
+      expect(await post(open, target.url)).toMatchObject({ kind: 'response', status: 200 });
+    } finally {
+      for (const name of ['HTTP_PROXY', 'http_proxy', 'ALL_PROXY', 'NODE_USE_ENV_PROXY']) delete process.env[name];
+    }
+    expect(target.connections).toBe(1);
+    expect(proxy.connections).toBe(0);
+  });
+
+  it('leaves every hostile receiver within its bounds', async () => {
+    const script: readonly (readonly [Behavior, object, number])[] = [
+      ['ok', { kind: 'response', status: 200, bodyBytes: 7 }, 500],
+      ['hang', { kind: 'failure', code: 'timeout' }, 2_300],
+      ['drip-headers', { kind: 'failure', code: 'timeout' }, 2_300],
+      ['drip-body', { kind: 'failure', code: 'timeout' }, 2_300],
+      ['endless', { kind: 'response', status: 200 }, 1_000],
+      ['huge-headers', { kind: 'failure', code: 'UND_ERR_HEADERS_OVERFLOW' }, 1_000],
+      ['gzip-bomb', { kind: 'response', status: 200 }, 1_000],
+      ['redirect-metadata', { kind: 'response', status: 302 }, 1_000],
+      ['redirect-self', { kind: 'response', status: 307 }, 1_000],
+      ['reset', { kind: 'failure' }, 1_000],
+      ['reset-in-body', { kind: 'failure' }, 1_000],
+      [(_, response) => response.socket?.end('not http at all\r\n\r\n'), { kind: 'failure' }, 1_000],
+      [(_, response) => response.writeHead(204).end(), { kind: 'response', status: 204, bodyBytes: 0 }, 1_000],
+      [(_, response) => response.end(Buffer.alloc(70_000, 'x')), { kind: 'response', status: 200 }, 1_000],
+    ];
+    await Promise.all(
+      script.map(async ([behavior, expected, withinMs]) => {
+        const target = await receiver(behavior);
+        const guard = egress({ allowCidrs: ['127.0.0.0/8'], allowPorts: [target.port] });
+        const started = performance.now();
+        const answer = await post(guard, target.url);
+        expect(answer, String(behavior)).toMatchObject(expected);
+        expect(performance.now() - started, String(behavior)).toBeLessThan(withinMs);
+        if (answer.kind === 'response') {
+          expect(answer.body.length).toBeLessThanOrEqual(2_048);
+          expect(answer.bodyBytes).toBeLessThanOrEqual(65_536 * 2);
+        }
+      }),
+    );
+  });
+
+  it('keeps its memory flat while 64 receivers stream for ever', async () => {
+    // In a process of its own, so that what it holds is not counted.
+    const child = fork(join(import.meta.dirname, 'victim', 'endless.ts'), { execArgv: process.execArgv });
+    opened.push({ close: async () => child.kill() });
+    const [target] = (await once(child, 'message')) as [{ readonly url: string; readonly port: number }];
+    const guard = egress({ allowCidrs: ['127.0.0.0/8'], allowPorts: [target.port] });
+    const round = async (times: number): Promise<void> => {
+      for (let i = 0; i < times; i++) {
+        const answers = await Promise.all(Array.from({ length: 64 }, () => post(guard, target.url)));
+        expect(answers.every((answer) => answer.kind === 'response' && answer.bodyBytes < 200_000)).toBe(true);
+      }
+    };
+    await round(20);
+    const before = process.memoryUsage().rss;
+    await round(60);
+    expect(process.memoryUsage().rss - before).toBeLessThan(64 * 2 ** 20);
+  });
+
+  it('sends again on a new connection what went into one that its receiver was closing', async () => {
+    const target = await receiver();
+    const guard = egress({ allowCidrs: ['127.0.0.0/8'], allowPorts: [target.port] });
+    expect(await post(guard, target.url)).toMatchObject({ status: 200 });
+    target.behave('reset', 'ok');
+    expect(await post(guard, target.url)).toMatchObject({ kind: 'response', status: 200 });
+    expect(target.requests).toHaveLength(3);
+    target.behave('reset');
+    expect(await post(guard, target.url)).toMatchObject({ kind: 'failure' });
+  });
+});
