@@ -94,7 +94,8 @@ export class WorkTable {
   async nextDueMs(): Promise<number | undefined> {
     const sql = this.#sql;
     const [row] = await this.database.rows<{ ms: string | number | null }>(
-      `SELECT min(run_at) - {now} AS ms FROM ${sql.table} WHERE status = ${sql.state('scheduled')} AND lost = 0`,
+      // Not `min(run_at)`: MariaDB reads every one of them for it, since `lost` is not in the index.
+      `SELECT run_at - {now} AS ms FROM ${sql.table} WHERE status = ${sql.state('scheduled')} AND lost = 0 AND run_at IS NOT NULL ORDER BY run_at LIMIT 1`,
     );
     return row?.ms === null || row?.ms === undefined ? undefined : Number(row.ms);
   }

@@ -98,11 +98,13 @@ export class Session implements Sender<DueRow> {
     });
   }
 
-  /** There may be something new. */
-  look(): void {
+  /** There may be something new. Returns `false` if it is too late for this session to look. */
+  look(): boolean {
+    if (this.#finishing || this.#closing) return false;
     if (this.#reading) this.#again = true;
     else this.#fromStart();
     this.#step();
+    return true;
   }
 
   /** Sends nothing more; ends when what is under way has. */

@@ -82,6 +82,8 @@ export class NotifierWorker implements Service {
   readonly #log: AttemptLog;
   readonly #sessions = new Map<string, Session>();
   readonly #ended = new Map<string, SessionEnd>();
+  /** Endpoints that were woken while they were being given back: until that is committed, nobody can take them. */
+  readonly #wokenLate = new Set<string>();
   readonly #loops: readonly Loop<unknown>[];
   readonly #route: Loop<number>;
   readonly #promote: Loop<number>;
@@ -130,7 +132,10 @@ export class NotifierWorker implements Service {
       kinds: () => policies,
       run: (rows) => this.#serve(rows),
       settleHook: (settlements) => this.#keepState(settlements.map(({ row }) => row)),
-      onSettled: ({ row }) => this.#ended.delete(row.id),
+      onSettled: ({ row }) => {
+        this.#ended.delete(row.id);
+        if (this.#wokenLate.delete(row.id)) this.#route.wake();
+      },
       stopMs: durationMs(options.stopAfter ?? '15s', 'stopAfter'),
       maxPollMs,
       logger,
@@ -203,11 +208,14 @@ export class NotifierWorker implements Service {
     this.#host.seenNow(await this.#host.database.now());
     this.#stopping = false;
     this.#unlisten = this.#host.wakers.listen((notes) => {
-      for (const note of notes) this.#sessions.get(note)?.look();
-      if (notes.length === 0 || notes.some((note) => !this.#sessions.has(note))) {
-        this.#route.wake();
-        if (notes.length === 0) this.#promote.wake();
+      let elsewhere = notes.length === 0;
+      for (const note of notes) {
+        if (this.#sessions.get(note)?.look()) continue;
+        if (this.#sessions.has(note) || this.#ended.has(note)) this.#wokenLate.add(note);
+        else elsewhere = true;
       }
+      if (elsewhere) this.#route.wake();
+      if (notes.length === 0) this.#promote.wake();
     });
     await this.#runner.start();
     for (const loop of this.#loops) await loop.start();
