@@ -1,5 +1,6 @@
-import type { OutboxTransaction } from '@holdfast/outbox';
+import type { Outbox } from '@holdfast/outbox';
 import type { Knex } from 'knex';
+import type { Callbacks } from './callbacks.ts';
 import type { topics } from './topics.ts';
 
 /** Machines granted in one pass: small, so that batches share the room and the page has something to show. */
@@ -9,15 +10,17 @@ const againMs = 2_000;
 
 /** Says what changed, in the same transaction. */
 async function say(
-  outbox: OutboxTransaction<typeof topics>,
+  trx: Knex.Transaction,
+  { outbox, callbacks }: Voices,
   batch: Record<string, unknown>,
   state: BatchState | undefined,
   slots: readonly Changed[],
   nowMs: number,
 ): Promise<void> {
   const batchId = String(batch.id);
+  const out = outbox.in(trx);
   if (state !== undefined && state !== batch.state)
-    await outbox.put('dispatch.batch', {
+    await out.put('dispatch.batch', {
       batchId,
       tenant: String(batch.tenant),
       businessOrderNo: String(batch.business_order_no),
@@ -25,7 +28,7 @@ async function say(
       atMs: nowMs,
     });
   if (slots.length === 0) return;
-  await outbox.putMany(
+  await out.putMany(
     'dispatch.slot',
     slots.map(({ applyId, machineId, state: slotState }) => ({
       payload: { applyId, batchId, state: slotState, machineId: slotState === 'GRANTED' ? machineId : null, power: null, atMs: nowMs },
@@ -33,12 +36,29 @@ async function say(
   );
   const leased = slots.flatMap(({ machineId, ...slot }) => (machineId === null ? [] : [{ ...slot, machineId }]));
   if (leased.length > 0)
-    await outbox.putMany(
+    await out.putMany(
       'asset.lease.v1',
       leased.map(({ applyId, machineId, state: slotState }) => ({
         payload: { machineId, applyId, active: slotState === 'GRANTED', atMs: nowMs },
       })),
     );
+  await callbacks.tell(
+    trx,
+    String(batch.tenant),
+    slots.map(({ applyId, machineId, state: says }) => ({
+      applyId,
+      batchId,
+      says,
+      machineId: says === 'GRANTED' ? machineId : null,
+      atMs: nowMs,
+    })),
+  );
+}
+
+/** Who is told of changes. */
+export interface Voices {
+  readonly outbox: Outbox<typeof topics>;
+  readonly callbacks: Callbacks;
 }
 
 type BatchState = 'FILLING' | 'FULFILLED' | 'PARTIAL' | 'FAILED';
@@ -56,12 +76,7 @@ interface Changed {
  * Machines are taken with SKIP LOCKED, so that batches do not wait for each other; the unique rules on active leases
  * (machine; room and ip; slot) hold whatever this code does.
  */
-export async function allocateOnce(
-  trx: Knex.Transaction,
-  outbox: OutboxTransaction<typeof topics>,
-  batchId: string,
-  nowMs: number,
-): Promise<number | undefined> {
+export async function allocateOnce(trx: Knex.Transaction, voices: Voices, batchId: string, nowMs: number): Promise<number | undefined> {
   const batch = await trx('dispatch_batch').where({ id: batchId }).first();
   if (!batch || (batch.state !== 'ACCEPTED' && batch.state !== 'FILLING')) return undefined;
   const wanted = await trx('dispatch_slot').where({ batch_id: batchId, state: 'WANTED' }).orderBy('apply_id').limit(perPass);
@@ -88,7 +103,7 @@ export async function allocateOnce(
   const over = batch.deadline_ms === null ? machines.length < perPass : Number(batch.deadline_ms) <= nowMs;
   if (left > 0 && !over) {
     await trx('dispatch_batch').where({ id: batchId }).update({ state: 'FILLING' });
-    await say(outbox, batch, 'FILLING', changed, nowMs);
+    await say(trx, voices, batch, 'FILLING', changed, nowMs);
     if (machines.length === perPass) return soonMs;
     return Math.max(1, batch.deadline_ms === null ? againMs : Math.min(againMs, Number(batch.deadline_ms) - nowMs));
   }
@@ -98,7 +113,7 @@ export async function allocateOnce(
   changed.push(...unfilled.map((slot): Changed => ({ applyId: String(slot.apply_id), machineId: null, state: 'EXPIRED' })));
   await trx('dispatch_slot').where({ batch_id: batchId, state: 'WANTED' }).update({ state: 'EXPIRED' });
   await trx('dispatch_batch').where({ id: batchId }).update({ state, finished_ms: nowMs });
-  await say(outbox, batch, state, changed, nowMs);
+  await say(trx, voices, batch, state, changed, nowMs);
   return undefined;
 }
 

@@ -1,6 +1,8 @@
-import { mkdirSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { randomBytes } from 'node:crypto';
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { openSqlite } from '@holdfast/core/sqlite';
+import type { EgressOptions } from '@holdfast/notifier';
 import knexFactory, { type Knex } from 'knex';
 import { z } from 'zod';
 
@@ -16,6 +18,17 @@ const schema = z.object({
   HOST: z.string().default('127.0.0.1'),
   /** Machines of the simulated room. */
   DISPATCH_MACHINES: z.coerce.number().int().min(1).max(100_000).default(96),
+  /** What the keys of callbacks are derived from: the same in every process. Default: made at the first start and kept beside the database file. */
+  DISPATCH_SECRET: z.string().min(32, 'must have at least 32 characters').optional(),
+  /** Private address ranges that callbacks may reach, with commas. Default: this machine's own, while HOST is. */
+  DISPATCH_CALLBACK_CIDRS: z.string().optional(),
+  /** Ports that callbacks may reach besides 80, 443 and 8443, with commas. */
+  DISPATCH_CALLBACK_PORTS: z
+    .string()
+    .regex(/^\d{1,5}(,\d{1,5})*$/, 'must be numbers with commas')
+    .default('8090'),
+  /** Whether callbacks may go over plain HTTP. Default: while HOST is this machine. */
+  DISPATCH_CALLBACK_HTTP: z.enum(['yes', 'no']).optional(),
 });
 
 export type Config = z.infer<typeof schema>;
@@ -28,12 +41,39 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
   );
 }
 
+const data = join(import.meta.dirname, '..', 'data');
+
+/** The secret that was given, or the one of this checkout. */
+export function readSecret(config: Config): string {
+  if (config.DISPATCH_SECRET !== undefined) return config.DISPATCH_SECRET;
+  const file = join(data, 'secret');
+  mkdirSync(data, { recursive: true });
+  // Two processes that start at once: the first one's stays.
+  if (!existsSync(file)) {
+    try {
+      writeFileSync(file, randomBytes(32).toString('hex'), { mode: 0o600, flag: 'wx' });
+    } catch (error) {
+      if ((error as { code?: string }).code !== 'EEXIST') throw error;
+    }
+  }
+  return readFileSync(file, 'utf8');
+}
+
+/** What callbacks may call: the world over HTTPS; on a machine that serves itself alone, itself too. */
+export function readEgress(config: Config): EgressOptions {
+  const own = ['127.0.0.1', '::1', 'localhost'].includes(config.HOST);
+  return {
+    allowHttp: config.DISPATCH_CALLBACK_HTTP === undefined ? own : config.DISPATCH_CALLBACK_HTTP === 'yes',
+    allowCidrs: (config.DISPATCH_CALLBACK_CIDRS ?? (own ? '127.0.0.1/32' : '')).split(',').filter(Boolean),
+    allowPorts: config.DISPATCH_CALLBACK_PORTS.split(',').map(Number),
+  };
+}
+
 export function openKnex(config: Config): Knex {
   const url = config.DISPATCH_DATABASE_URL;
   if (url === undefined) {
-    const file = join(import.meta.dirname, '..', 'data', 'dispatch.db');
-    mkdirSync(dirname(file), { recursive: true });
-    return openSqlite(file);
+    mkdirSync(data, { recursive: true });
+    return openSqlite(join(data, 'dispatch.db'));
   }
   if (url.startsWith('file:')) return openSqlite(new URL(url).pathname);
   if (/^postgres(ql)?:/.test(url)) {

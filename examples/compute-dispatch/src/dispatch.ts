@@ -15,12 +15,14 @@ import {
   type Snowflake,
   uuidv7,
 } from '@holdfast/core';
+import { type EgressOptions, notifierSchema } from '@holdfast/notifier';
 import { createInbox, createOutbox, type Inbox, type Outbox, outboxSchema, type Relay } from '@holdfast/outbox';
 import type { Knex } from 'knex';
 import { z } from 'zod';
 import { allocateOnce } from './allocate.ts';
 import { AssetService } from './asset-service.ts';
 import { openBroker } from './broker.ts';
+import { Callbacks } from './callbacks.ts';
 import { packages } from './packages.ts';
 import { recordPower, switchOn } from './power.ts';
 import { Problem } from './problem.ts';
@@ -77,6 +79,7 @@ export class Dispatch {
   readonly biz: CompensateBiz<typeof types>;
   readonly outbox: Outbox<typeof topics>;
   readonly timeline: Timeline;
+  readonly callbacks: Callbacks;
   readonly #ids: Snowflake;
   readonly #room: Service;
   readonly #worker: Service;
@@ -95,9 +98,11 @@ export class Dispatch {
     readonly database: Database;
     readonly leases: LeaseTable;
     readonly broker: Publisher & Subscriber;
+    readonly callbacks: Callbacks;
     readonly logger: Logger;
   }) {
-    const { knex, database, broker, logger } = parts;
+    const { knex, database, broker, callbacks, logger } = parts;
+    this.callbacks = callbacks;
     this.knex = knex;
     this.#ids = parts.ids;
     this.#database = database;
@@ -124,7 +129,7 @@ export class Dispatch {
       // Asked before the transaction: SQLite has one connection, and the transaction holds it.
       const nowMs = await database.now();
       return run.commit(async (trx) => {
-        const next = await allocateOnce(trx, outbox.in(trx), batchId, nowMs);
+        const next = await allocateOnce(trx, { outbox, callbacks }, batchId, nowMs);
         if (next !== undefined) await biz.in(trx).submit('allocate', { batchId }, { bizId: batchId, delay: next, tenant: run.tenant });
       });
     });
@@ -138,19 +143,25 @@ export class Dispatch {
     readonly logger: Logger;
     /** `kafka://…`, `amqp://…`, or nothing for a table. */
     readonly brokerUrl?: string | undefined;
+    /** What the keys of callbacks are derived from. */
+    readonly secret: string;
+    /** What callbacks may call. */
+    readonly egress: EgressOptions;
   }): Promise<Dispatch> {
     const { knex, logger } = options;
-    await migrate(knex, [coreSchema, compensateBizSchema, outboxSchema, brokerSchema, dispatchSchema]);
+    await migrate(knex, [coreSchema, compensateBizSchema, outboxSchema, brokerSchema, notifierSchema, dispatchSchema]);
     const database = new Database({ knex });
     await database.describe();
     await seedRoom(knex, options.machines);
     const leases = new LeaseTable(database);
     const broker = await openBroker(options.brokerUrl, knex, logger);
-    return new Dispatch({ knex, database, leases, broker, logger, ids: await createSnowflake({ leases }) });
+    const callbacks = new Callbacks({ knex, secret: options.secret, egress: options.egress, logger });
+    return new Dispatch({ knex, database, leases, broker, callbacks, logger, ids: await createSnowflake({ leases }) });
   }
 
   async start(): Promise<void> {
     await this.#worker.start();
+    await this.callbacks.start();
     // A broker that is not there yet holds nothing up: messages wait in the outbox. Consumers join first, since RabbitMQ has no place
     // for what nobody has asked for.
     this.#consuming = Promise.all([
@@ -160,7 +171,7 @@ export class Dispatch {
         subscriber: this.#broker,
         topic: powerTopic,
         consumer: 'dispatch',
-        handler: (message, trx) => recordPower(this.outbox, message, trx),
+        handler: (message, trx) => recordPower(this, message, trx),
       }),
     ]).then(
       async () => {
@@ -185,6 +196,7 @@ export class Dispatch {
     await this.#relay.stop();
     await this.#broker.close();
     await this.#consuming;
+    await this.callbacks.stop();
     await this.timeline.stop();
     await this.#assets.stop();
     await this.#inbox.close();
@@ -289,10 +301,21 @@ export class Dispatch {
     readonly dead: number;
     readonly powerEvents: number;
     readonly assetLeases: number;
+    readonly callbacksPending: number;
+    readonly callbacksGivenUp: number;
   }> {
     const { unsent, heldKeys, dead } = await this.outbox.stats();
     const count = async (table: string): Promise<number> => Number((await this.knex(table).count({ n: '*' }).first())?.n);
-    return { unsent, held: heldKeys, dead, powerEvents: await count('dispatch_power_event'), assetLeases: await count('asset_lease') };
+    const callbacks = await this.callbacks.notifier.stats();
+    return {
+      unsent,
+      held: heldKeys,
+      dead,
+      powerEvents: await count('dispatch_power_event'),
+      assetLeases: await count('asset_lease'),
+      callbacksPending: callbacks.pending,
+      callbacksGivenUp: callbacks.exhausted,
+    };
   }
 
   #check(request: ApplyRequest, nowMs: number): number | null {

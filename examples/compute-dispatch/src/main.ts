@@ -1,16 +1,25 @@
 import { parseArgs } from 'node:util';
 import pino from 'pino';
-import { openKnex, readConfig } from './config.ts';
+import { openKnex, readConfig, readEgress, readSecret } from './config.ts';
 import { Dispatch } from './dispatch.ts';
+import { runReceiver } from './receiver.ts';
 import { createServer } from './server.ts';
 
-const { values } = parseArgs({ options: { worker: { type: 'boolean' } } });
-const logger = pino({ level: process.env.LOG_LEVEL ?? 'warn' });
+const [command, ...rest] = process.argv.slice(2);
 
-try {
+async function runService(): Promise<void> {
+  const { values } = parseArgs({ options: { worker: { type: 'boolean' } } });
+  const logger = pino({ level: process.env.LOG_LEVEL ?? 'warn' });
   const config = readConfig(process.env);
   const knex = openKnex(config);
-  const dispatch = await Dispatch.open({ knex, machines: config.DISPATCH_MACHINES, logger, brokerUrl: config.DISPATCH_BROKER_URL });
+  const dispatch = await Dispatch.open({
+    knex,
+    machines: config.DISPATCH_MACHINES,
+    logger,
+    brokerUrl: config.DISPATCH_BROKER_URL,
+    secret: readSecret(config),
+    egress: readEgress(config),
+  });
   await dispatch.start();
   const app = values.worker ? undefined : await createServer(dispatch);
   if (app) {
@@ -19,6 +28,7 @@ try {
     console.log(
       `Try: curl -s ${address}/v1/batches -H 'content-type: application/json' -d '{"businessOrderNo":"order-1","packageId":"standard","count":12,"minimum":4}'`,
     );
+    console.log('Hear of it as a customer does, in another terminal: npm start -- receiver');
     console.log('Ctrl-C ends it; what it has accepted goes on at the next start.');
   } else {
     console.log('compute-dispatch worker: shares the work of every process on the same database. Ctrl-C ends it.');
@@ -34,6 +44,10 @@ try {
   };
   process.on('SIGINT', () => void stop());
   process.on('SIGTERM', () => void stop());
+}
+
+try {
+  await (command === 'receiver' ? runReceiver(rest) : runService());
 } catch (error) {
   const { code, message } = error as { code?: string; message: string };
   console.error(code === 'EADDRINUSE' ? 'The port is in use; set PORT to another one, for example PORT=8081 npm start.' : message);

@@ -1,14 +1,14 @@
 import type { Message, Publisher } from '@holdfast/broker';
 import { reject } from '@holdfast/broker';
-import type { Outbox } from '@holdfast/outbox';
 import type { Knex } from 'knex';
-import { machinePower, powerTopic, type topics } from './topics.ts';
+import type { Voices } from './allocate.ts';
+import { machinePower, powerTopic } from './topics.ts';
 
 /**
  * A power event from the room: stored first, and then folded with all there are of its slot, in the order in which they occurred.
  * Events that come late, twice or in any order give one result. The change goes out in the same transaction.
  */
-export async function recordPower(outbox: Outbox<typeof topics>, message: Message, trx: Knex.Transaction): Promise<unknown> {
+export async function recordPower({ outbox, callbacks }: Voices, message: Message, trx: Knex.Transaction): Promise<unknown> {
   const parsed = machinePower.safeParse(JSON.parse(Buffer.from(message.body).toString()));
   if (!parsed.success)
     return reject(`not a power event: ${parsed.error.issues.map(({ path, message: what }) => `${path.join('.')} ${what}`).join('; ')}`);
@@ -44,6 +44,17 @@ export async function recordPower(outbox: Outbox<typeof topics>, message: Messag
     power: last.power,
     atMs: Number(last.occurred_ms),
   });
+  const batch = await trx('dispatch_batch').where({ id: slot.batch_id }).first('tenant');
+  await callbacks.tell(trx, String(batch.tenant), [
+    {
+      applyId: event.applyId,
+      batchId: String(slot.batch_id),
+      says: last.power === 'ON' ? 'POWER_ON' : 'POWER_OFF',
+      sequence: Number(last.sequence),
+      machineId: event.machineId,
+      atMs: Number(last.occurred_ms),
+    },
+  ]);
   return undefined;
 }
 

@@ -6,6 +6,7 @@ export const dispatchSchema: Schema = {
   migrations: [
     { name: '0001_create', statements: create },
     { name: '0002_messages', statements: messages },
+    { name: '0003_callbacks', statements: callbacks },
   ],
 };
 
@@ -56,5 +57,13 @@ async function messages(database: Database, look: Executor): Promise<readonly st
     ),
     `CREATE INDEX ${database.family === 'mysql' && database.dialect !== 'mariadb' ? '' : 'IF NOT EXISTS '}dispatch_timeline_batch ON ${database.table('dispatch_timeline')} (batch_id, at_ms)`,
     table('asset_lease', 'machine_id VARCHAR(40) NOT NULL PRIMARY KEY, apply_id VARCHAR(20) NOT NULL, since_ms BIGINT NOT NULL'),
+  ];
+}
+
+/** Where tenants are called back. */
+function callbacks(database: Database): readonly string[] {
+  const end = database.family === 'mysql' ? ' ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin' : '';
+  return [
+    `CREATE TABLE IF NOT EXISTS ${database.table('dispatch_callback')} (tenant VARCHAR(60) NOT NULL PRIMARY KEY, url VARCHAR(2048) NOT NULL, key_ref VARCHAR(100) NOT NULL)${end}`,
   ];
 }

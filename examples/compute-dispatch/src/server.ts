@@ -11,6 +11,7 @@ import {
   type ZodTypeProvider,
 } from 'fastify-type-provider-zod';
 import { z } from 'zod';
+import { callbackEndpoint, callbackView } from './callbacks.ts';
 import { applyRequest, batchView, type Dispatch, slotView } from './dispatch.ts';
 import { Live } from './live.ts';
 import { Problem } from './problem.ts';
@@ -113,6 +114,56 @@ export async function createServer(dispatch: Dispatch): Promise<FastifyInstance>
       found(await dispatch.batch(request.headers['x-tenant'], request.params.id), `batch ${request.params.id}`);
       return { timeline: await dispatch.timeline.of(request.params.id) };
     },
+  );
+  app.get(
+    '/v1/slots/:id/callbacks',
+    {
+      schema: {
+        summary: 'What the tenant was told of a slot, with every attempt',
+        headers: tenantHeaders,
+        params: byId,
+        response: { 200: z.object({ callbacks: z.array(callbackView) }) },
+      },
+    },
+    async (request) => {
+      const tenant = request.headers['x-tenant'];
+      const slot = found(await dispatch.slot(request.params.id), `slot ${request.params.id}`);
+      found(await dispatch.batch(tenant, slot.batchId), `slot ${request.params.id}`);
+      return { callbacks: await dispatch.callbacks.of(tenant, request.params.id) };
+    },
+  );
+  app.post(
+    '/v1/callbacks/:id/resend',
+    {
+      schema: {
+        summary: 'Send a callback once more, now',
+        headers: tenantHeaders,
+        params: byId,
+        response: { 202: z.object({ id: z.string() }) },
+      },
+    },
+    async (request, reply) => {
+      const { id } = request.params;
+      found((await dispatch.callbacks.resend(request.headers['x-tenant'], id)) || undefined, `callback ${id}`);
+      return reply.code(202).send({ id });
+    },
+  );
+  app.put(
+    '/v1/callback-endpoint',
+    {
+      schema: {
+        summary: 'Register where slot changes are told, signed by Standard Webhooks with the key of the answer',
+        headers: tenantHeaders,
+        body: z.object({ url: z.string().max(2_048) }),
+        response: { 200: callbackEndpoint },
+      },
+    },
+    async (request) => dispatch.callbacks.register(request.headers['x-tenant'], request.body.url),
+  );
+  app.get(
+    '/v1/callback-endpoint',
+    { schema: { summary: 'Where slot changes are told', headers: tenantHeaders, response: { 200: callbackEndpoint } } },
+    async (request) => found(await dispatch.callbacks.endpoint(request.headers['x-tenant']), 'callback endpoint of this tenant'),
   );
   // Ready: messages come in and go out. Requests are accepted all the same: what they say waits in the outbox.
   app.get('/readyz', { schema: { hide: true } }, async (_request, reply) => {

@@ -1,5 +1,6 @@
 import { silentLogger } from '@holdfast/core';
 import { type TestDatabase, testDialects, until } from '@holdfast/core/testing';
+import { type HostileReceiver, hostileReceiver } from '@holdfast/notifier/testing';
 import type { FastifyInstance } from 'fastify';
 import { chromium } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -11,9 +12,12 @@ describe.each([...testDialects()])('compute-dispatch on $name', (dialect) => {
   let dispatch: Dispatch;
   let app: FastifyInstance;
   let address: string;
+  let customer: HostileReceiver;
   beforeAll(async () => {
     db = await dialect.create();
-    dispatch = await Dispatch.open({ knex: db.knex, machines: 96, logger: silentLogger });
+    customer = await hostileReceiver();
+    const egress = { allowHttp: true, allowCidrs: ['127.0.0.1/32'], allowPorts: [customer.port] };
+    dispatch = await Dispatch.open({ knex: db.knex, machines: 96, logger: silentLogger, secret: 'x'.repeat(32), egress });
     await dispatch.start();
     app = await createServer(dispatch);
     address = await app.listen({ port: 0, host: '127.0.0.1' });
@@ -21,6 +25,7 @@ describe.each([...testDialects()])('compute-dispatch on $name', (dialect) => {
   afterAll(async () => {
     await app?.close();
     await dispatch?.stop();
+    await customer?.close();
     await db?.drop();
   });
   const post = (body: unknown, tenant = 'test') =>
@@ -90,7 +95,10 @@ describe.each([...testDialects()])('compute-dispatch on $name', (dialect) => {
       '/v1/batches/{id}',
       '/v1/batches/{id}/slots',
       '/v1/batches/{id}/timeline',
+      '/v1/callback-endpoint',
+      '/v1/callbacks/{id}/resend',
       '/v1/slots/{id}',
+      '/v1/slots/{id}/callbacks',
     ]);
   });
 
@@ -112,20 +120,28 @@ describe.each([...testDialects()])('compute-dispatch on $name', (dialect) => {
       const page = await browser.newPage({ viewport: { width: 1440, height: 800 } });
       const complaints: string[] = [];
       page.on('console', (message) => message.type() === 'error' && complaints.push(message.text()));
+      await dispatch.callbacks.register('demo', customer.url);
       await page.goto(address);
       await page.waitForFunction(() => document.querySelectorAll('#room li').length === 96);
       await page.fill('[name=businessOrderNo]', 'by-hand');
       await page.fill('[name=count]', '4');
       await page.fill('[name=minimum]', '1');
       await page.selectOption('[name=packageId]', 'graphics');
-      await page.click('button');
+      await page.click('#apply button');
       await page.waitForFunction(() => document.querySelector('[data-order="by-hand"]')?.textContent?.includes('FULFILLED'));
       expect(await page.textContent('[data-order="by-hand"]')).toContain('4 / 4');
+      // What the customer was told of a slot, and once more.
+      await page.click('[data-order="by-hand"] button');
+      await page.click('#slots tr:first-child button');
+      await page.waitForFunction(() => document.querySelectorAll('#callbacks [data-outcome="delivered"]').length === 2);
+      await page.click('#callbacks li:first-child button');
+      await page.waitForFunction(() => document.querySelectorAll('#callbacks [data-outcome="delivered"]').length === 3);
+      expect(await page.textContent('#callbacks')).toContain('manual');
       for (const width of [360, 1440]) {
         await page.setViewportSize({ width, height: 800 });
         expect(await page.evaluate(() => document.documentElement.scrollWidth <= window.innerWidth)).toBe(true);
       }
-      if (process.env.HOLDFAST_SCREENSHOT) await page.screenshot({ path: process.env.HOLDFAST_SCREENSHOT });
+      if (process.env.HOLDFAST_SCREENSHOT) await page.screenshot({ path: process.env.HOLDFAST_SCREENSHOT, fullPage: true });
       expect(complaints).toEqual([]);
     } finally {
       await browser.close();

@@ -31,6 +31,9 @@ form.addEventListener('submit', async (event) => {
   }
 });
 
+/** What the lower sections show. */
+const chosen = { batch: undefined, slot: undefined };
+
 const live = new EventSource('live');
 live.onopen = () => {
   byId('touch').textContent = 'live';
@@ -43,6 +46,7 @@ live.onmessage = ({ data }) => {
   showRoom(machines);
   showMessages(messages);
   showBatches(batches);
+  if (chosen.batch) void showSlots();
 };
 
 function showRoom(machines) {
@@ -76,8 +80,10 @@ function showBatches(batches) {
       progress.setAttribute('aria-label', `${batch.granted} of ${batch.count} granted`);
       const granted = cell('');
       granted.append(progress, `${batch.granted} / ${batch.count}`);
+      const order = cell('');
+      order.append(button(batch.businessOrderNo, `slots of ${batch.businessOrderNo}`, () => choose(batch)));
       row.append(
-        cell(batch.businessOrderNo),
+        order,
         cell(batch.packageId),
         granted,
         cell(batch.state),
@@ -92,4 +98,101 @@ function cell(text) {
   const td = document.createElement('td');
   td.textContent = text;
   return td;
+}
+
+async function get(path) {
+  const response = await fetch(path);
+  return response.ok ? response.json() : undefined;
+}
+
+async function choose(batch) {
+  chosen.batch = batch;
+  chosen.slot = undefined;
+  await showSlots();
+  byId('slots-section').scrollIntoView({ block: 'nearest' });
+}
+
+async function showSlots() {
+  const { batch, slot } = chosen;
+  const result = await get(`v1/batches/${batch.id}/slots`);
+  if (!result || chosen.batch !== batch) return;
+  byId('slots-section').hidden = false;
+  byId('slots-title').textContent = `Slots of ${batch.businessOrderNo}`;
+  const rows = byId('slots');
+  // Rows are kept, so that a button that has the focus keeps it.
+  while (rows.children.length > result.slots.length) rows.lastChild.remove();
+  result.slots.forEach((one, i) => {
+    const known = rows.children[i];
+    const text = JSON.stringify(one);
+    if (known?.dataset.slot === text) return;
+    const row = document.createElement('tr');
+    row.dataset.slot = text;
+    const log = cell('');
+    log.append(
+      button('log', `callbacks of slot ${one.applyId}`, () => {
+        chosen.slot = one.applyId;
+        byId('resent').textContent = '';
+        return showCallbacks();
+      }),
+    );
+    row.append(cell(one.applyId), cell(one.machineId ?? '–'), cell(one.state), cell(one.power ?? '–'), log);
+    if (known) known.replaceWith(row);
+    else rows.append(row);
+  });
+  if (slot) await showCallbacks();
+  else byId('callbacks-section').hidden = true;
+}
+
+async function showCallbacks() {
+  const { slot } = chosen;
+  const result = await get(`v1/slots/${slot}/callbacks`);
+  if (!result || chosen.slot !== slot) return;
+  byId('callbacks-section').hidden = false;
+  byId('callbacks-title').textContent = `Callbacks of slot ${slot}`;
+  byId('callbacks-none').hidden = result.callbacks.length > 0;
+  const list = byId('callbacks');
+  const text = JSON.stringify(result.callbacks);
+  if (list.dataset.shown === text) return;
+  list.dataset.shown = text;
+  list.replaceChildren(
+    ...result.callbacks.map((callback) => {
+      const item = document.createElement('li');
+      const head = document.createElement('p');
+      head.className = 'head';
+      const state = Object.assign(document.createElement('strong'), { textContent: callback.says });
+      const next = callback.nextAt ? `, next at ${new Date(callback.nextAt).toLocaleTimeString()}` : '';
+      head.append(
+        state,
+        ` ${callback.state.toLowerCase()}${next} `,
+        button('resend', `resend ${callback.says}`, () => resend(callback)),
+      );
+      const attempts = document.createElement('ul');
+      attempts.append(...callback.attempts.map(attemptItem));
+      item.append(head, attempts);
+      return item;
+    }),
+  );
+}
+
+function attemptItem(attempt) {
+  const item = document.createElement('li');
+  item.dataset.outcome = attempt.outcome;
+  const took = attempt.durationMs === null ? '' : ` in ${attempt.durationMs} ms`;
+  const status = attempt.httpStatus === null ? (attempt.errorCode ?? '') : `HTTP ${attempt.httpStatus}`;
+  const why = attempt.outcome === 'delivered' ? '' : ` ${attempt.snippet ?? ''}`.slice(0, 160);
+  item.textContent = `${attempt.number}. ${new Date(attempt.at).toLocaleTimeString()} ${attempt.outcome} ${status}${took}${attempt.trigger === 'auto' ? '' : `, ${attempt.trigger}`}${why}`;
+  return item;
+}
+
+async function resend(callback) {
+  const response = await fetch(`v1/callbacks/${callback.id}/resend`, { method: 'POST' });
+  byId('resent').textContent = response.ok ? `${callback.says} is sent again.` : 'It could not be sent again.';
+  await showCallbacks();
+}
+
+function button(text, label, onClick) {
+  const made = Object.assign(document.createElement('button'), { type: 'button', className: 'small', textContent: text });
+  made.setAttribute('aria-label', label);
+  made.addEventListener('click', () => void onClick());
+  return made;
 }
