@@ -44,14 +44,6 @@ export async function rawPool(to: Receivers, n: number): Promise<number> {
   return rate;
 }
 
-/** Node's global fetch, signed, with no database. */
-export async function rawFetch(to: Receivers, n: number): Promise<number> {
-  return inTurn(n, async (i) => {
-    const response = await fetch(to.urls[i % to.urls.length] as string, { method: 'POST', headers: signed(), body });
-    await response.text();
-  });
-}
-
 /** A BullMQ worker that signs and calls fetch, as a user would write it. */
 export async function bullmq(to: Receivers, n: number, redisUrl: string): Promise<number> {
   const { hostname, port } = new URL(redisUrl);
@@ -141,4 +133,39 @@ export async function ours(db: TestDatabase, to: Receivers, n: number): Promise<
   await worker.start();
   await finished;
   return (n / (performance.now() - started)) * 1_000;
+}
+
+/**
+ * Triggers for fifty endpoints, 300 a second, for `seconds`, from the trigger to the receiver; with one endpoint more that hangs and has
+ * 10,000 waiting, or without. Returns ms.
+ */
+export async function healthy(
+  db: TestDatabase,
+  to: Receivers,
+  hangs: boolean,
+  seconds: number,
+): Promise<{ readonly p50: number; readonly p99: number }> {
+  await using notifier = await open(db, to);
+  const [bad, ...good] = to.urls;
+  to.hang(hangs ? 1 : 0);
+  if (hangs) await fill(db, notifier, [bad as string], 10_000);
+  await using worker = notifier.worker({ concurrency });
+  await worker.start();
+  const run = async (forSeconds: number): Promise<void> => {
+    const started = performance.now();
+    for (let i = 0; performance.now() - started < forSeconds * 1_000; i++) {
+      const at = Math.round(performance.timeOrigin + performance.now());
+      await notifier
+        .now()
+        .trigger({ subjectId: randomUUID(), status: 'ON', url: good[i % good.length] as string, keyRef: 'k', payload: { at, ...payload } });
+      const due = started + (i + 1) * (1_000 / 300);
+      if (due > performance.now()) await new Promise((resolve) => setTimeout(resolve, due - performance.now()));
+    }
+  };
+  await run(3);
+  await to.report();
+  await run(seconds);
+  await new Promise((resolve) => setTimeout(resolve, 500));
+  const { p50, p99 } = await to.report();
+  return { p50, p99 };
 }

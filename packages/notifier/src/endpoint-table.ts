@@ -1,6 +1,7 @@
 import {
   type Actor,
   audit,
+  type ClaimedRow,
   type Database,
   type Executor,
   InvalidArgumentError,
@@ -116,6 +117,28 @@ export class EndpointTable {
       [tenant, origin],
     );
     return row?.key_ref ?? undefined;
+  }
+
+  /** What operators have set, of endpoints that are being served, as a claim reads it. */
+  async settings(ids: readonly string[]): Promise<ReadonlyMap<string, ClaimedRow['payload']>> {
+    const { paused, concurrency, intervalMs, keyRef, previousKeyRef } = endpointShape.payload;
+    const rows = await this.#database.rows<Record<string, string | number | null>>(
+      `SELECT ${this.#database.text('id')} AS id, ${paused} AS paused, ${concurrency} AS concurrency, ${intervalMs} AS interval_ms, ${keyRef} AS key_ref, ${previousKeyRef} AS previous_key_ref FROM ${this.#name} WHERE id IN (${ids.map(integerId).join(', ')})`,
+    );
+    const text = (value: string | number | null | undefined): string | null =>
+      value === null || value === undefined ? null : String(value);
+    return new Map(
+      rows.map((row) => [
+        String(row.id),
+        {
+          paused: text(row.paused),
+          concurrency: text(row.concurrency),
+          intervalMs: text(row.interval_ms),
+          keyRef: text(row.key_ref),
+          previousKeyRef: text(row.previous_key_ref),
+        },
+      ]),
+    );
   }
 
   async list(query: { readonly tenant?: string; readonly after?: string; readonly limit?: number } = {}): Promise<readonly EndpointView[]> {

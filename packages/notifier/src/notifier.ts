@@ -41,7 +41,7 @@ import { standardWebhooks } from './sign/standard-webhooks.ts';
 import { Delivery } from './worker/delivery.ts';
 import type { DueRow } from './worker/due-reader.ts';
 import { prepare } from './worker/prepare.ts';
-import { NotifierWorker, type WorkerOptions } from './worker/worker.ts';
+import { NotifierWorker, settingsNote, type WorkerOptions } from './worker/worker.ts';
 
 export interface NotifierOptions extends DatabaseOptions {
   /** Keys by reference: the current one first, then those that it replaced. */
@@ -87,7 +87,10 @@ export type Probe = Omit<Judgement, 'retryAfterMs'> & { readonly trigger: 'test'
 /** When attempts are made by default: at once; 3, 9, 27, 81 s after the one before; every 30 minutes (and up to 3 more); ten in all. */
 export const defaultSchedule: Backoff = steps('3s', '9s', '27s', '81s').then(every('30m').jitter(0.1).upTo(10));
 
-/** Steers endpoints: each is a tenant and an origin (`https://example.com`), made with its first notification. */
+/**
+ * Steers endpoints. Workers that serve one hear of a change at once, or within half a second. Each is a tenant and an origin
+ * (`https://example.com`), made with its first notification.
+ */
 export interface Endpoints {
   list(query?: { readonly tenant?: string; readonly after?: string; readonly limit?: number }): Promise<readonly EndpointView[]>;
   get(id: string): Promise<EndpointView | undefined>;
@@ -188,7 +191,7 @@ export class Notifier {
     const worker = new NotifierWorker(
       {
         database: this.database,
-        endpoints: this.#endpoints.work,
+        endpoints: this.#endpoints,
         delivery: this.#delivery,
         prepare: (row: DueRow, keyRefs) =>
           prepare(row, keyRefs, {
@@ -219,7 +222,7 @@ export class Notifier {
     const table = this.#endpoints;
     const changed = async (done: Promise<boolean>): Promise<boolean> => {
       const was = await done;
-      if (was) this.#wakers.wake();
+      if (was) this.#wakers.wake(settingsNote);
       return was;
     };
     return {
@@ -230,12 +233,16 @@ export class Notifier {
         if (keyRef !== undefined) checkKeys(this.#signers, await keysOf(this.#options.keys, keyRef));
         return table.register(tenant, origin, { keyRef, pool });
       },
-      pause: (id, by) => table.pause(id, by),
-      resume: (id, by) => changed(table.resume(id, by)),
-      limit: (id, limits, by) => table.limit(id, limits, by),
+      pause: (id, by) => changed(table.pause(id, by)),
+      resume: async (id, by) => {
+        const done = await table.resume(id, by);
+        if (done) this.#wakers.wake();
+        return done;
+      },
+      limit: (id, limits, by) => changed(table.limit(id, limits, by)),
       rotate: async (id, { keyRef, overlap }, by) => {
         checkKeys(this.#signers, await keysOf(this.#options.keys, keyRef));
-        return table.rotate(id, keyRef, durationMs(overlap ?? '24h', 'overlap'), by);
+        return changed(table.rotate(id, keyRef, durationMs(overlap ?? '24h', 'overlap'), by));
       },
     };
   }

@@ -1,4 +1,4 @@
-import { every } from '@holdfast/core';
+import { every, wait } from '@holdfast/core';
 import { startStopStress, until } from '@holdfast/core/testing';
 import { expect, it } from 'vitest';
 import { event, onEveryDatabase } from './suite.ts';
@@ -18,9 +18,9 @@ onEveryDatabase('an endpoint', (suite) => {
     await until(() => receiver.requests.length === 1);
     const id = String((await endpoint()).id);
     expect(await notifier.endpoints.pause(id, by)).toBe(true);
+    await until(async () => (await notifier.endpoints.get(id))?.status === 'PAUSED');
     for (let i = 0; i < 5; i++) await notifier.now().trigger(event(receiver.url));
     await until(async () => (await suite.db.knex('notifier_wake')).length === 0);
-    expect(await notifier.endpoints.get(id)).toMatchObject({ status: 'PAUSED' });
     expect(receiver.requests).toHaveLength(1);
     expect(await notifier.endpoints.resume(id, by)).toBe(true);
     await until(() => receiver.requests.length === 6);
@@ -72,10 +72,12 @@ onEveryDatabase('an endpoint', (suite) => {
     await until(async () => (await count({ state: 'DELIVERED' })) === 40);
     expect(most).toBe(4);
     most = 0;
+    await until(async () => (await endpoint()).status === 'IDLE');
     await notifier.endpoints.limit(id, { concurrency: 1 }, by);
     for (let i = 0; i < 20; i++) await notifier.now().trigger(event(receiver.url));
     await until(async () => (await count({ state: 'DELIVERED' })) === 60);
     expect(most).toBe(1);
+    await until(async () => (await endpoint()).status === 'IDLE');
     await notifier.endpoints.limit(id, { concurrency: null, ratePerSecond: 20 }, by);
     const from = receiver.requests.length;
     for (let i = 0; i < 12; i++) await notifier.now().trigger(event(receiver.url));
@@ -85,6 +87,50 @@ onEveryDatabase('an endpoint', (suite) => {
     expect(await notifier.endpoints.get(id)).toMatchObject({ concurrency: null, ratePerSecond: 20 });
     await expect(notifier.endpoints.limit(id, { ratePerSecond: 0 }, by)).rejects.toThrow(/above 0/);
     await expect(notifier.endpoints.limit(id, {}, by)).rejects.toThrow(/at least one/);
+  });
+
+  it('hears of a limit, a pause and another key while it is being served without end', async () => {
+    let stop = false;
+    let atOnce = 0;
+    let most = 0;
+    const receiver = await suite.receiver((_, response) => {
+      atOnce += 1;
+      most = Math.max(most, atOnce);
+      setTimeout(() => {
+        atOnce -= 1;
+        response.end('success');
+      }, 5);
+    });
+    const notifier = suite.notifier();
+    const id = await notifier.endpoints.register({ url: receiver.url, keyRef: 'k' });
+    await suite.use(notifier.worker()).start();
+    const triggering = (async () => {
+      while (!stop) {
+        await Promise.all(Array.from({ length: 20 }, () => notifier.now().trigger({ ...event(receiver.url), keyRef: undefined as never })));
+        // SQLite's driver is synchronous: without a turn of the event loop nothing else would come to pass.
+        await wait(1);
+      }
+    })();
+    try {
+      await until(() => most === 4);
+      await notifier.endpoints.limit(id, { concurrency: 1 }, by);
+      await until(() => {
+        const was = most;
+        most = 0;
+        return was === 1;
+      });
+      await notifier.endpoints.rotate(id, { keyRef: 'other' }, by);
+      await until(() => String(receiver.requests.at(-1)?.headers['webhook-signature']).split(' ').length === 2);
+      expect((await endpoint()).status).toBe('SERVING');
+      await notifier.endpoints.pause(id, by);
+      await until(async () => (await endpoint()).status === 'PAUSED');
+      const before = receiver.requests.length;
+      await until(async () => (await count({ state: 'PENDING' })) > 100);
+      expect(receiver.requests.length).toBe(before);
+    } finally {
+      stop = true;
+      await triggering;
+    }
   });
 
   it('opens its breaker after ten failures in a row, tries one request when it is half open, and closes at a success', async () => {

@@ -32,14 +32,19 @@ export async function routeWakes(database: Database, work: WorkTable): Promise<r
   );
   await checkpoint('route:before');
   await database.transaction(async (x) => {
-    if (sleeping.length > 0) {
-      const list = idList(database.family, sleeping);
-      await x.run(
-        `UPDATE ${endpoints} SET status = 'READY', claim_rank = ${work.rank('{now}')}, updated_at = {timestamp} WHERE ${list.sql} AND status IN ('IDLE', 'WAITING')`,
-        list.params,
-      );
-    }
+    if (sleeping.length > 0) await makeReady(x, database, work, sleeping);
     await x.run(`DELETE FROM ${wakes} WHERE ${gone.sql}`, gone.params);
   });
   return sleeping;
+}
+
+/**
+ * Makes sleeping endpoints READY, as a hint names them: no look at the signs, which their holder removes. Returns how many slept.
+ */
+export async function makeReady(x: Pick<Database, 'run'>, database: Database, work: WorkTable, ids: readonly string[]): Promise<number> {
+  const list = idList(database.family, ids);
+  return x.run(
+    `UPDATE ${database.table('notifier_endpoint')} SET status = 'READY', claim_rank = ${work.rank('{now}')}, updated_at = {timestamp} WHERE ${list.sql} AND status IN ('IDLE', 'WAITING') AND hold_until <= {now}`,
+    list.params,
+  );
 }

@@ -34,6 +34,11 @@ export interface SessionEnd {
   readonly opened: number;
 }
 
+/**
+ * How long an endpoint is kept when nothing is due: the next notification then costs neither a claim nor a settle, three commits of
+ * seven.
+ */
+const lingerMs = 300;
 /** A turn, where others wait. */
 const turnMs = 1_000;
 /** How often what is due is read from its beginning: a notification may commit late, behind those read before. */
@@ -46,12 +51,12 @@ const rescanMs = 1_000;
  */
 export class Session implements Sender<DueRow> {
   readonly endpointId: string;
-  readonly keyRefs: readonly string[];
+  keyRefs: readonly string[] = [];
   readonly signal: AbortSignal;
   readonly #options: SessionOptions;
   readonly #breaker: EndpointBreaker;
-  readonly #concurrency: number;
-  readonly #intervalMs: number;
+  #concurrency = 1;
+  #intervalMs = 0;
   readonly #known = new Set<string>();
   #queue: DueRow[] = [];
   #cursor = { dueAt: '-1', id: '0' };
@@ -63,6 +68,10 @@ export class Session implements Sender<DueRow> {
   #nextSendAt: number;
   #turnEndsAt: number;
   #timer: NodeJS.Timeout | undefined;
+  /** When an idle session ends; `undefined` while it is not idle. */
+  #idleUntil: number | undefined;
+  /** When the first of the failed attempts is to be made again. */
+  #retryAt = Number.POSITIVE_INFINITY;
   #closing: 'stop' | 'turn' | 'held' | 'lost' | undefined;
   #holdMs = 0;
   #finish: ((end: SessionEnd) => void) | undefined;
@@ -74,20 +83,25 @@ export class Session implements Sender<DueRow> {
     this.#options = options;
     this.endpointId = row.id;
     this.signal = signal;
-    this.keyRefs = [payload.keyRef, payload.previousKeyRef].filter((ref) => ref !== null && ref !== undefined);
     this.#breaker = new EndpointBreaker(options.breaker, Number(payload.failures), Number(payload.opened));
-    this.#concurrency = payload.concurrency === null ? options.concurrency : Number(payload.concurrency);
-    this.#intervalMs = Number(payload.intervalMs ?? 0);
     const now = monotonicMs();
     this.#nextSendAt = now;
     this.#turnEndsAt = now + turnMs;
     this.#rescanAt = now + rescanMs;
+    this.apply(payload);
     const holdMs = Number(payload.holdMs ?? 0);
-    if (Number(payload.paused) === 1) this.#closing = 'stop';
-    else if (holdMs > 0) {
+    if (!this.#closing && holdMs > 0) {
       this.#closing = 'held';
       this.#holdMs = holdMs;
     }
+  }
+
+  /** Takes over what operators have set. */
+  apply(settings: ClaimedRow['payload']): void {
+    this.keyRefs = [settings.keyRef, settings.previousKeyRef].filter((ref) => ref !== null && ref !== undefined);
+    this.#concurrency = settings.concurrency === null ? this.#options.concurrency : Number(settings.concurrency);
+    this.#intervalMs = Number(settings.intervalMs ?? 0);
+    if (Number(settings.paused) === 1) this.#close('stop');
   }
 
   run(): Promise<SessionEnd> {
@@ -118,6 +132,7 @@ export class Session implements Sender<DueRow> {
     const [job] = at < 0 ? [] : this.#queue.splice(at, 1);
     if (!job) return undefined;
     this.#inFlight += 1;
+    this.#idleUntil = undefined;
     this.#nextSendAt = Math.max(monotonicMs(), this.#nextSendAt) + this.#intervalMs;
     this.#refill();
     return { job, retry: job.notifyTimes > 0 };
@@ -143,7 +158,9 @@ export class Session implements Sender<DueRow> {
 
   /** Writes how an attempt ended. What can't be written in a minute is left to be found as unknown. Returns whether it counted. */
   async end(end: End): Promise<boolean> {
-    return this.#written(() => this.#options.log.end(end));
+    const counted = await this.#written(() => this.#options.log.end(end));
+    if (end.delayMs !== undefined) this.#retryAt = Math.min(this.#retryAt, monotonicMs() + end.delayMs);
+    return counted;
   }
 
   async setBack(setback: Setback): Promise<boolean> {
@@ -196,17 +213,33 @@ export class Session implements Sender<DueRow> {
       else if (this.#queue.length > 0 && this.#nextSendAt > now) this.#later(this.#nextSendAt - now);
     }
     const quiet = !this.#reading && this.#inFlight === 0 && this.#known.size === 0;
-    if (quiet && (this.#closing || !this.#more)) void this.#end();
+    if (quiet && (this.#closing || (!this.#more && !this.#linger(now)))) void this.#end();
     // Lost: what is written now is refused anyway.
     else if (this.#closing === 'lost' && this.#inFlight === 0) void this.#end();
   }
 
-  #later(ms: number): void {
+  /** Stays for a moment, and looks a last time at its end, since other processes may not be heard here. Returns whether it does. */
+  #linger(now: number): boolean {
+    if (this.#options.crowded()) return false;
+    if (this.#idleUntil === undefined) this.#idleUntil = now + lingerMs;
+    else if (now >= this.#idleUntil) return false;
+    this.#later(Math.min(this.#idleUntil, this.#retryAt) - now, () => {
+      if (monotonicMs() >= this.#retryAt) this.#retryAt = Number.POSITIVE_INFINITY;
+      this.#fromStart();
+    });
+    return true;
+  }
+
+  #later(ms: number, then?: () => void): void {
     if (this.#timer) return;
-    this.#timer = setTimeout(() => {
-      this.#timer = undefined;
-      this.#step();
-    }, Math.ceil(ms));
+    this.#timer = setTimeout(
+      () => {
+        this.#timer = undefined;
+        if (!this.#closing) then?.();
+        this.#step();
+      },
+      Math.max(1, Math.ceil(ms)),
+    );
   }
 
   #fromStart(): void {

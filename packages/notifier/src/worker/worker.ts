@@ -1,4 +1,5 @@
 import {
+  Batcher,
   type ClaimedRow,
   checkpoint,
   type Database,
@@ -21,8 +22,8 @@ import {
   type Verdicts,
   type Wakers,
   WorkRunner,
-  type WorkTable,
 } from '@holdfast/core';
+import type { EndpointTable } from '../endpoint-table.ts';
 import type { NotifierEvents } from '../events.ts';
 import type { Judgement } from '../outcome.ts';
 import { AttemptLog } from './attempt-log.ts';
@@ -30,7 +31,7 @@ import { type Delivery, noKey } from './delivery.ts';
 import { DueReader, type DueRow } from './due-reader.ts';
 import type { BreakerLimits } from './endpoint-breaker.ts';
 import type { Plan } from './prepare.ts';
-import { routeWakes } from './router.ts';
+import { makeReady, routeWakes } from './router.ts';
 import { Session, type SessionEnd } from './session.ts';
 import { Slots } from './slots.ts';
 
@@ -55,7 +56,7 @@ export interface WorkerOptions {
 
 export interface WorkerHost {
   readonly database: Database;
-  readonly endpoints: WorkTable;
+  readonly endpoints: EndpointTable;
   readonly delivery: Delivery;
   readonly prepare: (row: DueRow, keyRefs: readonly string[]) => Plan | Promise<Plan>;
   readonly seenNow: (now: number) => void;
@@ -67,6 +68,8 @@ export interface WorkerHost {
   readonly logger: Logger;
 }
 
+/** What is told to workers, besides ids of endpoints that were triggered: that operators have changed something. */
+export const settingsNote = 'settings';
 /** Rows in memory for one endpoint at most, and bytes for all. */
 const maxWindow = 64;
 const windowBytes = 32 * 2 ** 20;
@@ -86,7 +89,9 @@ export class NotifierWorker implements Service {
   readonly #wokenLate = new Set<string>();
   readonly #loops: readonly Loop<unknown>[];
   readonly #route: Loop<number>;
+  readonly #hinted: Batcher<string, boolean>;
   readonly #promote: Loop<number>;
+  readonly #settings: Loop<void>;
   readonly #perEndpoint: number;
   readonly #places: number;
   readonly #breaker: BreakerLimits;
@@ -98,7 +103,8 @@ export class NotifierWorker implements Service {
 
   constructor(host: WorkerHost, options: WorkerOptions) {
     this.#host = host;
-    const { database, logger, wakers, endpoints } = host;
+    const { database, logger, wakers } = host;
+    const endpoints = host.endpoints.work;
     const concurrency = atLeastOne('concurrency', options.concurrency ?? 64);
     this.#perEndpoint = atLeastOne('perEndpoint', options.perEndpoint ?? 4);
     this.#places = atLeastOne('endpoints', options.endpoints ?? 256);
@@ -134,12 +140,20 @@ export class NotifierWorker implements Service {
       settleHook: (settlements) => this.#keepState(settlements.map(({ row }) => row)),
       onSettled: ({ row }) => {
         this.#ended.delete(row.id);
-        if (this.#wokenLate.delete(row.id)) this.#route.wake();
+        if (this.#wokenLate.delete(row.id)) this.#hint(row.id);
       },
       stopMs: durationMs(options.stopAfter ?? '15s', 'stopAfter'),
       maxPollMs,
       logger,
       telemetry: new Telemetry('@holdfast/notifier'),
+    });
+    this.#hinted = new Batcher({
+      run: async (ids) => {
+        const unique = [...new Set(ids)].sort();
+        if ((await makeReady(database, database, endpoints, unique)) > 0)
+          for (const pool of policies.keys()) for (const id of unique) this.#runner.hint(pool, id);
+        return ids.map(() => true);
+      },
     });
     this.#route = defineLoop({
       name: 'notifier route',
@@ -164,6 +178,16 @@ export class NotifierWorker implements Service {
       busy: (promoted) => promoted === 1_000,
       pauseMs: () => Math.max(2, Math.min(this.#nextDue, 500)),
     });
+    this.#settings = defineLoop({
+      name: 'notifier settings',
+      logger,
+      runOnce: async () => {
+        if (this.#sessions.size === 0) return;
+        const settings = await host.endpoints.settings([...this.#sessions.keys()]);
+        for (const [id, set] of settings) this.#sessions.get(id)?.apply(set);
+      },
+      pauseMs: () => 500,
+    });
     const every = (name: string, ms: number, runOnce: () => Promise<unknown>): Loop<unknown> =>
       defineLoop({ name, logger, runOnce, pauseMs: () => ms });
     this.#loops = [
@@ -173,6 +197,7 @@ export class NotifierWorker implements Service {
         const { rescued } = await endpoints.rescue({ maxLost: () => policy.maxLost, adoptAfterMs: 600_000 });
         if (rescued > 0) this.#runner.wake();
       }),
+      this.#settings,
       every('notifier sweep', durationMs(options.sweep ?? '3m', 'sweep'), host.compensate),
       every('notifier purge', 600_000, host.purge),
     ];
@@ -208,14 +233,18 @@ export class NotifierWorker implements Service {
     this.#host.seenNow(await this.#host.database.now());
     this.#stopping = false;
     this.#unlisten = this.#host.wakers.listen((notes) => {
-      let elsewhere = notes.length === 0;
       for (const note of notes) {
+        if (note === settingsNote) {
+          this.#settings.wake();
+          continue;
+        }
         if (this.#sessions.get(note)?.look()) continue;
         if (this.#sessions.has(note) || this.#ended.has(note)) this.#wokenLate.add(note);
-        else elsewhere = true;
+        else this.#hint(note);
       }
-      if (elsewhere) this.#route.wake();
-      if (notes.length === 0) this.#promote.wake();
+      if (notes.length > 0) return;
+      this.#route.wake();
+      this.#promote.wake();
     });
     await this.#runner.start();
     for (const loop of this.#loops) await loop.start();
@@ -228,6 +257,14 @@ export class NotifierWorker implements Service {
     const stopped = this.#runner.stop();
     for (const session of this.#sessions.values()) session.stop();
     await stopped;
+  }
+
+  /** An endpoint that sleeps has something to send. The signs tell the same, a little later, should this fail. */
+  #hint(endpointId: string): void {
+    if (this.#stopping) return;
+    this.#hinted
+      .call(endpointId)
+      .catch((err) => this.#host.logger.debug({ err }, 'an endpoint was not woken at once; it is found by its sign'));
   }
 
   async #serve([held]: readonly RunningRow[]): Promise<Verdicts> {
