@@ -1,4 +1,4 @@
-import { type Database, type Duration, durationMs, type Executor, InvalidArgumentError, Once } from '@holdfast/core';
+import { type Database, type Duration, durationMs, type Executor, Once, TransientDatabaseError } from '@holdfast/core';
 import { bodyHash, type NewNotification } from './new-notification.ts';
 
 /** What a trigger came to. */
@@ -84,13 +84,15 @@ export class NotificationTable {
       values,
     );
     const event = [one.tenant, one.subject_id, one.status, one.sequence];
+    // On MySQL and MariaDB a locking read, since the caller's snapshot may be older than the row.
     const [row] = await x.rows<{ id: string; params: string | null }>(
-      `SELECT ${this.#database.text('id')} AS id, ${inserted > 0 ? 'NULL' : 'params'} AS params FROM ${this.#name} WHERE tenant = ? AND subject_id = ? AND status = ? AND sequence = ?`,
+      `SELECT ${this.#database.text('id')} AS id, ${inserted > 0 ? 'NULL' : 'params'} AS params FROM ${this.#name} WHERE tenant = ? AND subject_id = ? AND status = ? AND sequence = ?${mysql ? ' LOCK IN SHARE MODE' : ''}`,
       event,
     );
     if (!row)
-      throw new InvalidArgumentError(
-        'A notification could not be read after its insert; a snapshot of the transaction hides it. Run it again.',
+      throw new TransientDatabaseError(
+        'An event is there and could not be read: its row went at this moment. Run the transaction again.',
+        undefined,
       );
     if (inserted === 0) return { id: row.id, duplicate: true, conflict: row.params !== one.params };
     // A row that retention has deleted left its event here, in the transaction that deleted it: it is seen once the row is not.

@@ -295,9 +295,8 @@ export class Notifier {
       webhookId: `test_${uuidv7().replaceAll('-', '')}`,
       contentType: 'application/json',
       headers: null,
-      params: JSON.stringify(payload),
     };
-    const judgement = await this.#delivery.send(parcel, keys);
+    const judgement = await this.#delivery.send(parcel, JSON.stringify(payload), keys);
     if (!judgement) throw new InvalidArgumentError('the probe was given up');
     const { retryAfterMs: _, ...found } = judgement;
     return { ...found, trigger: 'test' };

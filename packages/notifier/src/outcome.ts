@@ -1,5 +1,5 @@
 import { cleanText } from '@holdfast/core';
-import type { Ack } from './ack.ts';
+import type { Ack, JudgedResponse } from './ack.ts';
 import type { Answer } from './egress/exchange.ts';
 
 /**
@@ -72,7 +72,7 @@ export function judge(answer: Answer, ack: Ack, now: number): Judgement {
   if (status === 410) return { ...base, outcome: 'gone' };
   if (status >= 300 && status < 400) return { ...base, outcome: 'redirect', errorCode: 'redirect' };
   const encoding = headers['content-encoding'];
-  const verdict = ack({ status, headers, body: body.subarray(0, judgedBytes).toString('utf8') });
+  const verdict = askAck(ack, { status, headers, body: body.subarray(0, judgedBytes).toString('utf8') });
   if (verdict === true) return { ...base, outcome: 'delivered' };
   const detail = typeof verdict === 'object' ? verdict.detail : undefined;
   if (status >= 200 && status < 300) {
@@ -85,6 +85,15 @@ export function judge(answer: Answer, ack: Ack, now: number): Judgement {
     };
   }
   return { ...base, outcome: 'refused', errorCode: `http-${status}` };
+}
+
+/** An `ack` of the caller's that throws has acknowledged nothing. */
+function askAck(ack: Ack, response: JudgedResponse): ReturnType<Ack> {
+  try {
+    return ack(response);
+  } catch (error) {
+    return { ok: false, detail: `ack threw: ${(error as Error)?.message ?? error}` };
+  }
 }
 
 /** Whether the receiver as a whole looks down: what the breaker counts. */

@@ -54,6 +54,29 @@ onEveryDatabase('an attempt', (suite) => {
     }
   });
 
+  it('carries long bodies as well as short ones, whole', async () => {
+    const receiver = await suite.receiver();
+    const notifier = suite.notifier();
+    await suite.use(notifier.worker()).start();
+    const texts = [10, 4_080, 4_090, 100_000, 262_000].map((n) => 'ü'.repeat(n / 2));
+    for (const [i, text] of texts.entries()) await notifier.now().trigger(event(receiver.url, { subjectId: `long-${i}`, payload: text }));
+    await until(() => receiver.requests.length === texts.length);
+    expect(receiver.requests.map(({ body }) => body).sort((a, b) => a.length - b.length)).toEqual(texts);
+  });
+
+  it('whose acknowledgement can not be judged has not been acknowledged', async () => {
+    const receiver = await suite.receiver();
+    const notifier = suite.notifier({
+      ack: () => {
+        throw new Error('no JSON');
+      },
+    });
+    expect(await notifier.probe(receiver.url, { keyRef: 'k' })).toMatchObject({
+      outcome: 'wrong-body',
+      snippet: '[ack threw: no JSON] success',
+    });
+  });
+
   it('may be acknowledged by any 2xx, or by what the service says', async () => {
     const receiver = await suite.receiver((_, response) => response.writeHead(204).end());
     const notifier = suite.notifier({ ack: ack.status2xx() });

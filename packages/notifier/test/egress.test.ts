@@ -372,6 +372,11 @@ describe('the egress guard', () => {
     target.behave('reset', 'ok');
     expect(await post(guard, target.url)).toMatchObject({ kind: 'response', status: 200 });
     expect(target.requests).toHaveLength(3);
+    // One that has answered in part is not asked again.
+    target.behave('reset-in-body');
+    const before = target.requests.length;
+    expect(await post(guard, target.url)).toMatchObject({ kind: 'failure', answered: true });
+    expect(target.requests).toHaveLength(before + 1);
     target.behave('reset');
     expect(await post(guard, target.url)).toMatchObject({ kind: 'failure' });
   });

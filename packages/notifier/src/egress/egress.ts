@@ -1,4 +1,4 @@
-import type { LookupFunction, Socket } from 'node:net';
+import { isIP, type LookupFunction, type Socket } from 'node:net';
 import { type Duration, durationMs, InvalidArgumentError } from '@holdfast/core';
 import { buildConnector, type Dispatcher, ProxyAgent } from 'undici';
 import { EgressDeniedError } from '../errors.ts';
@@ -90,17 +90,25 @@ export class Egress {
     try {
       this.check(request.url.href);
       if (this.#proxy) {
-        await this.#vet(request.url.hostname);
+        // An address in the URL has been judged.
+        if (isIP(request.url.hostname.replace(/^\[|\]$/g, '')) === 0) await this.#vet(request.url.hostname);
         return await exchange(this.#proxy, request, this.#requestMs);
       }
     } catch (error) {
-      return { kind: 'failure', code: codeOf(error), message: (error as Error).message, durationMs: 0, remoteAddress: undefined };
+      return {
+        kind: 'failure',
+        code: codeOf(error),
+        message: (error as Error).message,
+        answered: false,
+        durationMs: 0,
+        remoteAddress: undefined,
+      };
     }
     return this.#pool.use(request.url.origin, async (connection) => {
       const reused = connection.connected;
       const answer = await exchange(connection.client, request, this.#requestMs);
       // A receiver may close a connection that idles just as we send on it. The bytes and the id are the same: once more, on a new one.
-      const once = reused && answer.kind === 'failure' && closedEarly.has(answer.code) && !request.signal?.aborted;
+      const once = reused && answer.kind === 'failure' && !answer.answered && closedEarly.has(answer.code) && !request.signal?.aborted;
       const last = once ? await exchange(connection.client, request, this.#requestMs - answer.durationMs) : answer;
       return { ...last, remoteAddress: connection.remoteAddress };
     });

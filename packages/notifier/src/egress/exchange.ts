@@ -23,6 +23,8 @@ export interface Failure {
   /** `egress-denied`, `timeout`, `aborted`, or the code of undici or the system. */
   readonly code: string;
   readonly message: string;
+  /** Whether a response had begun. */
+  readonly answered: boolean;
   readonly durationMs: number;
   readonly remoteAddress: string | undefined;
 }
@@ -131,13 +133,14 @@ class ExchangeHandler implements Dispatcher.DispatchHandler {
       kind: 'failure',
       code: typeof code === 'string' ? code : error.name,
       message: error.message,
+      answered: this.#status > 0,
       durationMs: this.#elapsed(),
       remoteAddress: undefined,
     });
   }
 
   fail(code: string, message: string): void {
-    this.#end({ kind: 'failure', code, message, durationMs: this.#elapsed(), remoteAddress: undefined });
+    this.#end({ kind: 'failure', code, message, answered: this.#status > 0, durationMs: this.#elapsed(), remoteAddress: undefined });
     this.#controller?.abort(new Error(message));
   }
 

@@ -4,7 +4,7 @@ import type { Signer } from './signer.ts';
 
 /**
  * The keys of a reference: the current one first, then those that it replaced and that receivers may still know. Called at each
- * trigger and each attempt, so a cache belongs behind it if it asks a secret store.
+ * trigger, while your transaction is open, and each attempt: a cache belongs behind it if it asks a secret store.
  */
 export type KeySource = (ref: string) => KeysOf | Promise<KeysOf>;
 type KeysOf = string | readonly string[] | undefined;

@@ -23,7 +23,6 @@ export interface Parcel {
   readonly contentType: string;
   /** JSON of further headers. */
   readonly headers: string | null;
-  readonly params: string;
 }
 
 const userAgent = 'holdfast-notifier/0.1';
@@ -37,9 +36,9 @@ export class Delivery {
   }
 
   /** One signed request. `undefined`: it was given up through `signal`, and may have arrived. */
-  async send(parcel: Parcel, keys: readonly string[], signal?: AbortSignal): Promise<Judgement | undefined> {
+  async send(parcel: Parcel, params: string, keys: readonly string[], signal?: AbortSignal): Promise<Judgement | undefined> {
     const { egress, signers, ack, now } = this.#options;
-    const body = Buffer.from(parcel.params);
+    const body = Buffer.from(params);
     const headers: Record<string, string> = {
       'content-type': parcel.contentType,
       'user-agent': userAgent,

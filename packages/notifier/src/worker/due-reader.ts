@@ -18,7 +18,8 @@ export interface DueRow {
   readonly keyRef: string | null;
   readonly sealedKey: string | null;
   readonly headers: string | null;
-  readonly params: string;
+  /** `null` where it is long: see {@link DueReader.body}. */
+  readonly params: string | null;
   /** Its next attempt was started by a worker that vanished. */
   readonly orphan: boolean;
 }
@@ -34,7 +35,9 @@ export interface DueQuery {
 type Record_ = Readonly<Record<string, string | number | null>>;
 
 const columns =
-  'n.notify_times, n.next_trigger, n.tenant, n.subject_id, n.status, n.sequence, n.supersede, n.webhook_id, n.url, n.content_type, n.key_ref, n.sealed_key, n.headers, n.params';
+  'n.notify_times, n.next_trigger, n.tenant, n.subject_id, n.status, n.sequence, n.supersede, n.webhook_id, n.url, n.content_type, n.key_ref, n.sealed_key, n.headers';
+/** Longer bodies are read when they are sent: so a window of rows is a few MiB at most. */
+const shortBytes = 4_096;
 
 /**
  * Reads what is due for several endpoints in one statement, by due time within each. Takes no lock: only the holder of an endpoint
@@ -61,6 +64,14 @@ export class DueReader {
     return this.#reads.call(query);
   }
 
+  /** The body of a row that came without. */
+  async body(id: string): Promise<string> {
+    const [row] = await this.#database.rows<{ params: string }>(
+      `SELECT params FROM ${this.#database.table('notifier_notification')} WHERE id = ${id}`,
+    );
+    return row?.params ?? '';
+  }
+
   /** Ms until the endpoint's next notification is due (0 or less: it is), or `undefined` if none is pending. */
   nextDueMs(endpointId: string): Promise<number | undefined> {
     return this.#nextDue.call(endpointId);
@@ -71,7 +82,9 @@ export class DueReader {
     const n = this.#database.table('notifier_notification');
     const a = this.#database.table('notifier_attempt');
     const text = (column: string): string => this.#database.text(column);
-    const selected = `${text('n.id')} AS id, ${text('n.endpoint_id')} AS endpoint_id, ${text('n.due_at')} AS due_at, ${columns}`;
+    const length = this.#database.family === 'sqlite' ? 'length' : 'octet_length';
+    const params = `CASE WHEN ${length}(n.params) <= ${shortBytes} THEN n.params END AS params`;
+    const selected = `${text('n.id')} AS id, ${text('n.endpoint_id')} AS endpoint_id, ${text('n.due_at')} AS due_at, ${columns}, ${params}`;
     const orphans = `LEFT JOIN ${a} a ON a.notification_id = r.row_id AND a.number = r.notify_times + 1`;
     const head = `SELECT r.*, CASE WHEN a.number IS NULL THEN 0 ELSE 1 END AS orphan, {now} AS now_ms FROM`;
     let records: Record_[];
@@ -146,7 +159,7 @@ function dueRow(record: Record_): DueRow {
     keyRef: text('key_ref'),
     sealedKey: text('sealed_key'),
     headers: text('headers'),
-    params: String(record.params),
+    params: text('params'),
     orphan: Number(record.orphan) === 1,
   };
 }

@@ -16,7 +16,7 @@ export interface SessionOptions {
   /** Requests at a time, unless the endpoint says otherwise. */
   readonly concurrency: number;
   /** Rows that may be in memory for this endpoint. */
-  readonly window: () => number;
+  readonly window: number;
   /** Whether other endpoints wait for a place: then this one gives its up after a while. */
   readonly crowded: () => boolean;
   /** What a start that nobody ended comes to. */
@@ -140,6 +140,8 @@ export class Session implements Sender<DueRow> {
 
   /** An attempt is over; what came of it is being written. */
   judged(judgement: Judgement): void {
+    // What was under way when it opened says nothing new.
+    if (this.#closing === 'held') return;
     const openMs = this.#breaker.report(judgement);
     if (openMs === undefined) return;
     this.#holdMs = openMs;
@@ -252,7 +254,7 @@ export class Session implements Sender<DueRow> {
   #refill(): void {
     if (this.#closing || this.#reading) return;
     if (monotonicMs() >= this.#rescanAt) this.#fromStart();
-    if (!this.#more || this.#queue.length > this.#options.window() / 2) return;
+    if (!this.#more || this.#queue.length > this.#options.window / 2) return;
     this.#reading = true;
     void this.#read().finally(() => {
       this.#reading = false;
@@ -266,7 +268,7 @@ export class Session implements Sender<DueRow> {
 
   async #read(): Promise<void> {
     const { dueAt, id } = this.#cursor;
-    const limit = Math.max(2, this.#options.window() - this.#queue.length);
+    const limit = Math.max(2, this.#options.window - this.#queue.length);
     try {
       const rows = await this.#options.reader.read({ endpointId: this.endpointId, afterDueAt: dueAt, afterId: id, limit });
       const last = rows.at(-1);

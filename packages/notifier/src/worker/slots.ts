@@ -21,7 +21,7 @@ const aheadMs = 12;
  * first attempts, so that a wave of retries does not hold up what is new.
  *
  * A request is recorded before it leaves. So that the wire is not idle meanwhile, a few more are let in than may be on the wire: as many
- * as finish within 6 ms, which with slow receivers is none.
+ * as finish within 12 ms, which with slow receivers is none.
  */
 export class Slots<From extends Sender<Job>, Job> {
   readonly #options: SlotsOptions<From, Job>;
@@ -73,6 +73,9 @@ export class Slots<From extends Sender<Job>, Job> {
   #pump(): void {
     if (this.#pumping) return;
     this.#pumping = true;
+    const now = monotonicMs();
+    // Nothing has finished for a while: what was fast is not any more.
+    if (now - this.#measuredAt > 100) this.#measure(now);
     const { concurrency, begin } = this.#options;
     const room = concurrency + Math.min(concurrency * 2, Math.trunc(this.#perMs * aheadMs));
     for (const sender of this.#ring) {
@@ -105,9 +108,11 @@ export class Slots<From extends Sender<Job>, Job> {
   #count(): void {
     this.#finished += 1;
     const now = monotonicMs();
-    const elapsed = now - this.#measuredAt;
-    if (elapsed < 20) return;
-    this.#perMs = 0.5 * this.#perMs + (0.5 * this.#finished) / elapsed;
+    if (now - this.#measuredAt >= 20) this.#measure(now);
+  }
+
+  #measure(now: number): void {
+    this.#perMs = 0.5 * this.#perMs + (0.5 * this.#finished) / (now - this.#measuredAt);
     this.#finished = 0;
     this.#measuredAt = now;
   }

@@ -70,9 +70,8 @@ export interface WorkerHost {
 
 /** What is told to workers, besides ids of endpoints that were triggered: that operators have changed something. */
 export const settingsNote = 'settings';
-/** Rows in memory for one endpoint at most, and bytes for all. */
-const maxWindow = 64;
-const windowBytes = 32 * 2 ** 20;
+/** Rows in memory for one endpoint. */
+const window = 64;
 
 /** Sends the notifications of the endpoints that it holds. Any number of workers share them. */
 export class NotifierWorker implements Service {
@@ -96,8 +95,8 @@ export class NotifierWorker implements Service {
   readonly #places: number;
   readonly #breaker: BreakerLimits;
   readonly #lifecycle: Service;
+  readonly #telemetry = new Telemetry('@holdfast/notifier');
   #unlisten: (() => void) | undefined;
-  #averageBytes = 500;
   #nextDue = 0;
   #stopping = false;
 
@@ -145,7 +144,7 @@ export class NotifierWorker implements Service {
       stopMs: durationMs(options.stopAfter ?? '15s', 'stopAfter'),
       maxPollMs,
       logger,
-      telemetry: new Telemetry('@holdfast/notifier'),
+      telemetry: this.#telemetry,
     });
     this.#hinted = new Batcher({
       run: async (ids) => {
@@ -278,7 +277,7 @@ export class NotifierWorker implements Service {
       slots: this.#slots,
       breaker: this.#breaker,
       concurrency: this.#perEndpoint,
-      window: () => Math.max(2, Math.min(maxWindow, Math.trunc(windowBytes / this.#averageBytes / Math.max(1, this.#sessions.size)))),
+      window,
       crowded: () => this.#sessions.size >= this.#places,
       orphaned: (due) => this.#host.delivery.orphaned(due),
       logger: this.#host.logger,
@@ -357,8 +356,8 @@ export class NotifierWorker implements Service {
       if (session.signal.aborted) return undefined;
       const paused = checkpoint('attempt:before-send');
       if (paused) await paused;
-      this.#averageBytes = 0.98 * this.#averageBytes + 0.02 * (row.params.length + 500);
-      const judgement = await this.#host.delivery.send(row, keys, session.signal);
+      const params = row.params ?? (await this.#reader.body(row.id));
+      const judgement = await this.#host.delivery.send(row, params, keys, session.signal);
       const answered = checkpoint('attempt:after-send');
       if (answered) await answered;
       return judgement;
@@ -370,6 +369,7 @@ export class NotifierWorker implements Service {
   async #end(session: Session, row: DueRow, judgement: Judgement): Promise<void> {
     const end = this.#host.delivery.end(row, judgement);
     const counted = await session.end(end);
+    this.#telemetry.settled.add(1, { kind: 'notification', outcome: counted ? judgement.outcome : 'lost' });
     const { events, logger } = this.#host;
     const event = { id: row.id, endpointId: row.endpointId, subjectId: row.subjectId, status: row.status, attempt: end.number };
     if (!counted) events.emit('notification:lease-lost', event);
