@@ -28,7 +28,9 @@ async function runService(): Promise<void> {
     console.log(
       `Try: curl -s ${address}/v1/batches -H 'content-type: application/json' -d '{"businessOrderNo":"order-1","packageId":"standard","count":12,"minimum":4}'`,
     );
-    console.log('Hear of it as a customer does, in another terminal: npm start -- receiver');
+    console.log(
+      `Hear of it as a customer does, in another terminal: npm start -- receiver${address.endsWith(':8080') ? '' : ` --service ${address}`}`,
+    );
     console.log('Ctrl-C ends it; what it has accepted goes on at the next start.');
   } else {
     console.log('compute-dispatch worker: shares the work of every process on the same database. Ctrl-C ends it.');
