@@ -36,13 +36,13 @@ export class NotifierInspection implements Inspectable {
   }
 
   get actions(): Inspectable['actions'] {
-    return {
-      resend: async (id: string, by: Actor) => {
-        const changed = await resend(this.#database, id, by);
-        if (changed) this.#changed();
-        return changed ? 1 : 0;
-      },
+    const again = async (id: string, by: Actor): Promise<number> => {
+      const changed = await resend(this.#database, id, by);
+      if (changed) this.#changed();
+      return changed ? 1 : 0;
     };
+    // By its own name, and by the one that every package has.
+    return { resend: again, redrive: again };
   }
 
   async overview(): Promise<NotifierStats> {

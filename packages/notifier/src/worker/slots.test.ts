@@ -1,0 +1,70 @@
+import { expect, it } from 'vitest';
+import { type Sender, Slots } from './slots.ts';
+
+/** A sender with so many first attempts and so many retries. */
+class Backlog implements Sender<string> {
+  readonly name: string;
+  firsts: number;
+  retries: number;
+
+  constructor(name: string, firsts: number, retries: number) {
+    this.name = name;
+    this.firsts = firsts;
+    this.retries = retries;
+  }
+
+  take(retries: boolean): { readonly job: string; readonly retry: boolean } | undefined {
+    if (retries && this.retries > 0) {
+      this.retries -= 1;
+      return { job: `${this.name} again`, retry: true };
+    }
+    if (this.firsts === 0) return undefined;
+    this.firsts -= 1;
+    return { job: `${this.name} first`, retry: false };
+  }
+}
+
+function slotsOf(concurrency: number) {
+  const begun: string[] = [];
+  const ends: (() => void)[] = [];
+  const slots = new Slots<Backlog, string>({
+    concurrency,
+    begin: (_, job, done) => {
+      begun.push(job);
+      ends.push(done);
+    },
+  });
+  return { slots, begun, ends };
+}
+
+it('serves senders in turn, whatever they have', () => {
+  const { slots, begun, ends } = slotsOf(4);
+  for (const sender of [new Backlog('a', 100, 0), new Backlog('b', 100, 0), new Backlog('c', 1, 0)]) slots.offer(sender);
+  expect(begun).toEqual(['a first', 'a first', 'a first', 'a first']);
+  for (let i = 0; i < 5; i++) ends[i]?.();
+  expect(begun.slice(4)).toEqual(['a first', 'b first', 'c first', 'a first', 'b first']);
+});
+
+it('keeps a quarter for first attempts while a wave of retries is under way, and goes on with the wave', () => {
+  const { slots, begun, ends } = slotsOf(8);
+  slots.offer(new Backlog('old', 0, 100));
+  expect(begun).toHaveLength(6);
+  slots.offer(new Backlog('new', 2, 0));
+  expect(begun.slice(6)).toEqual(['new first', 'new first']);
+  ends[0]?.();
+  expect(begun.at(-1)).toBe('old again');
+  expect(begun).toHaveLength(9);
+  for (const end of ends.slice(1, 8)) end();
+  expect(begun.filter((job) => job === 'old again').length).toBeGreaterThan(10);
+});
+
+it('puts no more on the wire than its bound, first come first', async () => {
+  const { slots } = slotsOf(2);
+  const order: number[] = [];
+  expect([slots.enterWire(), slots.enterWire()]).toEqual([undefined, undefined]);
+  const waiting = [1, 2, 3].map((n) => slots.enterWire()?.then(() => order.push(n)));
+  slots.leaveWire();
+  slots.leaveWire();
+  await Promise.all(waiting.slice(0, 2));
+  expect(order).toEqual([1, 2]);
+});
