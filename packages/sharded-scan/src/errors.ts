@@ -1,0 +1,8 @@
+import { HoldfastError } from '@holdfast/core';
+
+/** Code that needs a shard ran outside of any route. */
+export class NoShardError extends HoldfastError {
+  constructor(message: string) {
+    super(message, { code: 'no-shard' });
+  }
+}
