@@ -6,3 +6,10 @@ export class NoShardError extends HoldfastError {
     super(message, { code: 'no-shard' });
   }
 }
+
+/** A table can't be walked as the scan says. */
+export class NotScannableError extends HoldfastError {
+  constructor(message: string) {
+    super(message, { code: 'not-scannable' });
+  }
+}

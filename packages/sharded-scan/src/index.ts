@@ -1,5 +1,12 @@
-export { NoShardError } from './errors.ts';
+export { NoShardError, NotScannableError } from './errors.ts';
 export { parseDatabases } from './route/parse-databases.ts';
 export type { Shard, ShardLocation } from './route/shard.ts';
 export { javaHashCode, javaSpread, type ShardHash, type ShardKey } from './route/shard-hash.ts';
 export { createTopology, type Topology, type TopologyOptions } from './route/topology.ts';
+export { type AdaptiveBatch, adaptive, type BatchPolicy } from './scan/batch-size.ts';
+export type { RowResult } from './scan/hand-over.ts';
+export { defineScan, type RunOptions, type Scan, type ScanEvents, type ScanNow, type ScanOptions, type ScanResult } from './scan/scan.ts';
+export type { RowFailure, UnitProgress, UnitState } from './scan/scan-store.ts';
+export type { ScanUnit, UpdateOptions } from './scan/scan-unit.ts';
+export type { KeyColumn } from './scan/table-shape.ts';
+export { scanSchema } from './schema.ts';

@@ -1,0 +1,103 @@
+import type { Database } from '@holdfast/core';
+import type { TableShape } from './table-shape.ts';
+
+/** A place in the order of the key: the texts of its columns. */
+export type Position = readonly string[];
+
+interface Sql {
+  readonly sql: string;
+  readonly params: readonly unknown[];
+}
+
+/** Statements that walk one table by its key: never by offset, which reads again all that it skips. */
+export class Keyset {
+  readonly #database: Database;
+  readonly #shape: TableShape;
+  readonly #table: string;
+  readonly #columns: readonly string[];
+  readonly #order: string;
+  readonly #backwards: string;
+  readonly #keyText: string;
+
+  constructor(database: Database, shape: TableShape) {
+    this.#database = database;
+    this.#shape = shape;
+    const quote = database.family === 'mysql' ? '`' : '"';
+    this.#table = `${database.table(shape.table)} t`;
+    this.#columns = shape.key.map(({ column }) => `t.${quote}${column}${quote}`);
+    this.#order = shape.key.map(({ direction }, i) => `${this.#columns[i]} ${direction}`).join(', ');
+    this.#backwards = shape.key.map(({ direction }, i) => `${this.#columns[i]} ${direction === 'asc' ? 'desc' : 'asc'}`).join(', ');
+    this.#keyText = this.#columns.map((column, i) => `${database.text(column)} AS k${i}`).join(', ');
+  }
+
+  /** The last row there is; `undefined` in an empty table. */
+  async last(): Promise<Position | undefined> {
+    return this.#position(`SELECT ${this.#keyText} FROM ${this.#table} ORDER BY ${this.#backwards} LIMIT 1`, []);
+  }
+
+  /** The row that is `rows` rows after `after`, if it is not beyond `bound`. Reads the index alone. */
+  async ahead(after: Position | undefined, bound: Position, rows: number): Promise<Position | undefined> {
+    const range = this.#range(after, bound);
+    return this.#position(
+      `SELECT ${this.#keyText} FROM ${this.#table} WHERE ${range.sql} ORDER BY ${this.#order} LIMIT 1 OFFSET ${rows - 1}`,
+      range.params,
+    );
+  }
+
+  /** How many rows there are after `after` and up to `bound`. */
+  async count(after: Position | undefined, bound: Position): Promise<number> {
+    const range = this.#range(after, bound);
+    const [row] = await this.#database.rows<{ n: string | number }>(
+      `SELECT count(*) AS n FROM ${this.#table} WHERE ${range.sql}`,
+      range.params,
+    );
+    return Number(row?.n ?? 0);
+  }
+
+  /** The next rows that match, after `after` and up to `bound`. */
+  async read<Row>(after: Position | undefined, bound: Position, where: Sql, limit: number): Promise<Row[]> {
+    const range = this.#range(after, bound);
+    return this.#database.rows<Row>(
+      `SELECT ${this.#shape.selected} FROM ${this.#table} WHERE ${range.sql} AND (${where.sql}) ORDER BY ${this.#order} LIMIT ${limit}`,
+      [...range.params, ...where.params],
+    );
+  }
+
+  /** Where a row stands. */
+  positionOf(row: Readonly<Record<string, unknown>>): Position {
+    return this.#shape.key.map(({ column }) => String(row[column]));
+  }
+
+  async #position(sql: string, params: readonly unknown[]): Promise<Position | undefined> {
+    const [row] = await this.#database.rows<Record<string, string>>(sql, params);
+    return row && this.#columns.map((_, i) => String(row[`k${i}`]));
+  }
+
+  #range(after: Position | undefined, bound: Position): Sql {
+    const upTo = this.#compare(bound, false);
+    if (!after) return upTo;
+    const from = this.#compare(after, true);
+    return { sql: `${from.sql} AND ${upTo.sql}`, params: [...from.params, ...upTo.params] };
+  }
+
+  /** After a position, or up to and including it. */
+  #compare(position: Position, after: boolean): Sql {
+    const { key, fromText } = this.#shape;
+    const sign = (direction: 'asc' | 'desc'): string => ((direction === 'asc') === after ? '>' : '<');
+    // The comparison of the first column by itself lets the index be used on databases that see none in an OR.
+    const [first] = key;
+    const parts: string[] = [];
+    const params: string[] = [];
+    for (let i = 0; i < key.length; i++) {
+      const equal = key.slice(0, i).map((_, j) => `${this.#columns[j]} = ${fromText[j]}`);
+      const last = i === key.length - 1 && !after ? '=' : '';
+      parts.push([...equal, `${this.#columns[i]} ${sign(key[i]?.direction ?? 'asc')}${last} ${fromText[i]}`].join(' AND '));
+      params.push(...position.slice(0, i + 1));
+    }
+    if (key.length === 1) return { sql: parts[0] ?? '', params };
+    return {
+      sql: `${this.#columns[0]} ${sign(first?.direction ?? 'asc')}= ${fromText[0]} AND (${parts.map((part) => `(${part})`).join(' OR ')})`,
+      params: [position[0] ?? '', ...params],
+    };
+  }
+}

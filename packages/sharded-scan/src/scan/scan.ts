@@ -1,0 +1,353 @@
+import {
+  checkMigrated,
+  coreSchema,
+  Database,
+  type Duration,
+  defaultLogger,
+  durationMs,
+  type EventSource,
+  Events,
+  InvalidArgumentError,
+  LeaseTable,
+  type Logger,
+  monotonicMs,
+  uuidv7,
+  wait,
+} from '@holdfast/core';
+import type { Knex } from 'knex';
+import { parseDatabases } from '../route/parse-databases.ts';
+import type { Shard } from '../route/shard.ts';
+import type { Topology } from '../route/topology.ts';
+import { scanSchema } from '../schema.ts';
+import { type BatchPolicy, BatchSize } from './batch-size.ts';
+import { type RowFailure, ScanStore, type UnitProgress } from './scan-store.ts';
+import type { ScanUnit } from './scan-unit.ts';
+import type { KeyColumn } from './table-shape.ts';
+import { UnitWalk, type WalkEnd } from './unit-walk.ts';
+
+/** The shard's clock when a unit is begun, for conditions on times. */
+export interface ScanNow {
+  readonly date: Date;
+  /** That long before. */
+  minus(age: Duration): Date;
+}
+
+export interface ScanOptions<Row extends Record<string, unknown>> {
+  /** Names the scan in its tables. Each name once per service. */
+  readonly name: string;
+  readonly topology: Topology;
+  /** Without its suffix. */
+  readonly table: string;
+  /** What it goes by: unique, not null, indexed, and never changed. Several columns in the order of their index. Ascending unless said. */
+  readonly key: readonly (string | KeyColumn)[];
+  /** Which rows. Stands in parentheses: an OR of yours stays yours. */
+  readonly where: (query: Knex.QueryBuilder, now: ScanNow) => void;
+  /** Default 1,000; or `adaptive({ targetMs })`. */
+  readonly batch?: BatchPolicy;
+  /**
+   * Handles rows: at least once each, in batches, in the order of the key within a unit. Returns nothing, or an array
+   * with, for each row, nothing or the error that it failed with ({@link RowResult}). What it throws is found out for which row it was; an outage (a lost connection, a `retryable` error) is tried
+   * again.
+   */
+  readonly process: (rows: readonly Row[], unit: ScanUnit<Row>) => unknown;
+  /** A column that changes with every change of a row, for `unit.update`. */
+  readonly version?: string;
+  /** Where leases and checkpoints are kept: a knex of the service. */
+  readonly state: Knex;
+  /** Units walked at a time by one instance. Default 4. */
+  readonly concurrency?: number;
+  /** Units walked at a time in one database. Default 2. */
+  readonly perDatabase?: number;
+  /** How long a unit stays an instance's without a sign of life. Default 15 s. */
+  readonly lease?: Duration;
+  /** How long a database may be away before its units are left for the next run. Default 30 s. */
+  readonly outage?: Duration;
+  /** Rows per second and instance at most. Default no limit. */
+  readonly rate?: number;
+  /** Asked after each batch: ms to wait, for a replica that lags or an hour in which to be gentle. */
+  readonly throttle?: () => number | Promise<number>;
+  readonly logger?: Logger;
+}
+
+export interface RunOptions {
+  /** Only these databases, as a job's parameter names them: `'1,2'`. */
+  readonly only?: string;
+  /** Only units whose number leaves this index, of so many: `[0, 3]`. As a broadcast gives it. */
+  readonly shard?: readonly [index: number, total: number];
+  /** Ends at the next batch of each unit; the pass can be taken up again. */
+  readonly signal?: AbortSignal;
+}
+
+/** What a run saw when it ended. */
+export interface ScanResult {
+  readonly pass: string;
+  /** Whether it took up a pass that was under way or broken off. */
+  readonly resumed: boolean;
+  readonly units: readonly UnitProgress[];
+  /** 0: all done. 1: units failed, or rows did. 75 (EX_TEMPFAIL): to be taken up again. */
+  readonly exitCode: 0 | 1 | 75;
+}
+
+/** Events of a scan, in this process, each after what it says was written. */
+export interface ScanEvents {
+  'unit:started': { readonly unit: string; readonly pass: string };
+  'batch:handled': { readonly unit: string; readonly matched: number; readonly handled: number };
+  'row:failed': { readonly unit: string } & RowFailure;
+  'unit:ended': { readonly unit: string; readonly how: WalkEnd };
+}
+
+const windowRows = 50_000;
+const names = new WeakMap<object, Set<string>>();
+
+/** Walks all tables of a topology, in passes that survive whatever ends them. */
+export class Scan<Row extends Record<string, unknown>> {
+  readonly name: string;
+  readonly #options: ScanOptions<Row>;
+  readonly #key: readonly KeyColumn[];
+  readonly #state: Database;
+  readonly #leases: LeaseTable;
+  readonly #databases = new Map<Knex, Database>();
+  readonly #events: Events<ScanEvents>;
+  readonly #logger: Logger;
+  readonly #owner = uuidv7();
+  readonly #leaseMs: number;
+
+  constructor(options: ScanOptions<Row>) {
+    if (typeof options?.name !== 'string' || !/^[A-Za-z0-9._-]{1,80}$/.test(options.name))
+      throw new InvalidArgumentError(
+        `name is ${JSON.stringify(options?.name)}; use up to 80 letters, digits, dots, dashes and underscores.`,
+      );
+    if (!/^[A-Za-z_][A-Za-z0-9_]*$/.test(options.table ?? ''))
+      throw new InvalidArgumentError(`table is ${JSON.stringify(options.table)}; give a table's name without its suffix.`);
+    this.name = options.name;
+    this.#options = options;
+    this.#key = keyColumns(options.key);
+    if (typeof options.where !== 'function' || typeof options.process !== 'function')
+      throw new InvalidArgumentError(`The scan ${options.name} needs where and process: which rows, and what is done with them.`);
+    for (const name of ['concurrency', 'perDatabase'] as const) {
+      const n = options[name] ?? 1;
+      if (!Number.isInteger(n) || n < 1) throw new InvalidArgumentError(`${name} is ${n}; give a whole number of at least 1.`);
+    }
+    if (options.rate !== undefined && !(options.rate > 0)) throw new InvalidArgumentError(`rate is ${options.rate}; give rows per second.`);
+    new BatchSize(options.batch ?? 1_000);
+    this.#leaseMs = Math.max(200, durationMs(options.lease ?? '15s', 'lease'));
+    durationMs(options.outage ?? '30s', 'outage');
+    this.#logger = options.logger ?? defaultLogger;
+    this.#events = new Events(this.#logger);
+    this.#state = new Database({ knex: options.state, loopConnections: 3 });
+    this.#leases = new LeaseTable(this.#state);
+    const used = names.get(options.state) ?? new Set();
+    if (used.has(options.name))
+      throw new InvalidArgumentError(
+        `There is a scan ${options.name} already; scans share their checkpoints by name, so give this one another.`,
+      );
+    names.set(options.state, used.add(options.name));
+  }
+
+  get events(): EventSource<ScanEvents> {
+    return this.#events;
+  }
+
+  /**
+   * Walks the units, together with whoever else is at it, until each has ended. A pass that was broken off goes on where it was.
+   * @throws InvalidArgumentError for a parameter that names nothing, before any work
+   */
+  async run(options: RunOptions = {}): Promise<ScanResult> {
+    const { scope, shards } = this.#narrow(options);
+    await checkMigrated(this.#state, [coreSchema, scanSchema]);
+    const store = new ScanStore(this.#state, this.#leases, this.name, scope);
+    const { pass, resumed } = await store.open(shards.map(({ name }) => name));
+    const members = `scan ${this.name} ${scope}`.slice(0, 100);
+    try {
+      await this.#share({ store, pass, shards, members, signal: options.signal ?? new AbortController().signal });
+    } finally {
+      await this.#leases.leave(members, this.#owner).catch(() => undefined);
+    }
+    await store.close(pass);
+    const units = await store.progress();
+    const open = units.some(({ state }) => state === 'todo' || state === 'running');
+    const failed = units.some((unit) => unit.state === 'failed' || unit.failed > 0);
+    return { pass, resumed, units, exitCode: open ? 75 : failed ? 1 : 0 };
+  }
+
+  /** How far the pass of a run like this one is. */
+  async progress(options: Pick<RunOptions, 'only' | 'shard'> = {}): Promise<readonly UnitProgress[]> {
+    const { scope } = this.#narrow(options);
+    return new ScanStore(this.#state, this.#leases, this.name, scope).progress();
+  }
+
+  /** Ends the connections that it made. The knex instances stay open, and the name is free again. */
+  async close(): Promise<void> {
+    names.get(this.#options.state)?.delete(this.name);
+    for (const database of this.#databases.values()) await database.close();
+    this.#databases.clear();
+    await this.#state.close();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  #narrow({ only, shard }: Pick<RunOptions, 'only' | 'shard'>): { readonly scope: string; readonly shards: readonly Shard[] } {
+    const { topology } = this.#options;
+    if (only !== undefined && shard !== undefined) throw new InvalidArgumentError('Give only or shard, not both.');
+    if (only !== undefined) {
+      const databases = parseDatabases(only, topology.databases);
+      return { scope: `only ${databases.join(',')}`, shards: topology.shards.filter(({ database }) => databases.includes(database)) };
+    }
+    if (shard === undefined) return { scope: 'all', shards: topology.shards };
+    const [index, total] = shard;
+    if (!Number.isInteger(index) || !Number.isInteger(total) || total < 1 || index < 0 || index >= total)
+      throw new InvalidArgumentError(`shard is [${shard.join(', ')}]; give an index from 0 and a total above it, as a broadcast does.`);
+    return { scope: `shard ${index}/${total}`, shards: topology.shards.filter((_, i) => i % total === index) };
+  }
+
+  /** Takes a fair part of the units that are open, gives up what is too much of them, until none is open. */
+  async #share(run: {
+    readonly store: ScanStore;
+    readonly pass: string;
+    readonly shards: readonly Shard[];
+    readonly members: string;
+    readonly signal: AbortSignal;
+  }): Promise<void> {
+    const { store, pass, shards, members, signal } = run;
+    const leaseScope = `scan ${this.name}`;
+    const walks = new Map<string, UnitWalk<Row>>();
+    const ends = new Set<Promise<void>>();
+    /** Left because their database is away: not again in this run. */
+    const later = new Set<string>();
+    let woken = (): void => undefined;
+    for (let pauseMs = 50; ; ) {
+      try {
+        await this.#leases.heartbeat(members, this.#owner, this.#leaseMs);
+        await this.#renew([...walks.values()]);
+        if (signal.aborted) for (const walk of walks.values()) walk.leave();
+        const open = (await store.progress()).filter(({ state }) => state === 'todo' || state === 'running').map(({ unit }) => unit);
+        const mine = open.filter((unit) => !later.has(unit));
+        if (walks.size === 0 && (signal.aborted || mine.length === 0)) return;
+        const others = (await this.#leases.members(members)).length;
+        const fair = Math.ceil(open.length / Math.max(1, others));
+        for (const walk of [...walks.values()].slice(fair)) walk.leave();
+        const room = Math.min(this.#options.concurrency ?? 4, fair) - walks.size;
+        if (room > 0 && !signal.aborted) {
+          const holders = await this.#leases.holders(leaseScope);
+          const free = shards.filter(({ name }) => mine.includes(name) && !walks.has(name) && !holders.has(name));
+          for (const lease of await this.#leases.acquireAll(leaseScope, this.#pick(free, walks, room), this.#owner, this.#leaseMs)) {
+            const shard = shards.find(({ name }) => name === lease.name) as Shard;
+            const walk = this.#walk(shard, lease, store, pass);
+            walks.set(lease.name, walk);
+            this.#events.emit('unit:started', { unit: lease.name, pass });
+            const ended = walk.run().then(async (how) => {
+              walks.delete(lease.name);
+              // Left without being asked: its database is away.
+              if (how === 'left' && !signal.aborted && !walk.asked) later.add(lease.name);
+              this.#events.emit('unit:ended', { unit: lease.name, how });
+              if (how !== 'lost') await this.#leases.release(walk.lease).catch(() => undefined);
+              woken();
+            });
+            ends.add(ended);
+            void ended.finally(() => ends.delete(ended));
+          }
+        }
+        pauseMs = 50;
+      } catch (err) {
+        this.#logger.warn({ err, scan: this.name }, 'the state of a scan could not be reached; trying again');
+        for (const walk of walks.values()) if (walk.lease.deadline <= monotonicMs()) walk.renewed(undefined);
+        pauseMs = Math.min(pauseMs * 2, 2_000);
+        if (walks.size === 0 && signal.aborted) return;
+      }
+      const pause = new AbortController();
+      woken = () => pause.abort(new Error('a walk ended'));
+      const stop = (): void => woken();
+      if (!signal.aborted) signal.addEventListener('abort', stop, { once: true });
+      await wait(Math.max(pauseMs, this.#leaseMs / 10), pause.signal).catch(() => undefined);
+      signal.removeEventListener('abort', stop);
+    }
+  }
+
+  /** Units to take, database by database in turn, so that all of them have work. */
+  #pick(free: readonly Shard[], walks: ReadonlyMap<string, UnitWalk<Row>>, room: number): readonly string[] {
+    const cap = this.#options.perDatabase ?? 2;
+    const busy = new Map<number, number>();
+    for (const { shard } of walks.values()) busy.set(shard.database, (busy.get(shard.database) ?? 0) + 1);
+    const picked: string[] = [];
+    const rest = [...free].sort((a, b) => a.table - b.table || a.database - b.database);
+    for (const shard of rest) {
+      if (picked.length >= room) break;
+      const count = busy.get(shard.database) ?? 0;
+      if (count >= cap) continue;
+      busy.set(shard.database, count + 1);
+      picked.push(shard.name);
+    }
+    return picked;
+  }
+
+  async #renew(walks: readonly UnitWalk<Row>[]): Promise<void> {
+    if (walks.length === 0) return;
+    const renewed = await this.#leases.renewAll(
+      walks.map(({ lease }) => lease),
+      this.#leaseMs,
+    );
+    for (const walk of walks) walk.renewed(renewed.get(walk.lease.name));
+  }
+
+  #walk(shard: Shard, lease: Parameters<LeaseTable['release']>[0], store: ScanStore, pass: string): UnitWalk<Row> {
+    const { table, version, process, batch, rate, throttle, outage } = this.#options;
+    const { topology } = this.#options;
+    return new UnitWalk<Row>({
+      shard,
+      table,
+      key: this.#key,
+      version,
+      database: this.#database(shard.knex),
+      store,
+      lease,
+      pass,
+      where: (nowMs) => this.#where(shard, nowMs),
+      // On the unit's shard, for code that asks for its route.
+      process: (rows, unit) => topology.at(shard, () => process(rows, unit)),
+      batch: new BatchSize(batch ?? 1_000),
+      window: windowRows,
+      throttle: async (rows) => Math.max(rate === undefined ? 0 : (rows / rate) * 1_000, (await throttle?.()) ?? 0),
+      outageMs: durationMs(outage ?? '30s', 'outage'),
+      onBatch: ({ matched, handled, failures }) => {
+        if (matched > 0) this.#events.emit('batch:handled', { unit: shard.name, matched, handled });
+        for (const failure of failures) this.#events.emit('row:failed', { unit: shard.name, ...failure });
+      },
+      logger: this.#logger,
+    });
+  }
+
+  /** The caller's condition as SQL: compiled once per unit, and not by the batch. */
+  #where(shard: Shard, nowMs: number): { readonly sql: string; readonly params: readonly unknown[] } {
+    const now: ScanNow = { date: new Date(nowMs), minus: (age) => new Date(nowMs - durationMs(age, 'age')) };
+    const { sql, bindings } = shard.knex
+      .queryBuilder()
+      .where((query) => this.#options.where(query, now))
+      .toSQL();
+    const head = 'select * where ';
+    return sql.startsWith(head) ? { sql: sql.slice(head.length), params: bindings as unknown[] } : { sql: '1 = 1', params: [] };
+  }
+
+  #database(knex: Knex): Database {
+    let database = this.#databases.get(knex);
+    if (!database) this.#databases.set(knex, (database = new Database({ knex, loopConnections: (this.#options.perDatabase ?? 2) * 2 })));
+    return database;
+  }
+}
+
+function keyColumns(key: readonly (string | KeyColumn)[]): readonly KeyColumn[] {
+  if (!Array.isArray(key) || key.length === 0)
+    throw new InvalidArgumentError("key is empty; name what the scan goes by, as in key: ['id'].");
+  return key.map((one): KeyColumn => {
+    const { column, direction } = typeof one === 'string' ? { column: one, direction: 'asc' as const } : (one as KeyColumn);
+    if (!/^[A-Za-z_][A-Za-z0-9_]*$/.test(column) || !['asc', 'desc'].includes(direction))
+      throw new InvalidArgumentError(`key holds ${JSON.stringify(one)}; give a column's name, or { column, direction: 'asc' | 'desc' }.`);
+    return { column, direction };
+  });
+}
+
+/** Defines a scan. @throws InvalidArgumentError */
+export function defineScan<Row extends Record<string, unknown> = Record<string, unknown>>(options: ScanOptions<Row>): Scan<Row> {
+  return new Scan(options);
+}

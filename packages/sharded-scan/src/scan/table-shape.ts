@@ -1,0 +1,116 @@
+import { type Database, tableColumns } from '@holdfast/core';
+import { NotScannableError } from '../errors.ts';
+
+/** A column that a scan is ordered by. */
+export interface KeyColumn {
+  readonly column: string;
+  readonly direction: 'asc' | 'desc';
+}
+
+/** What a scan must know of one table. */
+export interface TableShape {
+  readonly table: string;
+  /** SQL that selects every column by its name, 64-bit and key columns as text, which no driver rounds. */
+  readonly selected: string;
+  readonly key: readonly KeyColumn[];
+  /** SQL that makes a value of the type of each key column from its text. */
+  readonly fromText: readonly string[];
+}
+
+/**
+ * Looks at a table and refuses what a scan could not walk: the key must be unique, not null and indexed in its order, or rows that
+ * tie or have none would be skipped.
+ * @throws NotScannableError with the statement that mends it
+ */
+export async function tableShape(database: Database, table: string, key: readonly KeyColumn[], version?: string): Promise<TableShape> {
+  const columns = await tableColumns(database, database, table);
+  if (columns.size === 0)
+    throw new NotScannableError(`There is no table ${table}. Create it, or correct the scan's table or the topology's suffix.`);
+  const names = key.map(({ column }) => column);
+  for (const name of version === undefined ? names : [...names, version])
+    if (!columns.has(name))
+      throw new NotScannableError(`The table ${table} has no column ${name} to go by; it has ${[...columns.keys()].join(', ')}.`);
+  const nullable = await nullableColumns(database, table);
+  for (const name of names)
+    if (nullable.has(name))
+      throw new NotScannableError(
+        `The key column ${name} of ${table} may be NULL, and such rows would be skipped: ${notNullSql(database, table, name, columns.get(name) ?? '')}`,
+      );
+  const unique = await uniqueKeys(database, table);
+  if (!unique.some((index) => index.length === names.length && index.every((name, i) => name === names[i])))
+    throw new NotScannableError(
+      `No unique index of ${table} is on (${names.join(', ')}), so rows that tie would be skipped and each batch would sort the table: CREATE UNIQUE INDEX ${table}_${names.join('_')} ON ${table} (${names.join(', ')})`,
+    );
+  const quote = database.family === 'mysql' ? '`' : '"';
+  const selected = [...columns].map(([name, type]) => {
+    const quoted = `t.${quote}${name}${quote}`;
+    return names.includes(name) || name === version || isWide(type) ? `${database.text(quoted)} AS ${quote}${name}${quote}` : quoted;
+  });
+  return {
+    table,
+    selected: selected.join(', '),
+    key,
+    fromText: names.map((name) => fromText(database, columns.get(name) ?? '')),
+  };
+}
+
+function isWide(type: string): boolean {
+  return /^(bigint|int8|decimal|numeric)/.test(type);
+}
+
+/** A string compared with a number is compared in floating point by MySQL and MariaDB, and 2^53 is then the end of exactness. */
+function fromText(database: Database, type: string): string {
+  if (database.family === 'postgres') return `?::${type}`;
+  if (database.family === 'mysql') {
+    if (/^(tiny|small|medium|big)?int/.test(type)) return `CAST(? AS ${type.includes('unsigned') ? 'UNSIGNED' : 'SIGNED'})`;
+    if (/^(decimal|numeric)/.test(type)) return 'CAST(? AS DECIMAL(65, 20))';
+    return '?';
+  }
+  return /int/.test(type) ? 'CAST(? AS INTEGER)' : '?';
+}
+
+async function nullableColumns(database: Database, table: string): Promise<ReadonlySet<string>> {
+  const rows =
+    database.family === 'sqlite'
+      ? // The rowid's own name is never NULL, though it says so.
+        await database.rows<{ name: string }>(
+          `SELECT name FROM pragma_table_info(?) WHERE "notnull" = 0 AND NOT (pk = 1 AND lower(type) = 'integer')`,
+          [table],
+        )
+      : await database.rows<{ name: string }>(
+          `SELECT column_name AS name FROM information_schema.columns WHERE table_name = ? AND table_schema = ${database.family === 'postgres' ? 'current_schema()' : 'DATABASE()'} AND is_nullable = 'YES'`,
+          [table],
+        );
+  return new Set(rows.map(({ name }) => name));
+}
+
+function notNullSql(database: Database, table: string, column: string, type: string): string {
+  if (database.family === 'postgres') return `ALTER TABLE ${table} ALTER COLUMN ${column} SET NOT NULL`;
+  if (database.family === 'mysql') return `ALTER TABLE ${table} MODIFY ${column} ${type.toUpperCase()} NOT NULL`;
+  return `declare it NOT NULL when ${table} is created`;
+}
+
+/** Columns of each unique index that holds every row, in order. */
+async function uniqueKeys(database: Database, table: string): Promise<readonly (readonly string[])[]> {
+  if (database.family === 'sqlite') {
+    const primary = await database.rows<{ name: string }>('SELECT name FROM pragma_table_info(?) WHERE pk > 0 ORDER BY pk', [table]);
+    const indexes = await database.rows<{ name: string }>('SELECT name FROM pragma_index_list(?) WHERE "unique" = 1 AND partial = 0', [
+      table,
+    ]);
+    const lists: string[][] = [primary.map(({ name }) => name)];
+    for (const { name } of indexes)
+      lists.push(
+        (await database.rows<{ name: string }>('SELECT name FROM pragma_index_info(?) ORDER BY seqno', [name])).map((row) => row.name),
+      );
+    return lists;
+  }
+  const rows = await database.rows<{ index_name: string; column_name: string }>(
+    database.family === 'postgres'
+      ? `SELECT i.indexrelid::text AS index_name, a.attname AS column_name FROM pg_index i JOIN pg_class c ON c.oid = i.indrelid JOIN pg_namespace n ON n.oid = c.relnamespace CROSS JOIN LATERAL unnest(i.indkey) WITH ORDINALITY AS k(attnum, position) JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.attnum WHERE c.relname = ? AND n.nspname = current_schema() AND i.indisunique AND i.indisvalid AND i.indpred IS NULL ORDER BY i.indexrelid, k.position`
+      : 'SELECT index_name AS index_name, column_name AS column_name FROM information_schema.statistics WHERE table_name = ? AND table_schema = DATABASE() AND non_unique = 0 ORDER BY index_name, seq_in_index',
+    [table],
+  );
+  const lists = new Map<string, string[]>();
+  for (const { index_name, column_name } of rows) lists.set(index_name, [...(lists.get(index_name) ?? []), column_name]);
+  return [...lists.values()];
+}
