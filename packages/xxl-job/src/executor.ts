@@ -1,0 +1,256 @@
+import { timingSafeEqual } from 'node:crypto';
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { defaultLogger, defineLoop, InvalidArgumentError, type Logger, type Loop, lifecycle, type Service } from '@holdfast/core';
+import { AdminClient } from './admin-client.ts';
+import { JobLog } from './job-log.ts';
+import { type JobHandler, JobQueue } from './job-queue.ts';
+import { codes, type ProtocolVersion, protocolVersions, type Reply, readTrigger, reply } from './protocol.ts';
+
+export interface ExecutorOptions {
+  /** Addresses of the admins, such as `['http://xxl.example/xxl-job-admin']`. */
+  readonly admins: readonly string[];
+  /** The executor's AppName in the admin. */
+  readonly appName: string;
+  /** As the admin's `xxl.job.accessToken`. Without one, anybody who reaches the port can start jobs. */
+  readonly accessToken?: string;
+  /** Jobs by the name that the admin calls JobHandler. */
+  readonly handlers: Readonly<Record<string, JobHandler>>;
+  /** Where to listen. Default `127.0.0.1`. */
+  readonly host?: string;
+  /** Default 9999; 0 takes a free one. */
+  readonly port?: number;
+  /** Where the admin reaches this executor. Default: `http://host:port/`. */
+  readonly address?: string;
+  /** How callbacks are written until a trigger tells: see {@link ProtocolVersion}. Default `2.3`, of 2.3 to 3.4; a call of `/trigger` says 3.5. */
+  readonly version?: ProtocolVersion;
+  /** For logs, and for ends that no admin has taken yet: must outlive the process. Default: in the system's folder for temporary files. */
+  readonly folder?: string;
+  /** Logs are kept for so many days. Default 30. */
+  readonly keepDays?: number;
+  readonly logger?: Logger;
+}
+
+const maxBodyBytes = 1_048_576;
+const graceMs = 5_000;
+
+/** Lets an xxl-job admin run handlers of this process. */
+export class Executor implements Service {
+  readonly #options: ExecutorOptions;
+  readonly #logger: Logger;
+  readonly #handlers: ReadonlyMap<string, JobHandler>;
+  readonly #queues = new Map<number, JobQueue>();
+  readonly #log: JobLog;
+  readonly #admin: AdminClient;
+  readonly #loops: readonly Loop<unknown>[];
+  readonly #deliver: Loop<number>;
+  readonly #lifecycle: Service;
+  #version: ProtocolVersion;
+  #server: Server | undefined;
+  #port = 0;
+
+  constructor(options: ExecutorOptions) {
+    if (!Array.isArray(options?.admins) || options.admins.some((admin) => !/^https?:\/\//.test(admin)))
+      throw new InvalidArgumentError("admins must be addresses such as ['http://xxl.example/xxl-job-admin'].");
+    if (typeof options.appName !== 'string' || !/^[A-Za-z0-9._-]{4,64}$/.test(options.appName))
+      throw new InvalidArgumentError(
+        `appName is ${JSON.stringify(options.appName)}; an admin takes 4 to 64 letters, digits, dots, dashes and underscores.`,
+      );
+    for (const [name, handler] of Object.entries(options.handlers ?? {}))
+      if (typeof handler !== 'function') throw new InvalidArgumentError(`The handler ${name} is ${typeof handler}; give a function.`);
+    if (options.version !== undefined && !protocolVersions.includes(options.version))
+      throw new InvalidArgumentError(`version is ${JSON.stringify(options.version)}; give one of ${protocolVersions.join(', ')}.`);
+    this.#options = options;
+    this.#logger = options.logger ?? defaultLogger;
+    this.#handlers = new Map(Object.entries(options.handlers ?? {}));
+    this.#version = options.version ?? '2.3';
+    const folder = options.folder ?? join(tmpdir(), 'holdfast-xxl-job', options.appName);
+    this.#log = new JobLog(join(folder, 'logs'));
+    this.#admin = new AdminClient({
+      admins: options.admins,
+      appName: options.appName,
+      accessToken: options.accessToken,
+      address: () => this.address,
+      version: () => this.#version,
+      folder: join(folder, 'ends'),
+      logger: this.#logger,
+    });
+    this.#deliver = defineLoop({
+      name: 'xxl-job callbacks',
+      logger: this.#logger,
+      runOnce: () => this.#admin.deliver(),
+      busy: (taken) => taken > 0,
+      minMs: 200,
+      maxMs: 3_000,
+    });
+    this.#loops = [
+      defineLoop({
+        name: 'xxl-job registry',
+        logger: this.#logger,
+        runOnce: () => this.#admin.register(),
+        pauseMs: (taken) => (taken === 0 ? 3_000 : 30_000),
+      }),
+      this.#deliver,
+      defineLoop({
+        name: 'xxl-job logs',
+        logger: this.#logger,
+        runOnce: async () => this.#log.purge(options.keepDays ?? 30, Date.parse(new Date().toISOString())),
+        pauseMs: () => 3_600_000,
+      }),
+    ];
+    this.#lifecycle = lifecycle({ start: () => this.#start(), stop: () => this.#stop() });
+  }
+
+  /** Where the admin reaches it. */
+  get address(): string {
+    return this.#options.address ?? `http://${this.#options.host ?? '127.0.0.1'}:${this.#port}/`;
+  }
+
+  /** Listens, and says to the admins that it is there. */
+  start(): Promise<void> {
+    return this.#lifecycle.start();
+  }
+
+  /** Takes itself off the admins' lists, ends its jobs, and tells how they ended, if an admin answers. */
+  stop(): Promise<void> {
+    return this.#lifecycle.stop();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.#lifecycle.stop();
+  }
+
+  async #start(): Promise<void> {
+    const server = createServer((request, response) => void this.#serve(request, response));
+    await new Promise<void>((resolve, reject) => {
+      server.once('error', reject);
+      server.listen(this.#options.port ?? 9_999, this.#options.host ?? '127.0.0.1', resolve);
+    });
+    this.#server = server;
+    this.#port = (server.address() as AddressInfo).port;
+    for (const loop of this.#loops) await loop.start();
+  }
+
+  async #stop(): Promise<void> {
+    await Promise.all(this.#loops.map((loop) => loop.stop()));
+    await this.#admin.unregister();
+    for (const queue of this.#queues.values()) queue.kill('The executor stops.');
+    await Promise.all([...this.#queues.values()].map((queue) => queue.quiet()));
+    await this.#log.flush();
+    await this.#keeping;
+    await this.#admin.deliver().catch((err) => this.#logger.warn({ err }, 'how the last jobs ended is told at the next start'));
+    const server = this.#server;
+    this.#server = undefined;
+    server?.closeAllConnections();
+    await new Promise<void>((resolve) => (server ? server.close(() => resolve()) : resolve()));
+  }
+
+  async #serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    let answer: Reply;
+    try {
+      answer = await this.#answer(request);
+    } catch (error) {
+      answer = reply(codes.failed, (error as Error).message);
+    }
+    response.writeHead(200, { 'content-type': 'application/json;charset=UTF-8' }).end(JSON.stringify(answer));
+  }
+
+  async #answer(request: IncomingMessage): Promise<Reply> {
+    if (request.method !== 'POST') return reply(codes.failed, 'Only POST is spoken here.');
+    if (!this.#mayCall(request)) return reply(codes.failed, 'The access token is wrong.');
+    const body = await readJson(request);
+    const path = (request.url ?? '/').split('?')[0]?.replace(/^\/+|\/+$/g, '');
+    switch (path) {
+      case 'beat':
+        return reply(codes.ok);
+      case 'idleBeat':
+        return this.#queues.get(idOf(body, 'jobId'))?.busy ? reply(codes.failed, 'The job is under way or waits.') : reply(codes.ok);
+      case 'trigger':
+        this.#version = this.#options.version ?? '3.5';
+        return this.#trigger(body);
+      case 'run':
+        return this.#trigger(body);
+      case 'kill':
+        this.#queues.get(idOf(body, 'jobId'))?.kill('The job was killed from the admin.');
+        return reply(codes.ok);
+      case 'log': {
+        const logId = idOf(body, 'logId');
+        const over = ![...this.#queues.values()].some((queue) => queue.has(logId));
+        return reply(codes.ok, null, await this.#log.read(logId, Number((body as { fromLineNum?: unknown })?.fromLineNum ?? 1), over));
+      }
+      default:
+        return reply(codes.failed, `There is nothing at /${path}.`);
+    }
+  }
+
+  #trigger(body: unknown): Reply {
+    const request = readTrigger(body);
+    if (typeof request === 'string') return reply(codes.failed, request);
+    if (request.glueType !== 'BEAN')
+      return reply(
+        codes.failed,
+        `Jobs of type ${request.glueType} are scripts from the admin, which this executor does not run; use BEAN.`,
+      );
+    const handler = this.#handlers.get(request.executorHandler);
+    if (!handler)
+      return reply(
+        codes.failed,
+        `There is no job handler ${JSON.stringify(request.executorHandler)}; known are ${[...this.#handlers.keys()].join(', ') || 'none'}.`,
+      );
+    let queue = this.#queues.get(request.jobId);
+    if (!queue) {
+      queue = new JobQueue({
+        graceMs,
+        log: (logId, text) => this.#log.append(logId, text),
+        ended: (end) => {
+          this.#keeping = this.#keeping
+            .then(() => this.#admin.keep(end))
+            .then(
+              () => this.#deliver.wake(),
+              (err) => this.#logger.error({ err, logId: end.logId }, 'how a job ended could not be kept; its admin will not hear of it'),
+            );
+        },
+      });
+      this.#queues.set(request.jobId, queue);
+    }
+    const refused = queue.add(request, handler);
+    return refused === undefined ? reply(codes.ok) : reply(codes.failed, refused);
+  }
+
+  #keeping: Promise<void> = Promise.resolve();
+
+  #mayCall(request: IncomingMessage): boolean {
+    const { accessToken } = this.#options;
+    if (accessToken === undefined || accessToken === '') return true;
+    const given = Buffer.from(String(request.headers['xxl-job-access-token'] ?? ''));
+    const expected = Buffer.from(accessToken);
+    return given.length === expected.length && timingSafeEqual(given, expected);
+  }
+}
+
+function idOf(body: unknown, name: string): number {
+  return Number((body as Record<string, unknown> | null)?.[name] ?? 0);
+}
+
+async function readJson(request: IncomingMessage): Promise<unknown> {
+  const chunks: Buffer[] = [];
+  let size = 0;
+  for await (const chunk of request) {
+    size += (chunk as Buffer).length;
+    if (size > maxBodyBytes) throw new InvalidArgumentError('The body is larger than 1 MiB.');
+    chunks.push(chunk as Buffer);
+  }
+  const text = Buffer.concat(chunks).toString('utf8');
+  try {
+    return text === '' ? null : (JSON.parse(text) as unknown);
+  } catch {
+    throw new InvalidArgumentError('The body is no JSON.');
+  }
+}
+
+/** Creates an executor. @throws InvalidArgumentError */
+export function createExecutor(options: ExecutorOptions): Executor {
+  return new Executor(options);
+}

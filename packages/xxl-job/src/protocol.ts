@@ -1,0 +1,80 @@
+/**
+ * How an admin and its executors talk, by version of xxl-job. All is POST with JSON, answered with HTTP 200 whatever the outcome;
+ * `code` says it.
+ *
+ * - `2.2`: callbacks as `[{ logId, logDateTim, executeResult: { code, msg } }]`
+ * - `2.3` (to 3.4): `[{ logId, logDateTim, handleCode, handleMsg }]`; the misspelling is the protocol's
+ * - `3.5`: `{ callbackList: [{ logId, logDateTime, handleCode, handleMsg }] }`, and triggers come to `/trigger`
+ *
+ * The source is xxl-job's own: `com.xxl.job.core.biz.model` up to 3.4, `com.xxl.job.core.openapi` from 3.5.
+ */
+export const protocolVersions = ['2.2', '2.3', '3.5'] as const;
+export type ProtocolVersion = (typeof protocolVersions)[number];
+
+export const codes = { ok: 200, failed: 500, timedOut: 502 } as const;
+
+/** What an admin sends to start a job. */
+export interface TriggerRequest {
+  readonly jobId: number;
+  readonly executorHandler: string;
+  readonly executorParams: string;
+  readonly executorBlockStrategy: string;
+  /** In seconds; 0 for none. */
+  readonly executorTimeout: number;
+  readonly logId: number;
+  readonly logDateTime: number;
+  readonly glueType: string;
+  readonly broadcastIndex: number;
+  readonly broadcastTotal: number;
+}
+
+/** Both names of the same thing: `content` up to 3.4, `data` from 3.5. */
+export interface Reply {
+  readonly code: number;
+  readonly msg: string | null;
+  readonly content: unknown;
+  readonly data: unknown;
+}
+
+export function reply(code: number, msg: string | null = null, data: unknown = null): Reply {
+  return { code, msg, content: data, data };
+}
+
+/** How a job ended. */
+export interface JobEnd {
+  readonly logId: number;
+  readonly logDateTime: number;
+  readonly code: number;
+  readonly msg: string;
+}
+
+/** The body of `{admin}/api/callback`. */
+export function callbackBody(version: ProtocolVersion, ends: readonly JobEnd[]): unknown {
+  if (version === '3.5')
+    return { callbackList: ends.map(({ logId, logDateTime, code, msg }) => ({ logId, logDateTime, handleCode: code, handleMsg: msg })) };
+  if (version === '2.2')
+    return ends.map(({ logId, logDateTime, code, msg }) => ({ logId, logDateTim: logDateTime, executeResult: { code, msg } }));
+  return ends.map(({ logId, logDateTime, code, msg }) => ({ logId, logDateTim: logDateTime, handleCode: code, handleMsg: msg }));
+}
+
+/** Reads a trigger of any version; the sentence that says what is wrong with it otherwise. */
+export function readTrigger(body: unknown): TriggerRequest | string {
+  if (typeof body !== 'object' || body === null) return 'The body is no JSON object.';
+  const fields = body as Record<string, unknown>;
+  const number = (name: string): number => Number(fields[name] ?? 0);
+  const text = (name: string): string => (fields[name] === null || fields[name] === undefined ? '' : String(fields[name]));
+  for (const name of ['jobId', 'logId'])
+    if (!Number.isInteger(number(name)) || number(name) < 1) return `${name} is ${JSON.stringify(fields[name])}; it must be a number.`;
+  return {
+    jobId: number('jobId'),
+    executorHandler: text('executorHandler'),
+    executorParams: text('executorParams'),
+    executorBlockStrategy: text('executorBlockStrategy') || 'SERIAL_EXECUTION',
+    executorTimeout: Math.max(0, number('executorTimeout')),
+    logId: number('logId'),
+    logDateTime: number('logDateTime') || number('logDateTim'),
+    glueType: text('glueType') || 'BEAN',
+    broadcastIndex: number('broadcastIndex'),
+    broadcastTotal: Math.max(1, number('broadcastTotal') || 1),
+  };
+}

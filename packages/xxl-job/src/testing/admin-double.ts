@@ -1,0 +1,169 @@
+import { createServer, type IncomingMessage } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import type { ProtocolVersion } from '../protocol.ts';
+
+export interface Registration {
+  readonly registryGroup: string;
+  readonly registryKey: string;
+  readonly registryValue: string;
+}
+
+/** How a job ended, as the admin was told. */
+export interface Callback {
+  readonly logId: number;
+  readonly code: number;
+  readonly msg: string;
+}
+
+export interface TriggerOptions {
+  readonly jobId: number;
+  readonly logId: number;
+  readonly handler: string;
+  readonly param?: string;
+  readonly blockStrategy?: 'SERIAL_EXECUTION' | 'DISCARD_LATER' | 'COVER_EARLY';
+  readonly timeoutSeconds?: number;
+  readonly glueType?: string;
+  readonly shard?: readonly [index: number, total: number];
+}
+
+export interface LogPart {
+  readonly fromLineNum: number;
+  readonly toLineNum: number;
+  readonly logContent: string;
+  readonly isEnd: boolean;
+}
+
+/** An admin of one version: takes what that version's admin takes, refuses the rest, and triggers as it does. */
+export interface AdminDouble extends AsyncDisposable {
+  /** As an executor is given it. */
+  readonly url: string;
+  readonly registered: ReadonlyMap<string, Registration>;
+  readonly callbacks: readonly Callback[];
+  /** Requests that were refused, with the reason. */
+  readonly refused: readonly string[];
+  /** Answers nothing with 200 while `true`. */
+  down: boolean;
+  /** Posts to an executor as the admin does; returns the reply's `code` and `msg`. */
+  trigger(executor: string, options: TriggerOptions): Promise<{ readonly code: number; readonly msg: string | null }>;
+  call(
+    executor: string,
+    path: 'beat' | 'idleBeat' | 'kill',
+    body?: object,
+  ): Promise<{ readonly code: number; readonly msg: string | null }>;
+  /** The whole log of a job, part by part, as the admin's page reads it. */
+  log(executor: string, logId: number, fromLineNum?: number): Promise<LogPart>;
+  close(): Promise<void>;
+}
+
+const triggeredAt = 1_763_700_000_000;
+
+export async function adminDouble(version: ProtocolVersion, accessToken: string = 'default_token'): Promise<AdminDouble> {
+  const registered = new Map<string, Registration>();
+  const callbacks: Callback[] = [];
+  const refused: string[] = [];
+  let down = false;
+  const server = createServer(async (request, response) => {
+    const answer = (code: number, msg: string | null): void => {
+      if (code !== 200) refused.push(`${request.url}: ${msg}`);
+      response.writeHead(down ? 503 : 200, { 'content-type': 'application/json' }).end(JSON.stringify({ code, msg }));
+    };
+    const body = await readJson(request);
+    if (down) return answer(500, 'down');
+    if (request.headers['xxl-job-access-token'] !== accessToken) return answer(500, 'The access token is wrong.');
+    if (version === '3.5' && !request.headers['xxl-job-appname']) return answer(500, 'The app name is missing.');
+    const path = request.url?.replace(/^\/xxl-job-admin\/api\//, '');
+    if (path === 'registry' || path === 'registryRemove') {
+      const one = body as Registration;
+      if (one?.registryGroup !== 'EXECUTOR' || !one.registryKey || !/^http:\/\/\S+\/$/.test(one.registryValue))
+        return answer(500, 'Illegal Argument.');
+      if (path === 'registry') registered.set(one.registryValue, one);
+      else registered.delete(one.registryValue);
+      return answer(200, null);
+    }
+    if (path === 'callback') {
+      const ends = readCallbacks(version, body);
+      if (typeof ends === 'string') return answer(500, ends);
+      callbacks.push(...ends);
+      return answer(200, null);
+    }
+    return answer(500, `invalid request, uri-mapping(${path}) not found.`);
+  });
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const post = async <T>(executor: string, path: string, body: object): Promise<T> => {
+    const response = await fetch(`${executor.replace(/\/$/, '')}/${path}`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json;charset=UTF-8', 'XXL-JOB-ACCESS-TOKEN': accessToken },
+      body: JSON.stringify(body),
+    });
+    if (response.status !== 200) throw new Error(`HTTP ${response.status}, and the protocol knows 200 alone`);
+    return (await response.json()) as T;
+  };
+  const close = async (): Promise<void> => {
+    server.closeAllConnections();
+    await new Promise<void>((resolve) => server.close(() => resolve()));
+  };
+  return {
+    url: `http://127.0.0.1:${(server.address() as AddressInfo).port}/xxl-job-admin`,
+    registered,
+    callbacks,
+    refused,
+    get down() {
+      return down;
+    },
+    set down(value) {
+      down = value;
+    },
+    trigger: (
+      executor,
+      { jobId, logId, handler, param = '', blockStrategy = 'SERIAL_EXECUTION', timeoutSeconds = 0, glueType = 'BEAN', shard = [0, 1] },
+    ) =>
+      post(executor, version === '3.5' ? 'trigger' : 'run', {
+        jobId,
+        executorHandler: handler,
+        executorParams: param,
+        executorBlockStrategy: blockStrategy,
+        executorTimeout: timeoutSeconds,
+        logId,
+        logDateTime: triggeredAt,
+        glueType,
+        glueSource: '',
+        glueUpdatetime: triggeredAt,
+        broadcastIndex: shard[0],
+        broadcastTotal: shard[1],
+      }),
+    call: (executor, path, body = {}) => post(executor, path, body),
+    log: async (executor, logId, fromLineNum = 1) => {
+      const time = version === '3.5' ? { logDateTime: triggeredAt } : { logDateTim: triggeredAt };
+      const reply = await post<{ code: number; content?: LogPart; data?: LogPart }>(executor, 'log', { ...time, logId, fromLineNum });
+      const part = version === '3.5' ? reply.data : reply.content;
+      if (reply.code !== 200 || !part) throw new Error(`the log was not given: ${JSON.stringify(reply)}`);
+      return part;
+    },
+    close,
+    [Symbol.asyncDispose]: close,
+  };
+}
+
+/** What this version's admin makes of a callback; the reason where it makes nothing of it. */
+function readCallbacks(version: ProtocolVersion, body: unknown): readonly Callback[] | string {
+  const list = version === '3.5' ? (body as { callbackList?: unknown })?.callbackList : body;
+  if (!Array.isArray(list)) return 'Illegal Argument: no list of callbacks.';
+  const ends: Callback[] = [];
+  for (const one of list as Record<string, unknown>[]) {
+    const time = version === '3.5' ? one.logDateTime : one.logDateTim;
+    const result =
+      version === '2.2'
+        ? (one.executeResult as { code?: number; msg?: string } | undefined)
+        : { code: one.handleCode as number, msg: one.handleMsg as string };
+    if (time !== triggeredAt || typeof one.logId !== 'number' || typeof result?.code !== 'number')
+      return `Illegal Argument: ${JSON.stringify(one)}`;
+    ends.push({ logId: one.logId, code: result.code, msg: String(result.msg ?? '') });
+  }
+  return ends;
+}
+
+async function readJson(request: IncomingMessage): Promise<unknown> {
+  const chunks: Buffer[] = [];
+  for await (const chunk of request) chunks.push(chunk as Buffer);
+  return JSON.parse(Buffer.concat(chunks).toString('utf8') || 'null') as unknown;
+}

@@ -1,0 +1,1 @@
+export { type AdminDouble, adminDouble, type Callback, type Registration, type TriggerOptions } from './admin-double.ts';

@@ -1,0 +1,194 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { silentLogger } from '@holdfast/core';
+import { startStopStress, until } from '@holdfast/core/testing';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { createExecutor, type Executor, type ExecutorOptions, type JobContext, protocolVersions } from '../src/index.ts';
+import { type AdminDouble, adminDouble } from '../src/testing/index.ts';
+
+describe.each(protocolVersions)('the executor with an admin of %s', (version) => {
+  let admin: AdminDouble;
+  let folder: string;
+  const executors: Executor[] = [];
+  beforeEach(async () => {
+    admin = await adminDouble(version);
+    folder = mkdtempSync(join(tmpdir(), 'holdfast-xxl-'));
+  });
+  afterEach(async () => {
+    for (const executor of executors.splice(0)) await executor.stop();
+    await admin.close();
+    rmSync(folder, { recursive: true, force: true });
+  });
+  const start = async (handlers: ExecutorOptions['handlers'], options: Partial<ExecutorOptions> = {}): Promise<string> => {
+    const executor = createExecutor({
+      admins: [admin.url],
+      appName: 'holdfast-test',
+      accessToken: 'default_token',
+      handlers,
+      port: 0,
+      folder,
+      logger: silentLogger,
+      ...(version === '3.5' ? {} : { version }),
+      ...options,
+    });
+    executors.push(executor);
+    await executor.start();
+    return executor.address;
+  };
+  const ended = (logId: number) => until(() => admin.callbacks.find((callback) => callback.logId === logId));
+  /** A job that goes on until it is told. */
+  const slow = () => {
+    const running: { context: JobContext; finish: (result?: unknown) => void }[] = [];
+    return {
+      running,
+      handler: (_param: string, context: JobContext) =>
+        new Promise((resolve, reject) => {
+          running.push({ context, finish: resolve });
+          context.signal.addEventListener('abort', () => reject(context.signal.reason));
+        }),
+    };
+  };
+
+  it('says that it is there, runs a named handler with its parameter, shows its log, and tells how it ended', async () => {
+    const seen: unknown[] = [];
+    const executor = await start({
+      lotteryOrderMQStateJobHandler: async (param, { log, jobId, logId, shard }) => {
+        seen.push([param, jobId, logId, shard]);
+        log('database 01, table 000: 3 sent');
+        log('two\nlines');
+        return 'done: 3';
+      },
+    });
+    await until(() => admin.registered.size === 1);
+    expect([...admin.registered.values()]).toEqual([{ registryGroup: 'EXECUTOR', registryKey: 'holdfast-test', registryValue: executor }]);
+    expect(await admin.call(executor, 'beat')).toMatchObject({ code: 200 });
+    expect(
+      await admin.trigger(executor, { jobId: 7, logId: 70, handler: 'lotteryOrderMQStateJobHandler', param: '1,2', shard: [1, 3] }),
+    ).toMatchObject({ code: 200 });
+    expect(await ended(70)).toEqual({ logId: 70, code: 200, msg: 'done: 3' });
+    expect(seen).toEqual([['1,2', 7, 70, [1, 3]]]);
+    const log = await admin.log(executor, 70);
+    expect(log).toMatchObject({ fromLineNum: 1, toLineNum: 5, isEnd: true });
+    expect(log.logContent).toMatch(
+      /parameter "1,2", shard 1\/3[\s\S]*database 01, table 000: 3 sent\n[\s\S]*two\n[\s\S]*lines\n[\s\S]*ended with 200/,
+    );
+    expect(await admin.log(executor, 70, 4)).toMatchObject({ fromLineNum: 4, toLineNum: 5, isEnd: true });
+    expect(await admin.log(executor, 71)).toMatchObject({ toLineNum: 0, logContent: '' });
+    await executors[0]?.stop();
+    expect(admin.registered.size).toBe(0);
+    expect(admin.refused).toEqual([]);
+  });
+
+  it('answers what it can not do with 500 and the reason', async () => {
+    const executor = await start({
+      fails: () => {
+        throw new Error('no such customer');
+      },
+    });
+    expect(await admin.trigger(executor, { jobId: 1, logId: 1, handler: 'nobody' })).toMatchObject({
+      code: 500,
+      msg: expect.stringContaining('no job handler "nobody"; known are fails'),
+    });
+    expect(await admin.trigger(executor, { jobId: 1, logId: 2, handler: 'fails', glueType: 'GLUE_SHELL' })).toMatchObject({
+      code: 500,
+      msg: expect.stringContaining('scripts'),
+    });
+    expect(await admin.trigger(executor, { jobId: 0, logId: 2, handler: 'fails' })).toMatchObject({ code: 500 });
+    expect(await admin.trigger(executor, { jobId: 1, logId: 3, handler: 'fails' })).toMatchObject({ code: 200 });
+    expect(await ended(3)).toMatchObject({ code: 500, msg: 'no such customer' });
+    expect((await admin.log(executor, 3)).logContent).toContain('no such customer');
+    const post = (headers: Record<string, string>, body: string, path = 'beat') =>
+      fetch(`${executor}${path}`, { method: 'POST', headers, body }).then((response) => response.json());
+    expect(await post({ 'xxl-job-access-token': 'wrong' }, '{}')).toMatchObject({ code: 500, msg: 'The access token is wrong.' });
+    expect(await post({}, '{}')).toMatchObject({ code: 500 });
+    expect(await post({ 'xxl-job-access-token': 'default_token' }, 'no json')).toMatchObject({ code: 500, msg: 'The body is no JSON.' });
+    expect(await post({ 'xxl-job-access-token': 'default_token' }, '{}', 'nothing')).toMatchObject({
+      code: 500,
+      msg: expect.stringContaining('/nothing'),
+    });
+    expect(await (await fetch(executor)).json()).toMatchObject({ code: 500, msg: expect.stringContaining('POST') });
+  });
+
+  it('runs triggers of a job one after another, discards them, or covers the one before, as its strategy says', async () => {
+    const { running, handler } = slow();
+    const executor = await start({ slow: handler });
+    const trigger = (logId: number, blockStrategy: 'SERIAL_EXECUTION' | 'DISCARD_LATER' | 'COVER_EARLY') =>
+      admin.trigger(executor, { jobId: 1, logId, handler: 'slow', blockStrategy });
+    expect(await admin.call(executor, 'idleBeat', { jobId: 1 })).toMatchObject({ code: 200 });
+    expect(await trigger(1, 'SERIAL_EXECUTION')).toMatchObject({ code: 200 });
+    expect(await trigger(2, 'SERIAL_EXECUTION')).toMatchObject({ code: 200 });
+    expect(await trigger(2, 'SERIAL_EXECUTION')).toMatchObject({ code: 500, msg: expect.stringContaining('under way already') });
+    expect(await trigger(3, 'DISCARD_LATER')).toMatchObject({ code: 500, msg: expect.stringContaining('Discard Later') });
+    expect(await admin.call(executor, 'idleBeat', { jobId: 1 })).toMatchObject({ code: 500 });
+    expect(await admin.call(executor, 'idleBeat', { jobId: 2 })).toMatchObject({ code: 200 });
+    await until(() => running.length === 1);
+    expect((await admin.log(executor, 1)).isEnd).toBe(false);
+    running[0]?.finish('one');
+    expect(await ended(1)).toMatchObject({ code: 200, msg: 'one' });
+    await until(() => running.length === 2);
+    await trigger(4, 'SERIAL_EXECUTION');
+    expect(await trigger(5, 'COVER_EARLY')).toMatchObject({ code: 200 });
+    expect(await ended(2)).toMatchObject({ code: 500, msg: expect.stringContaining('Cover Early') });
+    expect(await ended(4)).toMatchObject({ code: 500, msg: expect.stringContaining('Cover Early') });
+    await until(() => running.length === 3);
+    running[2]?.finish();
+    expect(await ended(5)).toMatchObject({ code: 200 });
+    // Another job does not wait for this one.
+    await trigger(6, 'SERIAL_EXECUTION');
+    expect(await admin.trigger(executor, { jobId: 2, logId: 7, handler: 'slow' })).toMatchObject({ code: 200 });
+    await until(() => running.length === 5);
+  });
+
+  it('kills a job, and one that runs for too long', async () => {
+    const { running, handler } = slow();
+    const executor = await start({ slow: handler });
+    await admin.trigger(executor, { jobId: 1, logId: 1, handler: 'slow' });
+    await admin.trigger(executor, { jobId: 1, logId: 2, handler: 'slow' });
+    await until(() => running.length === 1);
+    expect(await admin.call(executor, 'kill', { jobId: 1 })).toMatchObject({ code: 200 });
+    expect(await ended(1)).toMatchObject({ code: 500, msg: expect.stringContaining('killed') });
+    expect(await ended(2)).toMatchObject({ code: 500, msg: expect.stringContaining('killed') });
+    await admin.trigger(executor, { jobId: 1, logId: 3, handler: 'slow', timeoutSeconds: 1 });
+    expect(await ended(3)).toMatchObject({ code: 502, msg: expect.stringContaining('1 s') });
+    expect(await admin.call(executor, 'kill', { jobId: 99 })).toMatchObject({ code: 200 });
+  });
+
+  it('tells how jobs ended when the admin is back, also after a restart, each once', async () => {
+    const executor = await start({ quick: () => 'ok' });
+    await until(() => admin.registered.size === 1);
+    admin.down = true;
+    for (let logId = 1; logId <= 5; logId++) await admin.trigger(executor, { jobId: logId, logId, handler: 'quick' });
+    await until(async () => (await admin.log(executor, 5)).isEnd && (await admin.log(executor, 5)).toLineNum === 2);
+    await executors.splice(0)[0]?.stop();
+    expect(admin.callbacks).toHaveLength(0);
+    admin.down = false;
+    const next = await start({ quick: () => 'ok' }, version === '3.5' ? { version } : {});
+    await until(() => admin.callbacks.length === 5);
+    expect(admin.callbacks.map(({ logId }) => logId).sort()).toEqual([1, 2, 3, 4, 5]);
+    expect((await admin.log(next, 3)).isEnd).toBe(true);
+    await executors[0]?.stop();
+    expect(admin.callbacks).toHaveLength(5);
+  });
+
+  it('may be started and stopped by anybody at any time, and tells all of several admins', async () => {
+    await using second = await adminDouble(version);
+    await start({}, { admins: [admin.url, second.url] });
+    await until(() => admin.registered.size === 1 && second.registered.size === 1);
+    const [executor] = executors.splice(0);
+    await executor?.stop();
+    expect(second.registered.size).toBe(0);
+    if (executor) await startStopStress(executor, { callers: 3, cycles: 3 });
+  });
+});
+
+describe('options of an executor', () => {
+  it.each([
+    [{ admins: ['xxl.example'] }, /admins must be addresses/],
+    [{ appName: 'x' }, /4 to 64/],
+    [{ handlers: { job: 'x' } }, /handler job is string/],
+    [{ version: '1.9' }, /version is "1.9"/],
+  ])('%j are refused', (options, message) => {
+    expect(() => createExecutor({ admins: [], appName: 'holdfast-test', handlers: {}, ...options } as never)).toThrow(message);
+  });
+});
