@@ -22,6 +22,8 @@ console.log('done: ' + (await done));
 await worker.stop();
 await biz.close();
 await knex.destroy();
+for (const name of ['outbox', 'notifier', 'notifier/verify', 'broker', 'broker/memory', 'sharded-scan', 'xxl-job'])
+  if (Object.keys(await import('@holdfast/' + name)).length === 0) throw new Error(name + ' exports nothing');
 `;
 
 // Packs every package as it would be published, installs the tarballs in an empty folder, and uses them there.

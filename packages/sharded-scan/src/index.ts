@@ -6,6 +6,7 @@ export { createTopology, type Topology, type TopologyOptions } from './route/top
 export { type AdaptiveBatch, adaptive, type BatchPolicy } from './scan/batch-size.ts';
 export type { RowResult } from './scan/hand-over.ts';
 export { defineScan, type RunOptions, type Scan, type ScanEvents, type ScanNow, type ScanOptions, type ScanResult } from './scan/scan.ts';
+export { scanJob } from './scan/scan-job.ts';
 export type { RowFailure, UnitProgress, UnitState } from './scan/scan-store.ts';
 export type { ScanUnit, UpdateOptions } from './scan/scan-unit.ts';
 export type { KeyColumn } from './scan/table-shape.ts';

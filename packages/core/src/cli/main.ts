@@ -15,7 +15,11 @@ const usage = `holdfast <command> [--config FILE]
   run JOB [arguments]             a job of the configuration
 `;
 
+const argv = process.argv.slice(2);
+// What follows a job's name is the job's.
+const job = argv.indexOf('run') < 0 ? argv.length : argv.indexOf('run') + 2;
 const { values, positionals } = parseArgs({
+  args: argv.slice(0, job),
   allowPositionals: true,
   options: {
     config: { type: 'string' },
@@ -80,12 +84,12 @@ async function run(config: HoldfastConfig, name: string, args: readonly string[]
     case 'redrive':
       return redrive(config, args);
     case 'run': {
-      const job = config.jobs?.[args[0] ?? ''];
-      if (!job)
+      const runJob = config.jobs?.[args[0] ?? ''];
+      if (!runJob)
         throw new InvalidArgumentError(
           `There is no job ${JSON.stringify(args[0] ?? '')}; known are ${Object.keys(config.jobs ?? {}).join(', ') || 'none'}. Add it to jobs in the configuration.`,
         );
-      const result = await job(args.slice(1));
+      const result = await runJob(argv.slice(job));
       if (result !== undefined) print(JSON.stringify(result));
       return;
     }

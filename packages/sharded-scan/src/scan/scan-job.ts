@@ -1,0 +1,48 @@
+import { parseArgs } from 'node:util';
+import { InvalidArgumentError } from '@holdfast/core';
+import { progressView } from './progress-view.ts';
+import type { RunOptions, Scan } from './scan.ts';
+
+const usage = '[--only 1,2 | --shard INDEX/TOTAL]';
+
+/**
+ * A scan as a job of `holdfast.config.ts`: `jobs: { 'invoice-mq': scanJob(invoices) }`, then `holdfast run invoice-mq --only 1,2`. Draws
+ * its progress on a terminal, and says it in lines elsewhere. SIGTERM and SIGINT end it at the next batch. Sets the exit code: 0 done, 1
+ * units or rows failed, 75 to be taken up again.
+ */
+// biome-ignore lint/suspicious/noExplicitAny: a scan of whatever rows
+export function scanJob(scan: Scan<any>, stream: NodeJS.WriteStream = process.stderr): (args: readonly string[]) => Promise<void> {
+  return async (args) => {
+    const options = readArgs(args);
+    const stop = new AbortController();
+    const end = (): void => stop.abort(new Error('the process was told to end'));
+    process.once('SIGTERM', end);
+    process.once('SIGINT', end);
+    const view = progressView(scan, options, stream);
+    try {
+      const result = await scan.run({ ...options, signal: stop.signal });
+      view.end(result);
+      process.exitCode = result.exitCode;
+    } finally {
+      view.stop();
+      process.removeListener('SIGTERM', end);
+      process.removeListener('SIGINT', end);
+    }
+  };
+}
+
+/** @throws InvalidArgumentError */
+function readArgs(args: readonly string[]): Pick<RunOptions, 'only' | 'shard'> {
+  let values: { only?: string | undefined; shard?: string | undefined };
+  try {
+    ({ values } = parseArgs({ args: [...args], options: { only: { type: 'string' }, shard: { type: 'string' } } }));
+  } catch (error) {
+    throw new InvalidArgumentError(`${(error as Error).message} A scan takes ${usage}.`);
+  }
+  const { only, shard } = values;
+  if (shard === undefined) return only === undefined ? {} : { only };
+  const [, index, total] = /^(\d{1,6})\/(\d{1,6})$/.exec(shard) ?? [];
+  if (index === undefined || total === undefined)
+    throw new InvalidArgumentError(`--shard is ${JSON.stringify(shard)}; give an index and a total, as in 0/3.`);
+  return { shard: [Number(index), Number(total)], ...(only === undefined ? {} : { only }) };
+}

@@ -1,0 +1,84 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, afterEach, expect, it } from 'vitest';
+import { onEveryPair } from './suite.ts';
+
+const checkpoints = ['scan:before-checkpoint', 'scan:after-checkpoint'];
+const cycles = Number(process.env.HOLDFAST_CYCLES ?? 3);
+
+onEveryPair('a scan whose processes are killed', (suite) => {
+  const folder = mkdtempSync(join(tmpdir(), 'holdfast-scan-'));
+  const children = new Set<ChildProcess>();
+  afterEach(async () => {
+    for (const child of [...children]) {
+      const exited = once(child, 'exit');
+      child.kill('SIGKILL');
+      await exited;
+    }
+  });
+  afterAll(() => rmSync(folder, { recursive: true, force: true }));
+  const start = (file: string, dieAt = '', hits = 1): ChildProcess => {
+    const child = spawn(
+      process.execPath,
+      [
+        '--conditions=@holdfast/source',
+        '--disable-warning=ExperimentalWarning',
+        join(import.meta.dirname, 'victim', 'victim.ts'),
+        suite.databases[0].address,
+        suite.databases[1].address,
+        file,
+        dieAt,
+        String(hits),
+      ],
+      { stdio: ['ignore', 'ignore', 'inherit'] },
+    );
+    children.add(child);
+    child.on('exit', () => children.delete(child));
+    return child;
+  };
+
+  it(
+    'hands every row over at least once in one pass, and after each kill repeats one batch of each unit at most',
+    async () => {
+      await suite.fill(120);
+      const file = join(folder, `rows-${Math.trunc(performance.now())}`);
+      let kills = 0;
+      for (let cycle = 0; cycle < cycles; cycle++)
+        for (const checkpoint of checkpoints) {
+          const victim = start(file, checkpoint, 2 + cycle);
+          // It may find that nothing is left.
+          const [code, signal] = await once(victim, 'exit');
+          if (signal === 'SIGKILL') kills += 1;
+          else expect(code).toBe(0);
+        }
+      expect(kills).toBeGreaterThan(cycles);
+      expect(await once(start(file), 'exit')).toEqual([0, null]);
+      const lines = readFileSync(file, 'utf8').trimEnd().split('\n');
+      expect(new Set(lines).size).toBe(960);
+      // Four units at a time, ten rows each.
+      expect(lines.length - 960).toBeLessThanOrEqual(kills * 4 * 10);
+      expect(await suite.databases[0].knex('scan_pass').select('pass')).toHaveLength(1);
+      const units = await suite.databases[0].knex('scan_unit').orderBy('unit');
+      expect(units.map(({ state, handled }) => [state, Number(handled)])).toEqual(new Array(8).fill(['done', 120]));
+    },
+    30_000 + cycles * 30_000,
+  );
+
+  it('is finished by two others when one of three is killed', async () => {
+    await suite.fill(300);
+    const file = join(folder, `three-${Math.trunc(performance.now())}`);
+    const victim = start(file, 'scan:after-checkpoint', 8);
+    const others = [start(file), start(file)].map((child) => once(child, 'exit'));
+    expect(await once(victim, 'exit')).toEqual([null, 'SIGKILL']);
+    expect(await Promise.all(others)).toEqual([
+      [0, null],
+      [0, null],
+    ]);
+    const lines = readFileSync(file, 'utf8').trimEnd().split('\n');
+    expect(new Set(lines).size).toBe(2_400);
+    expect(lines.length - 2_400).toBeLessThanOrEqual(4 * 10);
+  });
+});
