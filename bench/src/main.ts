@@ -1,6 +1,7 @@
 import { parseArgs } from 'node:util';
 import { notifier } from './notifier/main.ts';
 import { outbox } from './outbox/main.ts';
+import { scan } from './scan/main.ts';
 import { tasks } from './tasks.ts';
 
 const { values, positionals } = parseArgs({
@@ -13,7 +14,7 @@ const { values, positionals } = parseArgs({
     backlog: { type: 'string' },
   },
 });
-const benches: Record<string, typeof tasks> = { tasks, outbox, notifier };
+const benches: Record<string, typeof tasks> = { tasks, outbox, notifier, scan };
 const bench = benches[positionals[0] ?? ''];
 if (!bench) {
   console.error(

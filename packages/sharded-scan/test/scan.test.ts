@@ -1,7 +1,7 @@
 import { setCheckpointHook } from '@holdfast/core';
 import { until } from '@holdfast/core/testing';
 import { afterEach, expect, it } from 'vitest';
-import { adaptive, type RowResult } from '../src/index.ts';
+import { adaptive, createTopology, type RowResult } from '../src/index.ts';
 import { onEveryPair, type Thing } from './suite.ts';
 
 onEveryPair('a scan', (suite) => {
@@ -242,6 +242,27 @@ onEveryPair('a scan', (suite) => {
     const [last] = sizes.slice(-1);
     expect(last).toBeLessThan(500);
     for (let i = 2; i < sizes.length - 1; i++) expect((sizes[i] ?? 0) / (sizes[i - 1] ?? 1)).toBeGreaterThan(0.79);
+  });
+
+  it('takes up a pass after the topology has changed, and leaves units that are no more', async () => {
+    await suite.fill(100);
+    const stop = new AbortController();
+    const { times, record } = recorder();
+    const first = suite.scan({
+      batch: 10,
+      process: (rows) => {
+        record(rows);
+        if (times.size > 150) stop.abort(new Error('enough'));
+      },
+    });
+    expect((await first.run({ signal: stop.signal })).exitCode).toBe(75);
+    const [a, b] = suite.databases;
+    const half = suite.other({ topology: createTopology({ databases: { '01': a.knex, '02': b.knex }, tables: 2 }), process: record });
+    const result = await half.run();
+    expect(result).toMatchObject({ resumed: true, exitCode: 0 });
+    expect(result.units.map(({ unit }) => unit)).toEqual(['01.000', '01.001', '02.000', '02.001']);
+    const whole = await suite.other({ name: 'whole', process: record }).run();
+    expect(whole.units).toHaveLength(8);
   });
 
   it('takes only what its parameter or its index names, and refuses what names nothing before any work', async () => {

@@ -66,11 +66,18 @@ export class ScanStore {
         of,
       );
       const known = row?.pass ?? '0';
-      if (Number(row?.open) === 1) return { pass: known, resumed: true };
-      const pass = String(BigInt(known) + 1n);
-      await x.run(`UPDATE ${this.#passes} SET pass = ${pass}, started_at = {now}, ended_at = NULL WHERE scan = ? AND scope = ?`, of);
+      const resumed = Number(row?.open) === 1;
+      const pass = resumed ? known : String(BigInt(known) + 1n);
+      if (!resumed)
+        await x.run(`UPDATE ${this.#passes} SET pass = ${pass}, started_at = {now}, ended_at = NULL WHERE scan = ? AND scope = ?`, of);
+      // Units that the topology has no more would never end.
+      await x.run(`DELETE FROM ${this.#units} WHERE scan = ? AND scope = ? AND unit NOT IN (${units.map(() => '?').join(', ')})`, [
+        ...of,
+        ...units,
+      ]);
       for (const unit of units)
         await x.run(insertIgnore(this.#database, this.#units, ['scan', 'scope', 'unit', 'pass', 'state']), [...of, unit, pass, 'todo']);
+      if (resumed) return { pass, resumed };
       // The epoch stays: it only grows.
       await x.run(
         `UPDATE ${this.#units} SET pass = ${pass}, state = 'todo', position = NULL, bound = NULL, examined = 0, matched = 0, handled = 0, failed = 0, error = NULL, started_at = NULL, updated_at = {now} WHERE scan = ? AND scope = ?`,

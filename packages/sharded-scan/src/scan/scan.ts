@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import {
   checkMigrated,
   coreSchema,
@@ -193,7 +194,10 @@ export class Scan<Row extends Record<string, unknown>> {
     if (only !== undefined && shard !== undefined) throw new InvalidArgumentError('Give only or shard, not both.');
     if (only !== undefined) {
       const databases = parseDatabases(only, topology.databases);
-      return { scope: `only ${databases.join(',')}`, shards: topology.shards.filter(({ database }) => databases.includes(database)) };
+      return {
+        scope: scopeOf(`only ${databases.join(',')}`),
+        shards: topology.shards.filter(({ database }) => databases.includes(database)),
+      };
     }
     if (shard === undefined) return { scope: 'all', shards: topology.shards };
     const [index, total] = shard;
@@ -334,6 +338,11 @@ export class Scan<Row extends Record<string, unknown>> {
     if (!database) this.#databases.set(knex, (database = new Database({ knex, loopConnections: (this.#options.perDatabase ?? 2) * 2 })));
     return database;
   }
+}
+
+/** As it fits into its column. */
+function scopeOf(text: string): string {
+  return text.length <= 90 ? text : `${text.slice(0, 60)} ${createHash('sha256').update(text).digest('hex').slice(0, 20)}`;
 }
 
 function keyColumns(key: readonly (string | KeyColumn)[]): readonly KeyColumn[] {

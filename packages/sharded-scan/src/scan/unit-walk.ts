@@ -1,6 +1,7 @@
 import {
   checkpoint,
   type Database,
+  HoldfastError,
   type Lease,
   LeaseLostError,
   type Logger,
@@ -109,7 +110,7 @@ export class UnitWalk<Row extends Record<string, unknown>> {
       if (ended !== 'done') return ended;
       return (await store.finish(epoch, shard.name, 'done', undefined)) ? 'done' : 'lost';
     } catch (error) {
-      if (this.#abort.signal.aborted) return 'lost';
+      if (this.#abort.signal.aborted || HoldfastError.is(error, 'lease-lost')) return 'lost';
       const stored: StoredError = storedError(error);
       if (isOutage(error)) {
         logger.warn({ err: error, unit: shard.name }, 'a unit is left for later: its database was away for too long');

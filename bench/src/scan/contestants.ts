@@ -1,0 +1,124 @@
+import { silentLogger } from '@holdfast/core';
+import { defineScan, type Topology } from '@holdfast/sharded-scan';
+import type { Knex } from 'knex';
+import { Client } from 'pg';
+import type { Tables } from './tables.ts';
+
+const batch = 1_000;
+
+/** Rows in the tables that were gone past, a second. */
+function rate(rows: number, started: number): number {
+  return (rows / (performance.now() - started)) * 1_000;
+}
+
+/** Ours, with its leases and checkpoints, and nothing to do for each row. */
+export async function ours(tables: Tables, rows: number, matching: number): Promise<number> {
+  let handled = 0;
+  await using scan = scanOf(tables.topology(), tables.databases[0].knex, (some) => {
+    handled += some.length;
+  });
+  const started = performance.now();
+  const { exitCode } = await scan.run();
+  const result = rate(rows, started);
+  if (exitCode !== 0 || handled !== matching) throw new Error(`the scan handled ${handled} of ${matching}, exit code ${exitCode}`);
+  return result;
+}
+
+export function scanOf(
+  topology: Topology,
+  state: Knex,
+  process: (rows: readonly Record<string, unknown>[]) => unknown,
+  more: { readonly concurrency?: number; readonly batch?: number } = {},
+) {
+  return defineScan({
+    name: 'invoices',
+    topology,
+    table: 'invoice',
+    key: ['id'],
+    where: (q) => q.where('mq_state', 0),
+    batch,
+    state,
+    process,
+    logger: silentLogger,
+    ...more,
+  });
+}
+
+/** The loop that a user would write with pg: by key, one table after another. */
+export async function keysetPg(tables: Tables, rows: number, matching: number): Promise<number> {
+  let handled = 0;
+  const started = performance.now();
+  for (const { address } of tables.databases) {
+    const url = new URL(address);
+    const schema = url.searchParams.get('schema') ?? '';
+    url.search = '';
+    const client = new Client({ connectionString: url.href });
+    await client.connect();
+    await client.query(`SET search_path TO ${schema}`);
+    for (let table = 0; table < 4; table++)
+      for (let after = '0'; ; ) {
+        const result = await client.query(`SELECT * FROM invoice_00${table} WHERE mq_state = 0 AND id > $1 ORDER BY id LIMIT ${batch}`, [
+          after,
+        ]);
+        handled += result.rows.length;
+        if (result.rows.length < batch) break;
+        after = result.rows.at(-1).id;
+      }
+    await client.end();
+  }
+  if (handled !== matching) throw new Error(`the loop handled ${handled}`);
+  return rate(rows, started);
+}
+
+/** The same with knex. */
+export async function keysetKnex(tables: Tables, rows: number, matching: number): Promise<number> {
+  let handled = 0;
+  const started = performance.now();
+  for (const { knex } of tables.databases)
+    for (let table = 0; table < 4; table++)
+      for (let after = '0'; ; ) {
+        const found = await knex(`invoice_00${table}`).where('mq_state', 0).where('id', '>', after).orderBy('id').limit(batch);
+        handled += found.length;
+        if (found.length < batch) break;
+        after = found.at(-1).id;
+      }
+  if (handled !== matching) throw new Error(`the loop handled ${handled}`);
+  return rate(rows, started);
+}
+
+/** Page by page with OFFSET. */
+export async function offsetPaging(tables: Tables, rows: number, matching: number): Promise<number> {
+  let handled = 0;
+  const started = performance.now();
+  for (const { knex } of tables.databases)
+    for (let table = 0; table < 4; table++)
+      for (let offset = 0; ; offset += batch) {
+        const found = await knex(`invoice_00${table}`).where('mq_state', 0).orderBy('id').limit(batch).offset(offset);
+        handled += found.length;
+        if (found.length < batch) break;
+      }
+  if (handled !== matching) throw new Error(`the loop handled ${handled}`);
+  return rate(rows, started);
+}
+
+/** Seconds for all rows when the work on each batch takes 20 ms, by so many instances. */
+export async function instances(tables: Tables, count: number): Promise<{ readonly seconds: number; readonly handled: number }> {
+  let handled = 0;
+  const scans = Array.from({ length: count }, () => {
+    const { topology, state } = tables.other();
+    return scanOf(
+      topology,
+      state,
+      async (rows) => {
+        await new Promise((resolve) => setTimeout(resolve, 20));
+        handled += rows.length;
+      },
+      { concurrency: 1, batch: 200 },
+    );
+  });
+  const started = performance.now();
+  await Promise.all(scans.map((scan) => scan.run()));
+  const seconds = (performance.now() - started) / 1_000;
+  for (const scan of scans) await scan.close();
+  return { seconds, handled };
+}
