@@ -29,7 +29,8 @@ export async function readyGroups(sql: TableSql, limit: number): Promise<ReadyGr
   const suspects = `SELECT ${kind} AS kind, '' AS grp, min(lost) AS least, max(lost) AS most, 0 AS lag FROM ${table} WHERE status = ${sql.state('ready')} AND lost > 0 GROUP BY ${kind}`;
   const lag = `{now} - (claim_rank + COALESCE(priority, 0) * ${sql.shape.agingStepMs})`;
   const first = `SELECT ${kind} AS kind, ${group} AS grp, ${lag} AS lag FROM ${table} WHERE ${where}`;
-  const order = `ORDER BY ${kind}, ${group}, claim_rank LIMIT 1`;
+  // A table without groups names one column for both; SQLite would sort all rows by the second mention.
+  const order = `ORDER BY ${[...new Set([kind, group])].join(', ')}, claim_rank LIMIT 1`;
   let records: readonly GroupRecord[];
   if (database.family === 'postgres') {
     records = await database.rows(
@@ -42,10 +43,10 @@ export async function readyGroups(sql: TableSql, limit: number): Promise<ReadyGr
     records = await database.use(async (x) => {
       const found: GroupRecord[] = [];
       for (let last: GroupRecord | undefined; found.length < limit; ) {
-        const after: string = last ? ` AND (${kind} > ? OR (${kind} = ? AND ${group} > ?))` : '';
+        const after: string = !last ? '' : kind === group ? ` AND ${kind} > ?` : ` AND (${kind} > ? OR (${kind} = ? AND ${group} > ?))`;
         const [record]: { kind: string; grp: string; lag: number }[] = await x.rows(
           `${first}${after} ${order}`,
-          last ? [last.kind, last.kind, last.grp] : [],
+          !last ? [] : kind === group ? [last.kind] : [last.kind, last.kind, last.grp],
         );
         if (!record) break;
         last = { ...record, least: 0, most: 0 };
