@@ -158,22 +158,6 @@ onEveryDatabase('a trigger', (suite) => {
     await until(async () => (await notifier.attempts(id)).at(-1)?.outcome === 'no-key');
   });
 
-  it('is one notification though the reply to its COMMIT was lost and it is tried again after the first was done', async () => {
-    const receiver = await suite.receiver();
-    const notifier = suite.notifier();
-    const worker = suite.use(notifier.worker());
-    await worker.start();
-    for (let n = 0; n < 30; n++) {
-      const one = event(receiver.url);
-      // The client hears of an error; the server has committed.
-      await suite.db.knex.transaction((trx) => notifier.in(trx).trigger(one));
-      if (n % 2 === 0) await until(async () => (await rows({ state: 'DELIVERED' })).length === n + 1);
-      expect(await suite.db.knex.transaction((trx) => notifier.in(trx).trigger(one))).toMatchObject({ duplicate: true, conflict: false });
-    }
-    await until(async () => (await rows({ state: 'DELIVERED' })).length === 30);
-    expect(receiver.requests).toHaveLength(30);
-  });
-
   it('takes a header that is allowed, text as it is, and the key of its endpoint', async () => {
     const receiver = await suite.receiver();
     const notifier = suite.notifier({ allowHeaders: ['X-Tenant'] });

@@ -156,7 +156,10 @@ onEveryDatabase(
             await server.kill();
             for (let i = 0; i < 3; i++) await publishedWithin(2_500, 'without Redis');
             await server.start();
-            await until(() => own.reliable && other.reliable, { withinMs: 30_000, what: 'wake-ups flow again' });
+            await until(() => client.status === 'ready' && own.reliable && other.reliable, {
+              withinMs: 30_000,
+              what: 'wake-ups flow again',
+            });
           }
           for (let i = 0; i < 5; i++) await publishedWithin(900, 'with Redis again');
         } finally {

@@ -41,11 +41,13 @@ export function redisWaker(options: RedisWakerOptions): Waker {
     for (const listener of listeners.get(channel) ?? []) queueMicrotask(() => listener(notes));
   });
   const flush = (): void => {
+    if (closed || client.status !== 'ready') return;
     const payloads = [...due].map(([channel, notes]) => [self, channel, ...(notes ?? [])].join('\n'));
     due.clear();
-    if (closed || client.status !== 'ready') return;
     for (const payload of payloads) client.publish(name, payload).catch((err) => logger.debug({ err }, 'a wake-up was not sent'));
   };
+  // What could not be said while there was no connection: a listener that is back first takes silence for no news.
+  client.on('ready', flush);
   return {
     get reliable() {
       return subscribed;
@@ -63,6 +65,7 @@ export function redisWaker(options: RedisWakerOptions): Waker {
     },
     async close() {
       closed = true;
+      client.off('ready', flush);
       subscriber.disconnect();
     },
   };

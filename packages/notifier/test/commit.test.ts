@@ -1,0 +1,52 @@
+import { connectTestDatabase, type TcpProxy, tcpProxy, until } from '@holdfast/core/testing';
+import type { Knex } from 'knex';
+import { afterAll, beforeAll, expect, it } from 'vitest';
+import type { Triggered } from '../src/index.ts';
+import { event, onEveryDatabase } from './suite.ts';
+
+const cycles = Number(process.env.HOLDFAST_CYCLES ?? 3);
+
+onEveryDatabase(
+  'a trigger whose COMMIT is answered to nobody',
+  (suite) => {
+    let proxy: TcpProxy;
+    let knex: Knex;
+    beforeAll(async () => {
+      const url = new URL(suite.db.address);
+      proxy = await tcpProxy({ host: url.hostname, port: Number(url.port) });
+      url.host = `127.0.0.1:${proxy.port}`;
+      knex = connectTestDatabase(url.href);
+    });
+    afterAll(async () => {
+      await knex?.destroy();
+      await proxy?.close();
+    });
+
+    it('is one notification when it is tried again, also after the first was delivered', async () => {
+      const receiver = await suite.receiver();
+      const [through, direct] = [suite.notifier({ knex }), suite.notifier()];
+      await suite.use(direct.worker()).start();
+      const total = cycles * 10;
+      for (let n = 0; n < total; n++) {
+        const one = event(receiver.url);
+        const once = (cut: boolean) =>
+          knex.transaction(async (trx) => {
+            const triggered = await through.in(trx).trigger(one);
+            // It reaches the server, which does it; the caller hears of an error.
+            if (cut) proxy.cutReplyAfter(0);
+            return triggered;
+          });
+        await expect(once(true)).rejects.toThrow();
+        if (n % 2 === 0) await until(() => receiver.requests.length === n + 1);
+        // The pool's other connections are cut as well; a caller tries again until it is answered.
+        let again: Triggered | undefined;
+        while (!again) again = await once(false).catch(() => undefined);
+        expect(again).toMatchObject({ duplicate: true, conflict: false });
+      }
+      await until(async () => (await suite.db.knex('notifier_notification').where({ state: 'DELIVERED' })).length === total);
+      expect(await suite.db.knex('notifier_notification')).toHaveLength(total);
+      expect(receiver.requests).toHaveLength(total);
+    }, 120_000);
+  },
+  ['postgres', 'mariadb'],
+);
