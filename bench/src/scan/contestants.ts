@@ -11,17 +11,29 @@ function rate(rows: number, started: number): number {
   return (rows / (performance.now() - started)) * 1_000;
 }
 
+/** A contestant: one pass over all rows. Its connections are open, as those of a service are. */
+export interface Contestant {
+  pass(): Promise<number>;
+  close(): Promise<void>;
+}
+
 /** Ours, with its leases and checkpoints, and nothing to do for each row. */
-export async function ours(tables: Tables, rows: number, matching: number): Promise<number> {
+export function ours(tables: Tables, rows: number, matching: number): Contestant {
   let handled = 0;
-  await using scan = scanOf(tables.topology(), tables.databases[0].knex, (some) => {
+  const scan = scanOf(tables.topology(), tables.databases[0].knex, (some) => {
     handled += some.length;
   });
-  const started = performance.now();
-  const { exitCode } = await scan.run();
-  const result = rate(rows, started);
-  if (exitCode !== 0 || handled !== matching) throw new Error(`the scan handled ${handled} of ${matching}, exit code ${exitCode}`);
-  return result;
+  return {
+    async pass() {
+      handled = 0;
+      const started = performance.now();
+      const { exitCode } = await scan.run();
+      const result = rate(rows, started);
+      if (exitCode !== 0 || handled !== matching) throw new Error(`the scan handled ${handled} of ${matching}, exit code ${exitCode}`);
+      return result;
+    },
+    close: () => scan.close(),
+  };
 }
 
 export function scanOf(
@@ -44,30 +56,49 @@ export function scanOf(
   });
 }
 
-/** The loop that a user would write with pg: by key, one table after another. */
-export async function keysetPg(tables: Tables, rows: number, matching: number): Promise<number> {
-  let handled = 0;
-  const started = performance.now();
-  for (const { address } of tables.databases) {
+/** The loop that a user would write with pg: by key, so many tables at a time, on a connection each. */
+export async function keysetPg(tables: Tables, rows: number, matching: number, atOnce: number): Promise<Contestant> {
+  const connect = async (address: string): Promise<Client> => {
     const url = new URL(address);
     const schema = url.searchParams.get('schema') ?? '';
     url.search = '';
     const client = new Client({ connectionString: url.href });
     await client.connect();
     await client.query(`SET search_path TO ${schema}`);
-    for (let table = 0; table < 4; table++)
-      for (let after = '0'; ; ) {
-        const result = await client.query(`SELECT * FROM invoice_00${table} WHERE mq_state = 0 AND id > $1 ORDER BY id LIMIT ${batch}`, [
-          after,
-        ]);
-        handled += result.rows.length;
-        if (result.rows.length < batch) break;
-        after = result.rows.at(-1).id;
-      }
-    await client.end();
+    return client;
+  };
+  const workers: Client[][] = [];
+  for (let n = 0; n < atOnce; n++) {
+    const clients: Client[] = [];
+    for (const { address } of tables.databases) clients.push(await connect(address));
+    workers.push(clients);
   }
-  if (handled !== matching) throw new Error(`the loop handled ${handled}`);
-  return rate(rows, started);
+  return {
+    async pass() {
+      let handled = 0;
+      const todo = tables.databases.flatMap((_, database) => [0, 1, 2, 3].map((table) => ({ database, table })));
+      const started = performance.now();
+      const loop = async (clients: readonly Client[]): Promise<void> => {
+        for (let next = todo.shift(); next; next = todo.shift())
+          for (let after = '0'; ; ) {
+            const result = await clients[next.database]?.query(
+              `SELECT * FROM invoice_00${next.table} WHERE mq_state = 0 AND id > $1 ORDER BY id LIMIT ${batch}`,
+              [after],
+            );
+            const found = result?.rows ?? [];
+            handled += found.length;
+            if (found.length < batch) break;
+            after = found.at(-1).id;
+          }
+      };
+      await Promise.all(workers.map(loop));
+      if (handled !== matching) throw new Error(`the loop handled ${handled}`);
+      return rate(rows, started);
+    },
+    async close() {
+      for (const client of workers.flat()) await client.end();
+    },
+  };
 }
 
 /** The same with knex. */

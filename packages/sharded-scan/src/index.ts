@@ -5,9 +5,12 @@ export { javaHashCode, javaSpread, type ShardHash, type ShardKey } from './route
 export { createTopology, type Topology, type TopologyOptions } from './route/topology.ts';
 export { type AdaptiveBatch, adaptive, type BatchPolicy } from './scan/batch-size.ts';
 export type { RowResult } from './scan/hand-over.ts';
+export { openHours } from './scan/open-hours.ts';
+export { replicaLag } from './scan/replica-lag.ts';
 export { defineScan, type RunOptions, type Scan, type ScanEvents, type ScanNow, type ScanOptions, type ScanResult } from './scan/scan.ts';
 export { scanJob } from './scan/scan-job.ts';
-export type { RowFailure, UnitProgress, UnitState } from './scan/scan-store.ts';
+export type { RowFailure, ScanProgress, UnitProgress, UnitState } from './scan/scan-store.ts';
 export type { ScanUnit, UpdateOptions } from './scan/scan-unit.ts';
 export type { KeyColumn } from './scan/table-shape.ts';
+export type { Throttle } from './scan/throttle.ts';
 export { scanSchema } from './schema.ts';

@@ -15,7 +15,7 @@ function create(database: Database): readonly string[] {
   );
   ddl.table(
     'scan_unit',
-    `scan VARCHAR(100) NOT NULL, scope VARCHAR(100) NOT NULL, unit VARCHAR(100) NOT NULL, pass BIGINT NOT NULL, state VARCHAR(10) NOT NULL, epoch BIGINT NOT NULL DEFAULT 0, position ${ddl.text} NULL, bound ${ddl.text} NULL, examined BIGINT NOT NULL DEFAULT 0, matched BIGINT NOT NULL DEFAULT 0, handled BIGINT NOT NULL DEFAULT 0, failed BIGINT NOT NULL DEFAULT 0, error ${ddl.text} NULL, started_at BIGINT NULL, updated_at BIGINT NULL, PRIMARY KEY (scan, scope, unit)`,
+    `scan VARCHAR(100) NOT NULL, scope VARCHAR(100) NOT NULL, unit VARCHAR(100) NOT NULL, pass BIGINT NOT NULL, state VARCHAR(10) NOT NULL, epoch BIGINT NOT NULL DEFAULT 0, position ${ddl.text} NULL, bound ${ddl.text} NULL, expected BIGINT NULL, rate BIGINT NULL, examined BIGINT NOT NULL DEFAULT 0, matched BIGINT NOT NULL DEFAULT 0, handled BIGINT NOT NULL DEFAULT 0, failed BIGINT NOT NULL DEFAULT 0, error ${ddl.text} NULL, started_at BIGINT NULL, updated_at BIGINT NULL, PRIMARY KEY (scan, scope, unit)`,
     { postgres: 'WITH (fillfactor = 50)' },
   );
   ddl.table(

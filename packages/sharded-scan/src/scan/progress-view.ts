@@ -1,4 +1,3 @@
-import { monotonicMs } from '@holdfast/core';
 import type { RunOptions, Scan, ScanResult } from './scan.ts';
 import type { UnitProgress } from './scan-store.ts';
 
@@ -14,22 +13,15 @@ const lineMs = 5_000;
 // biome-ignore lint/suspicious/noExplicitAny: a scan of whatever rows
 export function progressView(scan: Scan<any>, options: Pick<RunOptions, 'only' | 'shard'>, stream: NodeJS.WriteStream): ProgressView {
   const terminal = stream.isTTY === true;
-  const started = monotonicMs();
-  let handledHere = 0;
   let stopped = false;
-  const ends = [
-    scan.events.on('batch:handled', ({ handled }) => {
-      handledHere += handled;
-    }),
-    scan.events.on('unit:ended', ({ unit, how }) => {
-      if (!terminal) stream.write(`${scan.name}: ${unit} ${how}\n`);
-    }),
-  ];
+  const off = scan.events.on('unit:ended', ({ unit, how }) => {
+    if (!terminal) stream.write(`${scan.name}: ${unit} ${how}\n`);
+  });
   const show = async (): Promise<void> => {
-    const units = await scan.progress(options).catch(() => []);
+    const progress = await scan.progress(options).catch(() => undefined);
+    const units = progress?.units ?? [];
     if (stopped || units.length === 0) return;
-    const perSecond = Math.round(handledHere / Math.max(0.001, (monotonicMs() - started) / 1_000));
-    const line = summary(scan.name, units, perSecond, terminal);
+    const line = summary(scan.name, units, terminal);
     // Over what stood there, and nothing left of it.
     stream.write(terminal ? `\r${line.slice(0, (stream.columns ?? 80) - 1)}\u001b[K` : `${line}\n`);
   };
@@ -47,25 +39,40 @@ export function progressView(scan: Scan<any>, options: Pick<RunOptions, 'only' |
     stop() {
       stopped = true;
       clearInterval(timer);
-      for (const end of ends.splice(0)) end();
+      off();
     },
   };
 }
 
 const endings = { 0: 'is done', 1: 'is done, with failures', 75: 'is broken off; run it again to go on' } as const;
 
-function summary(name: string, units: readonly UnitProgress[], perSecond: number, bar: boolean): string {
-  const done = units.filter(({ state }) => state === 'done' || state === 'failed').length;
+function summary(name: string, units: readonly UnitProgress[], bar: boolean): string {
   const sum = (pick: (unit: UnitProgress) => number): number => units.reduce((total, unit) => total + pick(unit), 0);
+  const ended = sum(({ state }) => (state === 'done' || state === 'failed' ? 1 : 0));
+  const scanned = sum(({ examined }) => examined);
+  // By rows where all of them are reckoned up, by units before that.
+  const known = units.every(({ remaining }) => remaining !== undefined);
+  const left = sum(({ remaining }) => remaining ?? 0);
+  const share = known ? scanned / Math.max(1, scanned + left) : ended / units.length;
+  const perSecond = sum((unit) => unit.perSecond);
   const failed = sum((unit) => unit.failed);
-  const filled = Math.round((done / units.length) * barWidth);
+  const filled = Math.floor(share * barWidth);
   const drawn = bar ? ` ${'█'.repeat(filled)}${'░'.repeat(barWidth - filled)}` : '';
-  const at = units
-    .filter(({ state, position }) => state === 'running' && position)
-    .slice(0, 2)
-    .map(({ unit, position }) => `${unit} at ${position?.join(',')}`)
-    .join(', ');
-  return `${name}${drawn} ${done}/${units.length} units, ${count(sum((unit) => unit.examined))} scanned, ${count(sum((unit) => unit.handled))} handled, ${count(perSecond)}/s here${failed > 0 ? `, ${count(failed)} failed` : ''}${at ? `; ${at}` : ''}`;
+  const facts = [
+    `${ended}/${units.length} units`,
+    `${count(scanned)} scanned`,
+    `${count(sum(({ handled }) => handled))} handled`,
+    ...(failed > 0 ? [`${count(failed)} failed`] : []),
+    ...(perSecond > 0 ? [`${count(perSecond)}/s`] : []),
+    ...(known && left > 0 && perSecond > 0 ? [`about ${duration(left / perSecond)} left`] : []),
+  ];
+  return `${name}${drawn} ${Math.floor(share * 100)}%  ${facts.join(', ')}`;
+}
+
+function duration(seconds: number): string {
+  if (seconds < 60) return `${Math.ceil(seconds)} s`;
+  if (seconds < 3_600) return `${Math.ceil(seconds / 60)} min`;
+  return `${(seconds / 3_600).toFixed(1)} h`;
 }
 
 function count(n: number): string {

@@ -1,4 +1,4 @@
-import { type Database, type Executor, insertIgnore, type Lease, type LeaseTable, type StoredError } from '@holdfast/core';
+import { type Database, type Executor, insertIgnore, type StoredError } from '@holdfast/core';
 import type { Position } from './keyset.ts';
 
 export type UnitState = 'todo' | 'running' | 'done' | 'failed';
@@ -15,7 +15,21 @@ export interface UnitProgress {
   readonly matched: number;
   readonly handled: number;
   readonly failed: number;
+  /** About how many rows are left to go past, by the database's own estimate of the table. `undefined` before the unit is begun. */
+  readonly remaining: number | undefined;
+  /** Rows gone past per second, lately. 0 unless it is being walked. */
+  readonly perSecond: number;
   readonly error: StoredError | undefined;
+}
+
+/** How far a pass is. */
+export interface ScanProgress {
+  /** The last pass that was begun; `'0'` before the first. */
+  readonly pass: string;
+  readonly startedAt: Date | undefined;
+  /** `undefined` while it is under way or broken off. */
+  readonly endedAt: Date | undefined;
+  readonly units: readonly UnitProgress[];
 }
 
 /** A row that could not be handled. */
@@ -32,7 +46,24 @@ export interface BatchCounts {
   readonly failures: readonly RowFailure[];
 }
 
-const progressColumns = 'unit, state, position, bound, examined, matched, handled, failed, error';
+/** What is written after a batch. */
+export interface Checkpoint {
+  readonly epoch: number;
+  readonly unit: string;
+  readonly pass: string;
+  /** Everything up to here is handled. */
+  readonly position: Position;
+  readonly counts: BatchCounts;
+  /** Rows per second. */
+  readonly rate: number;
+  /** The unit is done. */
+  readonly last: boolean;
+  /** With the first checkpoint of a unit: where it ends, and about how many rows there are. */
+  readonly begun: { readonly bound: Position; readonly expected: number | undefined } | undefined;
+}
+
+const progressColumns = 'unit, state, position, bound, expected, rate, examined, matched, handled, failed, error';
+const unitsPerInsert = 500;
 
 /**
  * Passes and checkpoints of one scan and scope. Each unit's row carries the epoch of the lease that it was last taken under, and every
@@ -40,15 +71,13 @@ const progressColumns = 'unit, state, position, bound, examined, matched, handle
  */
 export class ScanStore {
   readonly #database: Database;
-  readonly #leases: LeaseTable;
   readonly #scan: string;
   readonly #scope: string;
   readonly #passes: string;
   readonly #units: string;
 
-  constructor(database: Database, leases: LeaseTable, scan: string, scope: string) {
+  constructor(database: Database, scan: string, scope: string) {
     this.#database = database;
-    this.#leases = leases;
     this.#scan = scan;
     this.#scope = scope;
     this.#passes = database.table('scan_pass');
@@ -70,47 +99,49 @@ export class ScanStore {
       const pass = resumed ? known : String(BigInt(known) + 1n);
       if (!resumed)
         await x.run(`UPDATE ${this.#passes} SET pass = ${pass}, started_at = {now}, ended_at = NULL WHERE scan = ? AND scope = ?`, of);
+      const rows = await x.rows<{ unit: string }>(`SELECT unit FROM ${this.#units} WHERE scan = ? AND scope = ?`, of);
+      const there = new Set(rows.map(({ unit }) => unit));
       // Units that the topology has no more would never end.
-      await x.run(`DELETE FROM ${this.#units} WHERE scan = ? AND scope = ? AND unit NOT IN (${units.map(() => '?').join(', ')})`, [
-        ...of,
-        ...units,
-      ]);
-      for (const unit of units)
-        await x.run(insertIgnore(this.#database, this.#units, ['scan', 'scope', 'unit', 'pass', 'state']), [...of, unit, pass, 'todo']);
+      for (const unit of there)
+        if (!units.includes(unit)) await x.run(`DELETE FROM ${this.#units} WHERE scan = ? AND scope = ? AND unit = ?`, [...of, unit]);
+      const added = units.filter((unit) => !there.has(unit));
+      for (let from = 0; from < added.length; from += unitsPerInsert) {
+        const some = added.slice(from, from + unitsPerInsert);
+        await x.run(
+          `INSERT INTO ${this.#units} (scan, scope, unit, pass, state) VALUES ${some.map(() => `(?, ?, ?, ${pass}, 'todo')`).join(', ')}`,
+          some.flatMap((unit) => [...of, unit]),
+        );
+      }
       if (resumed) return { pass, resumed };
       // The epoch stays: it only grows.
       await x.run(
-        `UPDATE ${this.#units} SET pass = ${pass}, state = 'todo', position = NULL, bound = NULL, examined = 0, matched = 0, handled = 0, failed = 0, error = NULL, started_at = NULL, updated_at = {now} WHERE scan = ? AND scope = ?`,
+        `UPDATE ${this.#units} SET pass = ${pass}, state = 'todo', position = NULL, bound = NULL, expected = NULL, rate = NULL, examined = 0, matched = 0, handled = 0, failed = 0, error = NULL, started_at = NULL, updated_at = {now} WHERE scan = ? AND scope = ?`,
         of,
       );
       return { pass, resumed: false };
     });
   }
 
-  /** Takes a unit under its lease. @throws LeaseLostError if the lease has passed to another */
-  async begin(lease: Lease, unit: string, pass: string): Promise<UnitProgress | undefined> {
-    return this.#database.transaction(async (x) => {
-      await this.#leases.fence(x, lease);
-      const changed = await x.run(
-        `UPDATE ${this.#units} SET epoch = ${lease.epoch}, state = 'running', started_at = COALESCE(started_at, {now}), updated_at = {now} WHERE scan = ? AND scope = ? AND unit = ? AND pass = ${pass} AND state IN ('todo', 'running')`,
-        [this.#scan, this.#scope, unit],
-      );
-      if (changed === 0) return undefined;
-      return (await this.#progress(x, 'AND unit = ?', [unit]))[0];
-    });
+  /**
+   * Takes a unit under its lease, unless it has ended or a later epoch has it. Epochs of a lease only grow, so a holder of long ago
+   * that begins now changes nothing.
+   */
+  async begin(epoch: number, unit: string, pass: string): Promise<UnitProgress | undefined> {
+    await this.#database.run(
+      `UPDATE ${this.#units} SET epoch = ${epoch}, state = 'running', started_at = COALESCE(started_at, {now}), updated_at = {now} WHERE scan = ? AND scope = ? AND unit = ? AND pass = ${pass} AND epoch < ${epoch} AND state IN ('todo', 'running')`,
+      [this.#scan, this.#scope, unit],
+    );
+    return (await this.#progress(this.#database, `AND unit = ? AND epoch = ${epoch} AND state = 'running'`, [unit]))[0];
   }
 
-  async setBound(epoch: number, unit: string, bound: Position): Promise<boolean> {
-    return this.#write(this.#database, epoch, unit, 'bound = ?', [JSON.stringify(bound)]);
-  }
-
-  /** Everything up to `position` is handled. Returns whether the unit is still ours. */
-  async checkpoint(epoch: number, unit: string, pass: string, position: Position, counts: BatchCounts): Promise<boolean> {
+  /** Returns whether the unit is still ours. */
+  async checkpoint({ epoch, unit, pass, position, counts, rate, last, begun }: Checkpoint): Promise<boolean> {
     const { examined, matched, handled, failures } = counts;
-    const set = `position = ?, examined = examined + ${examined}, matched = matched + ${matched}, handled = handled + ${handled}, failed = failed + ${failures.length}`;
-    if (failures.length === 0) return this.#write(this.#database, epoch, unit, set, [JSON.stringify(position)]);
+    const params = [...(begun ? [JSON.stringify(begun.bound), begun.expected ?? null] : []), JSON.stringify(position)];
+    const set = `${begun ? 'bound = ?, expected = ?, ' : ''}position = ?, rate = ${rate}, examined = examined + ${examined}, matched = matched + ${matched}, handled = handled + ${handled}, failed = failed + ${failures.length}${last ? ", state = 'done', error = NULL" : ''}`;
+    if (failures.length === 0) return this.#write(this.#database, epoch, unit, set, params);
     return this.#database.transaction(async (x) => {
-      if (!(await this.#write(x, epoch, unit, set, [JSON.stringify(position)]))) return false;
+      if (!(await this.#write(x, epoch, unit, set, params))) return false;
       for (const { key, error } of failures)
         await x.run(
           `INSERT INTO ${this.#database.table('scan_failure')} (scan, scope, unit, pass, row_key, error, failed_at) VALUES (?, ?, ?, ${pass}, ?, ?, {now})`,
@@ -120,8 +151,22 @@ export class ScanStore {
     });
   }
 
-  async finish(epoch: number, unit: string, state: 'done' | 'failed', error: StoredError | undefined): Promise<boolean> {
-    return this.#write(this.#database, epoch, unit, 'state = ?, error = ?', [state, error === undefined ? null : JSON.stringify(error)]);
+  /** Whether this epoch has written that position: what it was asked for before has happened. */
+  async isAt(epoch: number, unit: string, position: Position): Promise<boolean> {
+    const rows = await this.#database.rows(
+      `SELECT 1 FROM ${this.#units} WHERE scan = ? AND scope = ? AND unit = ? AND epoch = ${epoch} AND position = ?`,
+      [this.#scan, this.#scope, unit, JSON.stringify(position)],
+    );
+    return rows.length > 0;
+  }
+
+  /** Nothing is left to do. */
+  async finish(epoch: number, unit: string): Promise<boolean> {
+    return this.#write(this.#database, epoch, unit, "state = 'done', error = NULL", []);
+  }
+
+  async fail(epoch: number, unit: string, error: StoredError): Promise<boolean> {
+    return this.#write(this.#database, epoch, unit, "state = 'failed', error = ?", [JSON.stringify(error)]);
   }
 
   /** Says what keeps a unit from going on; it stays open. */
@@ -129,8 +174,20 @@ export class ScanStore {
     await this.#write(this.#database, epoch, unit, 'error = ?', [JSON.stringify(error)]);
   }
 
-  progress(): Promise<readonly UnitProgress[]> {
+  units(): Promise<readonly UnitProgress[]> {
     return this.#progress(this.#database, '', []);
+  }
+
+  async progress(): Promise<ScanProgress> {
+    const [rows, units] = await Promise.all([
+      this.#database.rows<{ pass: string; started_at: string | null; ended_at: string | null }>(
+        `SELECT ${['pass', 'started_at', 'ended_at'].map((name) => `${this.#database.text(name)} AS ${name}`).join(', ')} FROM ${this.#passes} WHERE scan = ? AND scope = ?`,
+        [this.#scan, this.#scope],
+      ),
+      this.units(),
+    ]);
+    const date = (ms: string | null | undefined): Date | undefined => (ms ? new Date(Number(ms)) : undefined);
+    return { pass: rows[0]?.pass ?? '0', startedAt: date(rows[0]?.started_at), endedAt: date(rows[0]?.ended_at), units };
   }
 
   /** Ends the pass if all its units have ended. */
@@ -165,7 +222,14 @@ export class ScanStore {
       matched: Number(row.matched),
       handled: Number(row.handled),
       failed: Number(row.failed),
+      remaining: remaining(row),
+      perSecond: row.state === 'running' ? Number(row.rate ?? 0) : 0,
       error: parsed<StoredError>(row.error),
     }));
   }
+}
+
+function remaining({ state, expected, examined }: Readonly<Record<string, string | number | null>>): number | undefined {
+  if (state === 'done' || state === 'failed') return 0;
+  return expected === null || expected === undefined ? undefined : Math.max(0, Number(expected) - Number(examined));
 }

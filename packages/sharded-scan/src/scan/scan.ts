@@ -9,11 +9,10 @@ import {
   type EventSource,
   Events,
   InvalidArgumentError,
+  type Lease,
   LeaseTable,
   type Logger,
-  monotonicMs,
   uuidv7,
-  wait,
 } from '@holdfast/core';
 import type { Knex } from 'knex';
 import { parseDatabases } from '../route/parse-databases.ts';
@@ -21,9 +20,12 @@ import type { Shard } from '../route/shard.ts';
 import type { Topology } from '../route/topology.ts';
 import { scanSchema } from '../schema.ts';
 import { type BatchPolicy, BatchSize } from './batch-size.ts';
-import { type RowFailure, ScanStore, type UnitProgress } from './scan-store.ts';
+import { Pace } from './pace.ts';
+import { type RowFailure, type ScanProgress, ScanStore, type UnitProgress } from './scan-store.ts';
 import type { ScanUnit } from './scan-unit.ts';
+import { Share } from './share.ts';
 import type { KeyColumn } from './table-shape.ts';
+import { type Throttle, throttles } from './throttle.ts';
 import { UnitWalk, type WalkEnd } from './unit-walk.ts';
 
 /** The shard's clock when a unit is begun, for conditions on times. */
@@ -59,14 +61,16 @@ export interface ScanOptions<Row extends Record<string, unknown>> {
   readonly concurrency?: number;
   /** Units walked at a time in one database. Default 2. */
   readonly perDatabase?: number;
+  /** Units walked at a time in one database by all instances together, to spare its server. Default no limit. */
+  readonly maxPerDatabase?: number;
   /** How long a unit stays an instance's without a sign of life. Default 15 s. */
   readonly lease?: Duration;
   /** How long a database may be away before its units are left for the next run. Default 30 s. */
   readonly outage?: Duration;
   /** Rows per second and instance at most. Default no limit. */
   readonly rate?: number;
-  /** Asked after each batch: ms to wait, for a replica that lags or an hour in which to be gentle. */
-  readonly throttle?: () => number | Promise<number>;
+  /** Asked before each batch: {@link replicaLag}, {@link openHours}, or a function of yours. The longest wait counts. */
+  readonly throttle?: Throttle | readonly Throttle[];
   readonly logger?: Logger;
 }
 
@@ -110,8 +114,9 @@ export class Scan<Row extends Record<string, unknown>> {
   readonly #databases = new Map<Knex, Database>();
   readonly #events: Events<ScanEvents>;
   readonly #logger: Logger;
-  readonly #owner = uuidv7();
   readonly #leaseMs: number;
+  readonly #pace: Pace;
+  readonly #throttles: readonly Throttle[];
 
   constructor(options: ScanOptions<Row>) {
     if (typeof options?.name !== 'string' || !/^[A-Za-z0-9._-]{1,80}$/.test(options.name))
@@ -125,11 +130,12 @@ export class Scan<Row extends Record<string, unknown>> {
     this.#key = keyColumns(options.key);
     if (typeof options.where !== 'function' || typeof options.process !== 'function')
       throw new InvalidArgumentError(`The scan ${options.name} needs where and process: which rows, and what is done with them.`);
-    for (const name of ['concurrency', 'perDatabase'] as const) {
+    for (const name of ['concurrency', 'perDatabase', 'maxPerDatabase'] as const) {
       const n = options[name] ?? 1;
       if (!Number.isInteger(n) || n < 1) throw new InvalidArgumentError(`${name} is ${n}; give a whole number of at least 1.`);
     }
-    if (options.rate !== undefined && !(options.rate > 0)) throw new InvalidArgumentError(`rate is ${options.rate}; give rows per second.`);
+    this.#pace = new Pace(options.rate);
+    this.#throttles = throttles(options.throttle);
     new BatchSize(options.batch ?? 1_000);
     this.#leaseMs = Math.max(200, durationMs(options.lease ?? '15s', 'lease'));
     durationMs(options.outage ?? '30s', 'outage');
@@ -156,25 +162,38 @@ export class Scan<Row extends Record<string, unknown>> {
   async run(options: RunOptions = {}): Promise<ScanResult> {
     const { scope, shards } = this.#narrow(options);
     await checkMigrated(this.#state, [coreSchema, scanSchema]);
-    const store = new ScanStore(this.#state, this.#leases, this.name, scope);
+    const store = new ScanStore(this.#state, this.name, scope);
     const { pass, resumed } = await store.open(shards.map(({ name }) => name));
-    const members = `scan ${this.name} ${scope}`.slice(0, 100);
-    try {
-      await this.#share({ store, pass, shards, members, signal: options.signal ?? new AbortController().signal });
-    } finally {
-      await this.#leases.leave(members, this.#owner).catch(() => undefined);
-    }
+    const { concurrency = 4, perDatabase = 2, maxPerDatabase } = this.#options;
+    const share = new Share<Row>({
+      store,
+      leases: this.#leases,
+      leaseScope: `scan ${this.name}`,
+      members: `scan ${this.name} ${scope}`.slice(0, 100),
+      // Each run its own: two runs of one instance do not take each other's units.
+      owner: uuidv7(),
+      leaseMs: this.#leaseMs,
+      shards,
+      concurrency,
+      perDatabase,
+      maxPerDatabase,
+      walk: (shard, lease) => this.#walk(shard, lease, store, pass),
+      onStarted: (unit) => this.#events.emit('unit:started', { unit, pass }),
+      onEnded: (unit, how) => this.#events.emit('unit:ended', { unit, how }),
+      logger: this.#logger,
+    });
+    await share.run(options.signal ?? new AbortController().signal);
     await store.close(pass);
-    const units = await store.progress();
+    const units = await store.units();
     const open = units.some(({ state }) => state === 'todo' || state === 'running');
     const failed = units.some((unit) => unit.state === 'failed' || unit.failed > 0);
     return { pass, resumed, units, exitCode: open ? 75 : failed ? 1 : 0 };
   }
 
   /** How far the pass of a run like this one is. */
-  async progress(options: Pick<RunOptions, 'only' | 'shard'> = {}): Promise<readonly UnitProgress[]> {
+  async progress(options: Pick<RunOptions, 'only' | 'shard'> = {}): Promise<ScanProgress> {
     const { scope } = this.#narrow(options);
-    return new ScanStore(this.#state, this.#leases, this.name, scope).progress();
+    return new ScanStore(this.#state, this.name, scope).progress();
   }
 
   /** Ends the connections that it made. The knex instances stay open, and the name is free again. */
@@ -206,98 +225,8 @@ export class Scan<Row extends Record<string, unknown>> {
     return { scope: `shard ${index}/${total}`, shards: topology.shards.filter((_, i) => i % total === index) };
   }
 
-  /** Takes a fair part of the units that are open, gives up what is too much of them, until none is open. */
-  async #share(run: {
-    readonly store: ScanStore;
-    readonly pass: string;
-    readonly shards: readonly Shard[];
-    readonly members: string;
-    readonly signal: AbortSignal;
-  }): Promise<void> {
-    const { store, pass, shards, members, signal } = run;
-    const leaseScope = `scan ${this.name}`;
-    const walks = new Map<string, UnitWalk<Row>>();
-    const ends = new Set<Promise<void>>();
-    /** Left because their database is away: not again in this run. */
-    const later = new Set<string>();
-    let woken = (): void => undefined;
-    for (let pauseMs = 50; ; ) {
-      try {
-        await this.#leases.heartbeat(members, this.#owner, this.#leaseMs);
-        await this.#renew([...walks.values()]);
-        if (signal.aborted) for (const walk of walks.values()) walk.leave();
-        const open = (await store.progress()).filter(({ state }) => state === 'todo' || state === 'running').map(({ unit }) => unit);
-        const mine = open.filter((unit) => !later.has(unit));
-        if (walks.size === 0 && (signal.aborted || mine.length === 0)) return;
-        const others = (await this.#leases.members(members)).length;
-        const fair = Math.ceil(open.length / Math.max(1, others));
-        for (const walk of [...walks.values()].slice(fair)) walk.leave();
-        const room = Math.min(this.#options.concurrency ?? 4, fair) - walks.size;
-        if (room > 0 && !signal.aborted) {
-          const holders = await this.#leases.holders(leaseScope);
-          const free = shards.filter(({ name }) => mine.includes(name) && !walks.has(name) && !holders.has(name));
-          for (const lease of await this.#leases.acquireAll(leaseScope, this.#pick(free, walks, room), this.#owner, this.#leaseMs)) {
-            const shard = shards.find(({ name }) => name === lease.name) as Shard;
-            const walk = this.#walk(shard, lease, store, pass);
-            walks.set(lease.name, walk);
-            this.#events.emit('unit:started', { unit: lease.name, pass });
-            const ended = walk.run().then(async (how) => {
-              walks.delete(lease.name);
-              // Left without being asked: its database is away.
-              if (how === 'left' && !signal.aborted && !walk.asked) later.add(lease.name);
-              this.#events.emit('unit:ended', { unit: lease.name, how });
-              if (how !== 'lost') await this.#leases.release(walk.lease).catch(() => undefined);
-              woken();
-            });
-            ends.add(ended);
-            void ended.finally(() => ends.delete(ended));
-          }
-        }
-        pauseMs = 50;
-      } catch (err) {
-        this.#logger.warn({ err, scan: this.name }, 'the state of a scan could not be reached; trying again');
-        for (const walk of walks.values()) if (walk.lease.deadline <= monotonicMs()) walk.renewed(undefined);
-        pauseMs = Math.min(pauseMs * 2, 2_000);
-        if (walks.size === 0 && signal.aborted) return;
-      }
-      const pause = new AbortController();
-      woken = () => pause.abort(new Error('a walk ended'));
-      const stop = (): void => woken();
-      if (!signal.aborted) signal.addEventListener('abort', stop, { once: true });
-      await wait(Math.max(pauseMs, this.#leaseMs / 10), pause.signal).catch(() => undefined);
-      signal.removeEventListener('abort', stop);
-    }
-  }
-
-  /** Units to take, database by database in turn, so that all of them have work. */
-  #pick(free: readonly Shard[], walks: ReadonlyMap<string, UnitWalk<Row>>, room: number): readonly string[] {
-    const cap = this.#options.perDatabase ?? 2;
-    const busy = new Map<number, number>();
-    for (const { shard } of walks.values()) busy.set(shard.database, (busy.get(shard.database) ?? 0) + 1);
-    const picked: string[] = [];
-    const rest = [...free].sort((a, b) => a.table - b.table || a.database - b.database);
-    for (const shard of rest) {
-      if (picked.length >= room) break;
-      const count = busy.get(shard.database) ?? 0;
-      if (count >= cap) continue;
-      busy.set(shard.database, count + 1);
-      picked.push(shard.name);
-    }
-    return picked;
-  }
-
-  async #renew(walks: readonly UnitWalk<Row>[]): Promise<void> {
-    if (walks.length === 0) return;
-    const renewed = await this.#leases.renewAll(
-      walks.map(({ lease }) => lease),
-      this.#leaseMs,
-    );
-    for (const walk of walks) walk.renewed(renewed.get(walk.lease.name));
-  }
-
-  #walk(shard: Shard, lease: Parameters<LeaseTable['release']>[0], store: ScanStore, pass: string): UnitWalk<Row> {
-    const { table, version, process, batch, rate, throttle, outage } = this.#options;
-    const { topology } = this.#options;
+  #walk(shard: Shard, lease: Lease, store: ScanStore, pass: string): UnitWalk<Row> {
+    const { table, version, process, batch, outage, topology } = this.#options;
     return new UnitWalk<Row>({
       shard,
       table,
@@ -312,7 +241,8 @@ export class Scan<Row extends Record<string, unknown>> {
       process: (rows, unit) => topology.at(shard, () => process(rows, unit)),
       batch: new BatchSize(batch ?? 1_000),
       window: windowRows,
-      throttle: async (rows) => Math.max(rate === undefined ? 0 : (rows / rate) * 1_000, (await throttle?.()) ?? 0),
+      pace: (rows) => this.#pace.take(rows),
+      throttle: async () => Math.max(0, ...(await Promise.all(this.#throttles.map((throttle) => throttle())))),
       outageMs: durationMs(outage ?? '30s', 'outage'),
       onBatch: ({ matched, handled, failures }) => {
         if (matched > 0) this.#events.emit('batch:handled', { unit: shard.name, matched, handled });

@@ -1,4 +1,4 @@
-import { type Database, tableColumns } from '@holdfast/core';
+import type { Database } from '@holdfast/core';
 import { NotScannableError } from '../errors.ts';
 
 /** A column that a scan is ordered by. */
@@ -23,26 +23,25 @@ export interface TableShape {
  * @throws NotScannableError with the statement that mends it
  */
 export async function tableShape(database: Database, table: string, key: readonly KeyColumn[], version?: string): Promise<TableShape> {
-  const columns = await tableColumns(database, database, table);
+  const [columns, unique] = await Promise.all([describeColumns(database, table), uniqueKeys(database, table)]);
   if (columns.size === 0)
     throw new NotScannableError(`There is no table ${table}. Create it, or correct the scan's table or the topology's suffix.`);
   const names = key.map(({ column }) => column);
   for (const name of version === undefined ? names : [...names, version])
     if (!columns.has(name))
       throw new NotScannableError(`The table ${table} has no column ${name} to go by; it has ${[...columns.keys()].join(', ')}.`);
-  const nullable = await nullableColumns(database, table);
+  const typeOf = (name: string): string => columns.get(name)?.type ?? '';
   for (const name of names)
-    if (nullable.has(name))
+    if (columns.get(name)?.nullable)
       throw new NotScannableError(
-        `The key column ${name} of ${table} may be NULL, and such rows would be skipped: ${notNullSql(database, table, name, columns.get(name) ?? '')}`,
+        `The key column ${name} of ${table} may be NULL, and such rows would be skipped: ${notNullSql(database, table, name, typeOf(name))}`,
       );
-  const unique = await uniqueKeys(database, table);
   if (!unique.some((index) => index.length === names.length && index.every((name, i) => name === names[i])))
     throw new NotScannableError(
       `No unique index of ${table} is on (${names.join(', ')}), so rows that tie would be skipped and each batch would sort the table: CREATE UNIQUE INDEX ${table}_${names.join('_')} ON ${table} (${names.join(', ')})`,
     );
   const quote = database.family === 'mysql' ? '`' : '"';
-  const selected = [...columns].map(([name, type]) => {
+  const selected = [...columns].map(([name, { type }]) => {
     const quoted = `t.${quote}${name}${quote}`;
     return names.includes(name) || name === version || isWide(type) ? `${database.text(quoted)} AS ${quote}${name}${quote}` : quoted;
   });
@@ -50,7 +49,7 @@ export async function tableShape(database: Database, table: string, key: readonl
     table,
     selected: selected.join(', '),
     key,
-    fromText: names.map((name) => fromText(database, columns.get(name) ?? '')),
+    fromText: names.map((name) => fromText(database, typeOf(name))),
   };
 }
 
@@ -69,19 +68,25 @@ function fromText(database: Database, type: string): string {
   return /int/.test(type) ? 'CAST(? AS INTEGER)' : '?';
 }
 
-async function nullableColumns(database: Database, table: string): Promise<ReadonlySet<string>> {
-  const rows =
-    database.family === 'sqlite'
-      ? // The rowid's own name is never NULL, though it says so.
-        await database.rows<{ name: string }>(
-          `SELECT name FROM pragma_table_info(?) WHERE "notnull" = 0 AND NOT (pk = 1 AND lower(type) = 'integer')`,
-          [table],
-        )
-      : await database.rows<{ name: string }>(
-          `SELECT column_name AS name FROM information_schema.columns WHERE table_name = ? AND table_schema = ${database.family === 'postgres' ? 'current_schema()' : 'DATABASE()'} AND is_nullable = 'YES'`,
-          [table],
-        );
-  return new Set(rows.map(({ name }) => name));
+/** Columns in their order: what SQL calls their types, and whether they may be NULL. */
+async function describeColumns(
+  database: Database,
+  table: string,
+): Promise<ReadonlyMap<string, { readonly type: string; readonly nullable: boolean }>> {
+  const sql = {
+    // The rowid's own name is never NULL, though it says so.
+    sqlite: `SELECT name, lower(type) AS type, CASE WHEN "notnull" = 0 AND NOT (pk = 1 AND lower(type) = 'integer') THEN 1 ELSE 0 END AS nullable FROM pragma_table_info(?)`,
+    // Found as a query finds it, by the search path; -1 says bpchar, which unlike character cuts nothing off.
+    postgres: `SELECT attname AS name, format_type(atttypid, -1) AS type, CASE WHEN attnotnull THEN 0 ELSE 1 END AS nullable FROM pg_attribute WHERE attrelid = to_regclass(?) AND attnum > 0 AND NOT attisdropped ORDER BY attnum`,
+    mysql: `SELECT column_name AS name, column_type AS type, CASE WHEN is_nullable = 'YES' THEN 1 ELSE 0 END AS nullable FROM information_schema.columns WHERE table_name = ? AND table_schema = DATABASE() ORDER BY ordinal_position`,
+  }[database.family];
+  const rows = await database.rows<{ name: string; type: string; nullable: number | string }>(sql, [named(database, table)]);
+  return new Map(rows.map(({ name, type, nullable }) => [name, { type, nullable: Number(nullable) === 1 }]));
+}
+
+/** A table's name as the catalogues want it. */
+function named(database: Database, table: string): string {
+  return database.family === 'postgres' ? `"${table}"` : table;
 }
 
 function notNullSql(database: Database, table: string, column: string, type: string): string {
@@ -90,7 +95,7 @@ function notNullSql(database: Database, table: string, column: string, type: str
   return `declare it NOT NULL when ${table} is created`;
 }
 
-/** Columns of each unique index that holds every row, in order. */
+/** Columns of each unique index that holds every row, in order; none with expressions or cut texts, whose order is another. */
 async function uniqueKeys(database: Database, table: string): Promise<readonly (readonly string[])[]> {
   if (database.family === 'sqlite') {
     const primary = await database.rows<{ name: string }>('SELECT name FROM pragma_table_info(?) WHERE pk > 0 ORDER BY pk', [table]);
@@ -106,9 +111,9 @@ async function uniqueKeys(database: Database, table: string): Promise<readonly (
   }
   const rows = await database.rows<{ index_name: string; column_name: string }>(
     database.family === 'postgres'
-      ? `SELECT i.indexrelid::text AS index_name, a.attname AS column_name FROM pg_index i JOIN pg_class c ON c.oid = i.indrelid JOIN pg_namespace n ON n.oid = c.relnamespace CROSS JOIN LATERAL unnest(i.indkey) WITH ORDINALITY AS k(attnum, position) JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.attnum WHERE c.relname = ? AND n.nspname = current_schema() AND i.indisunique AND i.indisvalid AND i.indpred IS NULL ORDER BY i.indexrelid, k.position`
-      : 'SELECT index_name AS index_name, column_name AS column_name FROM information_schema.statistics WHERE table_name = ? AND table_schema = DATABASE() AND non_unique = 0 ORDER BY index_name, seq_in_index',
-    [table],
+      ? `SELECT i.indexrelid::text AS index_name, a.attname AS column_name FROM pg_index i CROSS JOIN LATERAL unnest(i.indkey) WITH ORDINALITY AS k(attnum, position) JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum WHERE i.indrelid = to_regclass(?) AND i.indisunique AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL AND k.position <= i.indnkeyatts ORDER BY i.indexrelid, k.position`
+      : 'SELECT index_name AS index_name, column_name AS column_name FROM information_schema.statistics WHERE table_name = ? AND table_schema = DATABASE() AND non_unique = 0 AND sub_part IS NULL ORDER BY index_name, seq_in_index',
+    [named(database, table)],
   );
   const lists = new Map<string, string[]>();
   for (const { index_name, column_name } of rows) lists.set(index_name, [...(lists.get(index_name) ?? []), column_name]);

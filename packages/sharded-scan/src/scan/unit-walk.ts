@@ -15,8 +15,9 @@ import type { Shard } from '../route/shard.ts';
 import type { BatchSize } from './batch-size.ts';
 import { handOver, isOutage } from './hand-over.ts';
 import { Keyset, type Position } from './keyset.ts';
-import type { BatchCounts, ScanStore } from './scan-store.ts';
+import type { BatchCounts, Checkpoint, ScanStore } from './scan-store.ts';
 import { ScanUnit } from './scan-unit.ts';
+import { Speed } from './speed.ts';
 import { type KeyColumn, tableShape } from './table-shape.ts';
 
 export interface WalkOptions<Row extends Record<string, unknown>> {
@@ -34,8 +35,10 @@ export interface WalkOptions<Row extends Record<string, unknown>> {
   readonly batch: BatchSize;
   /** Rows that one read goes past at most, matching or not. */
   readonly window: number;
-  /** Ms to wait before the next batch. */
-  readonly throttle: (rows: number) => number | Promise<number>;
+  /** Ms until so many rows may be handled, by the rate. */
+  readonly pace: (rows: number) => number;
+  /** Ms to wait before a batch and ask again; 0 to go on. */
+  readonly throttle: () => Promise<number>;
   /** How long an outage may last before the unit is left for later. */
   readonly outageMs: number;
   readonly onBatch: (counts: BatchCounts) => void;
@@ -44,6 +47,17 @@ export interface WalkOptions<Row extends Record<string, unknown>> {
 
 /** How a walk ended: `left` for another, or for later; `lost` to another. */
 export type WalkEnd = 'done' | 'failed' | 'left' | 'lost';
+
+/** A throttle is asked again after this long at the latest. */
+const longestPauseMs = 5_000;
+
+/** What one read may go past. */
+interface Window {
+  readonly end: Position;
+  /** Its rows that are not counted yet. */
+  readonly rows: number;
+  readonly last: boolean;
+}
 
 interface Batch<Row> {
   readonly rows: readonly Row[];
@@ -63,11 +77,14 @@ interface Batch<Row> {
 export class UnitWalk<Row extends Record<string, unknown>> {
   readonly shard: Shard;
   readonly #options: WalkOptions<Row>;
+  /** The unit is another's. */
   readonly #abort = new AbortController();
+  /** That, or it is to be left: ends pauses. */
+  readonly #stop = new AbortController();
   #lease: Lease;
   #leaving = false;
-  /** End of the window that is being read, and how many rows it holds. */
-  #window: { readonly end: Position; readonly rows: number; readonly last: boolean } | undefined;
+  readonly #speed = new Speed();
+  #window: Window | undefined;
   #outageSince: number | undefined;
 
   constructor(options: WalkOptions<Row>) {
@@ -88,27 +105,30 @@ export class UnitWalk<Row extends Record<string, unknown>> {
   /** Ends at the next batch. */
   leave(): void {
     this.#leaving = true;
+    this.#stop.abort(new Error('the unit is left'));
   }
 
   /** The lease was prolonged, or is gone. */
   renewed(lease: Lease | undefined): void {
-    if (lease) this.#lease = lease;
-    else
-      this.#abort.abort(
-        new LeaseLostError(`The unit ${this.shard.name} has passed to another instance. Stop; what is written now is not counted.`),
-      );
+    if (lease) {
+      this.#lease = lease;
+      return;
+    }
+    const lost = new LeaseLostError(
+      `The unit ${this.shard.name} has passed to another instance. Stop; what is written now is not counted.`,
+    );
+    this.#abort.abort(lost);
+    this.#stop.abort(lost);
   }
 
   async run(): Promise<WalkEnd> {
     const { store, pass, shard, logger } = this.#options;
     const { epoch } = this.#lease;
     try {
-      const begun = await store.begin(this.#lease, shard.name, pass);
+      const begun = await this.#patiently(() => store.begin(this.#lease.epoch, shard.name, pass));
       // Somebody has ended it since we looked.
       if (!begun) return 'left';
-      const ended = await this.#walk(begun.position, begun.bound);
-      if (ended !== 'done') return ended;
-      return (await store.finish(epoch, shard.name, 'done', undefined)) ? 'done' : 'lost';
+      return await this.#walk(begun.position, begun.bound);
     } catch (error) {
       if (this.#abort.signal.aborted || HoldfastError.is(error, 'lease-lost')) return 'lost';
       const stored: StoredError = storedError(error);
@@ -118,23 +138,26 @@ export class UnitWalk<Row extends Record<string, unknown>> {
         return 'left';
       }
       logger.error({ err: error, unit: shard.name }, 'a unit failed; the others go on');
-      return (await store.finish(epoch, shard.name, 'failed', stored)) ? 'failed' : 'lost';
+      return (await store.fail(epoch, shard.name, stored)) ? 'failed' : 'lost';
     }
   }
 
   async #walk(from: Position | undefined, knownBound: Position | undefined): Promise<WalkEnd> {
-    const { database, store, table, key, version, shard, pass, batch } = this.#options;
+    const { database, store, table, key, version, shard, batch } = this.#options;
     const { epoch } = this.#lease;
-    const shape = await this.#patiently(() => tableShape(database, shard.tableName(table), key, version));
+    const [shape, nowMs] = await this.#patiently(() =>
+      Promise.all([tableShape(database, shard.tableName(table), key, version), database.now()]),
+    );
     const keyset = new Keyset(database, shape);
     const bound = knownBound ?? (await this.#patiently(() => keyset.last()));
-    // Empty.
-    if (!bound) return 'done';
-    if (!knownBound && !(await store.setBound(epoch, shard.name, bound))) return 'lost';
-    if (from && this.#same(from, bound)) return 'done';
+    if (!bound || (from && this.#same(from, bound))) return (await store.finish(epoch, shard.name)) ? 'done' : 'lost';
+    // Written with the first checkpoint: a walk that is killed before it takes its bound once more.
+    const expected = knownBound ? undefined : this.#patiently(() => keyset.estimate());
+    expected?.catch(ignore);
     const unit = new ScanUnit<Row>({ shard, shape, signal: this.#abort.signal, database, version });
-    const where = this.#options.where(await this.#patiently(() => database.now()));
+    const where = this.#options.where(nowMs);
     const read = (position: Position | undefined): Promise<Batch<Row>> => this.#patiently(() => this.#read(keyset, position, bound, where));
+    let first = !knownBound;
     for (let next: Promise<Batch<Row>> | undefined = read(from); next; ) {
       const current: Batch<Row> = await next;
       next = undefined;
@@ -142,22 +165,49 @@ export class UnitWalk<Row extends Record<string, unknown>> {
         next = read(current.position);
         next.catch(ignore);
       }
+      if (current.rows.length > 0 && !(await this.#permitted(current.rows.length))) break;
       const started = monotonicMs();
       const counts = await this.#handle(current, unit, keyset);
       batch.took(current.rows.length, monotonicMs() - started);
       await checkpoint('scan:before-checkpoint');
-      if (!(await this.#patiently(() => store.checkpoint(epoch, shard.name, pass, current.position, counts)))) return 'lost';
+      const begun = first ? { bound, expected: await expected } : undefined;
+      if (!(await this.#checkpoint(current, counts, begun))) return 'lost';
+      first = false;
       await checkpoint('scan:after-checkpoint');
       this.#options.onBatch(counts);
       if (current.last) return 'done';
-      if (this.#leaving) {
-        await next?.catch(ignore);
-        return 'left';
-      }
-      const pauseMs = await this.#options.throttle(current.rows.length);
-      if (pauseMs > 0) await wait(pauseMs, this.#abort.signal);
+      if (this.#leaving) break;
     }
     return 'left';
+  }
+
+  /** Written once, also where the answer to a first attempt was lost. */
+  async #checkpoint({ position, last }: Batch<Row>, counts: BatchCounts, begun: Checkpoint['begun']): Promise<boolean> {
+    const { store, shard, pass } = this.#options;
+    const rate = this.#speed.after(counts.examined);
+    let again = false;
+    return this.#patiently(async () => {
+      if (again && (await store.isAt(this.#lease.epoch, shard.name, position))) return true;
+      again = true;
+      return store.checkpoint({ epoch: this.#lease.epoch, unit: shard.name, pass, position, counts, rate, last, begun });
+    });
+  }
+
+  /** Waits for the rate and the throttles. False if the unit is to be left meanwhile. */
+  async #permitted(rows: number): Promise<boolean> {
+    const turn = monotonicMs() + this.#options.pace(rows);
+    while (!this.#leaving) {
+      const ms = Math.max(turn - monotonicMs(), await this.#patiently(this.#options.throttle));
+      if (ms <= 0) return true;
+      await this.#pause(Math.min(ms, longestPauseMs));
+    }
+    return false;
+  }
+
+  /** Until the unit is to be left. @throws LeaseLostError if it is lost */
+  async #pause(ms: number): Promise<void> {
+    await wait(ms, this.#stop.signal).catch(ignore);
+    this.#abort.signal.throwIfAborted();
   }
 
   async #handle(batch: Batch<Row>, unit: ScanUnit<Row>, keyset: Keyset): Promise<BatchCounts> {
@@ -191,24 +241,27 @@ export class UnitWalk<Row extends Record<string, unknown>> {
     bound: Position,
     where: { readonly sql: string; readonly params: readonly unknown[] },
   ): Promise<Batch<Row>> {
-    let window = this.#window;
-    if (!window) {
-      const end = await keyset.ahead(position, bound, this.#options.window);
-      window =
-        end && !this.#same(end, bound)
-          ? { end, rows: this.#options.window, last: false }
-          : { end: bound, rows: await keyset.count(position, bound), last: true };
-      this.#window = window;
-    }
+    const window = (this.#window ??= await this.#nextWindow(keyset, position, bound));
     const limit = this.#options.batch.size;
     const rows = await keyset.read<Row>(position, window.end, where, limit);
     const last = rows.at(-1);
     if (rows.length >= limit && last) {
       const here = keyset.positionOf(last);
-      if (!this.#same(here, window.end)) return { rows, position: here, examined: 0, last: false };
+      if (!this.#same(here, window.end)) {
+        // What did not match between them is counted with the window's last batch.
+        this.#window = { ...window, rows: Math.max(0, window.rows - rows.length) };
+        return { rows, position: here, examined: rows.length, last: false };
+      }
     }
     this.#window = undefined;
-    return { rows, position: window.end, examined: window.rows, last: window.last };
+    return { rows, position: window.end, examined: Math.max(rows.length, window.rows), last: window.last };
+  }
+
+  async #nextWindow(keyset: Keyset, position: Position | undefined, bound: Position): Promise<Window> {
+    const { window } = this.#options;
+    const end = await keyset.ahead(position, bound, window);
+    if (end && !this.#same(end, bound)) return { end, rows: window, last: false };
+    return { end: bound, rows: await keyset.count(position, bound), last: true };
   }
 
   #same(one: Position, other: Position): boolean {
@@ -235,7 +288,7 @@ export class UnitWalk<Row extends Record<string, unknown>> {
         if (error instanceof NotScannableError || !isOutage(error)) throw error;
         this.#outage(error);
       }
-      await wait(pauseMs, this.#abort.signal);
+      await this.#pause(pauseMs);
     }
   }
 

@@ -1,0 +1,190 @@
+import { type Lease, type LeaseTable, type Logger, monotonicMs, wait } from '@holdfast/core';
+import type { Shard } from '../route/shard.ts';
+import type { ScanStore } from './scan-store.ts';
+import type { UnitWalk, WalkEnd } from './unit-walk.ts';
+
+export interface ShareOptions<Row extends Record<string, unknown>> {
+  readonly store: ScanStore;
+  readonly leases: LeaseTable;
+  /** Of units, whatever run they are walked by: two runs that share units share their leases. */
+  readonly leaseScope: string;
+  /** Of the instances that share this run's units. */
+  readonly members: string;
+  readonly owner: string;
+  readonly leaseMs: number;
+  readonly shards: readonly Shard[];
+  readonly concurrency: number;
+  readonly perDatabase: number;
+  /** Over all instances. */
+  readonly maxPerDatabase: number | undefined;
+  readonly walk: (shard: Shard, lease: Lease) => UnitWalk<Row>;
+  readonly onStarted: (unit: string) => void;
+  readonly onEnded: (unit: string, how: WalkEnd) => void;
+  readonly logger: Logger;
+}
+
+/**
+ * Shares the units of a run between the instances that are at it. Each takes a fair part of those that are open, by their leases, and
+ * gives up at the next batch what is more than that. A cap over all instances is a number of slots per database, which are leases too.
+ */
+export class Share<Row extends Record<string, unknown>> {
+  readonly #options: ShareOptions<Row>;
+  readonly #walks = new Map<string, UnitWalk<Row>>();
+  readonly #slots = new Map<string, Lease>();
+  readonly #ends = new Set<Promise<void>>();
+  /** Left because their database is away: not again in this run. */
+  readonly #later = new Set<string>();
+  /** Ends the pause; a walk that ends while there is none leaves no time for one. */
+  #woken = (): void => undefined;
+  #restless = false;
+  #renewAt = 0;
+
+  constructor(options: ShareOptions<Row>) {
+    this.#options = options;
+  }
+
+  /** Until no unit is open, or, after `signal`, none is walked here. */
+  async run(signal: AbortSignal): Promise<void> {
+    const { logger, leases, members, owner } = this.#options;
+    try {
+      for (let pauseMs = 50; ; ) {
+        this.#restless = false;
+        const stopping = signal.aborted;
+        try {
+          if (await this.#turn(stopping)) break;
+          pauseMs = 50;
+        } catch (err) {
+          logger.warn({ err, scan: this.#options.leaseScope }, 'the state of a scan could not be reached; trying again');
+          for (const walk of this.#walks.values()) if (walk.lease.deadline <= monotonicMs()) walk.renewed(undefined);
+          pauseMs = Math.min(pauseMs * 2, 2_000);
+          if (this.#walks.size === 0 && stopping) break;
+        }
+        const pause = new AbortController();
+        this.#woken = () => pause.abort(new Error('a walk ended'));
+        const stop = (): void => this.#woken();
+        if (!stopping) signal.addEventListener('abort', stop, { once: true });
+        if (!this.#restless && signal.aborted === stopping)
+          await wait(Math.max(pauseMs, this.#renewAt - monotonicMs()), pause.signal).catch(() => undefined);
+        signal.removeEventListener('abort', stop);
+      }
+    } finally {
+      await Promise.all(this.#ends);
+      await leases.leave(members, owner).catch(() => undefined);
+    }
+  }
+
+  /** Returns whether it is over. */
+  async #turn(stopping: boolean): Promise<boolean> {
+    const { store, leases, leaseScope, members, owner, leaseMs, shards, concurrency } = this.#options;
+    if (monotonicMs() >= this.#renewAt) {
+      await Promise.all([leases.heartbeat(members, owner, leaseMs), this.#renew()]);
+      this.#renewAt = monotonicMs() + leaseMs / 10;
+    }
+    if (stopping) for (const walk of this.#walks.values()) walk.leave();
+    const [units, alive, holders] = await Promise.all([store.units(), leases.members(members), leases.holders(leaseScope)]);
+    const open = new Set(units.filter(({ state }) => state === 'todo' || state === 'running').map(({ unit }) => unit));
+    for (const unit of this.#later) open.delete(unit);
+    if (this.#walks.size === 0 && (stopping || open.size === 0)) return true;
+    const fair = Math.ceil(open.size / Math.max(1, alive.length));
+    for (const walk of [...this.#walks.values()].slice(fair)) walk.leave();
+    const room = Math.min(concurrency, fair) - this.#walks.size;
+    if (room <= 0 || stopping) return false;
+    const free = shards.filter(({ name }) => open.has(name) && !this.#walks.has(name) && !holders.has(name));
+    const picked = await this.#withSlots(this.#pick(free, room));
+    const names = picked.map(({ name }) => name);
+    for (const lease of await leases.acquireAll(leaseScope, names, owner, leaseMs))
+      this.#start(picked.find(({ name }) => name === lease.name) as Shard, lease);
+    await this.#release(names.filter((name) => !this.#walks.has(name)));
+    return false;
+  }
+
+  #start(shard: Shard, lease: Lease): void {
+    const { walk: make, onStarted, onEnded, leases } = this.#options;
+    const walk = make(shard, lease);
+    this.#walks.set(shard.name, walk);
+    onStarted(shard.name);
+    const ended = walk.run().then(async (how) => {
+      this.#walks.delete(shard.name);
+      // Left without being asked: its database is away.
+      if (how === 'left' && !walk.asked) this.#later.add(shard.name);
+      onEnded(shard.name, how);
+      await this.#release([shard.name]).catch(() => undefined);
+      // What is done is not waited for; what is left is another's to take.
+      this.#restless = true;
+      this.#woken();
+      if (how !== 'lost') await leases.release(walk.lease).catch(() => undefined);
+    });
+    this.#ends.add(ended);
+    void ended.finally(() => this.#ends.delete(ended));
+  }
+
+  /** Units to take, database by database in turn, so that all of them have work. */
+  #pick(free: readonly Shard[], room: number): readonly Shard[] {
+    const busy = new Map<number, number>();
+    for (const { shard } of this.#walks.values()) busy.set(shard.database, (busy.get(shard.database) ?? 0) + 1);
+    const picked: Shard[] = [];
+    for (const shard of [...free].sort((a, b) => a.table - b.table || a.database - b.database)) {
+      if (picked.length >= room) break;
+      const count = busy.get(shard.database) ?? 0;
+      if (count >= this.#options.perDatabase) continue;
+      busy.set(shard.database, count + 1);
+      picked.push(shard);
+    }
+    return picked;
+  }
+
+  /** Those of the units for which their database has a slot left, which is theirs now. */
+  async #withSlots(shards: readonly Shard[]): Promise<readonly Shard[]> {
+    const { maxPerDatabase, leases, leaseScope, owner, leaseMs } = this.#options;
+    if (maxPerDatabase === undefined || shards.length === 0) return shards;
+    const scope = `${leaseScope} slots`;
+    const taken = await leases.holders(scope);
+    const wanted = new Map<string, Shard>();
+    for (const shard of shards)
+      for (let n = 0; n < maxPerDatabase; n++) {
+        const slot = `${shard.databaseName} ${n}`;
+        if (taken.has(slot) || wanted.has(slot)) continue;
+        wanted.set(slot, shard);
+        break;
+      }
+    const got: Shard[] = [];
+    for (const lease of await leases.acquireAll(scope, [...wanted.keys()], owner, leaseMs)) {
+      const shard = wanted.get(lease.name) as Shard;
+      this.#slots.set(shard.name, lease);
+      got.push(shard);
+    }
+    return got;
+  }
+
+  /** Gives back the slots of units that are not walked. */
+  async #release(units: readonly string[]): Promise<void> {
+    for (const unit of units) {
+      const slot = this.#slots.get(unit);
+      this.#slots.delete(unit);
+      if (slot) await this.#options.leases.release(slot);
+    }
+  }
+
+  async #renew(): Promise<void> {
+    const { leases, leaseMs } = this.#options;
+    const walks = [...this.#walks.values()];
+    const slots = [...this.#slots];
+    const [renewed, kept] = await Promise.all([
+      leases.renewAll(
+        walks.map(({ lease }) => lease),
+        leaseMs,
+      ),
+      leases.renewAll(
+        slots.map(([, lease]) => lease),
+        leaseMs,
+      ),
+    ]);
+    for (const walk of walks) walk.renewed(renewed.get(walk.lease.name));
+    for (const [unit, slot] of slots) {
+      const lease = kept.get(slot.name);
+      if (lease && this.#slots.has(unit)) this.#slots.set(unit, lease);
+      // Its place is another's: the unit goes on when there is one again.
+      else this.#walks.get(unit)?.leave();
+    }
+  }
+}
