@@ -38,10 +38,10 @@ export class Keyset {
   /** The row that is `rows` rows after `after`, if it is not beyond `bound`. Reads the index alone. */
   async ahead(after: Position | undefined, bound: Position, rows: number): Promise<Position | undefined> {
     const range = this.#range(after, bound);
-    return this.#position(
-      `SELECT ${this.#keyText} FROM ${this.#table} WHERE ${range.sql} ORDER BY ${this.#order} LIMIT 1 OFFSET ${rows - 1}`,
-      range.params,
-    );
+    // Text of one row, not of all that are skipped.
+    const row = `SELECT ${this.#columns.map((column, i) => `${column} AS c${i}`).join(', ')} FROM ${this.#table} WHERE ${range.sql} ORDER BY ${this.#order} LIMIT 1 OFFSET ${rows - 1}`;
+    const texts = this.#columns.map((_, i) => `${this.#database.text(`c${i}`)} AS k${i}`).join(', ');
+    return this.#position(`SELECT ${texts} FROM (${row}) one_row`, range.params);
   }
 
   /** How many rows there are after `after` and up to `bound`. */
