@@ -1,8 +1,10 @@
 import { randomBytes } from 'node:crypto';
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { fileURLToPath, pathToFileURL } from 'node:url';
 import { openSqlite } from '@holdfast/core/sqlite';
 import type { EgressOptions } from '@holdfast/notifier';
+import type { ExecutorOptions } from '@holdfast/xxl-job';
 import knexFactory, { type Knex } from 'knex';
 import { z } from 'zod';
 
@@ -16,6 +18,22 @@ const schema = z.object({
     .optional(),
   PORT: z.coerce.number().int().min(0).max(65_535).default(8080),
   HOST: z.string().default('127.0.0.1'),
+  /** The two databases of invoices, with a comma. Default: two schemas, databases or files beside the rows. */
+  DISPATCH_INVOICE_DATABASE_URLS: z
+    .string()
+    .regex(/^[^,]+,[^,]+$/, 'must be two addresses with a comma between them')
+    .optional(),
+  /** How long a machine runs for one invoice, in seconds. */
+  DISPATCH_BILLING_SECONDS: z.coerce.number().min(1).default(60),
+  /** How often invoices that were not sent are looked for, in seconds. */
+  DISPATCH_SCAN_SECONDS: z.coerce.number().min(1).default(120),
+  /** Of a hundred invoices, how many lose their sender between COMMIT and sending, so that the scan has something to find. */
+  DISPATCH_LOSE_PERCENT: z.coerce.number().min(0).max(100).default(10),
+  /** Addresses of xxl-job admins, with commas. They trigger the scan then (handler `invoiceScanJobHandler`, parameter such as `1,2`), not the timer. */
+  DISPATCH_XXL_ADMINS: z.string().optional(),
+  DISPATCH_XXL_TOKEN: z.string().optional(),
+  /** Where the admin reaches this executor. */
+  DISPATCH_XXL_PORT: z.coerce.number().int().min(0).max(65_535).default(9_999),
   /** Machines of the simulated room. */
   DISPATCH_MACHINES: z.coerce.number().int().min(1).max(100_000).default(96),
   /** What the keys of callbacks are derived from: the same in every process. Default: made at the first start and kept beside the database file. */
@@ -69,13 +87,48 @@ export function readEgress(config: Config): EgressOptions {
   };
 }
 
+/** The xxl-job admins, if there are any. */
+export function readXxl(config: Config): Pick<ExecutorOptions, 'admins' | 'accessToken' | 'port'> | undefined {
+  const { DISPATCH_XXL_ADMINS: admins, DISPATCH_XXL_TOKEN: accessToken, DISPATCH_XXL_PORT: port } = config;
+  return admins ? { admins: admins.split(','), port, ...(accessToken ? { accessToken } : {}) } : undefined;
+}
+
+/** The database of the service. */
 export function openKnex(config: Config): Knex {
-  const url = config.DISPATCH_DATABASE_URL;
-  if (url === undefined) {
-    mkdirSync(data, { recursive: true });
-    return openSqlite(join(data, 'dispatch.db'));
+  return openUrl(config.DISPATCH_DATABASE_URL ?? ownFile());
+}
+
+/** The two of invoices. Those that were not named are made. */
+export async function openInvoiceDatabases(config: Config, knex: Knex): Promise<readonly [Knex, Knex]> {
+  const [one = '', two = ''] = config.DISPATCH_INVOICE_DATABASE_URLS?.split(',') ?? [
+    await beside(config.DISPATCH_DATABASE_URL ?? ownFile(), knex, 'invoices_1'),
+    await beside(config.DISPATCH_DATABASE_URL ?? ownFile(), knex, 'invoices_2'),
+  ];
+  return [openUrl(one), openUrl(two)];
+}
+
+function ownFile(): string {
+  mkdirSync(data, { recursive: true });
+  return pathToFileURL(join(data, 'dispatch.db')).href;
+}
+
+/** The address of a file, schema or database like the given one, made if it is not there. */
+async function beside(address: string, knex: Knex, name: string): Promise<string> {
+  const url = new URL(address);
+  if (url.protocol === 'file:') {
+    url.pathname = url.pathname.replace(/(\.[a-z]+)?$/, `-${name}$1`);
+  } else if (url.protocol === 'mysql:') {
+    url.pathname += `_${name}`;
+    await knex.raw('CREATE DATABASE IF NOT EXISTS ??', [url.pathname.slice(1)]);
+  } else {
+    url.searchParams.set('schema', `${url.searchParams.get('schema') ?? 'dispatch'}_${name}`);
+    await knex.raw('CREATE SCHEMA IF NOT EXISTS ??', [url.searchParams.get('schema')]);
   }
-  if (url.startsWith('file:')) return openSqlite(new URL(url).pathname);
+  return url.href;
+}
+
+function openUrl(url: string): Knex {
+  if (url.startsWith('file:')) return openSqlite(fileURLToPath(url));
   if (/^postgres(ql)?:/.test(url)) {
     const address = new URL(url);
     const searchPath = address.searchParams.get('schema');
@@ -88,5 +141,5 @@ export function openKnex(config: Config): Knex {
     });
   }
   if (/^mysql:/.test(url)) return knexFactory({ client: 'mysql2', connection: url, pool: { min: 0, max: 10 } });
-  throw new Error('DISPATCH_DATABASE_URL must start with postgres://, mysql:// or file:.');
+  throw new Error('A database address must start with postgres://, mysql:// or file:.');
 }

@@ -17,12 +17,17 @@ import {
 } from '@holdfast/core';
 import { type EgressOptions, notifierSchema } from '@holdfast/notifier';
 import { createInbox, createOutbox, type Inbox, type Outbox, outboxSchema, type Relay } from '@holdfast/outbox';
+import { scanSchema } from '@holdfast/sharded-scan';
+import { createExecutor, type Executor, type ExecutorOptions } from '@holdfast/xxl-job';
 import type { Knex } from 'knex';
 import { z } from 'zod';
 import { allocateOnce } from './allocate.ts';
 import { AssetService } from './asset-service.ts';
+import { BillingService } from './billing-service.ts';
 import { openBroker } from './broker.ts';
 import { Callbacks } from './callbacks.ts';
+import { Invoices } from './invoices.ts';
+import { meter } from './meter.ts';
 import { packages } from './packages.ts';
 import { recordPower, switchOn } from './power.ts';
 import { Problem } from './problem.ts';
@@ -73,6 +78,8 @@ const types = {
   allocate: bizType(z.object({ batchId: z.string() }), { concurrency: 8, retry: every('2s'), serial: true, timeout: '30s' }),
 };
 
+type XxlOptions = Pick<ExecutorOptions, 'admins' | 'accessToken' | 'port'>;
+
 /** The service without its HTTP face. */
 export class Dispatch {
   readonly knex: Knex;
@@ -80,12 +87,15 @@ export class Dispatch {
   readonly outbox: Outbox<typeof topics>;
   readonly timeline: Timeline;
   readonly callbacks: Callbacks;
+  readonly invoices: Invoices;
   readonly #ids: Snowflake;
-  readonly #room: Service;
   readonly #worker: Service;
   readonly #relay: Relay;
   readonly #inbox: Inbox;
   readonly #assets: AssetService;
+  readonly #billing: BillingService;
+  readonly #timers: readonly Service[];
+  readonly #xxl: Executor | undefined;
   readonly #broker: Publisher & Subscriber;
   readonly #database: Database;
   #consuming: Promise<void> | undefined;
@@ -99,10 +109,15 @@ export class Dispatch {
     readonly leases: LeaseTable;
     readonly broker: Publisher & Subscriber;
     readonly callbacks: Callbacks;
+    readonly invoices: Invoices;
+    readonly billingMs: number;
+    readonly scanMs: number;
+    readonly xxl: XxlOptions | undefined;
     readonly logger: Logger;
   }) {
-    const { knex, database, broker, callbacks, logger } = parts;
+    const { knex, database, broker, callbacks, invoices, logger } = parts;
     this.callbacks = callbacks;
+    this.invoices = invoices;
     this.knex = knex;
     this.#ids = parts.ids;
     this.#database = database;
@@ -112,18 +127,32 @@ export class Dispatch {
     this.#relay = this.outbox.relay();
     this.#inbox = createInbox({ knex, logger });
     this.#assets = new AssetService(knex, broker, logger);
+    this.#billing = new BillingService(knex, broker, logger);
     this.timeline = new Timeline(knex, broker, logger);
-    this.#room = leaderLoop({
-      table: parts.leases,
-      name: 'room',
-      owner: uuidv7(),
-      everyMs: 1_000,
-      logger,
-      run: async () => {
+    // In one of the processes at a time.
+    const timer = (name: string, everyMs: number, run: (signal: AbortSignal) => Promise<unknown>): Service =>
+      leaderLoop({ table: parts.leases, name, owner: uuidv7(), everyMs, logger, run: ({ signal }) => run(signal) });
+    this.#timers = [
+      timer('room', 1_000, async () => {
         await stirRoom(knex);
         await switchOn(knex, broker, await database.now());
-      },
-    });
+      }),
+      timer('meter', 1_000, async () => meter(knex, invoices, await database.now(), parts.billingMs)),
+      // What an admin triggers is not triggered by a timer too.
+      ...(parts.xxl ? [] : [timer('invoice scan', parts.scanMs, (signal) => invoices.sendUnsent('1,2', signal))]),
+    ];
+    this.#xxl =
+      parts.xxl &&
+      createExecutor({
+        ...parts.xxl,
+        appName: 'compute-dispatch',
+        handlers: {
+          invoiceScanJobHandler: async (parameter, { log, signal }) => {
+            for (const line of (await invoices.sendUnsent(parameter, signal)).split('\n')) log(line);
+          },
+        },
+        logger,
+      });
     const { biz, outbox } = this;
     biz.handle('allocate', async ({ batchId }, run) => {
       // Asked before the transaction: SQLite has one connection, and the transaction holds it.
@@ -147,16 +176,29 @@ export class Dispatch {
     readonly secret: string;
     /** What callbacks may call. */
     readonly egress: EgressOptions;
+    /** Where invoices lie. */
+    readonly invoiceDatabases: readonly [Knex, Knex];
+    /** Ms of running that one invoice is for. Default a minute. */
+    readonly billingMs?: number;
+    /** Ms between scans for invoices that were not sent. Default two minutes. */
+    readonly scanMs?: number;
+    /** See {@link Invoices}. Default 0. */
+    readonly losePercent?: number;
+    /** With it, an xxl-job admin triggers the scan. */
+    readonly xxl?: XxlOptions | undefined;
   }): Promise<Dispatch> {
     const { knex, logger } = options;
-    await migrate(knex, [coreSchema, compensateBizSchema, outboxSchema, brokerSchema, notifierSchema, dispatchSchema]);
+    await migrate(knex, [coreSchema, compensateBizSchema, outboxSchema, brokerSchema, notifierSchema, scanSchema, dispatchSchema]);
     const database = new Database({ knex });
     await database.describe();
     await seedRoom(knex, options.machines);
     const leases = new LeaseTable(database);
     const broker = await openBroker(options.brokerUrl, knex, logger);
     const callbacks = new Callbacks({ knex, secret: options.secret, egress: options.egress, logger });
-    return new Dispatch({ knex, database, leases, broker, callbacks, logger, ids: await createSnowflake({ leases }) });
+    const { invoiceDatabases, billingMs = 60_000, scanMs = 120_000, losePercent = 0, xxl } = options;
+    const invoices = await Invoices.open({ databases: invoiceDatabases, state: knex, publisher: broker, losePercent, logger });
+    const ids = await createSnowflake({ leases });
+    return new Dispatch({ knex, database, leases, broker, callbacks, invoices, billingMs, scanMs, xxl, logger, ids });
   }
 
   async start(): Promise<void> {
@@ -166,6 +208,7 @@ export class Dispatch {
     // for what nobody has asked for.
     this.#consuming = Promise.all([
       this.#assets.start(),
+      this.#billing.start(),
       this.timeline.start(),
       this.#inbox.consume({
         subscriber: this.#broker,
@@ -181,7 +224,8 @@ export class Dispatch {
       },
       () => undefined,
     );
-    await this.#room.start();
+    for (const timer of this.#timers) await timer.start();
+    await this.#xxl?.start();
   }
 
   /** Whether messages come in and go out. Without it the service accepts and allocates all the same. */
@@ -191,7 +235,9 @@ export class Dispatch {
 
   async stop(): Promise<void> {
     this.#stopping = true;
-    await this.#room.stop();
+    await this.#xxl?.stop();
+    await Promise.all(this.#timers.map((timer) => timer.stop()));
+    await this.invoices.stop();
     await this.#worker.stop();
     await this.#relay.stop();
     await this.#broker.close();
@@ -199,6 +245,7 @@ export class Dispatch {
     await this.callbacks.stop();
     await this.timeline.stop();
     await this.#assets.stop();
+    await this.#billing.stop();
     await this.#inbox.close();
     await this.outbox.close();
     await this.biz.close();
@@ -303,10 +350,14 @@ export class Dispatch {
     readonly assetLeases: number;
     readonly callbacksPending: number;
     readonly callbacksGivenUp: number;
+    readonly invoicesDrawn: number;
+    readonly invoicesUnsent: number;
+    readonly invoicesBooked: number;
   }> {
     const { unsent, heldKeys, dead } = await this.outbox.stats();
     const count = async (table: string): Promise<number> => Number((await this.knex(table).count({ n: '*' }).first())?.n);
     const callbacks = await this.callbacks.notifier.stats();
+    const invoices = await this.invoices.count();
     return {
       unsent,
       held: heldKeys,
@@ -315,6 +366,9 @@ export class Dispatch {
       assetLeases: await count('asset_lease'),
       callbacksPending: callbacks.pending,
       callbacksGivenUp: callbacks.exhausted,
+      invoicesDrawn: invoices.drawn,
+      invoicesUnsent: invoices.unsent,
+      invoicesBooked: await count('billing_usage'),
     };
   }
 

@@ -5,6 +5,7 @@ interface Snapshot {
   readonly machines: Awaited<ReturnType<Dispatch['room']>>;
   readonly batches: Awaited<ReturnType<Dispatch['batches']>>;
   readonly messages: Awaited<ReturnType<Dispatch['messages']>>;
+  readonly scan: Awaited<ReturnType<Dispatch['invoices']['progress']>>;
   readonly tasks: readonly Readonly<Record<string, unknown>>[];
 }
 
@@ -39,6 +40,7 @@ export class Live {
         machines: await this.#dispatch.room(),
         batches: await this.#dispatch.batches('demo', 20),
         messages: await this.#dispatch.messages(),
+        scan: await this.#dispatch.invoices.progress(),
         tasks: await this.#dispatch.biz.inspect().stats(),
       };
       const data = JSON.stringify(snapshot);

@@ -1,6 +1,6 @@
 import { parseArgs } from 'node:util';
 import pino from 'pino';
-import { openKnex, readConfig, readEgress, readSecret } from './config.ts';
+import { openInvoiceDatabases, openKnex, readConfig, readEgress, readSecret, readXxl } from './config.ts';
 import { Dispatch } from './dispatch.ts';
 import { runReceiver } from './receiver.ts';
 import { createServer } from './server.ts';
@@ -12,6 +12,7 @@ async function runService(): Promise<void> {
   const logger = pino({ level: process.env.LOG_LEVEL ?? 'warn' });
   const config = readConfig(process.env);
   const knex = openKnex(config);
+  const invoiceDatabases = await openInvoiceDatabases(config, knex);
   const dispatch = await Dispatch.open({
     knex,
     machines: config.DISPATCH_MACHINES,
@@ -19,6 +20,11 @@ async function runService(): Promise<void> {
     brokerUrl: config.DISPATCH_BROKER_URL,
     secret: readSecret(config),
     egress: readEgress(config),
+    invoiceDatabases,
+    billingMs: config.DISPATCH_BILLING_SECONDS * 1_000,
+    scanMs: config.DISPATCH_SCAN_SECONDS * 1_000,
+    losePercent: config.DISPATCH_LOSE_PERCENT,
+    xxl: readXxl(config),
   });
   await dispatch.start();
   const app = values.worker ? undefined : await createServer(dispatch);
@@ -41,7 +47,7 @@ async function runService(): Promise<void> {
     stopping = true;
     await app?.close();
     await dispatch.stop();
-    await knex.destroy();
+    for (const one of [knex, ...invoiceDatabases]) await one.destroy();
     process.exit(0);
   };
   process.on('SIGINT', () => void stop());

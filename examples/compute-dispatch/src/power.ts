@@ -35,7 +35,9 @@ export async function recordPower({ outbox, callbacks }: Voices, message: Messag
     ])
     .first();
   if (last.power === slot.power) return undefined;
-  await trx('dispatch_slot').where({ apply_id: event.applyId }).update({ power: last.power });
+  await trx('dispatch_slot')
+    .where({ apply_id: event.applyId })
+    .update({ power: last.power, billed_to_ms: last.power === 'ON' ? Number(last.occurred_ms) : null });
   await outbox.in(trx).put('dispatch.slot', {
     applyId: event.applyId,
     batchId: String(slot.batch_id),

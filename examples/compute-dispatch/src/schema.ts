@@ -1,4 +1,4 @@
-import { type Database, type Executor, type Schema, tableColumns } from '@holdfast/core';
+import { type Database, type Executor, type Schema, SchemaWriter, tableColumns } from '@holdfast/core';
 
 /** Tables of the service. `active` is 1 or NULL, so that a unique rule holds among active leases only, on every database. */
 export const dispatchSchema: Schema = {
@@ -7,6 +7,7 @@ export const dispatchSchema: Schema = {
     { name: '0001_create', statements: create },
     { name: '0002_messages', statements: messages },
     { name: '0003_callbacks', statements: callbacks },
+    { name: '0004_billing', statements: billing },
   ],
 };
 
@@ -65,5 +66,16 @@ function callbacks(database: Database): readonly string[] {
   const end = database.family === 'mysql' ? ' ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin' : '';
   return [
     `CREATE TABLE IF NOT EXISTS ${database.table('dispatch_callback')} (tenant VARCHAR(60) NOT NULL PRIMARY KEY, url VARCHAR(2048) NOT NULL, key_ref VARCHAR(100) NOT NULL)${end}`,
+  ];
+}
+
+/** How far a running slot is billed, and what the billing service has booked. */
+async function billing(database: Database, look: Executor): Promise<readonly string[]> {
+  const ddl = new SchemaWriter(database);
+  ddl.table('billing_usage', 'invoice_id VARCHAR(40) NOT NULL PRIMARY KEY, tenant VARCHAR(60) NOT NULL, amount_cents INTEGER NOT NULL');
+  const slot = await tableColumns(database, look, 'dispatch_slot');
+  return [
+    ...(slot.has('billed_to_ms') ? [] : [`ALTER TABLE ${database.table('dispatch_slot')} ADD COLUMN billed_to_ms BIGINT NULL`]),
+    ...ddl.statements,
   ];
 }

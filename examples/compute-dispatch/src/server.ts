@@ -13,6 +13,7 @@ import {
 import { z } from 'zod';
 import { callbackEndpoint, callbackView } from './callbacks.ts';
 import { applyRequest, batchView, type Dispatch, slotView } from './dispatch.ts';
+import { invoiceView, scanView } from './invoices.ts';
 import { Live } from './live.ts';
 import { Problem } from './problem.ts';
 import { timelineEntry } from './timeline.ts';
@@ -131,6 +132,41 @@ export async function createServer(dispatch: Dispatch): Promise<FastifyInstance>
       found(await dispatch.batch(tenant, slot.batchId), `slot ${request.params.id}`);
       return { callbacks: await dispatch.callbacks.of(tenant, request.params.id) };
     },
+  );
+  app.get(
+    '/v1/slots/:id/invoices',
+    {
+      schema: {
+        summary: 'What a slot has cost so far',
+        headers: tenantHeaders,
+        params: byId,
+        response: { 200: z.object({ invoices: z.array(invoiceView) }) },
+      },
+    },
+    async (request) => {
+      const slot = found(await dispatch.slot(request.params.id), `slot ${request.params.id}`);
+      found(await dispatch.batch(request.headers['x-tenant'], slot.batchId), `slot ${request.params.id}`);
+      return { invoices: await dispatch.invoices.of(request.params.id) };
+    },
+  );
+  app.post(
+    '/v1/invoice-scan',
+    {
+      schema: {
+        summary: 'Look for invoices that were not sent, now',
+        body: z.object({ databases: z.string().max(100).default('1,2') }),
+        response: { 202: z.object({ databases: z.string() }) },
+      },
+    },
+    async (request, reply) => {
+      await dispatch.invoices.beginScan(request.body.databases);
+      return reply.code(202).send({ databases: request.body.databases });
+    },
+  );
+  app.get(
+    '/v1/invoice-scan',
+    { schema: { summary: 'How far the last scan for unsent invoices is', response: { 200: scanView } } },
+    async () => dispatch.invoices.progress(),
   );
   app.post(
     '/v1/callbacks/:id/resend',

@@ -44,7 +44,20 @@ export const topics = {
   'asset.lease.v1': topic(assetLease, { key: ({ machineId }) => machineId }),
 };
 
+/** A time in which a machine ran, and what it costs. Sent when its invoice has committed, not through the outbox. */
+export const usageInvoice = z.object({
+  invoiceId: z.string(),
+  tenant: z.string(),
+  applyId: z.string(),
+  machineId: z.string(),
+  packageId: z.string(),
+  fromMs: z.number(),
+  toMs: z.number(),
+  amountCents: z.number().int(),
+});
+export const usageTopic = 'billing.usage.v1';
+
 /** What comes in. */
 export const powerTopic = 'machine.power.v1';
 
-export const allTopics: readonly string[] = [...Object.keys(topics), powerTopic];
+export const allTopics: readonly string[] = [...Object.keys(topics), usageTopic, powerTopic];

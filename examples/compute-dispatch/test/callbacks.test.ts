@@ -1,13 +1,9 @@
-import { type ChildProcess, spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { join } from 'node:path';
-import { type TestDatabase, testDialects, until } from '@holdfast/core/testing';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { testDialects, until } from '@holdfast/core/testing';
+import { describe, expect, it } from 'vitest';
 import type { CallbackView } from '../src/callbacks.ts';
-
-const main = join(import.meta.dirname, '..', 'src', 'main.ts');
+import { onProcesses } from './processes.ts';
 
 async function freePort(): Promise<number> {
   const server = createServer();
@@ -19,46 +15,12 @@ async function freePort(): Promise<number> {
 
 /** The service and its customer's receiver, each a process of its own. */
 describe.each(testDialects())('callbacks of compute-dispatch on $name', (dialect) => {
-  let db: TestDatabase;
-  const children = new Set<ChildProcess>();
-  beforeEach(async () => {
-    db = await dialect.create();
-  });
-  afterEach(async () => {
-    for (const child of [...children]) {
-      const exited = once(child, 'exit');
-      child.kill('SIGTERM');
-      await exited;
-    }
-    await db.drop();
-  });
-  const start = async (env: NodeJS.ProcessEnv, ...args: string[]) => {
-    const child = spawn(process.execPath, ['--conditions=@holdfast/source', '--disable-warning=ExperimentalWarning', main, ...args], {
-      stdio: ['ignore', 'pipe', 'inherit'],
-      env: { ...process.env, NO_COLOR: '1', ...env },
-    });
-    children.add(child);
-    child.on('exit', () => children.delete(child));
-    const printed = { text: '' };
-    child.stdout.on('data', (data) => {
-      printed.text += data;
-    });
-    await until(() => printed.text.includes('Ctrl-C ends it'));
-    return printed;
-  };
+  const processes = onProcesses(dialect);
 
   it('reach the receiver, verified, are made again when it refuses, and can be looked at and resent', async () => {
     const port = await freePort();
-    const service = await start({
-      DISPATCH_DATABASE_URL: db.address,
-      DISPATCH_CALLBACK_PORTS: String(port),
-      DISPATCH_SECRET: 's'.repeat(32),
-      PORT: '0',
-      DISPATCH_MACHINES: '30',
-      LOG_LEVEL: 'error',
-    });
-    const address = /http:\S+/.exec(service.text)?.[0] ?? '';
-    const receiver = await start({}, 'receiver', '--service', address, '--port', String(port), '--fail', '1');
+    const { address } = await processes.start({ DISPATCH_CALLBACK_PORTS: String(port), DISPATCH_MACHINES: '30' });
+    const { printed: receiver } = await processes.start({}, 'receiver', '--service', address, '--port', String(port), '--fail', '1');
     const call = async (path: string, method = 'GET', tenant = 'demo', body?: object) => {
       const response = await fetch(`${address}${path}`, {
         method,

@@ -1,10 +1,7 @@
-import { type ChildProcess, spawn } from 'node:child_process';
-import { once } from 'node:events';
-import { join } from 'node:path';
-import { type TestDatabase, testDialects, until } from '@holdfast/core/testing';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { type TestDialect, testDialects, until } from '@holdfast/core/testing';
+import { describe, expect, it } from 'vitest';
+import { onProcesses } from './processes.ts';
 
-const main = join(import.meta.dirname, '..', 'src', 'main.ts');
 const { HOLDFAST_KAFKA_BROKERS: brokers, HOLDFAST_RABBITMQ_URL: rabbitUrl } = process.env;
 
 const setups = testDialects().flatMap((dialect) => [
@@ -15,45 +12,13 @@ const setups = testDialects().flatMap((dialect) => [
 
 /** The whole service as its users run it: a process of its own, its HTTP face, its tables. */
 describe.each(setups)('messages of compute-dispatch on $name', ({ dialect, broker }) => {
-  let db: TestDatabase;
-  const children = new Set<ChildProcess>();
-  beforeEach(async () => {
-    db = await dialect.create();
-  });
-  afterEach(async () => {
-    for (const child of [...children]) {
-      const exited = once(child, 'exit');
-      child.kill('SIGTERM');
-      await exited;
-    }
-    await db.drop();
-  });
-  const start = async (...args: string[]) => {
-    const child = spawn(process.execPath, ['--conditions=@holdfast/source', '--disable-warning=ExperimentalWarning', main, ...args], {
-      stdio: ['ignore', 'pipe', 'inherit'],
-      env: {
-        ...process.env,
-        DISPATCH_DATABASE_URL: db.address,
-        ...(broker === undefined ? {} : { DISPATCH_BROKER_URL: broker }),
-        PORT: '0',
-        DISPATCH_MACHINES: '200',
-        LOG_LEVEL: 'error',
-      },
-    });
-    children.add(child);
-    child.on('exit', () => children.delete(child));
-    let output = '';
-    child.stdout.on('data', (data) => {
-      output += data;
-    });
-    await until(() => output.includes('Ctrl-C ends it'));
-    return /http:\S+/.exec(output)?.[0] ?? '';
-  };
-  const count = async (table: string, where: object = {}) => Number((await db.knex(table).where(where).count({ n: '*' }))[0]?.n);
+  const processes = onProcesses(dialect);
+  const env = { DISPATCH_MACHINES: '200', ...(broker === undefined ? {} : { DISPATCH_BROKER_URL: broker }) };
+  const count = async (table: string, where: object = {}) => Number((await processes.db.knex(table).where(where).count({ n: '*' }))[0]?.n);
 
   it('go out with the change, come in once, and reach the asset service', async () => {
-    const address = await start();
-    await start('--worker');
+    const { address } = await processes.start(env);
+    await processes.start(env, '--worker');
     await until(async () => (await fetch(`${address}/readyz`)).status === 200, { withinMs: 30_000, what: 'ready' });
     const response = await fetch(`${address}/v1/batches`, {
       method: 'POST',
@@ -80,8 +45,8 @@ describe.each(setups)('messages of compute-dispatch on $name', ({ dialect, broke
     expect(heard.filter(({ of }) => of === 'batch').map(({ what }) => what)).toEqual(['ACCEPTED', 'FILLING', 'FULFILLED']);
     expect(heard.filter(({ what }) => what === 'GRANTED')).toHaveLength(30);
     expect(heard.filter(({ what }) => what === 'POWER_ON')).toHaveLength(30);
-    const leases = await db.knex('asset_lease').select('machine_id', 'apply_id');
-    const slots = await db.knex('dispatch_slot').select('machine_id', 'apply_id');
+    const leases = await processes.db.knex('asset_lease').select('machine_id', 'apply_id');
+    const slots = await processes.db.knex('dispatch_slot').select('machine_id', 'apply_id');
     expect(leases.map((row) => `${row.machine_id} ${row.apply_id}`).sort()).toEqual(
       slots.map((row) => `${row.machine_id} ${row.apply_id}`).sort(),
     );
@@ -89,35 +54,19 @@ describe.each(setups)('messages of compute-dispatch on $name', ({ dialect, broke
 });
 
 describe('a broker that is not there', () => {
+  const processes = onProcesses(testDialects()[0] as TestDialect);
+
   it('is no reason to refuse work: the service starts, accepts, and says that it is not ready', async () => {
-    const dialect = testDialects()[0];
-    if (!dialect) throw new Error('SQLite is always there');
-    const db = await dialect.create();
-    const child = spawn(process.execPath, ['--conditions=@holdfast/source', '--disable-warning=ExperimentalWarning', main], {
-      stdio: ['ignore', 'pipe', 'ignore'],
-      env: { ...process.env, DISPATCH_DATABASE_URL: db.address, DISPATCH_BROKER_URL: 'amqp://127.0.0.1:1', PORT: '0', LOG_LEVEL: 'silent' },
+    const { address } = await processes.start({ DISPATCH_BROKER_URL: 'amqp://127.0.0.1:1', LOG_LEVEL: 'silent' });
+    expect((await fetch(`${address}/readyz`)).status).toBe(503);
+    const response = await fetch(`${address}/v1/batches`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify({ businessOrderNo: 'alone', packageId: 'standard', count: 3, minimum: 1 }),
     });
-    try {
-      let output = '';
-      child.stdout.on('data', (data) => {
-        output += data;
-      });
-      await until(() => output.includes('Ctrl-C ends it'));
-      const address = /http:\S+/.exec(output)?.[0] ?? '';
-      expect((await fetch(`${address}/readyz`)).status).toBe(503);
-      const response = await fetch(`${address}/v1/batches`, {
-        method: 'POST',
-        headers: { 'content-type': 'application/json' },
-        body: JSON.stringify({ businessOrderNo: 'alone', packageId: 'standard', count: 3, minimum: 1 }),
-      });
-      expect(response.status).toBe(202);
-      await until(async () => Number((await db.knex('dispatch_slot').where({ state: 'GRANTED' }).count({ n: '*' }))[0]?.n) === 3);
-      expect(Number((await db.knex('outbox_message').count({ n: '*' }))[0]?.n)).toBeGreaterThanOrEqual(3 + 3 + 2);
-    } finally {
-      const exited = once(child, 'exit');
-      child.kill('SIGTERM');
-      await exited;
-      await db.drop();
-    }
+    expect(response.status).toBe(202);
+    const { knex } = processes.db;
+    await until(async () => Number((await knex('dispatch_slot').where({ state: 'GRANTED' }).count({ n: '*' }))[0]?.n) === 3);
+    expect(Number((await knex('outbox_message').count({ n: '*' }))[0]?.n)).toBeGreaterThanOrEqual(3 + 3 + 2);
   });
 });

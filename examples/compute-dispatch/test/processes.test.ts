@@ -1,45 +1,18 @@
-import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { join } from 'node:path';
-import { type TestDatabase, testDialects, until } from '@holdfast/core/testing';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-
-const main = join(import.meta.dirname, '..', 'src', 'main.ts');
+import { testDialects, until } from '@holdfast/core/testing';
+import { describe, expect, it } from 'vitest';
+import { onProcesses } from './processes.ts';
 
 describe.each(testDialects())('processes of compute-dispatch on $name', (dialect) => {
-  let db: TestDatabase;
-  const children = new Set<ChildProcess>();
-  beforeEach(async () => {
-    db = await dialect.create();
-  });
-  afterEach(async () => {
-    for (const child of [...children]) {
-      child.kill('SIGKILL');
-      await once(child, 'exit');
-    }
-    await db.drop();
-  });
-  const start = async (...args: string[]) => {
-    const child = spawn(process.execPath, ['--conditions=@holdfast/source', '--disable-warning=ExperimentalWarning', main, ...args], {
-      stdio: ['ignore', 'pipe', 'inherit'],
-      env: { ...process.env, DISPATCH_DATABASE_URL: db.address, PORT: '0', DISPATCH_MACHINES: '200' },
-    });
-    children.add(child);
-    child.on('exit', () => children.delete(child));
-    let output = '';
-    child.stdout.on('data', (data) => {
-      output += data;
-    });
-    await until(() => output.includes('Ctrl-C ends it'));
-    return { child, address: /http:\S+/.exec(output)?.[0] ?? '' };
-  };
+  const processes = onProcesses(dialect);
+  const start = (...args: string[]) => processes.start({ DISPATCH_MACHINES: '200' }, ...args);
   const apply = (address: string, businessOrderNo: string, count: number) =>
     fetch(`${address}/v1/batches`, {
       method: 'POST',
       headers: { 'content-type': 'application/json' },
       body: JSON.stringify({ businessOrderNo, packageId: 'standard', count, minimum: 1 }),
     });
-  const granted = async () => Number((await db.knex('dispatch_slot').whereNotNull('machine_id').count({ n: '*' }))[0]?.n);
+  const granted = async () => Number((await processes.db.knex('dispatch_slot').whereNotNull('machine_id').count({ n: '*' }))[0]?.n);
 
   it('share the work: a second one started with --worker goes on when the first is killed', async () => {
     const first = await start();
@@ -49,7 +22,9 @@ describe.each(testDialects())('processes of compute-dispatch on $name', (dialect
     await once(first.child, 'exit');
     // What the first one held is rescued when its lease is over.
     await until(async () => (await granted()) === 50, { withinMs: 60_000 });
-    const machines = (await db.knex('dispatch_slot').whereNotNull('machine_id').select('machine_id')).map((row) => row.machine_id);
+    const machines = (await processes.db.knex('dispatch_slot').whereNotNull('machine_id').select('machine_id')).map(
+      (row) => row.machine_id,
+    );
     expect(new Set(machines).size).toBe(50);
   });
 
@@ -62,6 +37,6 @@ describe.each(testDialects())('processes of compute-dispatch on $name', (dialect
     await until(async () => (await granted()) === 30, { withinMs: 30_000 });
     const again = await apply(second.address, 'before', 30);
     expect(again.status).toBe(202);
-    expect(await db.knex('dispatch_batch')).toHaveLength(1);
+    expect(await processes.db.knex('dispatch_batch')).toHaveLength(1);
   });
 });

@@ -42,9 +42,10 @@ live.onerror = () => {
   byId('touch').textContent = 'out of touch, trying again …';
 };
 live.onmessage = ({ data }) => {
-  const { machines, batches, messages } = JSON.parse(data);
+  const { machines, batches, messages, scan } = JSON.parse(data);
   showRoom(machines);
   showMessages(messages);
+  showScan(scan);
   showBatches(batches);
   if (chosen.batch) void showSlots();
 };
@@ -68,6 +69,51 @@ function showRoom(machines) {
 
 function showMessages(messages) {
   for (const [name, value] of Object.entries(messages)) byId(`messages-${name}`).textContent = value.toLocaleString('en');
+}
+
+byId('scan').addEventListener('submit', async (event) => {
+  event.preventDefault();
+  const answer = byId('scan-answer');
+  answer.textContent = '';
+  const response = await fetch('v1/invoice-scan', {
+    method: 'POST',
+    headers: { 'content-type': 'application/json' },
+    body: JSON.stringify({ databases: new FormData(event.target).get('databases') }),
+  }).catch(() => undefined);
+  answer.className = response?.ok ? '' : 'error';
+  if (!response) answer.textContent = 'The service did not answer.';
+  else if (!response.ok) answer.textContent = (await response.json()).detail;
+});
+
+function showScan({ pass, startedAt, endedAt, units }) {
+  const at = (time) => new Date(time).toLocaleTimeString();
+  if (pass !== '0')
+    byId('scan-pass').textContent =
+      `Pass ${pass}, begun ${at(startedAt)}, ${endedAt ? `ended ${at(endedAt)}` : 'under way'}: ${sum(units, 'scanned')} scanned, ${sum(units, 'matched')} not sent, ${sum(units, 'handled')} sent again.`;
+  const list = byId('units');
+  while (list.children.length > units.length) list.lastChild.remove();
+  units.forEach((unit, i) => {
+    const text = JSON.stringify(unit);
+    const known = list.children[i];
+    if (known?.dataset.unit === text) return;
+    const item = document.createElement('li');
+    item.dataset.unit = text;
+    item.dataset.state = unit.state;
+    const whole = unit.scanned + (unit.remaining ?? 0);
+    const bar = Object.assign(document.createElement('progress'), {
+      max: Math.max(1, whole),
+      value: unit.state === 'done' ? Math.max(1, whole) : unit.scanned,
+    });
+    bar.setAttribute('aria-label', `${unit.unit}: ${unit.state}`);
+    const name = Object.assign(document.createElement('strong'), { textContent: unit.unit });
+    item.append(name, bar, unit.error ?? `${unit.scanned.toLocaleString('en')} scanned, ${unit.handled} sent again`);
+    if (known) known.replaceWith(item);
+    else list.append(item);
+  });
+}
+
+function sum(list, name) {
+  return list.reduce((total, one) => total + one[name], 0).toLocaleString('en');
 }
 
 function showBatches(batches) {

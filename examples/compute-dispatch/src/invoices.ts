@@ -1,0 +1,312 @@
+import type { Message, Publisher } from '@holdfast/broker';
+import { type Database, HoldfastError, type Logger, migrate, type Schema, SchemaWriter } from '@holdfast/core';
+import { createTopology, defineScan, type Scan, type ScanProgress, type ScanUnit, type Shard, type Topology } from '@holdfast/sharded-scan';
+import type { Knex } from 'knex';
+import { z } from 'zod';
+import { packages } from './packages.ts';
+import { Problem } from './problem.ts';
+import { usageTopic } from './topics.ts';
+
+const tablesPerDatabase = 4;
+/** An invoice that was drawn so long ago and not sent has lost whoever was to send it. */
+const unsentAfter = '30s';
+
+/** What `mq_state` says. */
+const state = { new: 0, sent: 1, failed: 2 } as const;
+
+interface Invoice extends Record<string, unknown> {
+  readonly id: string;
+  readonly tenant: string;
+  readonly apply_id: string;
+  readonly machine_id: string;
+  readonly package_id: string;
+  /** Text where a scan has read it. */
+  readonly from_ms: number | string;
+  readonly to_ms: number | string;
+  readonly amount_cents: number;
+}
+
+export const invoiceView = z.object({
+  id: z.string(),
+  machineId: z.string(),
+  from: z.string(),
+  to: z.string(),
+  amountCents: z.number(),
+  /** Whether the billing system was told. */
+  state: z.enum(['new', 'sent', 'failed']),
+  /** Where it lies: database and table. */
+  shard: z.string(),
+});
+export type InvoiceView = z.infer<typeof invoiceView>;
+
+export const scanView = z.object({
+  pass: z.string(),
+  startedAt: z.string().nullable(),
+  endedAt: z.string().nullable(),
+  units: z.array(
+    z.object({
+      unit: z.string(),
+      state: z.enum(['todo', 'running', 'done', 'failed']),
+      scanned: z.number(),
+      matched: z.number(),
+      handled: z.number(),
+      failed: z.number(),
+      remaining: z.number().nullable(),
+      error: z.string().nullable(),
+    }),
+  ),
+});
+export type ScanView = z.infer<typeof scanView>;
+
+/** A time in which a machine ran. */
+export interface Usage {
+  readonly tenant: string;
+  readonly applyId: string;
+  readonly machineId: string;
+  readonly packageId: string;
+  readonly fromMs: number;
+  readonly toMs: number;
+}
+
+/** Tables of each of the two databases. */
+const invoiceSchema: Schema = {
+  name: 'compute-dispatch-invoices',
+  migrations: [{ name: '0001_create', statements: createTables }],
+};
+
+function createTables(database: Database): readonly string[] {
+  const ddl = new SchemaWriter(database);
+  for (let table = 0; table < tablesPerDatabase; table++)
+    ddl.table(
+      `invoice_00${table}`,
+      'id VARCHAR(40) NOT NULL PRIMARY KEY, tenant VARCHAR(60) NOT NULL, apply_id VARCHAR(20) NOT NULL, machine_id VARCHAR(40) NOT NULL, package_id VARCHAR(40) NOT NULL, from_ms BIGINT NOT NULL, to_ms BIGINT NOT NULL, amount_cents INTEGER NOT NULL, mq_state INTEGER NOT NULL, created_ms BIGINT NOT NULL',
+    );
+  return ddl.statements;
+}
+
+/**
+ * Invoices lie in 2 x 4 tables, spread by the slot that they are of. Each is sent to the billing system when its transaction has
+ * committed, which a crash or a broker that is away prevents; what was not sent, a scan finds by its `mq_state` and sends again.
+ */
+export class Invoices {
+  readonly scan: Scan<Invoice>;
+  /** The databases that the last scan was of. */
+  parameter = '1,2';
+  readonly #topology: Topology;
+  readonly #publisher: Publisher;
+  readonly #lose: number;
+  readonly #logger: Logger;
+  readonly #passes = new Map<Promise<unknown>, AbortController>();
+
+  private constructor(options: InvoicesOptions) {
+    this.#publisher = options.publisher;
+    this.#lose = options.losePercent / 100;
+    this.#logger = options.logger;
+    const [one, two] = options.databases;
+    this.#topology = createTopology({ databases: { '01': one, '02': two }, tables: tablesPerDatabase });
+    this.scan = defineScan<Invoice>({
+      name: 'invoice-mq',
+      topology: this.#topology,
+      table: 'invoice',
+      key: ['id'],
+      where: (query, now) =>
+        query
+          .where('mq_state', state.failed)
+          .orWhere((unsent) => unsent.where('mq_state', state.new).where('created_ms', '<', now.minus(unsentAfter).getTime())),
+      batch: 200,
+      process: (rows, unit) => this.#sendAgain(rows, unit),
+      state: options.state,
+      logger: options.logger,
+    });
+  }
+
+  /** Brings the tables up to date. */
+  static async open(options: InvoicesOptions): Promise<Invoices> {
+    for (const knex of options.databases) await migrate(knex, [invoiceSchema]);
+    return new Invoices(options);
+  }
+
+  /**
+   * Draws up invoices, each once however often it is asked for: what is known already is left as it is. Then sends those that are new.
+   */
+  async draw(usages: readonly Usage[], nowMs: number): Promise<void> {
+    const byShard = new Map<Shard, Usage[]>();
+    for (const usage of usages) {
+      const shard = this.#topology.forKey(usage.applyId);
+      byShard.set(shard, [...(byShard.get(shard) ?? []), usage]);
+    }
+    for (const [shard, some] of byShard) {
+      const rows = some.map(toRow);
+      await shard.transaction((trx) =>
+        shard
+          .query('invoice', trx)
+          .insert(rows.map((row) => ({ ...row, mq_state: state.new, created_ms: nowMs })))
+          .onConflict('id')
+          .ignore(),
+      );
+      // Committed: from here on the scan finds what is not sent.
+      await this.#send(
+        rows.filter(() => Math.random() >= this.#lose),
+        shard,
+      );
+    }
+  }
+
+  /** Sends what was not sent, in the databases that the parameter names, as in `'1,2'`. The timer's, the page's, and an xxl-job admin's. */
+  async sendUnsent(parameter: string, signal?: AbortSignal): Promise<string> {
+    this.parameter = parameter;
+    const { units } = await this.scan.run({ only: parameter, ...(signal ? { signal } : {}) });
+    return units
+      .map(({ unit, state, examined, matched, failed }) => `${unit} ${state}: ${examined} scanned, ${matched} not sent, ${failed} failed`)
+      .join('\n');
+  }
+
+  /** The same, not waited for. @throws Problem for a parameter that names nothing */
+  async beginScan(parameter: string): Promise<void> {
+    try {
+      await this.scan.progress({ only: parameter });
+    } catch (error) {
+      if (!HoldfastError.is(error, 'invalid-argument')) throw error;
+      throw new Problem(422, 'unknown-databases', 'No such databases', error.message);
+    }
+    const stop = new AbortController();
+    const pass = this.sendUnsent(parameter, stop.signal)
+      .catch((err) => this.#logger.error({ err }, 'invoices were not scanned'))
+      .finally(() => this.#passes.delete(pass));
+    this.#passes.set(pass, stop);
+  }
+
+  async progress(): Promise<ScanView> {
+    const { pass, startedAt, endedAt, units }: ScanProgress = await this.scan.progress({ only: this.parameter });
+    return {
+      pass,
+      startedAt: startedAt?.toISOString() ?? null,
+      endedAt: endedAt?.toISOString() ?? null,
+      units: units.map(({ unit, state, examined, matched, handled, failed, remaining, error }) => ({
+        unit,
+        state,
+        scanned: examined,
+        matched,
+        handled,
+        failed,
+        remaining: remaining ?? null,
+        error: error?.message ?? null,
+      })),
+    };
+  }
+
+  /** How many there are, and how many of them were not sent. */
+  async count(): Promise<{ readonly drawn: number; readonly unsent: number }> {
+    const counts = await Promise.all(
+      this.#topology.shards.map((shard) => shard.query('invoice').select('mq_state').count({ n: '*' }).groupBy('mq_state')),
+    );
+    let [drawn, unsent] = [0, 0];
+    for (const { mq_state, n } of counts.flat()) {
+      drawn += Number(n);
+      if (Number(mq_state) !== state.sent) unsent += Number(n);
+    }
+    return { drawn, unsent };
+  }
+
+  /** Of one slot, from the one table in which they can be. */
+  async of(applyId: string): Promise<InvoiceView[]> {
+    const shard = this.#topology.forKey(applyId);
+    const rows = await shard.query('invoice').where({ apply_id: applyId }).orderBy('from_ms').limit(100);
+    const names = Object.keys(state) as (keyof typeof state)[];
+    return rows.map((row: Invoice & { readonly mq_state: number }) => ({
+      id: row.id,
+      machineId: row.machine_id,
+      from: new Date(Number(row.from_ms)).toISOString(),
+      to: new Date(Number(row.to_ms)).toISOString(),
+      amountCents: Number(row.amount_cents),
+      state: names.find((name) => state[name] === Number(row.mq_state)) ?? 'new',
+      shard: shard.name,
+    }));
+  }
+
+  async stop(): Promise<void> {
+    for (const stop of this.#passes.values()) stop.abort(new Error('the service stops'));
+    await Promise.all(this.#passes.keys());
+    await this.scan.close();
+  }
+
+  async #send(rows: readonly Invoice[], shard: Shard): Promise<void> {
+    if (rows.length === 0) return;
+    try {
+      const sent = await this.#publish(rows);
+      for (const ok of [true, false]) {
+        const ids = rows.filter((_, i) => sent[i] === ok).map(({ id }) => id);
+        if (ids.length > 0)
+          await shard
+            .query('invoice')
+            .whereIn('id', ids)
+            .whereIn('mq_state', [state.new, state.failed])
+            .update({ mq_state: ok ? state.sent : state.failed });
+      }
+    } catch (err) {
+      this.#logger.warn({ err, shard: shard.name }, 'invoices were not sent; the scan sends them');
+    }
+  }
+
+  async #sendAgain(rows: readonly Invoice[], unit: ScanUnit<Invoice>): Promise<void> {
+    const sent = await this.#publish(rows);
+    for (const ok of [true, false])
+      await unit.update(
+        rows.filter((_, i) => sent[i] === ok),
+        { mq_state: ok ? state.sent : state.failed },
+        { where: { mq_state: [state.new, state.failed] } },
+      );
+  }
+
+  /** Which of them the broker has taken. */
+  async #publish(rows: readonly Invoice[]): Promise<readonly boolean[]> {
+    const results = await this.#publisher.publish(rows.map(toMessage));
+    return results.map(({ outcome }) => outcome === 'acked');
+  }
+}
+
+export interface InvoicesOptions {
+  readonly databases: readonly [Knex, Knex];
+  /** Where the scan keeps its leases and checkpoints. */
+  readonly state: Knex;
+  readonly publisher: Publisher;
+  /** Of a hundred invoices, how many are not sent when they are drawn up: a crash between COMMIT and sending, for the demonstration. */
+  readonly losePercent: number;
+  readonly logger: Logger;
+}
+
+/** Its id says what it is of, so that it is drawn up once. */
+function toRow({ tenant, applyId, machineId, packageId, fromMs, toMs }: Usage): Invoice {
+  return {
+    id: `${applyId}-${fromMs}`,
+    tenant,
+    apply_id: applyId,
+    machine_id: machineId,
+    package_id: packageId,
+    from_ms: fromMs,
+    to_ms: toMs,
+    amount_cents: Math.round(((packages[packageId]?.centsPerHour ?? 0) * (toMs - fromMs)) / 3_600_000),
+  };
+}
+
+/** Twice the same id is the same message to whoever keeps an inbox. */
+function toMessage(row: Invoice): Message {
+  const body = {
+    invoiceId: row.id,
+    tenant: row.tenant,
+    applyId: row.apply_id,
+    machineId: row.machine_id,
+    packageId: row.package_id,
+    fromMs: Number(row.from_ms),
+    toMs: Number(row.to_ms),
+    amountCents: Number(row.amount_cents),
+  };
+  return {
+    id: `invoice-${row.id}`,
+    topic: usageTopic,
+    key: row.apply_id,
+    headers: {},
+    body: Buffer.from(JSON.stringify(body)),
+    contentType: 'application/json',
+  };
+}
