@@ -2,20 +2,11 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { join } from 'node:path';
 import { every, setCheckpointHook, wait } from '@holdfast/core';
-import { until } from '@holdfast/core/testing';
+import { seededRandom, until } from '@holdfast/core/testing';
 import { afterEach, beforeAll, expect, it } from 'vitest';
 import { bizType } from '../src/index.ts';
 import { onEveryDatabase } from './suite.ts';
 import { any } from './suite-schema.ts';
-
-/** Park and Miller's generator: the same kills for the same seed. */
-function seededRandom(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (state * 48_271) % 2_147_483_647;
-    return state / 2_147_483_647;
-  };
-}
 
 const checkpoints = [
   'work:after-claim',

@@ -4,19 +4,10 @@ import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:f
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { wait } from '@holdfast/core';
-import { until } from '@holdfast/core/testing';
+import { seededRandom, until } from '@holdfast/core/testing';
 import { afterEach, beforeAll, expect, it } from 'vitest';
 import { outOfOrder, Recorder } from './recorder.ts';
 import { onEveryDatabase } from './suite.ts';
-
-/** Park and Miller's generator: the same kills for the same seed. */
-function seededRandom(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (state * 48_271) % 2_147_483_647;
-    return state / 2_147_483_647;
-  };
-}
 
 const relayCheckpoints = [
   'relay:before-publish',

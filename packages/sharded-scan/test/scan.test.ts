@@ -184,14 +184,32 @@ onEveryPair('a scan', (suite) => {
       .knex('holdfast_lease')
       .where({ scope: 'scan things', name: '01.000' })
       .update({ lease_until: 1, owner: 'other' });
-    const other = suite.other({ batch: 20, process: record });
-    const result = await other.run();
-    expect(result.exitCode).toBe(0);
-    const before = await suite.databases[0].knex('scan_unit').where({ unit: '01.000' }).first('handled', 'position');
+    let [goOn, reached] = [(): void => undefined, false];
+    const later = new Promise<void>((resolve) => {
+      goOn = resolve;
+    });
+    const other = suite.other({
+      batch: 20,
+      process: async (rows, unit) => {
+        record(rows);
+        // In the middle of the same unit, behind its first checkpoint.
+        if (unit.shard.name !== '01.000' || rows[0]?.id === '1') return;
+        reached = true;
+        await later;
+      },
+    });
+    const ended = other.run();
+    await until(() => reached);
+    const now = () => suite.databases[0].knex('scan_unit').where({ unit: '01.000' }).first('handled', 'position', 'epoch');
+    const before = await now();
     release();
+    await until(() => lost.includes('01.000'));
+    expect(await now()).toEqual(before);
+    goOn();
     await running;
-    expect(lost).toContain('01.000');
-    expect(await suite.databases[0].knex('scan_unit').where({ unit: '01.000' }).first('handled', 'position')).toEqual(before);
+    const result = await ended;
+    expect(result.exitCode).toBe(0);
+    expect(result.units.find(({ unit }) => unit === '01.000')?.handled).toBe(60);
     expect(times.size).toBe(480);
     // The batch that was under way, once more.
     expect([...times.values()].filter((n) => n > 1).length).toBeLessThanOrEqual(20);

@@ -19,6 +19,8 @@ export interface Suite {
   /** Another process's, as it were: with connections of its own. */
   other(options?: Partial<ScanOptions<Thing>>): Scan<Thing>;
   count(where: object): Promise<number>;
+  /** Cuts another process's scan off its databases for good, as a kill does; it goes on by itself. */
+  cutOff(scan: Scan<Thing>): Promise<void>;
 }
 
 /** Runs the same tests on pairs of databases: two of each kind that is up, and two kinds where there are two. */
@@ -33,6 +35,7 @@ export function onEveryPair(name: string, tests: (suite: Suite) => void): void {
   describe.each(pairs)(`${name} on $label`, ({ pair }) => {
     let databases: [TestDatabase, TestDatabase] | undefined;
     const scans: Scan<Thing>[] = [];
+    const connections = new Map<Scan<Thing>, readonly Knex[]>();
     const there = (): [TestDatabase, TestDatabase] => {
       if (!databases) throw new Error('the databases are made in beforeAll');
       return databases;
@@ -108,8 +111,15 @@ export function onEveryPair(name: string, tests: (suite: Suite) => void): void {
       },
       other(options = {}) {
         const [a, b] = there();
-        const own = a.connect();
-        return make(own, [own, b.connect()], options);
+        const own = [a.connect(), a.connect(), b.connect()] as const;
+        const scan = make(own[0], [own[1], own[2]], options);
+        connections.set(scan, own);
+        return scan;
+      },
+      async cutOff(scan) {
+        await scan.close();
+        for (const knex of connections.get(scan) ?? []) await knex.destroy();
+        connections.delete(scan);
       },
       async count(where) {
         let total = 0;

@@ -1,3 +1,4 @@
+export { seededRandom } from './seeded-random.ts';
 export { startStopStress } from './start-stop-stress.ts';
 export { type ProxyFault, type TcpProxy, tcpProxy } from './tcp-proxy.ts';
 export { connectTestDatabase, type TestDatabase, type TestDialect, testDialects } from './test-databases.ts';

@@ -43,7 +43,12 @@ function ignore(): void {
 /** Opens the database that `TestDatabase.address` names. */
 export function connectTestDatabase(address: string): Knex {
   const url = new URL(address);
-  if (url.protocol === 'file:') return openSqlite(url.pathname, { synchronous: 'NORMAL' });
+  if (url.protocol === 'file:') {
+    const knex = openSqlite(url.pathname, { synchronous: 'NORMAL' });
+    // What tests do to connections is no news.
+    Object.assign((knex.client as { logger: object }).logger, log);
+    return knex;
+  }
   if (url.protocol.startsWith('postgres')) {
     const schema = url.searchParams.get('schema') ?? 'public';
     // Names the connections of one test, so that it can end its own and no others.

@@ -53,6 +53,8 @@ export interface ScanOptions<Row extends Record<string, unknown>> {
    * again.
    */
   readonly process: (rows: readonly Row[], unit: ScanUnit<Row>) => unknown;
+  /** Rows that one read goes past at most, matching or not. Default 50,000. */
+  readonly window?: number;
   /** A column that changes with every change of a row, for `unit.update`. */
   readonly version?: string;
   /** Where leases and checkpoints are kept: a knex of the service. */
@@ -95,13 +97,16 @@ export interface ScanResult {
 
 /** Events of a scan, in this process, each after what it says was written. */
 export interface ScanEvents {
-  'unit:started': { readonly unit: string; readonly pass: string };
+  'unit:started': {
+    readonly unit: string;
+    readonly pass: string /** Of the lease that it is walked under: higher than all before it. */;
+    readonly epoch: number;
+  };
   'batch:handled': { readonly unit: string; readonly matched: number; readonly handled: number };
   'row:failed': { readonly unit: string } & RowFailure;
   'unit:ended': { readonly unit: string; readonly how: WalkEnd };
 }
 
-const windowRows = 50_000;
 const names = new WeakMap<object, Set<string>>();
 
 /** Walks all tables of a topology, in passes that survive whatever ends them. */
@@ -130,7 +135,7 @@ export class Scan<Row extends Record<string, unknown>> {
     this.#key = keyColumns(options.key);
     if (typeof options.where !== 'function' || typeof options.process !== 'function')
       throw new InvalidArgumentError(`The scan ${options.name} needs where and process: which rows, and what is done with them.`);
-    for (const name of ['concurrency', 'perDatabase', 'maxPerDatabase'] as const) {
+    for (const name of ['concurrency', 'perDatabase', 'maxPerDatabase', 'window'] as const) {
       const n = options[name] ?? 1;
       if (!Number.isInteger(n) || n < 1) throw new InvalidArgumentError(`${name} is ${n}; give a whole number of at least 1.`);
     }
@@ -178,7 +183,7 @@ export class Scan<Row extends Record<string, unknown>> {
       perDatabase,
       maxPerDatabase,
       walk: (shard, lease) => this.#walk(shard, lease, store, pass),
-      onStarted: (unit) => this.#events.emit('unit:started', { unit, pass }),
+      onStarted: (unit, epoch) => this.#events.emit('unit:started', { unit, pass, epoch }),
       onEnded: (unit, how) => this.#events.emit('unit:ended', { unit, how }),
       logger: this.#logger,
     });
@@ -226,7 +231,7 @@ export class Scan<Row extends Record<string, unknown>> {
   }
 
   #walk(shard: Shard, lease: Lease, store: ScanStore, pass: string): UnitWalk<Row> {
-    const { table, version, process, batch, outage, topology } = this.#options;
+    const { table, version, process, batch, window, outage, topology } = this.#options;
     return new UnitWalk<Row>({
       shard,
       table,
@@ -240,7 +245,7 @@ export class Scan<Row extends Record<string, unknown>> {
       // On the unit's shard, for code that asks for its route.
       process: (rows, unit) => topology.at(shard, () => process(rows, unit)),
       batch: new BatchSize(batch ?? 1_000),
-      window: windowRows,
+      window: window ?? 50_000,
       pace: (rows) => this.#pace.take(rows),
       throttle: async () => Math.max(0, ...(await Promise.all(this.#throttles.map((throttle) => throttle())))),
       outageMs: durationMs(outage ?? '30s', 'outage'),

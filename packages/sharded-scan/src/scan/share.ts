@@ -18,7 +18,7 @@ export interface ShareOptions<Row extends Record<string, unknown>> {
   /** Over all instances. */
   readonly maxPerDatabase: number | undefined;
   readonly walk: (shard: Shard, lease: Lease) => UnitWalk<Row>;
-  readonly onStarted: (unit: string) => void;
+  readonly onStarted: (unit: string, epoch: number) => void;
   readonly onEnded: (unit: string, how: WalkEnd) => void;
   readonly logger: Logger;
 }
@@ -102,7 +102,7 @@ export class Share<Row extends Record<string, unknown>> {
     const { walk: make, onStarted, onEnded, leases } = this.#options;
     const walk = make(shard, lease);
     this.#walks.set(shard.name, walk);
-    onStarted(shard.name);
+    onStarted(shard.name, lease.epoch);
     const ended = walk.run().then(async (how) => {
       this.#walks.delete(shard.name);
       // Left without being asked: its database is away.

@@ -132,13 +132,17 @@ export class UnitWalk<Row extends Record<string, unknown>> {
     } catch (error) {
       if (this.#abort.signal.aborted || HoldfastError.is(error, 'lease-lost')) return 'lost';
       const stored: StoredError = storedError(error);
-      if (isOutage(error)) {
+      try {
+        if (!isOutage(error)) {
+          logger.error({ err: error, unit: shard.name }, 'a unit failed; the others go on');
+          return (await store.fail(epoch, shard.name, stored)) ? 'failed' : 'lost';
+        }
         logger.warn({ err: error, unit: shard.name }, 'a unit is left for later: its database was away for too long');
-        await store.note(epoch, shard.name, stored).catch(() => undefined);
-        return 'left';
+        await store.note(epoch, shard.name, stored);
+      } catch (err) {
+        logger.warn({ err, unit: shard.name }, 'how a unit ended could not be written; it is taken up again');
       }
-      logger.error({ err: error, unit: shard.name }, 'a unit failed; the others go on');
-      return (await store.fail(epoch, shard.name, stored)) ? 'failed' : 'lost';
+      return 'left';
     }
   }
 
