@@ -13,7 +13,7 @@ export const mariadb: Service = {
   binaries: ['/usr/sbin/mariadbd'],
   stopSignal: 'SIGTERM',
   url: (port) => `mysql://holdfast:holdfast@127.0.0.1:${port}/holdfast`,
-  async start(port, name) {
+  async start(port, name, more = []) {
     const folder = serviceFolder(name);
     const data = join(folder, 'data');
     const owner = account('mysql');
@@ -47,6 +47,7 @@ export const mariadb: Service = {
       '--max-connections=300',
       '--skip-log-bin',
       '--skip-name-resolve',
+      ...more,
     ];
     startDetached(name, port, '/usr/sbin/mariadbd', args);
   },

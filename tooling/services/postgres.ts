@@ -6,7 +6,8 @@ import { account } from './debian.ts';
 import { serviceFolder, startDetached } from './process-record.ts';
 import type { Service } from './service.ts';
 
-function binaryFolder(): string {
+/** Where the newest Postgres that is installed has its programs. */
+export function binaryFolder(): string {
   const base = '/usr/lib/postgresql';
   const versions = existsSync(base) ? readdirSync(base).filter((version) => existsSync(join(base, version, 'bin', 'postgres'))) : [];
   return join(base, versions.sort((a, b) => Number(b) - Number(a))[0] ?? '15', 'bin');

@@ -17,8 +17,8 @@ export interface ScratchServer {
 
 const keepsData: ReadonlySet<string> = new Set(['postgres', 'mariadb']);
 
-/** Starts a second server of a kind. `name` is its folder under `.services/`; one test file, one name. */
-export async function scratchServer(service: Service, name: string): Promise<ScratchServer> {
+/** Starts a second server of a kind. `name` is its folder under `.services/`; one test file, one name. `more` are arguments to it. */
+export async function scratchServer(service: Service, name: string, more: readonly string[] = []): Promise<ScratchServer> {
   if (!service.binaries.every(existsSync))
     throw new Error(`${service.name} is not installed here; npm test installs ${service.packages.join(' ')}.`);
   await stopRecorded(name, 'SIGKILL');
@@ -27,7 +27,7 @@ export async function scratchServer(service: Service, name: string): Promise<Scr
   const port = await freePort();
   const url = service.url(port);
   const start = async (): Promise<void> => {
-    await service.start(port, name);
+    await service.start(port, name, more);
     for (let i = 0; ; i++) {
       try {
         await service.roundTrip(url);

@@ -13,9 +13,10 @@ export interface Service {
   url(port: number): string;
   /**
    * Prepares the data folder, recovering from a half-finished earlier try, and starts the server. `name` is that of its
-   * folder under `.services/` and of its record; another than the service's own makes a second server.
+   * folder under `.services/` and of its record; another than the service's own makes a second server. `more` are arguments to the
+   * program.
    */
-  start(port: number, name: string): Promise<void>;
+  start(port: number, name: string, more?: readonly string[]): Promise<void>;
   /** One real round trip: write something, read it back. */
   roundTrip(url: string): Promise<void>;
 }

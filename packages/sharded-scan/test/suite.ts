@@ -23,8 +23,8 @@ export interface Suite {
   cutOff(scan: Scan<Thing>): Promise<void>;
 }
 
-/** Runs the same tests on pairs of databases: two of each kind that is up, and two kinds where there are two. */
-export function onEveryPair(name: string, tests: (suite: Suite) => void): void {
+/** Runs the same tests on pairs of databases: two of each kind that is up, and two kinds where there are two; or on those named. */
+export function onEveryPair(name: string, tests: (suite: Suite) => void, only?: readonly string[]): void {
   const dialects = testDialects();
   const [first, second] = dialects;
   const pairs = [
@@ -32,7 +32,7 @@ export function onEveryPair(name: string, tests: (suite: Suite) => void): void {
     ...(first && second ? [{ label: `${second.name} and ${first.name}`, pair: [second, first] as const }] : []),
     ...(dialects[2] && second ? [{ label: `${dialects[2].name} and ${second.name}`, pair: [dialects[2], second] as const }] : []),
   ];
-  describe.each(pairs)(`${name} on $label`, ({ pair }) => {
+  describe.each(pairs.filter(({ label }) => only === undefined || only.includes(label)))(`${name} on $label`, ({ pair }) => {
     let databases: [TestDatabase, TestDatabase] | undefined;
     const scans: Scan<Thing>[] = [];
     const connections = new Map<Scan<Thing>, readonly Knex[]>();

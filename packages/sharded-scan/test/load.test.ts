@@ -1,0 +1,179 @@
+import { until } from '@holdfast/core/testing';
+import { describe, expect, it } from 'vitest';
+import { openHours, type ScanProgress } from '../src/index.ts';
+import { onEveryPair } from './suite.ts';
+
+onEveryPair('a cap on a database', (suite) => {
+  it('holds over all instances, and is given back by those that end', async () => {
+    await suite.fill(60);
+    const [walked, most] = [new Map<string, number>(), new Map<string, number>()];
+    const instance = () =>
+      suite.other({
+        batch: 10,
+        lease: '600ms',
+        perDatabase: 4,
+        maxPerDatabase: 1,
+        process: async (_rows, { shard }) => {
+          const now = (walked.get(shard.databaseName) ?? 0) + 1;
+          walked.set(shard.databaseName, now);
+          most.set(shard.databaseName, Math.max(now, most.get(shard.databaseName) ?? 0));
+          await new Promise((resolve) => setTimeout(resolve, 5));
+          walked.set(shard.databaseName, (walked.get(shard.databaseName) ?? 0) - 1);
+        },
+      });
+    const results = await Promise.all([instance(), instance(), instance()].map((scan) => scan.run()));
+    expect(results.map(({ exitCode }) => exitCode)).toEqual([0, 0, 0]);
+    expect([...most].sort()).toEqual([
+      ['01', 1],
+      ['02', 1],
+    ]);
+    expect(results[0]?.units.map(({ handled }) => handled)).toEqual(new Array(8).fill(60));
+    const slots = await suite.databases[0].knex('holdfast_lease').where('scope', 'like', '% slots').whereNotNull('owner');
+    expect(slots).toEqual([]);
+    // The control: without it they are at one database together.
+    most.clear();
+    const free = () => suite.other({ batch: 10, perDatabase: 4, process: () => undefined });
+    const owned = free();
+    let together = 0;
+    let at = 0;
+    owned.events.on('unit:started', () => {
+      at += 1;
+      together = Math.max(together, at);
+    });
+    owned.events.on('unit:ended', () => {
+      at -= 1;
+    });
+    await owned.run();
+    expect(together).toBeGreaterThan(2);
+  });
+});
+
+onEveryPair(
+  'a scan that goes gently',
+  (suite) => {
+    it('hands over no more rows per second than it may, over all of its units', async () => {
+      await suite.fill(25);
+      let last = 0;
+      const scan = suite.scan({ batch: 5, rate: 100, process: () => void (last = performance.now()) });
+      const started = performance.now();
+      await scan.run();
+      // 200 rows, of which the last five have their turn after 1.95 s.
+      expect(last - started).toBeGreaterThan(1_900);
+      expect(last - started).toBeLessThan(6_000);
+    });
+
+    it('waits for every throttle, keeps its units meanwhile, and leaves at once when it is told to', async () => {
+      await suite.fill(30);
+      let open = false;
+      let handled = 0;
+      const asked = [0, 0];
+      const scan = suite.scan({
+        batch: 10,
+        lease: '500ms',
+        throttle: [
+          () => {
+            asked[0] = (asked[0] ?? 0) + 1;
+            return open ? 0 : 50;
+          },
+          async () => {
+            asked[1] = (asked[1] ?? 0) + 1;
+            return 0;
+          },
+        ],
+        process: (rows) => {
+          handled += rows.length;
+        },
+      });
+      const other = suite.other({
+        batch: 10,
+        process: (rows) => {
+          handled += rows.length;
+        },
+      });
+      const stop = new AbortController();
+      const running = scan.run({ signal: stop.signal, only: '1' });
+      await until(() => (asked[0] ?? 0) > 20 && (asked[1] ?? 0) > 20);
+      // Longer than its lease, and its units are still its own.
+      await new Promise((resolve) => setTimeout(resolve, 800));
+      const held = await suite.databases[0].knex('holdfast_lease').where({ scope: 'scan things' }).whereNotNull('owner');
+      expect(held.filter(({ lease_until }) => Number(lease_until) > Date.now())).toHaveLength(2);
+      expect(handled).toBe(0);
+      const leaving = performance.now();
+      stop.abort(new Error('enough'));
+      expect(await running).toMatchObject({ exitCode: 75 });
+      expect(performance.now() - leaving).toBeLessThan(2_000);
+      open = true;
+      expect(await scan.run({ only: '1' })).toMatchObject({ exitCode: 0, resumed: true });
+      expect(await other.run({ only: '2' })).toMatchObject({ exitCode: 0 });
+      expect(handled).toBe(240);
+    });
+
+    it('fails the unit, with the reason, when a throttle has a fault', async () => {
+      await suite.fill(5);
+      const scan = suite.scan({
+        throttle: () => {
+          throw new TypeError('undefined is no replica');
+        },
+      });
+      const { exitCode, units } = await scan.run();
+      expect(exitCode).toBe(1);
+      expect(units.every(({ state, error }) => state === 'failed' && error?.message === 'undefined is no replica')).toBe(true);
+    });
+
+    it('says while it runs how much is left, how fast it is, and since when', async () => {
+      await suite.fill(400);
+      const seen: ScanProgress[] = [];
+      const scan = suite.scan({
+        batch: 20,
+        process: async () => {
+          await new Promise((resolve) => setTimeout(resolve, 5));
+          seen.push(await scan.progress());
+        },
+      });
+      await scan.run();
+      const middle = seen[Math.trunc(seen.length / 4)];
+      const running = middle?.units.filter(({ state, examined }) => state === 'running' && examined > 0) ?? [];
+      expect(running.length).toBeGreaterThan(0);
+      for (const { examined, remaining, perSecond } of running) {
+        // SQLite counts; the others reckon.
+        if (suite.databases[0].name === 'sqlite') expect(examined + (remaining ?? 0)).toBe(400);
+        else expect(remaining).toBeGreaterThanOrEqual(0);
+        expect(perSecond).toBeGreaterThan(0);
+      }
+      expect(middle?.pass).toBe('1');
+      expect(Math.abs((middle?.startedAt?.getTime() ?? 0) - Date.now())).toBeLessThan(60_000);
+      expect(middle?.endedAt).toBeUndefined();
+      const end = await scan.progress();
+      expect(end.endedAt).toBeInstanceOf(Date);
+      expect(end.units.map(({ remaining, examined, perSecond }) => [remaining, examined, perSecond])).toEqual(
+        new Array(8).fill([0, 400, 0]),
+      );
+    });
+  },
+  ['sqlite', 'postgres'],
+);
+
+describe('opening hours', () => {
+  const at = (time: string, hours: string, timeZone?: string) =>
+    openHours(hours, { now: () => new Date(time), ...(timeZone ? { timeZone } : {}) })();
+
+  it('let it work between two times of the day, also over midnight, in their time zone', () => {
+    expect(at('2026-01-05T22:00:00Z', '22:00-06:00')).toBe(0);
+    expect(at('2026-01-06T05:59:59Z', '22:00-06:00')).toBe(0);
+    expect(at('2026-01-06T06:00:00Z', '22:00-06:00')).toBe(60_000);
+    expect(at('2026-01-06T12:00:30Z', '22:00-06:00')).toBe(30_000);
+    expect(at('2026-01-06T21:59:59.500Z', '22:00-06:00')).toBe(500);
+    expect(at('2026-01-06T09:00:00Z', '09:00-17:30')).toBe(0);
+    expect(at('2026-01-06T17:30:00Z', '09:00-17:30')).toBeGreaterThan(0);
+    // 22:00 in Berlin is 21:00 in winter and 20:00 in summer.
+    expect(at('2026-01-06T21:00:00Z', '22:00-06:00', 'Europe/Berlin')).toBe(0);
+    expect(at('2026-07-06T20:00:00Z', '22:00-06:00', 'Europe/Berlin')).toBe(0);
+    expect(at('2026-01-06T20:30:00Z', '22:00-06:00', 'Europe/Berlin')).toBeGreaterThan(0);
+  });
+
+  it('refuse what is no time', () => {
+    for (const hours of ['', '22-6', '24:00-06:00', '22:00-22:00', '22:60-06:00', 'always'])
+      expect(() => openHours(hours), hours).toThrow(/two different times/);
+    expect(() => openHours('22:00-06:00', { timeZone: 'Mars/Olympus' })).toThrow(/no time zone/);
+  });
+});
