@@ -27,7 +27,7 @@ export class Keyset {
     this.#columns = shape.key.map(({ column }) => `t.${quote}${column}${quote}`);
     this.#order = shape.key.map(({ direction }, i) => `${this.#columns[i]} ${direction}`).join(', ');
     this.#backwards = shape.key.map(({ direction }, i) => `${this.#columns[i]} ${direction === 'asc' ? 'desc' : 'asc'}`).join(', ');
-    this.#keyText = this.#columns.map((column, i) => `${database.text(column)} AS k${i}`).join(', ');
+    this.#keyText = this.#columns.map((column, i) => `${shape.toText[i]?.(column)} AS k${i}`).join(', ');
   }
 
   /** The last row there is; `undefined` in an empty table. */
@@ -40,7 +40,7 @@ export class Keyset {
     const range = this.#range(after, bound);
     // Text of one row, not of all that are skipped.
     const row = `SELECT ${this.#columns.map((column, i) => `${column} AS c${i}`).join(', ')} FROM ${this.#table} WHERE ${range.sql} ORDER BY ${this.#order} LIMIT 1 OFFSET ${rows - 1}`;
-    const texts = this.#columns.map((_, i) => `${this.#database.text(`c${i}`)} AS k${i}`).join(', ');
+    const texts = this.#shape.toText.map((toText, i) => `${toText(`c${i}`)} AS k${i}`).join(', ');
     return this.#position(`SELECT ${texts} FROM (${row}) one_row`, range.params);
   }
 

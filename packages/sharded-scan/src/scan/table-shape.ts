@@ -13,6 +13,8 @@ export interface TableShape {
   /** SQL that selects every column by its name, 64-bit and key columns as text, which no driver rounds. */
   readonly selected: string;
   readonly key: readonly KeyColumn[];
+  /** SQL that makes the text of a key column from its name. */
+  readonly toText: readonly ((column: string) => string)[];
   /** SQL that makes a value of the type of each key column from its text. */
   readonly fromText: readonly string[];
 }
@@ -40,15 +42,26 @@ export async function tableShape(database: Database, table: string, key: readonl
     throw new NotScannableError(
       `No unique index of ${table} is on (${names.join(', ')}), so rows that tie would be skipped and each batch would sort the table: CREATE UNIQUE INDEX ${table}_${names.join('_')} ON ${table} (${names.join(', ')})`,
     );
+  const unfit = names.find((name) => hasNoText(database, typeOf(name)));
+  if (unfit !== undefined)
+    throw new NotScannableError(
+      `The key column ${unfit} of ${table} is ${typeOf(unfit).toUpperCase()}, of which there is no text that sorts and compares as it does: go by another unique index.`,
+    );
   const quote = database.family === 'mysql' ? '`' : '"';
   const selected = [...columns].map(([name, { type }]) => {
     const quoted = `t.${quote}${name}${quote}`;
-    return names.includes(name) || name === version || isWide(type) ? `${database.text(quoted)} AS ${quote}${name}${quote}` : quoted;
+    const text = names.includes(name)
+      ? toText(database, type, quoted)
+      : name === version || isWide(type)
+        ? database.text(quoted)
+        : undefined;
+    return text === undefined ? quoted : `${text} AS ${quote}${name}${quote}`;
   });
   return {
     table,
     selected: selected.join(', '),
     key,
+    toText: names.map((name) => (column: string) => toText(database, typeOf(name), column)),
     fromText: names.map((name) => fromText(database, typeOf(name))),
   };
 }
@@ -57,12 +70,30 @@ function isWide(type: string): boolean {
   return /^(bigint|int8|decimal|numeric)/.test(type);
 }
 
+/**
+ * Floating point loses digits as text, MySQL's TIMESTAMP is another text in each session's time zone, and its ENUM sorts by position
+ * but compares as text: a scan would skip rows, or read one for ever.
+ */
+function hasNoText(database: Database, type: string): boolean {
+  if (database.family === 'mysql') return /^(float|double|real|timestamp|enum|set|bit|json)/.test(type);
+  return database.family === 'sqlite' && /real|floa|doub|dec|num/.test(type);
+}
+
+function isBinary(database: Database, type: string): boolean {
+  return database.family !== 'postgres' && /binary|blob/.test(type);
+}
+
+function toText(database: Database, type: string, column: string): string {
+  return isBinary(database, type) ? `HEX(${column})` : database.text(column);
+}
+
 /** A string compared with a number is compared in floating point by MySQL and MariaDB, and 2^53 is then the end of exactness. */
 function fromText(database: Database, type: string): string {
   if (database.family === 'postgres') return `?::${type}`;
+  if (isBinary(database, type)) return 'UNHEX(?)';
   if (database.family === 'mysql') {
     if (/^(tiny|small|medium|big)?int/.test(type)) return `CAST(? AS ${type.includes('unsigned') ? 'UNSIGNED' : 'SIGNED'})`;
-    if (/^(decimal|numeric)/.test(type)) return 'CAST(? AS DECIMAL(65, 20))';
+    if (/^(decimal|numeric)/.test(type)) return 'CAST(? AS DECIMAL(65, 30))';
     return '?';
   }
   return /int/.test(type) ? 'CAST(? AS INTEGER)' : '?';

@@ -1,0 +1,154 @@
+import { silentLogger } from '@holdfast/core';
+import { expect, it } from 'vitest';
+import { createTopology, defineScan } from '../src/index.ts';
+import { onEveryPair } from './suite.ts';
+
+const n60 = Array.from({ length: 60 }, (_, i) => i);
+const two = (n: number): string => String(n).padStart(2, '0');
+
+/** Kinds of keys, with 60 values in their order. */
+const kinds: Readonly<Record<string, Readonly<Record<string, (i: number) => unknown>>>> = {
+  sqlite: {
+    integer: (i) => i * 3 - 50,
+    text: (i) => `k ${two(i)}'"`,
+    blob: (i) => Buffer.from([i, 0, 255 - i]),
+    datetime: (i) => `2026-01-01 00:00:${two(i)}`,
+  },
+  postgres: {
+    'char(26)': (i) => `01JG${two(i)}`,
+    uuid: (i) => `00000000-0000-4000-8000-0000000000${two(i)}`,
+    bytea: (i) => Buffer.from([i, 0, 255 - i]),
+    'numeric(20, 5)': (i) => `${i - 30}.${String(i).padStart(5, '0')}`,
+    timestamptz: (i) => `2026-10-25 00:59:59.0000${two(i)}+00`,
+    'double precision': (i) => i / 7 - 3,
+    text: (i) => `k ${two(i)}'"`,
+    mood: (i) => `mood ${i}`,
+  },
+  mariadb: {
+    'char(26)': (i) => `01JG${two(i)}`,
+    'binary(4)': (i) => Buffer.from([i, 0, 255 - i, 7]),
+    'varbinary(9)': (i) => Buffer.from([i, 200]),
+    'decimal(20, 5)': (i) => `${i - 30}.${String(i).padStart(5, '0')}`,
+    'bigint unsigned': (i) => String(18_446_744_073_709_551_000n + BigInt(i)),
+    'datetime(6)': (i) => `2026-01-01 00:00:00.0000${two(i)}`,
+    date: (i) => `2026-0${1 + Math.trunc(i / 28)}-${two((i % 28) + 1)}`,
+    'varchar(40) character set utf8mb4': (i) => `K ${two(i)}'"\\`,
+  },
+};
+
+/** Those that a scan could not walk. */
+const unfit: Readonly<Record<string, readonly string[]>> = {
+  sqlite: ['real'],
+  postgres: [],
+  mariadb: ['double', 'float', 'timestamp', "enum('a', 'b')"],
+};
+
+onEveryPair(
+  'a scan by keys',
+  (suite) => {
+    const scanBy = (options: object) =>
+      defineScan({
+        name: 'keys',
+        topology: createTopology({ databases: { '01': suite.databases[0].knex }, tables: 1 }),
+        table: 'keyed',
+        key: ['id'],
+        where: () => undefined,
+        state: suite.databases[0].knex,
+        logger: silentLogger,
+        process: () => undefined,
+        ...options,
+      });
+
+    it('of every kind, up and down, sees each row once and writes to it', async () => {
+      const { knex, name } = suite.databases[0];
+      if (name === 'postgres') await knex.raw(`CREATE TYPE mood AS ENUM (${n60.map((i) => `'mood ${i}'`).join(', ')})`);
+      for (const [type, value] of Object.entries(kinds[name] ?? {})) {
+        await knex.raw(`CREATE TABLE keyed_000 (id ${type} NOT NULL PRIMARY KEY, touched INTEGER NOT NULL)`);
+        try {
+          // Not in their order.
+          await knex('keyed_000').insert(n60.map((i) => ({ id: value((i * 7) % 60), touched: 0 })));
+          for (const direction of ['asc', 'desc'] as const) {
+            const seen: string[] = [];
+            await using scan = scanBy({
+              name: `keys-${direction}`,
+              key: [{ column: 'id', direction }],
+              batch: 7,
+              window: 11,
+              process: async (rows: { id: string }[], unit: { update(rows: unknown, set: object, where: object): Promise<number> }) => {
+                expect(rows.every(({ id }) => typeof id === 'string')).toBe(true);
+                seen.push(...rows.map(({ id }) => id));
+                const touched = direction === 'asc' ? 0 : 1;
+                expect(await unit.update(rows, { touched: touched + 1 }, { where: { touched } }), type).toBe(rows.length);
+              },
+            });
+            const { exitCode, units } = await scan.run();
+            expect({ type, exitCode, error: units[0]?.error }).toEqual({ type, exitCode: 0, error: undefined });
+            expect(new Set(seen).size, type).toBe(60);
+            expect(seen.length, type).toBe(60);
+            expect(units[0]).toMatchObject({ examined: 60, matched: 60, handled: 60 });
+          }
+          expect(await knex('keyed_000').where({ touched: 2 })).toHaveLength(60);
+        } finally {
+          await knex.schema.dropTable('keyed_000');
+        }
+      }
+    });
+
+    it('refuses kinds that have no exact text, and indexes that do not hold each row once in the order of the key', async () => {
+      const { knex, name } = suite.databases[0];
+      const refused = async (): Promise<string | undefined> => {
+        await using scan = scanBy({ name: 'refused' });
+        const { exitCode, units } = await scan.run();
+        return exitCode === 1 ? units[0]?.error?.message : undefined;
+      };
+      for (const type of unfit[name] ?? []) {
+        await knex.raw(`CREATE TABLE keyed_000 (id ${type} NOT NULL PRIMARY KEY)`);
+        expect(await refused(), type).toMatch(/there is no text that sorts and compares as it does/);
+        await knex.schema.dropTable('keyed_000');
+      }
+      const indexes: Readonly<Record<string, readonly [refused: readonly string[], taken: readonly string[]]>> = {
+        sqlite: [
+          [
+            'CREATE UNIQUE INDEX one ON keyed_000 (id) WHERE id > 5',
+            'CREATE UNIQUE INDEX one ON keyed_000 (id, name)',
+            'CREATE INDEX one ON keyed_000 (id)',
+            'CREATE UNIQUE INDEX one ON keyed_000 (lower(name), id)',
+          ],
+          ['CREATE UNIQUE INDEX one ON keyed_000 (id)'],
+        ],
+        postgres: [
+          [
+            'CREATE UNIQUE INDEX one ON keyed_000 (id) WHERE id > 5',
+            'CREATE UNIQUE INDEX one ON keyed_000 (id, name)',
+            'CREATE INDEX one ON keyed_000 (id)',
+            'CREATE UNIQUE INDEX one ON keyed_000 (lower(name), id)',
+          ],
+          ['CREATE UNIQUE INDEX one ON keyed_000 (id) INCLUDE (name)', 'CREATE UNIQUE INDEX one ON keyed_000 (id)'],
+        ],
+        mariadb: [
+          ['CREATE UNIQUE INDEX one ON keyed_000 (id, name)', 'CREATE INDEX one ON keyed_000 (id)'],
+          ['CREATE UNIQUE INDEX one ON keyed_000 (id)'],
+        ],
+      };
+      const [no = [], yes = []] = indexes[name] ?? [];
+      for (const [statements, taken] of [
+        [no, false],
+        [yes, true],
+      ] as const)
+        for (const statement of statements) {
+          await knex.raw('CREATE TABLE keyed_000 (id INTEGER NOT NULL, name VARCHAR(40) NOT NULL)');
+          await knex.raw(statement);
+          if (taken) expect(await refused(), statement).toBeUndefined();
+          else expect(await refused(), statement).toContain('CREATE UNIQUE INDEX keyed_000_id ON keyed_000 (id)');
+          await knex.schema.dropTable('keyed_000');
+        }
+      if (name !== 'mariadb') return;
+      // Ten letters of a name say nothing of its order.
+      await knex.raw('CREATE TABLE keyed_000 (id VARCHAR(40) NOT NULL)');
+      await knex.raw('CREATE UNIQUE INDEX one ON keyed_000 (id(10))');
+      expect(await refused()).toContain('CREATE UNIQUE INDEX keyed_000_id');
+      await knex.schema.dropTable('keyed_000');
+    });
+  },
+  ['sqlite', 'postgres', 'mariadb'],
+);
