@@ -1,8 +1,9 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { until } from '@holdfast/core/testing';
 import { afterAll, afterEach, expect, it } from 'vitest';
 import { onEveryPair } from './suite.ts';
 
@@ -70,9 +71,10 @@ onEveryPair('a scan whose processes are killed', (suite) => {
   it('is finished by two others when one of three is killed', async () => {
     await suite.fill(300);
     const file = join(folder, `three-${Math.trunc(performance.now())}`);
-    const victim = start(file, 'scan:after-checkpoint', 8);
+    const killed = once(start(file, 'scan:after-checkpoint', 20), 'exit');
+    await until(() => existsSync(file));
     const others = [start(file), start(file)].map((child) => once(child, 'exit'));
-    expect(await once(victim, 'exit')).toEqual([null, 'SIGKILL']);
+    expect(await killed).toEqual([null, 'SIGKILL']);
     expect(await Promise.all(others)).toEqual([
       [0, null],
       [0, null],

@@ -85,6 +85,7 @@ export class UnitWalk<Row extends Record<string, unknown>> {
   #leaving = false;
   readonly #speed = new Speed();
   #window: Window | undefined;
+  #ahead: Promise<Window> | undefined;
   #outageSince: number | undefined;
 
   constructor(options: WalkOptions<Row>) {
@@ -245,7 +246,7 @@ export class UnitWalk<Row extends Record<string, unknown>> {
     bound: Position,
     where: { readonly sql: string; readonly params: readonly unknown[] },
   ): Promise<Batch<Row>> {
-    const window = (this.#window ??= await this.#nextWindow(keyset, position, bound));
+    const window = (this.#window ??= await this.#enterWindow(keyset, position, bound));
     const limit = this.#options.batch.size;
     const rows = await keyset.read<Row>(position, window.end, where, limit);
     const last = rows.at(-1);
@@ -259,6 +260,18 @@ export class UnitWalk<Row extends Record<string, unknown>> {
     }
     this.#window = undefined;
     return { rows, position: window.end, examined: Math.max(rows.length, window.rows), last: window.last };
+  }
+
+  /** The end of the window after it is looked for while this one is read. */
+  async #enterWindow(keyset: Keyset, position: Position | undefined, bound: Position): Promise<Window> {
+    const ahead = this.#ahead;
+    this.#ahead = undefined;
+    const window = await (ahead ?? this.#nextWindow(keyset, position, bound));
+    if (!window.last) {
+      this.#ahead = this.#patiently(() => this.#nextWindow(keyset, window.end, bound));
+      this.#ahead.catch(ignore);
+    }
+    return window;
   }
 
   async #nextWindow(keyset: Keyset, position: Position | undefined, bound: Position): Promise<Window> {
