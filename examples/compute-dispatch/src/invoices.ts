@@ -1,6 +1,15 @@
 import type { Message, Publisher } from '@holdfast/broker';
 import { type Database, HoldfastError, type Logger, migrate, type Schema, SchemaWriter } from '@holdfast/core';
-import { createTopology, defineScan, type Scan, type ScanProgress, type ScanUnit, type Shard, type Topology } from '@holdfast/sharded-scan';
+import {
+  createTopology,
+  defineScan,
+  parseDatabases,
+  type Scan,
+  type ScanProgress,
+  type ScanUnit,
+  type Shard,
+  type Topology,
+} from '@holdfast/sharded-scan';
 import type { Knex } from 'knex';
 import { z } from 'zod';
 import { packages } from './packages.ts';
@@ -154,6 +163,7 @@ export class Invoices {
 
   /** Sends what was not sent, in the databases that the parameter names, as in `'1,2'`. The timer's, the page's, and an xxl-job admin's. */
   async sendUnsent(parameter: string, signal?: AbortSignal): Promise<string> {
+    parseDatabases(parameter, this.#topology.databases);
     this.parameter = parameter;
     const { units } = await this.scan.run({ only: parameter, ...(signal ? { signal } : {}) });
     return units
@@ -164,7 +174,7 @@ export class Invoices {
   /** The same, not waited for. @throws Problem for a parameter that names nothing */
   async beginScan(parameter: string): Promise<void> {
     try {
-      await this.scan.progress({ only: parameter });
+      parseDatabases(parameter, this.#topology.databases);
     } catch (error) {
       if (!HoldfastError.is(error, 'invalid-argument')) throw error;
       throw new Problem(422, 'unknown-databases', 'No such databases', error.message);
