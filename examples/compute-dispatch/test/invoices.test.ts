@@ -48,7 +48,12 @@ describe.each(testDialects())('invoices of compute-dispatch on $name', (dialect)
         status: 422,
         body: { type: expect.stringContaining('unknown-databases'), detail: expect.stringContaining('1 to 2') },
       });
-    const lost = [await unsent(0), await unsent(1)] as const;
+    // Some of those that are not marked are just being sent; a second later they are.
+    const seen = [await unsent(0), await unsent(1)] as const;
+    await new Promise((resolve) => setTimeout(resolve, 1_000));
+    const still = [new Set(await unsent(0)), new Set(await unsent(1))] as const;
+    const lost = [seen[0].filter((id) => still[0].has(id)), seen[1].filter((id) => still[1].has(id))] as const;
+    expect(Math.min(lost[0].length, lost[1].length)).toBeGreaterThan(0);
     for (const one of lost.flat()) expect((await booked()).has(one)).toBe(false);
     await age();
     const scanned = async (databases: string, atLeast: number): Promise<ScanView> => {

@@ -4,6 +4,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { openSqlite } from '@holdfast/core/sqlite';
+import { seededRandom } from '@holdfast/core/testing';
 import type { Knex } from 'knex';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createTopology, javaHashCode, javaSpread, parseDatabases } from '../src/index.ts';
@@ -35,15 +36,6 @@ const hasJava = (() => {
   }
 })();
 
-/** Park and Miller's generator. */
-function seeded(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (state * 48_271) % 2_147_483_647;
-    return state / 2_147_483_647;
-  };
-}
-
 describe('the router', () => {
   it('puts keys where the common starter puts them', () => {
     const places: Readonly<Record<string, readonly [database: number, table: number]>> = {
@@ -64,7 +56,7 @@ describe('the router', () => {
   });
 
   it.runIf(hasJava)('agrees with a Java virtual machine on 10,000 texts, surrogates alone and in pairs among them', () => {
-    const random = seeded(42);
+    const random = seededRandom(42);
     const unit = (): number => {
       const kind = random();
       if (kind < 0.5) return 32 + Math.trunc(random() * 95);

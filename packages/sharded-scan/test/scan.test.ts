@@ -104,6 +104,25 @@ onEveryPair('a scan', (suite) => {
     });
     expect(await scan.run()).toMatchObject({ exitCode: 0 });
     expect(await suite.databases[0].knex('scan_failure')).toHaveLength(0);
+    // Said of single rows: those alone come again.
+    const { times, record } = recorder();
+    let refusals = 5;
+    const each = suite.other({
+      name: 'each',
+      process: (rows): RowResult[] => {
+        record(rows);
+        return rows.map(({ id }) => {
+          if (id === '3') return new Error('there is no customer');
+          return Number(id) % 10 === 0 && refusals-- > 0 ? Object.assign(new Error('no answer'), { code: 'ETIMEDOUT' }) : undefined;
+        });
+      },
+    });
+    const { exitCode, units } = await each.run();
+    expect(exitCode).toBe(1);
+    expect(units.reduce((sum, { handled }) => sum + handled, 0)).toBe(239);
+    expect(await suite.databases[0].knex('scan_failure')).toHaveLength(1);
+    expect([...times.values()].filter((n) => n > 1).length).toBe([...times].filter(([id, n]) => n > 1 && Number(id) % 10 === 0).length);
+    expect([...times.values()].reduce((sum, n) => sum + n, 0)).toBe(240 + 5);
   });
 
   it('goes on after its last checkpoint when it was stopped, and replays one batch of a unit at most', async () => {

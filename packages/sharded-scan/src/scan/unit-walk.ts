@@ -170,7 +170,7 @@ export class UnitWalk<Row extends Record<string, unknown>> {
         next = read(current.position);
         next.catch(ignore);
       }
-      if (current.rows.length > 0 && !(await this.#permitted(current.rows.length))) break;
+      if (!(await this.#permitted(current.rows.length))) break;
       const started = monotonicMs();
       const counts = await this.#handle(current, unit, keyset);
       batch.took(current.rows.length, monotonicMs() - started);
@@ -225,10 +225,13 @@ export class UnitWalk<Row extends Record<string, unknown>> {
         this.#checkLease();
         return process(rows, unit);
       },
-      this.#abort.signal,
-      (err) => {
-        this.#outage(err);
-        logger.warn({ err, unit: shard.name }, 'rows could not be handed over: something is away; they are handed over again');
+      {
+        signal: this.#abort.signal,
+        onOutage: (err) => {
+          this.#outage(err);
+          logger.warn({ err, unit: shard.name }, 'rows could not be handed over: something is away; they are handed over again');
+        },
+        pause: (ms) => this.#pause(ms),
       },
     );
     this.#outageSince = undefined;
