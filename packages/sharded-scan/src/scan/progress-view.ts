@@ -21,9 +21,9 @@ export function progressView(scan: Scan<any>, options: Pick<RunOptions, 'only' |
     const progress = await scan.progress(options).catch(() => undefined);
     const units = progress?.units ?? [];
     if (stopped || units.length === 0) return;
-    const line = summary(scan.name, units, terminal);
+    const line = summary(scan.name, units, terminal ? (stream.columns ?? 80) - 1 : undefined);
     // Over what stood there, and nothing left of it.
-    stream.write(terminal ? `\r${line.slice(0, (stream.columns ?? 80) - 1)}\u001b[K` : `${line}\n`);
+    stream.write(terminal ? `\r${line}\u001b[K` : `${line}\n`);
   };
   const timer = setInterval(() => void show(), terminal ? 200 : lineMs);
   return {
@@ -44,29 +44,37 @@ export function progressView(scan: Scan<any>, options: Pick<RunOptions, 'only' |
   };
 }
 
-const endings = { 0: 'is done', 1: 'is done, with failures', 75: 'is broken off; run it again to go on' } as const;
+const endings = {
+  0: 'is done',
+  1: 'is done, with failures; scan_failure has their keys and reasons',
+  75: 'is broken off; run it again to go on',
+} as const;
 
-function summary(name: string, units: readonly UnitProgress[], bar: boolean): string {
+/** @param width of the terminal, which gets a bar, and as many facts as fit behind it */
+function summary(name: string, units: readonly UnitProgress[], width: number | undefined): string {
   const sum = (pick: (unit: UnitProgress) => number): number => units.reduce((total, unit) => total + pick(unit), 0);
   const ended = sum(({ state }) => (state === 'done' || state === 'failed' ? 1 : 0));
   const scanned = sum(({ examined }) => examined);
-  // By rows where all of them are reckoned up, by units before that.
-  const known = units.every(({ remaining }) => remaining !== undefined);
-  const left = sum(({ remaining }) => remaining ?? 0);
-  const share = known ? scanned / Math.max(1, scanned + left) : ended / units.length;
+  // Tables that are not begun are taken to be like those that are.
+  const begun = units.filter(({ remaining }) => remaining !== undefined);
+  const begunRows = begun.reduce((total, { examined, remaining }) => total + examined + (remaining ?? 0), 0);
+  const left = sum(({ remaining }) => remaining ?? (begun.length === 0 ? 0 : begunRows / begun.length));
+  const share = begun.length === 0 ? 0 : ended === units.length ? 1 : scanned / Math.max(1, scanned + left);
   const perSecond = sum((unit) => unit.perSecond);
   const failed = sum((unit) => unit.failed);
   const filled = Math.floor(share * barWidth);
-  const drawn = bar ? ` ${'█'.repeat(filled)}${'░'.repeat(barWidth - filled)}` : '';
+  const drawn = width ? ` ${'█'.repeat(filled)}${'░'.repeat(barWidth - filled)}` : '';
   const facts = [
     `${ended}/${units.length} units`,
     `${count(scanned)} scanned`,
+    ...(perSecond > 0 ? [`${count(perSecond)}/s`] : []),
+    ...(left > 0 && perSecond > 0 ? [`about ${duration(left / perSecond)} left`] : []),
     `${count(sum(({ handled }) => handled))} handled`,
     ...(failed > 0 ? [`${count(failed)} failed`] : []),
-    ...(perSecond > 0 ? [`${count(perSecond)}/s`] : []),
-    ...(known && left > 0 && perSecond > 0 ? [`about ${duration(left / perSecond)} left`] : []),
   ];
-  return `${name}${drawn} ${Math.floor(share * 100)}%  ${facts.join(', ')}`;
+  let line = `${name}${drawn} ${Math.floor(share * 100)}%  ${facts.shift()}`;
+  for (const fact of facts) if (width === undefined || line.length + fact.length + 2 <= width) line += `, ${fact}`;
+  return line.slice(0, width);
 }
 
 function duration(seconds: number): string {

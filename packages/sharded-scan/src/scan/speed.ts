@@ -2,10 +2,11 @@ import { monotonicMs } from '@holdfast/core';
 
 const timeConstantMs = 5_000;
 
-/** Rows per second, of which what was long ago counts little. */
+/** Rows per second: of the whole time at first, and then what was long ago counts little. */
 export class Speed {
   #at = monotonicMs();
-  #perSecond: number | undefined;
+  #elapsedMs = 0;
+  #perSecond = 0;
 
   /** So many more have been gone past since the last call. Returns rows per second. */
   after(rows: number): number {
@@ -13,8 +14,9 @@ export class Speed {
     const ms = Math.max(1, now - this.#at);
     this.#at = now;
     const current = (rows / ms) * 1_000;
-    const weight = 1 - Math.exp(-ms / timeConstantMs);
-    this.#perSecond = this.#perSecond === undefined ? current : this.#perSecond + (current - this.#perSecond) * weight;
+    this.#elapsedMs += ms;
+    const weight = Math.max(1 - Math.exp(-ms / timeConstantMs), ms / this.#elapsedMs);
+    this.#perSecond += (current - this.#perSecond) * weight;
     return Math.round(this.#perSecond);
   }
 }
