@@ -1,7 +1,10 @@
 import { fork } from 'node:child_process';
 import { once } from 'node:events';
+import { createServer } from 'node:http';
+import { type AddressInfo, connect } from 'node:net';
 import { networkInterfaces } from 'node:os';
 import { join } from 'node:path';
+import type { Duplex } from 'node:stream';
 import { afterEach, describe, expect, it } from 'vitest';
 import { Egress, type EgressOptions } from '../src/egress/egress.ts';
 import { type Behavior, type HostileReceiver, hostileReceiver } from '../src/testing/index.ts';
@@ -312,6 +315,49 @@ describe('the egress guard', () => {
     }
     expect(target.connections).toBe(1);
     expect(proxy.connections).toBe(0);
+  });
+
+  it('goes through the proxy that it is given, to what is allowed only, and says what the proxy says', async () => {
+    const target = await receiver();
+    const asked: string[] = [];
+    let refuses = false;
+    const forward = (host: string, socket: Duplex, head: Buffer): void => {
+      asked.push(host);
+      if (refuses) return void socket.end('HTTP/1.1 403 Forbidden\r\n\r\n');
+      const upstream = connect(target.port, '127.0.0.1', () => {
+        socket.write('HTTP/1.1 200 Connection Established\r\n\r\n');
+        upstream.write(head);
+        upstream.pipe(socket).pipe(upstream);
+      });
+      upstream.on('error', () => socket.destroy());
+      socket.on('error', () => upstream.destroy());
+    };
+    const proxy = createServer();
+    proxy.on('connect', (request, socket, head) => forward(String(request.url), socket, head));
+    await new Promise<void>((resolve) => proxy.listen(0, '127.0.0.1', resolve));
+    const { port } = proxy.address() as AddressInfo;
+    const names = await dnsServer((name, type) => (type === 'A' ? [name.startsWith('inside') ? '10.0.0.7' : '93.184.215.14'] : []));
+    opened.push(names);
+    const through = egress({ proxy: `http://127.0.0.1:${port}`, dnsServers: [names.address], allowPorts: [target.port] });
+    // What the proxy reaches is its own business; what it is asked for is ours.
+    expect(await post(through, `http://hooks.example.com:${target.port}/hook`)).toMatchObject({ kind: 'response', status: 200 });
+    expect(asked).toEqual([`hooks.example.com:${target.port}`]);
+    for (const host of ['127.0.0.1', '169.254.169.254', 'inside.example.com'])
+      expect(await post(through, `http://${host}:${target.port}/`), host).toMatchObject({ kind: 'failure', code: 'egress-denied' });
+    expect(asked).toHaveLength(1);
+    // On a connection of its own: the one before stands.
+    refuses = true;
+    const fresh = egress({ proxy: `http://127.0.0.1:${port}`, dnsServers: [names.address], allowPorts: [target.port] });
+    expect(await post(fresh, `http://hooks.example.com:${target.port}/hook`)).toMatchObject({
+      kind: 'failure',
+      answered: false,
+      message: expect.stringContaining('Proxy response (403)'),
+    });
+    proxy.closeAllConnections();
+    await new Promise((resolve) => proxy.close(resolve));
+    const gone = egress({ proxy: `http://127.0.0.1:${port}`, dnsServers: [names.address], allowPorts: [target.port] });
+    expect(await post(gone, `http://hooks.example.com:${target.port}/hook`)).toMatchObject({ kind: 'failure', code: 'ECONNREFUSED' });
+    expect(target.requests).toHaveLength(1);
   });
 
   it('leaves every hostile receiver within its bounds', async () => {

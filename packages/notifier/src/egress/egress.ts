@@ -76,7 +76,17 @@ export class Egress {
     };
     const connect = this.#connector(connectMs, options.ca);
     this.#pool = new ConnectionPool({ connect, client });
-    this.#proxy = options.proxy === undefined ? undefined : new ProxyAgent({ uri: options.proxy, ...client });
+    this.#proxy =
+      options.proxy === undefined
+        ? undefined
+        : // Plain HTTP too goes through a tunnel: what the proxy is asked for is what was judged, a host and a port.
+          new ProxyAgent({
+            uri: options.proxy,
+            proxyTunnel: true,
+            proxyTls: { timeout: connectMs },
+            ...(options.ca === undefined ? {} : { requestTls: { ca: [options.ca].flat() as (string | Buffer)[] } }),
+            ...client,
+          });
   }
 
   /** The URL, if its text may be called. @throws EgressDeniedError */
