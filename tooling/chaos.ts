@@ -18,7 +18,7 @@ let seed = Number(values.seed ?? Math.trunc(Date.now() / 1000) % 1_000_000);
 const files =
   positionals.length > 0
     ? positionals
-    : ['kill', 'unsteady-server', 'outage', 'load', 'outbox/test/commit', 'outbox/test/brokers', 'outbox/test/inbox'];
+    : ['kill', 'unsteady-server', 'outage', 'load', 'test/commit', 'sharded-scan/test/model', 'outbox/test/brokers', 'outbox/test/inbox'];
 if (!(minutes > 0) || !(cycles > 0) || !Number.isInteger(seed)) {
   console.error('usage: npm run chaos -- [--minutes 60] [--cycles 50] [--seed N] [FILE …]');
   process.exit(2);
