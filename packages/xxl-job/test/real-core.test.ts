@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { silentLogger } from '@holdfast/core';
 import { until } from '@holdfast/core/testing';
-import { afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { serviceFolder } from '../../../tooling/services/process-record.ts';
 import { createExecutor, type Executor } from '../src/index.ts';
 
@@ -64,11 +64,11 @@ describe.runIf(has('javac') && has('mvn')).each([
       admin.kill('SIGKILL');
       await exited;
     }
-    rmSync(folder, { recursive: true, force: true });
   });
+  afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
   it('understand each other', async () => {
-    const child = spawn('java', ['-cp', classpath, 'Admin', 'secret'], { stdio: ['pipe', 'pipe', 'ignore'] });
+    const child = spawn('java', ['-Dfile.encoding=UTF-8', '-cp', classpath, 'Admin', 'secret'], { stdio: ['pipe', 'pipe', 'ignore'] });
     admin = child;
     const lines: string[][] = [];
     createInterface({ input: child.stdout }).on('line', (line) => lines.push(line.split('\t')));
