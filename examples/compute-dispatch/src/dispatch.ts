@@ -147,9 +147,7 @@ export class Dispatch {
         ...parts.xxl,
         appName: 'compute-dispatch',
         handlers: {
-          invoiceScanJobHandler: async (parameter, { log, signal }) => {
-            for (const line of (await invoices.sendUnsent(parameter, signal)).split('\n')) log(line);
-          },
+          invoiceScanJobHandler: (parameter, { log, signal }) => invoices.sendUnsent(parameter, signal, log),
         },
         logger,
       });

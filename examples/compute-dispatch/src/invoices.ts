@@ -136,7 +136,8 @@ export class Invoices {
   }
 
   /**
-   * Draws up invoices, each once however often it is asked for: what is known already is left as it is. Then sends those that are new.
+   * Draws up invoices, each once however often it is asked for: what is known already is left as it is. Then sends them; the billing
+   * system knows an invoice that comes twice.
    */
   async draw(usages: readonly Usage[], nowMs: number): Promise<void> {
     const byShard = new Map<Shard, Usage[]>();
@@ -161,14 +162,21 @@ export class Invoices {
     }
   }
 
-  /** Sends what was not sent, in the databases that the parameter names, as in `'1,2'`. The timer's, the page's, and an xxl-job admin's. */
-  async sendUnsent(parameter: string, signal?: AbortSignal): Promise<string> {
+  /**
+   * Sends what was not sent, in the databases that the parameter names, as in `'1,2'`. The timer's, the page's, and an xxl-job admin's.
+   * `log` is told what was scanned, table by table.
+   * @throws Error unless every table was gone through and every invoice handled
+   */
+  async sendUnsent(parameter: string, signal?: AbortSignal, log: (line: string) => void = () => undefined): Promise<void> {
     parseDatabases(parameter, this.#topology.databases);
     this.parameter = parameter;
-    const { units } = await this.scan.run({ only: parameter, ...(signal ? { signal } : {}) });
-    return units
-      .map(({ unit, state, examined, matched, failed }) => `${unit} ${state}: ${examined} scanned, ${matched} not sent, ${failed} failed`)
-      .join('\n');
+    const { units, exitCode } = await this.scan.run({ only: parameter, ...(signal ? { signal } : {}) });
+    for (const { unit, state, examined, matched, failed, error } of units)
+      log(`${unit} ${state}: ${examined} scanned, ${matched} not sent, ${failed} failed${error ? `: ${error.message}` : ''}`);
+    // Told to stop: the next one goes on where this one was.
+    if (exitCode === 0 || signal?.aborted) return;
+    const left = units.filter(({ state, failed }) => state !== 'done' || failed > 0).map(({ unit }) => unit);
+    throw new Error(`Not all invoices were scanned: ${left.join(', ')}.`);
   }
 
   /** The same, not waited for. @throws Problem for a parameter that names nothing */

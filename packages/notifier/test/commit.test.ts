@@ -1,5 +1,4 @@
-import { connectTestDatabase, type TcpProxy, tcpProxy, until } from '@holdfast/core/testing';
-import type { Knex } from 'knex';
+import { type ThroughProxy, throughProxy, until } from '@holdfast/core/testing';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import type { Triggered } from '../src/index.ts';
 import { event, onEveryDatabase } from './suite.ts';
@@ -9,29 +8,23 @@ const cycles = Number(process.env.HOLDFAST_CYCLES ?? 3);
 onEveryDatabase(
   'a trigger whose COMMIT is answered to nobody',
   (suite) => {
-    let proxy: TcpProxy;
-    let knex: Knex;
+    let through: ThroughProxy;
     beforeAll(async () => {
-      const url = new URL(suite.db.address);
-      proxy = await tcpProxy({ host: url.hostname, port: Number(url.port) });
-      url.host = `127.0.0.1:${proxy.port}`;
-      knex = connectTestDatabase(url.href);
+      through = await throughProxy(suite.db.address);
     });
-    afterAll(async () => {
-      await knex?.destroy();
-      await proxy?.close();
-    });
+    afterAll(() => through?.close());
 
     it('is one notification when it is tried again, also after the first was delivered', async () => {
       const receiver = await suite.receiver();
-      const [through, direct] = [suite.notifier({ knex }), suite.notifier()];
+      const { knex, proxy } = through;
+      const [cuttable, direct] = [suite.notifier({ knex }), suite.notifier()];
       await suite.use(direct.worker()).start();
       const total = cycles * 10;
       for (let n = 0; n < total; n++) {
         const one = event(receiver.url);
         const once = (cut: boolean) =>
           knex.transaction(async (trx) => {
-            const triggered = await through.in(trx).trigger(one);
+            const triggered = await cuttable.in(trx).trigger(one);
             // It reaches the server, which does it; the caller hears of an error.
             if (cut) proxy.cutReplyAfter(0);
             return triggered;

@@ -1,6 +1,5 @@
 import { wait } from '@holdfast/core';
-import { connectTestDatabase, type TcpProxy, tcpProxy, until } from '@holdfast/core/testing';
-import type { Knex } from 'knex';
+import { type ThroughProxy, throughProxy, until } from '@holdfast/core/testing';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { topic } from '../src/index.ts';
 import { Recorder } from './recorder.ts';
@@ -11,20 +10,14 @@ const cycles = Number(process.env.HOLDFAST_CYCLES ?? 3);
 onEveryDatabase(
   'a COMMIT whose reply is lost',
   (suite) => {
-    let proxy: TcpProxy;
-    let knex: Knex;
+    let through: ThroughProxy;
     beforeAll(async () => {
-      const url = new URL(suite.db.address);
-      proxy = await tcpProxy({ host: url.hostname, port: Number(url.port) });
-      url.host = `127.0.0.1:${proxy.port}`;
-      knex = connectTestDatabase(url.href);
+      through = await throughProxy(suite.db.address);
     });
-    afterAll(async () => {
-      await knex?.destroy();
-      await proxy?.close();
-    });
+    afterAll(() => through?.close());
     /** Puts in a transaction whose COMMIT reaches the server, and whose caller never hears of it; then once more, as it must. */
     const putTwice = async (options: { id?: string }, n: number): Promise<void> => {
+      const { knex, proxy } = through;
       const outbox = suite.outbox({ knex });
       const once = (cut: boolean) =>
         knex.transaction(async (trx) => {

@@ -94,6 +94,18 @@ onEveryPair('a scan', (suite) => {
     expect(again.exitCode).toBe(1);
   });
 
+  it('keeps failures of ten passes', async () => {
+    await suite.fill(1);
+    const scan = suite.scan({
+      process: () => {
+        throw new Error('never');
+      },
+    });
+    for (let pass = 1; pass <= 12; pass++) expect((await scan.run({ only: '1' })).exitCode).toBe(1);
+    const passes = await suite.databases[0].knex('scan_failure').distinct('pass').orderBy('pass');
+    expect(passes.map(({ pass }) => Number(pass))).toEqual([3, 4, 5, 6, 7, 8, 9, 10, 11, 12]);
+  });
+
   it('blames no row for an outage, and goes on when it is over', async () => {
     await suite.fill(30);
     let left = 3;

@@ -64,6 +64,8 @@ export interface Checkpoint {
 
 const progressColumns = 'unit, state, position, bound, expected, rate, examined, matched, handled, failed, error';
 const unitsPerInsert = 500;
+/** Failures are kept for so many passes, this one among them: a row that can never be handled fails in each. */
+const passesKept = 10;
 
 /**
  * Passes and checkpoints of one scan and scope. Each unit's row carries the epoch of the lease that it was last taken under, and every
@@ -113,6 +115,10 @@ export class ScanStore {
         );
       }
       if (resumed) return { pass, resumed };
+      await x.run(
+        `DELETE FROM ${this.#database.table('scan_failure')} WHERE scan = ? AND scope = ? AND pass <= ${BigInt(pass) - BigInt(passesKept)}`,
+        of,
+      );
       // The epoch stays: it only grows.
       await x.run(
         `UPDATE ${this.#units} SET pass = ${pass}, state = 'todo', position = NULL, bound = NULL, expected = NULL, rate = NULL, examined = 0, matched = 0, handled = 0, failed = 0, error = NULL, started_at = NULL, updated_at = {now} WHERE scan = ? AND scope = ?`,

@@ -49,8 +49,8 @@ export interface ScanOptions<Row extends Record<string, unknown>> {
   readonly batch?: BatchPolicy;
   /**
    * Handles rows: at least once each, in batches, in the order of the key within a unit. Returns nothing, or an array
-   * with, for each row, nothing or the error that it failed with ({@link RowResult}). What it throws is found out for which row it was; an outage (a lost connection, a `retryable` error) is tried
-   * again.
+   * with, for each row, nothing or the error that it failed with ({@link RowResult}). What it throws is found out for which row it
+   * was; an outage (a lost connection, a `retryable` error), thrown or returned, is tried again.
    */
   readonly process: (rows: readonly Row[], unit: ScanUnit<Row>) => unknown;
   /** Rows that one read goes past at most, matching or not. Default 50,000. */
@@ -99,7 +99,8 @@ export interface ScanResult {
 export interface ScanEvents {
   'unit:started': {
     readonly unit: string;
-    readonly pass: string /** Of the lease that it is walked under: higher than all before it. */;
+    readonly pass: string;
+    /** Of the lease that it is walked under: higher than all before it. */
     readonly epoch: number;
   };
   'batch:handled': { readonly unit: string; readonly matched: number; readonly handled: number };
@@ -174,7 +175,7 @@ export class Scan<Row extends Record<string, unknown>> {
       store,
       leases: this.#leases,
       leaseScope: `scan ${this.name}`,
-      members: `scan ${this.name} ${scope}`.slice(0, 100),
+      members: fitting(`scan ${this.name} ${scope}`),
       // Each run its own: two runs of one instance do not take each other's units.
       owner: uuidv7(),
       leaseMs: this.#leaseMs,
@@ -219,7 +220,7 @@ export class Scan<Row extends Record<string, unknown>> {
     if (only !== undefined) {
       const databases = parseDatabases(only, topology.databases);
       return {
-        scope: scopeOf(`only ${databases.join(',')}`),
+        scope: fitting(`only ${databases.join(',')}`),
         shards: topology.shards.filter(({ database }) => databases.includes(database)),
       };
     }
@@ -275,8 +276,8 @@ export class Scan<Row extends Record<string, unknown>> {
   }
 }
 
-/** As it fits into its column. */
-function scopeOf(text: string): string {
+/** As it fits into its column, and no two the same. */
+function fitting(text: string): string {
   return text.length <= 90 ? text : `${text.slice(0, 60)} ${createHash('sha256').update(text).digest('hex').slice(0, 20)}`;
 }
 
