@@ -55,8 +55,8 @@ export class AdminClient {
   async deliver(): Promise<number> {
     const { folder, admins, version } = this.#options;
     const names = (await readdir(folder).catch(() => [])).filter((name) => name.endsWith('.json')).slice(0, 100);
-    if (names.length === 0) return 0;
-    const ends = await Promise.all(names.map(async (name) => JSON.parse(await readFile(join(folder, name), 'utf8')) as JobEnd));
+    const ends = (await Promise.all(names.map((name) => this.#read(name)))).filter((end) => end !== undefined);
+    if (ends.length === 0) return 0;
     let failure: unknown;
     for (const admin of admins) {
       try {
@@ -68,6 +68,18 @@ export class AdminClient {
       }
     }
     throw failure;
+  }
+
+  /** One that can't be read, as a machine leaves it that loses its power, is put aside and holds up no other. */
+  async #read(name: string): Promise<JobEnd | undefined> {
+    const { folder, logger } = this.#options;
+    try {
+      return JSON.parse(await readFile(join(folder, name), 'utf8')) as JobEnd;
+    } catch (err) {
+      logger.error({ err, file: join(folder, name) }, 'how a job ended can not be read any more; its admin will not hear of it');
+      await rename(join(folder, name), join(folder, `${name}.broken`));
+      return undefined;
+    }
   }
 
   async #toAll(path: string): Promise<number> {

@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { silentLogger } from '@holdfast/core';
@@ -162,6 +162,8 @@ describe.each(protocolVersions)('the executor with an admin of %s', (version) =>
     await until(async () => (await admin.log(executor, 5)).isEnd && (await admin.log(executor, 5)).toLineNum === 2);
     await executors.splice(0)[0]?.stop();
     expect(admin.callbacks).toHaveLength(0);
+    // One that the machine did not get to write holds up no other.
+    writeFileSync(join(folder, 'ends', '0.json'), '');
     admin.down = false;
     const next = await start({ quick: () => 'ok' }, version === '3.5' ? { version } : {});
     await until(() => admin.callbacks.length === 5);
@@ -169,6 +171,7 @@ describe.each(protocolVersions)('the executor with an admin of %s', (version) =>
     expect((await admin.log(next, 3)).isEnd).toBe(true);
     await executors[0]?.stop();
     expect(admin.callbacks).toHaveLength(5);
+    expect(existsSync(join(folder, 'ends', '0.json.broken'))).toBe(true);
   });
 
   it('may be started and stopped by anybody at any time, and tells all of several admins', async () => {
