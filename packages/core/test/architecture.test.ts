@@ -27,10 +27,12 @@ const drivers: Readonly<Record<string, readonly string[]>> = {
   'platformatic-kafka': ['@platformatic/kafka'],
   rabbitmq: ['amqplib'],
   redis: ['ioredis'],
+  s3: ['@aws-sdk/client-s3', '@aws-sdk/s3-request-presigner'],
+  kubernetes: ['@kubernetes/client-node'],
 };
 
 /** What a package is built on besides the kernel. */
-const own: Readonly<Record<string, readonly string[]>> = { notifier: ['undici'] };
+const own: Readonly<Record<string, readonly string[]>> = { notifier: ['undici'], 'code-runner': ['hono', 'yauzl', 'yazl'] };
 
 it.each(packages)('packages/%s imports what it may', (name) => {
   const common =

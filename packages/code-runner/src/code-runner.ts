@@ -1,0 +1,266 @@
+import {
+  checkMigrated,
+  coreSchema,
+  type Database,
+  type DatabaseOptions,
+  type Duration,
+  defaultLogger,
+  durationMs,
+  type EventSource,
+  Events,
+  InvalidArgumentError,
+  type Logger,
+  openDatabase,
+  type Waker,
+  Wakers,
+} from '@holdfast/core';
+import { type Authorize, ownersOnly } from './access.ts';
+import type { CodeRunnerEvents } from './events.ts';
+import type { ExecutionSpec, Executor } from './executor/executor.ts';
+import { commandOf, type Language } from './languages/language.ts';
+import { databaseQueue } from './queue/database-queue.ts';
+import type { RunQueue, RunQueueOf } from './queue/run-queue.ts';
+import { EventLog } from './runs/event-log.ts';
+import { type Pool, type PoolOptions, poolOf } from './runs/limits.ts';
+import { thaw } from './runs/manifest.ts';
+import type { RunRow } from './runs/run.ts';
+import { RunNews } from './runs/run-news.ts';
+import { RunTable } from './runs/run-table.ts';
+import { Runs } from './runs/runs.ts';
+import { codeRunnerSchema } from './schema.ts';
+import { Blobs } from './store/blobs.ts';
+import { databaseFiles, type FileStoreOf } from './store/database-files.ts';
+import type { FileStore } from './store/file-store.ts';
+import { TaskFiles } from './tasks/files.ts';
+import { defaultTaskLimits, type TaskLimits } from './tasks/limits.ts';
+import { TaskTable } from './tasks/task-table.ts';
+import { Tasks } from './tasks/tasks.ts';
+import { RunnerWorker, type WorkerOptions } from './worker/worker.ts';
+
+export interface CodeRunnerOptions extends DatabaseOptions {
+  /** Where programs run: `localSandbox()`, `kubernetes()`. A process that only submits needs none. */
+  readonly executor?: Executor;
+  readonly languages: readonly Language[];
+  /** Where contents are kept. Default: {@link databaseFiles}. */
+  readonly files?: FileStoreOf;
+  /** What wakes workers. Default: {@link databaseQueue}. */
+  readonly queue?: RunQueueOf;
+  /** Slots and limits by name; the first is the default. Default `{ small: { slots: 4 } }`. */
+  readonly pools?: Readonly<Record<string, PoolOptions>>;
+  /** Who may do what. Default: everybody has their own tasks. */
+  readonly authorize?: Authorize;
+  /** How large tasks may get. */
+  readonly limits?: Partial<TaskLimits>;
+  /** How long a run may wait for a slot. Default 24 hours. */
+  readonly queueTimeout?: Duration;
+  /** Tells workers and readers in other processes. Default: LISTEN on Postgres, the file's version on SQLite; else they look every second. */
+  readonly waker?: Waker;
+  readonly logger?: Logger;
+}
+
+/** Notes of the wakers: a pool to look at, a run whose row or log has changed. */
+const poolNote = 'pool:';
+const runNote = 'run:';
+
+/** Tasks, their files and their runs. */
+export class CodeRunner {
+  readonly database: Database;
+  readonly tasks: Tasks;
+  readonly files: TaskFiles;
+  readonly runs: Runs;
+  readonly languages: ReadonlyMap<string, Language>;
+  readonly pools: ReadonlyMap<string, Pool>;
+  readonly #options: CodeRunnerOptions;
+  readonly #logger: Logger;
+  readonly #store: FileStore;
+  readonly #blobs: Blobs;
+  readonly #queue: RunQueue;
+  readonly #table: RunTable;
+  readonly #log: EventLog;
+  readonly #events: Events<CodeRunnerEvents>;
+  readonly #wakers: Wakers;
+  readonly #workers = new Set<RunnerWorker>();
+  readonly #news: RunNews;
+  #unlisten: (() => void) | undefined;
+  readonly #poolListeners = new Set<(pool: string) => void>();
+
+  constructor(options: CodeRunnerOptions) {
+    this.#options = options;
+    this.database = openDatabase(options);
+    this.#logger = options.logger ?? defaultLogger;
+    if (!Array.isArray(options.languages) || options.languages.length === 0)
+      throw new InvalidArgumentError('languages is empty; pass those that programs may be written in, as in [python(), r()].');
+    this.languages = new Map(options.languages.map((language) => [language.name, language]));
+    const pools = Object.entries(options.pools ?? { small: {} });
+    if (pools.length === 0) throw new InvalidArgumentError('pools is empty; name at least one, as in { small: { slots: 4 } }.');
+    this.pools = new Map(pools.map(([name, pool]) => [name, poolOf(name, pool)]));
+    const authorize = options.authorize ?? ownersOnly;
+    const limits: TaskLimits = { ...defaultTaskLimits, ...options.limits };
+    this.#events = new Events(this.#logger);
+    this.#wakers = new Wakers({ database: this.database, channel: 'code-runner', waker: options.waker, logger: this.#logger });
+    this.#news = new RunNews({ listen: () => this.#listen(), reliable: () => this.#wakers.reliable });
+    this.#store = (options.files ?? databaseFiles())(this.database);
+    this.#blobs = new Blobs(this.#store);
+    this.#queue = (options.queue ?? databaseQueue())({
+      ring: (pool) => this.#wakers.wake(`${poolNote}${pool}`),
+      listen: (heard) => {
+        this.#poolListeners.add(heard);
+        this.#listen();
+        return () => this.#poolListeners.delete(heard);
+      },
+    });
+    const table = new TaskTable(this.database, limits);
+    this.#table = new RunTable(this.database);
+    this.#log = new EventLog({
+      database: this.database,
+      runs: this.#table,
+      store: this.#store,
+      watch: (runId) => this.#news.watch(runId),
+    });
+    this.tasks = new Tasks({
+      database: this.database,
+      table,
+      blobs: this.#blobs,
+      languages: this.languages,
+      limits,
+      authorize,
+      endRuns: (taskId, actor) => this.runs.endOf(taskId, actor),
+    });
+    this.files = new TaskFiles({ tasks: this.tasks, table, blobs: this.#blobs, limits });
+    this.runs = new Runs({
+      database: this.database,
+      runs: this.#table,
+      table,
+      tasks: this.tasks,
+      blobs: this.#blobs,
+      log: this.#log,
+      queue: this.#queue,
+      pools: this.pools,
+      authorize,
+      queueMs: durationMs(options.queueTimeout ?? '24h', 'queueTimeout'),
+      changed: (runId) => this.#changed(runId),
+      unroutable: (run) => this.#unroutable(run),
+      logger: this.#logger,
+    });
+  }
+
+  get events(): EventSource<CodeRunnerEvents> {
+    return this.#events;
+  }
+
+  /** A worker: start it with `await worker.start()`. As many as you like, in as many processes, share the pools. */
+  worker(options: WorkerOptions = {}): RunnerWorker {
+    const { executor } = this.#options;
+    if (!executor) throw new InvalidArgumentError('A worker needs an executor; pass one to createCodeRunner, such as localSandbox().');
+    const worker = new RunnerWorker(
+      {
+        runs: this.#table,
+        log: this.#log,
+        executor,
+        store: this.#store,
+        queue: this.#queue,
+        pools: this.pools,
+        spec: (run) => this.#spec(run),
+        changed: (runId) => this.#changed(runId),
+        watch: (runId) => this.#news.watch(runId),
+        ring: (pool) => this.#wakers.wake(`${poolNote}${pool}`),
+        reliable: () => this.#wakers.reliable,
+        check: () => this.check(),
+        events: this.#events,
+        logger: this.#logger,
+      },
+      options,
+    );
+    this.#workers.add(worker);
+    return worker;
+  }
+
+  /** @throws MigrationRequiredError, DatabaseUnavailableError, UnsupportedDatabaseError */
+  async check(): Promise<void> {
+    const { warnings } = await this.database.describe();
+    for (const warning of warnings) this.#logger.warn({}, warning);
+    const newer = await checkMigrated(this.database, [coreSchema, codeRunnerSchema]);
+    if (newer.length > 0)
+      this.#logger.warn({ newer }, 'the tables were migrated by a newer version; this one goes on, since migrations only add');
+  }
+
+  /** Stops workers and ends the connections. The service's knex stays open. */
+  async close(): Promise<void> {
+    for (const worker of this.#workers) await worker.stop();
+    await this.#options.executor?.close();
+    this.#unlisten?.();
+    this.#unlisten = undefined;
+    this.#news.all();
+    await this.#queue.close();
+    await this.#wakers.close();
+    await this.database.close();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  async #spec(run: RunRow): Promise<ExecutionSpec> {
+    const language = this.languages.get(run.language ?? '');
+    if (!language || run.limits === null || run.manifestHash === null)
+      throw new InvalidArgumentError(`The run ${run.id} is of the language ${run.language}, which this service does not know.`);
+    const manifest = await thaw(this.#blobs, run.manifestHash);
+    const store = this.#store;
+    return {
+      runId: run.id,
+      attempt: run.attempt,
+      jobUid: run.jobUid,
+      taskId: run.taskId,
+      actor: run.actor,
+      language,
+      command: commandOf(language, run.main ?? '', run.argv),
+      limits: run.limits,
+      files: manifest.files.map(({ path, size, blob }) => ({ path, size, open: () => this.#blobs.open(blob) })),
+      dataSets: manifest.dataSets.map(({ path, object }) => ({ path, object, open: () => store.open(object) })),
+      url: store.url ? (object) => store.url?.(object, 3_600_000) as Promise<string> : undefined,
+      keep: async (name, content) => {
+        const object = `${run.jobUid}/code/${name}`;
+        await store.put(object, content, content.length);
+        return object;
+      },
+    };
+  }
+
+  async #unroutable(run: RunRow): Promise<void> {
+    const message = `Nothing is bound to the queue ${this.#queue.name} rings for the pool ${run.pool}`;
+    this.#logger.error(
+      { runId: run.id, pool: run.pool },
+      'the message of a run came back: nothing is bound to its queue; the run has failed',
+    );
+    this.#events.emit('queue:unroutable', { runId: run.id, message });
+    const ending = { state: 4, reason: 'PUBLISH', message: `${message}. Tell whoever operates this service.` } as const;
+    await this.#table.end({ id: run.id, fence: run.fence, phases: ['queued'] }, ending);
+    this.#changed(run.id);
+  }
+
+  #changed(runId: string): void {
+    this.#wakers.wake(`${runNote}${runId}`);
+  }
+
+  #listen(): void {
+    this.#unlisten ??= this.#wakers.listen((notes) => {
+      // Without notes anything may have changed.
+      if (notes.length === 0) {
+        this.#news.all();
+        for (const heard of this.#poolListeners) for (const pool of this.pools.keys()) heard(pool);
+      }
+      for (const note of notes) {
+        if (note.startsWith(runNote)) this.#news.of(note.slice(runNote.length));
+        else if (note.startsWith(poolNote)) for (const heard of this.#poolListeners) heard(note.slice(poolNote.length));
+      }
+    });
+  }
+}
+
+/**
+ * Runs users' programs, over the tables of {@link codeRunnerSchema}.
+ * @throws InvalidArgumentError
+ */
+export function createCodeRunner(options: CodeRunnerOptions): CodeRunner {
+  return new CodeRunner(options);
+}

@@ -1,0 +1,68 @@
+import { InvalidArgumentError } from '@holdfast/core';
+
+const most = 1_000;
+const mostBytes = 65_536;
+
+/** @throws InvalidArgumentError unless it is a list of texts that a program can be started with */
+export function checkArgv(argv: unknown): readonly string[] {
+  if (!Array.isArray(argv))
+    throw new InvalidArgumentError(
+      `argv is ${JSON.stringify(argv)?.slice(0, 80)}; give a list of texts, as in ["python3", "run.py", "--fast"]. There is no shell that would split a line.`,
+    );
+  if (argv.length === 0) throw new InvalidArgumentError('argv is empty; name the program, or leave argv out to run the main file.');
+  if (argv.length > most) throw new InvalidArgumentError(`argv has ${argv.length} parts; at most ${most} are allowed.`);
+  let bytes = 0;
+  for (const [i, part] of argv.entries()) {
+    if (typeof part !== 'string') throw new InvalidArgumentError(`argv[${i}] is ${JSON.stringify(part)}; each part is a text.`);
+    if (part.includes(String.fromCharCode(0)) || !part.isWellFormed())
+      throw new InvalidArgumentError(`argv[${i}] holds a NUL character or half of a surrogate pair; remove it.`);
+    bytes += Buffer.byteLength(part) + 1;
+  }
+  if (argv[0] === '') throw new InvalidArgumentError('argv[0] is empty; it names the program.');
+  if (bytes > mostBytes) throw new InvalidArgumentError(`argv has ${bytes} bytes; at most ${mostBytes} are allowed.`);
+  return argv as string[];
+}
+
+/**
+ * Splits the one line that older clients send (`execCommand`) into its parts: blanks separate, quotes and backslashes keep together, as
+ * in a POSIX shell. Nothing is expanded, and what only a shell could do is refused instead of being passed on as text.
+ * @throws InvalidArgumentError
+ */
+export function splitCommand(line: string): readonly string[] {
+  const parts: string[] = [];
+  let part: string | undefined;
+  let quote = '';
+  for (let i = 0; i < line.length; i++) {
+    const letter = line.charAt(i);
+    if (quote === "'") {
+      if (letter === "'") quote = '';
+      else part = `${part ?? ''}${letter}`;
+    } else if (letter === '\\') {
+      const next = line.charAt(i + 1);
+      if (next === '') throw new InvalidArgumentError('execCommand ends with a backslash; nothing follows it.');
+      // Between double quotes a backslash keeps itself, but before what it protects there.
+      part = `${part ?? ''}${quote === '"' && !'"\\$`'.includes(next) ? letter : ''}${next}`;
+      i += 1;
+    } else if (letter === quote) {
+      quote = '';
+    } else if (quote === '' && (letter === '"' || letter === "'")) {
+      quote = letter;
+      part ??= '';
+    } else if (
+      '$`'.includes(letter) ||
+      (quote === '' && '|&;<>()*?[]~#\n'.includes(letter) && !(part !== undefined && '~#'.includes(letter)))
+    ) {
+      throw new InvalidArgumentError(
+        `execCommand has ${JSON.stringify(letter)}, which only a shell would know; quote it with '…', or put the line into run.sh.`,
+      );
+    } else if (quote === '' && /\s/.test(letter)) {
+      if (part !== undefined) parts.push(part);
+      part = undefined;
+    } else {
+      part = `${part ?? ''}${letter}`;
+    }
+  }
+  if (quote !== '') throw new InvalidArgumentError(`execCommand has a quote ${quote} that is never closed.`);
+  if (part !== undefined) parts.push(part);
+  return checkArgv(parts);
+}

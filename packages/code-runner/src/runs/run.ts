@@ -1,0 +1,141 @@
+import type { Database } from '@holdfast/core';
+import type { RunLimits } from './limits.ts';
+import type { Ending, Phase, Reason, RunState } from './states.ts';
+
+/** A run, as it is kept. */
+export interface RunRow {
+  readonly id: string;
+  readonly taskId: string;
+  readonly actor: string;
+  /** Names the run outside: in the file store, as label of its Job. 32 hexadecimal digits. */
+  readonly jobUid: string;
+  readonly phase: Phase;
+  readonly state: RunState;
+  readonly reason: Reason | null;
+  readonly message: string | null;
+  readonly desired: 'running' | 'stopped';
+  readonly stoppedBy: string | null;
+  readonly fence: number;
+  readonly attempt: number;
+  readonly worker: string | null;
+  readonly pool: string | null;
+  readonly priority: number;
+  readonly language: string | null;
+  readonly main: string | null;
+  readonly argv: readonly string[] | null;
+  readonly remarks: string | null;
+  readonly limits: RunLimits | null;
+  readonly manifestHash: string | null;
+  readonly createdAt: number;
+  readonly submittedAt: number | null;
+  readonly queueDeadline: number | null;
+  readonly claimedAt: number | null;
+  readonly startedAt: number | null;
+  readonly stopAt: number | null;
+  readonly endedAt: number | null;
+  readonly exitCode: number | null;
+  readonly exitSignal: string | null;
+  readonly logBytes: number;
+  readonly lastSeq: number;
+  readonly logPacked: boolean;
+  readonly logPosition: string | null;
+  readonly output: Output | null;
+  /** While the run is `collecting`: how it will have ended. */
+  readonly ending: Ending | null;
+  readonly traceparent: string | null;
+}
+
+/** What was collected from `/out`. */
+export interface Output {
+  readonly files: readonly { readonly path: string; readonly size: number }[];
+  /** Whether there was more than the limit. */
+  readonly truncated: boolean;
+}
+
+const texts = ['remarks', 'message', 'argv', 'limits', 'log_position', 'output', 'ending'] as const;
+const names = [
+  'actor',
+  'job_uid',
+  'phase',
+  'state',
+  'reason',
+  'desired',
+  'stopped_by',
+  'fence',
+  'attempt',
+  'worker',
+  'pool',
+  'priority',
+  'language',
+  'main_path',
+  'manifest_hash',
+  'exit_code',
+  'exit_signal',
+  'last_seq',
+  'log_packed',
+  'traceparent',
+  ...texts,
+] as const;
+const numbers = [
+  'id',
+  'task_id',
+  'created_at',
+  'submitted_at',
+  'queue_deadline',
+  'claimed_at',
+  'started_at',
+  'stop_at',
+  'ended_at',
+  'log_bytes',
+] as const;
+
+export type RawRun = Record<(typeof names)[number] | (typeof numbers)[number], string | number | null>;
+
+export function runColumns(database: Database): string {
+  return [...names, ...numbers.map((name) => `${database.text(name)} AS ${name}`)].join(', ');
+}
+
+export function runOf(row: RawRun): RunRow {
+  const number = (value: string | number | null): number | null => (value === null ? null : Number(value));
+  const text = (value: string | number | null): string | null => (value === null ? null : String(value));
+  const json = <T>(value: string | number | null): T | null => (value === null ? null : (JSON.parse(String(value)) as T));
+  return {
+    id: String(row.id),
+    taskId: String(row.task_id),
+    actor: String(row.actor),
+    jobUid: String(row.job_uid).trim(),
+    phase: row.phase as Phase,
+    state: Number(row.state) as RunState,
+    reason: row.reason as Reason | null,
+    message: text(row.message),
+    desired: row.desired as 'running' | 'stopped',
+    stoppedBy: text(row.stopped_by),
+    fence: Number(row.fence),
+    attempt: Number(row.attempt),
+    worker: text(row.worker),
+    pool: text(row.pool),
+    priority: Number(row.priority),
+    language: text(row.language),
+    main: text(row.main_path),
+    argv: json(row.argv),
+    remarks: text(row.remarks),
+    limits: json(row.limits),
+    manifestHash: text(row.manifest_hash)?.trim() ?? null,
+    createdAt: Number(row.created_at),
+    submittedAt: number(row.submitted_at),
+    queueDeadline: number(row.queue_deadline),
+    claimedAt: number(row.claimed_at),
+    startedAt: number(row.started_at),
+    stopAt: number(row.stop_at),
+    endedAt: number(row.ended_at),
+    exitCode: number(row.exit_code),
+    exitSignal: text(row.exit_signal),
+    logBytes: Number(row.log_bytes),
+    lastSeq: Number(row.last_seq),
+    logPacked: Number(row.log_packed) === 1,
+    logPosition: text(row.log_position),
+    output: json(row.output),
+    ending: json(row.ending),
+    traceparent: text(row.traceparent),
+  };
+}

@@ -1,0 +1,48 @@
+import { existsSync, lstatSync, readdirSync, readlinkSync } from 'node:fs';
+import { join } from 'node:path';
+
+export interface BubblewrapOptions {
+  readonly code: string;
+  readonly data: string | undefined;
+  /** Files that stand in for those of the machine: `passwd`, `group`. */
+  readonly etc: string;
+  readonly environment: Readonly<Record<string, string>>;
+  readonly diskBytes: number;
+  /** File descriptors that the sandbox is begun with. */
+  readonly fds: { readonly status: number; readonly block: number; readonly seccomp: number | undefined };
+}
+
+/** What of `/etc` programs need, and may see: how libraries, languages and names of zones are found. */
+const etc = ['alternatives', 'ld.so.cache', 'ld.so.conf', 'ld.so.conf.d', 'localtime', 'R', 'fonts', 'ssl/certs', 'mime.types'];
+
+/**
+ * The machine as a program sees it: `/usr` and a little of `/etc`, read-only; its files under `/code` and `/data`, read-only; `/scratch`,
+ * `/tmp`, `/out` and `/dev/shm` of limited size, in memory, gone with it. No network but its own loopback, no process but its own,
+ * no privilege, no other user.
+ */
+export function bubblewrapArguments(options: BubblewrapOptions): string[] {
+  const { code, data, environment, diskBytes, fds } = options;
+  const args = ['--unshare-user', '--unshare-pid', '--unshare-net', '--unshare-ipc', '--unshare-uts', '--unshare-cgroup-try'];
+  args.push('--die-with-parent', '--new-session', '--hostname', 'run', '--uid', '1000', '--gid', '1000', '--clearenv');
+  for (const [name, value] of Object.entries(environment)) args.push('--setenv', name, value);
+  args.push('--ro-bind', '/usr', '/usr');
+  for (const folder of ['/bin', '/sbin', '/lib', '/lib32', '/lib64', '/libx32']) {
+    if (!existsSync(folder)) continue;
+    if (lstatSync(folder).isSymbolicLink()) args.push('--symlink', readlinkSync(folder), folder);
+    else args.push('--ro-bind', folder, folder);
+  }
+  const java = existsSync('/etc') ? readdirSync('/etc').filter((name) => name.startsWith('java-')) : [];
+  for (const name of [...etc, ...java]) args.push('--ro-bind-try', `/etc/${name}`, `/etc/${name}`);
+  for (const name of ['passwd', 'group']) args.push('--ro-bind', join(options.etc, name), `/etc/${name}`);
+  args.push('--proc', '/proc', '--dev', '/dev');
+  for (const folder of ['/dev/shm', '/scratch', '/tmp', '/out'])
+    args.push('--perms', '0755', '--size', String(diskBytes), '--tmpfs', folder);
+  args.push('--ro-bind', code, '/code');
+  if (data === undefined) args.push('--dir', '/data');
+  else args.push('--ro-bind', data, '/data');
+  // What is left of the root and of /dev takes no files either: there, no size would hold.
+  args.push('--remount-ro', '/dev', '--remount-ro', '/', '--chdir', '/code');
+  if (fds.seccomp !== undefined) args.push('--seccomp', String(fds.seccomp));
+  args.push('--json-status-fd', String(fds.status), '--block-fd', String(fds.block));
+  return args;
+}

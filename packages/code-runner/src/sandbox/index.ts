@@ -1,0 +1,1 @@
+export { type LocalSandboxOptions, localSandbox } from './local-sandbox.ts';

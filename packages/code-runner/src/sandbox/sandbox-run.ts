@@ -1,0 +1,384 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
+import { closeSync, constants as fsConstants, lstatSync, openSync, readdirSync, statfsSync } from 'node:fs';
+import { open } from 'node:fs/promises';
+import { constants } from 'node:os';
+import { join } from 'node:path';
+import type { Readable, Writable } from 'node:stream';
+import type { ExecutionRef, LogPiece, OutputFile } from '../executor/executor.ts';
+import { filePath } from '../files/path.ts';
+import type { RunLimits } from '../runs/limits.ts';
+import type { Ending } from '../runs/states.ts';
+import type { Cgroup } from './cgroup.ts';
+import { OutputStream } from './output-stream.ts';
+import { innerPid, isAlive, processTree, signal } from './process-tree.ts';
+
+export interface Launch {
+  readonly ref: ExecutionRef;
+  readonly file: string;
+  readonly args: readonly string[];
+  readonly environment: Readonly<Record<string, string>>;
+  readonly user: number | undefined;
+  readonly cwd: string;
+  /** Path of the filter, if there is one. */
+  readonly seccomp: string | undefined;
+  /** Whether bubblewrap is what is started, which says its child's pid and waits before it goes on. */
+  readonly wrapped: boolean;
+  readonly limits: RunLimits;
+  readonly cgroup: Cgroup | undefined;
+  /** Where `/out` is, seen from the machine, if not in the sandbox's own file system. */
+  readonly out: string | undefined;
+  readonly killAfterMs: number;
+}
+
+type Because = 'TIMEOUT' | 'OUTPUT_LIMIT' | 'STOP';
+
+/** Only so long is waited for the last processes of a run to be gone, before all of it is ended at once. */
+const killMs = 3_000;
+
+/** One program in its sandbox, from start to removal. */
+export class SandboxRun {
+  readonly ref: ExecutionRef;
+  readonly #launch: Launch;
+  readonly #child: ChildProcess;
+  readonly #streams: { readonly name: 'stdout' | 'stderr'; readonly output: OutputStream }[];
+  readonly #changes = new Set<() => void>();
+  readonly #before: { readonly oomKills: number; readonly forks: number };
+  readonly #timer: NodeJS.Timeout;
+  readonly #says: Readable;
+  readonly #hears: Writable;
+  /** Process 1 of the sandbox. */
+  #init: number | undefined;
+  #because: Because | undefined;
+  #ending: Ending | undefined;
+  #killing: NodeJS.Timeout | undefined;
+  #exited = false;
+  #said = '';
+  #stage: 'compile' | 'run' | undefined;
+  /** Resolves when the supervisor has been seen to be gone. */
+  readonly exited: Promise<void>;
+  #position = 0;
+
+  constructor(launch: Launch) {
+    const { cgroup, limits } = launch;
+    this.ref = launch.ref;
+    this.#launch = launch;
+    this.#before = cgroup?.refusals() ?? { oomKills: 0, forks: 0 };
+    const filter = launch.seccomp === undefined ? undefined : openSync(launch.seccomp, 'r');
+    try {
+      this.#child = spawn(launch.file, launch.args, {
+        cwd: launch.cwd,
+        // All that is said of us to the program: nothing.
+        env: launch.environment as NodeJS.ProcessEnv,
+        stdio: ['ignore', 'pipe', 'pipe', 'pipe', 'pipe', filter ?? 'ignore', 'pipe', 'pipe'],
+        ...(launch.user === undefined ? {} : { uid: launch.user, gid: launch.user }),
+        detached: !launch.wrapped,
+      });
+    } finally {
+      if (filter !== undefined) closeSync(filter);
+    }
+    const child = this.#child;
+    const [, , , status, block, , says, hears] = child.stdio as unknown as [
+      null,
+      Readable,
+      Readable,
+      Readable,
+      Writable,
+      null,
+      Readable,
+      Writable,
+    ];
+    this.#says = says;
+    this.#hears = hears;
+    for (const stream of [status, block, says, hears]) stream.on('error', () => undefined);
+    const changed = (): void => this.#notify();
+    this.#streams = [
+      { name: 'stdout', output: new OutputStream(child.stdout as Readable, changed) },
+      { name: 'stderr', output: new OutputStream(child.stderr as Readable, changed) },
+    ];
+    this.exited = new Promise((resolve) => {
+      child.on('error', (error) => {
+        this.#exited = true;
+        this.#end({ state: 4, reason: 'INTERNAL', message: `The sandbox could not be started: ${error.message}.` });
+        resolve();
+      });
+      child.on('exit', (code, name) => {
+        this.#exited = true;
+        this.#gone(code, name);
+        resolve();
+      });
+    });
+    if (launch.wrapped) {
+      let text = '';
+      status.on('data', (data: Buffer) => {
+        text += data;
+        if (this.#init !== undefined) return;
+        const pid = /"child-pid": (\d+)/.exec(text)?.[1];
+        if (pid === undefined) return;
+        this.#init = Number(pid);
+        this.#enter();
+        block.end('go');
+      });
+    } else {
+      status.resume();
+      block.end();
+      this.#init = child.pid;
+      this.#enter();
+    }
+    says.on('data', (data: Buffer) => this.#hear(String(data)));
+    this.#timer = setTimeout(() => this.stop(launch.killAfterMs, 'TIMEOUT'), limits.timeoutMs);
+  }
+
+  get ending(): Ending | undefined {
+    return this.#ending;
+  }
+
+  /** Resolves at the next change. */
+  change(abort: AbortSignal): Promise<void> {
+    return new Promise((resolve) => {
+      const done = (): void => {
+        this.#changes.delete(done);
+        abort.removeEventListener('abort', done);
+        resolve();
+      };
+      this.#changes.add(done);
+      abort.addEventListener('abort', done, { once: true });
+      if (abort.aborted) done();
+    });
+  }
+
+  /** What the program prints, to the end. */
+  async *logs(abort: AbortSignal): AsyncGenerator<LogPiece> {
+    for (;;) {
+      abort.throwIfAborted();
+      let any = false;
+      for (const { name, output } of this.#streams) {
+        const bytes = output.take();
+        if (!bytes) continue;
+        any = true;
+        this.#position += bytes.length;
+        yield { stream: name, bytes, position: String(this.#position) };
+      }
+      if (any) continue;
+      if (this.#streams.every(({ output }) => output.ended)) return;
+      await this.change(abort);
+    }
+  }
+
+  /** SIGTERM to the program's processes, SIGKILL after `graceMs`. */
+  stop(graceMs: number, because: Because): void {
+    if (this.#ending || this.#exited) return;
+    this.#because ??= because;
+    if (graceMs > 0) {
+      for (const pid of this.#programs()) signal(pid, 'SIGTERM');
+      this.#killing ??= setTimeout(() => void this.#kill(), graceMs);
+    } else {
+      clearTimeout(this.#killing);
+      void this.#kill();
+    }
+  }
+
+  /** Files that the program left in `/out`. Nothing of it runs any more, so what is looked at is what is read. */
+  async *output(): AsyncGenerator<OutputFile> {
+    const root = this.#launch.out ?? this.#inside('/out');
+    if (root === undefined || (this.#exited && this.#launch.out === undefined)) return;
+    yield* filesIn(root, '');
+  }
+
+  /** Ends all that is left of it. */
+  async remove(): Promise<void> {
+    clearTimeout(this.#timer);
+    clearTimeout(this.#killing);
+    this.#hears.end('bye\n');
+    if (!this.#exited) {
+      if (!this.#launch.wrapped) for (const pid of this.#programs()) signal(pid, 'SIGKILL');
+      // Process 1 takes everything in its namespace with it.
+      if (this.#init !== undefined) signal(this.#init, 'SIGKILL');
+      if (this.#child.pid !== undefined) signal(this.#child.pid, 'SIGKILL');
+      await this.exited;
+    }
+    this.#says.destroy();
+    for (const stream of this.#child.stdio) stream?.destroy();
+    this.#end({ state: 4, reason: 'NODE_LOST', message: 'The sandbox was removed.' });
+  }
+
+  /** The sandbox's processes get their limits before the first of the program's is started. */
+  #enter(): void {
+    const { cgroup } = this.#launch;
+    if (!cgroup) return;
+    try {
+      if (this.#child.pid !== undefined) cgroup.add(this.#child.pid);
+      if (this.#init !== undefined) cgroup.add(this.#init);
+    } catch {
+      // It has ended; nothing is left to be limited.
+    }
+  }
+
+  #hear(text: string): void {
+    this.#said += text;
+    const step = /^(compile|run) (\d+)$/m.exec(this.#said);
+    if (step && !this.#ending && this.#stage === undefined) {
+      this.#stage = step[1] as 'compile' | 'run';
+      void this.#ended(Number(step[2]));
+    }
+  }
+
+  /** The program has ended; what it started has not, perhaps. */
+  async #ended(code: number): Promise<void> {
+    clearTimeout(this.#timer);
+    clearTimeout(this.#killing);
+    if (!(await this.#killRest())) {
+      // Whatever it is, it does not die: all at once, then, and with it what the program left.
+      if (this.#init !== undefined) signal(this.#init, 'SIGKILL');
+    }
+    const word = randomBytes(24).toString('hex');
+    for (const { output } of this.#streams) output.endsWith(word);
+    this.#hears.write(`${word}\n`);
+    this.#end(this.#judge(code));
+  }
+
+  async #kill(): Promise<void> {
+    if (await this.#killRest()) return;
+    if (this.#init !== undefined) signal(this.#init, 'SIGKILL');
+    if (this.#child.pid !== undefined && !this.#launch.wrapped) signal(this.#child.pid, 'SIGKILL');
+  }
+
+  /** Ends everything but the supervisor. False: some of it lives on. */
+  async #killRest(): Promise<boolean> {
+    for (let waited = 0; ; waited += 5) {
+      const rest = this.#programs();
+      if (rest.length === 0) return true;
+      for (const pid of rest) signal(pid, 'SIGKILL');
+      if (waited > killMs || this.#exited) return false;
+      await new Promise((resolve) => setTimeout(resolve, 5));
+    }
+  }
+
+  /** Processes of the program, without those that supervise it. */
+  #programs(): number[] {
+    if (this.#init === undefined || this.#exited) return [];
+    const tree = processTree(this.#init).slice(1).filter(isAlive);
+    return this.#launch.wrapped ? tree.filter((pid) => innerPid(pid) !== 2) : tree;
+  }
+
+  /** The supervisor has ended: after it was told to, or because something killed it. */
+  #gone(code: number | null, name: NodeJS.Signals | null): void {
+    clearTimeout(this.#timer);
+    clearTimeout(this.#killing);
+    if (this.#ending) {
+      this.#notify();
+      return;
+    }
+    const { stderr } = this.#child;
+    // Before anything of the program's is started, what there is on standard error is bubblewrap's.
+    if (
+      this.#init === undefined ||
+      (this.#stage === undefined && code === 1 && this.#position === 0 && (stderr?.readableLength ?? 0) > 0)
+    ) {
+      const said = String(stderr?.read() ?? '');
+      if (this.#init === undefined || said.startsWith('bwrap: ')) {
+        const message = `The sandbox could not be set up: ${said.trim().slice(0, 500) || `it ended with ${name ?? code}`}.`;
+        this.#end({ state: 4, reason: 'INTERNAL', message });
+        return;
+      }
+      stderr?.unshift(Buffer.from(said));
+    }
+    this.#end(this.#judge(code === null || code === 0 ? 128 + (constants.signals[name ?? 'SIGKILL'] ?? 9) : code));
+  }
+
+  /** How the program ended, in its owner's words. */
+  #judge(code: number): Ending {
+    const { limits, cgroup } = this.#launch;
+    const exit = exitOf(code);
+    const failed = (reason: Ending['reason'], message: string): Ending => ({ state: 4, reason, message, ...exit });
+    if (this.#because === 'OUTPUT_LIMIT')
+      return failed('OUTPUT_LIMIT', `The program printed more than ${bytesText(limits.outputBytes)} and was ended.`);
+    if (this.#because === 'TIMEOUT') return failed('TIMEOUT', `The program ran longer than ${msText(limits.timeoutMs)} and was ended.`);
+    if (this.#because === 'STOP') return { state: 5, reason: null, message: 'The run was stopped.', ...exit };
+    const now = cgroup?.refusals() ?? this.#before;
+    if (code !== 0 && now.oomKills > this.#before.oomKills)
+      return failed('OOM', `The program needed more memory than the ${bytesText(limits.memoryBytes)} it may use, and was ended.`);
+    if (code === 0) return { state: 3, reason: null, message: 'The program has finished.', ...exit };
+    const full = this.#fullDisk();
+    if (exit.signal === 'SIGXFSZ' || full !== undefined)
+      return failed('DISK', `The program filled ${full ?? 'a file'}: at most ${bytesText(limits.diskBytes)} fit there.`);
+    const forks = now.forks > this.#before.forks ? ` It wanted more than the ${limits.processes} processes and threads it may have.` : '';
+    if (this.#stage === 'compile') return failed('COMPILE', `The program could not be compiled; the log says why.${forks}`);
+    if (exit.signal !== null) return failed('SIGNAL', `The program was ended by ${exit.signal} (exit code ${code}).${forks}`);
+    return failed('EXIT_NONZERO', `The program ended with exit code ${code}.${forks}`);
+  }
+
+  #fullDisk(): string | undefined {
+    if (this.#exited) return undefined;
+    for (const folder of ['/scratch', '/tmp', '/out', '/dev/shm']) {
+      const path = this.#inside(folder);
+      if (path === undefined) return undefined;
+      try {
+        if (statfsSync(path).bavail === 0) return folder;
+      } catch {
+        return undefined;
+      }
+    }
+    return undefined;
+  }
+
+  /** A path of the sandbox, seen from outside. */
+  #inside(path: string): string | undefined {
+    return this.#launch.wrapped && this.#init !== undefined ? `/proc/${this.#init}/root${path}` : undefined;
+  }
+
+  #end(ending: Ending): void {
+    this.#ending ??= ending;
+    this.#notify();
+  }
+
+  #notify(): void {
+    for (const change of this.#changes) change();
+  }
+}
+
+/** Regular files below a folder. Links are not followed and not kept; names that no task could have are left out. */
+async function* filesIn(root: string, folder: string): AsyncGenerator<OutputFile> {
+  let names: string[];
+  try {
+    names = readdirSync(join(root, folder)).sort();
+  } catch {
+    return;
+  }
+  for (const name of names) {
+    const path = folder === '' ? name : `${folder}/${name}`;
+    try {
+      if (filePath(path) !== path) continue;
+    } catch {
+      continue;
+    }
+    const found = lstatSync(join(root, path));
+    if (found.isDirectory()) yield* filesIn(root, path);
+    else if (found.isFile()) {
+      const file = await open(join(root, path), fsConstants.O_RDONLY | fsConstants.O_NOFOLLOW | fsConstants.O_NONBLOCK);
+      yield { path, size: found.size, content: file.createReadStream(found.size > 0 ? { end: found.size - 1 } : {}) };
+    }
+  }
+}
+
+function exitOf(code: number): { readonly exitCode: number; readonly signal: string | null } {
+  // What a shell makes of a signal. A program that exits with such a code itself can't be told apart.
+  const name =
+    code > 128 && code < 128 + 65 ? Object.entries(constants.signals).find(([, number]) => number === code - 128)?.[0] : undefined;
+  return { exitCode: code, signal: name ?? null };
+}
+
+export function bytesText(bytes: number): string {
+  for (const [unit, size] of [
+    ['GiB', 2 ** 30],
+    ['MiB', 2 ** 20],
+    ['KiB', 2 ** 10],
+  ] as const)
+    if (bytes >= size) return `${Number((bytes / size).toFixed(1))} ${unit}`;
+  return `${bytes} bytes`;
+}
+
+export function msText(ms: number): string {
+  if (ms >= 120_000) return `${Number((ms / 60_000).toFixed(1))} minutes`;
+  return `${Number((ms / 1_000).toFixed(1))} s`;
+}

@@ -1,0 +1,124 @@
+import { type Database, type Schema, SchemaWriter } from '@holdfast/core';
+
+/** The tables of this package. */
+export const codeRunnerSchema: Schema = {
+  name: 'code_runner',
+  migrations: [{ name: '0001_create', statements: create }],
+};
+
+function create(database: Database): readonly string[] {
+  const ddl = new SchemaWriter(database);
+  const { id, text, bytes } = ddl;
+  // Ranges over folded paths are by code point, whatever the database's locale.
+  const folded = database.family === 'postgres' ? 'VARCHAR(1024) COLLATE "C"' : 'VARCHAR(1024)';
+  ddl.table(
+    'runner_task',
+    [
+      `id ${id}`,
+      'created_at BIGINT NOT NULL',
+      'updated_at BIGINT NOT NULL',
+      'removed_at BIGINT NULL',
+      'bytes BIGINT NOT NULL DEFAULT 0',
+      'draft_run_id BIGINT NULL',
+      'files INTEGER NOT NULL DEFAULT 0',
+      'version INTEGER NOT NULL DEFAULT 0',
+      'owner VARCHAR(191) NOT NULL',
+      'name VARCHAR(191) NOT NULL',
+      'language VARCHAR(50) NOT NULL',
+      'main_path VARCHAR(1024) NULL',
+      `data_sets ${text} NOT NULL`,
+    ].join(', '),
+  );
+  ddl.index('runner_task_owner', 'runner_task', 'owner, id');
+  ddl.table(
+    'runner_file',
+    [
+      `id ${id}`,
+      'task_id BIGINT NOT NULL',
+      'size BIGINT NOT NULL',
+      'updated_at BIGINT NOT NULL',
+      'version INTEGER NOT NULL DEFAULT 1',
+      // Unique under case folding; a digest, since the path itself is too long for an index of MariaDB's.
+      'folded_hash CHAR(64) NOT NULL',
+      'blob_hash CHAR(64) NOT NULL',
+      `folded ${folded} NOT NULL`,
+      'path VARCHAR(1024) NOT NULL',
+    ].join(', '),
+  );
+  ddl.index('runner_file_path', 'runner_file', 'task_id, folded_hash', { unique: true });
+  // What databaseFiles() keeps: objects in parts of 1 MiB.
+  ddl.table(
+    'runner_object',
+    ['name VARCHAR(300) NOT NULL', 'part INTEGER NOT NULL', `content ${bytes} NOT NULL`, 'PRIMARY KEY (name, part)'].join(', '),
+  );
+  ddl.table(
+    'runner_run',
+    [
+      `id ${id}`,
+      'task_id BIGINT NOT NULL',
+      'created_at BIGINT NOT NULL',
+      'submitted_at BIGINT NULL',
+      'queue_deadline BIGINT NULL',
+      'claimed_at BIGINT NULL',
+      'started_at BIGINT NULL',
+      'stop_at BIGINT NULL',
+      'ended_at BIGINT NULL',
+      'log_bytes BIGINT NOT NULL DEFAULT 0',
+      'memory_bytes BIGINT NOT NULL DEFAULT 0',
+      'last_seq INTEGER NOT NULL DEFAULT 0',
+      'state INTEGER NOT NULL DEFAULT 0',
+      'fence INTEGER NOT NULL DEFAULT 0',
+      'attempt INTEGER NOT NULL DEFAULT 1',
+      'priority INTEGER NOT NULL DEFAULT 0',
+      'exit_code INTEGER NULL',
+      "phase VARCHAR(10) NOT NULL DEFAULT 'draft'",
+      "desired VARCHAR(10) NOT NULL DEFAULT 'running'",
+      'log_packed INTEGER NOT NULL DEFAULT 0',
+      'exit_signal VARCHAR(20) NULL',
+      'reason VARCHAR(20) NULL',
+      'job_uid CHAR(32) NOT NULL',
+      'actor VARCHAR(191) NOT NULL',
+      'worker VARCHAR(64) NULL',
+      'stopped_by VARCHAR(191) NULL',
+      'pool VARCHAR(50) NULL',
+      'language VARCHAR(50) NULL',
+      'main_path VARCHAR(1024) NULL',
+      'manifest_hash CHAR(64) NULL',
+      // One run at a time of a task and actor: the database says so, not a check before the insert.
+      'active_key CHAR(64) NULL',
+      'traceparent VARCHAR(64) NULL',
+      `message ${text} NULL`,
+      `remarks ${text} NULL`,
+      `argv ${text} NULL`,
+      `limits ${text} NULL`,
+      `log_position ${text} NULL`,
+      `output ${text} NULL`,
+      `ending ${text} NULL`,
+    ].join(', '),
+    { postgres: 'WITH (fillfactor = 70)' },
+  );
+  ddl.index('runner_run_active', 'runner_run', 'active_key', { unique: true });
+  ddl.index('runner_run_task', 'runner_run', 'task_id, id');
+  ddl.index('runner_run_actor', 'runner_run', 'actor, id');
+  ddl.index('runner_run_queue', 'runner_run', 'pool, priority DESC, id', {
+    where: "phase = 'queued'",
+    wide: 'phase, pool, priority DESC, id',
+  });
+  ddl.index('runner_run_live', 'runner_run', 'id', {
+    where: "phase IN ('claimed', 'starting', 'running', 'collecting')",
+    wide: 'phase, id',
+  });
+  ddl.index('runner_run_unpacked', 'runner_run', 'id', { where: "phase = 'terminal' AND log_packed = 0", wide: 'log_packed, phase, id' });
+  ddl.table(
+    'runner_event',
+    [
+      'run_id BIGINT NOT NULL',
+      'at_ms BIGINT NOT NULL',
+      'seq INTEGER NOT NULL',
+      'kind VARCHAR(10) NOT NULL',
+      `content ${bytes} NOT NULL`,
+      'PRIMARY KEY (run_id, seq)',
+    ].join(', '),
+  );
+  return ddl.statements;
+}

@@ -1,0 +1,54 @@
+import { Readable } from 'node:stream';
+import { buffer } from 'node:stream/consumers';
+import type { FileStore } from './file-store.ts';
+import type { Spooled } from './spool.ts';
+
+const smallBytes = 65_536;
+const smallCount = 256;
+
+/** Contents by their digest: what is there already is not written again, so re-runs and diffs cost nothing. */
+export class Blobs {
+  readonly store: FileStore;
+  /** Digests that are known to be there; only ever grows up to a limit. */
+  readonly #known = new Set<string>();
+  readonly #small = new Map<string, Buffer>();
+
+  constructor(store: FileStore) {
+    this.store = store;
+  }
+
+  async keep(content: Spooled): Promise<void> {
+    if (this.#known.has(content.hash)) return;
+    const name = blobName(content.hash);
+    const bytes = content.content();
+    if (bytes instanceof Uint8Array) this.#remember(content.hash, Buffer.from(bytes));
+    if ((await this.store.size(name)) !== content.size) await this.store.put(name, bytes, content.size);
+    else if (!(bytes instanceof Uint8Array)) bytes.destroy();
+    if (this.#known.size > 10_000) this.#known.clear();
+    this.#known.add(content.hash);
+  }
+
+  async open(hash: string): Promise<Readable> {
+    const small = this.#small.get(hash);
+    return small ? Readable.from([small], { objectMode: false }) : this.store.open(blobName(hash));
+  }
+
+  async read(hash: string): Promise<Buffer> {
+    const small = this.#small.get(hash);
+    if (small) return small;
+    const bytes = await buffer(await this.store.open(blobName(hash)));
+    this.#remember(hash, bytes);
+    return bytes;
+  }
+
+  /** What is run is small as a rule, and run again: a look into the store is most of what a start costs. */
+  #remember(hash: string, bytes: Buffer): void {
+    if (bytes.length > smallBytes) return;
+    if (this.#small.size >= smallCount) this.#small.clear();
+    this.#small.set(hash, bytes);
+  }
+}
+
+function blobName(hash: string): string {
+  return `blobs/${hash.slice(0, 2)}/${hash}`;
+}

@@ -1,0 +1,100 @@
+import { Readable } from 'node:stream';
+import type { Database } from '@holdfast/core';
+import { NotFoundError } from '../errors.ts';
+import type { FileStore } from './file-store.ts';
+import { sized } from './sized.ts';
+
+/** How a runner makes the store that it uses, out of its own database or of something else. */
+export type FileStoreOf = (database: Database) => FileStore;
+
+/** MySQL and MariaDB take packets of 16 MiB by default; a part of this size also keeps memory flat. */
+const partBytes = 1_048_576;
+
+/** Keeps contents in the runner's own database, in parts of 1 MiB. */
+export function databaseFiles(): FileStoreOf {
+  return (database) => new DatabaseFiles(database);
+}
+
+class DatabaseFiles implements FileStore {
+  readonly name = 'the database';
+  readonly #database: Database;
+  readonly #table: string;
+  readonly #upsert: string;
+
+  constructor(database: Database) {
+    this.#database = database;
+    this.#table = database.table('runner_object');
+    // Two may keep the same contents at the same time.
+    const replace =
+      database.family === 'mysql'
+        ? 'ON DUPLICATE KEY UPDATE content = VALUES(content)'
+        : 'ON CONFLICT (name, part) DO UPDATE SET content = excluded.content';
+    this.#upsert = `INSERT INTO ${this.#table} (name, part, content) VALUES (?, ?, ?) ${replace}`;
+  }
+
+  async put(name: string, content: Uint8Array | Readable, size: number): Promise<void> {
+    // Parts that a cut upload left behind are overwritten; a reader sees the object once the reference to it is committed.
+    let part = 0;
+    for await (const bytes of inParts(sized(content, size, name))) {
+      await this.#database.run(this.#upsert, [name, part, bytes]);
+      part += 1;
+    }
+    await this.#database.run(`DELETE FROM ${this.#table} WHERE name = ? AND part >= ?`, [name, part]);
+  }
+
+  async open(name: string, start = 0): Promise<Readable> {
+    if ((await this.size(name)) === undefined) throw new NotFoundError(`There is no object ${name} in the database.`);
+    return Readable.from(this.#parts(name, start), { objectMode: false });
+  }
+
+  async size(name: string): Promise<number | undefined> {
+    const [row] = await this.#database.rows<{ bytes: string | number | null }>(
+      `SELECT SUM(OCTET_LENGTH(content)) AS bytes FROM ${this.#table} WHERE name = ?`,
+      [name],
+    );
+    return row?.bytes === null || row?.bytes === undefined ? undefined : Number(row.bytes);
+  }
+
+  async remove(names: readonly string[]): Promise<void> {
+    for (const name of names) await this.#database.run(`DELETE FROM ${this.#table} WHERE name = ?`, [name]);
+  }
+
+  async probe(): Promise<void> {
+    await this.#database.rows(`SELECT part FROM ${this.#table} WHERE name = ''`);
+  }
+
+  async *#parts(name: string, start: number): AsyncGenerator<Buffer> {
+    let skip = start % partBytes;
+    for (let part = Math.floor(start / partBytes); ; part++) {
+      const [row] = await this.#database.rows<{ content: Uint8Array }>(`SELECT content FROM ${this.#table} WHERE name = ? AND part = ?`, [
+        name,
+        part,
+      ]);
+      if (!row) return;
+      const bytes = Buffer.from(row.content.buffer, row.content.byteOffset, row.content.byteLength).subarray(skip);
+      skip = 0;
+      if (bytes.length > 0) yield bytes;
+    }
+  }
+}
+
+async function* inParts(content: AsyncIterable<Uint8Array>): AsyncGenerator<Buffer> {
+  let gathered: Uint8Array[] = [];
+  let bytes = 0;
+  let any = false;
+  for await (const chunk of content) {
+    for (let at = 0; at < chunk.length; ) {
+      const piece = chunk.subarray(at, at + partBytes - bytes);
+      gathered.push(piece);
+      bytes += piece.length;
+      at += piece.length;
+      if (bytes < partBytes) continue;
+      yield Buffer.concat(gathered);
+      any = true;
+      gathered = [];
+      bytes = 0;
+    }
+  }
+  // An empty object has one empty part: it is there.
+  if (bytes > 0 || !any) yield Buffer.concat(gathered);
+}

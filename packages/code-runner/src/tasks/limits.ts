@@ -1,0 +1,13 @@
+/** How large a task may get. */
+export interface TaskLimits {
+  /** Bytes of one file. Default 16 MiB. */
+  readonly fileBytes: number;
+  /** Default 10,000. */
+  readonly files: number;
+  /** Bytes of all files together. Default 1 GiB. */
+  readonly taskBytes: number;
+  /** Bytes of an archive that is imported, packed. Default 256 MiB. */
+  readonly zipBytes: number;
+}
+
+export const defaultTaskLimits: TaskLimits = { fileBytes: 16 * 2 ** 20, files: 10_000, taskBytes: 2 ** 30, zipBytes: 256 * 2 ** 20 };

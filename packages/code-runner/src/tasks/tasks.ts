@@ -1,0 +1,136 @@
+import { type Database, type Executor, InvalidArgumentError, keyText } from '@holdfast/core';
+import { type Action, type As, type Authorize, actorOf, allow } from '../access.ts';
+import { NotFoundError, UnknownLanguageError } from '../errors.ts';
+import { filePath } from '../files/path.ts';
+import type { Language } from '../languages/language.ts';
+import type { Blobs } from '../store/blobs.ts';
+import { spool } from '../store/spool.ts';
+import type { TaskLimits } from './limits.ts';
+import type { DataSet, Task, TaskTable } from './task-table.ts';
+
+export interface NewTask extends As {
+  readonly name: string;
+  /** Name of a registered language. */
+  readonly language: string;
+  /** Contents by path. Default: the language's template. */
+  readonly files?: Readonly<Record<string, string>>;
+  /** Which of `files` is run. Default: the template's main file, if it is among them. */
+  readonly main?: string;
+  readonly dataSets?: readonly DataSet[];
+}
+
+export interface TasksOptions {
+  readonly database: Database;
+  readonly table: TaskTable;
+  readonly blobs: Blobs;
+  readonly languages: ReadonlyMap<string, Language>;
+  readonly limits: TaskLimits;
+  readonly authorize: Authorize;
+  /** Stops the live runs of a task, before it is removed. */
+  readonly endRuns: (taskId: string, actor: string) => Promise<void>;
+}
+
+/** Tasks: made, found, renamed, removed. */
+export class Tasks {
+  readonly #options: TasksOptions;
+
+  constructor(options: TasksOptions) {
+    this.#options = options;
+  }
+
+  /** @throws UnknownLanguageError, InvalidPathError, InvalidArgumentError, LimitExceededError */
+  async create(task: NewTask): Promise<Task> {
+    const { database, table, blobs, limits } = this.#options;
+    const actor = actorOf(task);
+    const name = keyText('name', task.name);
+    const language = this.language(task.language);
+    const files = task.files ?? language.template;
+    const main = task.main ?? (Object.hasOwn(files, language.main) ? language.main : null);
+    if (main !== null && !Object.hasOwn(files, main))
+      throw new InvalidArgumentError(`The main file ${JSON.stringify(main)} is none of the files; add it, or name another.`);
+    const dataSets = checkDataSets(task.dataSets ?? []);
+    const kept: { path: string; blob: string; size: number }[] = [];
+    for (const [given, content] of Object.entries(files)) {
+      const path = filePath(given);
+      await using spooled = await spool(content, limits.fileBytes, path);
+      await blobs.keep(spooled);
+      kept.push({ path, blob: spooled.hash, size: spooled.size });
+    }
+    const id = await database.transaction(async (x) => {
+      const made = await table.insert(x, {
+        owner: actor,
+        name,
+        language: language.name,
+        main: main === null ? null : filePath(main),
+        dataSets,
+      });
+      let bytes = 0;
+      for (const file of kept) bytes += (await table.write(x, made, file)).change.bytes;
+      await table.set(x, made, { files: kept.length, bytes, version: 1 });
+      await table.openDraft(x, { id: made, owner: actor });
+      return made;
+    });
+    return table.get(id);
+  }
+
+  /** @throws NotFoundError, ForbiddenError */
+  async get(id: string, as: As): Promise<Task> {
+    return this.allowed(id, as, 'read');
+  }
+
+  /** The actor's own tasks, newest first. `before` is the last id of the page before. `limit`: default 50, at most 200. */
+  async list(as: As, query: { readonly before?: string; readonly limit?: number } = {}): Promise<readonly Task[]> {
+    return this.#options.table.list(actorOf(as), query.before, Math.min(Math.max(1, query.limit ?? 50), 200));
+  }
+
+  /** @throws NotFoundError, ForbiddenError, UnknownLanguageError, InvalidArgumentError */
+  async update(
+    id: string,
+    change: As & { readonly name?: string; readonly language?: string; readonly dataSets?: readonly DataSet[] },
+  ): Promise<Task> {
+    await this.allowed(id, change, 'edit');
+    const values: Record<string, unknown> = {};
+    if (change.name !== undefined) values.name = keyText('name', change.name);
+    if (change.language !== undefined) values.language = this.language(change.language).name;
+    if (change.dataSets !== undefined) values.data_sets = JSON.stringify(checkDataSets(change.dataSets));
+    await this.#options.table.edit(id, async (x) => {
+      await this.#options.table.set(x, id, values);
+      return { result: undefined };
+    });
+    return this.#options.table.get(id);
+  }
+
+  /** Stops what runs of it, then removes the task with its files. Its runs stay, with their logs. @throws NotFoundError, ForbiddenError */
+  async remove(id: string, as: As): Promise<void> {
+    await this.allowed(id, as, 'remove');
+    await this.#options.endRuns(id, as.actor);
+    await this.#options.database.transaction(async (x: Executor) => {
+      await this.#options.table.lock(x, id);
+      await this.#options.table.remove(x, id);
+    });
+  }
+
+  /** The task, if the actor may. A task that they may not even read is not there for them. */
+  async allowed(id: string, as: As, action: Action): Promise<Task> {
+    const actor = actorOf(as);
+    const task = await this.#options.table.get(id);
+    const resource = { taskId: task.id, owner: task.owner };
+    if (!(await this.#options.authorize(actor, 'read', resource))) throw new NotFoundError(`There is no task ${id}.`);
+    if (action !== 'read') await allow(this.#options.authorize, actor, action, resource);
+    return task;
+  }
+
+  /** @throws UnknownLanguageError */
+  language(name: string): Language {
+    const language = this.#options.languages.get(name);
+    if (language) return language;
+    throw new UnknownLanguageError(
+      `There is no language ${JSON.stringify(name)?.slice(0, 60)}; choose one of ${[...this.#options.languages.keys()].join(', ')}.`,
+    );
+  }
+}
+
+function checkDataSets(dataSets: readonly DataSet[]): readonly DataSet[] {
+  if (!Array.isArray(dataSets)) throw new InvalidArgumentError('dataSets is no list; give [{ path, object }].');
+  return dataSets.map(({ path, object }) => ({ path: filePath(path), object: keyText('object', object, 300) }));
+}

@@ -1,0 +1,153 @@
+import { monotonicMs } from '@holdfast/core';
+import type { LogPiece } from '../executor/executor.ts';
+import type { NewEvent } from '../runs/run-table.ts';
+
+/** A chunk is at most this long … */
+const chunkBytes = 65_536;
+/** … or this old. */
+const chunkMs = 200;
+
+/** Where a log stands: the executor's position, and bytes of letters that were not yet whole. */
+interface Position {
+  readonly at: string | null;
+  readonly held?: { readonly stdout?: string; readonly stderr?: string };
+}
+
+export interface LogWriterOptions {
+  /** Bytes that may be printed. */
+  readonly limit: number;
+  /** Bytes that were printed before: by a worker that was here first. */
+  readonly bytes: number;
+  readonly position: string | null;
+  /** Appends, or rejects if the run is another's by now. */
+  readonly append: (events: readonly NewEvent[], more: { readonly position: string; readonly bytes: number }) => Promise<void>;
+  /** More was printed than is allowed. Called once. */
+  readonly onLimit: () => void;
+}
+
+/**
+ * Makes chunks of what a program prints, cut between letters of UTF-8. The first goes out at once; then one at most every 200 ms, or
+ * whenever 64 KiB are there: who pushes waits for that, and with it the program.
+ */
+export class LogWriter {
+  readonly #options: LogWriterOptions;
+  readonly #held: Record<'stdout' | 'stderr', Buffer>;
+  #events: { kind: 'stdout' | 'stderr'; parts: Uint8Array[]; bytes: number }[] = [];
+  #bytes = 0;
+  #total: number;
+  #position: string | null;
+  #over: boolean;
+  /** Whether the log says that it was cut. */
+  #marked: boolean;
+  #lastMs = Number.NEGATIVE_INFINITY;
+  #timer: NodeJS.Timeout | undefined;
+  #writing: Promise<void> = Promise.resolve();
+  #failed: unknown;
+
+  constructor(options: LogWriterOptions) {
+    this.#options = options;
+    const { at, held } = (options.position === null ? { at: null } : JSON.parse(options.position)) as Position;
+    this.#position = at;
+    this.#held = { stdout: Buffer.from(held?.stdout ?? '', 'base64'), stderr: Buffer.from(held?.stderr ?? '', 'base64') };
+    this.#total = options.bytes;
+    this.#over = options.bytes >= options.limit;
+    this.#marked = this.#over;
+  }
+
+  /** Where the executor's log is to be gone on with. */
+  get position(): string | null {
+    return this.#position;
+  }
+
+  async push({ stream, bytes, position }: LogPiece): Promise<void> {
+    if (this.#failed !== undefined) throw this.#failed;
+    this.#position = position;
+    if (this.#over) return;
+    const all =
+      this.#held[stream].length > 0
+        ? Buffer.concat([this.#held[stream], bytes])
+        : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+    const whole = wholeLetters(all);
+    this.#held[stream] = Buffer.from(all.subarray(whole));
+    this.#add(stream, all.subarray(0, whole));
+    if (this.#bytes >= chunkBytes) await this.flush();
+    else this.#later();
+  }
+
+  /** Writes what is there, also letters that stayed broken. Rejects if the run is another's. */
+  async close(): Promise<void> {
+    for (const stream of ['stdout', 'stderr'] as const) {
+      if (!this.#over) this.#add(stream, this.#held[stream]);
+      this.#held[stream] = Buffer.alloc(0);
+    }
+    await this.flush();
+    if (this.#failed !== undefined) throw this.#failed;
+  }
+
+  flush(): Promise<void> {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    this.#writing = this.#writing.then(() => this.#write());
+    return this.#writing;
+  }
+
+  #add(stream: 'stdout' | 'stderr', bytes: Buffer): void {
+    let left = bytes;
+    const room = this.#options.limit - this.#total;
+    if (left.length > room) {
+      left = left.subarray(0, wholeLetters(left.subarray(0, room)));
+      this.#over = true;
+    }
+    this.#total += left.length;
+    while (left.length > 0) {
+      let last = this.#events.at(-1);
+      if (!last || last.kind !== stream || last.bytes >= chunkBytes - 4) this.#events.push((last = { kind: stream, parts: [], bytes: 0 }));
+      const room = chunkBytes - last.bytes;
+      const piece = left.length <= room ? left : left.subarray(0, wholeLetters(left.subarray(0, room)));
+      last.parts.push(piece);
+      last.bytes += piece.length;
+      this.#bytes += piece.length;
+      left = left.subarray(piece.length);
+    }
+    if (this.#over) this.#options.onLimit();
+  }
+
+  #later(): void {
+    if (this.#timer !== undefined || this.#events.length === 0) return;
+    const due = this.#lastMs + chunkMs - monotonicMs();
+    if (due <= 0) void this.flush();
+    else this.#timer = setTimeout(() => void this.flush(), due).unref();
+  }
+
+  async #write(): Promise<void> {
+    if (this.#failed !== undefined || (this.#events.length === 0 && !this.#over)) return;
+    const events: NewEvent[] = this.#events.map(({ kind, parts }) => ({ kind, content: Buffer.concat(parts) }));
+    const bytes = this.#bytes;
+    if (this.#over && !this.#marked) {
+      this.#marked = true;
+      events.push({ kind: 'marker', content: Buffer.from(`\n[output was cut here: more than ${this.#options.limit} bytes]\n`) });
+    }
+    this.#events = [];
+    this.#bytes = 0;
+    if (events.length === 0) return;
+    this.#lastMs = monotonicMs();
+    const held = { stdout: this.#held.stdout.toString('base64'), stderr: this.#held.stderr.toString('base64') };
+    const position: Position = { at: this.#position, ...(held.stdout || held.stderr ? { held } : {}) };
+    try {
+      await this.#options.append(events, { position: JSON.stringify(position), bytes });
+    } catch (error) {
+      this.#failed = error;
+    }
+  }
+}
+
+/** How many of the bytes make whole letters: at most three at the end may begin one that goes on. What is no UTF-8 is cut anywhere. */
+export function wholeLetters(bytes: Uint8Array): number {
+  for (let back = 1; back <= Math.min(3, bytes.length); back++) {
+    const byte = bytes[bytes.length - back] ?? 0;
+    if ((byte & 0b1100_0000) === 0b1000_0000) continue;
+    const length = byte >= 0xf0 && byte < 0xf8 ? 4 : byte >= 0xe0 ? (byte < 0xf0 ? 3 : 1) : byte >= 0xc0 ? 2 : 1;
+    return length > back ? bytes.length - back : bytes.length;
+  }
+  return bytes.length;
+}

@@ -1,0 +1,109 @@
+import type { Logger } from '@holdfast/core';
+import type { ExecutionRef, Executor } from '../executor/executor.ts';
+import type { RunQueue } from '../queue/run-queue.ts';
+import { decide, type Observed, type Situation } from '../runs/decide.ts';
+import type { EventLog } from '../runs/event-log.ts';
+import type { Pool } from '../runs/limits.ts';
+import type { RunRow } from '../runs/run.ts';
+import { type RunTable, slotScope } from '../runs/run-table.ts';
+import { toDecide } from './execution.ts';
+
+export interface ReconcileOptions {
+  readonly runs: RunTable;
+  readonly executor: Executor;
+  readonly log: EventLog;
+  readonly queue: RunQueue;
+  readonly pools: readonly Pool[];
+  readonly situation: () => Promise<Situation>;
+  /** Goes on with a run that is this worker's now. */
+  readonly drive: (run: RunRow) => void;
+  readonly drives: (runId: string) => boolean;
+  readonly changed: (runId: string) => void;
+  readonly logger: Logger;
+}
+
+/** Logs that are packed in one pass. */
+const packAtOnce = 100;
+
+/**
+ * One pass over everything that has no worker: runs of workers that are gone, runs that waited too long, objects that no run wants,
+ * logs that were not packed, doorbells that were not heard. What is to be done with each says {@link decide}.
+ */
+export async function reconcile(options: ReconcileOptions): Promise<Readonly<Record<string, number>>> {
+  const { runs, executor, log, queue, pools, changed, logger } = options;
+  const counts: Record<string, number> = {};
+  const count = (what: string): void => {
+    counts[what] = (counts[what] ?? 0) + 1;
+  };
+  // Objects first: a run that is claimed after this look has an object that is not among them, and its worker is alive.
+  const objects = await executor.list();
+  const at = await options.situation();
+  const live = await runs.where(
+    "(phase IN ('claimed', 'starting', 'running', 'collecting')) OR (phase = 'queued' AND (queue_deadline < {now} OR desired = 'stopped'))",
+    [],
+  );
+  const byRun = new Map<string, (Observed & ExecutionRef)[]>();
+  for (const object of objects) byRun.set(object.runId, [...(byRun.get(object.runId) ?? []), object]);
+  for (const row of live) {
+    const object = byRun.get(row.id)?.find(({ attempt }) => attempt === row.attempt);
+    // Its own are driven where they are.
+    if (row.worker === at.me && options.drives(row.id)) continue;
+    const decision = decide(toDecide(row), object, at);
+    const held = { id: row.id, fence: row.fence, phases: [row.phase] };
+    switch (decision.do) {
+      case 'end': {
+        const ended = await runs.end(held, decision.ending);
+        if (!ended) break;
+        count(decision.ending.reason ?? 'terminated');
+        if (decision.ending.reason === 'NODE_LOST') logger.warn({ runId: row.id, worker: row.worker }, 'a run was lost with its worker');
+        changed(row.id);
+        break;
+      }
+      case 'requeue':
+        if (await runs.requeue(held)) {
+          count('requeued');
+          changed(row.id);
+        }
+        break;
+      case 'nothing':
+        break;
+      default: {
+        // Whatever else there is to do is its worker's, and that is this one from now on.
+        const adopted = await runs.adopt(held, at.me);
+        if (adopted) {
+          count('adopted');
+          options.drive(adopted);
+        }
+      }
+    }
+  }
+  for (const object of objects) {
+    const row = await runs.find(object.runId);
+    if (decide(row && toDecide(row), object, { ...at, me: row?.worker ?? at.me }).do !== 'delete') continue;
+    await executor
+      .remove(object)
+      .catch((err) => logger.warn({ err, runId: object.runId }, 'what no run wants could not be removed; it is tried again'));
+    count('deleted');
+  }
+  for (const run of await runs.where(
+    `phase = 'terminal' AND log_packed = 0 AND ended_at < {now} - 10000 ORDER BY id LIMIT ${packAtOnce}`,
+    [],
+  )) {
+    await log.pack(run);
+    count('packed');
+  }
+  for (const pool of pools) {
+    const waiting = await runs.where(
+      `phase = 'queued' AND pool = ? AND desired = 'running' ORDER BY priority DESC, id LIMIT ${pool.slots}`,
+      [pool.name],
+    );
+    const taken = waiting.length === 0 ? [] : await runs.slots.holders(slotScope(pool.name));
+    const bells = waiting
+      .slice(0, Math.max(0, pool.slots - taken.length))
+      .map((run) => ({ runId: run.id, pool: pool.name, priority: run.priority }));
+    if (bells.length === 0) continue;
+    await queue.ring(bells);
+    counts.rung = (counts.rung ?? 0) + bells.length;
+  }
+  return counts;
+}

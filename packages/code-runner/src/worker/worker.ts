@@ -1,0 +1,368 @@
+import {
+  checkpoint,
+  type Duration,
+  defineLoop,
+  durationMs,
+  type Events,
+  LeaseTable,
+  type Logger,
+  type Loop,
+  leaderLoop,
+  lifecycle,
+  monotonicMs,
+  type Service,
+  Telemetry,
+  uuidv7,
+} from '@holdfast/core';
+import type { CodeRunnerEvents } from '../events.ts';
+import type { ExecutionSpec, Executor } from '../executor/executor.ts';
+import type { Listening, RunQueue } from '../queue/run-queue.ts';
+import { type Situation, terminated } from '../runs/decide.ts';
+import type { EventLog } from '../runs/event-log.ts';
+import type { Pool } from '../runs/limits.ts';
+import type { RunRow } from '../runs/run.ts';
+import type { RunWatch } from '../runs/run-news.ts';
+import { budgetScope, type RunTable, slotScope } from '../runs/run-table.ts';
+import type { Ending } from '../runs/states.ts';
+import type { FileStore } from '../store/file-store.ts';
+import { Execution } from './execution.ts';
+import { reconcile } from './reconciler.ts';
+
+export interface WorkerOptions {
+  /** Runs at a time in this worker. Default: as many as its pools have slots. */
+  readonly concurrency?: number;
+  /** Pools that this worker serves. Default: all. */
+  readonly pools?: readonly string[];
+  /** How long this worker counts as alive without a sign of life. Default 30 s. */
+  readonly lease?: Duration;
+  /** How often the sweep looks for what others left behind. Default 10 s. */
+  readonly sweep?: Duration;
+  /** How long `stop` waits for sandboxes of this process before it ends them. Default 30 s. What runs in a cluster goes on. */
+  readonly stopAfter?: Duration;
+  /** How long a program that is asked to end may take. Default 10 s. */
+  readonly grace?: Duration;
+  /** How long a created Job may wait for its program to start. Default 10 minutes. */
+  readonly pending?: Duration;
+}
+
+export interface WorkerHost {
+  readonly runs: RunTable;
+  readonly log: EventLog;
+  readonly executor: Executor;
+  readonly store: FileStore;
+  readonly queue: RunQueue;
+  readonly pools: ReadonlyMap<string, Pool>;
+  readonly spec: (run: RunRow) => Promise<ExecutionSpec>;
+  readonly changed: (runId: string) => void;
+  readonly watch: (runId: string) => RunWatch;
+  readonly ring: (pool: string) => void;
+  readonly reliable: () => boolean;
+  readonly check: () => Promise<void>;
+  readonly events: Events<CodeRunnerEvents>;
+  readonly logger: Logger;
+}
+
+const memberScope = 'code-runner';
+
+/** Takes runs out of the queue and drives each to its end. Any number of workers share the pools. */
+export class RunnerWorker implements Service {
+  /** Names this worker in the rows of its runs. */
+  readonly id: string = uuidv7();
+  readonly #host: WorkerHost;
+  readonly #leases: LeaseTable;
+  readonly #pools: readonly Pool[];
+  readonly #concurrency: number;
+  readonly #leaseMs: number;
+  readonly #graceMs: number;
+  readonly #pendingMs: number;
+  readonly #stopMs: number;
+  readonly #driven = new Map<string, { readonly execution: Execution; readonly done: Promise<void> }>();
+  readonly #looking = new Map<string, Promise<boolean>>();
+  readonly #again = new Set<string>();
+  readonly #heart: Loop<void>;
+  readonly #poll: Loop<number>;
+  readonly #sweep: Service;
+  readonly #lifecycle: Service;
+  readonly #telemetry = new Telemetry('@holdfast/code-runner');
+  #executions = new AbortController();
+  #listening: Listening | undefined;
+  #alive: ReadonlySet<string> = new Set([this.id]);
+  #aliveUntil = 0;
+  #clockOffsetMs = 0;
+  #taking = false;
+
+  constructor(host: WorkerHost, options: WorkerOptions) {
+    this.#host = host;
+    this.#leases = new LeaseTable(host.runs.database);
+    const names = options.pools ?? [...host.pools.keys()];
+    this.#pools = names.map((name) => {
+      const pool = host.pools.get(name);
+      if (!pool) throw new RangeError(`There is no pool ${JSON.stringify(name)}; there are ${[...host.pools.keys()].join(', ')}.`);
+      return pool;
+    });
+    this.#concurrency = options.concurrency ?? this.#pools.reduce((sum, { slots }) => sum + slots, 0);
+    this.#leaseMs = Math.max(300, durationMs(options.lease ?? '30s', 'lease'));
+    this.#graceMs = durationMs(options.grace ?? '10s', 'grace');
+    this.#pendingMs = durationMs(options.pending ?? '10m', 'pending');
+    this.#stopMs = durationMs(options.stopAfter ?? '30s', 'stopAfter');
+    const { logger } = host;
+    const sweepMs = durationMs(options.sweep ?? '10s', 'sweep');
+    this.#heart = defineLoop({
+      name: 'code-runner heartbeat',
+      logger,
+      runOnce: () => this.#beat(),
+      pauseMs: () => this.#leaseMs / 3,
+      maxMs: this.#leaseMs / 3,
+    });
+    this.#poll = defineLoop({
+      name: 'code-runner queue',
+      logger,
+      runOnce: () => this.#lookAll(),
+      pauseMs: () => (host.reliable() ? 5_000 : 500),
+    });
+    this.#sweep = leaderLoop({
+      table: this.#leases,
+      name: 'code-runner sweep',
+      owner: this.id,
+      everyMs: sweepMs,
+      leaseMs: Math.max(this.#leaseMs, sweepMs * 3),
+      run: () => this.sweep(),
+      logger,
+    });
+    this.#lifecycle = lifecycle({ start: () => this.#start(), stop: () => this.#stop() });
+  }
+
+  /** Checks the database, the sandbox or cluster, and the file store; then takes runs. @throws ExecutorUnavailableError, FileStoreError */
+  start(): Promise<void> {
+    return this.#lifecycle.start();
+  }
+
+  stop(): Promise<void> {
+    return this.#lifecycle.stop();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.#lifecycle.stop();
+  }
+
+  /** Runs in hand. */
+  get running(): number {
+    return this.#driven.size;
+  }
+
+  /** One pass of the sweep: what others left behind. Returns what was done. */
+  async sweep(): Promise<Readonly<Record<string, number>>> {
+    const { runs, executor, log, queue, logger } = this.#host;
+    return reconcile({
+      runs,
+      executor,
+      log,
+      queue,
+      pools: this.#pools,
+      situation: async () => {
+        await this.#lookAround();
+        return this.#situation();
+      },
+      drive: (run) => this.#drive(run),
+      drives: (runId) => this.#driven.has(runId),
+      changed: this.#host.changed,
+      logger,
+    });
+  }
+
+  async #start(): Promise<void> {
+    const { runs, executor, store, queue, logger, check } = this.#host;
+    await check();
+    await Promise.all([executor.probe(), store.probe(), queue.probe()]);
+    for (const pool of this.#pools) {
+      await runs.slots.ensure(slotScope(pool.name), pool.slots);
+      await runs.slots.ensure(budgetScope(pool.name), 1);
+    }
+    this.#executions = new AbortController();
+    this.#taking = true;
+    await this.#beat();
+    await this.#heart.start();
+    this.#listening = await queue.listen(
+      this.#pools.map(({ name }) => name),
+      {
+        look: async (name) => ({ room: await this.#look(name) }),
+        dead: (runId, why) => this.#dead(runId, why),
+      },
+    );
+    await this.#poll.start();
+    await this.#sweep.start();
+    logger.debug({ worker: this.id }, 'the code runner takes runs');
+  }
+
+  async #stop(): Promise<void> {
+    const { executor, runs, logger } = this.#host;
+    this.#taking = false;
+    await this.#listening?.close();
+    this.#listening = undefined;
+    await this.#poll.stop();
+    await this.#sweep.stop();
+    await Promise.all(this.#looking.values());
+    if (executor.scope === 'process') {
+      const ends = [...this.#driven.values()].map(({ done }) => done);
+      const all = new AbortController();
+      await Promise.race([
+        Promise.all(ends),
+        new Promise<void>((resolve) => {
+          const timer = setTimeout(resolve, this.#stopMs);
+          all.signal.addEventListener('abort', () => clearTimeout(timer));
+        }),
+      ]);
+      all.abort();
+    }
+    const left = [...this.#driven.values()];
+    this.#executions.abort(new Error('the worker was stopped'));
+    await Promise.all(left.map(({ done }) => done));
+    if (executor.scope === 'process')
+      for (const { execution } of left) {
+        const { run } = execution;
+        if (run.phase === 'terminal') continue;
+        logger.warn({ runId: run.id }, 'a run was ended because its service was stopped');
+        await executor.remove({ runId: run.id, attempt: run.attempt, jobUid: run.jobUid }).catch(() => undefined);
+        const stopped: Ending = { state: 4, reason: 'NODE_LOST', message: 'The service that ran the program was stopped. Run it again.' };
+        const held = { id: run.id, fence: run.fence, phases: ['claimed', 'starting', 'running', 'collecting'] as const };
+        await runs.end(held, run.desired === 'stopped' ? terminated : stopped).catch(() => undefined);
+        this.#host.changed(run.id);
+      }
+    await this.#heart.stop();
+    // From now on others go on with what runs in the cluster.
+    await this.#leases.leave(memberScope, this.id).catch(() => undefined);
+    for (const pool of this.#pools) this.#host.ring(pool.name);
+  }
+
+  async #beat(): Promise<void> {
+    const sentAt = monotonicMs();
+    await this.#leases.heartbeat(memberScope, this.id, this.#leaseMs);
+    this.#aliveUntil = sentAt + this.#leaseMs;
+    await this.#lookAround();
+  }
+
+  async #lookAround(): Promise<void> {
+    this.#alive = new Set(await this.#leases.members(memberScope));
+    this.#clockOffsetMs = (await this.#host.runs.database.now()) - monotonicMs();
+  }
+
+  #situation(): Situation {
+    return {
+      now: monotonicMs() + this.#clockOffsetMs,
+      me: this.id,
+      alive: this.#alive,
+      scope: this.#host.executor.scope,
+      pendingMs: this.#pendingMs,
+    };
+  }
+
+  async #lookAll(): Promise<number> {
+    for (const pool of this.#pools) await this.#look(pool.name);
+    return this.#driven.size;
+  }
+
+  /**
+   * Claims what this worker can take of a pool, now. Calls that come while one is under way share one more that follows it. Returns
+   * whether there is room for more.
+   */
+  #look(name: string): Promise<boolean> {
+    const under = this.#looking.get(name);
+    if (under) {
+      this.#again.add(name);
+      return under;
+    }
+    const look = this.#claim(name)
+      .catch((err) => {
+        this.#host.logger.warn({ err, pool: name }, 'runs could not be taken; it is tried again');
+        return true;
+      })
+      .finally(() => {
+        this.#looking.delete(name);
+        if (this.#again.delete(name)) void this.#look(name);
+      });
+    this.#looking.set(name, look);
+    return look;
+  }
+
+  async #claim(name: string): Promise<boolean> {
+    const pool = this.#host.pools.get(name);
+    // Who is not sure to be alive takes nothing: others may already count its runs as lost.
+    if (!pool || !this.#taking || this.#aliveUntil < monotonicMs()) return false;
+    const wanted = Math.min(this.#concurrency - this.#driven.size, pool.slots);
+    if (wanted < 1) {
+      this.#listening?.want(name, false);
+      return false;
+    }
+    const { runs, free } = await this.#host.runs.claim(pool, this.id, wanted);
+    await checkpoint('runner:claimed');
+    for (const run of runs) {
+      this.#telemetry.claimed.add(1, { kind: name });
+      this.#host.events.emit('run:claimed', { runId: run.id, pool: name, waitedMs: (run.claimedAt ?? 0) - (run.submittedAt ?? 0) });
+      this.#host.changed(run.id);
+      this.#drive(run);
+    }
+    const room = free > runs.length && this.#driven.size < this.#concurrency;
+    this.#listening?.want(name, room);
+    return room;
+  }
+
+  #drive(run: RunRow): void {
+    if (this.#driven.has(run.id)) return;
+    const { events, logger, log } = this.#host;
+    const execution = new Execution(
+      {
+        worker: this.id,
+        runs: this.#host.runs,
+        executor: this.#host.executor,
+        store: this.#host.store,
+        spec: this.#host.spec,
+        situation: () => this.#situation(),
+        changed: this.#host.changed,
+        watch: this.#host.watch,
+        graceMs: this.#graceMs,
+        logger,
+      },
+      run,
+    );
+    const done = execution
+      .drive(this.#executions.signal)
+      .then(
+        async (how) => {
+          this.#driven.delete(run.id);
+          if (how === 'left') return;
+          // Its slot is free: whoever is here looks first.
+          if (run.pool !== null && this.#taking) void this.#look(run.pool);
+          if (run.pool !== null) this.#host.ring(run.pool);
+          if (how === 'lost') return events.emit('run:lost', { runId: run.id });
+          const { state, reason } = execution.run;
+          this.#telemetry.settled.add(1, { kind: run.pool ?? '', outcome: reason ?? String(state) });
+          events.emit('run:ended', { runId: run.id, state, reason });
+          await log.pack(execution.run);
+          this.#host.changed(run.id);
+        },
+        () => this.#driven.delete(run.id),
+      )
+      .catch((err) => logger.debug({ err, runId: run.id }, 'the log of a run is packed by the sweep'))
+      .then(() => undefined);
+    this.#driven.set(run.id, { execution, done });
+  }
+
+  /** The broker gave a run's message up. The row decides: only a run that still waits is failed. */
+  async #dead(runId: string, why: string): Promise<void> {
+    const { runs, logger } = this.#host;
+    const run = await runs.find(runId);
+    if (!run) {
+      logger.warn({ runId, why }, 'a dead letter names a run that is not there; it is dropped');
+      return;
+    }
+    if (run.phase !== 'queued') return;
+    const ending: Ending =
+      why === 'expired'
+        ? { state: 4, reason: 'QUEUE_EXPIRED', message: 'The run waited longer than the broker keeps its message. Run it again.' }
+        : { state: 4, reason: 'PUBLISH', message: `The broker gave the run's message up (${why}). Tell whoever operates this service.` };
+    const ended = await runs.end({ id: run.id, fence: run.fence, phases: ['queued'] }, ending);
+    if (!ended) return;
+    logger.error({ runId, why }, 'the broker gave the message of a run up; the run has failed');
+    this.#host.changed(run.id);
+  }
+}
