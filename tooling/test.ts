@@ -3,10 +3,20 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { root } from './paths.ts';
 import { canInstall, installPackages } from './services/debian.ts';
+import { ensurePrograms } from './services/programs.ts';
 import { startServices } from './services/services.ts';
 
 const skipped = new Set((process.env.HOLDFAST_SKIP ?? '').split(',').filter(Boolean));
 const services = await startServices({ skip: skipped, log: (line) => console.log(line) });
+const missingPrograms = ensurePrograms(
+  (name) => !skipped.has(name),
+  (line) => console.log(line),
+);
+if (missingPrograms.length > 0 && process.env.CI === 'true') {
+  console.error(`CI=true and not available: ${missingPrograms.join(', ')}. Name them in HOLDFAST_SKIP to go on without.`);
+  await services.stop();
+  process.exit(1);
+}
 const chromium = findChromium();
 if (chromium === undefined && process.env.CI === 'true' && !skipped.has('chromium')) {
   console.error('CI=true and no Chromium; name it in HOLDFAST_SKIP to go on without.');

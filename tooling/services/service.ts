@@ -7,6 +7,10 @@ export interface Service {
   readonly packages: readonly string[];
   /** Files of which one must exist for the packages to count as installed. */
   readonly binaries: readonly string[];
+  /** Brings `binaries` where no package of Debian's does. Nothing happens where it can't be done. */
+  install?(log: (line: string) => void): void;
+  /** What somebody without them would have to do. Default: have the packages installed. */
+  readonly missing?: string;
   /** Signal that ends it in good order. */
   readonly stopSignal: NodeJS.Signals;
   /** The port inside the compose file's container and the address for it. */

@@ -10,9 +10,10 @@ import { postgres } from './postgres.ts';
 import { freePort, runningRecord, serviceFolder, stopRecorded } from './process-record.ts';
 import { rabbitmq } from './rabbitmq.ts';
 import { redis } from './redis.ts';
+import { s3 } from './s3.ts';
 import type { Service } from './service.ts';
 
-export const all: readonly Service[] = [postgres, mariadb, redis, rabbitmq, kafka];
+export const all: readonly Service[] = [postgres, mariadb, redis, rabbitmq, kafka, s3];
 
 export interface ServiceResult {
   readonly name: string;
@@ -48,6 +49,14 @@ export async function startServices(options: {
       }
     }
   }
+  if (!composed)
+    for (const service of local.filter(({ binaries }) => !binaries.every(existsSync))) {
+      try {
+        service.install?.(options.log);
+      } catch (error) {
+        options.log((error as Error).message);
+      }
+    }
   const results = await Promise.all(wanted.map((service) => bringUp(service, composed)));
   for (const result of results)
     options.log(
@@ -94,7 +103,7 @@ async function bringUp(service: Service, composed: boolean): Promise<ServiceResu
       return {
         name: service.name,
         state: 'missing',
-        detail: `set ${service.variable}, start Docker, or run as root on Debian to have ${service.packages.join(' ')} installed`,
+        detail: `set ${service.variable}, start Docker, or ${service.missing ?? `run as root on Debian to have ${service.packages.join(' ')} installed`}`,
       };
     }
     const port = await freePort();
@@ -132,7 +141,7 @@ function lastLogLine(name: string): string {
   return line ? `; last line of ${file}: ${line.slice(0, 300)}` : '';
 }
 
-const composePorts: Record<string, number> = { postgres: 54320, mariadb: 33060, redis: 63790, rabbitmq: 56720, kafka: 19092 };
+const composePorts: Record<string, number> = { postgres: 54320, mariadb: 33060, redis: 63790, rabbitmq: 56720, kafka: 19092, s3: 17070 };
 
 /** The client alone is common, and answers `docker --version`; only a server answers `docker info`. */
 function dockerAnswers(): boolean {

@@ -2,6 +2,7 @@ import { Readable } from 'node:stream';
 import type { Database } from '@holdfast/core';
 import { NotFoundError } from '../errors.ts';
 import type { FileStore } from './file-store.ts';
+import { inParts } from './in-parts.ts';
 import { sized } from './sized.ts';
 
 /** How a runner makes the store that it uses, out of its own database or of something else. */
@@ -35,10 +36,12 @@ class DatabaseFiles implements FileStore {
   async put(name: string, content: Uint8Array | Readable, size: number): Promise<void> {
     // Parts that a cut upload left behind are overwritten; a reader sees the object once the reference to it is committed.
     let part = 0;
-    for await (const bytes of inParts(sized(content, size, name))) {
+    for await (const bytes of inParts(sized(content, size, name), partBytes)) {
       await this.#database.run(this.#upsert, [name, part, bytes]);
       part += 1;
     }
+    // An empty object has one empty part: it is there.
+    if (part === 0) await this.#database.run(this.#upsert, [name, part++, Buffer.alloc(0)]);
     await this.#database.run(`DELETE FROM ${this.#table} WHERE name = ? AND part >= ?`, [name, part]);
   }
 
@@ -76,25 +79,4 @@ class DatabaseFiles implements FileStore {
       if (bytes.length > 0) yield bytes;
     }
   }
-}
-
-async function* inParts(content: AsyncIterable<Uint8Array>): AsyncGenerator<Buffer> {
-  let gathered: Uint8Array[] = [];
-  let bytes = 0;
-  let any = false;
-  for await (const chunk of content) {
-    for (let at = 0; at < chunk.length; ) {
-      const piece = chunk.subarray(at, at + partBytes - bytes);
-      gathered.push(piece);
-      bytes += piece.length;
-      at += piece.length;
-      if (bytes < partBytes) continue;
-      yield Buffer.concat(gathered);
-      any = true;
-      gathered = [];
-      bytes = 0;
-    }
-  }
-  // An empty object has one empty part: it is there.
-  if (bytes > 0 || !any) yield Buffer.concat(gathered);
 }

@@ -1,0 +1,1 @@
+export { type RabbitQueueOptions, rabbitQueue } from './rabbit-queue.ts';
