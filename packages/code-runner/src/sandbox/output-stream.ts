@@ -16,14 +16,14 @@ export class OutputStream {
     this.#source = source;
     this.#changed = changed;
     source.on('readable', changed);
-    source.on('end', () => {
+    const end = (): void => {
       this.#ended = true;
       changed();
-    });
-    source.on('error', () => {
-      this.#ended = true;
-      changed();
-    });
+    };
+    source.on('end', end);
+    source.on('error', end);
+    // Destroyed, by whoever removes the sandbox.
+    source.on('close', end);
   }
 
   /** Nothing will follow. */

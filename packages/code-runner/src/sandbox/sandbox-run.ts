@@ -5,8 +5,10 @@ import { open } from 'node:fs/promises';
 import { constants } from 'node:os';
 import { join } from 'node:path';
 import type { Readable, Writable } from 'node:stream';
+import { endingOf, exitOf, overLimit } from '../executor/endings.ts';
 import type { ExecutionRef, LogPiece, OutputFile } from '../executor/executor.ts';
 import { filePath } from '../files/path.ts';
+import { terminated } from '../runs/decide.ts';
 import type { RunLimits } from '../runs/limits.ts';
 import type { Ending } from '../runs/states.ts';
 import type { Cgroup } from './cgroup.ts';
@@ -165,12 +167,13 @@ export class SandboxRun {
     }
   }
 
-  /** SIGTERM to the program's processes, SIGKILL after `graceMs`. */
+  /** SIGTERM to the program, as a container's first process gets it; SIGKILL to all there is of it after `graceMs`. */
   stop(graceMs: number, because: Because): void {
     if (this.#ending || this.#exited) return;
     this.#because ??= because;
     if (graceMs > 0) {
-      for (const pid of this.#programs()) signal(pid, 'SIGTERM');
+      const main = this.#main();
+      if (main !== undefined) signal(main, 'SIGTERM');
       this.#killing ??= setTimeout(() => void this.#kill(), graceMs);
     } else {
       clearTimeout(this.#killing);
@@ -261,6 +264,14 @@ export class SandboxRun {
     return this.#launch.wrapped ? tree.filter((pid) => innerPid(pid) !== 2) : tree;
   }
 
+  /** The program itself: what the supervisor has started. */
+  #main(): number | undefined {
+    if (this.#init === undefined || this.#exited) return undefined;
+    if (!this.#launch.wrapped) return processTree(this.#init)[1];
+    const supervisor = processTree(this.#init).find((pid) => innerPid(pid) === 2);
+    return supervisor === undefined ? undefined : processTree(supervisor)[1];
+  }
+
   /** The supervisor has ended: after it was told to, or because something killed it. */
   #gone(code: number | null, name: NodeJS.Signals | null): void {
     clearTimeout(this.#timer);
@@ -286,26 +297,17 @@ export class SandboxRun {
     this.#end(this.#judge(code === null || code === 0 ? 128 + (constants.signals[name ?? 'SIGKILL'] ?? 9) : code));
   }
 
-  /** How the program ended, in its owner's words. */
   #judge(code: number): Ending {
     const { limits, cgroup } = this.#launch;
-    const exit = exitOf(code);
-    const failed = (reason: Ending['reason'], message: string): Ending => ({ state: 4, reason, message, ...exit });
-    if (this.#because === 'OUTPUT_LIMIT')
-      return failed('OUTPUT_LIMIT', `The program printed more than ${bytesText(limits.outputBytes)} and was ended.`);
-    if (this.#because === 'TIMEOUT') return failed('TIMEOUT', `The program ran longer than ${msText(limits.timeoutMs)} and was ended.`);
-    if (this.#because === 'STOP') return { state: 5, reason: null, message: 'The run was stopped.', ...exit };
+    if (this.#because === 'OUTPUT_LIMIT') return overLimit.output(limits, code);
+    if (this.#because === 'TIMEOUT') return overLimit.time(limits, code);
+    if (this.#because === 'STOP') return { ...terminated, ...exitOf(code) };
     const now = cgroup?.refusals() ?? this.#before;
-    if (code !== 0 && now.oomKills > this.#before.oomKills)
-      return failed('OOM', `The program needed more memory than the ${bytesText(limits.memoryBytes)} it may use, and was ended.`);
-    if (code === 0) return { state: 3, reason: null, message: 'The program has finished.', ...exit };
-    const full = this.#fullDisk();
-    if (exit.signal === 'SIGXFSZ' || full !== undefined)
-      return failed('DISK', `The program filled ${full ?? 'a file'}: at most ${bytesText(limits.diskBytes)} fit there.`);
+    if (code !== 0 && now.oomKills > this.#before.oomKills) return overLimit.memory(limits, code);
+    const full = code === 0 ? undefined : exitOf(code).signal === 'SIGXFSZ' ? 'a file' : this.#fullDisk();
+    if (full !== undefined) return overLimit.disk(limits, full, code);
     const forks = now.forks > this.#before.forks ? ` It wanted more than the ${limits.processes} processes and threads it may have.` : '';
-    if (this.#stage === 'compile') return failed('COMPILE', `The program could not be compiled; the log says why.${forks}`);
-    if (exit.signal !== null) return failed('SIGNAL', `The program was ended by ${exit.signal} (exit code ${code}).${forks}`);
-    return failed('EXIT_NONZERO', `The program ended with exit code ${code}.${forks}`);
+    return endingOf({ code, stage: this.#stage, more: forks });
   }
 
   #fullDisk(): string | undefined {
@@ -359,26 +361,4 @@ async function* filesIn(root: string, folder: string): AsyncGenerator<OutputFile
       yield { path, size: found.size, content: file.createReadStream(found.size > 0 ? { end: found.size - 1 } : {}) };
     }
   }
-}
-
-function exitOf(code: number): { readonly exitCode: number; readonly signal: string | null } {
-  // What a shell makes of a signal. A program that exits with such a code itself can't be told apart.
-  const name =
-    code > 128 && code < 128 + 65 ? Object.entries(constants.signals).find(([, number]) => number === code - 128)?.[0] : undefined;
-  return { exitCode: code, signal: name ?? null };
-}
-
-export function bytesText(bytes: number): string {
-  for (const [unit, size] of [
-    ['GiB', 2 ** 30],
-    ['MiB', 2 ** 20],
-    ['KiB', 2 ** 10],
-  ] as const)
-    if (bytes >= size) return `${Number((bytes / size).toFixed(1))} ${unit}`;
-  return `${bytes} bytes`;
-}
-
-export function msText(ms: number): string {
-  if (ms >= 120_000) return `${Number((ms / 60_000).toFixed(1))} minutes`;
-  return `${Number((ms / 1_000).toFixed(1))} s`;
 }

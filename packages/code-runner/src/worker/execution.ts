@@ -64,8 +64,8 @@ export class Execution {
         void host.executor.stop(this.#ref, { graceMs: 0, because: 'OUTPUT_LIMIT' }).catch(() => undefined);
       },
     });
-    // Another worker began it: there may be an object already, so it is looked for before anything is created.
-    this.#seen = run.phase === 'claimed' && host.executor.scope === 'process';
+    // From `starting` on there may be an object, so it is looked for before anything is created. Before, nobody has asked for one.
+    this.#seen = run.phase === 'claimed';
   }
 
   get run(): RunRow {
@@ -97,6 +97,11 @@ export class Execution {
           this.#failures = 0;
         } catch (err) {
           if (signal.aborted) return 'left';
+          const { now, pendingMs } = this.#host.situation();
+          if (HoldfastError.is(err, 'executor-pending') && (this.#run.claimedAt ?? now) + pendingMs < now) {
+            const message = `${err.message}. It was tried for ${Math.round(pendingMs / 1_000)} s; tell whoever operates this service.`;
+            return (await this.#end({ state: 4, reason: 'UNSCHEDULABLE', message })) ? 'ended' : 'lost';
+          }
           if (!(HoldfastError.is(err) && !err.retryable)) {
             // The database, the cluster or the store is away: the row says where to go on.
             this.#failures += 1;

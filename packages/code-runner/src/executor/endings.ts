@@ -1,0 +1,60 @@
+import { constants } from 'node:os';
+import type { RunLimits } from '../runs/limits.ts';
+import type { Ending, Reason } from '../runs/states.ts';
+
+/** What is known of how a program ended. */
+export interface Exit {
+  readonly code: number;
+  /** Whether the program itself ran by then, or was still being compiled. */
+  readonly stage?: 'compile' | 'run' | undefined;
+  /** A word more for its owner. */
+  readonly more?: string;
+}
+
+/** How a program ended by itself, in its owner's words. Executors say the same of the same. */
+export function endingOf(exit: Exit): Ending {
+  const { exitCode, signal } = exitOf(exit.code);
+  const more = exit.more ?? '';
+  if (exitCode === 0) return { state: 3, reason: null, message: 'The program has finished.', exitCode, signal };
+  if (exit.stage === 'compile') return failed('COMPILE', `The program could not be compiled; the log says why.${more}`, exit.code);
+  if (signal !== null) return failed('SIGNAL', `The program was ended by ${signal} (exit code ${exitCode}).${more}`, exit.code);
+  return failed('EXIT_NONZERO', `The program ended with exit code ${exitCode}.${more}`, exit.code);
+}
+
+/** How a program ended because of a limit. */
+export const overLimit = {
+  memory: (limits: RunLimits, code?: number): Ending =>
+    failed('OOM', `The program needed more memory than the ${bytesText(limits.memoryBytes)} it may use, and was ended.`, code),
+  time: (limits: RunLimits, code?: number): Ending =>
+    failed('TIMEOUT', `The program ran longer than ${msText(limits.timeoutMs)} and was ended.`, code),
+  output: (limits: RunLimits, code?: number): Ending =>
+    failed('OUTPUT_LIMIT', `The program printed more than ${bytesText(limits.outputBytes)} and was ended.`, code),
+  disk: (limits: RunLimits, place: string, code?: number): Ending =>
+    failed('DISK', `The program filled ${place}: at most ${bytesText(limits.diskBytes)} fit there.`, code),
+};
+
+export function failed(reason: Reason, message: string, code?: number): Ending {
+  return { state: 4, reason, message, ...(code === undefined ? {} : exitOf(code)) };
+}
+
+/** A shell's exit code, taken apart. A program that exits with 128 and more itself can't be told from one that a signal ended. */
+export function exitOf(code: number): { readonly exitCode: number; readonly signal: string | null } {
+  const name =
+    code > 128 && code < 128 + 65 ? Object.entries(constants.signals).find(([, number]) => number === code - 128)?.[0] : undefined;
+  return { exitCode: code, signal: name ?? null };
+}
+
+function bytesText(bytes: number): string {
+  for (const [unit, size] of [
+    ['GiB', 2 ** 30],
+    ['MiB', 2 ** 20],
+    ['KiB', 2 ** 10],
+  ] as const)
+    if (bytes >= size) return `${Number((bytes / size).toFixed(1))} ${unit}`;
+  return `${bytes} bytes`;
+}
+
+function msText(ms: number): string {
+  if (ms >= 120_000) return `${Number((ms / 60_000).toFixed(1))} minutes`;
+  return `${Number((ms / 1_000).toFixed(1))} s`;
+}

@@ -1,0 +1,60 @@
+import { once } from 'node:events';
+import { Readable } from 'node:stream';
+import { buffer } from 'node:stream/consumers';
+import { createGunzip, createGzip } from 'node:zlib';
+import { extract, pack } from 'tar-stream';
+import { filePath } from '../files/path.ts';
+
+export interface Packed {
+  readonly path: string;
+  readonly content: Buffer;
+}
+
+/** Files as a compressed tar archive, which the language's own image unpacks. */
+export async function packFiles(files: readonly { readonly path: string; readonly open: () => Promise<Readable> }[]): Promise<Buffer> {
+  const archive = pack();
+  const whole = buffer(archive.pipe(createGzip({ level: 6 })));
+  for (const { path, open } of files) {
+    const content = await buffer(await open());
+    if (!archive.entry({ name: path, mode: 0o644, mtime: new Date(0) }, content)) await once(archive, 'drain');
+  }
+  archive.finalize();
+  return whole;
+}
+
+/** Regular files of an archive, up to `limit` bytes; others, and names that no task could have, are left out. */
+export async function unpackFiles(
+  archive: Buffer,
+  limit: number,
+): Promise<{ readonly files: readonly Packed[]; readonly truncated: boolean }> {
+  const files: Packed[] = [];
+  let left = limit;
+  let truncated = false;
+  const entries = Readable.from([archive]).pipe(createGunzip()).pipe(extract());
+  try {
+    for await (const entry of entries) {
+      const { name, type, size = 0 } = entry.header;
+      const path = name.replace(/^\.\//, '');
+      if (type !== 'file' || !isPath(path) || size > left) {
+        truncated ||= type === 'file' && size > left;
+        entry.resume();
+        continue;
+      }
+      const content = await buffer(entry);
+      left -= content.length;
+      files.push({ path, content });
+    }
+  } catch {
+    // Cut at its limit: what came whole counts.
+    truncated = true;
+  }
+  return { files, truncated };
+}
+
+function isPath(path: string): boolean {
+  try {
+    return filePath(path) === path;
+  } catch {
+    return false;
+  }
+}

@@ -1,0 +1,1 @@
+export { type KubernetesOptions, kubernetes, PendingError } from './kubernetes.ts';

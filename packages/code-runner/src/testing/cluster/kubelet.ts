@@ -1,0 +1,291 @@
+import { Readable } from 'node:stream';
+import { buffer } from 'node:stream/consumers';
+import type { ExecutionSpec, Executor } from '../../executor/executor.ts';
+import { packFiles, unpackFiles } from '../../kubernetes/archive.ts';
+import { defineLanguage } from '../../languages/language.ts';
+import { defaultRunLimits } from '../../runs/limits.ts';
+import type { Ending } from '../../runs/states.ts';
+import { ContainerLog } from './container-log.ts';
+import type { ApiObject, ObjectStore } from './object-store.ts';
+
+interface Container {
+  readonly name: string;
+  readonly image: string;
+  readonly command: readonly string[];
+  readonly env?: readonly { readonly name: string; readonly value: string }[];
+  readonly resources: { readonly limits: Readonly<Record<string, string>> };
+}
+
+interface PodSpec {
+  readonly containers: readonly Container[];
+  readonly initContainers?: readonly Container[];
+  readonly volumes: readonly {
+    readonly name: string;
+    readonly emptyDir?: { readonly sizeLimit?: string };
+    readonly configMap?: { readonly name: string };
+  }[];
+  activeDeadlineSeconds?: number;
+  readonly terminationGracePeriodSeconds?: number;
+}
+
+interface Running {
+  readonly log: { readonly main: ContainerLog; readonly results: ContainerLog };
+  /** Said of the pod once its program has ended for this reason. */
+  because?: 'DeadlineExceeded' | 'Evicted' | 'NodeLost';
+  message?: string;
+  removed: boolean;
+}
+
+export interface KubeletOptions {
+  readonly store: ObjectStore;
+  readonly sandbox: Executor;
+  /** How long a pod waits before it is started, in ms. */
+  readonly startMs: () => number;
+  /** Why pods are not started at present. */
+  readonly holds: () => 'unschedulable' | undefined;
+}
+
+/**
+ * The controllers and the node of a cluster of one: makes a Job's pod, runs the pod's main container for real in the local sandbox, and
+ * says of it what a kubelet would. Images are not pulled: what the machine has is used, and those that are called `missing` are not there.
+ * The container that unpacks files and the one that reads results out are played; their formats are the real ones.
+ */
+export class Kubelet {
+  readonly #options: KubeletOptions;
+  readonly #running = new Map<string, Running>();
+  readonly #work = new Set<Promise<void>>();
+  #pods = 0;
+  /** Pods whose program was started, by the Job's name; for those who count. */
+  readonly started = new Map<string, number>();
+
+  constructor(options: KubeletOptions) {
+    this.#options = options;
+  }
+
+  log(pod: string, container: string): ContainerLog | undefined {
+    return this.#running.get(pod)?.log[container as 'main'];
+  }
+
+  /** What the Job controller does with a new Job. */
+  jobCreated(job: ApiObject): void {
+    const template = (job.spec as { template: { metadata: object; spec: PodSpec } }).template;
+    this.#pods += 1;
+    const name = `${job.metadata.name}-${this.#pods.toString(36).padStart(5, 'x')}`;
+    this.#options.store.create('pods', job.metadata.namespace, {
+      apiVersion: 'v1',
+      kind: 'Pod',
+      metadata: {
+        ...structuredClone(template.metadata),
+        name,
+        ownerReferences: [{ apiVersion: 'batch/v1', kind: 'Job', name: job.metadata.name, uid: job.metadata.uid, controller: true }],
+      },
+      spec: structuredClone(template.spec),
+      status: { phase: 'Pending', conditions: [] },
+    });
+    const work = this.#run(name, job.metadata.name).finally(() => this.#work.delete(work));
+    this.#work.add(work);
+  }
+
+  /** A deadline that was set on a pod that runs. */
+  deadlineSet(pod: string): void {
+    const found = this.#options.store.get('pods', pod);
+    const spec = found?.spec as PodSpec | undefined;
+    if (!spec || (spec.activeDeadlineSeconds ?? 3_600) > 1) return;
+    this.#end(pod, 'DeadlineExceeded', 'Pod was active on the node longer than the specified deadline');
+  }
+
+  evict(pod: string, message = 'The node was low on resource: memory.'): void {
+    this.#end(pod, 'Evicted', message, 0);
+  }
+
+  /** The node is gone: nothing more is said of its pods but that. */
+  loseNode(pod: string): void {
+    this.#end(pod, 'NodeLost', 'Node which was running pod is unresponsive', 0);
+  }
+
+  async remove(pod: string): Promise<void> {
+    const running = this.#running.get(pod);
+    if (running) running.removed = true;
+    await this.#options.sandbox.remove(refOf(pod));
+    running?.log.main.end();
+    running?.log.results.end();
+    this.#options.store.remove('pods', pod);
+  }
+
+  async close(): Promise<void> {
+    for (const running of this.#running.values()) running.removed = true;
+    await this.#options.sandbox.close();
+    await Promise.all(this.#work);
+  }
+
+  #end(pod: string, because: NonNullable<Running['because']>, message: string, graceMs?: number): void {
+    const running = this.#running.get(pod);
+    if (!running) return;
+    running.because ??= because;
+    running.message ??= message;
+    const spec = this.#options.store.get('pods', pod)?.spec as PodSpec | undefined;
+    void this.#options.sandbox.stop(refOf(pod), { graceMs: graceMs ?? (spec?.terminationGracePeriodSeconds ?? 30) * 1_000 });
+  }
+
+  async #run(pod: string, job: string): Promise<void> {
+    const { store, sandbox, startMs } = this.#options;
+    const running: Running = { log: { main: new ContainerLog(), results: new ContainerLog() }, removed: false };
+    this.#running.set(pod, running);
+    const gone = (): boolean => running.removed || store.get('pods', pod) === undefined;
+    await pause(startMs());
+    while (this.#options.holds() !== undefined && !gone()) {
+      this.#status(pod, {
+        phase: 'Pending',
+        conditions: [
+          { type: 'PodScheduled', status: 'False', reason: 'Unschedulable', message: '0/1 nodes are available: 1 Insufficient memory.' },
+        ],
+      });
+      await pause(20);
+    }
+    if (gone()) return;
+    const spec = store.get('pods', pod)?.spec as unknown as PodSpec;
+    const [main] = spec.containers;
+    if (!main) return;
+    if (main.image.includes('missing')) {
+      const waiting = { reason: 'ImagePullBackOff', message: `Back-off pulling image "${main.image}"` };
+      this.#status(pod, { phase: 'Pending', containerStatuses: [{ name: 'main', state: { waiting } }] });
+      return;
+    }
+    const execution = await this.#specOf(pod, spec, main);
+    if (gone()) return;
+    this.started.set(job, (this.started.get(job) ?? 0) + 1);
+    await sandbox.start(execution, { signal: new AbortController().signal });
+    const startedAt = new Date().toISOString();
+    this.#status(pod, {
+      phase: 'Running',
+      startTime: startedAt,
+      containerStatuses: [
+        { name: 'main', state: { running: { startedAt } } },
+        { name: 'results', state: { running: { startedAt } } },
+      ],
+    });
+    const logging = this.#copyLog(pod, running);
+    let ending: Ending | undefined;
+    for await (const seen of sandbox.observe(execution, { signal: new AbortController().signal }))
+      if (seen?.status.is === 'ended') ending = seen.status.ending;
+    await logging;
+    if (running.removed) return;
+    const { said, results } = await this.#results(pod);
+    running.log.main.end();
+    const code = ending?.exitCode ?? 137;
+    const oom = ending?.reason === 'OOM';
+    this.#status(pod, {
+      phase: 'Running',
+      containerStatuses: [
+        {
+          name: 'main',
+          state: {
+            terminated: {
+              exitCode: oom ? 137 : code,
+              reason: oom ? 'OOMKilled' : code === 0 ? 'Completed' : 'Error',
+              ...(said ? { message: said } : {}),
+              startedAt,
+              finishedAt: new Date().toISOString(),
+            },
+          },
+        },
+        { name: 'results', state: { running: { startedAt } } },
+      ],
+      ...(running.because === undefined ? {} : { phase: 'Failed', reason: running.because, message: running.message }),
+    });
+    running.log.results.write(Buffer.from(`${results.toString('base64').replaceAll(/(.{76})/g, '$1\n')}\nend\n`));
+    running.log.results.end();
+    await sandbox.remove(execution);
+    const failed = code !== 0 || running.because !== undefined;
+    store.update('pods', pod, ({ status }) => {
+      if (status) status.phase = failed ? 'Failed' : 'Succeeded';
+    });
+    const at = new Date().toISOString();
+    store.update('jobs', job, (object) => {
+      object.status = failed
+        ? { failed: 1, conditions: [{ type: 'Failed', status: 'True', reason: 'BackoffLimitExceeded', lastTransitionTime: at }] }
+        : { succeeded: 1, completionTime: at, conditions: [{ type: 'Complete', status: 'True', lastTransitionTime: at }] };
+    });
+  }
+
+  async #copyLog(pod: string, running: Running): Promise<void> {
+    for await (const { bytes } of this.#options.sandbox.logs(refOf(pod), { after: null, signal: new AbortController().signal }))
+      running.log.main.write(bytes);
+  }
+
+  /** The termination message, and what is left in `/out` besides, packed. */
+  async #results(pod: string): Promise<{ readonly said: string; readonly results: Buffer }> {
+    let said = '';
+    const files: { path: string; open: () => Promise<Readable> }[] = [];
+    for await (const { path, content } of this.#options.sandbox.output(refOf(pod))) {
+      const bytes = await buffer(content);
+      if (path === '.termination-log') said = bytes.toString();
+      else files.push({ path, open: async () => Readable.from([bytes], { objectMode: false }) });
+    }
+    return { said, results: await packFiles(files) };
+  }
+
+  #status(pod: string, status: Record<string, unknown>): void {
+    this.#options.store.update('pods', pod, (object) => {
+      object.status = { ...object.status, ...status };
+    });
+  }
+
+  async #specOf(pod: string, spec: PodSpec, main: Container): Promise<ExecutionSpec> {
+    const { store } = this.#options;
+    const env = Object.fromEntries((main.env ?? []).map(({ name, value }) => [name, value]));
+    const [init] = spec.initContainers ?? [];
+    const url = init?.env?.find(({ name }) => name === 'CODE_URL')?.value;
+    let map: ApiObject | undefined;
+    const from = spec.volumes.find(({ configMap }) => configMap)?.configMap?.name;
+    // A volume that is not there yet is waited for.
+    while (from !== undefined && !map && store.get('pods', pod)) {
+      map = store.get('configmaps', from);
+      if (!map) await pause(10);
+    }
+    const archive =
+      url !== undefined
+        ? Buffer.from(await (await fetch(url)).arrayBuffer())
+        : Buffer.from((map?.binaryData as Record<string, string> | undefined)?.['code.tar.gz'] ?? '', 'base64');
+    const { files } = await unpackFiles(archive, Number.MAX_SAFE_INTEGER);
+    const data = (init?.env ?? []).filter(({ name }) => name.startsWith('DATA_URL_'));
+    const paths = [...(init?.command.at(-1) ?? '').matchAll(/-o '\/data\/([^']*)'/g)].map((match) => match[1] ?? '');
+    const disk = Number(spec.volumes.find(({ name }) => name === 'out')?.emptyDir?.sizeLimit ?? 0);
+    return {
+      ...refOf(pod),
+      taskId: '',
+      actor: '',
+      language: defineLanguage({ name: 'container', template: { x: '' }, main: 'x', image: main.image, requires: [], environment: env }),
+      // What a kubelet mounts, and the sandbox has no place for.
+      command: main.command.map((part) =>
+        part.replaceAll('/signal/', '/tmp/.signal-').replaceAll('/dev/termination-log', '/out/.termination-log'),
+      ),
+      limits: {
+        ...defaultRunLimits,
+        memoryBytes: Number(main.resources.limits.memory),
+        cpus: Number.parseInt(main.resources.limits.cpu ?? '1000', 10) / 1_000,
+        timeoutMs: (spec.activeDeadlineSeconds ?? 3_600) * 1_000,
+        diskBytes: disk || defaultRunLimits.diskBytes,
+        outputBytes: Number.MAX_SAFE_INTEGER,
+      },
+      files: files.map(({ path, content }) => ({
+        path,
+        size: content.length,
+        open: async () => Readable.from([content], { objectMode: false }),
+      })),
+      dataSets: data.map(({ value }, i) => ({
+        path: paths[i] ?? `data-${i}`,
+        object: value,
+        open: async () => Readable.from([Buffer.from(await (await fetch(value)).arrayBuffer())], { objectMode: false }),
+      })),
+    };
+  }
+}
+
+function refOf(pod: string): { readonly runId: string; readonly attempt: number; readonly jobUid: string } {
+  return { runId: pod, attempt: 1, jobUid: pod };
+}
+
+function pause(ms: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, ms));
+}

@@ -1,0 +1,349 @@
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import { createServer, type Server } from 'node:https';
+import type { AddressInfo } from 'node:net';
+import type { Duplex } from 'node:stream';
+import { text } from 'node:stream/consumers';
+import type { Executor } from '../../executor/executor.ts';
+import { Kubelet } from './kubelet.ts';
+import { type ApiObject, ObjectStore, type StoreEvent } from './object-store.ts';
+
+/** What is done to a request instead of, or besides, answering it. */
+export type Fault =
+  /** Refused with this status. */
+  | { readonly status: number; readonly reason?: string; readonly message?: string; readonly retryAfterSeconds?: number }
+  /** The connection is reset: before anything is done, or after it was done. */
+  | { readonly reset: 'before' | 'after' }
+  /** Done, and never answered. */
+  | { readonly stall: true };
+
+export interface KubernetesDoubleOptions {
+  /** What pods run in: `localSandbox()`. Closed with the double. */
+  readonly sandbox: Executor;
+  /** PEM, for `127.0.0.1`. */
+  readonly key: string;
+  readonly cert: string;
+  readonly namespace?: string;
+  /** Bearer tokens that are known, and whether they may. Default `{ token: true }`. */
+  readonly tokens?: Readonly<Record<string, boolean>>;
+}
+
+/** The part of a cluster that Jobs need, over real HTTPS, for tests: it does what API servers do, when it is told to at the worst moment. */
+export interface KubernetesDouble extends AsyncDisposable {
+  readonly url: string;
+  readonly namespace: string;
+  readonly store: ObjectStore;
+  readonly kubelet: Kubelet;
+  /** Everything that was asked: `POST /apis/batch/v1/…`, with the body as it came. */
+  readonly requests: readonly { readonly method: string; readonly path: string; readonly body: string }[];
+  /** The next requests of this kind (`POST jobs`, `GET pods/log`, `WATCH jobs`) meet this. */
+  fail(what: string, fault: Fault, times?: number): void;
+  /** Jobs that may be there at a time. */
+  quota: number;
+  /** Pods find no machine while this is set. */
+  unschedulable: boolean;
+  /** How long a pod takes to start, in ms. */
+  startMs: number;
+  /** Watches bring nothing any more, and stay open. */
+  silenceWatches(): void;
+  /** Resets every stream that is open. Returns how many. */
+  resetStreams(): number;
+  /** Ends watches with 410 in the stream. */
+  expireWatches(): void;
+  /** A kubeconfig for a token. */
+  kubeConfig(token?: string): string;
+  close(): Promise<void>;
+}
+
+interface Stream {
+  readonly response: ServerResponse;
+  readonly kind: 'watch' | 'log';
+  silent: boolean;
+}
+
+const kinds: Readonly<Record<string, { readonly kind: string; readonly apiVersion: string }>> = {
+  jobs: { kind: 'Job', apiVersion: 'batch/v1' },
+  pods: { kind: 'Pod', apiVersion: 'v1' },
+  configmaps: { kind: 'ConfigMap', apiVersion: 'v1' },
+};
+
+export async function kubernetesDouble(options: KubernetesDoubleOptions): Promise<KubernetesDouble> {
+  const double = new Double(options);
+  await double.listen();
+  return double;
+}
+
+class Double implements KubernetesDouble {
+  readonly namespace: string;
+  readonly store = new ObjectStore();
+  readonly kubelet: Kubelet;
+  readonly requests: { method: string; path: string; body: string }[] = [];
+  quota: number = Number.POSITIVE_INFINITY;
+  unschedulable = false;
+  startMs = 5;
+  readonly #options: KubernetesDoubleOptions;
+  readonly #server: Server;
+  readonly #faults = new Map<string, { fault: Fault; times: number }[]>();
+  readonly #streams = new Set<Stream>();
+  readonly #sockets = new Set<Duplex>();
+  #port = 0;
+
+  constructor(options: KubernetesDoubleOptions) {
+    this.#options = options;
+    this.namespace = options.namespace ?? 'runs';
+    this.kubelet = new Kubelet({
+      store: this.store,
+      sandbox: options.sandbox,
+      startMs: () => this.startMs,
+      holds: () => (this.unschedulable ? 'unschedulable' : undefined),
+    });
+    this.#server = createServer({ key: options.key, cert: options.cert }, (request, response) => {
+      this.#handle(request, response).catch((error) => {
+        if (!response.headersSent) this.#status(response, 500, 'InternalError', String(error));
+        else response.destroy();
+      });
+    });
+    this.#server.on('connection', (socket) => {
+      this.#sockets.add(socket);
+      socket.on('close', () => this.#sockets.delete(socket));
+    });
+  }
+
+  get url(): string {
+    return `https://127.0.0.1:${this.#port}`;
+  }
+
+  async listen(): Promise<void> {
+    await new Promise<void>((resolve) => this.#server.listen(0, '127.0.0.1', resolve));
+    this.#port = (this.#server.address() as AddressInfo).port;
+  }
+
+  fail(what: string, fault: Fault, times = 1): void {
+    this.#faults.set(what, [...(this.#faults.get(what) ?? []), { fault, times }]);
+  }
+
+  silenceWatches(): void {
+    for (const stream of this.#streams) if (stream.kind === 'watch') stream.silent = true;
+  }
+
+  resetStreams(): number {
+    const { size } = this.#streams;
+    for (const { response } of this.#streams) response.socket?.destroy();
+    return size;
+  }
+
+  expireWatches(): void {
+    const object = {
+      kind: 'Status',
+      apiVersion: 'v1',
+      status: 'Failure',
+      reason: 'Expired',
+      code: 410,
+      message: 'too old resource version',
+    };
+    for (const { response, kind } of this.#streams) if (kind === 'watch') response.end(`${JSON.stringify({ type: 'ERROR', object })}\n`);
+  }
+
+  kubeConfig(token = 'token'): string {
+    const ca = Buffer.from(this.#options.cert).toString('base64');
+    return JSON.stringify({
+      apiVersion: 'v1',
+      kind: 'Config',
+      clusters: [{ name: 'double', cluster: { server: this.url, 'certificate-authority-data': ca } }],
+      users: [{ name: 'runner', user: { token } }],
+      contexts: [{ name: 'double', context: { cluster: 'double', user: 'runner', namespace: this.namespace } }],
+      'current-context': 'double',
+    });
+  }
+
+  async close(): Promise<void> {
+    await this.kubelet.close();
+    for (const socket of this.#sockets) socket.destroy();
+    await new Promise((resolve) => this.#server.close(resolve));
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  async #handle(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const url = new URL(request.url ?? '/', this.url);
+    const method = request.method ?? 'GET';
+    const body = await text(request);
+    this.requests.push({ method, path: `${url.pathname}${url.search}`, body });
+    const found = /^\/(?:apis\/batch\/v1|api\/v1)\/namespaces\/([^/]+)\/(jobs|pods|configmaps)(?:\/([^/]+)(\/log)?)?$/.exec(url.pathname);
+    const token = /^Bearer (.*)$/.exec(request.headers.authorization ?? '')?.[1] ?? '';
+    const may = (this.#options.tokens ?? { token: true })[token];
+    if (may === undefined) return this.#status(response, 401, 'Unauthorized', 'Unauthorized');
+    if (!found || found[1] !== this.namespace)
+      return this.#status(response, 404, 'NotFound', 'the server could not find the requested resource');
+    const [, , plural = '', name, log] = found;
+    if (!may)
+      return this.#status(
+        response,
+        403,
+        'Forbidden',
+        `${plural} is forbidden: User "runner" cannot ${method.toLowerCase()} resource "${plural}"`,
+      );
+    const watch = url.searchParams.get('watch') === 'true';
+    const fault = this.#take(`${watch ? 'WATCH' : method} ${plural}${log ?? ''}`);
+    if (fault && 'status' in fault) {
+      if (fault.retryAfterSeconds !== undefined) response.setHeader('Retry-After', String(fault.retryAfterSeconds));
+      return this.#status(response, fault.status, fault.reason ?? 'Injected', fault.message ?? 'injected by a test');
+    }
+    if (fault && 'reset' in fault && fault.reset === 'before') {
+      response.socket?.destroy();
+      return;
+    }
+    const [status, answer] = watch || log ? [0, undefined] : await this.#do(method, plural, name, url, body);
+    if (fault && 'reset' in fault) response.socket?.destroy();
+    else if (fault && 'stall' in fault) return;
+    else if (log) await this.#log(url, name ?? '', response);
+    else if (watch) this.#watch(url, plural, response);
+    else if (status >= 400)
+      this.#status(response, status, String((answer as { reason?: string }).reason), String((answer as { message?: string }).message));
+    else this.#json(response, status, answer);
+  }
+
+  async #do(method: string, plural: string, name: string | undefined, url: URL, body: string): Promise<[number, unknown]> {
+    const type = kinds[plural] as { kind: string; apiVersion: string };
+    const notFound: [number, unknown] = [404, { reason: 'NotFound', message: `${plural} "${name}" not found` }];
+    if (method === 'GET' && name === undefined) {
+      const version = url.searchParams.get('resourceVersion');
+      if (version !== null && version !== '0' && this.store.since(plural, Number(version)) === undefined)
+        return [410, { reason: 'Expired', message: 'too old resource version' }];
+      const items = this.store.all(plural).filter((object) => matches(object, url));
+      return [
+        200,
+        { kind: `${type.kind}List`, apiVersion: type.apiVersion, metadata: { resourceVersion: String(this.store.version) }, items },
+      ];
+    }
+    const known = name === undefined ? undefined : this.store.get(plural, name);
+    if (method === 'GET') return known ? [200, known] : notFound;
+    if (method === 'POST') {
+      const object = JSON.parse(body) as ApiObject;
+      if (this.store.get(plural, object.metadata.name))
+        return [409, { reason: 'AlreadyExists', message: `${plural} "${object.metadata.name}" already exists` }];
+      if (plural === 'jobs' && this.store.all('jobs').length >= this.quota)
+        return [403, { reason: 'Forbidden', message: `jobs.batch "${object.metadata.name}" is forbidden: exceeded quota: runs` }];
+      const made = this.store.create(plural, this.namespace, object);
+      if (plural === 'jobs') this.kubelet.jobCreated(made);
+      return [201, made];
+    }
+    if (!known) return notFound;
+    if (method === 'PATCH') {
+      const patched = this.store.update(plural, known.metadata.name, (object) =>
+        merge(object, JSON.parse(body) as Record<string, unknown>),
+      );
+      if (plural === 'pods') this.kubelet.deadlineSet(known.metadata.name);
+      return [200, patched];
+    }
+    if (method === 'DELETE') {
+      const said = body === '' ? undefined : (JSON.parse(body) as { propagationPolicy?: string }).propagationPolicy;
+      // The old default of Jobs: without a word, their pods stay behind.
+      const policy = url.searchParams.get('propagationPolicy') ?? said ?? 'Orphan';
+      this.store.remove(plural, known.metadata.name);
+      if (plural === 'pods') await this.kubelet.remove(known.metadata.name);
+      if (plural === 'jobs' && policy !== 'Orphan')
+        for (const pod of this.store.all('pods'))
+          if (pod.metadata.ownerReferences?.some(({ uid }) => uid === known.metadata.uid)) await this.kubelet.remove(pod.metadata.name);
+      return [200, { kind: 'Status', apiVersion: 'v1', status: 'Success' }];
+    }
+    return [405, { reason: 'MethodNotAllowed', message: method }];
+  }
+
+  #watch(url: URL, plural: string, response: ServerResponse): void {
+    const from = Number(url.searchParams.get('resourceVersion') ?? this.store.version);
+    const past = this.store.since(plural, from);
+    if (!past) {
+      this.#status(response, 410, 'Expired', 'too old resource version');
+      return;
+    }
+    response.writeHead(200, { 'content-type': 'application/json' });
+    const stream: Stream = { response, kind: 'watch', silent: false };
+    const send = ({ type, object }: Pick<StoreEvent, 'type' | 'object'>): void => {
+      if (!stream.silent) response.write(`${JSON.stringify({ type, object })}\n`);
+    };
+    for (const event of past) if (matches(event.object, url)) send(event);
+    response.flushHeaders();
+    const stop = this.store.listen((event) => {
+      if (event.kind === plural && matches(event.object, url)) send(event);
+    });
+    // Bookmarks come once a minute elsewhere; here they shall be met.
+    const bookmarks = setInterval(() => {
+      const type = kinds[plural] as { kind: string; apiVersion: string };
+      send({
+        type: 'BOOKMARK',
+        object: { ...type, metadata: { resourceVersion: String(this.store.version), creationTimestamp: null } } as never,
+      });
+    }, 200);
+    this.#streams.add(stream);
+    response.on('close', () => {
+      stop();
+      clearInterval(bookmarks);
+      this.#streams.delete(stream);
+    });
+  }
+
+  async #log(url: URL, pod: string, response: ServerResponse): Promise<void> {
+    const container = url.searchParams.get('container') ?? '';
+    const log = this.kubelet.log(pod, container);
+    if (!log || !this.store.get('pods', pod)) return this.#status(response, 404, 'NotFound', `pods "${pod}" not found`);
+    const options = { timestamps: url.searchParams.get('timestamps') === 'true', since: url.searchParams.get('sinceTime') ?? undefined };
+    const follow = url.searchParams.get('follow') === 'true';
+    response.writeHead(200, { 'content-type': 'text/plain' });
+    response.flushHeaders();
+    const stream: Stream = { response, kind: 'log', silent: false };
+    this.#streams.add(stream);
+    let closed = false;
+    response.on('close', () => {
+      closed = true;
+      this.#streams.delete(stream);
+    });
+    for (let at = 0; !closed; ) {
+      const change = log.change();
+      const { text: lines, next } = log.read(at, options);
+      at = next;
+      if (lines.length > 0) response.write(lines);
+      if (!follow || log.ended) break;
+      await Promise.race([change, new Promise((resolve) => setTimeout(resolve, 50).unref())]);
+    }
+    response.end();
+  }
+
+  #take(what: string): Fault | undefined {
+    const [first, ...rest] = this.#faults.get(what) ?? [];
+    if (!first) return undefined;
+    first.times -= 1;
+    if (first.times < 1) this.#faults.set(what, rest);
+    return first.fault;
+  }
+
+  #json(response: ServerResponse, status: number, body: unknown): void {
+    response.writeHead(status, { 'content-type': 'application/json' });
+    response.end(JSON.stringify(body));
+  }
+
+  #status(response: ServerResponse, code: number, reason: string, message: string): void {
+    this.#json(response, code, { kind: 'Status', apiVersion: 'v1', metadata: {}, status: 'Failure', message, reason, code });
+  }
+}
+
+function matches(object: ApiObject, url: URL): boolean {
+  const wanted = url.searchParams.get('labelSelector');
+  if (!wanted) return true;
+  return wanted.split(',').every((one) => {
+    const [name = '', value] = one.split('=');
+    return object.metadata.labels?.[name] === value;
+  });
+}
+
+/** RFC 7386. */
+function merge(target: Record<string, unknown>, patch: Record<string, unknown>): void {
+  for (const [name, value] of Object.entries(patch)) {
+    if (value === null) delete target[name];
+    else if (typeof value === 'object' && !Array.isArray(value)) {
+      if (typeof target[name] !== 'object' || target[name] === null) target[name] = {};
+      merge(target[name] as Record<string, unknown>, value as Record<string, unknown>);
+    } else target[name] = value;
+  }
+}
