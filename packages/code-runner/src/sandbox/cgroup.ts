@@ -153,8 +153,13 @@ function removeGroup(folder: string): void {
   }
 }
 
+/** What a file says; nothing once its group is gone. */
 function read(folder: string, file: string): string {
-  return readFileSync(join(folder, file), 'utf8');
+  try {
+    return readFileSync(join(folder, file), 'utf8');
+  } catch {
+    return '';
+  }
 }
 
 function write(folder: string, file: string, value: number | string): void {

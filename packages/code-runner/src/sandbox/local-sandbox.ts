@@ -52,6 +52,8 @@ class LocalSandbox implements Executor {
   readonly #runs = new Map<string, { readonly run: SandboxRun; readonly place: Place; readonly folder: string }>();
   readonly #places: Place[] = [];
   readonly #free: Place[] = [];
+  readonly #starting = new Set<Promise<void>>();
+  #closed = false;
   #cgroups: Cgroups | undefined;
   #folder: string | undefined;
   #seccomp: string | undefined;
@@ -72,6 +74,13 @@ class LocalSandbox implements Executor {
   }
 
   async start(spec: ExecutionSpec): Promise<void> {
+    if (this.#closed) throw new ExecutorUnavailableError('The local sandbox was closed; nothing is started any more.');
+    const starting = this.#start(spec).finally(() => this.#starting.delete(starting));
+    this.#starting.add(starting);
+    await starting;
+  }
+
+  async #start(spec: ExecutionSpec): Promise<void> {
     await this.probe();
     const key = keyOf(spec);
     if (this.#runs.has(key)) return;
@@ -141,6 +150,8 @@ class LocalSandbox implements Executor {
   }
 
   async close(): Promise<void> {
+    this.#closed = true;
+    await Promise.allSettled([...this.#starting]);
     await Promise.all([...this.#runs.values()].map(({ run }) => this.remove(run.ref)));
     for (const { cgroup } of this.#places) cgroup?.remove();
     this.#places.length = 0;

@@ -93,7 +93,7 @@ export class Execution {
           const next = await this.#perform(decision, all);
           if (next === 'ended') return 'ended';
           if (next === 'lost') return 'lost';
-          if (next === 'rest') await this.#rest(all, 5_000);
+          if (next === 'rest') await this.#rest(all, this.#patienceMs());
           this.#failures = 0;
         } catch (err) {
           if (signal.aborted) return 'left';
@@ -106,7 +106,7 @@ export class Execution {
             // The database, the cluster or the store is away: the row says where to go on.
             this.#failures += 1;
             this.#host.logger.warn({ err, runId: this.#run.id, step: decision.do }, 'a step of a run failed; it is tried again');
-            await this.#rest(all, Math.min(100 * 2 ** this.#failures, 5_000));
+            await this.#rest(all, Math.min(100 * 2 ** this.#failures, this.#patienceMs()));
             await this.#refresh().catch(() => undefined);
             continue;
           }
@@ -325,6 +325,13 @@ export class Execution {
       }
       await wait(pauseMs, signal);
     }
+  }
+
+  /** How long nothing need be looked at, if nothing changes. */
+  #patienceMs(): number {
+    const { now, pendingMs } = this.#host.situation();
+    if (this.#run.phase !== 'starting' || this.#run.claimedAt === null) return 5_000;
+    return Math.min(5_000, Math.max(50, this.#run.claimedAt + pendingMs - now + 10));
   }
 
   #held(...phases: Held['phases']): Held {

@@ -82,7 +82,10 @@ export class Kubelet {
       spec: structuredClone(template.spec),
       status: { phase: 'Pending', conditions: [] },
     });
-    const work = this.#run(name, job.metadata.name).finally(() => this.#work.delete(work));
+    const work = this.#run(name, job.metadata.name)
+      // A sandbox that is closed while a pod starts.
+      .catch(() => undefined)
+      .finally(() => this.#work.delete(work));
     this.#work.add(work);
   }
 
