@@ -20,6 +20,7 @@ import type { ExecutionSpec, Executor } from './executor/executor.ts';
 import { commandOf, type Language } from './languages/language.ts';
 import { databaseQueue } from './queue/database-queue.ts';
 import type { RunQueue, RunQueueOf } from './queue/run-queue.ts';
+import { createRoutes, type Routes, type RoutesOptions } from './routes/routes.ts';
 import { EventLog } from './runs/event-log.ts';
 import { type Pool, type PoolOptions, poolOf } from './runs/limits.ts';
 import { thaw } from './runs/manifest.ts';
@@ -173,6 +174,11 @@ export class CodeRunner {
     );
     this.#workers.add(worker);
     return worker;
+  }
+
+  /** REST and server-sent events as a fetch handler, with an OpenAPI document. */
+  routes(options: RoutesOptions): Routes {
+    return createRoutes(this, this.#logger, options);
   }
 
   /** @throws MigrationRequiredError, DatabaseUnavailableError, UnsupportedDatabaseError */

@@ -1,0 +1,106 @@
+import { z } from 'zod';
+import { phases, reasons } from '../runs/states.ts';
+
+const id: z.ZodString = z.string().max(40);
+const time: z.ZodNumber = z.number().int().meta({ description: 'Milliseconds since 1970, by the database.' });
+
+const dataSet = z.object({ path: z.string(), object: z.string() });
+const limits = z
+  .object({
+    memoryBytes: z.number(),
+    cpus: z.number(),
+    timeoutMs: z.number(),
+    outputBytes: z.number(),
+    diskBytes: z.number(),
+    processes: z.number(),
+    resultBytes: z.number(),
+  })
+  .partial();
+
+/** Bodies that are taken. Rules that need more than the shape are checked, and worded, behind them. */
+export const bodies = {
+  newTask: z.object({
+    name: z.string(),
+    language: z.string(),
+    files: z.record(z.string(), z.string()).optional(),
+    main: z.string().optional(),
+    dataSets: z.array(dataSet).optional(),
+  }),
+  taskChange: z.object({ name: z.string(), language: z.string(), dataSets: z.array(dataSet) }).partial(),
+  rename: z.object({ from: z.string(), to: z.string() }),
+  main: z.object({ path: z.string() }),
+  submit: z.object({
+    argv: z.unknown().optional().meta({ description: 'Program and arguments, a list of texts. Default: the main file.' }),
+    execCommand: z.string().optional(),
+    remarks: z.string().optional(),
+    priority: z.number().optional(),
+    pool: z.string().optional(),
+    limits: z.record(z.string(), z.unknown()).optional(),
+    idempotencyKey: z.string().optional(),
+  }),
+} as const;
+
+const task = z.object({
+  id,
+  owner: z.string(),
+  name: z.string(),
+  language: z.string(),
+  main: z.string().nullable(),
+  version: z.number().int(),
+  files: z.number().int(),
+  bytes: z.number().int(),
+  dataSets: z.array(dataSet),
+  draftRunId: id.nullable(),
+  createdAt: time,
+  updatedAt: time,
+});
+
+const run = z.object({
+  id,
+  taskId: id,
+  actor: z.string(),
+  state: z.number().int().min(0).max(5).meta({ description: '0 not submitted, 1 queued, 2 running, 3 finished, 4 failed, 5 terminated.' }),
+  phase: z.enum(phases),
+  reason: z.enum(reasons).nullable(),
+  message: z.string().nullable(),
+  language: z.string().nullable(),
+  main: z.string().nullable(),
+  argv: z.array(z.string()).nullable(),
+  remarks: z.string().nullable(),
+  priority: z.number().int(),
+  pool: z.string().nullable(),
+  limits: limits.nullable(),
+  attempt: z.number().int(),
+  exitCode: z.number().int().nullable(),
+  signal: z.string().nullable(),
+  stoppedBy: z.string().nullable(),
+  createdAt: time,
+  submitTime: time.nullable(),
+  startedAt: time.nullable(),
+  endedAt: time.nullable(),
+  logBytes: z.number().int(),
+  lastSeq: z.number().int(),
+  output: z.object({ files: z.array(z.object({ path: z.string(), size: z.number().int() })), truncated: z.boolean() }).nullable(),
+  jobUid: z.string(),
+  dirPath: z.string(),
+  resLogPath: z.string(),
+  downloadPath: z.string(),
+});
+
+/** What is answered. */
+export const views = {
+  task,
+  tasks: z.object({ tasks: z.array(task) }),
+  run,
+  runs: z.object({ runs: z.array(run) }),
+  languages: z.object({
+    languages: z.array(z.object({ name: z.string(), title: z.string(), main: z.string() })),
+    pools: z.array(z.object({ name: z.string(), slots: z.number().int(), limits })),
+  }),
+  tree: z.object({
+    tree: z.array(z.unknown().meta({ description: 'id, name, path, content?, fileType, fileSize, isLeaf, main, children.' })),
+  }),
+  written: z.object({ path: z.string(), size: z.number().int(), version: z.number().int() }),
+  count: z.object({ files: z.number().int() }),
+  events: z.object({ events: z.array(z.unknown()) }),
+} as const;
