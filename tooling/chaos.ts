@@ -18,7 +18,18 @@ let seed = Number(values.seed ?? Math.trunc(Date.now() / 1000) % 1_000_000);
 const files =
   positionals.length > 0
     ? positionals
-    : ['kill', 'unsteady-server', 'outage', 'load', 'test/commit', 'sharded-scan/test/model', 'outbox/test/brokers', 'outbox/test/inbox'];
+    : [
+        'kill',
+        'unsteady-server',
+        'outage',
+        'load',
+        'test/commit',
+        'sharded-scan/test/model',
+        'outbox/test/brokers',
+        'outbox/test/inbox',
+        'code-runner/test/decide',
+        'code-runner/test/hostile',
+      ];
 if (!(minutes > 0) || !(cycles > 0) || !Number.isInteger(seed)) {
   console.error('usage: npm run chaos -- [--minutes 60] [--cycles 50] [--seed N] [FILE …]');
   process.exit(2);
@@ -32,7 +43,13 @@ let code = 0;
 try {
   for (; code === 0; seed++) {
     const started = Date.now();
-    const env = { ...process.env, ...services.environment, HOLDFAST_SEED: String(seed), HOLDFAST_CYCLES: String(cycles) };
+    const env = {
+      ...process.env,
+      ...services.environment,
+      HOLDFAST_SEED: String(seed),
+      HOLDFAST_CYCLES: String(cycles),
+      HOLDFAST_WORLDS: String(cycles * 200),
+    };
     const vitest = join(root, 'node_modules', 'vitest', 'vitest.mjs');
     code =
       spawnSync(process.execPath, [vitest, 'run', '--testTimeout=1800000', ...files], { cwd: root, stdio: 'inherit', env }).status ?? 1;

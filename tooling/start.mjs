@@ -3,4 +3,4 @@ import { join } from 'node:path';
 import { ensureInstalled, root, runPinned } from './bootstrap.mjs';
 
 ensureInstalled();
-runPinned(join(root, 'examples', 'compute-dispatch', 'src', 'main.ts'), process.argv.slice(2));
+runPinned(join(root, 'tooling', 'start.ts'), process.argv.slice(2));

@@ -3,15 +3,19 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { root } from './paths.ts';
 import { canInstall, installPackages } from './services/debian.ts';
-import { ensurePrograms } from './services/programs.ts';
+import { ensurePrograms, ensureValidator } from './services/programs.ts';
 import { startServices } from './services/services.ts';
 
 const skipped = new Set((process.env.HOLDFAST_SKIP ?? '').split(',').filter(Boolean));
 const services = await startServices({ skip: skipped, log: (line) => console.log(line) });
-const missingPrograms = ensurePrograms(
-  (name) => !skipped.has(name),
-  (line) => console.log(line),
-);
+const missingPrograms = [
+  ...ensurePrograms(
+    (name) => !skipped.has(name),
+    (line) => console.log(line),
+  ),
+];
+const validator = skipped.has('kubernetes-validate') ? undefined : ensureValidator((line) => console.log(line));
+if (validator === undefined && !skipped.has('kubernetes-validate')) missingPrograms.push('kubernetes-validate');
 if (missingPrograms.length > 0 && process.env.CI === 'true') {
   console.error(`CI=true and not available: ${missingPrograms.join(', ')}. Name them in HOLDFAST_SKIP to go on without.`);
   await services.stop();
@@ -31,7 +35,12 @@ try {
       `CI=true and not available: ${missing.map((result) => `${result.name} (${result.detail})`).join('; ')}. Name them in HOLDFAST_SKIP to go on without.`,
     );
   } else {
-    code = await vitest({ ...process.env, ...services.environment, ...(chromium ? { HOLDFAST_CHROMIUM: chromium } : {}) });
+    code = await vitest({
+      ...process.env,
+      ...services.environment,
+      ...(chromium ? { HOLDFAST_CHROMIUM: chromium } : {}),
+      ...(validator ? { HOLDFAST_KUBERNETES_VALIDATE: validator } : {}),
+    });
   }
 } finally {
   await services.stop();

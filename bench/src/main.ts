@@ -1,6 +1,7 @@
 import { parseArgs } from 'node:util';
 import { notifier } from './notifier/main.ts';
 import { outbox } from './outbox/main.ts';
+import { runner } from './runner/main.ts';
 import { scan } from './scan/main.ts';
 import { tasks } from './tasks.ts';
 
@@ -14,7 +15,7 @@ const { values, positionals } = parseArgs({
     backlog: { type: 'string' },
   },
 });
-const benches: Record<string, typeof tasks> = { tasks, outbox, notifier, scan };
+const benches: Record<string, typeof tasks> = { tasks, outbox, notifier, scan, runner };
 const bench = benches[positionals[0] ?? ''];
 if (!bench) {
   console.error(

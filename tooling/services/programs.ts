@@ -1,4 +1,7 @@
+import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import { servicesRoot } from '../paths.ts';
 import { canInstall, installPackages } from './debian.ts';
 
 /** What the code runner's sandbox and its languages are made of: programs, not servers. */
@@ -28,4 +31,24 @@ export function ensurePrograms(wanted: (name: string) => boolean, log: (line: st
   for (const { name, binary, package: from } of missing)
     log(`${name.padEnd(9)} missing (no ${binary}; install ${from}, or run as root on Debian to have it installed)`);
   return missing.map(({ name }) => name);
+}
+
+const validator = 'kubernetes-validate==1.37.0';
+
+/** The schemas of Kubernetes' own API, as a Python package. Returns its folder, or `undefined` where it can't be had. */
+export function ensureValidator(log: (line: string) => void): string | undefined {
+  const folder = join(servicesRoot, 'python');
+  if (existsSync(join(folder, 'kubernetes_validate'))) return folder;
+  const pip = (): boolean => spawnSync('python3', ['-m', 'pip', '--version'], { stdio: 'ignore' }).status === 0;
+  if (!pip() && canInstall()) {
+    try {
+      installPackages(['python3-pip'], log);
+    } catch (error) {
+      log((error as Error).message);
+    }
+  }
+  const args = ['-m', 'pip', 'install', '-q', '--disable-pip-version-check', '--root-user-action=ignore', '--target', folder, validator];
+  if (pip() && spawnSync('python3', args, { stdio: 'ignore', timeout: 300_000 }).status === 0) return folder;
+  log("kubernetes-validate missing (manifests are not held against Kubernetes' schemas; have python3 with pip)");
+  return undefined;
 }

@@ -34,6 +34,16 @@ const schema = z.object({
   DISPATCH_XXL_TOKEN: z.string().optional(),
   /** Where the admin reaches this executor. */
   DISPATCH_XXL_PORT: z.coerce.number().int().min(0).max(65_535).default(9_999),
+  /** Where algorithm tasks run: in bubblewrap on this machine, as Jobs of the cluster that the kubeconfig names, or (your own programs only) as plain processes. */
+  DISPATCH_EXECUTOR: z.enum(['sandbox', 'kubernetes', 'none']).default('sandbox'),
+  DISPATCH_KUBERNETES_NAMESPACE: z.string().default('holdfast-runs'),
+  /** Where files of algorithm tasks are kept: `https://key:secret@host/bucket`, or nothing for the database. */
+  DISPATCH_S3_URL: z
+    .string()
+    .regex(/^https?:\/\//, 'must be http(s)://key:secret@host/bucket')
+    .optional(),
+  /** Algorithm tasks that run at a time. */
+  DISPATCH_RUN_SLOTS: z.coerce.number().int().min(1).max(1_000).default(4),
   /** Machines of the simulated room. */
   DISPATCH_MACHINES: z.coerce.number().int().min(1).max(100_000).default(96),
   /** What the keys of callbacks are derived from: the same in every process. Default: made at the first start and kept beside the database file. */

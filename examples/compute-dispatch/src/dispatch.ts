@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import type { Publisher, Subscriber } from '@holdfast/broker';
 import { brokerSchema } from '@holdfast/broker/database';
+import { codeRunnerSchema } from '@holdfast/code-runner';
 import { bizType, type CompensateBiz, compensateBizSchema, createCompensateBiz } from '@holdfast/compensate-biz';
 import {
   coreSchema,
@@ -186,7 +187,16 @@ export class Dispatch {
     readonly xxl?: XxlOptions | undefined;
   }): Promise<Dispatch> {
     const { knex, logger } = options;
-    await migrate(knex, [coreSchema, compensateBizSchema, outboxSchema, brokerSchema, notifierSchema, scanSchema, dispatchSchema]);
+    await migrate(knex, [
+      coreSchema,
+      compensateBizSchema,
+      outboxSchema,
+      brokerSchema,
+      notifierSchema,
+      scanSchema,
+      codeRunnerSchema,
+      dispatchSchema,
+    ]);
     const database = new Database({ knex });
     await database.describe();
     await seedRoom(knex, options.machines);

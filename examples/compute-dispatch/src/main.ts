@@ -1,7 +1,9 @@
 import { parseArgs } from 'node:util';
 import pino from 'pino';
+import { Algorithm } from './algorithm.ts';
 import { openInvoiceDatabases, openKnex, readConfig, readEgress, readSecret, readXxl } from './config.ts';
 import { Dispatch } from './dispatch.ts';
+import { buildPage } from './page.ts';
 import { runReceiver } from './receiver.ts';
 import { createServer } from './server.ts';
 
@@ -27,7 +29,9 @@ async function runService(): Promise<void> {
     xxl: readXxl(config),
   });
   await dispatch.start();
-  const app = values.worker ? undefined : await createServer(dispatch);
+  const algorithm = new Algorithm({ knex, config, logger });
+  await algorithm.start();
+  const app = values.worker ? undefined : await createServer(dispatch, algorithm, await buildPage());
   if (app) {
     const address = await app.listen({ port: config.PORT, host: config.HOST });
     console.log(`compute-dispatch is at ${address}  (page, API under /v1, document at /openapi.json)`);
@@ -37,6 +41,7 @@ async function runService(): Promise<void> {
     console.log(
       `Hear of it as a customer does, in another terminal: npm start -- receiver${address.endsWith(':8080') ? '' : ` --service ${address}`}`,
     );
+    console.log(algorithm.problem ?? `Algorithm tasks run in ${algorithm.where}.`);
     console.log('Ctrl-C ends it; what it has accepted goes on at the next start.');
   } else {
     console.log('compute-dispatch worker: shares the work of every process on the same database. Ctrl-C ends it.');
@@ -46,6 +51,7 @@ async function runService(): Promise<void> {
     if (stopping) return;
     stopping = true;
     await app?.close();
+    await algorithm.stop();
     await dispatch.stop();
     for (const one of [knex, ...invoiceDatabases]) await one.destroy();
     process.exit(0);

@@ -1,4 +1,4 @@
-import { join } from 'node:path';
+import { Readable } from 'node:stream';
 import fastifyStatic from '@fastify/static';
 import swagger from '@fastify/swagger';
 import { HoldfastError } from '@holdfast/core';
@@ -11,6 +11,7 @@ import {
   type ZodTypeProvider,
 } from 'fastify-type-provider-zod';
 import { z } from 'zod';
+import type { Algorithm } from './algorithm.ts';
 import { callbackEndpoint, callbackView } from './callbacks.ts';
 import { applyRequest, batchView, type Dispatch, slotView } from './dispatch.ts';
 import { invoiceView, scanView } from './invoices.ts';
@@ -21,7 +22,7 @@ import { timelineEntry } from './timeline.ts';
 const tenantHeaders = z.object({ 'x-tenant': z.string().min(1).max(60).default('demo') });
 
 /** The HTTP face. */
-export async function createServer(dispatch: Dispatch): Promise<FastifyInstance> {
+export async function createServer(dispatch: Dispatch, algorithm: Algorithm, pageFolder: string): Promise<FastifyInstance> {
   const app = fastify({ forceCloseConnections: true }).withTypeProvider<ZodTypeProvider>();
   app.setValidatorCompiler(validatorCompiler);
   app.setSerializerCompiler(serializerCompiler);
@@ -48,7 +49,9 @@ export async function createServer(dispatch: Dispatch): Promise<FastifyInstance>
       .send(JSON.stringify(problem.body(request.url)));
   });
   app.addHook('onSend', async (_request, reply) => {
-    reply.header('content-security-policy', "default-src 'self'; frame-ancestors 'none'").header('x-content-type-options', 'nosniff');
+    // Attributes of style only: a program's log has colours of its own, and browsers write some into what is being edited.
+    const policy = "default-src 'self'; style-src-attr 'unsafe-inline'; frame-ancestors 'none'";
+    reply.header('content-security-policy', policy).header('x-content-type-options', 'nosniff');
   });
 
   app.post(
@@ -212,6 +215,27 @@ export async function createServer(dispatch: Dispatch): Promise<FastifyInstance>
   });
   app.get('/openapi.json', { schema: { hide: true } }, async () => app.swagger());
 
+  app.get('/v1/algorithm/about', { schema: { hide: true } }, async () => ({
+    languages: algorithm.languages.map(({ name, title }) => ({ name, title: title ?? name })),
+    where: algorithm.where,
+    ...(algorithm.problem === undefined ? {} : { problem: algorithm.problem }),
+  }));
+  await app.register(async (scope) => {
+    // Bodies are the routes' own to read: files of any kind, as they come.
+    scope.removeAllContentTypeParsers();
+    scope.addContentTypeParser('*', (_request, payload, done) => done(null, payload));
+    scope.all('/v1/algorithm/*', { schema: { hide: true } }, async (request, reply) => {
+      const abort = new AbortController();
+      request.raw.on('close', () => reply.raw.writableFinished || abort.abort());
+      reply.raw.on('close', () => abort.abort());
+      const bare = request.method === 'GET' || request.method === 'HEAD';
+      const init = { method: request.method, headers: request.headers as Record<string, string>, signal: abort.signal };
+      const body = bare ? {} : { body: Readable.toWeb((request.body as Readable | undefined) ?? Readable.from([])), duplex: 'half' };
+      const answer = await algorithm.routes.fetch(new Request(new URL(request.url, 'http://service'), { ...init, ...body } as RequestInit));
+      return reply.send(answer);
+    });
+  });
+
   const live = new Live(dispatch);
   app.get('/live', { schema: { hide: true } }, (request, reply) => {
     reply.hijack();
@@ -219,7 +243,7 @@ export async function createServer(dispatch: Dispatch): Promise<FastifyInstance>
     const end = live.follow((data) => reply.raw.write(`data: ${data}\n\n`));
     request.raw.on('close', end);
   });
-  await app.register(fastifyStatic, { root: join(import.meta.dirname, '..', 'web') });
+  await app.register(fastifyStatic, { root: pageFolder });
   return app as unknown as FastifyInstance;
 }
 

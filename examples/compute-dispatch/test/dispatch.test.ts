@@ -4,13 +4,17 @@ import { type HostileReceiver, hostileReceiver } from '@holdfast/notifier/testin
 import type { FastifyInstance } from 'fastify';
 import { chromium } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { Algorithm } from '../src/algorithm.ts';
+import { readConfig } from '../src/config.ts';
 import { Dispatch } from '../src/dispatch.ts';
+import { buildPage } from '../src/page.ts';
 import { createServer } from '../src/server.ts';
 
 describe.each([...testDialects()])('compute-dispatch on $name', (dialect) => {
   let db: TestDatabase;
   let shards: readonly [TestDatabase, TestDatabase];
   let dispatch: Dispatch;
+  let algorithm: Algorithm;
   let app: FastifyInstance;
   let address: string;
   let customer: HostileReceiver;
@@ -30,11 +34,14 @@ describe.each([...testDialects()])('compute-dispatch on $name', (dialect) => {
       egress,
     });
     await dispatch.start();
-    app = await createServer(dispatch);
+    algorithm = new Algorithm({ knex: db.knex, config: readConfig({}), logger: silentLogger });
+    await algorithm.start();
+    app = await createServer(dispatch, algorithm, await buildPage());
     address = await app.listen({ port: 0, host: '127.0.0.1' });
   });
   afterAll(async () => {
     await app?.close();
+    await algorithm?.stop();
     await dispatch?.stop();
     await customer?.close();
     for (const one of [db, ...(shards ?? [])]) await one?.drop();

@@ -1,0 +1,115 @@
+import { existsSync } from 'node:fs';
+import { S3Client } from '@aws-sdk/client-s3';
+import {
+  type CodeRunner,
+  createCodeRunner,
+  databaseFiles,
+  databaseQueue,
+  type Executor,
+  ExecutorUnavailableError,
+  type Language,
+  python,
+  type Routes,
+  type RunnerWorker,
+  r,
+  scala,
+} from '@holdfast/code-runner';
+import { kubernetes } from '@holdfast/code-runner/kubernetes';
+import { rabbitQueue } from '@holdfast/code-runner/rabbitmq';
+import { s3Files } from '@holdfast/code-runner/s3';
+import { localSandbox } from '@holdfast/code-runner/sandbox';
+import { HoldfastError, type Logger } from '@holdfast/core';
+import type { Knex } from 'knex';
+import type { Config } from './config.ts';
+
+export interface AlgorithmOptions {
+  readonly knex: Knex;
+  readonly config: Pick<
+    Config,
+    'DISPATCH_EXECUTOR' | 'DISPATCH_KUBERNETES_NAMESPACE' | 'DISPATCH_S3_URL' | 'DISPATCH_BROKER_URL' | 'DISPATCH_RUN_SLOTS'
+  >;
+  readonly logger: Logger;
+}
+
+/** Algorithm tasks of tenants: small programs, run where the configuration says. */
+export class Algorithm {
+  readonly runner: CodeRunner;
+  readonly routes: Routes;
+  /** Languages whose programs can be run. */
+  readonly languages: readonly Language[];
+  /** Where programs run, for people. */
+  where = '';
+  /** Why programs can't be run, if they can't. */
+  problem: string | undefined;
+  readonly #worker: RunnerWorker;
+  readonly #executor: Executor;
+  readonly #logger: Logger;
+
+  constructor({ knex, config, logger }: AlgorithmOptions) {
+    this.#logger = logger;
+    this.#executor = executorOf(config, logger);
+    const all = [python(), scala(), r()];
+    // A cluster has them in images; here they must be installed.
+    this.languages = this.#executor.scope === 'cluster' ? all : all.filter(({ requires }) => requires.every(existsSync));
+    const broker = config.DISPATCH_BROKER_URL;
+    this.runner = createCodeRunner({
+      knex,
+      executor: this.#executor,
+      languages: this.languages.length > 0 ? this.languages : all,
+      files: filesOf(config),
+      queue: broker && /^amqps?:/.test(broker) ? rabbitQueue({ url: broker, logger }) : databaseQueue(),
+      pools: { small: { slots: config.DISPATCH_RUN_SLOTS, limits: { memoryBytes: 256 * 2 ** 20, timeoutMs: 300_000 } } },
+      logger,
+    });
+    this.#worker = this.runner.worker();
+    this.routes = this.runner.routes({
+      basePath: '/v1/algorithm',
+      actor: (request) => request.headers.get('x-tenant') ?? 'demo',
+    });
+  }
+
+  /** What is missing is said on the page and here; everything else goes on. */
+  async start(): Promise<void> {
+    try {
+      const { summary } = await this.#executor.probe();
+      this.where = summary;
+      await this.#worker.start();
+    } catch (error) {
+      if (!HoldfastError.is(error) && !(error instanceof Error)) throw error;
+      this.problem = `Programs can't be run here: ${(error as Error).message}`;
+      this.#logger.error({ err: error }, 'algorithm tasks can be edited, but not run');
+    }
+  }
+
+  async stop(): Promise<void> {
+    await this.runner.close();
+  }
+}
+
+function executorOf(config: AlgorithmOptions['config'], logger: Logger): Executor {
+  switch (config.DISPATCH_EXECUTOR) {
+    case 'kubernetes':
+      return kubernetes({ namespace: config.DISPATCH_KUBERNETES_NAMESPACE, instance: 'compute-dispatch', logger });
+    case 'none':
+      return localSandbox({ isolation: 'none-trusted-code-only' });
+    default:
+      return localSandbox();
+  }
+}
+
+function filesOf(config: AlgorithmOptions['config']): ReturnType<typeof databaseFiles> {
+  if (!config.DISPATCH_S3_URL) return databaseFiles();
+  const url = new URL(config.DISPATCH_S3_URL);
+  const bucket = url.pathname.slice(1);
+  if (!bucket)
+    throw new ExecutorUnavailableError(
+      'DISPATCH_S3_URL names no bucket; write it behind the address, as in https://key:secret@s3.example.com/bucket.',
+    );
+  const client = new S3Client({
+    endpoint: url.origin,
+    region: url.searchParams.get('region') ?? 'us-east-1',
+    forcePathStyle: true,
+    credentials: { accessKeyId: decodeURIComponent(url.username), secretAccessKey: decodeURIComponent(url.password) },
+  });
+  return s3Files({ client, bucket });
+}

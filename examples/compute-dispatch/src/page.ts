@@ -1,0 +1,44 @@
+import { createHash } from 'node:crypto';
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+
+const here = join(import.meta.dirname, '..');
+const source = join(here, 'web');
+const built = join(here, 'data', 'page');
+
+/** Builds the page, unless it is as it was. Returns the folder that is served. */
+export async function buildPage(): Promise<string> {
+  const hash = createHash('sha256').update(readFileSync(join(here, 'package.json')));
+  const files = readdirSync(source, { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile());
+  for (const path of files.map(({ parentPath, name }) => join(parentPath, name)).sort())
+    hash.update(path.slice(source.length)).update(readFileSync(path));
+  const folder = join(built, hash.digest('hex').slice(0, 16));
+  if (existsSync(join(folder, 'index.html'))) return folder;
+  const { build } = await import('vite');
+  mkdirSync(built, { recursive: true });
+  const temporary = join(built, `new-${process.pid}`);
+  await build({
+    root: source,
+    base: './',
+    logLevel: 'warn',
+    configFile: false,
+    // Nothing inline: the content security policy takes files of ours only.
+    build: {
+      outDir: temporary,
+      emptyOutDir: true,
+      assetsInlineLimit: 0,
+      modulePreload: { polyfill: false },
+      target: 'es2023',
+      chunkSizeWarningLimit: 2_000,
+    },
+  });
+  // Of two processes that build at once one is first; the other's is the same.
+  try {
+    renameSync(temporary, folder);
+  } catch {
+    rmSync(temporary, { recursive: true, force: true });
+  }
+  for (const old of readdirSync(built))
+    if (join(built, old) !== folder && !old.startsWith('new-')) rmSync(join(built, old), { recursive: true, force: true });
+  return folder;
+}

@@ -1,0 +1,193 @@
+import { readFileSync } from 'node:fs';
+import { coreSchema, migrate, silentLogger } from '@holdfast/core';
+import { type TestDatabase, type TestDialect, testDialects, until } from '@holdfast/core/testing';
+import type { FastifyInstance } from 'fastify';
+import { type Browser, chromium, type Page } from 'playwright-core';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { Algorithm } from '../src/algorithm.ts';
+import { readConfig } from '../src/config.ts';
+import { Dispatch } from '../src/dispatch.ts';
+import { buildPage } from '../src/page.ts';
+import { createServer } from '../src/server.ts';
+
+describe('algorithm tasks', () => {
+  let databases: TestDatabase[];
+  let dispatch: Dispatch;
+  let algorithm: Algorithm;
+  let app: FastifyInstance;
+  let address: string;
+  let browser: Browser | undefined;
+  beforeAll(async () => {
+    const sqlite = testDialects()[0] as TestDialect;
+    databases = [await sqlite.create(), await sqlite.create(), await sqlite.create()];
+    const [db, one, two] = databases as [TestDatabase, TestDatabase, TestDatabase];
+    await migrate(db.knex, [coreSchema]);
+    dispatch = await Dispatch.open({
+      knex: db.knex,
+      invoiceDatabases: [one.knex, two.knex],
+      machines: 24,
+      logger: silentLogger,
+      secret: 'x'.repeat(32),
+      egress: {},
+    });
+    await dispatch.start();
+    algorithm = new Algorithm({ knex: db.knex, config: readConfig({}), logger: silentLogger });
+    await algorithm.start();
+    app = await createServer(dispatch, algorithm, await buildPage());
+    address = await app.listen({ port: 0, host: '127.0.0.1' });
+  });
+  afterAll(async () => {
+    await browser?.close();
+    await app?.close();
+    await algorithm?.stop();
+    await dispatch?.stop();
+    for (const one of databases ?? []) await one.drop();
+  });
+
+  it('belong to their tenant, and what is wrong is a problem', async () => {
+    const ask = (path: string, tenant: string, init: RequestInit = {}) =>
+      fetch(`${address}/v1/algorithm${path}`, { ...init, headers: { 'x-tenant': tenant, ...init.headers } });
+    const made = await ask('/tasks', 'one', { method: 'POST', body: '{"name":"t","language":"python"}' });
+    expect(made.status).toBe(201);
+    const { id } = (await made.json()) as { id: string };
+    expect((await ask(`/tasks/${id}`, 'two')).status).toBe(404);
+    const bad = await ask('/tasks', 'one', { method: 'POST', body: '{"name":"t","language":"cobol"}' });
+    expect([bad.status, bad.headers.get('content-type')]).toEqual([422, 'application/problem+json']);
+    const bytes = Buffer.from([0, 255, 10, 13]);
+    expect(
+      (await ask(`/tasks/${id}/file?path=b.bin`, 'one', { method: 'PUT', body: bytes, headers: { 'content-type': 'text/plain' } })).status,
+    ).toBe(200);
+    expect(Buffer.from(await (await ask(`/tasks/${id}/file?path=b.bin`, 'one')).arrayBuffer())).toEqual(bytes);
+  });
+
+  describe.runIf(process.env.HOLDFAST_CHROMIUM)('on the page, in a real browser', () => {
+    let page: Page;
+    const complaints: string[] = [];
+    const log = () => page.textContent('#log');
+    const write = async (text: string): Promise<void> => {
+      await page.locator('#editor .cm-content').click();
+      await page.keyboard.press('Control+a');
+      await page.keyboard.insertText(text);
+    };
+    const state = (text: RegExp) => until(async () => text.test((await page.textContent('#run-state')) ?? ''), { what: String(text) });
+
+    it('are made, edited, run, and followed in colour', async () => {
+      browser = await chromium.launch({
+        executablePath: process.env.HOLDFAST_CHROMIUM as string,
+        args: [
+          '--no-sandbox',
+          '--disable-gpu',
+          '--disable-quic',
+          '--no-first-run',
+          '--disable-background-networking',
+          '--disable-component-update',
+        ],
+      });
+      page = await browser.newPage({ viewport: { width: 1440, height: 900 }, acceptDownloads: true });
+      page.on('console', (message) => message.type() === 'error' && complaints.push(message.text()));
+      page.on('pageerror', (error) => complaints.push(String(error)));
+      page.on('dialog', (dialog) => void dialog.accept());
+      await page.goto(address);
+      await page.fill('#task-new [name=name]', 'colours');
+      await page.click('#task-new button');
+      await until(async () => (await page.locator('#tree button').allTextContents()).join() === 'run.py,run.sh');
+      await write(
+        'import time\nprint("\\033[32mgreen\\033[0m \\033[1;31mred\\033[0m <b>plain</b>")\nprint("\\033[38;2;10;20;200mdeep\\033[0m")\ntime.sleep(0.2)\nopen("/out/result.txt", "w").write("42")\n',
+      );
+      expect(await page.textContent('#file-state')).toBe('not saved');
+      await page.keyboard.press('Control+Enter');
+      await state(/has finished/);
+      expect(await log()).toBe('green red <b>plain</b>\ndeep\n');
+      expect(await page.locator('#log .ansi-green-fg').textContent()).toBe('green');
+      expect(await page.locator('#log .ansi-red-fg, #log .ansi-bright-red-fg').textContent()).toBe('red');
+      expect(await page.locator('#log b').count()).toBe(0);
+      expect(
+        await page.evaluate(
+          () => getComputedStyle([...document.querySelectorAll('#log span')].find((one) => one.textContent === 'deep') as Element).color,
+        ),
+      ).toBe('rgb(10, 20, 200)');
+      await until(async () => (await page.locator('#runs tr').count()) === 1);
+      const [download] = await Promise.all([page.waitForEvent('download'), page.click('#runs a')]);
+      expect(
+        readFileSync(await download.path())
+          .subarray(0, 2)
+          .toString(),
+      ).toBe('PK');
+    });
+
+    it('are stopped, and an earlier log is shown again', async () => {
+      await write('import time\nprint("up")\ntime.sleep(60)\n');
+      await page.click('#run');
+      await until(async () => (await log()) === 'up\n');
+      expect(await page.isDisabled('#run')).toBe(true);
+      await page.click('#stop');
+      await state(/was stopped/);
+      await until(async () => (await page.locator('#runs tr').count()) === 2);
+      await page.click('#runs tr:nth-child(2) button');
+      await until(async () => (await log())?.startsWith('green') === true);
+    });
+
+    it('have files in folders: made, renamed, chosen to run, removed, uploaded', async () => {
+      const file = async (path: string, button: string): Promise<void> => {
+        await page.fill('#file-form [name=path]', path);
+        await page.click(`#file-form button[value=${button}]`);
+      };
+      await file('src/helper.py', 'new');
+      await until(async () => (await page.textContent('#file-name')) === 'src/helper.py');
+      await write('print("helped")\n');
+      await page.click('#save');
+      await until(async () => (await page.textContent('#file-state')) === 'saved');
+      await file('lib/help.py', 'rename');
+      await until(async () => (await page.textContent('#file-name')) === 'lib/help.py');
+      await file('lib/help.py', 'main');
+      await until(async () => (await page.locator('#tree .main').textContent()) === 'help.py');
+      await page.click('#run');
+      await until(async () => (await log()) === 'helped\n');
+      await state(/has finished/);
+      await file('../escape', 'new');
+      await until(async () => /a part \.\./.test((await page.textContent('#algorithm-answer')) ?? ''));
+      await file('run.py', 'remove');
+      await until(async () => !(await page.locator('#tree button').allTextContents()).includes('run.py'));
+      // Somebody else writes the open file.
+      const id = await page.inputValue('#task');
+      await page.click('#tree button[data-path="lib/help.py"]');
+      await until(async () => (await page.textContent('#file-name')) === 'lib/help.py');
+      await fetch(`${address}/v1/algorithm/tasks/${id}/file?path=lib/help.py`, {
+        method: 'PUT',
+        body: 'print("theirs")\n',
+        headers: { 'x-tenant': 'demo' },
+      });
+      await write('print("mine")\n');
+      await page.click('#save');
+      await until(async () => /somebody else has changed it/.test((await page.textContent('#algorithm-answer')) ?? ''));
+      complaints.splice(0, complaints.length, ...complaints.filter((line) => !/4(22|09)/.test(line)));
+      await page.click('#task-remove');
+      await until(async () => await page.isHidden('#bench'));
+    });
+
+    it('fit a phone and a desk, light and dark, and are used by keyboard', async () => {
+      await page.fill('#task-new [name=name]', 'views');
+      await page.press('#task-new [name=name]', 'Enter');
+      await until(async () => await page.isVisible('#bench'));
+      await until(async () => (await page.textContent('#file-name')) === 'run.py');
+      await page.focus('#run');
+      await page.keyboard.press('Enter');
+      await state(/has finished/);
+      for (const [width, colorScheme] of [
+        [360, 'light'],
+        [360, 'dark'],
+        [1440, 'light'],
+        [1440, 'dark'],
+      ] as const) {
+        await page.emulateMedia({ colorScheme });
+        await page.setViewportSize({ width, height: 900 });
+        expect(await page.evaluate(() => document.documentElement.scrollWidth <= window.innerWidth), `${width}`).toBe(true);
+        if (process.env.HOLDFAST_SCREENSHOT)
+          await page
+            .locator('#algorithm')
+            .screenshot({ path: process.env.HOLDFAST_SCREENSHOT.replace(/(\.png)?$/, `-${width}-${colorScheme}.png`) });
+      }
+      expect(complaints).toEqual([]);
+    });
+  });
+});
