@@ -22,7 +22,7 @@ console.log('done: ' + (await done));
 await worker.stop();
 await biz.close();
 await knex.destroy();
-for (const name of ['outbox', 'notifier', 'notifier/verify', 'broker', 'broker/memory', 'sharded-scan', 'xxl-job'])
+for (const name of ['outbox', 'notifier', 'notifier/verify', 'broker', 'broker/memory', 'sharded-scan', 'xxl-job', 'code-runner', 'code-runner/sandbox'])
   if (Object.keys(await import('@holdfast/' + name)).length === 0) throw new Error(name + ' exports nothing');
 `;
 

@@ -59,9 +59,10 @@ export interface CodeRunnerOptions extends DatabaseOptions {
   readonly logger?: Logger;
 }
 
-/** Notes of the wakers: a pool to look at, a run whose row or log has changed. */
+/** Notes of the wakers: a pool to look at, a run of which readers can hear more, a run that is to stop. */
 const poolNote = 'pool:';
 const runNote = 'run:';
+const stopNote = 'stop:';
 
 /** Tasks, their files and their runs. */
 export class CodeRunner {
@@ -82,6 +83,8 @@ export class CodeRunner {
   readonly #wakers: Wakers;
   readonly #workers = new Set<RunnerWorker>();
   readonly #news: RunNews;
+  /** For workers: they know of all other changes, which are theirs. */
+  readonly #orders: RunNews;
   #unlisten: (() => void) | undefined;
   readonly #poolListeners = new Set<(pool: string) => void>();
 
@@ -99,7 +102,9 @@ export class CodeRunner {
     const limits: TaskLimits = { ...defaultTaskLimits, ...options.limits };
     this.#events = new Events(this.#logger);
     this.#wakers = new Wakers({ database: this.database, channel: 'code-runner', waker: options.waker, logger: this.#logger });
-    this.#news = new RunNews({ listen: () => this.#listen(), reliable: () => this.#wakers.reliable });
+    const heard = { listen: () => this.#listen(), reliable: () => this.#wakers.reliable };
+    this.#news = new RunNews(heard);
+    this.#orders = new RunNews(heard);
     this.#store = (options.files ?? databaseFiles())(this.database);
     this.#blobs = new Blobs(this.#store);
     this.#queue = (options.queue ?? databaseQueue())({
@@ -140,6 +145,7 @@ export class CodeRunner {
       authorize,
       queueMs: durationMs(options.queueTimeout ?? '24h', 'queueTimeout'),
       changed: (runId) => this.#changed(runId),
+      stop: (runId) => this.#wakers.wake(`${stopNote}${runId}`),
       unroutable: (run) => this.#unroutable(run),
       logger: this.#logger,
     });
@@ -163,8 +169,8 @@ export class CodeRunner {
         pools: this.pools,
         spec: (run) => this.#spec(run),
         changed: (runId) => this.#changed(runId),
-        watch: (runId) => this.#news.watch(runId),
-        ring: (pool) => this.#wakers.wake(`${poolNote}${pool}`),
+        watch: (runId) => this.#orders.watch(runId),
+        ringOthers: (pool) => this.#wakers.wakeElsewhere(`${poolNote}${pool}`),
         reliable: () => this.#wakers.reliable,
         check: () => this.check(),
         events: this.#events,
@@ -197,6 +203,7 @@ export class CodeRunner {
     this.#unlisten?.();
     this.#unlisten = undefined;
     this.#news.all();
+    this.#orders.all();
     await this.#queue.close();
     await this.#wakers.close();
     await this.database.close();
@@ -221,7 +228,7 @@ export class CodeRunner {
       language,
       command: commandOf(language, run.main ?? '', run.argv),
       limits: run.limits,
-      files: manifest.files.map(({ path, size, blob }) => ({ path, size, open: () => this.#blobs.open(blob) })),
+      files: manifest.files.map(({ path, size, blob }) => ({ path, size, open: () => this.#blobs.content(blob, size) })),
       dataSets: manifest.dataSets.map(({ path, object }) => ({ path, object, open: () => store.open(object) })),
       url: store.url ? (object) => store.url?.(object, 3_600_000) as Promise<string> : undefined,
       keep: async (name, content) => {
@@ -253,10 +260,12 @@ export class CodeRunner {
       // Without notes anything may have changed.
       if (notes.length === 0) {
         this.#news.all();
+        this.#orders.all();
         for (const heard of this.#poolListeners) for (const pool of this.pools.keys()) heard(pool);
       }
       for (const note of notes) {
         if (note.startsWith(runNote)) this.#news.of(note.slice(runNote.length));
+        else if (note.startsWith(stopNote)) this.#orders.of(note.slice(stopNote.length));
         else if (note.startsWith(poolNote)) for (const heard of this.#poolListeners) heard(note.slice(poolNote.length));
       }
     });

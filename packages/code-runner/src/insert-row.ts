@@ -3,14 +3,17 @@ import type { Executor } from '@holdfast/core';
 /** Inserts one row and returns the id that the database gave it, as text. */
 export async function insertRow(x: Executor, table: string, values: Readonly<Record<string, unknown>>): Promise<string> {
   const columns = Object.keys(values);
-  const insert = `INSERT INTO ${table} (${columns.join(', ')}) VALUES (${columns.map(() => '?').join(', ')})`;
-  const params = Object.values(values);
+  return insertedId(x, `INSERT INTO ${table} (${columns.join(', ')}) VALUES (${columns.map(() => '?').join(', ')})`, Object.values(values));
+}
+
+/** Runs an INSERT of one row and returns the id that the database gave it, as text. */
+export async function insertedId(x: Executor, sql: string, params: readonly unknown[]): Promise<string> {
   if (x.dialect === 'mysql' || x.dialect === 'mariadb') {
-    await x.run(insert, params);
+    await x.run(sql, params);
     const [row] = await x.rows<{ id: string }>('SELECT CAST(LAST_INSERT_ID() AS CHAR) AS id');
     return String(row?.id);
   }
-  const [row] = await x.rows<{ id: string | number }>(`${insert} RETURNING CAST(id AS TEXT) AS id`, params);
+  const [row] = await x.rows<{ id: string | number }>(`${sql} RETURNING CAST(id AS TEXT) AS id`, params);
   return String(row?.id);
 }
 

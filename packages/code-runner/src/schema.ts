@@ -94,6 +94,7 @@ function create(database: Database): readonly string[] {
       `log_position ${text} NULL`,
       `output ${text} NULL`,
       `ending ${text} NULL`,
+      `log_index ${text} NULL`,
     ].join(', '),
     { postgres: 'WITH (fillfactor = 70)' },
   );

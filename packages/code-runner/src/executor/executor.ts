@@ -19,9 +19,9 @@ export interface ExecutionSpec extends ExecutionRef {
   readonly command: readonly string[];
   readonly limits: RunLimits;
   /** What appears under `/code`. */
-  readonly files: readonly { readonly path: string; readonly size: number; readonly open: () => Promise<Readable> }[];
+  readonly files: readonly { readonly path: string; readonly size: number; readonly open: () => Promise<Readable | Uint8Array> }[];
   /** What appears under `/data`. */
-  readonly dataSets: readonly { readonly path: string; readonly object: string; readonly open: () => Promise<Readable> }[];
+  readonly dataSets: readonly { readonly path: string; readonly object: string; readonly open: () => Promise<Readable | Uint8Array> }[];
   /** An address of an object of the file store, where it has such; for executors whose programs run elsewhere. */
   readonly url?: ((object: string) => Promise<string>) | undefined;
   /** Keeps an object for this run, and returns its name; for files that are too large to go along. */

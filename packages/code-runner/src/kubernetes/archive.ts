@@ -11,11 +11,14 @@ export interface Packed {
 }
 
 /** Files as a compressed tar archive, which the language's own image unpacks. */
-export async function packFiles(files: readonly { readonly path: string; readonly open: () => Promise<Readable> }[]): Promise<Buffer> {
+export async function packFiles(
+  files: readonly { readonly path: string; readonly open: () => Promise<Readable | Uint8Array> }[],
+): Promise<Buffer> {
   const archive = pack();
   const whole = buffer(archive.pipe(createGzip({ level: 6 })));
   for (const { path, open } of files) {
-    const content = await buffer(await open());
+    const opened = await open();
+    const content = opened instanceof Uint8Array ? Buffer.from(opened) : await buffer(opened);
     if (!archive.entry({ name: path, mode: 0o644, mtime: new Date(0) }, content)) await once(archive, 'drain');
   }
   archive.finalize();

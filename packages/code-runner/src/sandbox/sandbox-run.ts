@@ -5,7 +5,7 @@ import { open } from 'node:fs/promises';
 import { constants } from 'node:os';
 import { join } from 'node:path';
 import type { Readable, Writable } from 'node:stream';
-import { endingOf, exitOf, overLimit } from '../executor/endings.ts';
+import { endingOf, exitOf, failed, overLimit } from '../executor/endings.ts';
 import type { ExecutionRef, LogPiece, OutputFile } from '../executor/executor.ts';
 import { filePath } from '../files/path.ts';
 import { terminated } from '../runs/decide.ts';
@@ -13,7 +13,7 @@ import type { RunLimits } from '../runs/limits.ts';
 import type { Ending } from '../runs/states.ts';
 import type { Cgroup } from './cgroup.ts';
 import { OutputStream } from './output-stream.ts';
-import { innerPid, isAlive, processTree, signal } from './process-tree.ts';
+import { isAlive, processTree, signal } from './process-tree.ts';
 
 export interface Launch {
   readonly ref: ExecutionRef;
@@ -118,14 +118,14 @@ export class SandboxRun {
         const pid = /"child-pid": (\d+)/.exec(text)?.[1];
         if (pid === undefined) return;
         this.#init = Number(pid);
-        this.#enter();
-        block.end('go');
+        void this.#enter().then((entered) => {
+          if (entered) block.end('go');
+        });
       });
     } else {
       status.resume();
       block.end();
       this.#init = child.pid;
-      this.#enter();
     }
     says.on('data', (data: Buffer) => this.#hear(String(data)));
     this.#timer = setTimeout(() => this.stop(launch.killAfterMs, 'TIMEOUT'), limits.timeoutMs);
@@ -206,14 +206,17 @@ export class SandboxRun {
   }
 
   /** The sandbox's processes get their limits before the first of the program's is started. */
-  #enter(): void {
+  async #enter(): Promise<boolean> {
     const { cgroup } = this.#launch;
-    if (!cgroup) return;
+    if (!cgroup || this.#init === undefined) return true;
     try {
-      if (this.#child.pid !== undefined) cgroup.add(this.#child.pid);
-      if (this.#init !== undefined) cgroup.add(this.#init);
-    } catch {
-      // It has ended; nothing is left to be limited.
+      await cgroup.add(this.#init);
+      return true;
+    } catch (error) {
+      // Nothing runs without its limits.
+      this.#end(failed('INTERNAL', `The sandbox's limits could not be set: ${(error as Error).message}. Run it again.`));
+      if (this.#child.pid !== undefined) signal(this.#child.pid, 'SIGKILL');
+      return false;
     }
   }
 
@@ -257,19 +260,16 @@ export class SandboxRun {
     }
   }
 
-  /** Processes of the program, without those that supervise it. */
+  /** Processes of the program, without the one that supervises it. */
   #programs(): number[] {
     if (this.#init === undefined || this.#exited) return [];
-    const tree = processTree(this.#init).slice(1).filter(isAlive);
-    return this.#launch.wrapped ? tree.filter((pid) => innerPid(pid) !== 2) : tree;
+    return processTree(this.#init).slice(1).filter(isAlive);
   }
 
   /** The program itself: what the supervisor has started. */
   #main(): number | undefined {
     if (this.#init === undefined || this.#exited) return undefined;
-    if (!this.#launch.wrapped) return processTree(this.#init)[1];
-    const supervisor = processTree(this.#init).find((pid) => innerPid(pid) === 2);
-    return supervisor === undefined ? undefined : processTree(supervisor)[1];
+    return processTree(this.#init)[1];
   }
 
   /** The supervisor has ended: after it was told to, or because something killed it. */

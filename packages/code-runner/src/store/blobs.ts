@@ -1,4 +1,4 @@
-import { Readable } from 'node:stream';
+import type { Readable } from 'node:stream';
 import { buffer } from 'node:stream/consumers';
 import type { FileStore } from './file-store.ts';
 import type { Spooled } from './spool.ts';
@@ -28,9 +28,13 @@ export class Blobs {
     this.#known.add(content.hash);
   }
 
-  async open(hash: string): Promise<Readable> {
-    const small = this.#small.get(hash);
-    return small ? Readable.from([small], { objectMode: false }) : this.store.open(blobName(hash));
+  open(hash: string): Promise<Readable> {
+    return this.store.open(blobName(hash));
+  }
+
+  /** The bytes, where they are few; else a stream. */
+  async content(hash: string, size: number): Promise<Readable | Uint8Array> {
+    return size <= smallBytes ? this.read(hash) : this.open(hash);
   }
 
   async read(hash: string): Promise<Buffer> {

@@ -15,6 +15,8 @@ export interface ExecutionHost {
   readonly store: FileStore;
   readonly spec: (run: RunRow) => Promise<ExecutionSpec>;
   readonly situation: () => Situation;
+  /** The run has ended and its slot is free; what is left of it here is still to be removed. */
+  readonly ended: (run: RunRow) => void;
   /** Tells readers of the run's events. */
   readonly changed: (runId: string) => void;
   readonly watch: (runId: string) => RunWatch;
@@ -39,6 +41,8 @@ export class Execution {
   #seen = false;
   #observing = false;
   #logging: Promise<void> | undefined;
+  /** Whether the log was read to its end. */
+  #logRead = false;
   #overLimit = false;
   #stopAskedMs: number | undefined;
   #failures = 0;
@@ -128,8 +132,7 @@ export class Execution {
         return this.#create(signal);
       case 'mark-running': {
         this.#follow();
-        const at = await runs.database.now();
-        return this.#moved(await runs.move(this.#held('starting'), 'running', { started_at: at }));
+        return this.#moved(await runs.move(this.#held('starting'), 'running', { now: 'started_at' }));
       }
       case 'stop': {
         this.#follow();
@@ -146,12 +149,18 @@ export class Execution {
         const ending = decision.ending;
         await checkpoint('runner:ended');
         // A wish to stop that was committed before this counts; one after it comes too late.
-        const moved = await runs.move(
-          this.#held('starting', 'running'),
-          'collecting',
-          { ending: JSON.stringify(ending) },
-          ending.state === 5 ? undefined : 'stopped',
-        );
+        const unless = ending.state === 5 ? {} : ({ unless: 'stopped' } as const);
+        // A program that has said all, and left nothing, leaves nothing to gather either: one commit less with its slot taken.
+        if (this.#logRead && !(await this.#leftFiles())) {
+          await this.#log.close();
+          await checkpoint('runner:collected');
+          const ended = await runs.collected(this.#held('starting', 'running'), ending, unless);
+          if (ended) return this.#over(ended);
+        }
+        const moved = await runs.move(this.#held('starting', 'running'), 'collecting', {
+          set: { ending: JSON.stringify(ending) },
+          ...unless,
+        });
         return this.#moved(moved);
       }
       case 'finish':
@@ -175,7 +184,7 @@ export class Execution {
   async #create(signal: AbortSignal): Promise<'again' | 'rest' | 'ended' | 'lost'> {
     const { executor, runs } = this.#host;
     if (this.#run.phase === 'claimed') {
-      const moved = await runs.move(this.#held('claimed'), 'starting', {}, 'stopped');
+      const moved = await runs.move(this.#held('claimed'), 'starting', { unless: 'stopped' });
       if (!moved) return this.#moved(undefined);
       this.#run = moved;
     }
@@ -190,7 +199,7 @@ export class Execution {
 
   /** Gathers the rest of the log and the results, then ends the run as it was decided. */
   async #finish(): Promise<'ended' | 'again' | 'lost' | 'rest'> {
-    const { executor, runs } = this.#host;
+    const { runs } = this.#host;
     const ending = this.#run.ending ?? {
       ...terminated,
       state: 4 as const,
@@ -207,14 +216,28 @@ export class Execution {
     await this.#log.close();
     await checkpoint('runner:collected');
     const ended = await runs.end(this.#held('collecting'), ending, output);
-    if (!ended) return this.#moved(undefined);
+    return ended ? this.#over(ended) : this.#moved(undefined);
+  }
+
+  /** The run has ended: its slot goes to the next one while what it leaves behind is removed. */
+  async #over(ended: RunRow): Promise<'ended'> {
     this.#run = ended;
     this.#host.changed(ended.id);
-    // Of what is left behind here, the sweep finds.
-    await executor
+    this.#host.ended(ended);
+    // What is left behind here, the sweep finds.
+    await this.#host.executor
       .remove(this.#ref)
       .catch((err) => this.#host.logger.debug({ err, runId: ended.id }, 'a finished run is removed by the sweep'));
     return 'ended';
+  }
+
+  /** Whether there is anything in `/out`. */
+  async #leftFiles(): Promise<boolean> {
+    for await (const { content } of this.#host.executor.output(this.#ref)) {
+      content.destroy();
+      return true;
+    }
+    return false;
   }
 
   async #collect(): Promise<Output> {
@@ -244,6 +267,7 @@ export class Execution {
     if (!ended) return false;
     this.#run = ended;
     this.#host.changed(ended.id);
+    this.#host.ended(ended);
     return true;
   }
 
@@ -319,6 +343,8 @@ export class Execution {
           await this.#log.push(piece);
           pauseMs = 100;
         }
+        this.#logRead = true;
+        this.#wake();
         return;
       } catch (error) {
         if (signal.aborted || executor.scope === 'process') throw error;

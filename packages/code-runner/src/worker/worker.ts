@@ -55,7 +55,8 @@ export interface WorkerHost {
   readonly spec: (run: RunRow) => Promise<ExecutionSpec>;
   readonly changed: (runId: string) => void;
   readonly watch: (runId: string) => RunWatch;
-  readonly ring: (pool: string) => void;
+  /** Tells workers of other processes that there is room in a pool. */
+  readonly ringOthers: (pool: string) => void;
   readonly reliable: () => boolean;
   readonly check: () => Promise<void>;
   readonly events: Events<CodeRunnerEvents>;
@@ -77,6 +78,8 @@ export class RunnerWorker implements Service {
   readonly #pendingMs: number;
   readonly #stopMs: number;
   readonly #driven = new Map<string, { readonly execution: Execution; readonly done: Promise<void> }>();
+  /** Runs in hand, and those that have ended but are not yet tidied away. */
+  readonly #finishing = new Set<Promise<void>>();
   readonly #looking = new Map<string, Promise<boolean>>();
   readonly #again = new Set<string>();
   readonly #heart: Loop<void>;
@@ -203,7 +206,7 @@ export class RunnerWorker implements Service {
     await this.#sweep.stop();
     await Promise.all(this.#looking.values());
     if (executor.scope === 'process') {
-      const ends = [...this.#driven.values()].map(({ done }) => done);
+      const ends = [...this.#finishing];
       const all = new AbortController();
       await Promise.race([
         Promise.all(ends),
@@ -216,7 +219,7 @@ export class RunnerWorker implements Service {
     }
     const left = [...this.#driven.values()];
     this.#executions.abort(new Error('the worker was stopped'));
-    await Promise.all(left.map(({ done }) => done));
+    await Promise.all(this.#finishing);
     if (executor.scope === 'process')
       for (const { execution } of left) {
         const { run } = execution;
@@ -231,7 +234,7 @@ export class RunnerWorker implements Service {
     await this.#heart.stop();
     // From now on others go on with what runs in the cluster.
     await this.#leases.leave(memberScope, this.id).catch(() => undefined);
-    for (const pool of this.#pools) this.#host.ring(pool.name);
+    for (const pool of this.#pools) this.#host.ringOthers(pool.name);
   }
 
   async #beat(): Promise<void> {
@@ -319,6 +322,7 @@ export class RunnerWorker implements Service {
         situation: () => this.#situation(),
         changed: this.#host.changed,
         watch: this.#host.watch,
+        ended: (one) => this.#freed(one),
         graceMs: this.#graceMs,
         logger,
       },
@@ -330,21 +334,29 @@ export class RunnerWorker implements Service {
         async (how) => {
           this.#driven.delete(run.id);
           if (how === 'left') return;
-          // Its slot is free: whoever is here looks first.
-          if (run.pool !== null && this.#taking) void this.#look(run.pool);
-          if (run.pool !== null) this.#host.ring(run.pool);
           if (how === 'lost') return events.emit('run:lost', { runId: run.id });
-          const { state, reason } = execution.run;
-          this.#telemetry.settled.add(1, { kind: run.pool ?? '', outcome: reason ?? String(state) });
-          events.emit('run:ended', { runId: run.id, state, reason });
           await log.pack(execution.run);
           this.#host.changed(run.id);
         },
-        () => this.#driven.delete(run.id),
+        () => undefined,
       )
       .catch((err) => logger.debug({ err, runId: run.id }, 'the log of a run is packed by the sweep'))
-      .then(() => undefined);
+      .then(() => {
+        this.#driven.delete(run.id);
+        this.#finishing.delete(done);
+      });
     this.#driven.set(run.id, { execution, done });
+    this.#finishing.add(done);
+  }
+
+  /** A run has ended, and its slot is free: whoever is here looks first. What is left of it is tidied away meanwhile. */
+  #freed(run: RunRow): void {
+    this.#driven.delete(run.id);
+    if (run.pool !== null && this.#taking) void this.#look(run.pool);
+    if (run.pool !== null) this.#host.ringOthers(run.pool);
+    const { state, reason } = run;
+    this.#telemetry.settled.add(1, { kind: run.pool ?? '', outcome: reason ?? String(state) });
+    this.#host.events.emit('run:ended', { runId: run.id, state, reason });
   }
 
   /** The broker gave a run's message up. The row decides: only a run that still waits is failed. */
