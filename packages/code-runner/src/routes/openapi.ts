@@ -1,23 +1,48 @@
 import { z } from 'zod';
-import { bodies, views } from './schemas.ts';
+import { type Bodies, bodies, type View, views } from './schemas.ts';
+
+export type OperationId =
+  | 'languages'
+  | 'listTasks'
+  | 'createTask'
+  | 'getTask'
+  | 'updateTask'
+  | 'removeTask'
+  | 'tree'
+  | 'readFile'
+  | 'writeFile'
+  | 'removeFile'
+  | 'renameFile'
+  | 'setMain'
+  | 'exportZip'
+  | 'importZip'
+  | 'submit'
+  | 'taskRuns'
+  | 'listRuns'
+  | 'getRun'
+  | 'terminate'
+  | 'events'
+  | 'download'
+  | 'output'
+  | 'openapi';
 
 /** One thing that can be asked for: what its document says, and what it is mounted by. */
 export interface Operation {
-  readonly id: string;
+  readonly id: OperationId;
   readonly method: 'get' | 'post' | 'put' | 'patch' | 'delete';
   /** Parameters in braces. */
   readonly path: string;
   readonly summary: string;
   readonly query?: Readonly<Record<string, string>>;
   readonly headers?: Readonly<Record<string, string>>;
-  readonly body?: keyof typeof bodies | 'bytes';
-  readonly answer: keyof typeof views | 'bytes' | 'zip' | 'event-stream' | 'nothing';
+  readonly body?: keyof Bodies | 'bytes';
+  readonly answer: View | 'bytes' | 'zip' | 'event-stream' | 'nothing';
   readonly status?: number;
 }
 
 const page = { before: 'Last id of the page before.', limit: 'At most 200. Default 50.' };
 
-export const operations = [
+export const operations: readonly Operation[] = [
   { id: 'languages', method: 'get', path: '/languages', summary: 'Languages and pools', answer: 'languages' },
   { id: 'listTasks', method: 'get', path: '/tasks', summary: 'Own tasks, newest first', query: page, answer: 'tasks' },
   { id: 'createTask', method: 'post', path: '/tasks', summary: 'A new task', body: 'newTask', answer: 'task', status: 201 },
@@ -138,14 +163,14 @@ export const operations = [
     answer: 'bytes',
   },
   { id: 'openapi', method: 'get', path: '/openapi.json', summary: 'This document', answer: 'nothing' },
-] as const satisfies readonly Operation[];
+];
 
 const types = { bytes: 'application/octet-stream', zip: 'application/zip', 'event-stream': 'text/event-stream' } as const;
 
 /** OpenAPI 3.1 of the routes. */
 export function openApi(basePath: string): Readonly<Record<string, unknown>> {
   const paths: Record<string, Record<string, unknown>> = {};
-  for (const operation of operations as readonly Operation[]) {
+  for (const operation of operations) {
     const parameters = [
       ...[...operation.path.matchAll(/\{(\w+)\}/g)].map(([, name]) => ({ name, in: 'path', required: true, schema: { type: 'string' } })),
       ...Object.entries(operation.query ?? {}).map(([name, description]) => ({

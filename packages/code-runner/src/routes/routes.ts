@@ -4,9 +4,9 @@ import { type Context, Hono } from 'hono';
 import type { CodeRunner } from '../code-runner.ts';
 import type { Submit } from '../runs/runs.ts';
 import { eventJson, eventStream } from './event-stream.ts';
-import { type Operation, openApi, operations } from './openapi.ts';
+import { type OperationId, openApi, operations } from './openapi.ts';
 import { problemOf, problemResponse } from './problem.ts';
-import { bodies } from './schemas.ts';
+import { type Bodies, bodies } from './schemas.ts';
 
 export interface RoutesOptions {
   /** Who asks, by what the request carries; what it throws or a missing name is answered with 401. */
@@ -28,7 +28,6 @@ class MalformedBodyError extends HoldfastError {
   }
 }
 
-type Ids = (typeof operations)[number]['id'];
 type Handler = (c: Context, as: { readonly actor: string }) => Promise<Response>;
 
 /** REST and server-sent events over a runner. */
@@ -41,7 +40,7 @@ export function createRoutes(runner: CodeRunner, logger: Logger, options: Routes
     const [before, limit] = [c.req.query('before'), Number(c.req.query('limit'))];
     return { ...(before === undefined ? {} : { before }), ...(limit > 0 ? { limit } : {}) };
   };
-  const handlers: Readonly<Record<Ids, Handler>> = {
+  const handlers: Readonly<Record<OperationId, Handler>> = {
     languages: async (c) =>
       c.json({
         languages: [...runner.languages.values()].map(({ name, title, main }) => ({ name, title: title ?? name, main })),
@@ -128,8 +127,8 @@ export function createRoutes(runner: CodeRunner, logger: Logger, options: Routes
     openapi: async (c) => c.json(document),
   };
   const app = new Hono().basePath(basePath);
-  for (const operation of operations as readonly Operation[]) {
-    const handler = handlers[operation.id as Ids];
+  for (const operation of operations) {
+    const handler = handlers[operation.id];
     app.on(operation.method.toUpperCase(), operation.path.replaceAll(/\{(\w+)\}/g, ':$1'), async (c) => {
       const actor = await Promise.resolve(options.actor(c.req.raw)).catch(() => undefined);
       if (actor === undefined) return unauthorized(c);
@@ -152,7 +151,7 @@ class NothingHereError extends HoldfastError {
 }
 
 /** The body, as its schema says. */
-async function body<Name extends keyof typeof bodies>(c: Context, name: Name): Promise<ReturnType<(typeof bodies)[Name]['parse']>> {
+async function body<Name extends keyof Bodies>(c: Context, name: Name): Promise<Bodies[Name]> {
   const text = await c.req.text();
   let json: unknown;
   try {
@@ -161,7 +160,7 @@ async function body<Name extends keyof typeof bodies>(c: Context, name: Name): P
     throw new MalformedBodyError(`The body is no JSON: ${(error as Error).message}.`);
   }
   const result = bodies[name].safeParse(json);
-  if (result.success) return result.data as ReturnType<(typeof bodies)[Name]['parse']>;
+  if (result.success) return result.data;
   throw new MalformedBodyError(
     `The body does not fit: ${result.error.issues.map(({ path, message }) => `${path.join('.') || 'it'}: ${message}`).join('; ')}. See /openapi.json.`,
   );

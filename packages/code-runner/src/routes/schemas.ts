@@ -1,8 +1,9 @@
 import { z } from 'zod';
 import { phases, reasons } from '../runs/states.ts';
+import type { DataSet } from '../tasks/task-table.ts';
 
-const id: z.ZodString = z.string().max(40);
-const time: z.ZodNumber = z.number().int().meta({ description: 'Milliseconds since 1970, by the database.' });
+const id = z.string().max(40);
+const time = z.number().int().meta({ description: 'Milliseconds since 1970, by the database.' });
 
 const dataSet = z.object({ path: z.string(), object: z.string() });
 const limits = z
@@ -17,8 +18,35 @@ const limits = z
   })
   .partial();
 
-/** Bodies that are taken. Rules that need more than the shape are checked, and worded, behind them. */
-export const bodies = {
+/** Bodies that are taken, by name. */
+export interface Bodies {
+  readonly newTask: {
+    readonly name: string;
+    readonly language: string;
+    readonly files?: Record<string, string> | undefined;
+    readonly main?: string | undefined;
+    readonly dataSets?: readonly DataSet[] | undefined;
+  };
+  readonly taskChange: {
+    readonly name?: string | undefined;
+    readonly language?: string | undefined;
+    readonly dataSets?: readonly DataSet[] | undefined;
+  };
+  readonly rename: { readonly from: string; readonly to: string };
+  readonly main: { readonly path: string };
+  readonly submit: {
+    readonly argv?: unknown;
+    readonly execCommand?: string | undefined;
+    readonly remarks?: string | undefined;
+    readonly priority?: number | undefined;
+    readonly pool?: string | undefined;
+    readonly limits?: Record<string, unknown> | undefined;
+    readonly idempotencyKey?: string | undefined;
+  };
+}
+
+/** Their shapes. Rules that need more than the shape are checked, and worded, behind them. */
+export const bodies: { readonly [Name in keyof Bodies]: z.ZodType<Bodies[Name]> } = {
   newTask: z.object({
     name: z.string(),
     language: z.string(),
@@ -38,7 +66,7 @@ export const bodies = {
     limits: z.record(z.string(), z.unknown()).optional(),
     idempotencyKey: z.string().optional(),
   }),
-} as const;
+};
 
 const task = z.object({
   id,
@@ -87,8 +115,10 @@ const run = z.object({
   downloadPath: z.string(),
 });
 
-/** What is answered. */
-export const views = {
+/** What is answered, by name. */
+export type View = 'task' | 'tasks' | 'run' | 'runs' | 'languages' | 'tree' | 'written' | 'count' | 'events';
+
+export const views: Readonly<Record<View, z.ZodType>> = {
   task,
   tasks: z.object({ tasks: z.array(task) }),
   run,
@@ -103,4 +133,4 @@ export const views = {
   written: z.object({ path: z.string(), size: z.number().int(), version: z.number().int() }),
   count: z.object({ files: z.number().int() }),
   events: z.object({ events: z.array(z.unknown()) }),
-} as const;
+};

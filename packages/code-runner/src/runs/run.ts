@@ -89,16 +89,18 @@ const numbers = [
   'log_bytes',
 ] as const;
 
-export type RawRun = Record<(typeof names)[number] | (typeof numbers)[number], string | number | null>;
+/** A run as the driver returns it. */
+export type RawRun = Readonly<Record<string, string | number | null>>;
 
 export function runColumns(database: Database): string {
   return [...names, ...numbers.map((name) => `${database.text(name)} AS ${name}`)].join(', ');
 }
 
 export function runOf(row: RawRun): RunRow {
-  const number = (value: string | number | null): number | null => (value === null ? null : Number(value));
-  const text = (value: string | number | null): string | null => (value === null ? null : String(value));
-  const json = <T>(value: string | number | null): T | null => (value === null ? null : (JSON.parse(String(value)) as T));
+  type Value = string | number | null | undefined;
+  const number = (value: Value): number | null => (value === null || value === undefined ? null : Number(value));
+  const text = (value: Value): string | null => (value === null || value === undefined ? null : String(value));
+  const json = <T>(value: Value): T | null => (value === null || value === undefined ? null : (JSON.parse(String(value)) as T));
   return {
     id: String(row.id),
     taskId: String(row.task_id),

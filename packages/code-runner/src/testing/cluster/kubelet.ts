@@ -56,7 +56,7 @@ export class Kubelet {
   readonly #work = new Set<Promise<void>>();
   #pods = 0;
   /** Pods whose program was started, by the Job's name; for those who count. */
-  readonly started = new Map<string, number>();
+  readonly started: Map<string, number> = new Map();
 
   constructor(options: KubeletOptions) {
     this.#options = options;
