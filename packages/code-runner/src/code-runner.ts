@@ -187,6 +187,15 @@ export class CodeRunner {
     return createRoutes(this, this.#logger, options);
   }
 
+  /**
+   * Where programs run and contents are kept, asked afresh.
+   * @throws ExecutorUnavailableError, FileStoreError that say what is missing and what to do
+   */
+  async status(): Promise<{ readonly executor: string; readonly files: string; readonly queue: string }> {
+    const [isolation] = await Promise.all([this.#options.executor?.probe(), this.#store.probe(), this.#queue.probe()]);
+    return { executor: isolation?.summary ?? 'elsewhere', files: this.#store.name, queue: this.#queue.name };
+  }
+
   /** @throws MigrationRequiredError, DatabaseUnavailableError, UnsupportedDatabaseError */
   async check(): Promise<void> {
     const { warnings } = await this.database.describe();

@@ -217,6 +217,31 @@ describe.runIf(sandboxed)('Kubernetes', () => {
         );
       });
 
+      it('from the submit to the request that creates its Job takes under 50 ms of ours', async () => {
+        const runner = await started(connect(), { pools: { small: { slots: 4 } } });
+        const figures: number[] = [];
+        for (let i = 0; i < 15; i++) {
+          const task = await runner.tasks.create({
+            ...alice,
+            name: 'fast',
+            language: 'python',
+            files: { 'r.py': 'print(1)' },
+            main: 'r.py',
+          });
+          const before = double.requests.length;
+          const begun = performance.now();
+          const { id } = await runner.runs.submit(task.id, alice);
+          const posted = await until(() =>
+            double.requests.slice(before).find(({ method, path }) => method === 'POST' && path.endsWith('/jobs')),
+          );
+          figures.push(posted.at - begun);
+          await eventsOf(runner, id);
+        }
+        const p50 = figures.sort((a, b) => a - b)[7] ?? Number.NaN;
+        console.log(`submit to create: ${p50.toFixed(1)} ms p50`);
+        expect(p50).toBeLessThan(50);
+      });
+
       it('results come back, and the program that left them is gone', async () => {
         const runner = await started(connect());
         const { run } = await runToEnd(runner, 'import os\nos.mkdir("/out/d"); open("/out/d/r", "w").write("42")\n');

@@ -3,10 +3,14 @@ import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { connect, type Socket } from 'node:net';
 import { Readable } from 'node:stream';
+import { S3Client } from '@aws-sdk/client-s3';
 import { expect, it } from 'vitest';
 import type { CodeRunner, Routes } from '../src/index.ts';
+import { kubernetes } from '../src/kubernetes/index.ts';
 import { operations } from '../src/routes/openapi.ts';
+import { s3Files } from '../src/s3/index.ts';
 import { localSandbox } from '../src/sandbox/index.ts';
+import { s3Client } from './s3.ts';
 import { onEveryDatabase } from './suite.ts';
 
 const isolation = existsSync('/usr/bin/bwrap') ? {} : ({ isolation: 'none-trusted-code-only' } as const);
@@ -234,6 +238,48 @@ onEveryDatabase(
       expect((await client(routes, 'bob')('GET', at)).status).toBe(404);
       expect((await routes.fetch(new Request('http://x/v1/runner/tasks'))).status).toBe(401);
       await runner.runs.terminate(run.id, { actor: 'alice' });
+    });
+
+    it('what is wrong with where programs run and files are kept is a problem too, with the sentence to act on', async () => {
+      const ask = (options: Parameters<typeof suite.runner>[0]) => client(routed(options).routes)('GET', '/status');
+      expect((await ask({})).json).toMatchObject({ files: 'the database', queue: 'the database' });
+      const nobody = new S3Client({
+        endpoint: 'http://127.0.0.1:9',
+        region: 'x',
+        credentials: { accessKeyId: 'a', secretAccessKey: 'b' },
+        maxAttempts: 1,
+      });
+      const cases: readonly (readonly [Parameters<typeof suite.runner>[0], string, RegExp])[] = [
+        [
+          { executor: localSandbox({ bubblewrap: '/no/such/bwrap' }) },
+          'executor-unavailable',
+          /There is no \/no\/such\/bwrap. Install bubblewrap/,
+        ],
+        [
+          { executor: kubernetes({ namespace: 'x', kubeConfig: '/no/such/file' }) },
+          'executor-unavailable',
+          /kubeconfig \/no\/such\/file can't be read/,
+        ],
+        [{ files: s3Files({ client: nobody, bucket: 'b' }) }, 'file-store', /the bucket b/],
+        ...(process.env.HOLDFAST_S3_URL
+          ? [
+              [
+                { files: s3Files({ client: s3Client(), bucket: 'no-such-bucket' }) },
+                'file-store',
+                /There is no bucket no-such-bucket. Create it/,
+              ] as const,
+            ]
+          : []),
+      ];
+      for (const [options, code, detail] of cases) {
+        const { status, json, type } = await ask(options);
+        expect({ status, type, ...json }).toMatchObject({
+          status: 503,
+          type: `https://holdfast.dev/problems/${code}`,
+          code,
+          detail: expect.stringMatching(detail),
+        });
+      }
     });
 
     it('an upload that is cut in the middle leaves nothing, over a real connection', async () => {

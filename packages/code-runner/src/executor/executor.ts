@@ -66,8 +66,8 @@ export interface Executor {
   observe(ref: ExecutionRef, options: { readonly signal: AbortSignal }): AsyncIterable<Observed | undefined>;
   /** What the program prints, from behind `after` on, until it has ended. */
   logs(ref: ExecutionRef, options: { readonly after: string | null; readonly signal: AbortSignal }): AsyncIterable<LogPiece>;
-  /** What it left in `/out`; asked for once it has ended. */
-  output(ref: ExecutionRef): AsyncIterable<OutputFile>;
+  /** What it left in `/out`; asked for once it has ended. Not more than about `limit` bytes: `truncated` is told where there is more. */
+  output(ref: ExecutionRef, options: { readonly limit: number; readonly truncated: () => void }): AsyncIterable<OutputFile>;
   /** Asks it to end; after `graceMs`, it is ended. `because` is what it is said to have ended by, unless it ends by itself before. */
   stop(ref: ExecutionRef, options: { readonly graceMs: number; readonly because?: 'OUTPUT_LIMIT' }): Promise<void>;
   /** Removes what is left of it. Nothing there is no error. */

@@ -1,5 +1,5 @@
 import { once } from 'node:events';
-import { Readable } from 'node:stream';
+import type { Readable } from 'node:stream';
 import { buffer } from 'node:stream/consumers';
 import { createGunzip, createGzip } from 'node:zlib';
 import { extract, pack } from 'tar-stream';
@@ -33,7 +33,16 @@ export async function unpackFiles(
   const files: Packed[] = [];
   let left = limit;
   let truncated = false;
-  const entries = Readable.from([archive]).pipe(createGunzip()).pipe(extract());
+  const unzipped = createGunzip();
+  const entries = unzipped.pipe(extract());
+  let inflated = 0;
+  // What little says to be much is not inflated to its end, not even to be thrown away.
+  unzipped.on('data', (chunk: Buffer) => {
+    inflated += chunk.length;
+    if (inflated > limit * 2 + 2 ** 24) unzipped.destroy(new Error('the archive inflates to too much'));
+  });
+  unzipped.on('error', (error) => entries.destroy(error));
+  unzipped.end(archive);
   try {
     for await (const entry of entries) {
       const { name, type, size = 0 } = entry.header;

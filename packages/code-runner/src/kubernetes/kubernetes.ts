@@ -179,6 +179,7 @@ class Kubernetes implements Executor {
     await this.#watched(signal);
     let position = after;
     for (let pauseMs = 100; ; pauseMs = Math.min(pauseMs * 2, 2_000)) {
+      const changed = this.#next(objectName(ref), signal);
       const pod = this.#podOf(ref);
       const main = pod?.status?.containerStatuses?.find(({ name }) => name === 'main')?.state;
       // Nothing of it is there any more, or ever was; what was made a moment ago may not have come by the watch.
@@ -206,11 +207,15 @@ class Kubernetes implements Executor {
           this.#logger.debug({ err, runId: ref.runId }, 'a log was cut off; it is gone on with');
         }
       }
-      await wait(pauseMs, signal);
+      await Promise.race([changed, wait(pauseMs, signal)]);
+      signal.throwIfAborted();
     }
   }
 
-  async *output(ref: ExecutionRef): AsyncGenerator<OutputFile> {
+  async *output(
+    ref: ExecutionRef,
+    { limit, truncated }: { readonly limit: number; readonly truncated: () => void },
+  ): AsyncGenerator<OutputFile> {
     const signal = AbortSignal.timeout(resultsMs);
     const pod = this.#podOf(ref)?.metadata?.name;
     if (!pod) return;
@@ -238,7 +243,8 @@ class Kubernetes implements Executor {
       if (!/^end$/m.test(text)) await wait(pauseMs, signal).catch(() => undefined);
     }
     const packed = Buffer.from(text.replace(/^end$/m, ''), 'base64');
-    const { files } = await unpackFiles(packed, Number.MAX_SAFE_INTEGER);
+    const { files, truncated: more } = await unpackFiles(packed, limit);
+    if (more) truncated();
     for (const { path, content } of files) yield { path, size: content.length, content: Readable.from([content], { objectMode: false }) };
   }
 

@@ -43,6 +43,11 @@ export function eventStream(events: AsyncIterable<RunEvent>, abort: AbortControl
       },
       cancel() {
         abort.abort(new Error('the reader has gone'));
+        // Also where it waits between two events: it has somebody listening for news.
+        void iterator.return?.().then(
+          () => undefined,
+          () => undefined,
+        );
       },
     },
     { highWaterMark: 0 },

@@ -2,6 +2,7 @@ import { z } from 'zod';
 import { type Bodies, bodies, type View, views } from './schemas.ts';
 
 export type OperationId =
+  | 'status'
   | 'languages'
   | 'listTasks'
   | 'createTask'
@@ -43,6 +44,13 @@ export interface Operation {
 const page = { before: 'Last id of the page before.', limit: 'At most 200. Default 50.' };
 
 export const operations: readonly Operation[] = [
+  {
+    id: 'status',
+    method: 'get',
+    path: '/status',
+    summary: 'Where programs run and files are kept, or what is wrong with it',
+    answer: 'status',
+  },
   { id: 'languages', method: 'get', path: '/languages', summary: 'Languages and pools', answer: 'languages' },
   { id: 'listTasks', method: 'get', path: '/tasks', summary: 'Own tasks, newest first', query: page, answer: 'tasks' },
   { id: 'createTask', method: 'post', path: '/tasks', summary: 'A new task', body: 'newTask', answer: 'task', status: 201 },

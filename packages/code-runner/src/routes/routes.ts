@@ -41,6 +41,7 @@ export function createRoutes(runner: CodeRunner, logger: Logger, options: Routes
     return { ...(before === undefined ? {} : { before }), ...(limit > 0 ? { limit } : {}) };
   };
   const handlers: Readonly<Record<OperationId, Handler>> = {
+    status: async (c) => c.json(await runner.status()),
     languages: async (c) =>
       c.json({
         languages: [...runner.languages.values()].map(({ name, title, main }) => ({ name, title: title ?? name, main })),

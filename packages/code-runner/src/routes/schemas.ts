@@ -116,7 +116,7 @@ const run = z.object({
 });
 
 /** What is answered, by name. */
-export type View = 'task' | 'tasks' | 'run' | 'runs' | 'languages' | 'tree' | 'written' | 'count' | 'events';
+export type View = 'task' | 'tasks' | 'run' | 'runs' | 'languages' | 'tree' | 'written' | 'count' | 'events' | 'status';
 
 export const views: Readonly<Record<View, z.ZodType>> = {
   task,
@@ -133,4 +133,5 @@ export const views: Readonly<Record<View, z.ZodType>> = {
   written: z.object({ path: z.string(), size: z.number().int(), version: z.number().int() }),
   count: z.object({ files: z.number().int() }),
   events: z.object({ events: z.array(z.unknown()) }),
+  status: z.object({ executor: z.string(), files: z.string(), queue: z.string() }),
 };

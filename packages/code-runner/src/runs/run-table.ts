@@ -247,10 +247,10 @@ export class RunTable {
     return this.#change(held, { ...ended(ending, output), events: [stateNews('terminal', ending)] });
   }
 
-  /** Through `collecting` to the end in one step, where there is nothing to collect. */
-  collected(held: Held, ending: Ending, more: { readonly unless?: 'stopped' }): Promise<RunRow | undefined> {
+  /** Through `collecting` to the end in one step, where all is collected. */
+  collected(held: Held, ending: Ending, output: Output, more: { readonly unless?: 'stopped' }): Promise<RunRow | undefined> {
     const events = [stateNews('collecting', null), stateNews('terminal', ending)];
-    return this.#change(held, { ...ended(ending, { files: [], truncated: false }), events, unlessStopped: more.unless === 'stopped' });
+    return this.#change(held, { ...ended(ending, output), events, unlessStopped: more.unless === 'stopped' });
   }
 
   /** Back to the queue, as another attempt: nothing of it has begun. */
@@ -283,9 +283,25 @@ export class RunTable {
     });
   }
 
-  /** Appends to a run's log, while it is held. `undefined` if it is not. */
-  log(held: Held, events: readonly NewEvent[], more: { readonly position: string; readonly bytes: number }): Promise<RunRow | undefined> {
-    return this.#change(held, { set: ['log_bytes = log_bytes + ?', 'log_position = ?'], params: [more.bytes, more.position], events });
+  /**
+   * Appends to a run's log behind its first `from` bytes, while it is held. False: it is not. Said again after an answer was lost, it
+   * is not appended again.
+   */
+  async log(
+    held: Held,
+    events: readonly NewEvent[],
+    more: { readonly position: string; readonly from: number; readonly bytes: number },
+  ): Promise<boolean> {
+    const set = ['log_bytes = log_bytes + ?', 'log_position = ?'];
+    const done = await this.#change(held, {
+      set,
+      params: [more.bytes, more.position],
+      events,
+      and: `log_bytes = ${Math.trunc(more.from)}`,
+    });
+    if (done) return true;
+    const run = await this.find(held.id);
+    return run?.fence === held.fence && held.phases.includes(run.phase) && run.logBytes === more.from + more.bytes;
   }
 
   /** A log is in one object from now on: its rows go. */
@@ -310,9 +326,9 @@ export class RunTable {
    * six such changes.
    */
   async #change(held: Held, change: Change): Promise<RunRow | undefined> {
-    const { set, params, events, unlessStopped = false, freesSlot = false } = change;
+    const { set, params, events, and, unlessStopped = false, freesSlot = false } = change;
     const count = events.length;
-    const update = `UPDATE ${this.#runs} SET ${set.join(', ')}${count > 0 ? `, last_seq = last_seq + ${count}` : ''} WHERE id = ? AND fence = ? AND phase IN (${held.phases.map((phase) => `'${phase}'`).join(', ')})${unlessStopped ? " AND desired = 'running'" : ''}`;
+    const update = `UPDATE ${this.#runs} SET ${set.join(', ')}${count > 0 ? `, last_seq = last_seq + ${count}` : ''} WHERE id = ? AND fence = ? AND phase IN (${held.phases.map((phase) => `'${phase}'`).join(', ')})${unlessStopped ? " AND desired = 'running'" : ''}${and === undefined ? '' : ` AND ${and}`}`;
     const all = [...params, held.id, held.fence];
     const columns = runColumns(this.database);
     if (this.database.family === 'postgres') {
@@ -387,6 +403,8 @@ interface Change {
   readonly set: readonly string[];
   readonly params: readonly unknown[];
   readonly events: readonly NewEvent[];
+  /** One more condition. */
+  readonly and?: string;
   readonly unlessStopped?: boolean;
   readonly freesSlot?: boolean;
 }

@@ -128,7 +128,8 @@ export class SandboxRun {
       this.#init = child.pid;
     }
     says.on('data', (data: Buffer) => this.#hear(String(data)));
-    this.#timer = setTimeout(() => this.stop(launch.killAfterMs, 'TIMEOUT'), limits.timeoutMs);
+    // Beyond 24 days a timer would end at once.
+    this.#timer = setTimeout(() => this.stop(launch.killAfterMs, 'TIMEOUT'), Math.min(limits.timeoutMs, 2 ** 31 - 1));
   }
 
   get ending(): Ending | undefined {
@@ -354,11 +355,13 @@ async function* filesIn(root: string, folder: string): AsyncGenerator<OutputFile
     } catch {
       continue;
     }
-    const found = lstatSync(join(root, path));
-    if (found.isDirectory()) yield* filesIn(root, path);
-    else if (found.isFile()) {
-      const file = await open(join(root, path), fsConstants.O_RDONLY | fsConstants.O_NOFOLLOW | fsConstants.O_NONBLOCK);
-      yield { path, size: found.size, content: file.createReadStream(found.size > 0 ? { end: found.size - 1 } : {}) };
-    }
+    const found = lstatSync(join(root, path), { throwIfNoEntry: false });
+    if (found?.isDirectory()) yield* filesIn(root, path);
+    if (!found?.isFile()) continue;
+    // One that its program has made unreadable, for a service that is not root.
+    const file = await open(join(root, path), fsConstants.O_RDONLY | fsConstants.O_NOFOLLOW | fsConstants.O_NONBLOCK).catch(
+      () => undefined,
+    );
+    if (file) yield { path, size: found.size, content: file.createReadStream(found.size > 0 ? { end: found.size - 1 } : {}) };
   }
 }

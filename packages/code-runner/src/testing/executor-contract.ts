@@ -119,7 +119,7 @@ export function executorContract(under: ExecutorUnderTest, { it, equal }: Contra
     const done = await run(executor, one);
     equal(done.state, 3);
     const files = new Map<string, number>();
-    for await (const { path, size, content } of executor.output(one)) {
+    for await (const { path, size, content } of executor.output(one, { limit: 2 ** 24, truncated: () => undefined })) {
       equal((await buffer(content)).length, size);
       files.set(path, size);
     }

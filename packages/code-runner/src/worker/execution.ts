@@ -41,8 +41,6 @@ export class Execution {
   #seen = false;
   #observing = false;
   #logging: Promise<void> | undefined;
-  /** Whether the log was read to its end. */
-  #logRead = false;
   #overLimit = false;
   #stopAskedMs: number | undefined;
   #failures = 0;
@@ -57,10 +55,11 @@ export class Execution {
       limit,
       bytes: run.logBytes,
       position: run.logPosition,
+      signal: this.#ended.signal,
       append: async (events, more) => {
-        const last = await host.runs.log(this.#held('starting', 'running', 'collecting'), events, more);
-        if (last === undefined) throw new Error('the run is another worker’s by now');
+        if (!(await host.runs.log(this.#held('starting', 'running', 'collecting'), events, more))) return false;
         host.changed(run.id);
+        return true;
       },
       onLimit: () => {
         if (this.#overLimit) return;
@@ -102,9 +101,11 @@ export class Execution {
         } catch (err) {
           if (signal.aborted) return 'left';
           const { now, pendingMs } = this.#host.situation();
-          if (HoldfastError.is(err, 'executor-pending') && (this.#run.claimedAt ?? now) + pendingMs < now) {
-            const message = `${err.message}. It was tried for ${Math.round(pendingMs / 1_000)} s; tell whoever operates this service.`;
-            return (await this.#end({ state: 4, reason: 'UNSCHEDULABLE', message })) ? 'ended' : 'lost';
+          // What can't be started for so long holds a slot that others wait for.
+          if (decision.do === 'create' && (this.#run.claimedAt ?? now) + pendingMs < now) {
+            const message = `${storedError(err).message}. It was tried for ${Math.round(pendingMs / 1_000)} s; tell whoever operates this service.`;
+            const reason = HoldfastError.is(err, 'executor-pending') ? 'UNSCHEDULABLE' : 'INTERNAL';
+            return (await this.#end({ state: 4, reason, message })) ? 'ended' : 'lost';
           }
           if (!(HoldfastError.is(err) && !err.retryable)) {
             // The database, the cluster or the store is away: the row says where to go on.
@@ -150,12 +151,11 @@ export class Execution {
         await checkpoint('runner:ended');
         // A wish to stop that was committed before this counts; one after it comes too late.
         const unless = ending.state === 5 ? {} : ({ unless: 'stopped' } as const);
-        // A program that has said all, and left nothing, leaves nothing to gather either: one commit less with its slot taken.
-        if (this.#logRead && !(await this.#leftFiles())) {
-          await this.#log.close();
-          await checkpoint('runner:collected');
-          const ended = await runs.collected(this.#held('starting', 'running'), ending, unless);
-          if (ended) return this.#over(ended);
+        // What is in a sandbox is lost with this process: it is gathered before the end is written down, and both are one commit.
+        if (executor.scope === 'process') {
+          const output = await this.#gather();
+          const ended = await runs.collected(this.#held('starting', 'running'), ending, output, unless);
+          return ended ? this.#over(ended) : this.#moved(undefined);
         }
         const moved = await runs.move(this.#held('starting', 'running'), 'collecting', {
           set: { ending: JSON.stringify(ending) },
@@ -206,15 +206,7 @@ export class Execution {
       reason: 'INTERNAL' as const,
       message: 'How the run ended was not kept.',
     };
-    let output: Output | undefined;
-    if (this.#object) {
-      this.#follow();
-      await Promise.race([this.#logging, wait(drainMs, this.#ended.signal)]);
-      output = await this.#collect();
-    }
-    this.#logAbort.abort(new Error('the log was waited for long enough'));
-    await this.#log.close();
-    await checkpoint('runner:collected');
+    const output = this.#object ? await this.#gather() : undefined;
     const ended = await runs.end(this.#held('collecting'), ending, output);
     return ended ? this.#over(ended) : this.#moved(undefined);
   }
@@ -231,13 +223,15 @@ export class Execution {
     return 'ended';
   }
 
-  /** Whether there is anything in `/out`. */
-  async #leftFiles(): Promise<boolean> {
-    for await (const { content } of this.#host.executor.output(this.#ref)) {
-      content.destroy();
-      return true;
-    }
-    return false;
+  /** The rest of the log, and what is in `/out`. */
+  async #gather(): Promise<Output> {
+    this.#follow();
+    await Promise.race([this.#logging, wait(drainMs, this.#ended.signal)]);
+    const output = await this.#collect();
+    this.#logAbort.abort(new Error('the log was waited for long enough'));
+    await this.#log.close();
+    await checkpoint('runner:collected');
+    return output;
   }
 
   async #collect(): Promise<Output> {
@@ -246,7 +240,13 @@ export class Execution {
     const files: { path: string; size: number }[] = [];
     let bytes = 0;
     let truncated = false;
-    for await (const { path, size, content } of executor.output(this.#ref)) {
+    const options = {
+      limit: most,
+      truncated: () => {
+        truncated = true;
+      },
+    };
+    for await (const { path, size, content } of executor.output(this.#ref, options)) {
       if (bytes + size > most || files.length >= 10_000) {
         truncated = true;
         content.destroy();
@@ -343,8 +343,6 @@ export class Execution {
           await this.#log.push(piece);
           pauseMs = 100;
         }
-        this.#logRead = true;
-        this.#wake();
         return;
       } catch (error) {
         if (signal.aborted || executor.scope === 'process') throw error;

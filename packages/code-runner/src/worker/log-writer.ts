@@ -1,4 +1,4 @@
-import { monotonicMs } from '@holdfast/core';
+import { monotonicMs, wait } from '@holdfast/core';
 import type { LogPiece } from '../executor/executor.ts';
 import type { NewEvent } from '../runs/run-table.ts';
 
@@ -6,6 +6,9 @@ import type { NewEvent } from '../runs/run-table.ts';
 const chunkBytes = 65_536;
 /** … or this old. */
 const chunkMs = 200;
+
+/** What is printed by several calls of the system within so long is one chunk: Python writes the parts of a line one by one. */
+const settleMs = 2;
 
 /** Where a log stands: the executor's position, and bytes of letters that were not yet whole. */
 interface Position {
@@ -19,14 +22,19 @@ export interface LogWriterOptions {
   /** Bytes that were printed before: by a worker that was here first. */
   readonly bytes: number;
   readonly position: string | null;
-  /** Appends, or rejects if the run is another's by now. */
-  readonly append: (events: readonly NewEvent[], more: { readonly position: string; readonly bytes: number }) => Promise<void>;
+  /** Appends behind the first `from` bytes. False: the run is another's by now. What it rejects with is tried again, without appending twice. */
+  readonly append: (
+    events: readonly NewEvent[],
+    more: { readonly position: string; readonly from: number; readonly bytes: number },
+  ) => Promise<boolean>;
+  /** Gives up what could not be stored. */
+  readonly signal: AbortSignal;
   /** More was printed than is allowed. Called once. */
   readonly onLimit: () => void;
 }
 
 /**
- * Makes chunks of what a program prints, cut between letters of UTF-8. The first goes out at once; then one at most every 200 ms, or
+ * Makes chunks of what a program prints, cut between letters of UTF-8. The first goes out almost at once; then one at most every 200 ms, or
  * whenever 64 KiB are there: who pushes waits for that, and with it the program.
  */
 export class LogWriter {
@@ -34,7 +42,9 @@ export class LogWriter {
   readonly #held: Record<'stdout' | 'stderr', Buffer>;
   #events: { kind: 'stdout' | 'stderr'; parts: Uint8Array[]; bytes: number }[] = [];
   #bytes = 0;
+  /** Bytes that came, and those of them that are stored. */
   #total: number;
+  #written: number;
   #position: string | null;
   #over: boolean;
   /** Whether the log says that it was cut. */
@@ -50,6 +60,7 @@ export class LogWriter {
     this.#position = at;
     this.#held = { stdout: Buffer.from(held?.stdout ?? '', 'base64'), stderr: Buffer.from(held?.stderr ?? '', 'base64') };
     this.#total = options.bytes;
+    this.#written = options.bytes;
     this.#over = options.bytes >= options.limit;
     this.#marked = this.#over;
   }
@@ -114,9 +125,8 @@ export class LogWriter {
 
   #later(): void {
     if (this.#timer !== undefined || this.#events.length === 0) return;
-    const due = this.#lastMs + chunkMs - monotonicMs();
-    if (due <= 0) void this.flush();
-    else this.#timer = setTimeout(() => void this.flush(), due).unref();
+    const due = Math.max(settleMs, this.#lastMs + chunkMs - monotonicMs());
+    this.#timer = setTimeout(() => void this.flush(), due).unref();
   }
 
   async #write(): Promise<void> {
@@ -133,10 +143,21 @@ export class LogWriter {
     this.#lastMs = monotonicMs();
     const held = { stdout: this.#held.stdout.toString('base64'), stderr: this.#held.stderr.toString('base64') };
     const position: Position = { at: this.#position, ...(held.stdout || held.stderr ? { held } : {}) };
-    try {
-      await this.#options.append(events, { position: JSON.stringify(position), bytes });
-    } catch (error) {
-      this.#failed = error;
+    const more = { position: JSON.stringify(position), from: this.#written, bytes };
+    for (let pauseMs = 50; ; pauseMs = Math.min(pauseMs * 2, 2_000)) {
+      try {
+        if (await this.#options.append(events, more)) this.#written += bytes;
+        else this.#failed = new Error('the run is another worker’s by now');
+        return;
+      } catch {
+        // The database is away. Meanwhile the program waits, once its pipe is full: nothing that it printed is lost.
+      }
+      try {
+        await wait(pauseMs, this.#options.signal);
+      } catch (error) {
+        this.#failed = error;
+        return;
+      }
     }
   }
 }

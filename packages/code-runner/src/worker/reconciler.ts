@@ -15,6 +15,8 @@ export interface ReconcileOptions {
   readonly queue: RunQueue;
   readonly pools: readonly Pool[];
   readonly situation: () => Promise<Situation>;
+  /** Whether this worker has heard of the others for long enough to say which of them are gone. */
+  readonly steady: () => boolean;
   /** Goes on with a run that is this worker's now. */
   readonly drive: (run: RunRow) => void;
   readonly drives: (runId: string) => boolean;
@@ -48,6 +50,8 @@ export async function reconcile(options: ReconcileOptions): Promise<Readonly<Rec
     const object = byRun.get(row.id)?.find(({ attempt }) => attempt === row.attempt);
     // Its own are driven where they are.
     if (row.worker === at.me && options.drives(row.id)) continue;
+    // After an outage of the database nobody has shown a sign of life in time, and all may be well.
+    if (row.phase !== 'queued' && row.worker !== at.me && !options.steady()) continue;
     const decision = decide(toDecide(row), object, at);
     const held = { id: row.id, fence: row.fence, phases: [row.phase] };
     switch (decision.do) {

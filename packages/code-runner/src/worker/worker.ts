@@ -91,6 +91,7 @@ export class RunnerWorker implements Service {
   #listening: Listening | undefined;
   #alive: ReadonlySet<string> = new Set([this.id]);
   #aliveUntil = 0;
+  #steadySince = 0;
   #clockOffsetMs = 0;
   #taking = false;
 
@@ -166,6 +167,7 @@ export class RunnerWorker implements Service {
         await this.#lookAround();
         return this.#situation();
       },
+      steady: () => this.#steadySince + this.#leaseMs < monotonicMs(),
       drive: (run) => this.#drive(run),
       drives: (runId) => this.#driven.has(runId),
       changed: this.#host.changed,
@@ -239,6 +241,8 @@ export class RunnerWorker implements Service {
 
   async #beat(): Promise<void> {
     const sentAt = monotonicMs();
+    // Out of touch for longer than a lease, as everybody may have been: a full lease must pass before who is silent counts as gone.
+    if (this.#aliveUntil < sentAt) this.#steadySince = sentAt;
     await this.#leases.heartbeat(memberScope, this.id, this.#leaseMs);
     this.#aliveUntil = sentAt + this.#leaseMs;
     await this.#lookAround();
@@ -334,7 +338,13 @@ export class RunnerWorker implements Service {
         async (how) => {
           this.#driven.delete(run.id);
           if (how === 'left') return;
-          if (how === 'lost') return events.emit('run:lost', { runId: run.id });
+          if (how === 'lost') {
+            events.emit('run:lost', { runId: run.id });
+            // In a cluster its object is the next worker's; here it is nobody's.
+            if (this.#host.executor.scope === 'process')
+              await this.#host.executor.remove({ runId: run.id, attempt: run.attempt, jobUid: run.jobUid });
+            return;
+          }
           await log.pack(execution.run);
           this.#host.changed(run.id);
         },

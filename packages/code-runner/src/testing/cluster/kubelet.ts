@@ -220,7 +220,10 @@ export class Kubelet {
   async #results(pod: string): Promise<{ readonly said: string; readonly results: Buffer }> {
     let said = '';
     const files: { path: string; open: () => Promise<Readable> }[] = [];
-    for await (const { path, content } of this.#options.sandbox.output(refOf(pod))) {
+    for await (const { path, content } of this.#options.sandbox.output(refOf(pod), {
+      limit: Number.MAX_SAFE_INTEGER,
+      truncated: () => undefined,
+    })) {
       const bytes = await buffer(content);
       if (path === '.termination-log') said = bytes.toString();
       else files.push({ path, open: async () => Readable.from([bytes], { objectMode: false }) });

@@ -33,8 +33,8 @@ export interface KubernetesDouble extends AsyncDisposable {
   readonly namespace: string;
   readonly store: ObjectStore;
   readonly kubelet: Kubelet;
-  /** Everything that was asked: `POST /apis/batch/v1/…`, with the body as it came. */
-  readonly requests: readonly { readonly method: string; readonly path: string; readonly body: string }[];
+  /** Everything that was asked: `POST /apis/batch/v1/…`, with the body as it came, and when, on the monotonic clock. */
+  readonly requests: readonly { readonly method: string; readonly path: string; readonly body: string; readonly at: number }[];
   /** The next requests of this kind (`POST jobs`, `GET pods/log`, `WATCH jobs`) meet this. */
   fail(what: string, fault: Fault, times?: number): void;
   /** Jobs that may be there at a time. */
@@ -76,7 +76,7 @@ class Double implements KubernetesDouble {
   readonly namespace: string;
   readonly store = new ObjectStore();
   readonly kubelet: Kubelet;
-  readonly requests: { method: string; path: string; body: string }[] = [];
+  readonly requests: { method: string; path: string; body: string; at: number }[] = [];
   quota: number = Number.POSITIVE_INFINITY;
   unschedulable = false;
   startMs = 5;
@@ -169,7 +169,7 @@ class Double implements KubernetesDouble {
     const url = new URL(request.url ?? '/', this.url);
     const method = request.method ?? 'GET';
     const body = await text(request);
-    this.requests.push({ method, path: `${url.pathname}${url.search}`, body });
+    this.requests.push({ method, path: `${url.pathname}${url.search}`, body, at: performance.now() });
     const found = /^\/(?:apis\/batch\/v1|api\/v1)\/namespaces\/([^/]+)\/(jobs|pods|configmaps)(?:\/([^/]+)(\/log)?)?$/.exec(url.pathname);
     const token = /^Bearer (.*)$/.exec(request.headers.authorization ?? '')?.[1] ?? '';
     const may = (this.#options.tokens ?? { token: true })[token];
