@@ -174,8 +174,11 @@ class LocalSandbox implements Executor {
       DATA_DIR: '/data',
       ...language.environment,
     };
+    // Address space is more than what is used of it, of a virtual machine much more.
+    const addressBytes = limits.memoryBytes + 4 * (language.memoryOverheadBytes ?? 0) + 64 * 2 ** 20;
+    const uncounted = { processes: limits.processes + 3, addressBytes };
     const program = supervisor(
-      { fileBytes: limits.diskBytes, processes: place.cgroup ? undefined : limits.processes + 3 },
+      { fileBytes: limits.diskBytes, uncounted: place.cgroup ? undefined : uncounted },
       language.compile,
       spec.command,
     );

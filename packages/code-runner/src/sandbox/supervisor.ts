@@ -4,8 +4,8 @@ export const supervisorFds = { says: 6, hears: 7 } as const;
 export interface SupervisorLimits {
   /** Bytes of one file. */
   readonly fileBytes: number;
-  /** Processes, where no cgroup counts them. */
-  readonly processes: number | undefined;
+  /** Processes, and address space of each, where no cgroup counts them. */
+  readonly uncounted: { readonly processes: number; readonly addressBytes: number } | undefined;
 }
 
 /**
@@ -24,8 +24,12 @@ function supervisorScript(limits: SupervisorLimits, compile: string | undefined)
   const blocks = Math.ceil(limits.fileBytes / 512);
   return [
     `ulimit -c 0; ulimit -n 4096; ulimit -f ${blocks}`,
-    // A shell that has no such limit has a cgroup that does, or says so in probe().
-    ...(limits.processes === undefined ? [] : [`ulimit -p ${limits.processes} 2>/dev/null || ulimit -u ${limits.processes} 2>/dev/null`]),
+    ...(limits.uncounted === undefined
+      ? []
+      : [
+          `ulimit -v ${Math.ceil(limits.uncounted.addressBytes / 1_024)}`,
+          `ulimit -p ${limits.uncounted.processes} 2>/dev/null || ulimit -u ${limits.uncounted.processes} 2>/dev/null`,
+        ]),
     // What this shell says itself, such as that a program was terminated, must not be among what the program says.
     'exec 8>&2 2>/dev/null',
     // Not ignored: that would be inherited.
