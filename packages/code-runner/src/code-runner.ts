@@ -63,6 +63,8 @@ export interface CodeRunnerOptions extends DatabaseOptions {
 const poolNote = 'pool:';
 const runNote = 'run:';
 const stopNote = 'stop:';
+/** Other processes hear of a run so much later: a hello-world changes six times in forty milliseconds, and each NOTIFY is a commit. */
+const tellMs = 20;
 
 /** Tasks, their files and their runs. */
 export class CodeRunner {
@@ -85,6 +87,8 @@ export class CodeRunner {
   readonly #news: RunNews;
   /** For workers: they know of all other changes, which are theirs. */
   readonly #orders: RunNews;
+  readonly #untold = new Set<string>();
+  #telling: NodeJS.Timeout | undefined;
   #unlisten: (() => void) | undefined;
   readonly #poolListeners = new Set<(pool: string) => void>();
 
@@ -209,6 +213,8 @@ export class CodeRunner {
   async close(): Promise<void> {
     for (const worker of this.#workers) await worker.stop();
     await this.#options.executor?.close();
+    clearTimeout(this.#telling);
+    for (const id of this.#untold) this.#wakers.wakeElsewhere(`${runNote}${id}`);
     this.#unlisten?.();
     this.#unlisten = undefined;
     this.#news.all();
@@ -260,8 +266,15 @@ export class CodeRunner {
     this.#changed(run.id);
   }
 
+  /** Tells readers: those of this process at once, others with what else changes within a moment. */
   #changed(runId: string): void {
-    this.#wakers.wake(`${runNote}${runId}`);
+    this.#wakers.wakeHere(`${runNote}${runId}`);
+    this.#untold.add(runId);
+    this.#telling ??= setTimeout(() => {
+      this.#telling = undefined;
+      for (const id of this.#untold) this.#wakers.wakeElsewhere(`${runNote}${id}`);
+      this.#untold.clear();
+    }, tellMs).unref();
   }
 
   #listen(): void {

@@ -97,26 +97,35 @@ export class RunTable {
     const more = draft === null ? { ...values, task_id: s.taskId, job_uid: uuidv7().replaceAll('-', '') } : values;
     const columns = Object.keys(more);
     const times = `${draft === null ? 'created_at, ' : ''}submitted_at, queue_deadline`;
-    let id = draft;
+    const event = stateEvent('queued', null);
+    const all = runColumns(this.database);
+    const set = columns.map((column) => `${column} = ?`).join(', ');
+    const write =
+      draft === null
+        ? `INSERT INTO ${this.#runs} (${columns.join(', ')}, ${times}) VALUES (${columns.map(() => '?').join(', ')}, {now}, {now}, {now} + ${s.queueMs})`
+        : `UPDATE ${this.#runs} SET ${set}, submitted_at = {now}, queue_deadline = {now} + ${s.queueMs} WHERE id = ? AND phase = 'draft'`;
+    const params = draft === null ? Object.values(more) : [...Object.values(more), draft];
+    let row: RawRun | undefined;
     try {
-      if (draft === null) {
-        const sql = `INSERT INTO ${this.#runs} (${columns.join(', ')}, ${times}) VALUES (${columns.map(() => '?').join(', ')}, {now}, {now}, {now} + ${s.queueMs})`;
-        id = await insertedId(x, sql, Object.values(more));
-      } else {
-        const set = columns.map((column) => `${column} = ?`).join(', ');
-        const sql = `UPDATE ${this.#runs} SET ${set}, submitted_at = {now}, queue_deadline = {now} + ${s.queueMs} WHERE id = ? AND phase = 'draft'`;
-        await x.run(sql, [...Object.values(more), draft]);
+      if (this.database.family === 'postgres') {
+        const sql = `WITH u AS (${write} RETURNING *), e AS (${this.#eventOf('u', '?::bytea')}) SELECT ${all} FROM u`;
+        [row] = await x.rows<RawRun>(sql, [...params, event]);
+        if (row) return runOf(row);
+      }
+      if (this.database.family === 'sqlite') [row] = await x.rows<RawRun>(`${write} RETURNING ${all}`, params);
+      else {
+        const id = draft ?? (await insertedId(x, write, params));
+        if (draft !== null) await x.run(write, params);
+        [row] = await x.rows<RawRun>(`SELECT ${all} FROM ${this.#runs} WHERE id = ?`, [id]);
       }
     } catch (error) {
       // The index lets one in. Which one that is the caller finds out, outside of this transaction.
       if (isDuplicate(error)) throw new LiveRunError('You have a run of this task that has not ended. Wait for it, or stop it first.');
       throw error;
     }
-    await x.run(`INSERT INTO ${this.#events} (run_id, seq, at_ms, kind, content) VALUES (?, 1, {now}, 'state', ?)`, [
-      id,
-      stateEvent('queued', null),
-    ]);
-    return this.get(id ?? '', x);
+    if (!row) throw new NotFoundError(`The draft ${draft} of the task ${s.taskId} is gone. Submit again.`);
+    await x.run(`INSERT INTO ${this.#events} (run_id, seq, at_ms, kind, content) VALUES (?, 1, {now}, 'state', ?)`, [row.id, event]);
+    return runOf(row);
   }
 
   /**
@@ -306,9 +315,14 @@ export class RunTable {
 
   /** A log is in one object from now on: its rows go. */
   async packed(run: RunRow, index: string): Promise<void> {
-    const of = "id = ? AND phase = 'terminal' AND log_packed = 0 AND last_seq = ?";
+    const update = `UPDATE ${this.#runs} SET log_packed = 1, log_index = ? WHERE id = ? AND phase = 'terminal' AND log_packed = 0 AND last_seq = ?`;
+    const params = [index, run.id, run.lastSeq];
+    if (this.database.family === 'postgres') {
+      await this.database.run(`WITH u AS (${update} RETURNING id) DELETE FROM ${this.#events} AS e USING u WHERE e.run_id = u.id`, params);
+      return;
+    }
     await this.database.transaction(async (x) => {
-      const packed = await x.run(`UPDATE ${this.#runs} SET log_packed = 1, log_index = ? WHERE ${of}`, [index, run.id, run.lastSeq]);
+      const packed = await x.run(update, params);
       if (packed > 0) await x.run(`DELETE FROM ${this.#events} WHERE run_id = ?`, [run.id]);
     });
   }
