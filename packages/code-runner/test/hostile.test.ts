@@ -105,6 +105,19 @@ describe.runIf(sandboxed)('programs that mean harm, in the local sandbox', () =>
     expect(performance.now() - started).toBeLessThan(6_000);
   });
 
+  it('one whose time is over, or that is stopped, before it has begun does not begin', async () => {
+    const started = performance.now();
+    const { run } = await runToEnd(runner, 'while True: pass', { limits: { timeoutMs: 1 } });
+    expect(run).toMatchObject({ state: 4, reason: 'TIMEOUT' });
+    const { id } = await submit(runner, 'while True: pass');
+    for await (const event of runner.runs.events(id, { ...alice, signal: AbortSignal.timeout(20_000) }))
+      if (event.type === 'state' && event.phase === 'starting') break;
+    await runner.runs.terminate(id, alice);
+    await eventsOf(runner, id);
+    expect(await runner.runs.get(id, alice)).toMatchObject({ state: 5 });
+    expect(performance.now() - started).toBeLessThan(5_000);
+  });
+
   it('one that is stopped may put things in order, and what it leaves is collected', async () => {
     const { id } = await submit(
       runner,

@@ -196,12 +196,12 @@ describe.runIf(sandboxed)('Kubernetes', () => {
         return runner;
       };
 
-      it.each([
+      it.for([
         ['python', '/usr/bin/python3', /Hello from Python 3/],
         ['r', '/usr/bin/Rscript', /Hello from R version/],
         ['scala', '/usr/bin/scalac', /Hello from Scala 2/],
-      ])('a new task of %s says hello in a pod', async (language, binary, hello) => {
-        if (!existsSync(binary)) return;
+      ] as const)('a new task of %s says hello in a pod', async ([language, binary, hello], { skip }) => {
+        skip(!existsSync(binary), `${binary} is not installed`);
         const runner = await started(
           connect(),
           process.env.HOLDFAST_S3_URL ? { files: s3Files({ client: s3Client(), bucket: await bucket() }) } : {},

@@ -2,15 +2,19 @@ import { existsSync } from 'node:fs';
 import { buffer } from 'node:stream/consumers';
 import { silentLogger } from '@holdfast/core';
 import { tcpProxy, until } from '@holdfast/core/testing';
+import { KubeConfig } from '@kubernetes/client-node';
 import { type Channel, type ChannelModel, connect } from 'amqplib';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { python, type RunEvent, r, scala } from '../src/index.ts';
+import { kubernetes } from '../src/kubernetes/index.ts';
 import { rabbitQueue } from '../src/rabbitmq/index.ts';
 import { s3Files } from '../src/s3/index.ts';
 import { localSandbox } from '../src/sandbox/index.ts';
+import { kubernetesDouble } from '../src/testing/index.ts';
 import { readZip } from '../src/zip/read-zip.ts';
 import { bucket, s3Client } from './s3.ts';
 import { alice, eventsOf, logOf, onEveryDatabase, submit, textOf } from './suite.ts';
+import { tls } from './tls.ts';
 
 const { HOLDFAST_RABBITMQ_URL: url = '', HOLDFAST_S3_URL: s3 } = process.env;
 let names = 0;
@@ -41,7 +45,7 @@ describe.runIf(url)('with RabbitMQ', () => {
   onEveryDatabase(
     'the whole way',
     (suite) => {
-      it.runIf(s3).each([
+      const programs = [
         [
           'python',
           'run.py',
@@ -60,14 +64,20 @@ describe.runIf(url)('with RabbitMQ', () => {
           'object Run {\n  def main(args: Array[String]): Unit = {\n    val out = new java.io.PrintStream(System.out, true, "UTF-8")\n    for (i <- 0 until 40) { out.println("line " + i + " äöü"); Thread.sleep(20) }\n    val w = new java.io.FileWriter("/out/result"); w.write("42"); w.close()\n  }\n}\n',
           '/usr/bin/scalac',
         ],
-      ])(
-        '%s: created, edited, submitted, queued, run, followed by two that come and go, downloaded',
-        async (language, file, code, binary) => {
-          if (!existsSync(binary)) return;
+      ] as const;
+      it
+        .runIf(s3)
+        .for(programs.flatMap((program) => (['the local sandbox', 'a cluster'] as const).map((where) => [...program, where] as const)))(
+        '%s: created, edited, submitted, queued, run, followed by two that come and go, downloaded (%4$s)',
+        async ([language, file, code, binary, where], { skip }) => {
+          skip(!existsSync(binary), `${binary} is not installed`);
+          await using double = where === 'a cluster' ? await kubernetesDouble({ sandbox: localSandbox(), ...(await tls()) }) : undefined;
+          const kubeConfig = new KubeConfig();
+          if (double) kubeConfig.loadFromString(double.kubeConfig());
           const runner = suite.runner({
             files: s3Files({ client: s3Client(), bucket: await bucket() }),
             queue: rabbitQueue({ url, name: own(), logger: silentLogger }),
-            executor: localSandbox(),
+            executor: double ? kubernetes({ namespace: double.namespace, kubeConfig, logger: silentLogger }) : localSandbox(),
             languages: [python(), r(), scala()],
           });
           await runner.worker().start();

@@ -16,12 +16,12 @@ onEveryDatabase('runs', (suite) => {
     return runner;
   };
 
-  it.each([
+  it.for([
     ['python', '/usr/bin/python3', /Hello from Python 3/],
     ['r', '/usr/bin/Rscript', /Hello from R version/],
     ['scala', '/usr/bin/scalac', /Hello from Scala 2/],
-  ])('a new task of %s says hello, and every step of its run is told in order', async (language, binary, hello) => {
-    if (!existsSync(binary)) return;
+  ] as const)('a new task of %s says hello, and every step of its run is told in order', async ([language, binary, hello], { skip }) => {
+    skip(!existsSync(binary), `${binary} is not installed`);
     const runner = await started({ languages: [python(), r(), scala()] });
     const task = await runner.tasks.create({ ...alice, name: 'hello', language });
     const run = await runner.runs.submit(task.id, alice);

@@ -1,7 +1,9 @@
 import { Readable } from 'node:stream';
 import { buffer } from 'node:stream/consumers';
+import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { ZipFile } from 'yazl';
+import { filePath } from '../src/files/path.ts';
 import { readZip } from '../src/zip/read-zip.ts';
 import { writeZip } from '../src/zip/write-zip.ts';
 
@@ -92,5 +94,41 @@ describe('an archive', () => {
     other.writeUInt32LE(0x12345678, central + 16);
     const { entries } = await readZip(other);
     await expect(buffer((await entries[0]?.open()) as Readable)).rejects.toThrow(/checksum/);
+  });
+
+  it('of any bytes is read within its limits or refused by name, and nothing else happens', async () => {
+    const good = await archive({ 'a.txt': 'hello '.repeat(50), 'dir/b.bin': Buffer.alloc(5_000, 7), c: '' });
+    const limits = { entries: 5, fileBytes: 10_000, totalBytes: 12_000 };
+    const flips = fc.array(fc.tuple(fc.nat(good.length - 1), fc.nat(255)), { minLength: 1, maxLength: 6 });
+    const cut = fc.nat(good.length);
+    let [read, refused] = [0, 0];
+    await fc.assert(
+      fc.asyncProperty(flips, cut, fc.boolean(), async (changes, length, whole) => {
+        const bytes = Buffer.from(whole ? good : good.subarray(0, length));
+        for (const [at, value] of changes) if (at < bytes.length) bytes[at] = value;
+        try {
+          const zip = await readZip(bytes, limits);
+          let total = 0;
+          try {
+            for (const { path, size, open } of zip.entries) {
+              expect(filePath(path)).toBe(path);
+              const content = await buffer(await open());
+              expect(content.length).toBe(size);
+              total += content.length;
+            }
+          } finally {
+            zip.close();
+          }
+          expect(total).toBeLessThanOrEqual(limits.totalBytes);
+          read += 1;
+        } catch (error) {
+          expect((error as { code?: string }).code, String((error as Error).stack)).toMatch(/^invalid-(zip|path)$/);
+          refused += 1;
+        }
+      }),
+      { numRuns: 400 },
+    );
+    expect(read).toBeGreaterThan(10);
+    expect(refused).toBeGreaterThan(10);
   });
 });

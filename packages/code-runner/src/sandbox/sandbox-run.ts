@@ -173,13 +173,19 @@ export class SandboxRun {
     if (this.#ending || this.#exited) return;
     this.#because ??= because;
     if (graceMs > 0) {
-      const main = this.#main();
-      if (main !== undefined) signal(main, 'SIGTERM');
+      this.#terminate();
       this.#killing ??= setTimeout(() => void this.#kill(), graceMs);
     } else {
       clearTimeout(this.#killing);
       void this.#kill();
     }
+  }
+
+  /** SIGTERM to the program, once it is there: it may be asked to end while its sandbox is being made. */
+  #terminate(): void {
+    const main = this.#main();
+    if (main !== undefined) signal(main, 'SIGTERM');
+    else if (!this.#ending && !this.#exited) setTimeout(() => this.#terminate(), 20).unref();
   }
 
   /** Files that the program left in `/out`. Nothing of it runs any more, so what is looked at is what is read. */
@@ -245,7 +251,12 @@ export class SandboxRun {
   }
 
   async #kill(): Promise<void> {
-    if (await this.#killRest()) return;
+    // Again and again, until its supervisor has seen that it is gone: it may not have been started yet.
+    for (let waited = 0; waited < killMs && !this.#exited; waited += 20) {
+      if (!(await this.#killRest()) || this.#stage !== undefined) break;
+      await new Promise((resolve) => setTimeout(resolve, 20));
+    }
+    if (this.#stage !== undefined) return;
     if (this.#init !== undefined) signal(this.#init, 'SIGKILL');
     if (this.#child.pid !== undefined && !this.#launch.wrapped) signal(this.#child.pid, 'SIGKILL');
   }

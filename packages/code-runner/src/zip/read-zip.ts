@@ -81,7 +81,7 @@ export async function readZip(
       total += size;
       packed += compressedSize;
       if (total > totalBytes) throw new InvalidZipError(`The files have more than ${totalBytes} bytes together.`);
-      found.push({ path, size, open: async () => checked(path, entry, await zip.openReadStreamPromise(entry)) });
+      found.push({ path, size, open: () => opened(zip, path, entry) });
     }
     // Entries that share their bytes: a small archive that says to be a large one.
     if (packed > zip.fileSize) throw new InvalidZipError('The entries say to be larger than the archive: they overlap.');
@@ -91,6 +91,14 @@ export async function readZip(
     throw error;
   }
   return { entries: found, close: () => zip.close() };
+}
+
+async function opened(zip: ZipFile, path: string, entry: Entry): Promise<Readable> {
+  try {
+    return checked(path, entry, await zip.openReadStreamPromise(entry));
+  } catch (error) {
+    throw new InvalidZipError(`${path} is broken in the archive: ${(error as Error).message}.`);
+  }
 }
 
 /** The reader checks how many bytes there are; this checks that they are those. */
