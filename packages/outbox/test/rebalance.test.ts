@@ -47,8 +47,13 @@ onEveryDatabase(
                 contentType: 'text/plain',
               };
             });
-            const results = await writer.publish(batch);
-            expect(results.every(({ outcome }) => outcome === 'acked')).toBe(true);
+            // A topic that was made a moment ago may have no leader yet; what may have arrived all the same comes again under its id.
+            for (let left = batch; left.length > 0; ) {
+              const results = await writer.publish(left);
+              expect(results.map(({ outcome }) => outcome)).not.toContain('poison');
+              left = left.filter((_, i) => results[i]?.outcome !== 'acked');
+              if (left.length > 0) await wait(100);
+            }
           };
           const inbox = suite.inbox();
           const members: { broker: Publisher & Subscriber; consumption: Promise<Consumption> }[] = [];
