@@ -1,7 +1,7 @@
 import { buffer } from 'node:stream/consumers';
 import { coreSchema, migrate, silentLogger } from '@holdfast/core';
 import { type TestDatabase, testDialects } from '@holdfast/core/testing';
-import { afterAll, afterEach, beforeAll, describe } from 'vitest';
+import { afterAll, afterEach, beforeAll, describe, it } from 'vitest';
 import {
   type CodeRunner,
   type CodeRunnerOptions,
@@ -21,6 +21,7 @@ export interface Suite {
 /** The same tests on every database that is up, each file in a database of its own. */
 export function onEveryDatabase(name: string, tests: (suite: Suite) => void, only?: readonly string[]): void {
   const dialects = testDialects().filter((dialect) => !only || only.includes(dialect.name));
+  if (dialects.length === 0) it.skip(`${name}: none of ${only?.join(', ')} is up`, () => undefined);
   describe.each(dialects)(`${name} on $name`, (dialect) => {
     let db: TestDatabase | undefined;
     const runners: CodeRunner[] = [];
