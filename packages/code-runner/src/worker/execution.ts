@@ -61,6 +61,7 @@ export class Execution {
         host.changed(run.id);
         return true;
       },
+      onTrouble: (err) => host.logger.warn({ err, runId: run.id }, 'the log of a run can not be stored at the moment; it is tried again'),
       onLimit: () => {
         if (this.#overLimit) return;
         this.#overLimit = true;

@@ -27,6 +27,8 @@ export interface LogWriterOptions {
     events: readonly NewEvent[],
     more: { readonly position: string; readonly from: number; readonly bytes: number },
   ) => Promise<boolean>;
+  /** Storing fails; it is tried again. Called once per series. */
+  readonly onTrouble: (error: unknown) => void;
   /** Gives up what could not be stored. */
   readonly signal: AbortSignal;
   /** More was printed than is allowed. Called once. */
@@ -149,8 +151,9 @@ export class LogWriter {
         if (await this.#options.append(events, more)) this.#written += bytes;
         else this.#failed = new Error('the run is another worker’s by now');
         return;
-      } catch {
+      } catch (error) {
         // The database is away. Meanwhile the program waits, once its pipe is full: nothing that it printed is lost.
+        if (pauseMs === 50) this.#options.onTrouble(error);
       }
       try {
         await wait(pauseMs, this.#options.signal);

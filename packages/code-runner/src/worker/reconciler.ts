@@ -37,6 +37,20 @@ export async function reconcile(options: ReconcileOptions): Promise<Readonly<Rec
   const count = (what: string): void => {
     counts[what] = (counts[what] ?? 0) + 1;
   };
+  // Needs no cluster and no store, so neither holds it up.
+  for (const pool of pools) {
+    const waiting = await runs.where(
+      `phase = 'queued' AND pool = ? AND desired = 'running' ORDER BY priority DESC, id LIMIT ${pool.slots}`,
+      [pool.name],
+    );
+    const taken = waiting.length === 0 ? [] : await runs.slots.holders(slotScope(pool.name));
+    const bells = waiting
+      .slice(0, Math.max(0, pool.slots - taken.length))
+      .map((run) => ({ runId: run.id, pool: pool.name, priority: run.priority }));
+    if (bells.length === 0) continue;
+    await queue.ring(bells);
+    counts.rung = (counts.rung ?? 0) + bells.length;
+  }
   // Objects first: a run that is claimed after this look has an object that is not among them, and its worker is alive.
   const objects = await executor.list();
   const at = await options.situation();
@@ -93,21 +107,11 @@ export async function reconcile(options: ReconcileOptions): Promise<Readonly<Rec
     `phase = 'terminal' AND log_packed = 0 AND ended_at < {now} - 10000 ORDER BY id LIMIT ${packAtOnce}`,
     [],
   )) {
-    await log.pack(run);
-    count('packed');
-  }
-  for (const pool of pools) {
-    const waiting = await runs.where(
-      `phase = 'queued' AND pool = ? AND desired = 'running' ORDER BY priority DESC, id LIMIT ${pool.slots}`,
-      [pool.name],
+    // One that can't be packed holds up no other.
+    await log.pack(run).then(
+      () => count('packed'),
+      (err) => logger.warn({ err, runId: run.id }, 'the log of a run could not be packed; it is tried again'),
     );
-    const taken = waiting.length === 0 ? [] : await runs.slots.holders(slotScope(pool.name));
-    const bells = waiting
-      .slice(0, Math.max(0, pool.slots - taken.length))
-      .map((run) => ({ runId: run.id, pool: pool.name, priority: run.priority }));
-    if (bells.length === 0) continue;
-    await queue.ring(bells);
-    counts.rung = (counts.rung ?? 0) + bells.length;
   }
   return counts;
 }

@@ -348,7 +348,8 @@ export class RunnerWorker implements Service {
           await log.pack(execution.run);
           this.#host.changed(run.id);
         },
-        () => undefined,
+        // Nobody expected it; the sweep takes the run up again.
+        (err) => logger.error({ err, runId: run.id }, 'a run was dropped by its worker; the sweep goes on with it'),
       )
       .catch((err) => logger.debug({ err, runId: run.id }, 'the log of a run is packed by the sweep'))
       .then(() => {
