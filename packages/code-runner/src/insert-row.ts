@@ -17,6 +17,12 @@ export async function insertedId(x: Executor, sql: string, params: readonly unkn
   return String(row?.id);
 }
 
+/** Milliseconds since 1970 by the database's clock, in the transaction. */
+export async function nowIn(x: Pick<Executor, 'rows'>): Promise<number> {
+  const [row] = await x.rows<{ now: string | number }>('SELECT {now} AS now');
+  return Number(row?.now);
+}
+
 /** Whether a text can be the id of a row; others would be errors of the database. */
 export function isId(text: unknown): text is string {
   return typeof text === 'string' && /^[1-9]\d{0,17}$/.test(text);

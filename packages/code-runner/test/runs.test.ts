@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs';
 import { buffer } from 'node:stream/consumers';
 import { expect, it } from 'vitest';
-import { type CodeRunner, python, type RunEvent, r, scala } from '../src/index.ts';
+import { type CodeRunner, databaseFiles, type FileStoreOf, python, type RunEvent, r, scala } from '../src/index.ts';
 import { splitCommand } from '../src/runs/argv.ts';
 import { localSandbox } from '../src/sandbox/index.ts';
 import { readZip } from '../src/zip/read-zip.ts';
@@ -157,6 +157,48 @@ onEveryDatabase('runs', (suite) => {
     await runner.worker({ sweep: 100 }).start();
     expect((await eventsOf(runner, id)).at(-1)).toMatchObject({ phase: 'terminal', reason: 'QUEUE_EXPIRED' });
     await suite.db.knex('holdfast_slot').where({ scope: 'runner/full' }).delete();
+  });
+
+  it('a log that can not be packed holds up no other', async () => {
+    let refused = '';
+    const files: FileStoreOf = (database) => {
+      const store = databaseFiles()(database);
+      const put: typeof store.put = (name, content, size) =>
+        refused !== '' && name.includes(refused) ? Promise.reject(new Error('the store refuses this one')) : store.put(name, content, size);
+      return {
+        name: store.name,
+        put,
+        open: store.open.bind(store),
+        size: store.size.bind(store),
+        remove: store.remove.bind(store),
+        probe: store.probe.bind(store),
+      };
+    };
+    const runner = suite.runner({ executor: localSandbox(isolation), files, pools: { packing: {} } });
+    const bad = await submit(runner, 'print(1)');
+    refused = bad.jobUid;
+    const good = await submit(runner, 'print(2)');
+    for (const { id } of [bad, good]) await runner.runs.terminate(id, alice);
+    const rows = () => suite.db.knex('runner_run').whereIn('id', [bad.id, good.id]).orderBy('id');
+    await rows().update({ ended_at: 1 });
+    await runner.worker({ sweep: 100 }).start();
+    await expect.poll(async () => (await rows()).map(({ log_packed }) => Number(log_packed)), { timeout: 10_000 }).toEqual([0, 1]);
+    // Its events are where they were.
+    expect((await eventsOf(runner, bad.id)).at(-1)).toMatchObject({ phase: 'terminal' });
+    refused = '';
+    await expect.poll(async () => (await rows()).map(({ log_packed }) => Number(log_packed)), { timeout: 10_000 }).toEqual([1, 1]);
+  });
+
+  it('your own programs run as plain processes where that is said, with the same ends and results', async () => {
+    const runner = suite.runner({ executor: localSandbox({ isolation: 'none-trusted-code-only' }), pools: { plain: {} } });
+    await runner.worker({ grace: 300 }).start();
+    const { run, log } = await runToEnd(
+      runner,
+      'import os, sys\nprint("plain")\nopen(os.environ["OUT_DIR"] + "/r", "w").write("42")\nsys.exit(5)\n',
+    );
+    expect(log).toBe('plain\n');
+    expect(run).toMatchObject({ state: 4, reason: 'EXIT_NONZERO', exitCode: 5, output: { files: [{ path: 'r', size: 2 }] } });
+    expect((await runToEnd(runner, 'while True: pass', { limits: { timeoutMs: 500 } })).run).toMatchObject({ reason: 'TIMEOUT' });
   });
 
   it('one live run of a task and person, also of a hundred that submit at once; an idempotency key returns the same', async () => {

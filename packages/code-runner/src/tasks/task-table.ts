@@ -1,8 +1,7 @@
-import type { Database, Executor } from '@holdfast/core';
-import { uuidv7 } from '@holdfast/core';
+import { type Database, type Executor, uuidv7 } from '@holdfast/core';
 import { InvalidPathError, LimitExceededError, NotFoundError, VersionConflictError } from '../errors.ts';
 import { foldedPath, foldersOf } from '../files/path.ts';
-import { insertRow, isId } from '../insert-row.ts';
+import { insertRow, isId, nowIn } from '../insert-row.ts';
 import { sha256 } from '../store/spool.ts';
 import type { TaskLimits } from './limits.ts';
 
@@ -90,15 +89,15 @@ export class TaskTable {
   }
 
   async insert(x: Executor, task: Pick<Task, 'owner' | 'name' | 'language' | 'main' | 'dataSets'>): Promise<string> {
-    const [{ now } = { now: 0 }] = await x.rows<{ now: string | number }>('SELECT {now} AS now');
+    const now = await nowIn(x);
     const id = await insertRow(x, this.#tasks, {
       owner: task.owner,
       name: task.name,
       language: task.language,
       main_path: task.main,
       data_sets: JSON.stringify(task.dataSets),
-      created_at: Number(now),
-      updated_at: Number(now),
+      created_at: now,
+      updated_at: now,
     });
     return id;
   }
@@ -160,10 +159,10 @@ export class TaskTable {
   }
 
   async openDraft(x: Executor, task: Pick<Task, 'id' | 'owner'>): Promise<string> {
-    const [{ now } = { now: 0 }] = await x.rows<{ now: string | number }>('SELECT {now} AS now');
+    const now = await nowIn(x);
     const run = await insertRow(x, this.#runs, {
       task_id: task.id,
-      created_at: Number(now),
+      created_at: now,
       job_uid: uuidv7().replaceAll('-', ''),
       actor: task.owner,
     });
@@ -255,7 +254,7 @@ export class TaskTable {
       ]);
       return { file: { ...known, blob, size, version: known.version + 1 }, change: { files: 0, bytes: size - known.size } };
     }
-    const [{ now } = { now: 0 }] = await x.rows<{ now: string | number }>('SELECT {now} AS now');
+    const now = await nowIn(x);
     const values = {
       task_id: id,
       path,
@@ -263,10 +262,10 @@ export class TaskTable {
       folded_hash: foldedHash(path),
       blob_hash: blob,
       size,
-      updated_at: Number(now),
+      updated_at: now,
     };
     const fileId = await insertRow(x, this.#files, values);
-    return { file: { id: fileId, path, size, version: 1, blob, updatedAt: Number(now) }, change: { files: 1, bytes: size } };
+    return { file: { id: fileId, path, size, version: 1, blob, updatedAt: now }, change: { files: 1, bytes: size } };
   }
 
   /** Gives files other paths, which have been checked together with those of the files that stay. */
