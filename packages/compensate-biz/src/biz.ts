@@ -61,14 +61,20 @@ export interface Submitted {
   readonly duplicate: boolean;
 }
 
+/** Options of many rows: the same for all, or made of each one's context. */
+export type ManyOptions<Context> = Omit<SubmitOptions, 'once'> | ((context: Context) => Omit<SubmitOptions, 'once'>);
+
 /** Submits and changes within one transaction. */
 export interface Submitter<Types extends BizTypes> {
   submit<Type extends keyof Types & string>(type: Type, context: ContextInput<Types[Type]>, options?: SubmitOptions): Promise<Submitted>;
-  /** Thousands of rows per statement. Returns their ids in order. `once` is not for many rows: use `fanOut` or submit. */
+  /**
+   * Thousands of rows per statement. Returns their ids in order. `options` are those of all, or a function of each. `once` is not for
+   * many rows: use `fanOut` or submit.
+   */
   submitMany<Type extends keyof Types & string>(
     type: Type,
     contexts: readonly ContextInput<Types[Type]>[],
-    options?: Omit<SubmitOptions, 'once'>,
+    options?: ManyOptions<ContextInput<Types[Type]>>,
   ): Promise<string[]>;
 }
 
@@ -361,13 +367,16 @@ export class CompensateBiz<Types extends BizTypes> {
     return this.#once.find(x, onceScope(target.type), keyText('once', target.once));
   }
 
-  async #rows(type: string, contexts: readonly unknown[], options: SubmitOptions): Promise<NewRow[]> {
+  async #rows<Context>(type: string, contexts: readonly Context[], options: ManyOptions<Context>): Promise<NewRow[]> {
     if (!Array.isArray(contexts))
       throw new InvalidArgumentError('submitMany takes an array of contexts; for a source too large for memory use fanOut.');
-    if (options.once !== undefined)
-      throw new InvalidArgumentError('once is a key of one row; submitMany takes none. Use submit, or fanOut with childKey.');
     const rows: NewRow[] = [];
-    for (const context of contexts) rows.push(await newRow(this.types, this.maxContextBytes, type, context, options));
+    for (const context of contexts) {
+      const own: SubmitOptions = typeof options === 'function' ? options(context) : options;
+      if (own.once !== undefined)
+        throw new InvalidArgumentError('once is a key of one row; submitMany takes none. Use submit, or fanOut with childKey.');
+      rows.push(await newRow(this.types, this.maxContextBytes, type, context, own));
+    }
     return rows;
   }
 

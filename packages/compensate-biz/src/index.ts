@@ -5,6 +5,7 @@ export {
   createCompensateBiz,
   type Handler,
   type InTransaction,
+  type ManyOptions,
   type RowTarget,
   type Submitted,
   type Submitter,

@@ -208,6 +208,16 @@ onEveryDatabase('features', (suite) => {
     await expect(inspect.actions.redrive(id, { actor: '', reason: '' })).rejects.toThrow(/actor/);
   });
 
+  it('takes options of each row of many', async () => {
+    const biz = suite.create({ plain: bizType(any) });
+    await biz.now().submitMany('plain', [{ n: 1 }, { n: 2 }], ({ n }) => ({ bizId: `b-${n}`, priority: n }));
+    expect((await t().orderBy('biz_id')).map((row) => [row.biz_id, Number(row.priority)])).toEqual([
+      ['b-1', 1],
+      ['b-2', 2],
+    ]);
+    await expect(biz.now().submitMany('plain', [{ n: 1 }], () => ({ once: 'x' }) as never)).rejects.toThrow('once is a key of one row');
+  });
+
   it('starts no more in a period than its rate allows', async () => {
     const biz = suite.create({ rated: bizType(any, { concurrency: 50, rate: { limit: 10, per: '500ms' } }) });
     const starts: number[] = [];

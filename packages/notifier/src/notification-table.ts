@@ -1,4 +1,4 @@
-import { type Database, type Duration, durationMs, type Executor, Once, TransientDatabaseError } from '@holdfast/core';
+import { type Database, type Duration, durationMs, type Executor, Once, TransientDatabaseError, valuesTable } from '@holdfast/core';
 import { bodyHash, type NewNotification } from './new-notification.ts';
 
 /** What a trigger came to. */
@@ -44,6 +44,20 @@ const columns = [
   'params',
   'traceparent',
 ] as const;
+
+const eventTypes = { tenant: 'text', subject_id: 'text', status: 'text', sequence: 'integer' } as const;
+const columnTypes = {
+  endpoint_id: 'id',
+  ...eventTypes,
+  webhook_id: 'text',
+  url: 'text',
+  content_type: 'text',
+  key_ref: 'text',
+  sealed_key: 'text',
+  headers: 'text',
+  params: 'text',
+  traceparent: 'text',
+} as const;
 
 /** Writes notifications, each event once. */
 export class NotificationTable {
@@ -107,6 +121,60 @@ export class NotificationTable {
     return { id: row.id, duplicate: false, conflict: false };
   }
 
+  /**
+   * The same of many events, in a handful of statements. In the order of events: two transactions with the same ones wait for each other
+   * one way only.
+   */
+  async insertMany(
+    x: Executor,
+    items: readonly { readonly endpointId: string; readonly one: NewNotification }[],
+  ): Promise<readonly Triggered[]> {
+    const mysql = this.#database.family === 'mysql';
+    const rows = items.map(({ endpointId, one }) => ({ ...one, endpoint_id: endpointId, supersede: 0 }));
+    const types = { ...columnTypes, supersede: 'integer' } as const;
+    const inserting = valuesTable(
+      this.#database,
+      types,
+      rows.toSorted((a, b) => (eventText(a) < eventText(b) ? -1 : 1)),
+    );
+    await x.run(
+      `INSERT ${mysql ? 'IGNORE ' : ''}INTO ${this.#name} (${columns.join(', ')}, created_at, due_at) SELECT ${columns.map((name) => `u.${name}`).join(', ')}, {now}, {now} FROM ${inserting.sql}${mysql ? '' : ' WHERE 1 = 1 ON CONFLICT DO NOTHING'}`,
+      [inserting.param],
+    );
+    const asking = valuesTable(this.#database, eventTypes, rows);
+    const found = await x.rows<{ id: string; webhook_id: string; event: string; params: string }>(
+      `SELECT ${this.#database.text('n.id')} AS id, n.webhook_id, n.tenant, n.subject_id, n.status, n.sequence, n.params FROM ${asking.sql} JOIN ${this.#name} n ON n.tenant = u.tenant AND n.subject_id = u.subject_id AND n.status = u.status AND n.sequence = u.sequence${mysql ? ' LOCK IN SHARE MODE' : ''}`,
+      [asking.param],
+    );
+    const byEvent = new Map(found.map((row) => [eventText(row as unknown as NewNotification), row]));
+    const gone = await this.#once.findMany(
+      x,
+      onceScope,
+      rows.map((row) => eventKey(eventOf(row))),
+    );
+    const triggered = rows.map((one): Triggered & { readonly stale?: string } => {
+      const row = byEvent.get(eventText(one));
+      if (!row)
+        throw new TransientDatabaseError(
+          'An event is there and could not be read: its row went at this moment. Run the transaction again.',
+          undefined,
+        );
+      if (row.webhook_id !== one.webhook_id) return { id: row.id, duplicate: true, conflict: row.params !== one.params };
+      const before = gone.get(eventKey(eventOf(one)));
+      if (before === undefined) return { id: row.id, duplicate: false, conflict: false };
+      const [id = '', hash] = before.split(' ');
+      return { id, duplicate: true, conflict: hash !== bodyHash(one.params), stale: row.id };
+    });
+    const stale = triggered.flatMap(({ stale: id }) => id ?? []);
+    if (stale.length > 0) await x.run(`DELETE FROM ${this.#name} WHERE id IN (${stale.join(', ')})`);
+    const woken = new Set(items.flatMap(({ endpointId }, i) => (triggered[i]?.duplicate ? [] : [endpointId])));
+    if (woken.size > 0)
+      await x.run(
+        `INSERT INTO ${this.#database.table('notifier_wake')} (endpoint_id) VALUES ${[...woken].map((id) => `(${id})`).join(', ')}`,
+      );
+    return triggered.map(({ id, duplicate, conflict }) => ({ id, duplicate, conflict }));
+  }
+
   /** Ends what is pending of the subject with lower sequences; and this one, if a later one is there. */
   async #supersede(x: Executor, id: string, one: NewNotification): Promise<void> {
     const of = `tenant = ? AND subject_id = ?`;
@@ -166,6 +234,14 @@ export class NotificationTable {
 }
 
 /** An event as a key: its hash, since its parts may be longer than a key. */
+function eventOf(one: Pick<NewNotification, 'tenant' | 'subject_id' | 'status' | 'sequence'>): readonly (string | number)[] {
+  return [one.tenant, one.subject_id, one.status, Number(one.sequence)];
+}
+
+function eventText(one: Pick<NewNotification, 'tenant' | 'subject_id' | 'status' | 'sequence'>): string {
+  return JSON.stringify(eventOf(one));
+}
+
 function eventKey(event: readonly (string | number)[]): string {
   return bodyHash(JSON.stringify(event));
 }

@@ -79,6 +79,11 @@ export interface NotifierTransaction {
    * @throws InvalidArgumentError, EgressDeniedError, UnknownKeyError, InvalidKeyError, NotSignableError
    */
   trigger(event: Trigger): Promise<Triggered>;
+  /**
+   * The same of many events, in a handful of statements. Returns what came of each, in order. None is written if one of them is refused.
+   * @throws as {@link trigger}
+   */
+  triggerMany(events: readonly Trigger[]): Promise<readonly Triggered[]>;
 }
 
 /** What a probe found. */
@@ -101,6 +106,11 @@ export interface Endpoints {
   limit(id: string, limits: { readonly concurrency?: number | null; readonly ratePerSecond?: number | null }, by: Actor): Promise<boolean>;
   /** Signs with another key from now on, and for `overlap` (default 24 hours) with the one before as well. */
   rotate(id: string, to: { readonly keyRef: string; readonly overlap?: Duration }, by: Actor): Promise<boolean>;
+}
+
+interface Addressed {
+  readonly one: NewNotification;
+  readonly endpointId: string;
 }
 
 /** Callbacks that are kept as rows until they are acknowledged. */
@@ -169,6 +179,13 @@ export class Notifier {
         if (!triggered.duplicate) (await transactionTrace(trx)).add(() => this.#wake(endpointId));
         return triggered;
       },
+      triggerMany: async (events) => {
+        const x = await this.database.within(trx, 'triggerMany');
+        const items = await this.#checkMany(events, x);
+        const triggered = await this.#insertMany(x, items);
+        (await transactionTrace(trx)).add(() => this.#wakeNew(items, triggered));
+        return triggered;
+      },
     };
   }
 
@@ -181,6 +198,12 @@ export class Notifier {
         const endpointId = await this.#endpoints.idOf(undefined, checked.tenant, checked.origin);
         const triggered = await this.database.transaction((x) => this.#notifications.insert(x, endpointId, checked));
         if (!triggered.duplicate) this.#wake(endpointId);
+        return triggered;
+      },
+      triggerMany: async (events) => {
+        const items = await this.#checkMany(events, undefined);
+        const triggered = await this.database.transaction((x) => this.#insertMany(x, items));
+        this.#wakeNew(items, triggered);
         return triggered;
       },
     };
@@ -346,6 +369,32 @@ export class Notifier {
       allowHeaders: this.#allowHeaders,
       endpointKey: (tenant, origin) => this.#endpoints.keyRef(x, tenant, origin),
     });
+  }
+
+  async #checkMany(events: readonly Trigger[], x: Executor | undefined): Promise<readonly Addressed[]> {
+    if (!Array.isArray(events)) throw new InvalidArgumentError('triggerMany takes an array of events.');
+    const items: Addressed[] = [];
+    for (const event of events) {
+      const one = await this.#check(event, x);
+      items.push({ one, endpointId: await this.#endpoints.idOf(x, one.tenant, one.origin) });
+    }
+    return items;
+  }
+
+  /** Those that supersede others one by one, since each looks at what is there of its subject. */
+  async #insertMany(x: Executor, items: readonly Addressed[]): Promise<readonly Triggered[]> {
+    const triggered: Triggered[] = [];
+    if (items.some(({ one }) => one.supersede)) {
+      for (const { one, endpointId } of items) triggered.push(await this.#notifications.insert(x, endpointId, one));
+      return triggered;
+    }
+    for (let from = 0; from < items.length; from += 1_000)
+      triggered.push(...(await this.#notifications.insertMany(x, items.slice(from, from + 1_000))));
+    return triggered;
+  }
+
+  #wakeNew(items: readonly Addressed[], triggered: readonly Triggered[]): void {
+    for (const id of new Set(items.flatMap(({ endpointId }, i) => (triggered[i]?.duplicate ? [] : [endpointId])))) this.#wake(id);
   }
 
   #wake(endpointId: string): void {

@@ -3,6 +3,7 @@ import { setCheckpointHook } from '@holdfast/core';
 import { until } from '@holdfast/core/testing';
 import { Webhook } from 'standardwebhooks';
 import { afterEach, expect, it } from 'vitest';
+import type { Trigger } from '../src/index.ts';
 import { verifyWebhook } from '../src/verify/index.ts';
 import { event, onEveryDatabase } from './suite.ts';
 
@@ -51,6 +52,36 @@ onEveryDatabase('a trigger', (suite) => {
     expect((await rows())[0]?.params).toBe(JSON.stringify(one.payload));
     expect(await notifier.now().trigger({ ...one, sequence: 1 })).toMatchObject({ duplicate: false });
     expect(await notifier.now().trigger({ ...one, tenant: 'other' })).toMatchObject({ duplicate: false });
+  });
+
+  it('writes many at once: each event once, also among themselves, against rows that are there, and after retention', async () => {
+    const receiver = await suite.receiver();
+    const notifier = suite.notifier({ keep: '1h', remember: '1d' });
+    const worker = suite.use(notifier.worker());
+    await worker.start();
+    const old = event(receiver.url, { subjectId: 'old' });
+    const { id: oldId } = await notifier.now().trigger(old);
+    await until(async () => (await rows({ state: 'DELIVERED' })).length === 1);
+    await suite.db.knex('notifier_notification').decrement('ended_at', 7_200_000);
+    expect(await notifier.purge()).toBe(1);
+    const there = event(receiver.url, { subjectId: 'there' });
+    const first = await notifier.now().trigger(there);
+    const fresh = Array.from({ length: 1_200 }, (_, i) => event(receiver.url, { subjectId: `fresh-${i}`, payload: { i } }));
+    const [one] = fresh as [Trigger, ...Trigger[]];
+    const all = [...fresh, one, { ...there, payload: 'another' }, old];
+    const results = await suite.db.knex.transaction((trx) => notifier.in(trx).triggerMany(all));
+    expect(results.slice(0, 1_200).every(({ duplicate }) => !duplicate)).toBe(true);
+    expect(new Set(results.slice(0, 1_200).map(({ id }) => id)).size).toBe(1_200);
+    expect(results.slice(1_200)).toEqual([
+      { id: results[0]?.id, duplicate: true, conflict: false },
+      { id: first.id, duplicate: true, conflict: true },
+      { id: oldId, duplicate: true, conflict: false },
+    ]);
+    expect(await rows()).toHaveLength(1_201);
+    await until(async () => (await rows({ state: 'DELIVERED' })).length === 1_201, { withinMs: 40_000 });
+    const refused = notifier.now().triggerMany([event(receiver.url, { subjectId: 'x' }), event('http://10.0.0.1/')]);
+    await expect(refused).rejects.toMatchObject({ code: 'egress-denied' });
+    expect(await rows({ subject_id: 'x' })).toEqual([]);
   });
 
   it('makes one row of a hundred in transactions of their own, half of which roll back', async () => {

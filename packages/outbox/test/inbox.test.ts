@@ -1,6 +1,7 @@
 import { type Message, reject } from '@holdfast/broker';
 import { memoryBroker } from '@holdfast/broker/memory';
 import { every, silentLogger, uuidv7, wait } from '@holdfast/core';
+import { until } from '@holdfast/core/testing';
 import { beforeAll, expect, it } from 'vitest';
 import { onEveryDatabase } from './suite.ts';
 
@@ -49,6 +50,37 @@ onEveryDatabase('the inbox', (suite) => {
     expect(await effects(id)).toBe(1);
     const other = await suite.db.knex.transaction((trx) => inbox.once(trx, { consumer: 'mail', messageId: id }, () => 'mail'));
     expect(other).toEqual({ duplicate: false, value: 'mail' });
+  });
+
+  it('hands over together what arrives together, each once, and alone what fails', async () => {
+    const broker = memoryBroker();
+    const inbox = suite.inbox();
+    const sizes: number[] = [];
+    const consumption = suite.use(
+      await inbox.consume({
+        subscriber: broker,
+        topic: 'orders',
+        consumer: 'together',
+        retry: every('20ms'),
+        handleMany: async (messages, trx) => {
+          sizes.push(messages.length);
+          await trx('effects').insert(messages.map(({ id }) => ({ message_id: id })));
+          if (messages.some(({ id }) => id.endsWith('bad'))) return reject('bad');
+          if (messages.some(({ id }) => id.endsWith('poor')) && sizes.length < 12) throw new Error('not yet');
+          return undefined;
+        },
+      }),
+    );
+    const prefix = uuidv7();
+    const ids = Array.from({ length: 300 }, (_, i) => `${prefix}-${i}${i === 150 ? 'bad' : i === 200 ? 'poor' : ''}`);
+    await broker.publish(ids.flatMap((id) => [message(id), message(id)]));
+    await until(() => consumption.counts.handled === 299 && consumption.counts.duplicates >= 299, { withinMs: 20_000 });
+    expect(Math.max(...sizes)).toBeGreaterThan(10);
+    const counts = await suite.db.knex('effects').where('message_id', 'like', `${prefix}%`).groupBy('message_id').count({ n: '*' });
+    expect(counts).toHaveLength(299);
+    expect(counts.every(({ n }) => Number(n) === 1)).toBe(true);
+    expect(consumption.counts.rejected).toBeGreaterThanOrEqual(1);
+    await expect(inbox.consume({ subscriber: broker, topic: 'orders', consumer: 'neither' })).rejects.toThrow('pass one of them');
   });
 
   it('does not note what failed inside a transaction that goes on', async () => {

@@ -1,5 +1,6 @@
 import type { Database } from '../database/database.ts';
 import type { Executor } from '../database/executor.ts';
+import { valuesTable } from '../database/values-table.ts';
 import { insertIgnore } from './insert-ignore.ts';
 
 /** What {@link Once.enter} found. */
@@ -62,6 +63,20 @@ export class Once {
       [scope, key],
     );
     return row?.ref ?? undefined;
+  }
+
+  /** The same of many, by key. */
+  async findMany(x: Executor, scope: string, keys: readonly string[]): Promise<ReadonlyMap<string, string>> {
+    const values = valuesTable(
+      this.#database,
+      { once: 'text' },
+      keys.map((once) => ({ once })),
+    );
+    const rows = await x.rows<{ once_key: string; ref: string | null }>(
+      `SELECT o.once_key, o.ref FROM ${values.sql} JOIN ${this.#table} o ON o.scope = ? AND o.once_key = u.once WHERE o.expires_at > {now}`,
+      [values.param, scope],
+    );
+    return new Map(rows.flatMap(({ once_key, ref }) => (ref === null ? [] : [[once_key, ref]])));
   }
 
   /** Deletes keys whose window is over. */

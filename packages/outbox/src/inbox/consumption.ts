@@ -2,8 +2,10 @@ import type { Delivery, DeliveryVerdict, Message, Subscriber, Subscription } fro
 import {
   afterCommit,
   type Backoff,
+  Batcher,
   checkpoint,
   defineLoop,
+  type Executor,
   exponential,
   InvalidArgumentError,
   keyText,
@@ -14,6 +16,7 @@ import type { Knex } from 'knex';
 import { AloneGate } from './alone-gate.ts';
 import { firstPutAt } from './first-put-at.ts';
 import type { Inbox } from './inbox.ts';
+import type { Entry } from './inbox-table.ts';
 
 export interface ConsumeOptions {
   readonly subscriber: Subscriber;
@@ -24,12 +27,18 @@ export interface ConsumeOptions {
    * What to do with a message, in a transaction that also notes it as handled. Return `reject(reason)` to put it with the broker's dead
    * letters; throw to have it again later. In both cases the transaction rolls back.
    */
-  readonly handler: (
+  readonly handler?: (
     message: Message,
     trx: Knex.Transaction,
     context: { readonly attempt: number; readonly signal: AbortSignal },
   ) => unknown;
-  /** Handlers at a time in this process. Default 6. */
+  /**
+   * Instead of `handler`: takes messages that arrived together, in one transaction with their notes. When it throws or rejects, each of
+   * them is handed over again in a transaction of its own, so that one message can't hold up another. `concurrency` is how many can
+   * meet; messages of one key never do, since the next waits for the one before.
+   */
+  readonly handleMany?: (messages: readonly Message[], trx: Knex.Transaction) => unknown;
+  /** Handlers at a time in this process. Default 6; with `handleMany` 100. */
   readonly concurrency?: number;
   /** When a message whose handler threw comes again. Default: 1 s, doubled up to a minute, without end; where it ends, the message is rejected. */
   readonly retry?: Backoff;
@@ -79,12 +88,24 @@ export class Consumption {
   readonly #failedHere = new Set<string>();
   readonly #purge: Loop<number>;
   readonly #telemetry = new Telemetry('@holdfast/outbox');
+  readonly #handler: NonNullable<ConsumeOptions['handler']>;
+  readonly #together: Batcher<Delivery, Entry | 'failed'> | undefined;
   #subscription: Subscription | undefined;
 
   constructor(inbox: Inbox, options: ConsumeOptions) {
     this.#inbox = inbox;
     this.#options = options;
     keyText('consumer', options.consumer, 100);
+    const { handler, handleMany } = options;
+    if ((handler === undefined) === (handleMany === undefined))
+      throw new InvalidArgumentError('consume takes a handler, or handleMany in its place; pass one of them.');
+    this.#handler = handler ?? ((message, trx) => handleMany?.([message], trx));
+    this.#together =
+      handleMany &&
+      new Batcher({
+        // What fails is tried again message by message, which says why.
+        run: (deliveries) => this.#transactMany(deliveries, handleMany).catch(() => deliveries.map(() => 'failed' as const)),
+      });
     this.#topics = typeof options.topic === 'string' ? [options.topic] : options.topic;
     if (this.#topics.length === 0) throw new InvalidArgumentError('topic is empty; name at least one.');
     this.#retry = options.retry ?? exponential({ first: '1s', cap: '1m' });
@@ -105,10 +126,8 @@ export class Consumption {
   }
 
   async start(): Promise<void> {
-    const { subscriber, consumer, concurrency } = this.#options;
-    this.#subscription = await subscriber.subscribe(this.#topics, { group: consumer, concurrency: concurrency ?? 6 }, (delivery) =>
-      this.#deliver(delivery),
-    );
+    const { subscriber, consumer, concurrency = this.#together ? 100 : 6 } = this.#options;
+    this.#subscription = await subscriber.subscribe(this.#topics, { group: consumer, concurrency }, (delivery) => this.#deliver(delivery));
     await this.#purge.start();
   }
 
@@ -131,7 +150,7 @@ export class Consumption {
       const x = await this.#inbox.database.within(trx, 'force');
       if ((await this.#inbox.table.unpark(x, consumer, messageId)) === 0) return;
       await this.#inbox.table.enter(x, consumer, messageId, undefined, this.#inbox.retentionMs);
-      const verdict = await this.#options.handler(parked.message, trx, { attempt: 1, signal: new AbortController().signal });
+      const verdict = await this.#handler(parked.message, trx, { attempt: 1, signal: new AbortController().signal });
       if (isVerdict(verdict) && verdict.outcome !== 'ack')
         throw new InvalidArgumentError(`The handler refused the message ${messageId} again; it stays set aside.`);
     });
@@ -142,7 +161,7 @@ export class Consumption {
     const { message, attempt } = delivery;
     const place = placeOf(delivery);
     const known = this.#proven.has(place) && (attempt === 1 || this.#failedHere.has(message.id));
-    if (known) return this.#gate.together(() => this.#handle(delivery, place));
+    if (known) return this.#gate.together(() => this.#handle(delivery, place, this.#together));
     return this.#gate.alone(async () => {
       const { consumer } = this.#options;
       const starts = await this.#inbox.table.started(consumer, message.id);
@@ -163,10 +182,11 @@ export class Consumption {
     });
   }
 
-  async #handle(delivery: Delivery, place: string): Promise<DeliveryVerdict> {
+  async #handle(delivery: Delivery, place: string, together?: Batcher<Delivery, Entry | 'failed'>): Promise<DeliveryVerdict> {
     const { message, attempt } = delivery;
     try {
-      const outcome = await this.#transact(delivery);
+      const joint = (await together?.call(delivery)) ?? 'failed';
+      const outcome = joint === 'failed' ? await this.#transact(delivery) : joint;
       if (outcome === 'late') return await this.#late(delivery);
       this.#failedHere.delete(message.id);
       if (outcome === 'duplicate') this.counts.duplicates += 1;
@@ -196,29 +216,45 @@ export class Consumption {
     }
   }
 
-  async #transact(delivery: Delivery, ignoreAge = false): Promise<'first' | 'duplicate' | 'late'> {
-    const { database, table, retentionMs } = this.#inbox;
-    const { consumer, handler } = this.#options;
+  async #transact(delivery: Delivery, ignoreAge = false): Promise<Entry> {
+    const { table, retentionMs } = this.#inbox;
     const { message, attempt, signal } = delivery;
+    return this.#commit(async (trx, x) => {
+      const firstPut = ignoreAge ? undefined : firstPutAt(message);
+      const entry = await table.enter(x, this.#options.consumer, message.id, firstPut, retentionMs);
+      return { result: entry, verdict: entry === 'first' ? await this.#handler(message, trx, { attempt, signal }) : undefined };
+    });
+  }
+
+  async #transactMany(deliveries: readonly Delivery[], handleMany: NonNullable<ConsumeOptions['handleMany']>): Promise<readonly Entry[]> {
+    const { table, retentionMs } = this.#inbox;
+    const messages = deliveries.map(({ message }) => ({ id: message.id, firstPutAt: firstPutAt(message) }));
+    return this.#commit(async (trx, x) => {
+      const entries = await table.enterMany(x, this.#options.consumer, messages, retentionMs);
+      const first = deliveries.flatMap(({ message }, i) => (entries[i] === 'first' ? [message] : []));
+      return { result: entries, verdict: first.length > 0 ? await handleMany(first, trx) : undefined };
+    });
+  }
+
+  async #commit<T>(fn: (trx: Knex.Transaction, x: Executor) => Promise<{ readonly result: T; readonly verdict: unknown }>): Promise<T> {
+    const { database } = this.#inbox;
     let committed = false;
-    const entry = await database.knex.transaction(
+    const result = await database.knex.transaction(
       async (trx) => {
         const x = await database.within(trx, 'consume');
-        const found = await table.enter(x, consumer, message.id, ignoreAge ? undefined : firstPutAt(message), retentionMs);
-        if (found !== 'first') return found;
         await afterCommit(trx, () => {
           committed = true;
         });
-        const verdict = await handler(message, trx, { attempt, signal });
-        if (isVerdict(verdict) && verdict.outcome !== 'ack') throw new Rolled(verdict);
-        return found;
+        const done = await fn(trx, x);
+        if (isVerdict(done.verdict) && done.verdict.outcome !== 'ack') throw new Rolled(done.verdict);
+        return done.result;
       },
       database.family === 'mysql' ? { isolationLevel: 'read committed' } : {},
     );
     await undefined;
     // knex resolves, too, where the server answered COMMIT with ROLLBACK: nothing was done then.
-    if (entry === 'first' && !committed) throw new Error('The transaction did not commit; its message comes again.');
-    return entry;
+    if (!committed) throw new Error('The transaction did not commit; its messages come again.');
+    return result;
   }
 
   async #late(delivery: Delivery): Promise<DeliveryVerdict> {

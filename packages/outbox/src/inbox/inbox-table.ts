@@ -1,5 +1,5 @@
 import type { Message } from '@holdfast/broker';
-import { type Database, type Executor, insertIgnore } from '@holdfast/core';
+import { type Database, type Executor, insertIgnore, valuesTable } from '@holdfast/core';
 
 /** What the inbox knows of a message. */
 export type Entry =
@@ -49,6 +49,32 @@ export class InboxTable {
     if ((await x.run(sql, params)) > 0) return 'first';
     const known = await x.rows(`SELECT 1 AS one FROM ${this.#messages} WHERE consumer = ? AND message_id = ?`, [consumer, messageId]);
     return known.length > 0 || firstPutAt === undefined ? 'duplicate' : 'late';
+  }
+
+  /** The same of many, in the order given; a message that comes twice among them is a duplicate the second time. */
+  async enterMany(
+    x: Executor,
+    consumer: string,
+    messages: readonly { readonly id: string; readonly firstPutAt: number | undefined }[],
+    retentionMs: number,
+  ): Promise<readonly Entry[]> {
+    const entries: Entry[] = [];
+    if (this.database.family === 'mysql') {
+      // MySQL returns nothing from an INSERT.
+      for (const { id, firstPutAt } of messages) entries.push(await this.enter(x, consumer, id, firstPutAt, retentionMs));
+      return entries;
+    }
+    const rows = messages.map(({ id, firstPutAt }) => ({ consumer, id, first: firstPutAt ?? null }));
+    const values = valuesTable(this.database, { consumer: 'text', id: 'text', first: 'integer' }, rows);
+    // In the order of ids: two transactions with the same messages wait for each other one way only.
+    const noted = await x.rows<{ message_id: string }>(
+      `INSERT INTO ${this.#messages} (consumer, message_id, first_put_at) SELECT consumer, id, COALESCE(first, {now}) FROM ${values.sql} WHERE COALESCE(first, {now}) >= {now} - ${retentionMs} ORDER BY id ON CONFLICT DO NOTHING RETURNING message_id`,
+      [values.param],
+    );
+    const first = new Set(noted.map((row) => row.message_id));
+    for (const { id, firstPutAt } of messages)
+      entries.push(first.delete(id) ? 'first' : await this.enter(x, consumer, id, firstPutAt, retentionMs));
+    return entries;
   }
 
   /** Takes back a note whose work failed in a transaction that goes on. */
