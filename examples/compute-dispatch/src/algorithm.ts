@@ -26,8 +26,15 @@ export interface AlgorithmOptions {
   readonly knex: Knex;
   readonly config: Pick<
     Config,
-    'DISPATCH_EXECUTOR' | 'DISPATCH_KUBERNETES_NAMESPACE' | 'DISPATCH_S3_URL' | 'DISPATCH_BROKER_URL' | 'DISPATCH_RUN_SLOTS'
+    | 'DISPATCH_EXECUTOR'
+    | 'DISPATCH_KUBERNETES_NAMESPACE'
+    | 'DISPATCH_S3_URL'
+    | 'DISPATCH_BROKER_URL'
+    | 'DISPATCH_RUN_QUEUE_URL'
+    | 'DISPATCH_RUN_SLOTS'
   >;
+  /** Whether programs run here; else they are edited and looked at only. Default true. */
+  readonly work?: boolean;
   readonly logger: Logger;
 }
 
@@ -42,16 +49,18 @@ export class Algorithm {
   /** Why programs can't be run, if they can't. */
   problem: string | undefined;
   readonly #worker: RunnerWorker;
+  readonly #work: boolean;
   readonly #executor: Executor;
   readonly #logger: Logger;
 
-  constructor({ knex, config, logger }: AlgorithmOptions) {
+  constructor({ knex, config, logger, work = true }: AlgorithmOptions) {
+    this.#work = work;
     this.#logger = logger;
     this.#executor = executorOf(config, logger);
     const all = [python(), scala(), r()];
     // A cluster has them in images; here they must be installed.
     this.languages = this.#executor.scope === 'cluster' ? all : all.filter(({ requires }) => requires.every(existsSync));
-    const broker = config.DISPATCH_BROKER_URL;
+    const broker = config.DISPATCH_RUN_QUEUE_URL ?? config.DISPATCH_BROKER_URL;
     this.runner = createCodeRunner({
       knex,
       executor: this.#executor,
@@ -64,7 +73,7 @@ export class Algorithm {
     this.#worker = this.runner.worker();
     this.routes = this.runner.routes({
       basePath: '/v1/algorithm',
-      actor: (request) => request.headers.get('x-tenant') ?? 'demo',
+      actor: (request) => request.headers.get('x-tenant') ?? '',
     });
   }
 
@@ -73,7 +82,7 @@ export class Algorithm {
     try {
       const { summary } = await this.#executor.probe();
       this.where = summary;
-      await this.#worker.start();
+      if (this.#work) await this.#worker.start();
     } catch (error) {
       if (!HoldfastError.is(error) && !(error instanceof Error)) throw error;
       this.problem = `Programs can't be run here: ${(error as Error).message}`;

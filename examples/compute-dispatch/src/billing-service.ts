@@ -1,8 +1,10 @@
-import type { Subscriber } from '@holdfast/broker';
+import { reject, type Subscriber } from '@holdfast/broker';
 import type { Logger } from '@holdfast/core';
 import { type Consumption, createInbox, type Inbox } from '@holdfast/outbox';
 import type { Knex } from 'knex';
+import { jsonOf } from './feed.ts';
 import { usageInvoice, usageTopic } from './topics.ts';
+import { insertMany } from './transact.ts';
 
 /** Another service, which collects the money. It hears of every invoice at least once, and books each once. */
 export class BillingService {
@@ -20,9 +22,16 @@ export class BillingService {
       subscriber: this.#subscriber,
       topic: usageTopic,
       consumer: 'billing-service',
-      handler: async (message, trx) => {
-        const { invoiceId, tenant, amountCents } = usageInvoice.parse(JSON.parse(Buffer.from(message.body).toString()));
-        await trx('billing_usage').insert({ invoice_id: invoiceId, tenant, amount_cents: amountCents });
+      handleMany: async (messages, trx) => {
+        const rows: object[] = [];
+        for (const message of messages) {
+          const parsed = usageInvoice.safeParse(jsonOf(message));
+          if (!parsed.success) return reject(`not what ${usageTopic} carries`);
+          const { invoiceId, tenant, amountCents } = parsed.data;
+          rows.push({ invoice_id: invoiceId, tenant, amount_cents: amountCents });
+        }
+        await insertMany(trx, 'billing_usage', rows);
+        return undefined;
       },
     });
   }

@@ -9,11 +9,15 @@ import { allTopics } from './topics.ts';
 
 /** The broker that `DISPATCH_BROKER_URL` names; without one, a table in the service's own database. */
 export async function openBroker(url: string | undefined, knex: Knex, logger: Logger): Promise<Publisher & Subscriber> {
-  if (url === undefined) return databaseBroker({ knex, logger, source: 'compute-dispatch' });
-  if (/^amqps?:/.test(url)) return rabbitmq({ url, logger, source: 'compute-dispatch', lanes: 4 });
+  return url === undefined ? databaseBroker({ knex, logger, source: 'compute-dispatch' }) : createBroker(url, 'compute-dispatch', logger);
+}
+
+/** A broker by its address. `source` is who speaks. */
+export async function createBroker(url: string, source: string, logger: Logger): Promise<Publisher & Subscriber> {
+  if (/^amqps?:/.test(url)) return rabbitmq({ url, logger, source, lanes: 4 });
   const brokers = url.replace(/^kafka:\/\//, '').split(',');
   await createTopics(brokers, logger);
-  return platformaticKafka({ brokers, logger, source: 'compute-dispatch' });
+  return platformaticKafka({ brokers, logger, source });
 }
 
 /** Topics are the operator's business in production; a demonstration makes its own, where it may. */

@@ -1,9 +1,11 @@
-import { createHmac } from 'node:crypto';
+import { createCipheriv, createDecipheriv, createHmac, hkdfSync, randomBytes } from 'node:crypto';
 import { HoldfastError, type Logger } from '@holdfast/core';
-import { createNotifier, type EgressOptions, type Notifier, type NotifierWorker, standardWebhooks } from '@holdfast/notifier';
+import { createNotifier, type EgressOptions, type Notifier, type NotifierWorker, standardWebhooks, type Trigger } from '@holdfast/notifier';
 import type { Knex } from 'knex';
 import { z } from 'zod';
-import { Problem } from './problem.ts';
+import type { SlotNews } from './announce.ts';
+import { Problem } from './http/problem.ts';
+import { inPortions } from './transact.ts';
 
 /** Where a tenant hears of its slots, and the key that it verifies with. */
 export const callbackEndpoint = z.object({
@@ -16,7 +18,7 @@ export type CallbackEndpoint = z.infer<typeof callbackEndpoint>;
 /** One callback of a slot, with what came of each attempt. */
 export const callbackView = z.object({
   id: z.string(),
-  /** What it says: GRANTED, EXPIRED, POWER_ON, POWER_OFF. */
+  /** The slot's state that it tells. */
   says: z.string(),
   state: z.enum(['PENDING', 'DELIVERED', 'EXHAUSTED', 'GONE', 'CANCELLED']),
   nextAt: z.string().nullable(),
@@ -35,35 +37,30 @@ export const callbackView = z.object({
 });
 export type CallbackView = z.infer<typeof callbackView>;
 
-/** A slot that changed. */
-export interface SlotNews {
-  readonly applyId: string;
-  readonly batchId: string;
-  readonly says: 'GRANTED' | 'EXPIRED' | 'POWER_ON' | 'POWER_OFF';
-  /** Which time it says so: a machine may be switched on twice. */
-  readonly sequence?: number;
-  readonly machineId: string | null;
-  readonly atMs: number;
-}
+/** What customers are told of; the states between are the service's own business. */
+const told = new Set<string>(['GRANTED', 'RUNNING', 'RETRY_WAIT', 'ENDED', 'EXPIRED']);
 
 /**
- * Tells tenants what becomes of their slots. Each registers one endpoint. Its key is derived from the service's secret and a version, so
- * that no key is stored; a rotation is a new version.
+ * Tells tenants what becomes of their slots: at the address and with the key of the order, or at the tenant's registered endpoint. That
+ * one's key is derived from the service's secret and a version, so that none is stored; an order's key is stored sealed.
  */
 export class Callbacks {
   readonly notifier: Notifier;
   readonly #knex: Knex;
   readonly #secret: string;
+  readonly #sealing: Buffer;
   readonly #logger: Logger;
   readonly #worker: NotifierWorker;
 
   constructor(options: { readonly knex: Knex; readonly secret: string; readonly egress: EgressOptions; readonly logger: Logger }) {
     this.#knex = options.knex;
     this.#secret = options.secret;
+    this.#sealing = Buffer.from(hkdfSync('sha256', options.secret, '', 'compute-dispatch sign keys', 32));
     this.#logger = options.logger;
     this.notifier = createNotifier({
       knex: options.knex,
       keys: (ref) => this.#key(ref),
+      sealingKeys: { k1: this.#sealing },
       sign: [standardWebhooks()],
       egress: options.egress,
       logger: options.logger,
@@ -85,8 +82,7 @@ export class Callbacks {
     try {
       await this.notifier.endpoints.register({ tenant, url, keyRef });
     } catch (error) {
-      if (!HoldfastError.is(error, 'egress-denied')) throw error;
-      throw new Problem(422, 'callback-url-not-allowed', 'Callback address not allowed', error.message);
+      throw refusal(error);
     }
     await this.#knex('dispatch_callback').insert({ tenant, url, key_ref: keyRef }).onConflict('tenant').merge(['url', 'key_ref']);
     return { url, key: this.#key(keyRef) };
@@ -97,28 +93,54 @@ export class Callbacks {
     return row && { url: String(row.url), key: this.#key(String(row.key_ref)) };
   }
 
-  /** Tells a tenant, if it wants to be told, of slots whose change commits with `trx`. */
-  async tell(trx: Knex.Transaction, tenant: string, news: readonly SlotNews[]): Promise<void> {
-    const row = await trx('dispatch_callback').where({ tenant }).first();
-    if (!row) return;
-    const triggers = this.notifier.in(trx);
-    for (const { applyId, batchId, says, sequence, machineId, atMs } of news) {
-      try {
-        await triggers.trigger({
-          tenant,
-          subjectId: applyId,
-          status: says,
-          ...(sequence === undefined ? {} : { sequence }),
-          url: String(row.url),
-          keyRef: String(row.key_ref),
-          payload: { type: 'slot.changed', applyId, batchId, state: says, machineId, at: new Date(atMs).toISOString() },
-        });
-      } catch (err) {
-        // An address that was allowed once and is not any more must not hold the slots up.
-        if (!HoldfastError.is(err, 'egress-denied')) throw err;
-        this.#logger.warn({ err, tenant, applyId }, 'a tenant is not told: its callback address is not allowed any more');
-        return;
-      }
+  /** Checks the address and key of an order, and seals the key. @throws Problem */
+  async sealed(tenant: string, url: string, key: string): Promise<string> {
+    try {
+      await this.notifier.endpoints.register({ tenant, url });
+      standardWebhooks().checkKey(key);
+    } catch (error) {
+      throw refusal(error);
+    }
+    const nonce = randomBytes(12);
+    const cipher = createCipheriv('aes-256-gcm', this.#sealing, nonce).setAAD(Buffer.from(url));
+    return Buffer.concat([nonce, cipher.update(key, 'utf8'), cipher.final(), cipher.getAuthTag()]).toString('base64url');
+  }
+
+  /** Tells whoever wants to be told of slots whose change commits with `trx`. */
+  async tell(trx: Knex.Transaction, slots: readonly SlotNews[], atMs: number): Promise<void> {
+    const telling = slots.filter(({ state }) => told.has(state));
+    if (telling.length === 0) return;
+    const tenants = await trx('dispatch_callback').whereIn('tenant', [...new Set(telling.map(({ tenant }) => tenant))]);
+    const endpoints = new Map(tenants.map((row) => [String(row.tenant), { url: String(row.url), keyRef: String(row.key_ref) }]));
+    const orders = await inPortions([...new Set(telling.map(({ batchId }) => batchId))], (ids) =>
+      trx('dispatch_batch').whereIn('id', ids).whereNotNull('notify_url').select('id', 'notify_url', 'notify_key'),
+    );
+    const own = new Map(
+      orders.map((row) => [
+        String(row.id),
+        { url: String(row.notify_url), signKey: this.#open(String(row.notify_url), String(row.notify_key)) },
+      ]),
+    );
+    const triggers = telling.flatMap(({ applyId, batchId, tenant, state, machineId, news }): Trigger | [] => {
+      const to = own.get(batchId) ?? endpoints.get(tenant);
+      if (!to) return [];
+      const payload = { type: 'slot.changed', applyId, batchId, state, machineId, sequence: news, at: new Date(atMs).toISOString() };
+      return { tenant, subjectId: applyId, status: state, sequence: news, ...to, payload };
+    });
+    if (triggers.length === 0) return;
+    try {
+      await this.notifier.in(trx).triggerMany(triggers);
+    } catch (err) {
+      if (!HoldfastError.is(err, 'egress-denied')) throw err;
+      // An address that was allowed once and is not any more must not hold the slots up.
+      for (const trigger of triggers)
+        await this.notifier
+          .in(trx)
+          .trigger(trigger)
+          .catch((cause) => {
+            if (!HoldfastError.is(cause, 'egress-denied')) throw cause;
+            this.#logger.warn({ err: cause, tenant: trigger.tenant }, 'a tenant is not told: its callback address is not allowed any more');
+          });
     }
   }
 
@@ -149,7 +171,7 @@ export class Callbacks {
 
   /** Sends one of them again. Returns whether it is the tenant's. */
   async resend(tenant: string, id: string): Promise<boolean> {
-    const row = /^\d{1,19}$/.test(id) ? await this.notifier.inspect().get(id) : undefined;
+    const row = /^\d{1,19}$/.test(id) && BigInt(id) < 2n ** 63n ? await this.notifier.inspect().get(id) : undefined;
     if (row?.tenant !== tenant) return false;
     return this.notifier.resend(id, { actor: tenant, reason: 'asked for over the API' });
   }
@@ -157,4 +179,18 @@ export class Callbacks {
   #key(ref: string): string {
     return `whsec_${createHmac('sha256', this.#secret).update(`callback ${ref}`).digest('base64')}`;
   }
+
+  #open(url: string, sealed: string): string {
+    const bytes = Buffer.from(sealed, 'base64url');
+    const decipher = createDecipheriv('aes-256-gcm', this.#sealing, bytes.subarray(0, 12)).setAAD(Buffer.from(url));
+    decipher.setAuthTag(bytes.subarray(-16));
+    return Buffer.concat([decipher.update(bytes.subarray(12, -16)), decipher.final()]).toString('utf8');
+  }
+}
+
+function refusal(error: unknown): unknown {
+  if (HoldfastError.is(error, 'egress-denied'))
+    return new Problem(422, 'callback-url-not-allowed', 'Callback address not allowed', error.message);
+  if (HoldfastError.is(error, 'key-invalid')) return new Problem(422, 'sign-key-not-usable', 'Signing key not usable', error.message);
+  return error;
 }

@@ -1,15 +1,17 @@
-import { createHash } from 'node:crypto';
-import type { Publisher, Subscriber } from '@holdfast/broker';
+import type { Message, Publisher, Subscriber } from '@holdfast/broker';
 import { brokerSchema } from '@holdfast/broker/database';
 import { codeRunnerSchema } from '@holdfast/code-runner';
-import { bizType, type CompensateBiz, compensateBizSchema, createCompensateBiz } from '@holdfast/compensate-biz';
+import { type BizWorker, compensateBizSchema, createCompensateBiz } from '@holdfast/compensate-biz';
 import {
+  afterCommit,
+  cleanText,
   coreSchema,
   createSnowflake,
   Database,
-  every,
+  defineLoop,
   LeaseTable,
   type Logger,
+  type Loop,
   leaderLoop,
   migrate,
   type Service,
@@ -17,80 +19,100 @@ import {
   uuidv7,
 } from '@holdfast/core';
 import { type EgressOptions, notifierSchema } from '@holdfast/notifier';
-import { createInbox, createOutbox, type Inbox, type Outbox, outboxSchema, type Relay } from '@holdfast/outbox';
+import { type Consumption, createInbox, createOutbox, type Inbox, type Outbox, outboxSchema, type Relay } from '@holdfast/outbox';
 import { scanSchema } from '@holdfast/sharded-scan';
 import { createExecutor, type Executor, type ExecutorOptions } from '@holdfast/xxl-job';
 import type { Knex } from 'knex';
 import { z } from 'zod';
-import { allocateOnce } from './allocate.ts';
 import { AssetService } from './asset-service.ts';
+import { Accept } from './batches/accept.ts';
+import { Advance } from './batches/advance.ts';
+import { LeaseWork } from './batches/lease-work.ts';
+import { BatchReader } from './batches/reader.ts';
+import { Steer } from './batches/steer.ts';
+import type { ApplyRequest, BatchView } from './batches/views.ts';
 import { BillingService } from './billing-service.ts';
-import { openBroker } from './broker.ts';
 import { Callbacks } from './callbacks.ts';
+import { Catalogue } from './catalogue.ts';
+import { Feed, jsonOf } from './feed.ts';
+import { Invariants } from './invariants.ts';
 import { Invoices } from './invoices.ts';
-import { meter } from './meter.ts';
-import { packages } from './packages.ts';
-import { recordPower, switchOn } from './power.ts';
-import { Problem } from './problem.ts';
-import { seedRoom, stirRoom } from './room.ts';
+import { type PowerEvent, powerEvent } from './power/event.ts';
+import { Folder } from './power/folder.ts';
+import { storeEvents } from './power/store-events.ts';
+import { Reconcile, type SweepCounts } from './reconcile.ts';
+import type { DispatchAdapter } from './room/adapter.ts';
 import { dispatchSchema } from './schema.ts';
+import { type Biz, tasksOf, taskTypes } from './tasks.ts';
+import { ApiKeys } from './tenants/api-keys.ts';
+import { Tenants } from './tenants/tenants.ts';
 import { Timeline } from './timeline.ts';
 import { powerTopic, topics } from './topics.ts';
-
-export const applyRequest = z.object({
-  businessOrderNo: z.string().min(1).max(100),
-  packageId: z.string().min(1).max(40),
-  count: z.number().int().min(1).max(1000),
-  minimum: z.number().int().min(1).max(1000).default(1),
-  /** How long what could not be granted is applied for again. Absent or 0: the first pass decides. */
-  applyDurationMinutes: z.number().min(0).max(10_080).nullish(),
-  /** The same as an absolute time, ISO 8601. */
-  deadline: z.iso.datetime({ offset: true }).nullish(),
-});
-export type ApplyRequest = z.infer<typeof applyRequest>;
-
-export const batchView = z.object({
-  id: z.string(),
-  businessOrderNo: z.string(),
-  packageId: z.string(),
-  count: z.number(),
-  minimum: z.number(),
-  state: z.enum(['ACCEPTED', 'FILLING', 'FULFILLED', 'PARTIAL', 'FAILED']),
-  granted: z.number(),
-  deadline: z.string().nullable(),
-  createdAt: z.string(),
-  finishedAt: z.string().nullable(),
-});
-export type BatchView = z.infer<typeof batchView>;
-
-export const slotView = z.object({
-  applyId: z.string(),
-  batchId: z.string(),
-  state: z.enum(['WANTED', 'GRANTED', 'EXPIRED']),
-  machineId: z.string().nullable(),
-  /** What the room last said of the machine. */
-  power: z.enum(['ON', 'OFF']).nullable(),
-  grantedAt: z.string().nullable(),
-});
-export type SlotView = z.infer<typeof slotView>;
-
-const types = {
-  // The retry never ends: a batch must reach its final state however long the database is away.
-  allocate: bizType(z.object({ batchId: z.string() }), { concurrency: 8, retry: every('2s'), serial: true, timeout: '30s' }),
-};
+import { nowIn } from './transact.ts';
 
 type XxlOptions = Pick<ExecutorOptions, 'admins' | 'accessToken' | 'port'>;
+
+/** What a process does: `api` answers requests, `worker` does the work, `relay` publishes messages. */
+export const roles = ['api', 'worker', 'relay'] as const;
+export type Role = (typeof roles)[number];
+
+export interface DispatchOptions {
+  readonly knex: Knex;
+  readonly logger: Logger;
+  readonly broker: Publisher & Subscriber;
+  readonly room: DispatchAdapter;
+  /** Default all. */
+  readonly roles?: ReadonlySet<Role>;
+  /** What the keys of callbacks are derived from. */
+  readonly secret: string;
+  /** What callbacks may call. */
+  readonly egress: EgressOptions;
+  /** Where invoices lie. */
+  readonly invoiceDatabases: readonly [Knex, Knex];
+  /** Ms of running that one line of a bill is for. Default a minute. */
+  readonly billingMs?: number;
+  /** Ms between scans for invoices that were not sent. Default two minutes. */
+  readonly scanMs?: number;
+  /** Ms between comparisons with the room's list. Default a minute. */
+  readonly reconcileMs?: number;
+  /** Ms after which a machine is free though its room has not confirmed the release. Default ten minutes. */
+  readonly quarantineMs?: number;
+  /** See {@link Invoices}. Default 0. */
+  readonly losePercent?: number;
+  /** Slots of a tenant that is made without a quota. Default 10,000. */
+  readonly quota?: number;
+  /** With it, an xxl-job admin triggers the timers. */
+  readonly xxl?: XxlOptions | undefined;
+}
+
+const some = z.object({ count: z.number(), newest: z.array(z.object({ id: z.string(), reason: z.string(), at: z.string() })) });
+/** Power events that count for nothing. */
+export const strays = z.object({ unreadable: some, foreign: some, parked: some });
+export type Strays = z.infer<typeof strays>;
 
 /** The service without its HTTP face. */
 export class Dispatch {
   readonly knex: Knex;
-  readonly biz: CompensateBiz<typeof types>;
+  readonly database: Database;
+  readonly logger: Logger;
+  readonly biz: Biz;
   readonly outbox: Outbox<typeof topics>;
-  readonly timeline: Timeline;
   readonly callbacks: Callbacks;
   readonly invoices: Invoices;
+  readonly catalogue: Catalogue;
+  readonly tenants: Tenants;
+  readonly keys: ApiKeys;
+  readonly feed: Feed;
+  readonly timeline: Timeline;
+  readonly reader: BatchReader;
+  readonly steer: Steer;
+  readonly invariants: Invariants;
+  readonly room: DispatchAdapter;
+  readonly #accept: Accept;
+  readonly #reconcile: Reconcile;
+  readonly #folder: Loop<number>;
   readonly #ids: Snowflake;
-  readonly #worker: Service;
+  readonly #worker: BizWorker;
   readonly #relay: Relay;
   readonly #inbox: Inbox;
   readonly #assets: AssetService;
@@ -98,95 +120,92 @@ export class Dispatch {
   readonly #timers: readonly Service[];
   readonly #xxl: Executor | undefined;
   readonly #broker: Publisher & Subscriber;
-  readonly #database: Database;
-  #consuming: Promise<void> | undefined;
+  readonly #roles: ReadonlySet<Role>;
+  #consuming: Promise<unknown> | undefined;
+  #power: Consumption | undefined;
   #ready = false;
   #stopping = false;
 
-  private constructor(parts: {
-    readonly knex: Knex;
-    readonly ids: Snowflake;
-    readonly database: Database;
-    readonly leases: LeaseTable;
-    readonly broker: Publisher & Subscriber;
-    readonly callbacks: Callbacks;
-    readonly invoices: Invoices;
-    readonly billingMs: number;
-    readonly scanMs: number;
-    readonly xxl: XxlOptions | undefined;
-    readonly logger: Logger;
-  }) {
-    const { knex, database, broker, callbacks, invoices, logger } = parts;
-    this.callbacks = callbacks;
-    this.invoices = invoices;
+  private constructor(options: DispatchOptions, database: Database, leases: LeaseTable, ids: Snowflake, invoices: Invoices) {
+    const { knex, broker, room, logger } = options;
     this.knex = knex;
-    this.#ids = parts.ids;
-    this.#database = database;
+    this.database = database;
+    this.logger = logger;
+    this.invoices = invoices;
+    this.room = room;
+    this.#roles = options.roles ?? new Set(roles);
+    this.#ids = ids;
     this.#broker = broker;
-    this.biz = createCompensateBiz({ knex, types, logger });
+    this.biz = createCompensateBiz({ knex, types: taskTypes, logger });
     this.outbox = createOutbox({ knex, topics, publisher: broker, logger });
+    this.callbacks = new Callbacks({ knex, secret: options.secret, egress: options.egress, logger });
+    this.catalogue = new Catalogue(knex);
+    this.tenants = new Tenants(knex, options.quota ?? 10_000);
+    this.keys = new ApiKeys(knex);
+    this.reader = new BatchReader(knex);
+    this.feed = new Feed(knex, database, broker, logger);
+    this.timeline = new Timeline(knex, this.feed, invoices);
     this.#relay = this.outbox.relay();
     this.#inbox = createInbox({ knex, logger });
     this.#assets = new AssetService(knex, broker, logger);
     this.#billing = new BillingService(knex, broker, logger);
-    this.timeline = new Timeline(knex, broker, logger);
+    const tasks = tasksOf(this.biz);
+    const parts = { knex, database, ids, room, tasks, logger, outbox: this.outbox, callbacks: this.callbacks, catalogue: this.catalogue };
+    this.#accept = new Accept(parts);
+    this.steer = new Steer(parts);
+    this.#reconcile = new Reconcile(parts);
+    const folder = new Folder({ ...parts, billingMs: options.billingMs ?? 60_000 });
+    this.#folder = defineLoop({ name: 'fold', logger, runOnce: () => folder.fold(), busy: (count) => count > 0, minMs: 20, maxMs: 250 });
+    this.invariants = new Invariants({ knex, database, room, outbox: this.outbox });
+    this.#handle(new Advance(parts), new LeaseWork({ ...parts, quarantineMs: options.quarantineMs ?? 600_000 }));
+    this.#worker = this.biz.worker({ lease: '10s' });
+    const { reconcileMs = 60_000, scanMs = 120_000, xxl } = options;
     // In one of the processes at a time.
     const timer = (name: string, everyMs: number, run: (signal: AbortSignal) => Promise<unknown>): Service =>
-      leaderLoop({ table: parts.leases, name, owner: uuidv7(), everyMs, logger, run: ({ signal }) => run(signal) });
+      leaderLoop({ table: leases, name, owner: uuidv7(), everyMs, leaseMs: 10_000, logger, run: ({ signal }) => run(signal) });
     this.#timers = [
-      timer('room', 1_000, async () => {
-        await stirRoom(knex);
-        await switchOn(knex, broker, await database.now());
+      timer('invoices', 1_000, async () => {
+        while ((await invoices.draw(await database.now())) === 500);
       }),
-      timer('meter', 1_000, async () => meter(knex, invoices, await database.now(), parts.billingMs)),
       // What an admin triggers is not triggered by a timer too.
-      ...(parts.xxl ? [] : [timer('invoice scan', parts.scanMs, (signal) => invoices.sendUnsent('1,2', signal))]),
+      ...(xxl
+        ? []
+        : [
+            timer('invoice scan', scanMs, (signal) => invoices.sendUnsent('1,2', signal)),
+            timer('reconcile', reconcileMs, (signal) => this.reconcile(signal)),
+          ]),
     ];
     this.#xxl =
-      parts.xxl &&
+      xxl &&
       createExecutor({
-        ...parts.xxl,
+        ...xxl,
         appName: 'compute-dispatch',
         handlers: {
           invoiceScanJobHandler: (parameter, { log, signal }) => invoices.sendUnsent(parameter, signal, log),
+          reconcileJobHandler: async (_parameter, { log, signal }) => log(JSON.stringify(await this.reconcile(signal))),
+          reapplyJobHandler: async (_parameter, { log }) => log(JSON.stringify(await this.biz.sweep())),
+          callbackCompensationJobHandler: async (_parameter, { log }) => log(`${await this.callbacks.notifier.compensate()} were overdue`),
         },
         logger,
       });
-    const { biz, outbox } = this;
-    biz.handle('allocate', async ({ batchId }, run) => {
-      // Asked before the transaction: SQLite has one connection, and the transaction holds it.
-      const nowMs = await database.now();
-      return run.commit(async (trx) => {
-        const next = await allocateOnce(trx, { outbox, callbacks }, batchId, nowMs);
-        if (next !== undefined) await biz.in(trx).submit('allocate', { batchId }, { bizId: batchId, delay: next, tenant: run.tenant });
-      });
-    });
-    this.#worker = biz.worker({ lease: '10s' });
   }
 
-  /** Brings the tables up to date, fills the room, and makes the parts. Nothing runs before {@link start}. */
-  static async open(options: {
-    readonly knex: Knex;
-    readonly machines: number;
-    readonly logger: Logger;
-    /** `kafka://…`, `amqp://…`, or nothing for a table. */
-    readonly brokerUrl?: string | undefined;
-    /** What the keys of callbacks are derived from. */
-    readonly secret: string;
-    /** What callbacks may call. */
-    readonly egress: EgressOptions;
-    /** Where invoices lie. */
-    readonly invoiceDatabases: readonly [Knex, Knex];
-    /** Ms of running that one invoice is for. Default a minute. */
-    readonly billingMs?: number;
-    /** Ms between scans for invoices that were not sent. Default two minutes. */
-    readonly scanMs?: number;
-    /** See {@link Invoices}. Default 0. */
-    readonly losePercent?: number;
-    /** With it, an xxl-job admin triggers the scan. */
-    readonly xxl?: XxlOptions | undefined;
-  }): Promise<Dispatch> {
+  /** Brings the tables up to date, and makes the parts. Nothing runs before {@link start}. */
+  static async open(options: DispatchOptions): Promise<Dispatch> {
     const { knex, logger } = options;
+    await Dispatch.migrate(knex);
+    const database = new Database({ knex });
+    await database.describe();
+    const leases = new LeaseTable(database);
+    const { invoiceDatabases, losePercent = 0, broker } = options;
+    const invoices = await Invoices.open({ databases: invoiceDatabases, state: knex, publisher: broker, losePercent, logger });
+    const ids = await createSnowflake({ leases });
+    const dispatch = new Dispatch(options, database, leases, ids, invoices);
+    await dispatch.catalogue.seed(await database.now());
+    return dispatch;
+  }
+
+  static async migrate(knex: Knex): Promise<void> {
     await migrate(knex, [
       coreSchema,
       compensateBizSchema,
@@ -197,171 +216,89 @@ export class Dispatch {
       codeRunnerSchema,
       dispatchSchema,
     ]);
-    const database = new Database({ knex });
-    await database.describe();
-    await seedRoom(knex, options.machines);
-    const leases = new LeaseTable(database);
-    const broker = await openBroker(options.brokerUrl, knex, logger);
-    const callbacks = new Callbacks({ knex, secret: options.secret, egress: options.egress, logger });
-    const { invoiceDatabases, billingMs = 60_000, scanMs = 120_000, losePercent = 0, xxl } = options;
-    const invoices = await Invoices.open({ databases: invoiceDatabases, state: knex, publisher: broker, losePercent, logger });
-    const ids = await createSnowflake({ leases });
-    return new Dispatch({ knex, database, leases, broker, callbacks, invoices, billingMs, scanMs, xxl, logger, ids });
   }
 
   async start(): Promise<void> {
-    await this.#worker.start();
-    await this.callbacks.start();
+    const worker = this.#roles.has('worker');
+    if (worker) {
+      await this.#worker.start();
+      await this.callbacks.start();
+      await this.#folder.start();
+      for (const timer of this.#timers) await timer.start();
+      await this.#xxl?.start();
+    }
     // A broker that is not there yet holds nothing up: messages wait in the outbox. Consumers join first, since RabbitMQ has no place
     // for what nobody has asked for.
-    this.#consuming = Promise.all([
-      this.#assets.start(),
-      this.#billing.start(),
-      this.timeline.start(),
-      this.#inbox.consume({
-        subscriber: this.#broker,
-        topic: powerTopic,
-        consumer: 'dispatch',
-        handler: (message, trx) => recordPower(this, message, trx),
-      }),
-    ]).then(
+    const consumers = worker ? [this.#assets.start(), this.#billing.start(), this.feed.start(), this.#consumePower()] : [];
+    this.#consuming = Promise.all(consumers).then(
       async () => {
         if (this.#stopping) return;
-        await this.#relay.start();
+        if (this.#roles.has('relay')) await this.#relay.start();
         this.#ready = true;
       },
-      () => undefined,
+      (err) => this.logger.error({ err }, 'messages can not be consumed'),
     );
-    for (const timer of this.#timers) await timer.start();
-    await this.#xxl?.start();
   }
 
   /** Whether messages come in and go out. Without it the service accepts and allocates all the same. */
   get ready(): boolean {
-    return this.#ready && this.#relay.ready;
+    return this.#ready && (!this.#roles.has('relay') || this.#relay.ready);
   }
 
   async stop(): Promise<void> {
     this.#stopping = true;
     await this.#xxl?.stop();
     await Promise.all(this.#timers.map((timer) => timer.stop()));
+    await this.#folder.stop();
     await this.invoices.stop();
     await this.#worker.stop();
     await this.#relay.stop();
     await this.#broker.close();
     await this.#consuming;
     await this.callbacks.stop();
-    await this.timeline.stop();
+    await this.feed.stop();
     await this.#assets.stop();
     await this.#billing.stop();
     await this.#inbox.close();
     await this.outbox.close();
     await this.biz.close();
     await this.#ids.stop();
-    await this.#database.close();
+    await this.database.close();
   }
 
   /**
-   * Accepts a batch: the batch, its slots and the task that fills it commit together. The same request again gives the
-   * same batch; another body under the same order number is refused.
+   * Accepts an order. The same request again gives the same batch; another body under the same order number is refused.
+   * @throws Problem
    */
   async apply(tenant: string, request: ApplyRequest): Promise<{ readonly batch: BatchView; readonly created: boolean }> {
-    const fingerprint = createHash('sha256')
-      .update(JSON.stringify(Object.entries(request).sort()))
-      .digest('hex');
-    const known = await this.#known(tenant, request.businessOrderNo, fingerprint);
-    if (known) return { batch: known, created: false };
-    const nowMs = await this.#database.now();
-    const deadlineMs = this.#check(request, nowMs);
-    const id = this.#ids.next();
-    try {
-      await this.knex.transaction(async (trx) => {
-        const free = await trx('dispatch_machine').where({ package_id: request.packageId, state: 'FREE' }).count({ n: '*' }).first();
-        if (Number(free?.n) < request.minimum) {
-          throw new Problem(
-            409,
-            'capacity-below-minimum',
-            'Not enough free machines',
-            `The room has ${Number(free?.n)} free machines of package ${request.packageId}; the minimum is ${request.minimum}. Lower it or try later: the order number is still free.`,
-          );
-        }
-        await trx('dispatch_batch').insert({
-          id,
-          tenant,
-          business_order_no: request.businessOrderNo,
-          fingerprint,
-          package_id: request.packageId,
-          wanted: request.count,
-          minimum: request.minimum,
-          state: 'ACCEPTED',
-          deadline_ms: deadlineMs,
-          created_ms: nowMs,
-        });
-        const slots = Array.from({ length: request.count }, () => ({ apply_id: this.#ids.next(), batch_id: id, state: 'WANTED' }));
-        for (let from = 0; from < slots.length; from += 200) await trx('dispatch_slot').insert(slots.slice(from, from + 200));
-        await this.outbox.in(trx).put('dispatch.batch', {
-          batchId: id,
-          tenant,
-          businessOrderNo: request.businessOrderNo,
-          state: 'ACCEPTED',
-          atMs: nowMs,
-        });
-        await this.biz.in(trx).submit('allocate', { batchId: id }, { bizId: id, once: id, subject: id, tenant });
-      });
-    } catch (error) {
-      // Somebody else was first with this order number.
-      const first = error instanceof Problem ? undefined : await this.#known(tenant, request.businessOrderNo, fingerprint);
-      if (!first) throw error;
-      return { batch: first, created: false };
-    }
-    const batch = await this.batch(tenant, id);
+    const { id, created } = await this.#accept.apply(tenant, request);
+    const batch = await this.reader.batch(tenant, id);
     if (!batch) throw new Error(`batch ${id} vanished`);
-    return { batch, created: true };
+    return { batch, created };
   }
 
-  async batch(tenant: string, id: string): Promise<BatchView | undefined> {
-    const row = await this.knex('dispatch_batch').where({ tenant, id }).first();
-    return row && this.#view(row);
+  /** Power events that came over HTTP go the way of those that come over the broker: they are taken when it has them. */
+  async takePower(events: readonly PowerEvent[]): Promise<void> {
+    const results = await this.#broker.publish(
+      events.map((event) => ({
+        id: event.eventId,
+        topic: powerTopic,
+        key: event.machineId,
+        headers: {},
+        body: Buffer.from(JSON.stringify(event)),
+        contentType: 'application/json',
+      })),
+    );
+    if (results.some(({ outcome }) => outcome !== 'acked')) throw new Error('The broker has not taken all events.');
   }
 
-  /** A page of batches, newest first, before the given id. */
-  async batches(tenant: string, limit: number, before?: string): Promise<BatchView[]> {
-    const query = this.knex('dispatch_batch').where({ tenant }).orderBy('id', 'desc').limit(limit);
-    if (before !== undefined) query.where('id', '<', before);
-    return Promise.all((await query).map((row) => this.#view(row)));
-  }
-
-  async slots(batchId: string): Promise<SlotView[]> {
-    return (await this.knex('dispatch_slot').where({ batch_id: batchId }).orderBy('apply_id')).map(slot);
-  }
-
-  async slot(applyId: string): Promise<SlotView | undefined> {
-    const row = await this.knex('dispatch_slot').where({ apply_id: applyId }).first();
-    return row && slot(row);
-  }
-
-  async room(): Promise<{ readonly id: string; readonly packageId: string; readonly state: string }[]> {
-    const rows = await this.knex('dispatch_machine as m')
-      .leftJoin('dispatch_lease as l', (on) => on.on('l.machine_id', 'm.id').andOnVal('l.active', 1))
-      .leftJoin('dispatch_slot as s', 's.apply_id', 'l.apply_id')
-      .orderBy('m.id')
-      .select('m.id', 'm.package_id', 'm.state', 's.power');
-    return rows.map((row) => ({ id: row.id, packageId: row.package_id, state: row.power === 'ON' ? 'RUNNING' : row.state }));
+  /** Compares with the room's list, now. */
+  reconcile(signal?: AbortSignal): Promise<SweepCounts> {
+    return this.#reconcile.sweep(signal);
   }
 
   /** What is on its way, and what others have heard. */
-  async messages(): Promise<{
-    readonly unsent: number;
-    readonly held: number;
-    readonly dead: number;
-    readonly powerEvents: number;
-    readonly assetLeases: number;
-    readonly callbacksPending: number;
-    readonly callbacksGivenUp: number;
-    readonly invoicesDrawn: number;
-    readonly invoicesUnsent: number;
-    readonly invoicesBooked: number;
-  }> {
+  async figures(): Promise<Readonly<Record<string, number>>> {
     const { unsent, heldKeys, dead } = await this.outbox.stats();
     const count = async (table: string): Promise<number> => Number((await this.knex(table).count({ n: '*' }).first())?.n);
     const callbacks = await this.callbacks.notifier.stats();
@@ -371,7 +308,7 @@ export class Dispatch {
       held: heldKeys,
       dead,
       powerEvents: await count('dispatch_power_event'),
-      assetLeases: await count('asset_lease'),
+      assetLeases: Number((await this.knex('asset_lease').where({ active: 1 }).count({ n: '*' }).first())?.n),
       callbacksPending: callbacks.pending,
       callbacksGivenUp: callbacks.exhausted,
       invoicesDrawn: invoices.drawn,
@@ -380,77 +317,105 @@ export class Dispatch {
     };
   }
 
-  #check(request: ApplyRequest, nowMs: number): number | null {
-    if (!Object.hasOwn(packages, request.packageId))
-      throw new Problem(
-        422,
-        'unknown-package',
-        'Unknown package',
-        `There is no package ${JSON.stringify(request.packageId)}; known are ${Object.keys(packages).join(', ')}.`,
-      );
-    if (request.count < request.minimum)
-      throw new Problem(
-        422,
-        'count-below-minimum',
-        'Count below minimum',
-        `count is ${request.count} and minimum ${request.minimum}; ask for at least as many as must be granted.`,
-      );
-    if (request.deadline) {
-      const at = Date.parse(request.deadline);
-      if (at <= nowMs)
-        throw new Problem(
-          422,
-          'deadline-in-the-past',
-          'Deadline in the past',
-          `deadline ${request.deadline} is ${Math.round((nowMs - at) / 1000)} s ago.`,
-        );
-      return at;
-    }
-    return request.applyDurationMinutes ? nowMs + Math.round(request.applyDurationMinutes * 60_000) : null;
-  }
-
-  async #known(tenant: string, businessOrderNo: string, fingerprint: string): Promise<BatchView | undefined> {
-    const row = await this.knex('dispatch_batch').where({ tenant, business_order_no: businessOrderNo }).first();
-    if (!row) return undefined;
-    if (row.fingerprint !== fingerprint) {
-      throw new Problem(
-        422,
-        'order-number-reused',
-        'Order number used for another request',
-        `Order ${businessOrderNo} is batch ${row.id} already, with another body. Use a new order number, or send the first body again.`,
-      );
-    }
-    return this.#view(row);
-  }
-
-  async #view(row: Record<string, unknown>): Promise<BatchView> {
-    const granted = await this.knex('dispatch_slot').where({ batch_id: row.id, state: 'GRANTED' }).count({ n: '*' }).first();
+  /** Power events that count for nothing: what is unreadable, of no lease of ours, or too late to tell whether it was handled. */
+  async strays(): Promise<Strays> {
+    const time = (ms: unknown): string => new Date(Number(ms)).toISOString();
+    const count = async (query: Knex.QueryBuilder): Promise<number> => Number((await query.count({ n: '*' }).first())?.n);
+    const foreign = (): Knex.QueryBuilder => this.knex('dispatch_power_event').whereNull('lease_id');
+    const unreadable = await this.knex('dispatch_stray').orderBy('stored_ms', 'desc').limit(100);
+    const unknown = await foreign().orderBy('stored_ms', 'desc').limit(100);
+    const parked = await this.#inbox.parked('dispatch');
     return {
-      id: String(row.id),
-      businessOrderNo: String(row.business_order_no),
-      packageId: String(row.package_id),
-      count: Number(row.wanted),
-      minimum: Number(row.minimum),
-      state: row.state as BatchView['state'],
-      granted: Number(granted?.n),
-      deadline: time(row.deadline_ms),
-      createdAt: time(row.created_ms) ?? '',
-      finishedAt: time(row.finished_ms),
+      unreadable: {
+        count: await count(this.knex('dispatch_stray')),
+        newest: unreadable.map((row: Record<string, unknown>) => ({
+          id: String(row.message_id),
+          reason: String(row.reason),
+          at: time(row.stored_ms),
+        })),
+      },
+      foreign: {
+        count: await count(foreign()),
+        newest: unknown.map((row: Record<string, unknown>) => ({
+          id: String(row.id),
+          reason: `${row.kind} of machine ${row.machine_id}: no lease ${row.token} with epoch ${row.epoch}`,
+          at: time(row.stored_ms),
+        })),
+      },
+      parked: {
+        count: parked.length,
+        newest: parked.map(({ message, reason, parkedAt }) => ({ id: message.id, reason, at: time(parkedAt) })),
+      },
     };
   }
-}
 
-function slot(row: Record<string, unknown>): SlotView {
-  return {
-    applyId: String(row.apply_id),
-    batchId: String(row.batch_id),
-    state: row.state as SlotView['state'],
-    machineId: row.machine_id === null ? null : String(row.machine_id),
-    power: (row.power ?? null) as SlotView['power'],
-    grantedAt: time(row.granted_ms),
-  };
-}
+  #handle(advance: Advance, leases: LeaseWork): void {
+    this.biz.handleBatch('allocate', { size: 16 }, async (items, batch) => {
+      const next = await advance.pass(
+        items.map(({ context }) => context.batchId),
+        items[0]?.signal,
+      );
+      for (const item of items) {
+        const after = next.get(item.context.batchId);
+        if (after !== undefined) batch.snooze(item, after);
+      }
+    });
+    this.biz.handleBatch('power', { size: 16 }, async (items, batch) => {
+      for (const to of ['ON', 'OFF'] as const) {
+        const some = items.filter(({ context }) => context.to === to);
+        const unknown = await leases.power(
+          some.flatMap(({ context }) => context.leaseIds),
+          to,
+          items[0]?.signal,
+        );
+        for (const item of some)
+          if (item.context.leaseIds.some((id) => unknown.has(id))) batch.retry(item, { reason: 'the room did not answer' });
+      }
+    });
+    this.biz.handleBatch('release', { size: 16 }, async (items, batch) => {
+      const waiting = await leases.release(
+        items.flatMap(({ context }) => context.leaseIds),
+        items[0]?.signal,
+      );
+      for (const item of items)
+        if (item.context.leaseIds.some((id) => waiting.has(id))) batch.retry(item, { reason: 'the room has not confirmed the release' });
+    });
+    this.biz.handleBatch('finish', { size: 64 }, (items) => leases.finish(items.map(({ context }) => context.batchId)));
+  }
 
-function time(ms: unknown): string | null {
-  return ms === null || ms === undefined ? null : new Date(Number(ms)).toISOString();
+  async #consumePower(): Promise<void> {
+    this.#power = await this.#inbox.consume({
+      subscriber: this.#broker,
+      topic: powerTopic,
+      consumer: 'dispatch',
+      handleMany: (messages, trx) => this.#storePower(messages, trx),
+    });
+  }
+
+  /** Stored first; what follows from them, the fold finds out. */
+  async #storePower(messages: readonly Message[], trx: Knex.Transaction): Promise<unknown> {
+    const nowMs = await nowIn(this.database, trx);
+    const events: PowerEvent[] = [];
+    for (const message of messages) {
+      const parsed = powerEvent.safeParse(jsonOf(message));
+      if (parsed.success) events.push(parsed.data);
+      else await this.#storeStray(message, parsed.error, nowMs, trx);
+    }
+    await storeEvents(trx, events, 'room', nowMs);
+    await afterCommit(trx, () => this.#folder.wake());
+    return undefined;
+  }
+
+  /** Set aside where operators see it: what it says can't be known, and there is nobody to send it back to. */
+  async #storeStray(message: Message, error: z.ZodError, nowMs: number, trx: Knex.Transaction): Promise<void> {
+    const reason = error.issues.map(({ path, message: what }) => `${path.join('.') || 'body'}: ${what}`).join('; ');
+    const row = {
+      message_id: message.id,
+      reason: cleanText(reason).slice(0, 500),
+      body: cleanText(Buffer.from(message.body).toString()).slice(0, 2_000),
+      stored_ms: nowMs,
+    };
+    await trx('dispatch_stray').insert(row).onConflict('message_id').ignore();
+    this.logger.warn({ id: message.id, reason: row.reason }, 'a power event could not be read; it is set aside');
+  }
 }

@@ -12,9 +12,9 @@ import {
 } from '@holdfast/sharded-scan';
 import type { Knex } from 'knex';
 import { z } from 'zod';
-import { packages } from './packages.ts';
-import { Problem } from './problem.ts';
-import { usageTopic } from './topics.ts';
+import { Problem } from './http/problem.ts';
+import { type usageInvoice, usageTopic } from './topics.ts';
+import { groupedBy } from './transact.ts';
 
 const tablesPerDatabase = 4;
 /** An invoice that was drawn so long ago and not sent has lost whoever was to send it. */
@@ -32,15 +32,23 @@ interface Invoice extends Record<string, unknown> {
   /** Text where a scan has read it. */
   readonly from_ms: number | string;
   readonly to_ms: number | string;
+  readonly kind: 'usage' | 'adjustment';
+  readonly ms: number | string;
   readonly amount_cents: number;
+  readonly price_version: number;
 }
 
 export const invoiceView = z.object({
   id: z.string(),
   machineId: z.string(),
+  /** `adjustment`: puts right what was billed before. */
+  kind: z.enum(['usage', 'adjustment']),
   from: z.string(),
   to: z.string(),
+  /** How long the machine ran; negative where too much was billed. */
+  ms: z.number(),
   amountCents: z.number(),
+  priceVersion: z.number(),
   /** Whether the billing system was told. */
   state: z.enum(['new', 'sent', 'failed']),
   /** Where it lies: database and table. */
@@ -67,19 +75,9 @@ export const scanView = z.object({
 });
 export type ScanView = z.infer<typeof scanView>;
 
-/** A time in which a machine ran. */
-export interface Usage {
-  readonly tenant: string;
-  readonly applyId: string;
-  readonly machineId: string;
-  readonly packageId: string;
-  readonly fromMs: number;
-  readonly toMs: number;
-}
-
 /** Tables of each of the two databases. */
 const invoiceSchema: Schema = {
-  name: 'compute-dispatch-invoices',
+  name: 'dispatch-service-invoices',
   migrations: [{ name: '0001_create', statements: createTables }],
 };
 
@@ -88,7 +86,7 @@ function createTables(database: Database): readonly string[] {
   for (let table = 0; table < tablesPerDatabase; table++)
     ddl.table(
       `invoice_00${table}`,
-      'id VARCHAR(40) NOT NULL PRIMARY KEY, tenant VARCHAR(60) NOT NULL, apply_id VARCHAR(20) NOT NULL, machine_id VARCHAR(40) NOT NULL, package_id VARCHAR(40) NOT NULL, from_ms BIGINT NOT NULL, to_ms BIGINT NOT NULL, amount_cents INTEGER NOT NULL, mq_state INTEGER NOT NULL, created_ms BIGINT NOT NULL',
+      'id VARCHAR(40) NOT NULL PRIMARY KEY, tenant VARCHAR(60) NOT NULL, apply_id VARCHAR(20) NOT NULL, machine_id VARCHAR(40) NOT NULL, package_id VARCHAR(40) NOT NULL, kind VARCHAR(10) NOT NULL, from_ms BIGINT NOT NULL, to_ms BIGINT NOT NULL, ms BIGINT NOT NULL, price_version INTEGER NOT NULL, amount_cents INTEGER NOT NULL, mq_state INTEGER NOT NULL, created_ms BIGINT NOT NULL',
     );
   return ddl.statements;
 }
@@ -104,6 +102,7 @@ export class Invoices {
   readonly #topology: Topology;
   readonly #publisher: Publisher;
   readonly #lose: number;
+  readonly #state: Knex;
   readonly #logger: Logger;
   readonly #passes = new Map<Promise<unknown>, AbortController>();
 
@@ -111,6 +110,7 @@ export class Invoices {
     this.#publisher = options.publisher;
     this.#lose = options.losePercent / 100;
     this.#logger = options.logger;
+    this.#state = options.state;
     const [one, two] = options.databases;
     this.#topology = createTopology({ databases: { '01': one, '02': two }, tables: tablesPerDatabase });
     this.scan = defineScan<Invoice>({
@@ -131,21 +131,18 @@ export class Invoices {
 
   /** Brings the tables up to date. */
   static async open(options: InvoicesOptions): Promise<Invoices> {
-    for (const knex of options.databases) await migrate(knex, [invoiceSchema]);
+    await migrateInvoices(options.databases);
     return new Invoices(options);
   }
 
   /**
-   * Draws up invoices, each once however often it is asked for: what is known already is left as it is. Then sends them; the billing
-   * system knows an invoice that comes twice.
+   * Draws up the invoices of charges that have none, each once however often it is asked for: a charge's line names its invoice. Then
+   * sends them; the billing system knows an invoice that comes twice. The charges lie in another database, and are marked last: a crash
+   * between the two draws the same up again, which changes nothing. Returns how many.
    */
-  async draw(usages: readonly Usage[], nowMs: number): Promise<void> {
-    const byShard = new Map<Shard, Usage[]>();
-    for (const usage of usages) {
-      const shard = this.#topology.forKey(usage.applyId);
-      byShard.set(shard, [...(byShard.get(shard) ?? []), usage]);
-    }
-    for (const [shard, some] of byShard) {
+  async draw(nowMs: number): Promise<number> {
+    const charges = await this.#state('dispatch_charge').where({ invoiced: 0 }).orderBy('created_ms').limit(500);
+    for (const [shard, some] of groupedBy(charges, (charge) => this.#topology.forKey(String(charge.apply_id)))) {
       const rows = some.map(toRow);
       await shard.transaction((trx) =>
         shard
@@ -155,11 +152,18 @@ export class Invoices {
           .ignore(),
       );
       // Committed: from here on the scan finds what is not sent.
+      await this.#state('dispatch_charge')
+        .whereIn(
+          'id',
+          rows.map(({ id }) => id),
+        )
+        .update({ invoiced: 1 });
       await this.#send(
         rows.filter(() => Math.random() >= this.#lose),
         shard,
       );
     }
+    return charges.length;
   }
 
   /**
@@ -229,14 +233,17 @@ export class Invoices {
   /** Of one slot, from the one table in which they can be. */
   async of(applyId: string): Promise<InvoiceView[]> {
     const shard = this.#topology.forKey(applyId);
-    const rows = await shard.query('invoice').where({ apply_id: applyId }).orderBy('from_ms').limit(100);
+    const rows = await shard.query('invoice').where({ apply_id: applyId }).orderBy(['to_ms', 'id']).limit(1_000);
     const names = Object.keys(state) as (keyof typeof state)[];
     return rows.map((row: Invoice & { readonly mq_state: number }) => ({
       id: row.id,
       machineId: row.machine_id,
+      kind: row.kind,
       from: new Date(Number(row.from_ms)).toISOString(),
       to: new Date(Number(row.to_ms)).toISOString(),
+      ms: Number(row.ms),
       amountCents: Number(row.amount_cents),
+      priceVersion: Number(row.price_version),
       state: names.find((name) => state[name] === Number(row.mq_state)) ?? 'new',
       shard: shard.name,
     }));
@@ -283,9 +290,13 @@ export class Invoices {
   }
 }
 
+export async function migrateInvoices(databases: readonly Knex[]): Promise<void> {
+  for (const knex of databases) await migrate(knex, [invoiceSchema]);
+}
+
 export interface InvoicesOptions {
   readonly databases: readonly [Knex, Knex];
-  /** Where the scan keeps its leases and checkpoints. */
+  /** Where the charges are, and where the scan keeps its leases and checkpoints. */
   readonly state: Knex;
   readonly publisher: Publisher;
   /** Of a hundred invoices, how many are not sent when they are drawn up: a crash between COMMIT and sending, for the demonstration. */
@@ -293,30 +304,35 @@ export interface InvoicesOptions {
   readonly logger: Logger;
 }
 
-/** Its id says what it is of, so that it is drawn up once. */
-function toRow({ tenant, applyId, machineId, packageId, fromMs, toMs }: Usage): Invoice {
+function toRow(charge: Record<string, unknown>): Invoice {
   return {
-    id: `${applyId}-${fromMs}`,
-    tenant,
-    apply_id: applyId,
-    machine_id: machineId,
-    package_id: packageId,
-    from_ms: fromMs,
-    to_ms: toMs,
-    amount_cents: Math.round(((packages[packageId]?.centsPerHour ?? 0) * (toMs - fromMs)) / 3_600_000),
+    id: String(charge.id),
+    tenant: String(charge.tenant),
+    apply_id: String(charge.apply_id),
+    machine_id: String(charge.machine_id),
+    package_id: String(charge.package_id),
+    kind: charge.kind as Invoice['kind'],
+    from_ms: Number(charge.from_ms),
+    to_ms: Number(charge.to_ms),
+    ms: Number(charge.ms),
+    price_version: Number(charge.price_version),
+    amount_cents: Number(charge.amount_cents),
   };
 }
 
 /** Twice the same id is the same message to whoever keeps an inbox. */
 function toMessage(row: Invoice): Message {
-  const body = {
+  const body: z.infer<typeof usageInvoice> = {
     invoiceId: row.id,
+    kind: row.kind,
     tenant: row.tenant,
     applyId: row.apply_id,
     machineId: row.machine_id,
     packageId: row.package_id,
     fromMs: Number(row.from_ms),
     toMs: Number(row.to_ms),
+    ms: Number(row.ms),
+    priceVersion: Number(row.price_version),
     amountCents: Number(row.amount_cents),
   };
   return {

@@ -3,10 +3,11 @@ import type { AddressInfo } from 'node:net';
 import { parseArgs, styleText } from 'node:util';
 import { verifyWebhook } from '@holdfast/notifier/verify';
 import { callbackEndpoint } from './callbacks.ts';
+import { derivedKey, readConfig, readSecret } from './config.ts';
 
-const usage = `Usage: npm start -- receiver [--port 8090] [--service http://127.0.0.1:8080] [--tenant demo] [--key whsec_…] [--fail N]
+const usage = `Usage: npm start -- receiver [--port 8090] [--service http://127.0.0.1:8080] [--api-key hf_…] [--key whsec_…] [--fail N]
 
-Registers itself as the tenant's callback address, verifies what arrives, and prints it. With --key it registers nothing.
+Registers itself as the callback address of the API key's tenant (default: demo of npm start in this folder), verifies what arrives, and prints it. With --key it registers nothing.
 --fail N answers the first N attempts of each callback with 500, to watch them come again.`;
 
 interface Slot {
@@ -22,7 +23,7 @@ export async function runReceiver(args: readonly string[]): Promise<void> {
     options: {
       port: { type: 'string', default: '8090' },
       service: { type: 'string', default: 'http://127.0.0.1:8080' },
-      tenant: { type: 'string', default: 'demo' },
+      'api-key': { type: 'string' },
       key: { type: 'string' },
       fail: { type: 'string', default: '0' },
       help: { type: 'boolean' },
@@ -57,9 +58,10 @@ export async function runReceiver(args: readonly string[]): Promise<void> {
     server.listen(Number(values.port), '127.0.0.1', resolve);
   });
   const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/callbacks`;
-  if (values.key === undefined) key = await register(values.service, values.tenant, url);
+  if (values.key === undefined)
+    key = await register(values.service, values['api-key'] ?? derivedKey(readSecret(readConfig(process.env)), 'demo'), url);
   console.log(
-    `receiver is at ${url}${values.key === undefined ? `, and is the callback address of tenant ${values.tenant}` : ''}. Apply for a batch to hear of it. Ctrl-C ends it.`,
+    `receiver is at ${url}${values.key === undefined ? `, and is the callback address of the tenant` : ''}. Apply for a batch to hear of it. Ctrl-C ends it.`,
   );
   const stop = (): void => {
     server.closeAllConnections();
@@ -69,12 +71,12 @@ export async function runReceiver(args: readonly string[]): Promise<void> {
   process.on('SIGTERM', stop);
 }
 
-async function register(service: string, tenant: string, url: string): Promise<string> {
+async function register(service: string, apiKey: string, url: string): Promise<string> {
   let response: Response;
   try {
     response = await fetch(`${service}/v1/callback-endpoint`, {
       method: 'PUT',
-      headers: { 'content-type': 'application/json', 'x-tenant': tenant },
+      headers: { 'content-type': 'application/json', authorization: `Bearer ${apiKey}` },
       body: JSON.stringify({ url }),
     });
   } catch {

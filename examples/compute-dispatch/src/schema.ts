@@ -1,81 +1,121 @@
-import { type Database, type Executor, type Schema, SchemaWriter, tableColumns } from '@holdfast/core';
+import { type Database, type Schema, SchemaWriter } from '@holdfast/core';
 
 /** Tables of the service. `active` is 1 or NULL, so that a unique rule holds among active leases only, on every database. */
 export const dispatchSchema: Schema = {
-  name: 'compute-dispatch',
-  migrations: [
-    { name: '0001_create', statements: create },
-    { name: '0002_messages', statements: messages },
-    { name: '0003_callbacks', statements: callbacks },
-    { name: '0004_billing', statements: billing },
-  ],
+  name: 'dispatch-service',
+  migrations: [{ name: '0001_create', statements: create }],
 };
 
 function create(database: Database): readonly string[] {
-  const end = database.family === 'mysql' ? ' ENGINE=InnoDB DEFAULT CHARSET=utf8mb4' : '';
-  const table = (name: string, columns: string): string => `CREATE TABLE IF NOT EXISTS ${database.table(name)} (${columns})${end}`;
-  return [
-    table(
-      'dispatch_machine',
-      "id VARCHAR(40) NOT NULL PRIMARY KEY, room VARCHAR(40) NOT NULL, ip VARCHAR(45) NOT NULL, package_id VARCHAR(40) NOT NULL, state VARCHAR(12) NOT NULL DEFAULT 'FREE'",
-    ),
-    table(
-      'dispatch_batch',
-      'id VARCHAR(20) NOT NULL PRIMARY KEY, tenant VARCHAR(60) NOT NULL, business_order_no VARCHAR(100) NOT NULL, fingerprint CHAR(64) NOT NULL, package_id VARCHAR(40) NOT NULL, wanted INTEGER NOT NULL, minimum INTEGER NOT NULL, state VARCHAR(12) NOT NULL, deadline_ms BIGINT NULL, created_ms BIGINT NOT NULL, finished_ms BIGINT NULL, UNIQUE (tenant, business_order_no)',
-    ),
-    table(
-      'dispatch_slot',
-      'apply_id VARCHAR(20) NOT NULL PRIMARY KEY, batch_id VARCHAR(20) NOT NULL, state VARCHAR(12) NOT NULL, machine_id VARCHAR(40) NULL, granted_ms BIGINT NULL',
-    ),
-    table(
-      'dispatch_lease',
-      'apply_id VARCHAR(20) NOT NULL, machine_id VARCHAR(40) NOT NULL, room VARCHAR(40) NOT NULL, ip VARCHAR(45) NOT NULL, active INTEGER NULL, granted_ms BIGINT NOT NULL, UNIQUE (machine_id, active), UNIQUE (room, ip, active), UNIQUE (apply_id, active)',
-    ),
-    ...(database.family === 'mysql'
-      ? [`CREATE INDEX dispatch_slot_batch ON ${database.table('dispatch_slot')} (batch_id, state)`]
-      : [
-          `CREATE INDEX IF NOT EXISTS dispatch_slot_batch ON ${database.table('dispatch_slot')} (batch_id, state)`,
-          `CREATE INDEX IF NOT EXISTS dispatch_machine_state ON ${database.table('dispatch_machine')} (package_id, state)`,
-        ]),
-  ];
-}
-
-/** What the room says of its machines, what it comes to, and the asset service's own list. */
-async function messages(database: Database, look: Executor): Promise<readonly string[]> {
-  const end = database.family === 'mysql' ? ' ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin' : '';
-  const table = (name: string, columns: string): string => `CREATE TABLE IF NOT EXISTS ${database.table(name)} (${columns})${end}`;
-  const slot = await tableColumns(database, look, 'dispatch_slot');
-  return [
-    ...(slot.has('power') ? [] : [`ALTER TABLE ${database.table('dispatch_slot')} ADD COLUMN power VARCHAR(3) NULL`]),
-    table(
-      'dispatch_power_event',
-      'id VARCHAR(191) NOT NULL PRIMARY KEY, apply_id VARCHAR(20) NOT NULL, machine_id VARCHAR(40) NOT NULL, power VARCHAR(3) NOT NULL, occurred_ms BIGINT NOT NULL, sequence BIGINT NOT NULL',
-    ),
-    `CREATE INDEX ${database.family === 'mysql' && database.dialect !== 'mariadb' ? '' : 'IF NOT EXISTS '}dispatch_power_event_slot ON ${database.table('dispatch_power_event')} (apply_id, machine_id, occurred_ms)`,
-    table(
-      'dispatch_timeline',
-      'message_id VARCHAR(191) NOT NULL PRIMARY KEY, batch_id VARCHAR(20) NOT NULL, subject VARCHAR(20) NOT NULL, what VARCHAR(12) NOT NULL, at_ms BIGINT NOT NULL',
-    ),
-    `CREATE INDEX ${database.family === 'mysql' && database.dialect !== 'mariadb' ? '' : 'IF NOT EXISTS '}dispatch_timeline_batch ON ${database.table('dispatch_timeline')} (batch_id, at_ms)`,
-    table('asset_lease', 'machine_id VARCHAR(40) NOT NULL PRIMARY KEY, apply_id VARCHAR(20) NOT NULL, since_ms BIGINT NOT NULL'),
-  ];
-}
-
-/** Where tenants are called back. */
-function callbacks(database: Database): readonly string[] {
-  const end = database.family === 'mysql' ? ' ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin' : '';
-  return [
-    `CREATE TABLE IF NOT EXISTS ${database.table('dispatch_callback')} (tenant VARCHAR(60) NOT NULL PRIMARY KEY, url VARCHAR(2048) NOT NULL, key_ref VARCHAR(100) NOT NULL)${end}`,
-  ];
-}
-
-/** How far a running slot is billed, and what the billing service has booked. */
-async function billing(database: Database, look: Executor): Promise<readonly string[]> {
   const ddl = new SchemaWriter(database);
+  tenants(ddl);
+  catalogue(ddl);
+  orders(ddl);
+  power(ddl);
+  others(ddl);
+  return ddl.statements;
+}
+
+function tenants(ddl: SchemaWriter): void {
+  ddl.table(
+    'dispatch_tenant',
+    'id VARCHAR(60) NOT NULL PRIMARY KEY, max_slots INTEGER NOT NULL, used_slots INTEGER NOT NULL DEFAULT 0, created_ms BIGINT NOT NULL',
+  );
+  ddl.table(
+    'dispatch_api_key',
+    'id VARCHAR(20) NOT NULL PRIMARY KEY, tenant VARCHAR(60) NULL, salt VARCHAR(64) NOT NULL, hash VARCHAR(128) NOT NULL, created_ms BIGINT NOT NULL, revoked_ms BIGINT NULL',
+  );
+  ddl.table('dispatch_callback', 'tenant VARCHAR(60) NOT NULL PRIMARY KEY, url VARCHAR(2048) NOT NULL, key_ref VARCHAR(100) NOT NULL');
+}
+
+/** What can be ordered, at which price, and where it is. */
+function catalogue(ddl: SchemaWriter): void {
+  ddl.table(
+    'dispatch_package',
+    'id VARCHAR(40) NOT NULL PRIMARY KEY, cpu INTEGER NOT NULL, memory_gib INTEGER NOT NULL, gpu VARCHAR(60) NULL',
+  );
+  ddl.table(
+    'dispatch_price',
+    'package_id VARCHAR(40) NOT NULL, version INTEGER NOT NULL, cents_per_hour INTEGER NOT NULL, from_ms BIGINT NOT NULL, PRIMARY KEY (package_id, version)',
+  );
+  ddl.table('dispatch_room', 'id VARCHAR(40) NOT NULL PRIMARY KEY, url VARCHAR(500) NOT NULL, network VARCHAR(60) NOT NULL');
+  // How machines of a package stream their screen, unless the order says otherwise.
+  ddl.table(
+    'dispatch_parameter',
+    `package_id VARCHAR(40) NOT NULL, name VARCHAR(60) NOT NULL, value VARCHAR(200) NOT NULL, PRIMARY KEY (package_id, name)`,
+  );
+  ddl.table(
+    'dispatch_machine',
+    "id VARCHAR(40) NOT NULL PRIMARY KEY, room VARCHAR(40) NOT NULL, ip VARCHAR(45) NOT NULL, package_id VARCHAR(40) NOT NULL, state VARCHAR(8) NOT NULL DEFAULT 'FREE', epoch INTEGER NOT NULL DEFAULT 0",
+  );
+  ddl.index('dispatch_machine_free', 'dispatch_machine', 'package_id, id', { where: "state = 'FREE'", wide: 'package_id, state, id' });
+}
+
+function orders(ddl: SchemaWriter): void {
+  ddl.table(
+    'dispatch_batch',
+    'id VARCHAR(20) NOT NULL PRIMARY KEY, tenant VARCHAR(60) NOT NULL, business_order_no VARCHAR(100) NOT NULL, fingerprint CHAR(64) NOT NULL, package_id VARCHAR(40) NOT NULL, price_version INTEGER NOT NULL, policy VARCHAR(16) NOT NULL, wanted INTEGER NOT NULL, minimum INTEGER NOT NULL, state VARCHAR(12) NOT NULL, result VARCHAR(12) NULL, passes INTEGER NOT NULL DEFAULT 0, notify_url VARCHAR(2048) NULL, notify_key VARCHAR(500) NULL, deadline_ms BIGINT NULL, started_ms BIGINT NULL, created_ms BIGINT NOT NULL, finished_ms BIGINT NULL, ended_ms BIGINT NULL',
+  );
+  ddl.index('dispatch_batch_order', 'dispatch_batch', 'tenant, business_order_no', { unique: true });
+  ddl.index('dispatch_batch_tenant', 'dispatch_batch', 'tenant, id');
+  // `news` counts what was told of a slot: callbacks and messages are put in order by it.
+  ddl.table(
+    'dispatch_slot',
+    'apply_id VARCHAR(20) NOT NULL PRIMARY KEY, batch_id VARCHAR(20) NOT NULL, tenant VARCHAR(60) NOT NULL, state VARCHAR(12) NOT NULL, desired VARCHAR(3) NULL, lease_id VARCHAR(20) NULL, machine_id VARCHAR(40) NULL, news INTEGER NOT NULL DEFAULT 0, flag VARCHAR(40) NULL, retry_ms BIGINT NULL, changed_ms BIGINT NOT NULL',
+  );
+  ddl.index('dispatch_slot_batch', 'dispatch_slot', 'batch_id, state');
+  // Times of `granted`, `released` and of power are the room's.
+  ddl.table(
+    'dispatch_lease',
+    'id VARCHAR(20) NOT NULL PRIMARY KEY, apply_id VARCHAR(20) NOT NULL, batch_id VARCHAR(20) NOT NULL, tenant VARCHAR(60) NOT NULL, machine_id VARCHAR(40) NOT NULL, room VARCHAR(40) NOT NULL, ip VARCHAR(45) NOT NULL, package_id VARCHAR(40) NOT NULL, price_version INTEGER NOT NULL, epoch INTEGER NOT NULL, active INTEGER NULL, state VARCHAR(10) NOT NULL, power VARCHAR(3) NULL, held_ms BIGINT NOT NULL, granted_ms BIGINT NULL, releasing_ms BIGINT NULL, released_ms BIGINT NULL, seen_ms BIGINT NULL, missed INTEGER NOT NULL DEFAULT 0, off_failures INTEGER NOT NULL DEFAULT 0, fold_due_ms BIGINT NULL, billed_to_ms BIGINT NULL, billed_ms BIGINT NOT NULL DEFAULT 0, charges INTEGER NOT NULL DEFAULT 0',
+  );
+  ddl.index('dispatch_lease_machine', 'dispatch_lease', 'machine_id, active', { unique: true });
+  ddl.index('dispatch_lease_ip', 'dispatch_lease', 'room, ip, active', { unique: true });
+  ddl.index('dispatch_lease_slot', 'dispatch_lease', 'apply_id, active', { unique: true });
+  ddl.index('dispatch_lease_fold', 'dispatch_lease', 'fold_due_ms', { where: 'fold_due_ms IS NOT NULL' });
+  ddl.index('dispatch_lease_releasing', 'dispatch_lease', 'releasing_ms', { where: "state = 'RELEASING'", wide: 'state, releasing_ms' });
+}
+
+function power(ddl: SchemaWriter): void {
+  // `lease_id` is NULL while the lease is unknown, and for ever where an epoch is stale.
+  ddl.table(
+    'dispatch_power_event',
+    'id VARCHAR(191) NOT NULL PRIMARY KEY, lease_id VARCHAR(20) NULL, token VARCHAR(40) NOT NULL, machine_id VARCHAR(40) NOT NULL, epoch INTEGER NOT NULL, kind VARCHAR(12) NOT NULL, source VARCHAR(12) NOT NULL, occurred_ms BIGINT NOT NULL, sequence BIGINT NOT NULL, stored_ms BIGINT NOT NULL',
+  );
+  ddl.index('dispatch_power_event_lease', 'dispatch_power_event', 'lease_id');
+  ddl.index('dispatch_power_event_unknown', 'dispatch_power_event', 'stored_ms', {
+    where: 'lease_id IS NULL',
+    wide: 'lease_id, stored_ms',
+  });
+  // What came as a power event and is none.
+  ddl.table(
+    'dispatch_stray',
+    `message_id VARCHAR(191) NOT NULL PRIMARY KEY, reason VARCHAR(500) NOT NULL, body VARCHAR(2000) NOT NULL, stored_ms BIGINT NOT NULL`,
+  );
+  ddl.index('dispatch_stray_newest', 'dispatch_stray', 'stored_ms');
+  // Lines of bills. Never changed: what was wrong is put right by a further line.
+  ddl.table(
+    'dispatch_charge',
+    'id VARCHAR(40) NOT NULL PRIMARY KEY, lease_id VARCHAR(20) NOT NULL, apply_id VARCHAR(20) NOT NULL, tenant VARCHAR(60) NOT NULL, machine_id VARCHAR(40) NOT NULL, package_id VARCHAR(40) NOT NULL, price_version INTEGER NOT NULL, kind VARCHAR(10) NOT NULL, from_ms BIGINT NOT NULL, to_ms BIGINT NOT NULL, ms BIGINT NOT NULL, amount_cents INTEGER NOT NULL, created_ms BIGINT NOT NULL, invoiced INTEGER NOT NULL DEFAULT 0',
+  );
+  ddl.index('dispatch_charge_slot', 'dispatch_charge', 'apply_id');
+  ddl.index('dispatch_charge_tenant', 'dispatch_charge', 'tenant, created_ms');
+  ddl.index('dispatch_charge_new', 'dispatch_charge', 'created_ms', { where: 'invoiced = 0', wide: 'invoiced, created_ms' });
+}
+
+/** What listeners keep: the feed of events, the asset service's list, the billing system's book. */
+function others(ddl: SchemaWriter): void {
+  ddl.table('dispatch_counter', 'name VARCHAR(40) NOT NULL PRIMARY KEY, value BIGINT NOT NULL');
+  ddl.table(
+    'dispatch_event',
+    `seq BIGINT NOT NULL PRIMARY KEY, tenant VARCHAR(60) NOT NULL, batch_id VARCHAR(20) NOT NULL, subject VARCHAR(20) NOT NULL, type VARCHAR(40) NOT NULL, data ${ddl.text} NOT NULL, at_ms BIGINT NOT NULL, heard_ms BIGINT NOT NULL`,
+  );
+  ddl.index('dispatch_event_tenant', 'dispatch_event', 'tenant, seq');
+  ddl.index('dispatch_event_subject', 'dispatch_event', 'subject');
+  ddl.index('dispatch_event_batch', 'dispatch_event', 'batch_id, seq');
+  ddl.table(
+    'asset_lease',
+    'machine_id VARCHAR(40) NOT NULL PRIMARY KEY, apply_id VARCHAR(20) NOT NULL, epoch INTEGER NOT NULL, active INTEGER NOT NULL, at_ms BIGINT NOT NULL',
+  );
   ddl.table('billing_usage', 'invoice_id VARCHAR(40) NOT NULL PRIMARY KEY, tenant VARCHAR(60) NOT NULL, amount_cents INTEGER NOT NULL');
-  const slot = await tableColumns(database, look, 'dispatch_slot');
-  return [
-    ...(slot.has('billed_to_ms') ? [] : [`ALTER TABLE ${database.table('dispatch_slot')} ADD COLUMN billed_to_ms BIGINT NULL`]),
-    ...ddl.statements,
-  ];
 }

@@ -1,63 +1,37 @@
 import { readFileSync } from 'node:fs';
-import { coreSchema, migrate, silentLogger } from '@holdfast/core';
-import { type TestDatabase, type TestDialect, testDialects, until } from '@holdfast/core/testing';
-import type { FastifyInstance } from 'fastify';
+import { type TestDialect, testDialects, until } from '@holdfast/core/testing';
 import { type Browser, chromium, type Page } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { Algorithm } from '../src/algorithm.ts';
-import { readConfig } from '../src/config.ts';
-import { Dispatch } from '../src/dispatch.ts';
-import { buildPage } from '../src/page.ts';
-import { createServer } from '../src/server.ts';
+import { buildPage } from '../src/http/page.ts';
+import { startService, type TestService } from './service.ts';
 
 describe('algorithm tasks', () => {
-  let databases: TestDatabase[];
-  let dispatch: Dispatch;
-  let algorithm: Algorithm;
-  let app: FastifyInstance;
+  let service: TestService;
   let address: string;
   let browser: Browser | undefined;
   beforeAll(async () => {
-    const sqlite = testDialects()[0] as TestDialect;
-    databases = [await sqlite.create(), await sqlite.create(), await sqlite.create()];
-    const [db, one, two] = databases as [TestDatabase, TestDatabase, TestDatabase];
-    await migrate(db.knex, [coreSchema]);
-    dispatch = await Dispatch.open({
-      knex: db.knex,
-      invoiceDatabases: [one.knex, two.knex],
-      machines: 24,
-      logger: silentLogger,
-      secret: 'x'.repeat(32),
-      egress: {},
-    });
-    await dispatch.start();
-    algorithm = new Algorithm({ knex: db.knex, config: readConfig({}), logger: silentLogger });
-    await algorithm.start();
-    app = await createServer(dispatch, algorithm, await buildPage());
-    address = await app.listen({ port: 0, host: '127.0.0.1' });
+    service = await startService(testDialects()[0] as TestDialect, { machines: 24, pageFolder: await buildPage() });
+    ({ address } = service);
   });
   afterAll(async () => {
     await browser?.close();
-    await app?.close();
-    await algorithm?.stop();
-    await dispatch?.stop();
-    for (const one of databases ?? []) await one.drop();
+    await service?.stop();
   });
 
   it('belong to their tenant, and what is wrong is a problem', async () => {
     const ask = (path: string, tenant: string, init: RequestInit = {}) =>
-      fetch(`${address}/v1/algorithm${path}`, { ...init, headers: { 'x-tenant': tenant, ...init.headers } });
-    const made = await ask('/tasks', 'one', { method: 'POST', body: '{"name":"t","language":"python"}' });
+      fetch(`${address}/v1/algorithm${path}`, { ...init, headers: { authorization: `Bearer ${service.key(tenant)}`, ...init.headers } });
+    const made = await ask('/tasks', 'test', { method: 'POST', body: '{"name":"t","language":"python"}' });
     expect(made.status).toBe(201);
     const { id } = (await made.json()) as { id: string };
-    expect((await ask(`/tasks/${id}`, 'two')).status).toBe(404);
-    const bad = await ask('/tasks', 'one', { method: 'POST', body: '{"name":"t","language":"cobol"}' });
+    expect((await ask(`/tasks/${id}`, 'other')).status).toBe(404);
+    const bad = await ask('/tasks', 'test', { method: 'POST', body: '{"name":"t","language":"cobol"}' });
     expect([bad.status, bad.headers.get('content-type')]).toEqual([422, 'application/problem+json']);
     const bytes = Buffer.from([0, 255, 10, 13]);
     expect(
-      (await ask(`/tasks/${id}/file?path=b.bin`, 'one', { method: 'PUT', body: bytes, headers: { 'content-type': 'text/plain' } })).status,
+      (await ask(`/tasks/${id}/file?path=b.bin`, 'test', { method: 'PUT', body: bytes, headers: { 'content-type': 'text/plain' } })).status,
     ).toBe(200);
-    expect(Buffer.from(await (await ask(`/tasks/${id}/file?path=b.bin`, 'one')).arrayBuffer())).toEqual(bytes);
+    expect(Buffer.from(await (await ask(`/tasks/${id}/file?path=b.bin`, 'test')).arrayBuffer())).toEqual(bytes);
   });
 
   describe.runIf(process.env.HOLDFAST_CHROMIUM)('on the page, in a real browser', () => {

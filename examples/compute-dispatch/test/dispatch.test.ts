@@ -1,77 +1,114 @@
-import { silentLogger } from '@holdfast/core';
-import { type TestDatabase, testDialects, until } from '@holdfast/core/testing';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { testDialects, until } from '@holdfast/core/testing';
 import { type HostileReceiver, hostileReceiver } from '@holdfast/notifier/testing';
-import type { FastifyInstance } from 'fastify';
-import { chromium } from 'playwright-core';
+import { Webhook } from 'standardwebhooks';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { Algorithm } from '../src/algorithm.ts';
-import { readConfig } from '../src/config.ts';
-import { Dispatch } from '../src/dispatch.ts';
-import { buildPage } from '../src/page.ts';
-import { createServer } from '../src/server.ts';
+import type { BatchView, SlotView } from '../src/batches/views.ts';
+import { configTable } from '../src/config.ts';
+import { startService, type TestService } from './service.ts';
 
-describe.each([...testDialects()])('compute-dispatch on $name', (dialect) => {
-  let db: TestDatabase;
-  let shards: readonly [TestDatabase, TestDatabase];
-  let dispatch: Dispatch;
-  let algorithm: Algorithm;
-  let app: FastifyInstance;
-  let address: string;
+const problemJson = expect.stringMatching(/^application\/problem\+json/);
+
+describe.each(testDialects())('compute-dispatch on $name', (dialect) => {
+  let service: TestService;
   let customer: HostileReceiver;
   beforeAll(async () => {
-    db = await dialect.create();
-    shards = [await dialect.create(), await dialect.create()];
     customer = await hostileReceiver();
     const egress = { allowHttp: true, allowCidrs: ['127.0.0.1/32'], allowPorts: [customer.port] };
-    dispatch = await Dispatch.open({
-      knex: db.knex,
-      invoiceDatabases: [shards[0].knex, shards[1].knex],
-      billingMs: 1_000,
-      losePercent: 30,
-      machines: 96,
-      logger: silentLogger,
-      secret: 'x'.repeat(32),
-      egress,
-    });
-    await dispatch.start();
-    algorithm = new Algorithm({ knex: db.knex, config: readConfig({}), logger: silentLogger });
-    await algorithm.start();
-    app = await createServer(dispatch, algorithm, await buildPage());
-    address = await app.listen({ port: 0, host: '127.0.0.1' });
+    service = await startService(dialect, { billingMs: 1_000, egress });
   });
   afterAll(async () => {
-    await app?.close();
-    await algorithm?.stop();
-    await dispatch?.stop();
+    await service?.stop();
     await customer?.close();
-    for (const one of [db, ...(shards ?? [])]) await one?.drop();
   });
-  const post = (body: unknown, tenant = 'test') =>
-    fetch(`${address}/v1/batches`, {
-      method: 'POST',
-      headers: { 'content-type': 'application/json', 'x-tenant': tenant },
-      body: typeof body === 'string' ? body : JSON.stringify(body),
-    });
   const order = (businessOrderNo: string, more: object = {}) => ({ businessOrderNo, packageId: 'standard', count: 5, minimum: 2, ...more });
-  const final = (id: string) => async () => {
-    const batch = await (await fetch(`${address}/v1/batches/${id}`, { headers: { 'x-tenant': 'test' } })).json();
-    return ['FULFILLED', 'PARTIAL', 'FAILED'].includes(batch.state) ? batch : undefined;
+  const post = (body: unknown, as = 'test') => service.call<BatchView>('POST', '/v1/batches', { as, body });
+  const read = async (id: string) => (await service.call<BatchView>('GET', `/v1/batches/${id}`)).body;
+  const final = (id: string) =>
+    until(async () => ((await read(id)).result ? read(id) : undefined), { withinMs: 30_000, what: `result of ${id}` });
+  const ended = (id: string) =>
+    until(async () => ((await read(id)).state === 'ENDED' ? read(id) : undefined), { withinMs: 30_000, what: `end of ${id}` });
+  const slots = async (id: string) => (await service.call<{ slots: SlotView[] }>('GET', `/v1/batches/${id}/slots`)).body.slots;
+  const free = async () =>
+    Number((await service.db.knex('dispatch_machine').where({ state: 'FREE', package_id: 'standard' }).count({ n: '*' }).first())?.n);
+  const used = async () => (await service.dispatch.tenants.get('test'))?.usedSlots;
+  /** Everything that this test has taken is given back. */
+  const giveBack = async (...ids: string[]) => {
+    for (const id of ids) {
+      const { status } = await service.call('POST', `/v1/batches/${id}/release`);
+      if (status === 409) await service.call('POST', `/v1/batches/${id}/cancel`);
+      await ended(id);
+    }
+    expect(await used()).toBe(0);
+  };
+  const verdicts = async () => {
+    const broken = async () =>
+      (await service.dispatch.invariants.check({ truth: service.room.truth(), quiet: true })).filter(({ holds }) => !holds);
+    await until(async () => (await broken()).length === 0, { withinMs: 10_000 }).catch(() => undefined);
+    expect(await broken()).toEqual([]);
   };
 
-  it('makes 50 identical applies at once one batch, and fills it', async () => {
-    const responses = await Promise.all(Array.from({ length: 50 }, () => post(order('same'))));
-    expect(new Set(responses.map((response) => response.status))).toEqual(new Set([202]));
-    const ids = new Set((await Promise.all(responses.map((response) => response.json()))).map((batch) => batch.id));
-    expect(ids.size).toBe(1);
-    const batch = await until(final([...ids][0]));
-    expect(batch).toMatchObject({ state: 'FULFILLED', granted: 5 });
-    const { slots } = await (await fetch(`${address}/v1/batches/${batch.id}/slots`, { headers: { 'x-tenant': 'test' } })).json();
-    expect(slots).toHaveLength(5);
-    expect(
-      slots.every((slot: { applyId: string; machineId: string }) => /^\d{17,20}$/.test(slot.applyId) && slot.machineId.startsWith('m-')),
-    ).toBe(true);
-    expect((await fetch(`${address}/v1/slots/${slots[0].applyId}`, { headers: { 'x-tenant': 'test' } })).status).toBe(200);
-    expect((await fetch(`${address}/v1/slots/${slots[0].applyId}`, { headers: { 'x-tenant': 'other' } })).status).toBe(404);
+  it('makes 50 identical applies at once one batch, fills it, bills it, and ends it', async () => {
+    const answers = await Promise.all(Array.from({ length: 50 }, () => post(order('same'))));
+    expect(new Set(answers.map(({ status }) => status))).toEqual(new Set([202]));
+    expect(new Set(answers.map(({ body }) => body.id)).size).toBe(1);
+    const { id } = (answers[0] as { body: BatchView }).body;
+    expect(await final(id)).toMatchObject({
+      state: 'FULFILLED',
+      result: 'FULFILLED',
+      granted: 5,
+      running: 5,
+      priceVersion: 1,
+      policy: 'min_then_fill',
+    });
+    expect(await used()).toBe(5);
+    const all = await slots(id);
+    expect(all).toHaveLength(5);
+    for (const slot of all)
+      expect(slot).toMatchObject({
+        state: 'RUNNING',
+        power: 'ON',
+        desired: 'ON',
+        machineId: expect.stringMatching(/^m-\d{6}$/),
+        ip: expect.any(String),
+      });
+    const [first] = all as [SlotView, ...SlotView[]];
+    expect((await service.call('GET', `/v1/slots/${first.applyId}`)).body).toEqual(first);
+    expect((await service.call('GET', `/v1/slots/${first.applyId}`, { as: 'other' })).status).toBe(404);
+    await until(async () => (await service.call('GET', '/v1/usage')).body.usage.some(({ ms }: { ms: number }) => ms >= 5_000), {
+      withinMs: 20_000,
+    });
+    // One machine is switched off: its slot ends, the others run on.
+    expect((await service.call('POST', `/v1/slots/${first.applyId}/power`, { body: { desired: 'OFF' } })).status).toBe(202);
+    await until(async () => (await service.call('GET', `/v1/slots/${first.applyId}`)).body.state === 'ENDED');
+    expect((await service.call('POST', `/v1/slots/${first.applyId}/power`, { body: { desired: 'ON' } })).body.type).toContain(
+      'slot-not-up',
+    );
+    expect((await read(id)).state).toBe('FULFILLED');
+    expect((await service.call('POST', `/v1/batches/${id}/cancel`)).body.type).toContain('batch-not-filling');
+    await giveBack(id);
+    expect(await read(id)).toMatchObject({ state: 'ENDED', result: 'FULFILLED', slots: { ENDED: 5 } });
+    const { timeline } = (await service.call('GET', `/v1/slots/${first.applyId}/timeline`)).body;
+    const seen = new Set(timeline.map(({ by, what }: { by: string; what: string }) => `${by} ${what}`));
+    for (const what of [
+      'apply ACCEPTED',
+      'task allocate SUCCESS',
+      'room RESERVED',
+      'inbox GRANTED',
+      'room POWER ON',
+      'inbox RUNNING',
+      'billing USAGE',
+      'room POWER OFF',
+      'inbox ENDED',
+      'room RELEASED',
+    ])
+      expect(seen).toContain(what);
+    await verdicts();
+    const truth = service.room
+      .truth()
+      .reduce((sum, { intervals }) => sum + intervals.reduce((ms, { fromMs, toMs }) => ms + ((toMs ?? fromMs) - fromMs), 0), 0);
+    expect((await service.call('GET', '/v1/usage')).body.usage).toMatchObject([{ packageId: 'standard', ms: truth }]);
   });
 
   it.each([
@@ -80,105 +117,262 @@ describe.each([...testDialects()])('compute-dispatch on $name', (dialect) => {
     ['an unknown package', order('n2', { packageId: 'huge' }), 422, 'unknown-package'],
     ['a deadline in the past', order('n3', { deadline: '2020-01-01T00:00:00Z' }), 422, 'deadline-in-the-past'],
     ['a minimum above what is free', order('n4', { count: 900, minimum: 900 }), 409, 'capacity-below-minimum'],
+    ['all or nothing above what is free', order('n4', { count: 900, minimum: 1, policy: 'all_or_nothing' }), 409, 'capacity-below-minimum'],
     ['a count that is no number', order('n5', { count: 'many' }), 422, 'invalid-request'],
+    ['a control character in the order number', order('n\u0000'), 422, 'invalid-request'],
+    ['a lone surrogate in the order number', order('n\ud800'), 422, 'invalid-request'],
     ['a body that is no JSON', '{', 400, 'invalid-request'],
-  ])('refuses %s as problem+json and saves nothing', async (_name, body, status, type) => {
-    const response = await post(body);
-    expect(response.status).toBe(status);
-    expect(response.headers.get('content-type')).toContain('application/problem+json');
-    const problem = await response.json();
-    expect(problem.type).toContain(type);
-    expect(problem.detail.length).toBeGreaterThan(10);
-    expect(await db.knex('dispatch_batch').where('business_order_no', 'like', 'n%')).toEqual([]);
+    ['a notifyUrl without a key', order('n6', { notifyUrl: 'https://example.com/' }), 422, 'notify-sign-key-missing'],
+    ['a key without a notifyUrl', order('n7', { notifySignKey: 'whsec_x' }), 422, 'notify-url-missing'],
+    [
+      'a notifyUrl that may not be called',
+      order('n8', { notifyUrl: 'http://169.254.169.254/', notifySignKey: `whsec_${'A'.repeat(32)}` }),
+      422,
+      'callback-url-not-allowed',
+    ],
+    ['a key that signs nothing', order('n9', { notifyUrl: 'https://example.com/', notifySignKey: 'short' }), 422, 'sign-key-not-usable'],
+  ])('refuses %s as problem+json and saves nothing', async (_name, body, status, problem) => {
+    const answer = await service.call('POST', '/v1/batches', { body });
+    expect(answer).toMatchObject({ status, type: problemJson });
+    expect(answer.body.type).toContain(problem);
+    expect(answer.body.detail.length).toBeGreaterThan(10);
+    expect(await service.db.knex('dispatch_batch').where('business_order_no', 'like', 'n%')).toEqual([]);
+    expect(await used()).toBe(0);
   });
 
-  it('gives no machine twice to batches that compete for the last ones, and ends all by their deadline', async () => {
-    const responses = await Promise.all(
-      Array.from({ length: 12 }, (_, i) => post(order(`race-${i}`, { count: 15, minimum: 1, applyDurationMinutes: 0.05 }))),
+  it('asks for a key, and does not say what is another tenant’s', async () => {
+    for (const as of ['', 'nobody'])
+      expect(await service.call('GET', '/v1/batches', { as })).toMatchObject({
+        status: 401,
+        type: problemJson,
+        body: { title: 'No valid API key' },
+      });
+    expect((await service.call('GET', '/v1/batches', { as: 'admin' })).body.type).toContain('tenant-missing');
+    expect((await service.call('GET', '/v1/batches', { as: 'admin', tenant: 'test' })).status).toBe(200);
+    expect((await service.call('GET', '/v1/batches', { as: 'admin', tenant: 'no-such' })).status).toBe(404);
+    // A tenant's key is its own, whatever the header says.
+    const mine = (await service.call('GET', '/v1/batches', { as: 'test' })).body.batches.length;
+    expect(mine).toBeGreaterThan(0);
+    expect((await service.call('GET', '/v1/batches', { as: 'other', tenant: 'test' })).body.batches).toEqual([]);
+    for (const [method, path] of [
+      ['GET', '/v1/tenants'],
+      ['GET', '/v1/invariants'],
+      ['POST', '/v1/prices'],
+      ['PUT', '/v1/misbehaviour'],
+      ['POST', '/v1/reconcile'],
+      ['POST', '/v1/crash'],
+    ] as const)
+      expect((await service.call(method, path, { body: method === 'GET' ? undefined : {} })).status).toBe(404);
+    expect((await service.call('POST', '/v1/room/events', { body: { events: [] } })).status).toBe(401);
+  });
+
+  it('makes tenants, gives them keys, takes keys back, and holds them to their quota', async () => {
+    const put = (body: object) => service.call('PUT', '/v1/tenants/small', { as: 'admin', body });
+    expect((await put({ maxSlots: 7 })).body).toMatchObject({ id: 'small', maxSlots: 7, usedSlots: 0 });
+    const { key } = (await service.call('POST', '/v1/tenants/small/keys', { as: 'admin' })).body;
+    const ask = (method: string, path: string, body?: object) =>
+      fetch(`${service.address}${path}`, {
+        method,
+        headers: { authorization: `Bearer ${key}`, ...(body ? { 'content-type': 'application/json' } : {}) },
+        ...(body ? { body: JSON.stringify(body) } : {}),
+      });
+    const results = await Promise.all(
+      Array.from({ length: 6 }, (_, i) => ask('POST', '/v1/batches', order(`q${i}`, { count: 3, minimum: 1 }))),
     );
-    const accepted = (await Promise.all(responses.map((response) => response.json()))).filter((batch) => batch.id);
-    expect(accepted.length).toBeGreaterThan(0);
-    const batches = await Promise.all(accepted.map((batch) => until(final(batch.id))));
-    expect(batches.some((batch) => batch.state !== 'FULFILLED')).toBe(true);
-    const active = await db.knex('dispatch_lease').where({ active: 1 });
-    expect(new Set(active.map((lease) => lease.machine_id)).size).toBe(active.length);
-    expect(new Set(active.map((lease) => lease.apply_id)).size).toBe(active.length);
+    expect(results.map(({ status }) => status).sort()).toEqual([202, 202, 409, 409, 409, 409]);
+    expect(((await results.find(({ status }) => status === 409)?.json()) as { type: string }).type).toContain('quota-exceeded');
+    expect(await (await ask('GET', '/v1/tenant')).json()).toMatchObject({ usedSlots: 6 });
+    const { batches } = (await (await ask('GET', '/v1/batches')).json()) as { batches: BatchView[] };
+    for (const { id } of batches) {
+      await until(async () => [202, 404].includes((await ask('POST', `/v1/batches/${id}/release`)).status));
+    }
+    await until(async () => ((await (await ask('GET', '/v1/tenant')).json()) as { usedSlots: number }).usedSlots === 0);
+    expect((await put({ maxSlots: 1 })).body.maxSlots).toBe(1);
+    const [listed] = (await service.call('GET', '/v1/tenants/small/keys', { as: 'admin' })).body.keys;
+    expect(key).toContain(listed.id);
+    expect((await service.call('DELETE', `/v1/tenants/small/keys/${listed.id}`, { as: 'admin' })).status).toBe(204);
+    expect((await service.call('DELETE', `/v1/tenants/small/keys/${listed.id}`, { as: 'admin' })).status).toBe(404);
+    await until(async () => (await ask('GET', '/v1/tenant')).status === 401, { withinMs: 15_000 });
   });
 
-  it('has an OpenAPI 3.1 document with every endpoint', async () => {
-    const document = await (await fetch(`${address}/openapi.json`)).json();
-    expect(document.openapi).toBe('3.1.0');
-    expect(Object.keys(document.paths).sort()).toEqual([
-      '/v1/batches',
-      '/v1/batches/{id}',
-      '/v1/batches/{id}/slots',
-      '/v1/batches/{id}/timeline',
-      '/v1/callback-endpoint',
-      '/v1/callbacks/{id}/resend',
-      '/v1/invoice-scan',
-      '/v1/slots/{id}',
-      '/v1/slots/{id}/callbacks',
-      '/v1/slots/{id}/invoices',
+  it('keeps the price at which was ordered, and takes the new one for what is ordered later', async () => {
+    const before = (await post(order('price-1', { count: 1, minimum: 1, packageId: 'graphics' }))).body;
+    expect(
+      (await service.call('POST', '/v1/prices', { as: 'admin', body: { packageId: 'graphics', centsPerHour: 3_600_000 } })).body,
+    ).toMatchObject({ version: 2 });
+    expect((await service.call('POST', '/v1/prices', { as: 'admin', body: { packageId: 'none', centsPerHour: 1 } })).status).toBe(404);
+    const after = (await post(order('price-2', { count: 1, minimum: 1, packageId: 'graphics' }))).body;
+    expect([before.priceVersion, after.priceVersion]).toEqual([1, 2]);
+    await final(before.id);
+    await final(after.id);
+    await giveBack(before.id, after.id);
+    await until(
+      async () =>
+        (await service.call('GET', '/v1/usage')).body.usage.filter(({ packageId }: { packageId: string }) => packageId === 'graphics')
+          .length === 2,
+    );
+    const usage = (await service.call('GET', '/v1/usage')).body.usage.find(
+      ({ priceVersion }: { priceVersion: number }) => priceVersion === 2,
+    );
+    expect(usage.amountCents).toBe(usage.ms);
+    expect((await service.call('GET', '/v1/packages')).body.packages).toMatchObject([
+      { id: 'graphics', priceVersion: 2, parameters: { codec: 'h264' } },
+      { id: 'standard', priceVersion: 1 },
     ]);
   });
 
-  // The page is the same on each.
-  if (dialect.name !== 'sqlite') return;
-  it.runIf(process.env.HOLDFAST_CHROMIUM)('shows in a real browser how slots are granted', async () => {
-    const browser = await chromium.launch({
-      executablePath: process.env.HOLDFAST_CHROMIUM as string,
-      args: [
-        '--no-sandbox',
-        '--disable-gpu',
-        '--disable-quic',
-        '--no-first-run',
-        '--disable-background-networking',
-        '--disable-component-update',
-      ],
-    });
-    try {
-      const page = await browser.newPage({ viewport: { width: 1440, height: 800 } });
-      const complaints: string[] = [];
-      page.on('console', (message) => message.type() === 'error' && complaints.push(message.text()));
-      await dispatch.callbacks.register('demo', customer.url);
-      await page.goto(address);
-      await page.waitForFunction(() => document.querySelectorAll('#room li').length === 96);
-      await page.fill('[name=businessOrderNo]', 'by-hand');
-      await page.fill('[name=count]', '4');
-      await page.fill('[name=minimum]', '1');
-      await page.selectOption('[name=packageId]', 'graphics');
-      await page.click('#apply button');
-      await page.waitForFunction(() => document.querySelector('[data-order="by-hand"]')?.textContent?.includes('FULFILLED'));
-      expect(await page.textContent('[data-order="by-hand"]')).toContain('4 / 4');
-      // What the customer was told of a slot, and once more.
-      await page.click('[data-order="by-hand"] button');
-      await page.click('#slots tr:first-child button');
-      await page.waitForFunction(() => document.querySelectorAll('#callbacks [data-outcome="delivered"]').length === 2);
-      await page.click('#callbacks li:first-child button');
-      await page.waitForFunction(() => document.querySelectorAll('#callbacks [data-outcome="delivered"]').length === 3);
-      expect(await page.textContent('#callbacks')).toContain('manual');
-      // Invoices whose sender was lost, found and sent by a scan that shows how far it is.
-      const figure = async (name: string) => Number((await page.textContent(`#messages-${name}`))?.replaceAll(',', ''));
-      await until(async () => (await figure('invoicesUnsent')) > 2);
-      for (const { knex } of shards)
-        for (let table = 0; table < 4; table++) await knex(`invoice_00${table}`).decrement('created_ms', 31_000);
-      await page.click('#scan button');
-      await page.waitForFunction(() =>
-        /^Pass \d+, .* ended .* [1-9]\d* sent again/.test(document.querySelector('#scan-pass')?.textContent ?? ''),
-      );
-      expect(await page.locator('#units li[data-state="done"]').count()).toBe(8);
-      await page.fill('[name=databases]', '9');
-      await page.click('#scan button');
-      await page.waitForFunction(() => document.querySelector('#scan-answer')?.textContent?.includes('databases 1 to 2'));
-      complaints.splice(0, complaints.length, ...complaints.filter((line) => !line.includes('422')));
-      for (const width of [360, 1440]) {
-        await page.setViewportSize({ width, height: 800 });
-        expect(await page.evaluate(() => document.documentElement.scrollWidth <= window.innerWidth)).toBe(true);
-      }
-      if (process.env.HOLDFAST_SCREENSHOT) await page.screenshot({ path: process.env.HOLDFAST_SCREENSHOT, fullPage: true });
-      expect(complaints).toEqual([]);
-    } finally {
-      await browser.close();
+  it('fills by policy: all or nothing, as much as can be, the minimum first', async () => {
+    const room = await free();
+    const all = (await post(order('all', { count: room, minimum: 1, policy: 'all_or_nothing' }))).body;
+    expect(all.minimum).toBe(room);
+    expect(await final(all.id)).toMatchObject({ result: 'FULFILLED', running: room });
+    // Nothing is free: an order is refused, its number stays free.
+    expect((await post(order('later', { count: 1, minimum: 1 }))).status).toBe(409);
+    await giveBack(all.id);
+    // Two that want nearly all, at once: both pass the check, one comes short.
+    const [one, two] = await Promise.all([
+      post(order('short-1', { count: room - 2, minimum: room - 2, policy: 'all_or_nothing', applyDurationMinutes: 0.03 })),
+      post(order('short-2', { count: room - 2, minimum: room - 2, policy: 'all_or_nothing', applyDurationMinutes: 0.03 })),
+    ]);
+    const results = [await final(one.body.id), await final(two.body.id)];
+    expect(results.map(({ result }) => result).sort()).toEqual(expect.arrayContaining(['FAILED']));
+    for (const failed of results.filter(({ result }) => result === 'FAILED'))
+      expect(failed).toMatchObject({ granted: 0, slots: { EXPIRED: room - 2 } });
+    await giveBack(one.body.id, two.body.id);
+    const effort = (await post(order('effort', { count: room + 5, minimum: 1, policy: 'best_effort' }))).body;
+    expect(await final(effort.id)).toMatchObject({ result: 'PARTIAL', running: room, slots: { EXPIRED: 5 } });
+    expect(await used()).toBe(room);
+    await giveBack(effort.id);
+    await verdicts();
+  }, 120_000);
+
+  it('cancels what is being filled: what runs is switched off, all is given back', async () => {
+    const room = await free();
+    const { body } = await post(order('cancelled', { count: room + 3, minimum: 1, applyDurationMinutes: 5 }));
+    await until(async () => (await read(body.id)).running === room, { withinMs: 20_000 });
+    expect((await service.call('POST', `/v1/batches/${body.id}/release`)).body.type).toContain('batch-filling');
+    expect((await service.call('POST', `/v1/batches/${body.id}/cancel`, { as: 'other' })).status).toBe(404);
+    expect((await service.call('POST', `/v1/batches/${body.id}/cancel`)).body).toMatchObject({ result: 'CANCELLED' });
+    expect((await service.call('POST', `/v1/batches/${body.id}/cancel`)).status).toBe(202);
+    expect(await ended(body.id)).toMatchObject({ result: 'CANCELLED', slots: { ENDED: room, EXPIRED: 3 } });
+    expect(await used()).toBe(0);
+    await until(async () => (await free()) === room);
+    await verdicts();
+  }, 60_000);
+
+  it('tells the address and signs with the key of the order, else those of the tenant', async () => {
+    const key = `whsec_${Buffer.alloc(24, 9).toString('base64')}`;
+    const { body } = await post(order('told', { count: 2, minimum: 1, notifyUrl: `${customer.url}?order`, notifySignKey: key }));
+    await final(body.id);
+    const own = () => customer.requests.filter(({ path }) => path.endsWith('?order'));
+    await until(() => own().length >= 4);
+    for (const { body: text, headers } of own()) new Webhook(key).verify(text, headers as Record<string, string>);
+    expect(JSON.parse(own()[0]?.body ?? '')).toMatchObject({ type: 'slot.changed', batchId: body.id, state: 'GRANTED', sequence: 1 });
+    const row = await service.db.knex('dispatch_batch').where({ id: body.id }).first();
+    expect(JSON.stringify(row)).not.toContain(key.slice(6));
+    expect(JSON.stringify(await read(body.id))).not.toContain('otify');
+    const registered = (await service.call('PUT', '/v1/callback-endpoint', { body: { url: `${customer.url}?tenant` } })).body;
+    const second = (await post(order('told-2', { count: 1, minimum: 1 }))).body;
+    await final(second.id);
+    const theirs = () => customer.requests.filter(({ path }) => path.endsWith('?tenant'));
+    await until(() => theirs().length >= 2);
+    for (const { body: text, headers } of theirs()) new Webhook(registered.key).verify(text, headers as Record<string, string>);
+    const [slot] = await slots(second.id);
+    const { callbacks } = (await service.call('GET', `/v1/slots/${slot?.applyId}/callbacks`)).body;
+    expect(callbacks.map(({ says }: { says: string }) => says)).toEqual(['GRANTED', 'RUNNING']);
+    expect((await service.call('POST', `/v1/callbacks/${callbacks[0].id}/resend`, { as: 'other' })).status).toBe(404);
+    expect((await service.call('POST', `/v1/callbacks/${callbacks[0].id}/resend`)).status).toBe(202);
+    await until(() => theirs().length >= 3);
+    await giveBack(body.id, second.id);
+  });
+
+  it('lists everything that was told in order, for whoever reads on from where it was', async () => {
+    const all: { seq: string; subject: string; data: { state: string; news?: number } }[] = [];
+    let after = '0';
+    await until(async () => (await service.dispatch.outbox.stats()).unsent === 0);
+    for (;;) {
+      const { events, next } = (await service.call('GET', `/v1/events?after=${after}&limit=7`)).body;
+      if (events.length === 0) break;
+      all.push(...events);
+      after = next;
     }
+    expect(all.length).toBeGreaterThan(50);
+    const numbers = all.map(({ seq }) => Number(seq));
+    expect(numbers).toEqual([...numbers].sort((a, b) => a - b));
+    const bySubject = Map.groupBy(all, ({ subject }) => subject);
+    for (const events of bySubject.values()) {
+      const news = events.flatMap(({ data }) => data.news ?? []);
+      expect(news).toEqual(news.map((_, i) => i + 1));
+    }
+    expect((await service.call('GET', '/v1/events', { as: 'other' })).body.events).toEqual([]);
+  });
+
+  it('gives no machine twice to 20 batches that compete for the last ones, and ends all by their deadline', async () => {
+    const answers = await Promise.all(
+      Array.from({ length: 20 }, (_, i) => post(order(`race-${i}`, { count: 8, minimum: 1 + (i % 8), applyDurationMinutes: 0.05 }))),
+    );
+    const accepted = answers.filter(({ status }) => status === 202).map(({ body }) => body.id);
+    expect(accepted.length).toBeGreaterThan(9);
+    const batches = await Promise.all(accepted.map(final));
+    for (const batch of batches) expect(Date.parse(batch.finishedAt ?? '') - Date.parse(batch.deadline ?? '')).toBeLessThan(60_000);
+    expect(batches.some(({ result }) => result !== 'FULFILLED')).toBe(true);
+    const active = await service.db.knex('dispatch_lease').where({ active: 1 });
+    expect(new Set(active.map((lease) => lease.machine_id)).size).toBe(active.length);
+    await giveBack(...accepted);
+    await verdicts();
+  }, 120_000);
+
+  it('sets aside events that can’t be read, and keeps those of strangers, where operators see both', async () => {
+    const event = {
+      eventId: 'stranger',
+      roomId: 'room-1',
+      machineId: 'm-000001',
+      token: '123',
+      epoch: 7,
+      kind: 'OFF',
+      occurredAtMs: Date.now(),
+      sequence: 1,
+    };
+    expect((await service.call('POST', '/v1/room/events', { as: 'room', body: { events: [event, event] } })).status).toBe(202);
+    expect((await service.call('POST', '/v1/room/events', { as: 'room', body: { events: [{ ...event, kind: 'SIDEWAYS' }] } })).status).toBe(
+      422,
+    );
+    const { openBroker } = await import('../src/broker.ts');
+    const broker = await openBroker(undefined, service.db.knex, service.dispatch.logger);
+    const bodies = ['{', '{}', 'null', '[]', '\u0000', JSON.stringify({ ...event, epoch: 'x' }), JSON.stringify({ ...event, eventId: '' })];
+    await broker.publish(
+      bodies.map((body, i) => ({
+        id: `bad-${i}`,
+        topic: 'machine.power.v1',
+        key: 'm',
+        headers: {},
+        body: Buffer.from(body),
+        contentType: 'application/json',
+      })),
+    );
+    const strays = async () => (await service.call('GET', '/v1/parked-events', { as: 'admin' })).body;
+    await until(async () => (await strays()).unreadable.count === bodies.length && (await strays()).foreign.count === 1);
+    const { unreadable, foreign } = await strays();
+    expect(foreign.newest).toMatchObject([{ id: 'stranger', reason: expect.stringContaining('no lease 123 with epoch 7') }]);
+    expect(unreadable.newest.every(({ reason }: { reason: string }) => reason.length > 5)).toBe(true);
+    await broker.close();
+  });
+
+  it('describes itself: OpenAPI 3.1, a reference, metrics, probes, the README’s table', async () => {
+    const { body: document } = await service.call('GET', '/openapi.json', { as: '' });
+    expect(document.openapi).toBe('3.1.0');
+    const operations = Object.entries(document.paths as Record<string, Record<string, { responses: object; summary: string }>>).flatMap(
+      ([path, methods]) => Object.entries(methods).map(([method, operation]) => ({ name: `${method} ${path}`, operation })),
+    );
+    expect(operations.length).toBeGreaterThanOrEqual(35);
+    for (const { name, operation } of operations) {
+      expect(operation.summary, name).toBeTruthy();
+      expect(Object.keys(operation.responses), name).toContain('4XX');
+    }
+    expect((await service.call('GET', '/docs', { as: '' })).body).toContain('swagger');
+    expect((await service.call('GET', '/readyz', { as: '' })).status).toBe(200);
+    expect((await service.call('GET', '/healthz', { as: '' })).status).toBe(200);
+    const plain = (text: string) => text.replaceAll(/ +/g, ' ').replaceAll(/-+/g, '-');
+    expect(plain(readFileSync(join(import.meta.dirname, '..', 'README.md'), 'utf8'))).toContain(plain(configTable()));
   });
 });

@@ -2,16 +2,13 @@ import { testDialects, until } from '@holdfast/core/testing';
 import { adminDouble } from '@holdfast/xxl-job/testing';
 import { describe, expect, it } from 'vitest';
 import type { InvoiceView, ScanView } from '../src/invoices.ts';
-import { onProcesses } from './processes.ts';
+import { onProcesses, type Started } from './processes.ts';
 
 describe.each(testDialects())('invoices of compute-dispatch on $name', (dialect) => {
   const processes = onProcesses(dialect);
-  const call = async (address: string, path: string, method = 'GET', body?: object) => {
-    const response = await fetch(`${address}${path}`, {
-      method,
-      ...(body ? { headers: { 'content-type': 'application/json' }, body: JSON.stringify(body) } : {}),
-    });
-    return { status: response.status, body: (await response.json()) as never };
+  const call = async ({ call }: Started, path: string, method = 'GET', body?: object) => {
+    const answer = await call(method, path, body, path.includes('scan') ? 'admin' : 'demo');
+    return { status: answer.status, body: answer.body as never };
   };
   const rows = async (database: 0 | 1) => {
     const found: { readonly id: string; readonly table: string; readonly mq_state: number }[] = [];
@@ -32,10 +29,10 @@ describe.each(testDialects())('invoices of compute-dispatch on $name', (dialect)
       for (let table = 0; table < 4; table++) await knex(`invoice_00${table}`).decrement('created_ms', 31_000);
   };
   const booked = async () => new Set((await processes.db.knex('billing_usage')).map(({ invoice_id }) => String(invoice_id)));
-  const order = { businessOrderNo: 'billed', packageId: 'standard', count: 12, minimum: 1 };
+  const order = { businessOrderNo: 'billed', packageId: 'standard', count: 12, minimum: 1, applyDurationMinutes: 1 };
 
   it('are sent after their commit; those whose sender was lost are found by the scan, in the databases that it is told, and booked once', async () => {
-    const { address } = await processes.start({
+    const address = await processes.start({
       DISPATCH_BILLING_SECONDS: '1',
       DISPATCH_LOSE_PERCENT: '40',
       DISPATCH_SCAN_SECONDS: '3600',
@@ -101,7 +98,7 @@ describe.each(testDialects())('invoices of compute-dispatch on $name', (dialect)
 
   it('are looked for when an xxl-job admin triggers it, which reads what was scanned, table by table', async () => {
     await using admin = await adminDouble('2.3');
-    const { address } = await processes.start({
+    const address = await processes.start({
       DISPATCH_BILLING_SECONDS: '1',
       DISPATCH_LOSE_PERCENT: '100',
       DISPATCH_XXL_ADMINS: admin.url,

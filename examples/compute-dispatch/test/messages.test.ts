@@ -17,34 +17,37 @@ describe.each(setups)('messages of compute-dispatch on $name', ({ dialect, broke
   const count = async (table: string, where: object = {}) => Number((await processes.db.knex(table).where(where).count({ n: '*' }))[0]?.n);
 
   it('go out with the change, come in once, and reach the asset service', async () => {
-    const { address } = await processes.start(env);
-    await processes.start(env, '--worker');
+    const { address, call } = await processes.start(env);
+    await processes.start({ ...env, DISPATCH_ROOM_URL: '' }, '--worker');
     await until(async () => (await fetch(`${address}/readyz`)).status === 200, { withinMs: 30_000, what: 'ready' });
-    const response = await fetch(`${address}/v1/batches`, {
-      method: 'POST',
-      headers: { 'content-type': 'application/json' },
-      body: JSON.stringify({ businessOrderNo: 'whole', packageId: 'standard', count: 30, minimum: 1 }),
+    const { status, body } = await call('POST', '/v1/batches', {
+      businessOrderNo: 'whole',
+      packageId: 'standard',
+      count: 30,
+      minimum: 1,
+      applyDurationMinutes: 2,
     });
-    expect(response.status).toBe(202);
-    const { id } = (await response.json()) as { id: string };
+    expect(status).toBe(202);
     // Granted, switched on by the room, and told to the asset service.
-    await until(async () => (await count('dispatch_slot', { power: 'ON' })) === 30, { withinMs: 40_000, what: 'all machines on' });
-    await until(async () => (await count('asset_lease')) === 30, { withinMs: 20_000, what: 'the asset service knows all' });
-    expect(await count('dispatch_power_event')).toBe(30);
+    await until(async () => (await count('dispatch_slot', { state: 'RUNNING' })) === 30, { withinMs: 40_000, what: 'all machines on' });
+    await until(async () => (await count('asset_lease', { active: 1 })) === 30, { withinMs: 20_000, what: 'the asset service knows all' });
+    expect(await count('dispatch_power_event', { source: 'room' })).toBe(30);
+    await until(async () => (await call('GET', `/v1/batches/${body.id}`)).body.state === 'FULFILLED');
     await until(async () => (await count('outbox_message')) === 0, { withinMs: 20_000, what: 'nothing waits' });
     expect(await count('outbox_dead')).toBe(0);
     const heard = await until(
       async () => {
-        const { timeline } = (await (await fetch(`${address}/v1/batches/${id}/timeline`)).json()) as {
-          timeline: { of: string; what: string }[];
-        };
-        return timeline.length >= 30 * 2 + 3 ? timeline : undefined;
+        const { timeline } = (
+          await call<{ timeline: { by: string; of: string; what: string }[] }>('GET', `/v1/batches/${body.id}/timeline`)
+        ).body;
+        const some = timeline.filter(({ by }) => by === 'inbox');
+        return some.length === 30 * 2 + 3 ? some : undefined;
       },
       { withinMs: 20_000, what: 'the timeline is whole' },
     );
     expect(heard.filter(({ of }) => of === 'batch').map(({ what }) => what)).toEqual(['ACCEPTED', 'FILLING', 'FULFILLED']);
     expect(heard.filter(({ what }) => what === 'GRANTED')).toHaveLength(30);
-    expect(heard.filter(({ what }) => what === 'POWER_ON')).toHaveLength(30);
+    expect(heard.filter(({ what }) => what === 'RUNNING')).toHaveLength(30);
     const leases = await processes.db.knex('asset_lease').select('machine_id', 'apply_id');
     const slots = await processes.db.knex('dispatch_slot').select('machine_id', 'apply_id');
     expect(leases.map((row) => `${row.machine_id} ${row.apply_id}`).sort()).toEqual(
@@ -57,16 +60,18 @@ describe('a broker that is not there', () => {
   const processes = onProcesses(testDialects()[0] as TestDialect);
 
   it('is no reason to refuse work: the service starts, accepts, and says that it is not ready', async () => {
-    const { address } = await processes.start({ DISPATCH_BROKER_URL: 'amqp://127.0.0.1:1', LOG_LEVEL: 'silent' });
+    const { address, call } = await processes.start({ DISPATCH_BROKER_URL: 'amqp://127.0.0.1:1', LOG_LEVEL: 'silent' });
     expect((await fetch(`${address}/readyz`)).status).toBe(503);
-    const response = await fetch(`${address}/v1/batches`, {
-      method: 'POST',
-      headers: { 'content-type': 'application/json' },
-      body: JSON.stringify({ businessOrderNo: 'alone', packageId: 'standard', count: 3, minimum: 1 }),
+    const answer = await call('POST', '/v1/batches', {
+      businessOrderNo: 'alone',
+      packageId: 'standard',
+      count: 3,
+      minimum: 1,
+      applyDurationMinutes: 1,
     });
-    expect(response.status).toBe(202);
+    expect(answer.status).toBe(202);
     const { knex } = processes.db;
-    await until(async () => Number((await knex('dispatch_slot').where({ state: 'GRANTED' }).count({ n: '*' }))[0]?.n) === 3);
-    expect(Number((await knex('outbox_message').count({ n: '*' }))[0]?.n)).toBeGreaterThanOrEqual(3 + 3 + 2);
+    await until(async () => Number((await knex('dispatch_slot').whereIn('state', ['STARTING', 'RUNNING']).count({ n: '*' }))[0]?.n) === 3);
+    expect(Number((await knex('outbox_message').count({ n: '*' }))[0]?.n)).toBeGreaterThanOrEqual(3 + 2);
   });
 });

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 
-const here = join(import.meta.dirname, '..');
+const here = join(import.meta.dirname, '..', '..');
 const source = join(here, 'web');
 const built = join(here, 'data', 'page');
 

@@ -1,0 +1,267 @@
+import { createHash } from 'node:crypto';
+import { Batcher, type Database, HoldfastError, type Snowflake } from '@holdfast/core';
+import type { Knex } from 'knex';
+import { announce, type Voices } from '../announce.ts';
+import type { Catalogue } from '../catalogue.ts';
+import { Problem } from '../http/problem.ts';
+import type { Tasks } from '../tasks.ts';
+import { groupedBy, inPortions, insertMany, locked, nowIn, transact } from '../transact.ts';
+import type { ApplyRequest } from './views.ts';
+
+export interface AcceptParts extends Voices {
+  readonly knex: Knex;
+  readonly database: Database;
+  readonly ids: Snowflake;
+  readonly catalogue: Catalogue;
+  readonly tasks: Tasks;
+}
+
+interface Order {
+  readonly tenant: string;
+  readonly request: ApplyRequest;
+  readonly fingerprint: string;
+  readonly minimum: number;
+  readonly priceVersion: number;
+  readonly notifyKey: string | null;
+}
+
+export interface Accepted {
+  readonly id: string;
+  readonly created: boolean;
+}
+
+/**
+ * Accepts orders. Those that come at the same time share a transaction, which locks the rows of their tenants: so an order number is
+ * taken once, and a quota can't be passed by two at once. A batch, its slots, its message and the task that fills it commit together.
+ *
+ * One transaction an order lost: 7 statements each, and each tenant's orders one behind the other.
+ */
+export class Accept {
+  readonly #parts: AcceptParts;
+  readonly #batcher: Batcher<Order, Accepted | Problem>;
+
+  constructor(parts: AcceptParts) {
+    this.#parts = parts;
+    this.#batcher = new Batcher({ run: (orders) => this.#together(orders), size: 100, calls: 2 });
+  }
+
+  /** @throws Problem; and nothing is saved then */
+  async apply(tenant: string, request: ApplyRequest): Promise<Accepted> {
+    const order = await this.#check(tenant, request);
+    const result = await this.#batcher.call(order);
+    if (result instanceof Problem) throw result;
+    return result;
+  }
+
+  async #check(tenant: string, request: ApplyRequest): Promise<Order> {
+    const { notifyUrl, notifySignKey } = request;
+    const packages = await this.#parts.catalogue.packages();
+    const wanted = packages.get(request.packageId);
+    if (!wanted)
+      throw new Problem(
+        422,
+        'unknown-package',
+        'Unknown package',
+        `There is no package ${JSON.stringify(request.packageId)}; known are ${[...packages.keys()].join(', ')}.`,
+      );
+    if (request.count < request.minimum)
+      throw new Problem(
+        422,
+        'count-below-minimum',
+        'Count below minimum',
+        `count is ${request.count} and minimum ${request.minimum}; ask for at least as many as must be granted.`,
+      );
+    if ((notifyUrl ?? null) === null && (notifySignKey ?? null) !== null)
+      throw new Problem(
+        422,
+        'notify-url-missing',
+        'notifyUrl missing',
+        'notifySignKey is given without notifyUrl; give both, or none and register an endpoint.',
+      );
+    if ((notifyUrl ?? null) !== null && (notifySignKey ?? null) === null)
+      throw new Problem(
+        422,
+        'notify-sign-key-missing',
+        'notifySignKey missing',
+        'notifyUrl is given without notifySignKey; callbacks are always signed.',
+      );
+    return {
+      tenant,
+      request,
+      fingerprint: createHash('sha256')
+        .update(JSON.stringify(Object.entries(request).sort()))
+        .digest('hex'),
+      minimum: request.policy === 'all_or_nothing' ? request.count : request.policy === 'best_effort' ? 1 : request.minimum,
+      priceVersion: wanted.priceVersion,
+      notifyKey: notifyUrl && notifySignKey ? await this.#parts.callbacks.sealed(tenant, notifyUrl, notifySignKey) : null,
+    };
+  }
+
+  async #together(orders: readonly Order[]): Promise<readonly (Accepted | Problem)[]> {
+    try {
+      return await transact(this.#parts.knex, (trx) => this.#accept(trx, orders));
+    } catch (error) {
+      if (!HoldfastError.is(error) && orders.length > 1) {
+        // One of them that no check has caught must not refuse the others.
+        const results: (Accepted | Problem)[] = [];
+        for (const order of orders) results.push(...(await transact(this.#parts.knex, (trx) => this.#accept(trx, [order]))));
+        return results;
+      }
+      throw error;
+    }
+  }
+
+  async #accept(trx: Knex.Transaction, orders: readonly Order[]): Promise<readonly (Accepted | Problem)[]> {
+    const { database, ids, tasks } = this.#parts;
+    const tenantIds = [...new Set(orders.map(({ tenant }) => tenant))];
+    const tenants = new Map(
+      (await locked(trx, trx('dispatch_tenant').whereIn('id', tenantIds).orderBy('id'))).map((row) => [
+        String(row.id),
+        { free: Number(row.max_slots) - Number(row.used_slots), max: Number(row.max_slots), taken: 0 },
+      ]),
+    );
+    const nowMs = await nowIn(database, trx);
+    const known = await this.#known(trx, orders);
+    const free = await freeMachines(trx, orders);
+    const fresh: { readonly id: string; readonly order: Order; readonly deadlineMs: number | null }[] = [];
+    const results = orders.map((order): Accepted | Problem => {
+      const { request, tenant } = order;
+      const key = orderKey(tenant, request.businessOrderNo);
+      const before = known.get(key);
+      if (before)
+        return before.fingerprint === order.fingerprint ? { id: before.id, created: false } : reused(request.businessOrderNo, before.id);
+      const problem = refusal(order, nowMs, tenants.get(tenant), free.get(request.packageId) ?? 0);
+      if (problem) return problem;
+      const quota = tenants.get(tenant);
+      if (quota) {
+        quota.free -= request.count;
+        quota.taken += request.count;
+      }
+      const id = ids.next();
+      known.set(key, { id, fingerprint: order.fingerprint });
+      fresh.push({ id, order, deadlineMs: deadline(request, nowMs) });
+      return { id, created: true };
+    });
+    if (fresh.length === 0) return results;
+    await insertMany(
+      trx,
+      'dispatch_batch',
+      fresh.map(({ id, order, deadlineMs }) => ({
+        id,
+        tenant: order.tenant,
+        business_order_no: order.request.businessOrderNo,
+        fingerprint: order.fingerprint,
+        package_id: order.request.packageId,
+        price_version: order.priceVersion,
+        policy: order.request.policy,
+        wanted: order.request.count,
+        minimum: order.minimum,
+        state: 'ACCEPTED',
+        notify_url: order.request.notifyUrl ?? null,
+        notify_key: order.notifyKey,
+        deadline_ms: deadlineMs,
+        created_ms: nowMs,
+      })),
+    );
+    const slots = fresh.flatMap(({ id, order }) =>
+      Array.from({ length: order.request.count }, () => ({
+        apply_id: ids.next(),
+        batch_id: id,
+        tenant: order.tenant,
+        state: 'WANTED',
+        changed_ms: nowMs,
+      })),
+    );
+    await insertMany(trx, 'dispatch_slot', slots);
+    for (const [tenant, { taken }] of tenants)
+      if (taken > 0) await trx('dispatch_tenant').where({ id: tenant }).increment('used_slots', taken);
+    const batches = fresh.map(({ id, order }) => ({
+      batchId: id,
+      tenant: order.tenant,
+      businessOrderNo: order.request.businessOrderNo,
+      state: 'ACCEPTED' as const,
+    }));
+    await announce(trx, this.#parts, { batches }, nowMs);
+    await tasks.allocate(
+      trx,
+      fresh.map(({ id, order }) => ({ id, tenant: order.tenant })),
+    );
+    return results;
+  }
+
+  async #known(
+    trx: Knex.Transaction,
+    orders: readonly Order[],
+  ): Promise<Map<string, { readonly id: string; readonly fingerprint: string }>> {
+    const known = new Map<string, { readonly id: string; readonly fingerprint: string }>();
+    for (const [tenant, own] of groupedBy(orders, ({ tenant }) => tenant)) {
+      const rows = await inPortions(
+        own.map(({ request }) => request.businessOrderNo),
+        (some) =>
+          trx('dispatch_batch').where({ tenant }).whereIn('business_order_no', some).select('id', 'business_order_no', 'fingerprint'),
+      );
+      for (const row of rows) known.set(orderKey(tenant, row.business_order_no), { id: String(row.id), fingerprint: row.fingerprint });
+    }
+    return known;
+  }
+}
+
+function orderKey(tenant: string, businessOrderNo: string): string {
+  return `${tenant}\n${businessOrderNo}`;
+}
+
+/** How many machines are free, counted up to the largest minimum that is asked for: in a full room that is a few rows, not all. */
+async function freeMachines(trx: Knex.Transaction, orders: readonly Order[]): Promise<Map<string, number>> {
+  const free = new Map<string, number>();
+  for (const [packageId, own] of groupedBy(orders, ({ request }) => request.packageId)) {
+    const most = Math.max(...own.map(({ minimum }) => minimum));
+    const some = trx('dispatch_machine').where({ package_id: packageId, state: 'FREE' }).select('id').limit(most).as('some');
+    free.set(packageId, Number((await trx.from(some).count({ n: '*' }).first())?.n));
+  }
+  return free;
+}
+
+function refusal(
+  { request, minimum }: Order,
+  nowMs: number,
+  quota: { readonly free: number; readonly max: number } | undefined,
+  free: number,
+): Problem | undefined {
+  if (request.deadline && Date.parse(request.deadline) <= nowMs)
+    return new Problem(
+      422,
+      'deadline-in-the-past',
+      'Deadline in the past',
+      `deadline ${request.deadline} is ${Math.round((nowMs - Date.parse(request.deadline)) / 1000)} s ago.`,
+    );
+  if (!quota) return new Problem(404, 'not-found', 'Not found', 'There is no such tenant any more.');
+  if (quota.free < request.count)
+    return new Problem(
+      409,
+      'quota-exceeded',
+      'Quota exceeded',
+      `${request.count} slots are asked for and ${Math.max(0, quota.free)} of ${quota.max} are left. Release some, or ask for a larger quota; the order number is still free.`,
+    );
+  if (free < minimum)
+    return new Problem(
+      409,
+      'capacity-below-minimum',
+      'Not enough free machines',
+      `The room has ${free} free machines of package ${request.packageId}; the minimum is ${minimum}. Lower it or try later: the order number is still free.`,
+    );
+  return undefined;
+}
+
+function reused(businessOrderNo: string, id: string): Problem {
+  return new Problem(
+    422,
+    'order-number-reused',
+    'Order number used for another request',
+    `Order ${businessOrderNo} is batch ${id} already, with another body. Use a new order number, or send the first body again.`,
+  );
+}
+
+function deadline(request: ApplyRequest, nowMs: number): number | null {
+  if (request.deadline) return Date.parse(request.deadline);
+  return request.applyDurationMinutes ? nowMs + Math.round(request.applyDurationMinutes * 60_000) : null;
+}

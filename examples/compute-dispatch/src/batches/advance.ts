@@ -1,0 +1,420 @@
+import type { Database, Snowflake } from '@holdfast/core';
+import type { Knex } from 'knex';
+import { announce, type BatchNews, type SlotNews, type Voices } from '../announce.ts';
+import type { Catalogue, PackageView } from '../catalogue.ts';
+import type { DispatchAdapter, GrantRequest, GrantResult } from '../room/adapter.ts';
+import type { Tasks } from '../tasks.ts';
+import type { BatchState, SlotState } from '../topics.ts';
+import { groupedBy, inPortions, insertMany, locked, nowIn, transact, updateMany } from '../transact.ts';
+import { endLeases } from './end-leases.ts';
+
+export interface AdvanceParts extends Voices {
+  readonly knex: Knex;
+  readonly database: Database;
+  readonly ids: Snowflake;
+  readonly catalogue: Catalogue;
+  readonly room: DispatchAdapter;
+  readonly tasks: Tasks;
+}
+
+/** How long after the deadline machines that were granted may take to come up; what is not up then counts as not filled. */
+const graceMs = 20_000;
+const againMs = 2_000;
+const soonMs = 300;
+/** A slot whose machine was refused or did not come up waits this long. */
+const retryWaitMs = 1_000;
+
+interface Batch {
+  readonly id: string;
+  readonly tenant: string;
+  readonly businessOrderNo: string;
+  readonly packageId: string;
+  readonly priceVersion: number;
+  readonly wanted: number;
+  readonly minimum: number;
+  readonly passes: number;
+  state: BatchState;
+  deadlineMs: number;
+  startedMs: number | null;
+}
+
+interface Slot {
+  readonly applyId: string;
+  readonly batchId: string;
+  readonly tenant: string;
+  state: SlotState;
+  leaseId: string | null;
+  machineId: string | null;
+  news: number;
+  retryMs: number | null;
+  changed?: true;
+}
+
+interface Intent extends GrantRequest {
+  readonly batchId: string;
+}
+
+/**
+ * One pass over some batches: reserves machines, asks the room for them, and settles what is known. Returns in how many ms each is to be
+ * looked at again; `undefined`: its filling has ended.
+ *
+ * The room is asked between two transactions. The first leaves an intent, a lease with its token; whoever dies after it leaves an intent
+ * that the next pass finds and asks for again, with the same token, so no machine is granted twice and none is granted and forgotten.
+ * A pass that was thought dead and goes on changes nothing: both transactions lock the batch and look at its slots' states.
+ */
+export class Advance {
+  readonly #parts: AdvanceParts;
+
+  constructor(parts: AdvanceParts) {
+    this.#parts = parts;
+  }
+
+  async pass(batchIds: readonly string[], signal?: AbortSignal): Promise<ReadonlyMap<string, number>> {
+    const { knex, room } = this.#parts;
+    // Asked before the transaction: SQLite has one connection, and the transaction holds it.
+    const packages = await this.#parts.catalogue.packages();
+    const intents = await transact(knex, (trx) => this.#reserve(trx, batchIds, packages));
+    const requests = intents.map(({ batchId: _, ...request }) => request);
+    const results = requests.length === 0 ? [] : await room.grant(requests, signal ? { signal } : {});
+    const outcomes = new Map(intents.map(({ token }, i) => [token, results[i] ?? ({ outcome: 'unknown' } as const)]));
+    return transact(knex, (trx) => this.#settle(trx, batchIds, outcomes));
+  }
+
+  /** Slots that want a machine get one reserved: a lease that the room knows nothing of yet. */
+  async #reserve(
+    trx: Knex.Transaction,
+    batchIds: readonly string[],
+    packages: ReadonlyMap<string, PackageView>,
+  ): Promise<readonly Intent[]> {
+    const { ids } = this.#parts;
+    const nowMs = await nowIn(this.#parts.database, trx);
+    const batches = await openBatches(trx, batchIds, nowMs);
+    const slots = await openSlots(trx, batches, nowMs);
+    const changed: Slot[] = [];
+    const leases: Record<string, unknown>[] = [];
+    const taken: { readonly machine: string; readonly to_epoch: number }[] = [];
+    const intents: Intent[] = [];
+    const byPackage = groupedBy(batches, ({ packageId }) => packageId);
+    for (const [packageId, own] of byPackage) {
+      // The first pass comes even where the deadline is over: somebody was away.
+      const trying = new Map(own.filter(({ deadlineMs, passes }) => passes === 0 || deadlineMs > nowMs).map((batch) => [batch.id, batch]));
+      const wanting = slots.filter((slot) => trying.has(slot.batchId) && wants(slot, nowMs));
+      if (wanting.length === 0) continue;
+      // Batches do not wait for each other: who is reserving a machine has its row locked, and others pass it over.
+      const machines = await locked(
+        trx,
+        trx('dispatch_machine')
+          .where({ package_id: packageId, state: 'FREE' })
+          .orderBy('id')
+          .limit(wanting.length)
+          .select('id', 'room', 'ip', 'epoch'),
+        'skip locked',
+      );
+      for (const [i, machine] of machines.entries()) {
+        const slot = wanting[i] as Slot;
+        const batch = trying.get(slot.batchId) as Batch;
+        const epoch = Number(machine.epoch) + 1;
+        const id = ids.next();
+        leases.push({
+          id,
+          apply_id: slot.applyId,
+          batch_id: slot.batchId,
+          tenant: slot.tenant,
+          machine_id: machine.id,
+          room: machine.room,
+          ip: machine.ip,
+          package_id: packageId,
+          price_version: batch.priceVersion,
+          epoch,
+          active: 1,
+          state: 'ACTIVE',
+          held_ms: nowMs,
+        });
+        taken.push({ machine: machine.id, to_epoch: epoch });
+        Object.assign(slot, { state: 'HELD', leaseId: id, machineId: machine.id, retryMs: null });
+        changed.push(slot);
+      }
+    }
+    await insertMany(trx, 'dispatch_lease', leases);
+    await updateMany(this.#parts.database, trx, {
+      table: 'dispatch_machine',
+      types: { machine: 'text', to_epoch: 'integer' },
+      rows: taken,
+      set: { state: "'HELD'", epoch: 'u.to_epoch' },
+      on: 't.id = u.machine',
+    });
+    await this.#updateSlots(trx, changed, nowMs);
+    const first = batches.filter(({ passes }) => passes === 0);
+    for (const { id, deadlineMs } of first)
+      await trx('dispatch_batch').where({ id }).update({ state: 'FILLING', passes: 1, deadline_ms: deadlineMs });
+    await announce(trx, this.#parts, { batches: first.map((batch) => batchNews(batch, 'FILLING')) }, nowMs);
+    // Those of an earlier pass too, of which nobody knows what came.
+    const held = slots.filter(({ state }) => state === 'HELD').map(({ leaseId }) => leaseId as string);
+    const rows = await inPortions(held, (some) =>
+      trx('dispatch_lease').whereIn('id', some).where({ state: 'ACTIVE', active: 1 }).whereNull('granted_ms'),
+    );
+    const networks = new Map((await trx('dispatch_room').select('id', 'network')).map((row) => [String(row.id), String(row.network)]));
+    for (const row of rows)
+      intents.push({
+        token: String(row.id),
+        machineId: row.machine_id,
+        epoch: Number(row.epoch),
+        ip: row.ip,
+        network: networks.get(row.room) ?? 'default',
+        parameters: packages.get(row.package_id)?.parameters ?? {},
+        batchId: String(row.batch_id),
+      });
+    return intents;
+  }
+
+  async #settle(
+    trx: Knex.Transaction,
+    batchIds: readonly string[],
+    outcomes: ReadonlyMap<string, GrantResult>,
+  ): Promise<ReadonlyMap<string, number>> {
+    const nowMs = await nowIn(this.#parts.database, trx);
+    const batches = await openBatches(trx, batchIds, nowMs);
+    const slots = await openSlots(trx, batches, nowMs);
+    const up = await countUp(trx, batches);
+    const told: Slot[] = [];
+    const granted: { readonly id: string; readonly at: number }[] = [];
+    const refused: { readonly lease: string; readonly machine: string; readonly down: boolean }[] = [];
+    for (const slot of slots) {
+      const result = slot.state === 'HELD' && slot.leaseId !== null ? outcomes.get(slot.leaseId) : undefined;
+      if (result?.outcome === 'granted') {
+        granted.push({ id: slot.leaseId as string, at: result.grantedAtMs });
+        change(slot, 'GRANTED', told);
+      } else if (result?.outcome === 'refused') {
+        refused.push({ lease: slot.leaseId as string, machine: slot.machineId as string, down: result.reason === 'down' });
+        Object.assign(slot, { leaseId: null, machineId: null, retryMs: nowMs + retryWaitMs });
+        change(slot, 'RETRY_WAIT');
+      }
+    }
+    await this.#granted(trx, granted);
+    await this.#refused(trx, refused, nowMs);
+    const next = new Map<string, number>();
+    const news: BatchNews[] = [];
+    const starting: string[] = [];
+    const failed: string[] = [];
+    const ending: string[] = [];
+    const bySlots = groupedBy(slots, ({ batchId }) => batchId);
+    for (const batch of batches) {
+      const own = bySlots.get(batch.id) ?? [];
+      const upNow = up.get(batch.id) ?? 0;
+      const filled = upNow + own.filter(({ state }) => state === 'GRANTED' || state === 'STARTING').length;
+      if (batch.startedMs === null && filled >= batch.minimum) {
+        batch.startedMs = nowMs;
+        await trx('dispatch_batch').where({ id: batch.id }).update({ started_ms: nowMs });
+      }
+      if (batch.startedMs !== null)
+        for (const slot of own)
+          if (slot.state === 'GRANTED') {
+            starting.push(slot.leaseId as string);
+            change(slot, 'STARTING');
+          }
+      const result = this.#judge(batch, own, upNow, nowMs, told, ending);
+      if (result === undefined) {
+        next.set(batch.id, pauseMs(batch, own, nowMs));
+        continue;
+      }
+      await trx('dispatch_batch').where({ id: batch.id }).update({ state: result, result, finished_ms: nowMs });
+      news.push(batchNews(batch, result));
+      if (result === 'FAILED') failed.push(batch.id);
+    }
+    const changed = slots.filter(({ changed }) => changed);
+    await this.#updateSlots(trx, changed, nowMs);
+    if (starting.length > 0) {
+      await inPortions(starting, (some) =>
+        trx('dispatch_slot')
+          .whereIn('lease_id', some)
+          .update({ desired: 'ON' })
+          .then(() => []),
+      );
+      await this.#parts.tasks.power(trx, starting, 'ON');
+    }
+    await endLeases(trx, ending, nowMs, this.#parts.tasks);
+    if (failed.length > 0) await this.#parts.tasks.finish(trx, failed);
+    await releaseQuota(trx, told);
+    await announce(trx, this.#parts, { batches: news, slots: told.map(slotNews) }, nowMs);
+    return next;
+  }
+
+  /** What a batch's filling came to, if it has ended. Expires slots that have no more chance. */
+  #judge(batch: Batch, slots: readonly Slot[], up: number, nowMs: number, told: Slot[], ending: string[]): Result | undefined {
+    const expire = (which: readonly Slot[]): void => {
+      for (const slot of which) {
+        if (slot.leaseId !== null) ending.push(slot.leaseId);
+        change(slot, 'EXPIRED', told);
+      }
+    };
+    const of = (...states: SlotState[]): Slot[] => slots.filter(({ state }) => states.includes(state));
+    if (nowMs >= batch.deadlineMs) {
+      expire(of('WANTED', 'RETRY_WAIT'));
+      const tooFew = batch.startedMs === null && of('HELD').length === 0;
+      if (tooFew || nowMs >= batch.deadlineMs + graceMs) expire(of('HELD', 'GRANTED', 'STARTING'));
+    }
+    if (of('WANTED', 'RETRY_WAIT', 'HELD', 'GRANTED', 'STARTING').length > 0) return undefined;
+    return up === batch.wanted ? 'FULFILLED' : up > 0 ? 'PARTIAL' : 'FAILED';
+  }
+
+  async #granted(trx: Knex.Transaction, granted: readonly { readonly id: string; readonly at: number }[]): Promise<void> {
+    await updateMany(this.#parts.database, trx, {
+      table: 'dispatch_lease',
+      types: { lease: 'text', at_ms: 'integer' },
+      rows: granted.map(({ id, at }) => ({ lease: id, at_ms: at })),
+      set: { granted_ms: 'u.at_ms' },
+      on: "t.id = u.lease AND t.state = 'ACTIVE'",
+    });
+  }
+
+  /** A refused lease never was: its machine is free again, unless its room says that it is out of service. */
+  async #refused(
+    trx: Knex.Transaction,
+    refused: readonly { readonly lease: string; readonly machine: string; readonly down: boolean }[],
+    nowMs: number,
+  ): Promise<void> {
+    if (refused.length === 0) return;
+    await inPortions(
+      refused.map(({ lease }) => lease),
+      (some) =>
+        trx('dispatch_lease')
+          .whereIn('id', some)
+          .update({ state: 'RELEASED', active: null, released_ms: nowMs })
+          .then(() => []),
+    );
+    for (const down of [true, false]) {
+      const machines = refused.filter((one) => one.down === down).map(({ machine }) => machine);
+      await inPortions(machines, (some) =>
+        trx('dispatch_machine')
+          .whereIn('id', some)
+          .update({ state: down ? 'DOWN' : 'FREE' })
+          .then(() => []),
+      );
+    }
+  }
+
+  async #updateSlots(trx: Knex.Transaction, slots: readonly Slot[], nowMs: number): Promise<void> {
+    await updateMany(this.#parts.database, trx, {
+      table: 'dispatch_slot',
+      types: { apply: 'text', to_state: 'text', to_lease: 'text', to_machine: 'text', to_news: 'integer', to_retry: 'integer' },
+      rows: slots.map(({ applyId, state, leaseId, machineId, news, retryMs }) => ({
+        apply: applyId,
+        to_state: state,
+        to_lease: leaseId,
+        to_machine: machineId,
+        to_news: news,
+        to_retry: retryMs,
+      })),
+      set: {
+        state: 'u.to_state',
+        lease_id: 'u.to_lease',
+        machine_id: 'u.to_machine',
+        news: 'u.to_news',
+        retry_ms: 'u.to_retry',
+        changed_ms: String(nowMs),
+      },
+      on: 't.apply_id = u.apply',
+    });
+  }
+}
+
+type Result = 'FULFILLED' | 'PARTIAL' | 'FAILED';
+
+async function openBatches(trx: Knex.Transaction, ids: readonly string[], nowMs: number): Promise<Batch[]> {
+  const rows = await locked(trx, trx('dispatch_batch').whereIn('id', ids).whereNull('result').orderBy('id'));
+  return rows.map((row) => ({
+    id: String(row.id),
+    tenant: String(row.tenant),
+    businessOrderNo: String(row.business_order_no),
+    packageId: String(row.package_id),
+    priceVersion: Number(row.price_version),
+    wanted: Number(row.wanted),
+    minimum: Number(row.minimum),
+    passes: Number(row.passes),
+    state: row.state,
+    // Where no time was given, the first pass decides.
+    deadlineMs: row.deadline_ms === null ? nowMs : Number(row.deadline_ms),
+    startedMs: row.started_ms === null ? null : Number(row.started_ms),
+  }));
+}
+
+/**
+ * Slots that are not up yet, and may be. Where a batch's time is over they are locked: what is starting may be expired here, while an
+ * event of its machine makes it run.
+ */
+async function openSlots(trx: Knex.Transaction, batches: readonly Batch[], nowMs: number): Promise<Slot[]> {
+  const read = (some: readonly Batch[]): Knex.QueryBuilder =>
+    trx('dispatch_slot')
+      .whereIn(
+        'batch_id',
+        some.map(({ id }) => id),
+      )
+      .whereIn('state', ['WANTED', 'RETRY_WAIT', 'HELD', 'GRANTED', 'STARTING'])
+      .orderBy(['batch_id', 'apply_id'])
+      .select('apply_id', 'batch_id', 'tenant', 'state', 'lease_id', 'machine_id', 'news', 'retry_ms');
+  const over = batches.filter(({ deadlineMs }) => deadlineMs <= nowMs);
+  const others = batches.filter(({ deadlineMs }) => deadlineMs > nowMs);
+  const rows = [...(over.length > 0 ? await locked(trx, read(over)) : []), ...(others.length > 0 ? await read(others) : [])];
+  return rows.map((row) => ({
+    applyId: String(row.apply_id),
+    batchId: String(row.batch_id),
+    tenant: String(row.tenant),
+    state: row.state,
+    leaseId: row.lease_id === null ? null : String(row.lease_id),
+    machineId: row.machine_id === null ? null : String(row.machine_id),
+    news: Number(row.news),
+    retryMs: row.retry_ms === null ? null : Number(row.retry_ms),
+  }));
+}
+
+/** Slots that run, or ran. */
+async function countUp(trx: Knex.Transaction, batches: readonly Batch[]): Promise<Map<string, number>> {
+  const rows = await inPortions(
+    batches.map(({ id }) => id),
+    (some) =>
+      trx('dispatch_slot')
+        .whereIn('batch_id', some)
+        .whereIn('state', ['RUNNING', 'ENDED'])
+        .groupBy('batch_id')
+        .select('batch_id', trx.raw('COUNT(*) AS n')),
+  );
+  return new Map(rows.map((row) => [String(row.batch_id), Number(row.n)]));
+}
+
+/** Slots that will not have a machine any more count against their tenant's quota no longer. */
+export async function releaseQuota(
+  trx: Knex.Transaction,
+  slots: readonly { readonly tenant: string; readonly state: SlotState }[],
+): Promise<void> {
+  const over = slots.filter(({ state }) => state === 'EXPIRED' || state === 'ENDED');
+  for (const [tenant, own] of [...groupedBy(over, ({ tenant }) => tenant)].sort(([a], [b]) => (a < b ? -1 : 1)))
+    await trx('dispatch_tenant').where({ id: tenant }).decrement('used_slots', own.length);
+}
+
+function wants({ state, retryMs }: Slot, nowMs: number): boolean {
+  return state === 'WANTED' || (state === 'RETRY_WAIT' && (retryMs ?? 0) <= nowMs);
+}
+
+function change(slot: Slot, state: SlotState, told?: Slot[]): void {
+  slot.state = state;
+  slot.changed = true;
+  if (!told) return;
+  slot.news += 1;
+  told.push({ ...slot });
+}
+
+/** Soon while something is on its way; else when a machine may have become free, and at the deadline. */
+function pauseMs(batch: Batch, slots: readonly Slot[], nowMs: number): number {
+  const onItsWay = slots.some(({ state }) => state === 'STARTING' || state === 'GRANTED');
+  const nextMs = onItsWay ? soonMs : againMs;
+  const bounds = [batch.deadlineMs, batch.deadlineMs + graceMs].filter((at) => at > nowMs);
+  return Math.max(20, Math.min(nextMs, ...bounds.map((at) => at - nowMs)));
+}
+
+function batchNews(batch: Batch, state: BatchState): BatchNews {
+  return { batchId: batch.id, tenant: batch.tenant, businessOrderNo: batch.businessOrderNo, state };
+}
+
+function slotNews({ applyId, batchId, tenant, state, machineId, news }: Slot): SlotNews {
+  return { applyId, batchId, tenant, state, machineId, news };
+}

@@ -1,0 +1,112 @@
+import type { Knex } from 'knex';
+import { z } from 'zod';
+import { Problem } from './http/problem.ts';
+
+export const packageView = z.object({
+  id: z.string(),
+  cpu: z.number(),
+  memoryGiB: z.number(),
+  gpu: z.string().nullable(),
+  priceVersion: z.number(),
+  centsPerHour: z.number(),
+  /** How machines of it stream their screen. */
+  parameters: z.record(z.string(), z.string()),
+});
+export type PackageView = z.infer<typeof packageView>;
+
+export const priceView = z.object({ packageId: z.string(), version: z.number(), centsPerHour: z.number(), from: z.string() });
+
+/** What a customer can order on the first day. */
+const firstPackages = [
+  { id: 'standard', cpu: 8, memory_gib: 16, gpu: null, cents: 120 },
+  { id: 'graphics', cpu: 16, memory_gib: 64, gpu: 'RTX 4080', cents: 480 },
+] as const;
+const streaming = { codec: 'h264', maxFps: '60', resolution: '1920x1080' };
+
+/** Packages, prices, rooms and parameters. Read at each use: they are few, and their tables stay in the database's memory. */
+export class Catalogue {
+  readonly #knex: Knex;
+  #packages: { readonly untilMs: number; readonly value: Promise<ReadonlyMap<string, PackageView>> } | undefined;
+
+  constructor(knex: Knex) {
+    this.#knex = knex;
+  }
+
+  async seed(nowMs: number): Promise<void> {
+    for (const { cents, ...row } of firstPackages) {
+      await this.#knex('dispatch_package').insert(row).onConflict('id').ignore();
+      await this.#knex('dispatch_price')
+        .insert({ package_id: row.id, version: 1, cents_per_hour: cents, from_ms: nowMs })
+        .onConflict(['package_id', 'version'])
+        .ignore();
+      for (const [name, value] of Object.entries(streaming))
+        await this.#knex('dispatch_parameter').insert({ package_id: row.id, name, value }).onConflict(['package_id', 'name']).ignore();
+    }
+  }
+
+  /** By id, as of a moment ago: prices change by version, so an order that just misses one has the one before. */
+  packages(): Promise<ReadonlyMap<string, PackageView>> {
+    const nowMs = performance.now();
+    if (this.#packages && this.#packages.untilMs > nowMs) return this.#packages.value;
+    const value = this.#read();
+    this.#packages = { untilMs: nowMs + 1_000, value };
+    value.catch(() => {
+      this.#packages = undefined;
+    });
+    return value;
+  }
+
+  async prices(): Promise<z.infer<typeof priceView>[]> {
+    const rows = await this.#knex('dispatch_price').orderBy(['package_id', 'version']).limit(1_000);
+    return rows.map((row) => ({
+      packageId: String(row.package_id),
+      version: Number(row.version),
+      centsPerHour: Number(row.cents_per_hour),
+      from: new Date(Number(row.from_ms)).toISOString(),
+    }));
+  }
+
+  /** A new price for what is ordered from now on. What was ordered keeps its own. @throws Problem */
+  async setPrice(packageId: string, centsPerHour: number, nowMs: number): Promise<z.infer<typeof priceView>> {
+    if (!(await this.packages()).has(packageId))
+      throw new Problem(404, 'not-found', 'Not found', `There is no package ${JSON.stringify(packageId)}.`);
+    for (;;) {
+      const last = await this.#knex('dispatch_price').where({ package_id: packageId }).max({ n: 'version' }).first();
+      const version = Number(last?.n ?? 0) + 1;
+      const row = { package_id: packageId, version, cents_per_hour: centsPerHour, from_ms: nowMs };
+      const inserted = await this.#knex('dispatch_price').insert(row).onConflict(['package_id', 'version']).ignore();
+      const kept = await this.#knex('dispatch_price').where({ package_id: packageId, version }).first();
+      // Another price may have been set at the same time: then this one is the next.
+      if (inserted === undefined || Number(kept?.cents_per_hour) !== centsPerHour) continue;
+      this.#packages = undefined;
+      return { packageId, version, centsPerHour, from: new Date(nowMs).toISOString() };
+    }
+  }
+
+  async #read(): Promise<ReadonlyMap<string, PackageView>> {
+    const [rows, prices, parameters] = [
+      await this.#knex('dispatch_package').orderBy('id'),
+      await this.#knex('dispatch_price').orderBy(['package_id', 'version']),
+      await this.#knex('dispatch_parameter'),
+    ];
+    return new Map(
+      rows.map((row) => {
+        const price = prices.filter(({ package_id }) => package_id === row.id).at(-1);
+        return [
+          String(row.id),
+          {
+            id: String(row.id),
+            cpu: Number(row.cpu),
+            memoryGiB: Number(row.memory_gib),
+            gpu: row.gpu === null ? null : String(row.gpu),
+            priceVersion: Number(price?.version ?? 0),
+            centsPerHour: Number(price?.cents_per_hour ?? 0),
+            parameters: Object.fromEntries(
+              parameters.filter(({ package_id }) => package_id === row.id).map(({ name, value }) => [String(name), String(value)]),
+            ),
+          },
+        ];
+      }),
+    );
+  }
+}

@@ -1,0 +1,237 @@
+import type { FastifyInstance } from 'fastify';
+import type { ZodTypeProvider } from 'fastify-type-provider-zod';
+import { z } from 'zod';
+import { priceView } from '../catalogue.ts';
+import { type Dispatch, strays } from '../dispatch.ts';
+import { type TrueLease, verdict } from '../invariants.ts';
+import { scanView } from '../invoices.ts';
+import { powerEvent } from '../power/event.ts';
+import { misbehaviour } from '../room/simulator/misbehaviour.ts';
+import { tenantId, tenantView } from '../tenants/tenants.ts';
+import { found, notFound, Problem, problemView } from './problem.ts';
+
+/** What only a simulated room has. */
+export interface RoomControls {
+  get(): Promise<z.infer<typeof misbehaviour>>;
+  set(change: Partial<z.infer<typeof misbehaviour>>): Promise<z.infer<typeof misbehaviour>>;
+  truth(): Promise<readonly TrueLease[]>;
+}
+
+const refusals = { '4xx': problemView, 503: problemView };
+const admin = { access: 'admin' } as const;
+
+/** What operators call, and the room. To tenants these are not there. */
+export function operatorRoutes(root: FastifyInstance, dispatch: Dispatch, room: RoomControls | undefined): void {
+  const app = root.withTypeProvider<ZodTypeProvider>();
+  const now = (): Promise<number> => dispatch.database.now();
+  const byTenant = z.object({ id: tenantId });
+  const tenantThere = async (tenant: string) => found(await dispatch.tenants.get(tenant), `tenant ${tenant}`);
+
+  app.get(
+    '/v1/tenants',
+    {
+      config: admin,
+      schema: {
+        summary: 'Tenants',
+        tags: ['operators'],
+        querystring: z.object({ after: tenantId.optional(), limit: z.coerce.number().int().min(1).max(1_000).default(100) }),
+        response: { 200: z.object({ tenants: z.array(tenantView), next: z.string().nullable() }), ...refusals },
+      },
+    },
+    async (request) => {
+      const tenants = await dispatch.tenants.list(request.query.after, request.query.limit);
+      return { tenants, next: tenants.length === request.query.limit ? (tenants.at(-1)?.id ?? null) : null };
+    },
+  );
+  app.put(
+    '/v1/tenants/:id',
+    {
+      config: admin,
+      schema: {
+        summary: 'Make a tenant, or change its quota',
+        tags: ['operators'],
+        params: byTenant,
+        body: z.object({ maxSlots: z.number().int().min(0).max(10_000_000).optional() }),
+        response: { 200: tenantView, ...refusals },
+      },
+    },
+    async (request) => dispatch.tenants.put(request.params.id, request.body.maxSlots, await now()),
+  );
+  app.get(
+    '/v1/tenants/:id/keys',
+    {
+      config: admin,
+      schema: {
+        summary: 'API keys of a tenant, without their secrets',
+        tags: ['operators'],
+        params: byTenant,
+        response: {
+          200: z.object({ keys: z.array(z.object({ id: z.string(), createdAt: z.string(), revokedAt: z.string().nullable() })) }),
+          ...refusals,
+        },
+      },
+    },
+    async (request) => {
+      await tenantThere(request.params.id);
+      return { keys: await dispatch.keys.list(request.params.id) };
+    },
+  );
+  app.post(
+    '/v1/tenants/:id/keys',
+    {
+      config: admin,
+      schema: {
+        summary: 'Make an API key. It is shown in this answer only',
+        tags: ['operators'],
+        params: byTenant,
+        response: { 201: z.object({ key: z.string() }), ...refusals },
+      },
+    },
+    async (request, reply) => {
+      await tenantThere(request.params.id);
+      return reply.code(201).send({ key: await dispatch.keys.create(request.params.id, await now()) });
+    },
+  );
+  app.delete(
+    '/v1/tenants/:id/keys/:key',
+    {
+      config: admin,
+      schema: {
+        summary: 'Revoke an API key. It is refused within 10 s',
+        tags: ['operators'],
+        params: byTenant.extend({ key: z.string().regex(/^[A-Za-z0-9]{12}$/, 'must be the id of a key') }),
+        response: { 204: z.null(), ...refusals },
+      },
+    },
+    async (request, reply) => {
+      if (!(await dispatch.keys.revoke(request.params.key, request.params.id, await now())))
+        throw notFound(`valid key ${request.params.key} of this tenant`);
+      return reply.code(204).send(null);
+    },
+  );
+  app.post(
+    '/v1/prices',
+    {
+      config: admin,
+      schema: {
+        summary: 'Set a price for what is ordered from now on',
+        tags: ['operators'],
+        body: z.object({ packageId: z.string().min(1).max(40), centsPerHour: z.number().int().min(0).max(100_000_000) }),
+        response: { 201: priceView, ...refusals },
+      },
+    },
+    async (request, reply) =>
+      reply.code(201).send(await dispatch.catalogue.setPrice(request.body.packageId, request.body.centsPerHour, await now())),
+  );
+  app.get(
+    '/v1/invariants',
+    {
+      config: admin,
+      schema: {
+        summary: 'What must hold, and whether it does',
+        tags: ['operators'],
+        response: { 200: z.object({ invariants: z.array(verdict) }), ...refusals },
+      },
+    },
+    async () => ({ invariants: await dispatch.invariants.check({ truth: await room?.truth().catch(() => undefined) }) }),
+  );
+  app.post(
+    '/v1/reconcile',
+    {
+      config: admin,
+      schema: {
+        summary: "Compare the room's list with ours, now",
+        tags: ['operators'],
+        response: { 200: z.record(z.string(), z.number()), ...refusals },
+      },
+    },
+    async () => {
+      try {
+        return { ...(await dispatch.reconcile()) };
+      } catch (error) {
+        throw new Problem(503, 'room-unavailable', 'The room does not answer', (error as Error).message);
+      }
+    },
+  );
+  app.get(
+    '/v1/parked-events',
+    {
+      config: admin,
+      schema: {
+        summary: 'Power events that count for nothing: unreadable ones, and those of leases that are not ours',
+        tags: ['operators'],
+        response: {
+          200: strays,
+          ...refusals,
+        },
+      },
+    },
+    async () => dispatch.strays(),
+  );
+  app.get(
+    '/v1/misbehaviour',
+    {
+      config: admin,
+      schema: { summary: 'How the simulated room misbehaves', tags: ['operators'], response: { 200: misbehaviour, ...refusals } },
+    },
+    async () => simulated(room).get(),
+  );
+  app.put(
+    '/v1/misbehaviour',
+    {
+      config: admin,
+      schema: {
+        summary: 'Make it misbehave otherwise',
+        tags: ['operators'],
+        body: misbehaviour.partial(),
+        response: { 200: misbehaviour, ...refusals },
+      },
+    },
+    async (request) => simulated(room).set(request.body as Partial<z.infer<typeof misbehaviour>>),
+  );
+  app.post(
+    '/v1/invoice-scan',
+    {
+      config: admin,
+      schema: {
+        summary: 'Look for invoices that were not sent, now',
+        tags: ['operators'],
+        body: z.object({ databases: z.string().max(100).default('1,2') }),
+        response: { 202: z.object({ databases: z.string() }), ...refusals },
+      },
+    },
+    async (request, reply) => {
+      await dispatch.invoices.beginScan(request.body.databases);
+      return reply.code(202).send({ databases: request.body.databases });
+    },
+  );
+  app.get(
+    '/v1/invoice-scan',
+    {
+      config: admin,
+      schema: { summary: 'How far the last scan for unsent invoices is', tags: ['operators'], response: { 200: scanView, ...refusals } },
+    },
+    async () => dispatch.invoices.progress(),
+  );
+  app.post(
+    '/v1/room/events',
+    {
+      config: { access: 'room' },
+      schema: {
+        summary: 'Power events of a room that has no broker',
+        tags: ['room'],
+        body: z.object({ events: z.array(powerEvent).min(1).max(500) }),
+        response: { 202: z.object({ taken: z.number() }), ...refusals },
+      },
+    },
+    async (request, reply) => {
+      await dispatch.takePower(request.body.events);
+      return reply.code(202).send({ taken: request.body.events.length });
+    },
+  );
+}
+
+function simulated(room: RoomControls | undefined): RoomControls {
+  if (!room) throw notFound('simulated room: a real one misbehaves as it likes');
+  return room;
+}

@@ -1,0 +1,247 @@
+import type { Database, Logger } from '@holdfast/core';
+import type { Knex } from 'knex';
+import { endLeases } from './batches/end-leases.ts';
+import { provisionalOff } from './batches/lease-work.ts';
+import type { PowerEvent } from './power/event.ts';
+import { storeEvents } from './power/store-events.ts';
+import type { DispatchAdapter, LeaseRef, ListedMachine, PowerState, RoomPage } from './room/adapter.ts';
+import type { Tasks } from './tasks.ts';
+import { inPortions, locked, nowIn, transact, updateMany } from './transact.ts';
+
+export interface ReconcileParts {
+  readonly knex: Knex;
+  readonly database: Database;
+  readonly room: DispatchAdapter;
+  readonly tasks: Tasks;
+  readonly logger: Logger;
+}
+
+/** What a sweep came to. */
+export interface SweepCounts {
+  listed: number;
+  /** Machines that the catalogue did not know. */
+  added: number;
+  /** Leases of the room that nobody has here: they are released. */
+  orphans: number;
+  /** Power that no event had told. */
+  corrected: number;
+  /** Leases that the room has lost, for the second time in a row. */
+  lost: number;
+  /** Machines that were not switched as they should have been. */
+  commanded: number;
+}
+
+const pageSize = 1_000;
+/** A command that has not been followed for this long is given again. */
+const commandAgainMs = 5_000;
+/** Machines that a sweep misses so often in a row are believed to be gone. */
+const believedAfter = 2;
+
+/**
+ * Compares the room's list with ours, page by page, and puts right what differs: machines that are new or back, leases that only one
+ * side knows, power that no event has told, commands that were not followed. What it finds of power it stores as events, and folds as
+ * such: there is one way only in which a bill changes.
+ */
+export class Reconcile {
+  readonly #parts: ReconcileParts;
+
+  constructor(parts: ReconcileParts) {
+    this.#parts = parts;
+  }
+
+  async sweep(signal?: AbortSignal): Promise<SweepCounts> {
+    const counts: SweepCounts = { listed: 0, added: 0, orphans: 0, corrected: 0, lost: 0, commanded: 0 };
+    const call = signal ? { signal } : {};
+    let after: string | undefined;
+    do {
+      // Before the page is asked for: what is leased from here on may not be on it.
+      const askedMs = await this.#parts.database.now();
+      const page = await this.#parts.room.list({ limit: pageSize, ...(after === undefined ? {} : { after }) }, call);
+      const orphans = await transact(this.#parts.knex, (trx) => this.#page(trx, page, after, askedMs, counts));
+      if (orphans.length > 0) await this.#parts.room.release(orphans, call);
+      after = page.next ?? undefined;
+    } while (after !== undefined && !signal?.aborted);
+    return counts;
+  }
+
+  async #page(
+    trx: Knex.Transaction,
+    { machines: listed, next, atMs }: RoomPage,
+    after: string | undefined,
+    askedMs: number,
+    counts: SweepCounts,
+  ): Promise<readonly LeaseRef[]> {
+    const nowMs = await nowIn(this.#parts.database, trx);
+    counts.listed += listed.length;
+    await this.#machines(trx, listed, counts);
+    const active = trx('dispatch_lease').where({ active: 1 }).orderBy('id');
+    if (after !== undefined) active.where('machine_id', '>', after);
+    if (next !== null) active.where('machine_id', '<=', next);
+    const leases = new Map((await locked(trx, active, 'skip locked')).map((row) => [String(row.id), row]));
+    const there = new Map(listed.flatMap(({ lease }) => (lease ? [[lease.token, lease]] : [])));
+    const orphans = await this.#orphans(
+      trx,
+      [...there.values()].filter(({ token }) => !leases.has(token)),
+    );
+    counts.orphans += orphans.length;
+    const events: PowerEvent[] = [];
+    const seen: { lease: string; seen_at: number }[] = [];
+    const missed: Record<string, unknown>[] = [];
+    const found: string[] = [];
+    for (const [id, row] of leases) {
+      const lease = there.get(id);
+      // Granted after the list was asked for, or not known to be granted: it can't be missed.
+      if (!lease) {
+        if (row.granted_ms !== null && Number(row.held_ms) < askedMs && row.state === 'ACTIVE') missed.push(row);
+        continue;
+      }
+      if (Number(row.missed) > 0) found.push(id);
+      if (!lease.power) continue;
+      if (lease.power.state === 'ON') seen.push({ lease: id, seen_at: atMs });
+      if (row.power !== lease.power.state)
+        events.push({
+          eventId: `listing-${id}-${lease.power.sequence}`,
+          roomId: String(row.room),
+          token: id,
+          machineId: String(row.machine_id),
+          epoch: Number(row.epoch),
+          kind: lease.power.state,
+          occurredAtMs: lease.power.sinceMs,
+          sequence: lease.power.sequence,
+        });
+    }
+    counts.corrected += events.length;
+    await storeEvents(trx, events, 'listing', nowMs);
+    await updateMany(this.#parts.database, trx, {
+      table: 'dispatch_lease',
+      types: { lease: 'text', seen_at: 'integer' },
+      rows: seen,
+      set: { seen_ms: 'u.seen_at' },
+      on: 't.id = u.lease',
+    });
+    await inPortions(found, (some) =>
+      trx('dispatch_lease')
+        .whereIn('id', some)
+        .update({ missed: 0 })
+        .then(() => []),
+    );
+    await this.#missed(trx, missed, nowMs, counts);
+    await this.#command(trx, [...leases.values()], there, nowMs, counts);
+    return orphans;
+  }
+
+  /** New machines come into the catalogue; those that were out of service and are back are free again. */
+  async #machines(trx: Knex.Transaction, listed: readonly ListedMachine[], counts: SweepCounts): Promise<void> {
+    const known = new Map(
+      (
+        await inPortions(
+          listed.map(({ machineId }) => machineId),
+          (some) => trx('dispatch_machine').whereIn('id', some).select('id', 'state'),
+        )
+      ).map((row) => [String(row.id), String(row.state)]),
+    );
+    const added = listed.filter(({ machineId }) => !known.has(machineId));
+    counts.added += added.length;
+    const rows = added.map(({ machineId, roomId, ip, packageId, inService, lease }) => ({
+      id: machineId,
+      room: roomId,
+      ip,
+      package_id: packageId,
+      state: inService ? 'FREE' : 'DOWN',
+      // A room that has seen leases which are lost here: the next one must be above them.
+      epoch: lease?.epoch ?? 0,
+    }));
+    for (let from = 0; from < rows.length; from += 400)
+      await trx('dispatch_machine')
+        .insert(rows.slice(from, from + 400))
+        .onConflict('id')
+        .ignore();
+    const turned = (inService: boolean, state: string): string[] =>
+      listed
+        .filter((machine) => machine.inService === inService && known.get(machine.machineId) === state)
+        .map(({ machineId }) => machineId);
+    await inPortions(turned(true, 'DOWN'), (some) =>
+      trx('dispatch_machine')
+        .whereIn('id', some)
+        .where({ state: 'DOWN' })
+        .update({ state: 'FREE' })
+        .then(() => []),
+    );
+    await inPortions(turned(false, 'FREE'), (some) =>
+      trx('dispatch_machine')
+        .whereIn('id', some)
+        .where({ state: 'FREE' })
+        .update({ state: 'DOWN' })
+        .then(() => []),
+    );
+  }
+
+  /** Of leases that the room has and that are not active here. Our row is there before the room hears of it, so none of these is to come. */
+  async #orphans(trx: Knex.Transaction, leases: readonly LeaseRef[]): Promise<readonly LeaseRef[]> {
+    const rows = await inPortions(
+      leases.map(({ token }) => token),
+      (some) => trx('dispatch_lease').whereIn('id', some).where({ active: 1 }).select('id'),
+    );
+    const active = new Set(rows.map(({ id }) => String(id)));
+    return leases.filter(({ token }) => !active.has(token)).map(({ token, machineId, epoch }) => ({ token, machineId, epoch }));
+  }
+
+  async #missed(trx: Knex.Transaction, missed: readonly Record<string, unknown>[], nowMs: number, counts: SweepCounts): Promise<void> {
+    await inPortions(
+      missed.map(({ id }) => String(id)),
+      (some) =>
+        trx('dispatch_lease')
+          .whereIn('id', some)
+          .increment('missed', 1)
+          .then(() => []),
+    );
+    const lost = missed.filter((row) => Number(row.missed) + 1 >= believedAfter);
+    counts.lost += lost.length;
+    const guesses: PowerEvent[] = [];
+    for (const row of lost) {
+      if (row.power === 'ON') guesses.push(await provisionalOff(trx, row));
+      // It never ran: as if it could not be switched on.
+      if (row.power === null) guesses.push({ ...(await provisionalOff(trx, row)), kind: 'ON_FAILED', occurredAtMs: nowMs });
+    }
+    await storeEvents(trx, guesses, 'provisional', nowMs);
+    await endLeases(
+      trx,
+      lost.map(({ id }) => String(id)),
+      nowMs,
+      this.#parts.tasks,
+    );
+  }
+
+  /** Slots whose machine is not as it should be, and of which no event has come: the command is given again. */
+  async #command(
+    trx: Knex.Transaction,
+    leases: readonly Record<string, unknown>[],
+    there: ReadonlyMap<string, { readonly power: PowerState | null }>,
+    nowMs: number,
+    counts: SweepCounts,
+  ): Promise<void> {
+    // What was on and is off has ended, whatever was heard of it.
+    const candidates = leases.filter((row) => {
+      const lease = there.get(String(row.id));
+      return row.state === 'ACTIVE' && row.granted_ms !== null && lease !== undefined && lease.power?.state !== 'OFF';
+    });
+    const slots = await inPortions(
+      candidates.map(({ id }) => String(id)),
+      (some) =>
+        trx('dispatch_slot')
+          .whereIn('lease_id', some)
+          .whereIn('state', ['STARTING', 'RUNNING'])
+          .whereNotNull('desired')
+          .where('changed_ms', '<', nowMs - commandAgainMs)
+          .select('lease_id', 'desired'),
+    );
+    const power = new Map(candidates.map((row) => [String(row.id), row.power]));
+    for (const to of ['ON', 'OFF'] as const) {
+      const again = slots
+        .filter(({ lease_id, desired }) => desired === to && (power.get(String(lease_id)) ?? 'OFF') !== to)
+        .map(({ lease_id }) => String(lease_id));
+      counts.commanded += again.length;
+      if (again.length > 0) await this.#parts.tasks.power(trx, again, to);
+    }
+  }
+}

@@ -1,0 +1,64 @@
+import { type Database, isTransient, type UpdateFromValues, updateFromValues, wait } from '@holdfast/core';
+import type { Knex } from 'knex';
+
+/** A transaction that runs again when it loses a race (deadlock, serialization failure, lock time-out). READ COMMITTED everywhere. */
+export async function transact<T>(knex: Knex, fn: (trx: Knex.Transaction) => Promise<T>): Promise<T> {
+  const mysql = (knex.client as { dialect: string }).dialect === 'mysql';
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return await knex.transaction(fn, mysql ? { isolationLevel: 'read committed' } : {});
+    } catch (error) {
+      const raced = isTransient(error) || isTransient((error as { cause?: unknown }).cause);
+      if (!raced || attempt === 8) throw error;
+      await wait(5 * 2 ** attempt * Math.random());
+    }
+  }
+}
+
+/** Rows locked until the transaction ends. SQLite has one writer, and needs none. */
+export function locked<Query extends Knex.QueryBuilder>(trx: Knex.Transaction, query: Query, skip: 'skip locked' | 'wait' = 'wait'): Query {
+  if ((trx.client as { dialect: string }).dialect === 'sqlite3') return query;
+  const locking = query.forUpdate();
+  return (skip === 'skip locked' ? locking.skipLocked() : locking) as Query;
+}
+
+/** `whereIn` of any number of values, in portions that every database takes. */
+export async function inPortions<Value, Row>(
+  values: readonly Value[],
+  ask: (some: Value[]) => PromiseLike<readonly Row[]>,
+): Promise<Row[]> {
+  const rows: Row[] = [];
+  for (let from = 0; from < values.length; from += 1_000) rows.push(...(await ask(values.slice(from, from + 1_000))));
+  return rows;
+}
+
+/** Rows by one of their columns. */
+export function groupedBy<Row, Key>(rows: readonly Row[], key: (row: Row) => Key): Map<Key, Row[]> {
+  const groups = new Map<Key, Row[]>();
+  for (const row of rows) {
+    const group = groups.get(key(row));
+    if (group) group.push(row);
+    else groups.set(key(row), [row]);
+  }
+  return groups;
+}
+
+/** Rows of one shape, in portions that every database takes. */
+export async function insertMany(trx: Knex, table: string, rows: readonly object[]): Promise<void> {
+  // knex writes the rows for SQLite as a compound select, of which it takes 500 terms.
+  const portion = (trx.client as { dialect: string }).dialect === 'sqlite3' ? 400 : 1_000;
+  for (let from = 0; from < rows.length; from += portion) await trx(table).insert(rows.slice(from, from + portion));
+}
+
+/** One statement that gives each row values of its own; none for none. */
+export async function updateMany(database: Database, trx: Knex.Transaction, update: UpdateFromValues): Promise<void> {
+  if (update.rows.length === 0) return;
+  const { sql, params } = updateFromValues(database, update);
+  await (await database.within(trx, 'updateMany')).run(sql, params);
+}
+
+/** The database's clock, within a transaction. */
+export async function nowIn(database: Database, trx: Knex.Transaction): Promise<number> {
+  const [row] = await (await database.within(trx, 'nowIn')).rows<{ now: string | number }>('SELECT {now} AS now');
+  return Number(row?.now);
+}
