@@ -1,5 +1,5 @@
 import { createCipheriv, createDecipheriv, createHmac, hkdfSync, randomBytes } from 'node:crypto';
-import { HoldfastError, type Logger } from '@holdfast/core';
+import { HoldfastError, type Logger, type Waker } from '@holdfast/core';
 import { createNotifier, type EgressOptions, type Notifier, type NotifierWorker, standardWebhooks, type Trigger } from '@holdfast/notifier';
 import type { Knex } from 'knex';
 import { z } from 'zod';
@@ -52,7 +52,13 @@ export class Callbacks {
   readonly #logger: Logger;
   readonly #worker: NotifierWorker;
 
-  constructor(options: { readonly knex: Knex; readonly secret: string; readonly egress: EgressOptions; readonly logger: Logger }) {
+  constructor(options: {
+    readonly knex: Knex;
+    readonly secret: string;
+    readonly egress: EgressOptions;
+    readonly logger: Logger;
+    readonly waker?: Waker;
+  }) {
     this.#knex = options.knex;
     this.#secret = options.secret;
     this.#sealing = Buffer.from(hkdfSync('sha256', options.secret, '', 'compute-dispatch sign keys', 32));
@@ -64,6 +70,7 @@ export class Callbacks {
       sign: [standardWebhooks()],
       egress: options.egress,
       logger: options.logger,
+      ...(options.waker ? { waker: options.waker } : {}),
     });
     this.#worker = this.notifier.worker({ lease: '10s' });
   }

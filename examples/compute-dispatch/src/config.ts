@@ -17,6 +17,11 @@ const percent = z.coerce.number().min(0).max(100);
 export const configSchema = z.object({
   PORT: whole.min(0).max(65_535).default(8080).describe('Where it listens.'),
   HOST: z.string().default('127.0.0.1').describe('On which address. Beyond loopback, make keys first and put TLS before it.'),
+  DISPATCH_HEALTH_PORT: whole
+    .min(0)
+    .max(65_535)
+    .optional()
+    .describe('Where a process without `api` answers `/healthz`, `/readyz` and `/metrics`. Default: nowhere.'),
   LOG_LEVEL: z.enum(['trace', 'debug', 'info', 'warn', 'error', 'silent']).default('warn').describe('What is logged, as JSON lines.'),
   DISPATCH_ROLES: z
     .string()

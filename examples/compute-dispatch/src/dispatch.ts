@@ -17,6 +17,7 @@ import {
   type Service,
   type Snowflake,
   uuidv7,
+  type Waker,
 } from '@holdfast/core';
 import { type EgressOptions, notifierSchema } from '@holdfast/notifier';
 import { type Consumption, createInbox, createOutbox, type Inbox, type Outbox, outboxSchema, type Relay } from '@holdfast/outbox';
@@ -81,6 +82,8 @@ export interface DispatchOptions {
   readonly losePercent?: number;
   /** Slots of a tenant that is made without a quota. Default 10,000. */
   readonly quota?: number;
+  /** Wakes other processes. Default: the database does, where it can. */
+  readonly waker?: Waker | undefined;
   /** With it, an xxl-job admin triggers the timers. */
   readonly xxl?: XxlOptions | undefined;
 }
@@ -136,9 +139,10 @@ export class Dispatch {
     this.#roles = options.roles ?? new Set(roles);
     this.#ids = ids;
     this.#broker = broker;
-    this.biz = createCompensateBiz({ knex, types: taskTypes, logger });
-    this.outbox = createOutbox({ knex, topics, publisher: broker, logger });
-    this.callbacks = new Callbacks({ knex, secret: options.secret, egress: options.egress, logger });
+    const waker = options.waker ? { waker: options.waker } : {};
+    this.biz = createCompensateBiz({ knex, types: taskTypes, logger, ...waker });
+    this.outbox = createOutbox({ knex, topics, publisher: broker, logger, ...waker });
+    this.callbacks = new Callbacks({ knex, secret: options.secret, egress: options.egress, logger, ...waker });
     this.catalogue = new Catalogue(knex);
     this.tenants = new Tenants(knex, options.quota ?? 10_000);
     this.keys = new ApiKeys(knex);

@@ -1,4 +1,6 @@
 import { parseArgs, styleText } from 'node:util';
+import { redisWaker } from '@holdfast/broker/redis';
+import { Redis } from 'ioredis';
 import pino from 'pino';
 import { Algorithm } from './algorithm.ts';
 import { openBroker } from './broker.ts';
@@ -20,6 +22,7 @@ import {
 } from './config.ts';
 import { Dispatch } from './dispatch.ts';
 import { firstSteps } from './first-steps.ts';
+import { serveHealth } from './http/health.ts';
 import { buildPage } from './http/page.ts';
 import { createServer } from './http/server.ts';
 import { recordMetrics } from './metrics.ts';
@@ -46,6 +49,8 @@ async function runService(config: Config, demonstration: boolean): Promise<void>
   const invoiceDatabases = await openInvoiceDatabases(config, knex);
   const rooms = new Rooms(knex);
   const token = roomToken(config);
+  const redis = config.DISPATCH_REDIS_URL === undefined ? undefined : new Redis(config.DISPATCH_REDIS_URL, { maxRetriesPerRequest: null });
+  redis?.on('error', (err) => logger.debug({ err }, 'Redis does not answer; processes find work by looking'));
   const dispatch = await Dispatch.open({
     knex,
     logger,
@@ -62,6 +67,7 @@ async function runService(config: Config, demonstration: boolean): Promise<void>
     losePercent: config.DISPATCH_LOSE_PERCENT,
     quota: config.DISPATCH_QUOTA,
     xxl: readXxl(config),
+    waker: redis && redisWaker({ client: redis, logger }),
   });
   const nowMs = await dispatch.database.now();
   await dispatch.keys.keep(adminKey(config), null, nowMs);
@@ -104,6 +110,8 @@ async function runService(config: Config, demonstration: boolean): Promise<void>
     }
     console.log('Ctrl-C ends it; what it has accepted goes on at the next start.');
   } else {
+    if (config.DISPATCH_HEALTH_PORT !== undefined)
+      ends.push(await serveHealth({ host: config.HOST, port: config.DISPATCH_HEALTH_PORT, dispatch, metrics }));
     console.log(`compute-dispatch ${[...roles].join(' and ')}: shares the work of every process on the same database. Ctrl-C ends it.`);
   }
   let stopping = false;
@@ -115,6 +123,7 @@ async function runService(config: Config, demonstration: boolean): Promise<void>
     await algorithm.stop();
     await dispatch.stop();
     for (const one of [knex, ...invoiceDatabases]) await one.destroy();
+    redis?.disconnect();
     process.exit(0);
   };
   // Of a parent that is gone nobody restarts it.

@@ -61,7 +61,7 @@ describe('algorithm tasks', () => {
       page.on('console', (message) => message.type() === 'error' && complaints.push(message.text()));
       page.on('pageerror', (error) => complaints.push(String(error)));
       page.on('dialog', (dialog) => void dialog.accept());
-      await page.goto(address);
+      await page.goto(`${address}/#key=${service.adminKey}`);
       await page.fill('#task-new [name=name]', 'colours');
       await page.click('#task-new button');
       await until(async () => (await page.locator('#tree button').allTextContents()).join() === 'run.py,run.sh');

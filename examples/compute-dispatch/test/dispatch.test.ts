@@ -180,7 +180,8 @@ describe.each(testDialects())('compute-dispatch on $name', (dialect) => {
       Array.from({ length: 6 }, (_, i) => ask('POST', '/v1/batches', order(`q${i}`, { count: 3, minimum: 1 }))),
     );
     expect(results.map(({ status }) => status).sort()).toEqual([202, 202, 409, 409, 409, 409]);
-    expect(((await results.find(({ status }) => status === 409)?.json()) as { type: string }).type).toContain('quota-exceeded');
+    const refused = results.find(({ status }) => status === 409) as Response;
+    expect(((await refused.json()) as { type: string }).type).toContain('quota-exceeded');
     expect(await (await ask('GET', '/v1/tenant')).json()).toMatchObject({ usedSlots: 6 });
     const { batches } = (await (await ask('GET', '/v1/batches')).json()) as { batches: BatchView[] };
     for (const { id } of batches) {

@@ -195,7 +195,7 @@ export class Advance {
     const next = new Map<string, number>();
     const news: BatchNews[] = [];
     const starting: string[] = [];
-    const failed: string[] = [];
+    const finished: string[] = [];
     const ending: string[] = [];
     const bySlots = groupedBy(slots, ({ batchId }) => batchId);
     for (const batch of batches) {
@@ -219,7 +219,7 @@ export class Advance {
       }
       await trx('dispatch_batch').where({ id: batch.id }).update({ state: result, result, finished_ms: nowMs });
       news.push(batchNews(batch, result));
-      if (result === 'FAILED') failed.push(batch.id);
+      finished.push(batch.id);
     }
     const changed = slots.filter(({ changed }) => changed);
     await this.#updateSlots(trx, changed, nowMs);
@@ -233,7 +233,8 @@ export class Advance {
       await this.#parts.tasks.power(trx, starting, 'ON');
     }
     await endLeases(trx, ending, nowMs, this.#parts.tasks);
-    if (failed.length > 0) await this.#parts.tasks.finish(trx, failed);
+    // All of it may be over by now.
+    if (finished.length > 0) await this.#parts.tasks.finish(trx, finished);
     await releaseQuota(trx, told);
     await announce(trx, this.#parts, { batches: news, slots: told.map(slotNews) }, nowMs);
     return next;

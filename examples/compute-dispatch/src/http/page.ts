@@ -22,6 +22,7 @@ export async function buildPage(): Promise<string> {
     base: './',
     logLevel: 'warn',
     configFile: false,
+    oxc: { jsx: { runtime: 'automatic', importSource: 'preact' } },
     // Nothing inline: the content security policy takes files of ours only.
     build: {
       outDir: temporary,

@@ -179,6 +179,9 @@ export class Folder {
     });
     const ending = all.filter(({ lease, ends }) => ends && lease.state === 'ACTIVE').map(({ lease }) => String(lease.id));
     if (ending.length > 0) await tasks.release(trx, ending);
+    // A lease that was released before its last event was folded: who counted it out of its batch found the slot open.
+    const late = all.filter(({ lease, news }) => news === 'ENDED' && lease.state !== 'ACTIVE').map(({ lease }) => String(lease.batch_id));
+    if (late.length > 0) await tasks.finish(trx, [...new Set(late)]);
     const offAgain = all.filter(
       ({ lease, slot, folded }) => folded.offFailures > Number(lease.off_failures) && folded.power === 'ON' && slot.desired === 'OFF',
     );

@@ -45,6 +45,8 @@ export interface StormOptions {
   readonly hook?: string;
   /** Whether servers are killed, besides the service's own processes. */
   readonly servers: boolean;
+  /** Whether all must come to rest before it is checked; a service that is broken on purpose may never. */
+  readonly rest: boolean;
 }
 
 export interface StormResult {
@@ -73,6 +75,7 @@ export class Storm {
   #members: Member[] = [];
   #room: Member | undefined;
   #receiver: Server | undefined;
+  #invoiceSchemas: string[] = [];
   #heard = 0;
   #over = false;
 
@@ -89,6 +92,7 @@ export class Storm {
     ];
     this.#servers = [database, broker, queue];
     const schema = `storm_${process.pid}_${this.#options.seed}_${Math.trunc(performance.now())}`;
+    this.#invoiceSchemas = [`${schema}_invoices_1`, `${schema}_invoices_2`];
     const receiver = await this.#startReceiver();
     const env = {
       DISPATCH_DATABASE_URL: `${database.url}${database.url.includes('?') ? '&' : '?'}schema=${schema}`,
@@ -126,7 +130,8 @@ export class Storm {
       this.#over = true;
       await Promise.all([...customers, chaos]);
       await this.#misbehave(roomUrl, good);
-      return await this.#settle(knex, roomUrl);
+      if (this.#options.rest) await this.#rest(knex);
+      return await this.#judge(knex, roomUrl);
     } finally {
       this.#over = true;
       await Promise.all(this.#members.map((member) => member.end('SIGTERM')));
@@ -136,6 +141,13 @@ export class Storm {
       receiver.close();
       for (const server of this.#servers) await server.stop();
     }
+  }
+
+  /** How many seconds it took to come to rest, step by step: where a wait grows, something is slow to heal. */
+  async #timed(what: string, step: Promise<unknown>): Promise<void> {
+    const started = performance.now();
+    await step;
+    this.#counts[`s until ${what}`] = Math.round((performance.now() - started) / 1_000);
   }
 
   #count(what: string): void {
@@ -291,12 +303,14 @@ export class Storm {
     if (!response.ok) throw new Error(`The room answered ${response.status}.`);
   }
 
-  /** Everything is given back; when nothing is under way any more, it is checked. */
-  async #settle(knex: Knex, roomUrl: string): Promise<StormResult> {
-    const room = httpAdapter({ url: async () => roomUrl, token: roomToken, logger: silent });
+  /** Everything is given back, until nothing is under way any more. */
+  async #rest(knex: Knex): Promise<void> {
     const zero = async (query: Knex.QueryBuilder): Promise<boolean> => Number((await query.count({ n: '*' }).first())?.n) === 0;
-    await until(() => zero(knex('dispatch_batch').whereNull('result')), { withinMs: 120_000, what: 'every batch has its result' });
-    await until(
+    await this.#timed(
+      'results',
+      until(() => zero(knex('dispatch_batch').whereNull('result')), { withinMs: 120_000, what: 'every batch has its result' }),
+    );
+    const gaveBack = until(
       async () => {
         for (const { id, tenant } of await knex('dispatch_batch').whereNull('ended_ms').select('id', 'tenant'))
           await this.#call('POST', `/v1/batches/${id}/release`, undefined, String(tenant));
@@ -305,6 +319,12 @@ export class Storm {
       },
       { withinMs: 120_000, what: 'every batch has ended' },
     );
+    await this.#timed(
+      'every batch has ended',
+      gaveBack.catch(async (error) => {
+        throw new Error(`${error.message}: ${JSON.stringify(await this.#stuck(knex))}`);
+      }),
+    );
     for (const [what, query] of [
       ['every lease is released', () => knex('dispatch_lease').where({ active: 1 })],
       ['every event is folded', () => knex('dispatch_lease').whereNotNull('fold_due_ms')],
@@ -312,7 +332,51 @@ export class Storm {
       ['every charge has its invoice', () => knex('dispatch_charge').where({ invoiced: 0 })],
       ['every callback is settled', () => knex('notifier_notification').where({ state: 'PENDING' })],
     ] as const)
-      await until(() => zero(query()), { withinMs: 180_000, what });
+      await this.#timed(
+        what,
+        until(() => zero(query()), { withinMs: 180_000, what }),
+      );
+  }
+
+  /** What keeps batches from their end. */
+  async #stuck(knex: Knex): Promise<unknown> {
+    const batches = (await knex('dispatch_batch').whereNull('ended_ms').limit(3)).map(({ id }) => id);
+    const slots = await knex('dispatch_slot').whereIn('batch_id', batches).whereNotIn('state', ['ENDED', 'EXPIRED']);
+    const leases = await knex('dispatch_lease').whereIn('batch_id', batches).where({ active: 1 });
+    const ids = leases.map(({ id }) => id);
+    const tasks = await knex('compensate_biz')
+      .whereNotIn('status', ['SUCCESS'])
+      .whereIn('biz_type', ['allocate', 'power', 'release', 'finish'])
+      .limit(20);
+    return { batches, slots, leases, events: await knex('dispatch_power_event').whereIn('lease_id', ids), tasks };
+  }
+
+  /** Where invoices are that nobody has booked. */
+  async #unbooked(knex: Knex): Promise<unknown> {
+    const drawn: { id: string; mq_state: number }[] = [];
+    for (const schema of this.#invoiceSchemas)
+      for (let table = 0; table < 4; table++)
+        drawn.push(...(await knex.withSchema(schema).table(`invoice_00${table}`).select('id', 'mq_state')));
+    const booked = new Set((await knex('billing_usage').select('invoice_id')).map((row) => String(row.invoice_id)));
+    const missing = drawn.filter(({ id }) => !booked.has(id));
+    return {
+      charges: Number((await knex('dispatch_charge').count({ n: '*' }).first())?.n),
+      drawn: drawn.length,
+      booked: booked.size,
+      missing: missing.slice(0, 10),
+      inbox: await knex('inbox_message')
+        .where({ consumer: 'billing-service' })
+        .whereIn(
+          'message_id',
+          missing.slice(0, 10).map(({ id }) => `invoice-${id}`),
+        ),
+      parked: await knex('inbox_parked'),
+    };
+  }
+
+  /** Asks the tables, the room, and what the customers were answered. */
+  async #judge(knex: Knex, roomUrl: string): Promise<StormResult> {
+    const room = httpAdapter({ url: async () => roomUrl, token: roomToken, logger: silent });
     const truth = (): Promise<readonly TrueLease[]> => truthOf(roomUrl);
     const { createOutbox } = await import('@holdfast/outbox');
     const { topics } = await import('../../src/topics.ts');
@@ -322,12 +386,19 @@ export class Storm {
     const invariants = new Invariants({ knex, database, room, outbox });
     try {
       // The last messages are on their way to those who listen; the last late events on theirs to be folded.
-      const check = async (): Promise<Verdict[]> => invariants.check({ truth: await truth(), quiet: true });
-      await until(async () => (await check()).every(({ holds }) => holds), { withinMs: 30_000 }).catch(() => undefined);
+      const check = async (): Promise<Verdict[]> => invariants.check({ truth: await truth(), quiet: this.#options.rest });
+      if (this.#options.rest)
+        await until(async () => (await check()).every(({ holds }) => holds), { withinMs: 30_000 }).catch(() => undefined);
       const booked = async (): Promise<boolean> =>
         Number((await knex('billing_usage').count({ n: '*' }).first())?.n) ===
         Number((await knex('dispatch_charge').count({ n: '*' }).first())?.n);
-      await until(booked, { withinMs: 90_000, what: 'every invoice is booked once' });
+      if (this.#options.rest)
+        await this.#timed(
+          'every invoice is booked once',
+          until(booked, { withinMs: 150_000, what: 'every invoice is booked once' }).catch(async (error) => {
+            throw new Error(`${error.message}: ${JSON.stringify(await this.#unbooked(knex))}`);
+          }),
+        );
       const ids = new Set((await knex('dispatch_batch').select('id')).map(({ id }) => String(id)));
       const lost = [...this.#acknowledged]
         .filter(([, answered]) => answered.size !== 1 || ![...answered].every((id) => ids.has(id)))

@@ -265,4 +265,5 @@ addEventListener('beforeunload', (event) => {
   if (now.dirty) event.preventDefault();
 });
 
-void tell(begin);
+// Whose tasks they are is known then.
+document.addEventListener('signed-in', () => void tell(begin), { once: true });

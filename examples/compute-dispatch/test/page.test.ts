@@ -1,0 +1,191 @@
+import AxeBuilder from '@axe-core/playwright';
+import { type TestDialect, testDialects, until } from '@holdfast/core/testing';
+import { type HostileReceiver, hostileReceiver } from '@holdfast/notifier/testing';
+import { type Browser, type BrowserContext, chromium, type Page } from 'playwright-core';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { buildPage } from '../src/http/page.ts';
+import { startService, type TestService } from './service.ts';
+
+const sizes = [
+  { name: 'a phone', width: 360, height: 760 },
+  { name: 'a desk', width: 1440, height: 900 },
+] as const;
+
+describe.runIf(process.env.HOLDFAST_CHROMIUM)('the page, in a real browser', () => {
+  let service: TestService;
+  let customer: HostileReceiver;
+  let browser: Browser;
+  let context: BrowserContext;
+  let page: Page;
+  let crashes = 0;
+  const complaints: string[] = [];
+  beforeAll(async () => {
+    customer = await hostileReceiver();
+    service = await startService(testDialects()[0] as TestDialect, {
+      billingMs: 1_000,
+      losePercent: 30,
+      pageFolder: await buildPage(),
+      egress: { allowHttp: true, allowCidrs: ['127.0.0.1/32'], allowPorts: [customer.port] },
+      crash: () => {
+        crashes += 1;
+      },
+    });
+    await service.dispatch.callbacks.register('demo', customer.url);
+    browser = await chromium.launch({
+      executablePath: process.env.HOLDFAST_CHROMIUM as string,
+      args: [
+        '--no-sandbox',
+        '--disable-gpu',
+        '--disable-quic',
+        '--no-first-run',
+        '--disable-background-networking',
+        '--disable-component-update',
+      ],
+    });
+    context = await browser.newContext({ viewport: sizes[1] });
+    page = await context.newPage();
+    page.on('console', (message) => message.type() === 'error' && complaints.push(message.text()));
+    page.on('pageerror', (error) => complaints.push(error.message));
+  });
+  afterAll(async () => {
+    await browser?.close();
+    await service?.stop();
+    await customer?.close();
+  });
+  const text = async (selector: string) => (await page.textContent(selector)) ?? '';
+  const says = (selector: string, what: RegExp) => until(async () => what.test(await text(selector)), { what: `${selector} says ${what}` });
+
+  it('asks who is there, refuses a wrong key, and takes the one of the address', async () => {
+    const errors = complaints.length;
+    await page.goto(service.address);
+    await page.fill('[name=key]', 'hf_wrong');
+    await page.click('#sign-in button');
+    await says('#app [role=status]', /No valid API key/);
+    // A browser says of each answer that it was no success.
+    complaints.splice(errors);
+    await page.goto('about:blank');
+    await page.goto(`${service.address}/#key=${service.adminKey}`);
+    await page.waitForFunction(() => document.querySelectorAll('#room li').length === 96);
+    expect(page.url()).toBe(`${service.address}/`);
+    expect(await page.evaluate(() => document.cookie)).toBe('');
+    await page.reload();
+    await page.waitForFunction(() => document.querySelectorAll('#room li').length === 96);
+    complaints.length = 0;
+  });
+
+  it('orders, and shows machines come up, the slots, their timeline, and what the customer was told', async () => {
+    await page.fill('[name=businessOrderNo]', 'by-hand');
+    await page.fill('[name=count]', '4');
+    await page.fill('[name=minimum]', '1');
+    await page.selectOption('[name=packageId]', 'graphics');
+    await page.click('#apply button');
+    await says('[data-order="by-hand"]', /4 \/ 4FULFILLED/);
+    expect(await page.locator('#room [data-state=RUNNING]').count()).toBe(4);
+    await page.click('[data-order="by-hand"] button');
+    await page.click('#slots tr:first-child button');
+    await page.waitForFunction(() => document.querySelectorAll('#callbacks [data-outcome="delivered"]').length === 2);
+    await page.click('#callbacks li:first-child button');
+    await page.waitForFunction(() => document.querySelectorAll('#callbacks [data-outcome="delivered"]').length === 3);
+    expect(await text('#callbacks')).toContain('manual');
+    await says('#timeline', /applyACCEPTED.*taskallocate SUCCESS|taskallocate.*/s);
+    for (const what of ['RESERVED', 'POWER ON', 'RUNNING', 'USAGE', 'delivered, HTTP 200']) await says('#timeline', new RegExp(what));
+  });
+
+  it('breaks, shows what it does to the room, and heals', async () => {
+    await page.locator('#knobs [name=crashPercentPerMinute]').focus();
+    for (let i = 0; i < 3; i++) await page.keyboard.press('ArrowRight');
+    await says('#knobs-say', /Machines that crash, per minute: 3 %/);
+    await until(() => service.room.misbehaviour.crashPercentPerMinute === 3);
+    await page.click('#storm');
+    await until(() => service.room.misbehaviour.losePercent === 25);
+    await page.fill('[name=businessOrderNo]', 'in-the-storm');
+    await page.fill('[name=count]', '12');
+    await page.selectOption('[name=packageId]', 'standard');
+    await page.click('#apply button');
+    await says('[data-order="in-the-storm"]', /\d+ \/ 12/);
+    await page.click('#crash');
+    await says('#knobs-say', /worker was killed/);
+    await until(() => crashes === 1);
+    await page.click('#heal');
+    await until(() => service.room.misbehaviour.losePercent === 0);
+    await page.click('#reconcile');
+    await says('[data-order="in-the-storm"]', /FULFILLED|PARTIAL|ENDED/);
+    await says('#invariants-say', /All ten hold/);
+    expect(await page.locator('#invariants [data-holds=true]').count()).toBe(10);
+  }, 90_000);
+
+  it('gives back what was ordered, and scans for invoices whose sender was lost', async () => {
+    const figure = async (name: string) => Number((await text(`#messages-${name}`)).replaceAll(',', ''));
+    await until(async () => (await figure('invoicesUnsent')) > 2);
+    for (const { knex } of service.shards)
+      for (let table = 0; table < 4; table++) await knex(`invoice_00${table}`).decrement('created_ms', 31_000);
+    await page.click('#scan button');
+    await says('#scan-pass', /^Pass \d+, .* ended .* [1-9]\d* sent again/);
+    expect(await page.locator('#units li[data-state="done"]').count()).toBe(8);
+    await page.fill('[name=databases]', '9');
+    await page.click('#scan button');
+    await says('#scan-answer', /databases 1 to 2/);
+    await page.click('[data-order="by-hand"] button');
+    await page.click('#release');
+    await says('[data-order="by-hand"]', /ENDED, FULFILLED/);
+    complaints.splice(0, complaints.length, ...complaints.filter((line) => !line.includes('422')));
+  });
+
+  it('can be used by the keyboard alone', async () => {
+    await page.reload();
+    await page.waitForFunction(() => document.querySelectorAll('#batches tr').length >= 2);
+    const tabTo = async (selector: string) => {
+      for (let i = 0; i < 80; i++) {
+        await page.keyboard.press('Tab');
+        if (await page.evaluate((wanted) => document.activeElement?.matches(wanted) ?? false, selector)) return;
+      }
+      throw new Error(`Tab does not reach ${selector}.`);
+    };
+    await tabTo('[name=businessOrderNo]');
+    await page.keyboard.press('Control+a');
+    await page.keyboard.type('by-keyboard');
+    await page.keyboard.press('Enter');
+    await says('[data-order="by-keyboard"]', /FULFILLED/);
+    await tabTo('[data-order="by-keyboard"] button');
+    await page.keyboard.press('Enter');
+    await tabTo('#slots tr:first-child button');
+    await page.keyboard.press('Enter');
+    await says('#timeline', /RUNNING/);
+    await tabTo('#release');
+    await page.keyboard.press('Space');
+    await says('[data-order="by-keyboard"]', /ENDED/);
+  }, 60_000);
+
+  it.each(sizes.flatMap((size) => (['light', 'dark'] as const).map((scheme) => ({ ...size, scheme }))))(
+    'fits $name, has nothing serious against it, in $scheme',
+    async ({ name: _, scheme, ...size }) => {
+      await page.setViewportSize(size);
+      await page.emulateMedia({ colorScheme: scheme, reducedMotion: 'reduce' });
+      await page.waitForTimeout(200);
+      expect(await page.evaluate(() => document.documentElement.scrollWidth <= window.innerWidth)).toBe(true);
+      if (process.env.HOLDFAST_SCREENSHOTS) {
+        const file = `${process.env.HOLDFAST_SCREENSHOTS}/compute-dispatch-${size.width}-${scheme}.png`;
+        await page.screenshot({ path: file, fullPage: true });
+      }
+      const { violations } = await new AxeBuilder({ page }).analyze();
+      expect(
+        violations
+          .filter(({ impact }) => impact === 'serious' || impact === 'critical')
+          .map(({ id, nodes }) => `${id}: ${nodes[0]?.html} ${nodes[0]?.failureSummary}`),
+      ).toEqual([]);
+    },
+  );
+
+  it('complains of nothing, and asks nobody else for anything', async () => {
+    expect(complaints).toEqual([]);
+    const response = await page.request.get(service.address);
+    expect(response.headers()['content-security-policy']).toContain("default-src 'self'");
+    expect(await page.evaluate(() => performance.getEntriesByType('resource').map(({ name }) => new URL(name).origin))).toEqual(
+      expect.not.arrayContaining([expect.not.stringContaining(service.address)]),
+    );
+    await page.goto(`${service.address}/docs`);
+    await page.waitForSelector('.opblock');
+    expect(await page.locator('.opblock').count()).toBeGreaterThan(30);
+    expect(complaints).toEqual([]);
+  });
+});

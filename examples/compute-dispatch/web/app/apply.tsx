@@ -1,0 +1,64 @@
+import { useRef, useState } from 'preact/hooks';
+import type { BatchView } from '../../src/batches/views.ts';
+import { ask } from './api.ts';
+
+const nextOrder = (): string => `order-${new Date().toISOString().slice(11, 23).replaceAll(/[:.]/g, '')}`;
+
+export function Apply() {
+  const [answer, setAnswer] = useState({ text: '', ok: true });
+  const [order, setOrder] = useState(nextOrder);
+  const form = useRef<HTMLFormElement>(null);
+  const submit = async (event: SubmitEvent): Promise<void> => {
+    event.preventDefault();
+    const data = new FormData(form.current as HTMLFormElement);
+    const { body, problem } = await ask<BatchView>('POST', 'v1/batches', {
+      businessOrderNo: data.get('businessOrderNo'),
+      packageId: data.get('packageId'),
+      count: Number(data.get('count')),
+      minimum: Number(data.get('minimum')),
+      policy: data.get('policy'),
+      applyDurationMinutes: Number(data.get('applyDurationMinutes') || 0),
+    });
+    setAnswer({ text: body ? `Accepted as batch ${body.id}.` : problem, ok: body !== undefined });
+    if (body) setOrder(nextOrder());
+  };
+  return (
+    <section aria-labelledby="apply-title">
+      <h2 id="apply-title">Apply for a batch</h2>
+      <form id="apply" ref={form} onSubmit={(event) => void submit(event)}>
+        <label>
+          Order number
+          <input name="businessOrderNo" required maxLength={100} value={order} onInput={(event) => setOrder(event.currentTarget.value)} />
+        </label>
+        <label>
+          Package
+          <select name="packageId">
+            <option>standard</option>
+            <option>graphics</option>
+          </select>
+        </label>
+        <label>
+          Count <input name="count" type="number" min="1" max="1000" defaultValue="12" required />
+        </label>
+        <label>
+          Minimum <input name="minimum" type="number" min="1" max="1000" defaultValue="4" required />
+        </label>
+        <label>
+          Policy
+          <select name="policy">
+            <option value="min_then_fill">minimum, then fill</option>
+            <option value="all_or_nothing">all or nothing</option>
+            <option value="best_effort">best effort</option>
+          </select>
+        </label>
+        <label>
+          Apply again for (minutes) <input name="applyDurationMinutes" type="number" min="0" step="0.5" defaultValue="1" />
+        </label>
+        <button type="submit">Apply</button>
+      </form>
+      <p id="answer" role="status" class={answer.ok ? '' : 'error'}>
+        {answer.text}
+      </p>
+    </section>
+  );
+}

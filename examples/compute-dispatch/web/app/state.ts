@@ -1,0 +1,25 @@
+import { signal } from '@preact/signals';
+import type { BatchView, SlotView } from '../../src/batches/views.ts';
+import type { Verdict } from '../../src/invariants.ts';
+import type { ScanView } from '../../src/invoices.ts';
+import type { Misbehaviour } from '../../src/room/simulator/misbehaviour.ts';
+import type { TenantView } from '../../src/tenants/tenants.ts';
+
+/** What the service sends, whole, whenever it differs. The last six are for operators. */
+export interface Snapshot {
+  readonly batches: readonly BatchView[];
+  readonly tenant?: TenantView;
+  readonly machines?: readonly { readonly id: string; readonly packageId: string; readonly state: string }[];
+  readonly figures?: Readonly<Record<string, number>>;
+  readonly scan?: ScanView;
+  readonly misbehaviour?: Misbehaviour;
+  readonly invariants?: readonly Verdict[];
+}
+
+/** Whose page this is. `undefined`: not asked yet; `null`: nobody's. */
+export const session = signal<{ readonly admin: boolean; readonly tenant: string } | null | undefined>(undefined);
+export const snapshot = signal<Snapshot | undefined>(undefined);
+export const touch = signal('connecting …');
+/** What the lower sections show. */
+export const chosenBatch = signal<BatchView | undefined>(undefined);
+export const chosenSlot = signal<SlotView | undefined>(undefined);
