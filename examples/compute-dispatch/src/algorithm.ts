@@ -80,6 +80,11 @@ export class Algorithm {
   /** What is missing is said on the page and here; everything else goes on. */
   async start(): Promise<void> {
     try {
+      // A process that only shows them needs no rights in the cluster.
+      if (!this.#work && this.#executor.scope === 'cluster') {
+        this.where = 'Jobs of a Kubernetes cluster';
+        return;
+      }
       const { summary } = await this.#executor.probe();
       this.where = summary;
       if (this.#work) await this.#worker.start();

@@ -210,7 +210,7 @@ onEveryDatabase('features', (suite) => {
 
   it('takes options of each row of many', async () => {
     const biz = suite.create({ plain: bizType(any) });
-    await biz.now().submitMany('plain', [{ n: 1 }, { n: 2 }], ({ n }) => ({ bizId: `b-${n}`, priority: n }));
+    await biz.now().submitMany('plain', [{ n: 1 }, { n: 2 }], ({ n }) => ({ bizId: `b-${n}`, priority: Number(n) }));
     expect((await t().orderBy('biz_id')).map((row) => [row.biz_id, Number(row.priority)])).toEqual([
       ['b-1', 1],
       ['b-2', 2],

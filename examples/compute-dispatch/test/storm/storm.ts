@@ -49,6 +49,8 @@ export interface StormOptions {
   readonly rest: boolean;
 }
 
+type Fault = readonly [what: string, make: () => Promise<void>];
+
 export interface StormResult {
   readonly verdicts: readonly Verdict[];
   /** Orders that were answered 202, and the ids that were answered. */
@@ -125,7 +127,10 @@ export class Storm {
       await this.#prepare(knex, receiver);
       await this.#misbehave(roomUrl, bad);
       const customers = tenants.flatMap((tenant) => [this.#customer(tenant), this.#customer(tenant)]);
-      const chaos = this.#chaos();
+      const chaos = Promise.all([
+        this.#chaos(this.#processFaults()),
+        ...(this.#options.servers ? [this.#chaos(this.#serverFaults())] : []),
+      ]);
       await new Promise((resolve) => setTimeout(resolve, this.#options.seconds * 1_000));
       this.#over = true;
       await Promise.all([...customers, chaos]);
@@ -257,32 +262,34 @@ export class Storm {
     }
   }
 
-  /** One fault after the other, with a pause between. */
-  async #chaos(): Promise<void> {
+  #processFaults(): readonly Fault[] {
+    return [
+      ['worker killed', () => this.#restart('SIGKILL')],
+      ['worker frozen', () => this.#pick(this.#members).freeze(2_000 + this.#random() * 12_000)],
+      ['worker killed', () => this.#restart('SIGKILL')],
+      ['worker ended', () => this.#restart('SIGTERM')],
+    ];
+  }
+
+  #serverFaults(): readonly Fault[] {
     const [database, broker, queue] = this.#servers as [ScratchServer, ScratchServer, ScratchServer];
     const restart = async (server: ScratchServer): Promise<void> => {
       await server.kill();
       await new Promise((resolve) => setTimeout(resolve, 500 + this.#random() * 1_500));
       await server.start();
     };
-    const faults: [string, () => Promise<void>][] = [
-      ['worker killed', () => this.#restart('SIGKILL')],
-      ['worker killed', () => this.#restart('SIGKILL')],
-      ['worker ended', () => this.#restart('SIGTERM')],
-      ['worker frozen', () => this.#pick(this.#members).freeze(2_000 + this.#random() * 12_000)],
-      ...(this.#options.servers
-        ? ([
-            ['database killed', () => restart(database)],
-            ['Kafka killed', () => restart(broker)],
-            ['RabbitMQ killed', () => restart(queue)],
-          ] as [string, () => Promise<void>][])
-        : []),
+    return [
+      ['database killed', () => restart(database)],
+      ['Kafka killed', () => restart(broker)],
+      ['RabbitMQ killed', () => restart(queue)],
     ];
+  }
+
+  /** One fault after the other, with a pause between: each once, then any. */
+  async #chaos(faults: readonly Fault[]): Promise<void> {
     for (let n = 0; !this.#over; n++) {
-      await new Promise((resolve) => setTimeout(resolve, 1_000 + this.#random() * 3_000));
-      // Each once, in an order of the seed; then any.
-      const [what, make] =
-        n < faults.length ? (faults[(n * 3 + this.#options.seed) % faults.length] as [string, () => Promise<void>]) : this.#pick(faults);
+      await new Promise((resolve) => setTimeout(resolve, 1_000 + this.#random() * 4_000));
+      const [what, make] = faults[n] ?? this.#pick(faults);
       this.#count(what);
       await make();
     }

@@ -214,7 +214,7 @@ function SlotDetail({ slot }: { readonly slot: SlotView }) {
               <p class="head">
                 <strong>{callback.says}</strong> {callback.state.toLowerCase()}
                 {callback.nextAt ? `, next at ${clock(callback.nextAt)}` : ''}{' '}
-                <button type="button" class="small" aria-label={`send ${callback.says} again`} onClick={() => void resend(callback)}>
+                <button type="button" class="small" aria-label={`send again: ${callback.says}`} onClick={() => void resend(callback)}>
                   send again
                 </button>
               </p>
