@@ -3,6 +3,7 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { root } from './paths.ts';
 import { canInstall, installPackages } from './services/debian.ts';
+import { ensureHelm } from './services/helm.ts';
 import { ensurePrograms, ensureValidator } from './services/programs.ts';
 import { startServices } from './services/services.ts';
 
@@ -16,6 +17,8 @@ const missingPrograms = [
 ];
 const validator = skipped.has('kubernetes-validate') ? undefined : ensureValidator((line) => console.log(line));
 if (validator === undefined && !skipped.has('kubernetes-validate')) missingPrograms.push('kubernetes-validate');
+const helm = skipped.has('helm') ? undefined : ensureHelm((line) => console.log(line));
+if (helm === undefined && !skipped.has('helm')) missingPrograms.push('helm');
 if (missingPrograms.length > 0 && process.env.CI === 'true') {
   console.error(`CI=true and not available: ${missingPrograms.join(', ')}. Name them in HOLDFAST_SKIP to go on without.`);
   await services.stop();
@@ -40,6 +43,7 @@ try {
       ...services.environment,
       ...(chromium ? { HOLDFAST_CHROMIUM: chromium } : {}),
       ...(validator ? { HOLDFAST_KUBERNETES_VALIDATE: validator } : {}),
+      ...(helm ? { HOLDFAST_HELM: helm } : {}),
     });
   }
 } finally {

@@ -1,4 +1,5 @@
 import { parseArgs } from 'node:util';
+import { dispatch } from './dispatch/main.ts';
 import { notifier } from './notifier/main.ts';
 import { outbox } from './outbox/main.ts';
 import { runner } from './runner/main.ts';
@@ -15,7 +16,7 @@ const { values, positionals } = parseArgs({
     backlog: { type: 'string' },
   },
 });
-const benches: Record<string, typeof tasks> = { tasks, outbox, notifier, scan, runner };
+const benches: Record<string, typeof tasks> = { tasks, outbox, notifier, scan, runner, dispatch };
 const bench = benches[positionals[0] ?? ''];
 if (!bench) {
   console.error(

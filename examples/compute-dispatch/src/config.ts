@@ -27,7 +27,7 @@ export const configSchema = z.object({
     .string()
     .default(roles.join(','))
     .refine((text) => text.split(',').every((role) => (roles as readonly string[]).includes(role)), `must be some of ${roles.join(',')}`)
-    .describe('What this process does: `api` answers requests, `worker` works, `relay` publishes messages.'),
+    .describe('What this process does: `api` answers requests, `worker` works, `relay` publishes messages and sends callbacks.'),
   DISPATCH_DATABASE_URL: z.string().optional().describe('`postgres://…?schema=s`, `mysql://…` or `file:…`. Default: a file in `data/`.'),
   DISPATCH_DATABASE_CONNECTIONS: whole.min(1).max(1_000).default(10).describe('Connections of its pool.'),
   DISPATCH_INVOICE_DATABASE_URLS: z

@@ -29,7 +29,7 @@ import { AssetService } from './asset-service.ts';
 import { Accept } from './batches/accept.ts';
 import { Advance } from './batches/advance.ts';
 import { LeaseWork } from './batches/lease-work.ts';
-import { BatchReader } from './batches/reader.ts';
+import { BatchReader, viewOf } from './batches/reader.ts';
 import { Steer } from './batches/steer.ts';
 import type { ApplyRequest, BatchView } from './batches/views.ts';
 import { BillingService } from './billing-service.ts';
@@ -53,7 +53,7 @@ import { nowIn } from './transact.ts';
 
 type XxlOptions = Pick<ExecutorOptions, 'admins' | 'accessToken' | 'port'>;
 
-/** What a process does: `api` answers requests, `worker` does the work, `relay` publishes messages. */
+/** What a process does: `api` answers requests, `worker` does the work, `relay` publishes messages and sends callbacks. */
 export const roles = ['api', 'worker', 'relay'] as const;
 export type Role = (typeof roles)[number];
 
@@ -224,9 +224,9 @@ export class Dispatch {
 
   async start(): Promise<void> {
     const worker = this.#roles.has('worker');
+    if (this.#roles.has('relay')) await this.callbacks.start();
     if (worker) {
       await this.#worker.start();
-      await this.callbacks.start();
       await this.#folder.start();
       for (const timer of this.#timers) await timer.start();
       await this.#xxl?.start();
@@ -276,9 +276,9 @@ export class Dispatch {
    */
   async apply(tenant: string, request: ApplyRequest): Promise<{ readonly batch: BatchView; readonly created: boolean }> {
     const { id, created } = await this.#accept.apply(tenant, request);
-    const batch = await this.reader.batch(tenant, id);
+    const batch = created ? viewOf(created, { WANTED: request.count }) : await this.reader.batch(tenant, id);
     if (!batch) throw new Error(`batch ${id} vanished`);
-    return { batch, created };
+    return { batch, created: created !== undefined };
   }
 
   /** Power events that came over HTTP go the way of those that come over the broker: they are taken when it has them. */

@@ -103,30 +103,37 @@ export class BatchReader {
       )
       .groupBy('batch_id', 'state')
       .select('batch_id', 'state', this.#knex.raw('COUNT(*) AS n'));
-    return rows.map((row) => {
-      const slots = Object.fromEntries(
-        counted.filter(({ batch_id }) => batch_id === row.id).map(({ state, n }): [SlotState, number] => [state as SlotState, Number(n)]),
-      ) as Partial<Record<SlotState, number>>;
-      return {
-        id: String(row.id),
-        businessOrderNo: String(row.business_order_no),
-        packageId: String(row.package_id),
-        priceVersion: Number(row.price_version),
-        policy: row.policy as BatchView['policy'],
-        count: Number(row.wanted),
-        minimum: Number(row.minimum),
-        state: row.state as BatchView['state'],
-        result: row.result as BatchView['result'],
-        granted: (slots.GRANTED ?? 0) + (slots.STARTING ?? 0) + (slots.RUNNING ?? 0) + (slots.ENDED ?? 0),
-        running: slots.RUNNING ?? 0,
-        slots,
-        deadline: time(row.deadline_ms),
-        createdAt: time(row.created_ms) ?? '',
-        finishedAt: time(row.finished_ms),
-        endedAt: time(row.ended_ms),
-      };
-    });
+    return rows.map((row) =>
+      viewOf(
+        row,
+        Object.fromEntries(
+          counted.filter(({ batch_id }) => batch_id === row.id).map(({ state, n }): [SlotState, number] => [state as SlotState, Number(n)]),
+        ),
+      ),
+    );
   }
+}
+
+/** A batch with how many of its slots are in which state. */
+export function viewOf(row: Record<string, unknown>, slots: Partial<Record<SlotState, number>>): BatchView {
+  return {
+    id: String(row.id),
+    businessOrderNo: String(row.business_order_no),
+    packageId: String(row.package_id),
+    priceVersion: Number(row.price_version),
+    policy: row.policy as BatchView['policy'],
+    count: Number(row.wanted),
+    minimum: Number(row.minimum),
+    state: row.state as BatchView['state'],
+    result: (row.result ?? null) as BatchView['result'],
+    granted: (slots.GRANTED ?? 0) + (slots.STARTING ?? 0) + (slots.RUNNING ?? 0) + (slots.ENDED ?? 0),
+    running: slots.RUNNING ?? 0,
+    slots,
+    deadline: time(row.deadline_ms),
+    createdAt: time(row.created_ms) ?? '',
+    finishedAt: time(row.finished_ms),
+    endedAt: time(row.ended_ms),
+  };
 }
 
 function machineState(row: Record<string, unknown>): string {

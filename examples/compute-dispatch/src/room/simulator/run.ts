@@ -11,7 +11,7 @@ import { faultless, ordinary } from './misbehaviour.ts';
 import { Room } from './room.ts';
 import { createRoomServer } from './server.ts';
 
-const usage = `Usage: npm start -- room [--port 8095] [--service http://127.0.0.1:8080] [--journal FILE]
+const usage = `Usage: npm start -- room [--host 127.0.0.1] [--port 8095] [--service http://127.0.0.1:8080] [--journal FILE]
 
 A simulated machine room as a process of its own. It tells power events over the broker that DISPATCH_BROKER_URL names, else to --service.`;
 
@@ -21,6 +21,7 @@ export async function runRoom(args: readonly string[], config: Config, logger: L
     args: [...args],
     options: {
       port: { type: 'string', default: '8095' },
+      host: { type: 'string', default: '127.0.0.1' },
       service: { type: 'string', default: 'http://127.0.0.1:8080' },
       journal: { type: 'string' },
       help: { type: 'boolean' },
@@ -70,7 +71,7 @@ export async function runRoom(args: readonly string[], config: Config, logger: L
   });
   room.misbehaviour = config.DISPATCH_ROOM_FAULTS === 'none' ? faultless : ordinary;
   const app = await createRoomServer(room, token);
-  const address = await app.listen({ port: Number(values.port), host: '127.0.0.1' });
+  const address = await app.listen({ port: Number(values.port), host: values.host });
   console.log(`room-1 is at ${address} with ${config.DISPATCH_MACHINES} machines. Ctrl-C ends it.`);
   process.send?.({ room: address });
   let stopping = false;
