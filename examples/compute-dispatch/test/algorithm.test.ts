@@ -129,7 +129,7 @@ describe('algorithm tasks', () => {
       await fetch(`${address}/v1/algorithm/tasks/${id}/file?path=lib/help.py`, {
         method: 'PUT',
         body: 'print("theirs")\n',
-        headers: { 'x-tenant': 'demo' },
+        headers: { authorization: `Bearer ${service.key('demo')}` },
       });
       await write('print("mine")\n');
       await page.click('#save');

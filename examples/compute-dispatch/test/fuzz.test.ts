@@ -90,7 +90,13 @@ function fitting(schema: Schema): fc.Arbitrary<unknown> {
     case 'string':
       if (schema.format === 'date-time')
         return fc.date({ min: new Date('2020-01-01'), max: new Date('2100-01-01'), noInvalidDate: true }).map((date) => date.toISOString());
-      if (schema.pattern) return fc.stringMatching(new RegExp(schema.pattern, 'u'));
+      if (schema.pattern) {
+        const pattern = new RegExp(schema.pattern, 'u');
+        if (!schema.pattern.includes('\\p')) return fc.stringMatching(pattern);
+        return fc
+          .string({ minLength: 1, maxLength: Math.min(schema.maxLength ?? 30, 30) })
+          .filter((text) => pattern.test(text) && text.trim() === text);
+      }
       return fc.string({ minLength: schema.minLength ?? 0, maxLength: Math.min(schema.maxLength ?? 30, (schema.minLength ?? 0) + 30) });
     default:
       return fc.jsonValue({ maxDepth: 1 });

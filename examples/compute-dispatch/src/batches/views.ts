@@ -2,10 +2,12 @@ import { z } from 'zod';
 import { batchStates, slotStates } from '../topics.ts';
 
 export const policies = ['min_then_fill', 'all_or_nothing', 'best_effort'] as const;
-export type Policy = (typeof policies)[number];
 
 /** Ids are numbers of 64 bits, as text. */
-export const id = z.string().regex(/^\d{1,19}$/, 'must be an id of digits');
+export const id = z
+  .string()
+  .regex(/^\d{1,19}$/, 'must be an id of digits')
+  .refine((text) => text.length < 19 || text <= '9223372036854775807', 'must be an id of 63 bits');
 /** No NUL and nothing that a database would refuse or fold. */
 const plainText = (max: number) =>
   z

@@ -3,7 +3,7 @@ import fastifyStatic from '@fastify/static';
 import swagger from '@fastify/swagger';
 import swaggerUi from '@fastify/swagger-ui';
 import { HoldfastError, isConnectionError } from '@holdfast/core';
-import fastify, { type FastifyInstance } from 'fastify';
+import fastify, { type FastifyInstance, type FastifyReply } from 'fastify';
 import {
   hasZodFastifySchemaValidationErrors,
   jsonSchemaTransform,
@@ -45,7 +45,19 @@ export async function createServer(parts: ServerParts): Promise<FastifyInstance>
     forceCloseConnections: true,
     bodyLimit: 256 * 1024,
     routerOptions: { maxParamLength: 200 },
+    // What is wrong with an address itself, no handler of errors hears of.
+    frameworkErrors: (error, request, reply) => {
+      const status = error.statusCode ?? 400;
+      const problem = new Problem(status, 'invalid-request', 'The request is not valid', error.message.slice(0, 200));
+      const plain: FastifyReply = reply as unknown as FastifyReply;
+      void plain
+        .code(status)
+        .header('content-type', 'application/problem+json')
+        .send(JSON.stringify(problem.body(request.url.slice(0, 200))));
+    },
   }).withTypeProvider<ZodTypeProvider>();
+  // Bodies are JSON, or refused.
+  app.removeContentTypeParser('text/plain');
   app.setValidatorCompiler(validatorCompiler);
   app.setSerializerCompiler(serializerCompiler);
   await app.register(swagger, {
