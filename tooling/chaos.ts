@@ -29,6 +29,7 @@ const files =
         'outbox/test/inbox',
         'code-runner/test/decide',
         'code-runner/test/hostile',
+        'compute-dispatch/test/storm',
       ];
 if (!(minutes > 0) || !(cycles > 0) || !Number.isInteger(seed)) {
   console.error('usage: npm run chaos -- [--minutes 60] [--cycles 50] [--seed N] [FILE …]');
@@ -49,6 +50,8 @@ try {
       HOLDFAST_SEED: String(seed),
       HOLDFAST_CYCLES: String(cycles),
       HOLDFAST_WORLDS: String(cycles * 200),
+      // A storm of the reference service lasts this long in each round.
+      HOLDFAST_STORM_SECONDS: String(Math.min(600, minutes * 60)),
     };
     const vitest = join(root, 'node_modules', 'vitest', 'vitest.mjs');
     code =
