@@ -109,10 +109,13 @@ describe.runIf(process.env.HOLDFAST_CHROMIUM)('the page, in a real browser', () 
     await page.click('#heal');
     await until(() => service.room.misbehaviour.losePercent === 0);
     await page.click('#reconcile');
-    await says('[data-order="in-the-storm"]', /FULFILLED|PARTIAL|ENDED/);
+    await until(async () => /FULFILLED|PARTIAL|ENDED/.test(await text('[data-order="in-the-storm"]')), {
+      withinMs: 70_000,
+      what: 'the order in the storm is filled',
+    });
     await says('#invariants-say', /All ten hold/);
     expect(await page.locator('#invariants [data-holds=true]').count()).toBe(10);
-  }, 90_000);
+  }, 120_000);
 
   it('gives back what was ordered, and scans for invoices whose sender was lost', async () => {
     const figure = async (name: string) => Number((await text(`#messages-${name}`)).replaceAll(',', ''));

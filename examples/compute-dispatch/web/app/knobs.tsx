@@ -1,4 +1,4 @@
-import { useState } from 'preact/hooks';
+import { useEffect, useState } from 'preact/hooks';
 import type { Misbehaviour } from '../../src/room/simulator/misbehaviour.ts';
 import { ask } from './api.ts';
 import { snapshot } from './state.ts';
@@ -79,28 +79,52 @@ export function Knobs() {
         {says.text}
       </p>
       <div class="knobs">
-        {knobs.map(({ name, label, max, unit }) => (
-          <label key={name}>
-            <span>
-              {label}{' '}
-              <output>
-                {now[name]} {unit}
-              </output>
-            </span>
-            <input
-              type="range"
-              name={name}
-              min="0"
-              max={max}
-              step={unit === '%' ? 1 : 100}
-              value={now[name]}
-              onChange={(event) =>
-                void put({ [name]: Number(event.currentTarget.value) }, `${label}: ${event.currentTarget.value} ${unit}.`)
-              }
-            />
-          </label>
+        {knobs.map((knob) => (
+          <Slider key={knob.name} knob={knob} now={now[knob.name]} put={put} />
         ))}
       </div>
     </section>
+  );
+}
+
+/** Shows what was chosen here until the room says the same: or it would jump back while it is being moved. */
+function Slider({
+  knob: { name, label, max, unit },
+  now,
+  put,
+}: {
+  readonly knob: (typeof knobs)[number];
+  readonly now: number;
+  readonly put: (change: Partial<Misbehaviour>, text: string) => Promise<void>;
+}) {
+  const [chosen, setChosen] = useState<number | undefined>(undefined);
+  useEffect(() => {
+    if (chosen === undefined) return;
+    if (chosen === now) {
+      setChosen(undefined);
+      return;
+    }
+    // Sent when it rests for a moment, and again should it not have been heard.
+    const timer = setTimeout(() => void put({ [name]: chosen }, `${label}: ${chosen} ${unit}.`), 150);
+    return () => clearTimeout(timer);
+  }, [chosen, now]);
+  return (
+    <label>
+      <span>
+        {label}{' '}
+        <output>
+          {chosen ?? now} {unit}
+        </output>
+      </span>
+      <input
+        type="range"
+        name={name}
+        min="0"
+        max={max}
+        step={unit === '%' ? 1 : 100}
+        value={chosen ?? now}
+        onInput={(event) => setChosen(Number(event.currentTarget.value))}
+      />
+    </label>
   );
 }
