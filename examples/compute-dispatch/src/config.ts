@@ -114,6 +114,11 @@ export const configSchema = z.object({
     .default('holdfast-runs')
     .describe("With `kubernetes`: the namespace. The cluster is the kubeconfig's, or the one it runs in."),
   DISPATCH_RUN_SLOTS: whole.min(1).max(1_000).default(4).describe('Algorithm tasks that run at a time.'),
+  OTEL_EXPORTER_OTLP_ENDPOINT: z
+    .string()
+    .regex(/^https?:\/\//, 'must start with http:// or https://')
+    .optional()
+    .describe('Where spans are sent, by OTLP over HTTP: `http://collector:4318`. Default: nowhere. Metrics are at `/metrics`.'),
   DISPATCH_CRASH: z
     .enum(['yes', 'no'])
     .default('no')

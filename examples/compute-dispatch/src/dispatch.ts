@@ -25,19 +25,20 @@ import { scanSchema } from '@holdfast/sharded-scan';
 import { createExecutor, type Executor, type ExecutorOptions } from '@holdfast/xxl-job';
 import type { Knex } from 'knex';
 import { z } from 'zod';
-import { AssetService } from './asset-service.ts';
+import { assetService } from './asset-service.ts';
 import { Accept } from './batches/accept.ts';
 import { Advance } from './batches/advance.ts';
 import { LeaseWork } from './batches/lease-work.ts';
 import { BatchReader, viewOf } from './batches/reader.ts';
 import { Steer } from './batches/steer.ts';
 import type { ApplyRequest, BatchView } from './batches/views.ts';
-import { BillingService } from './billing-service.ts';
+import { billingService } from './billing-service.ts';
 import { Callbacks } from './callbacks.ts';
 import { Catalogue } from './catalogue.ts';
-import { Feed, jsonOf } from './feed.ts';
+import { Feed } from './feed.ts';
 import { Invariants } from './invariants.ts';
 import { Invoices } from './invoices.ts';
+import { jsonOf } from './listener.ts';
 import { type PowerEvent, powerEvent } from './power/event.ts';
 import { Folder } from './power/folder.ts';
 import { storeEvents } from './power/store-events.ts';
@@ -118,8 +119,8 @@ export class Dispatch {
   readonly #worker: BizWorker;
   readonly #relay: Relay;
   readonly #inbox: Inbox;
-  readonly #assets: AssetService;
-  readonly #billing: BillingService;
+  /** Other services, that live in this process for the demonstration. */
+  readonly #others: readonly { start(): Promise<void>; stop(): Promise<void> }[];
   readonly #timers: readonly Service[];
   readonly #xxl: Executor | undefined;
   readonly #broker: Publisher & Subscriber;
@@ -151,8 +152,7 @@ export class Dispatch {
     this.timeline = new Timeline(knex, this.feed, invoices);
     this.#relay = this.outbox.relay();
     this.#inbox = createInbox({ knex, logger });
-    this.#assets = new AssetService(knex, broker, logger);
-    this.#billing = new BillingService(knex, broker, logger);
+    this.#others = [assetService(knex, broker, logger), billingService(knex, broker, logger)];
     const tasks = tasksOf(this.biz);
     const parts = { knex, database, ids, room, tasks, logger, outbox: this.outbox, callbacks: this.callbacks, catalogue: this.catalogue };
     this.#accept = new Accept(parts);
@@ -233,7 +233,7 @@ export class Dispatch {
     }
     // A broker that is not there yet holds nothing up: messages wait in the outbox. Consumers join first, since RabbitMQ has no place
     // for what nobody has asked for.
-    const consumers = worker ? [this.#assets.start(), this.#billing.start(), this.feed.start(), this.#consumePower()] : [];
+    const consumers = worker ? [...this.#others.map((other) => other.start()), this.feed.start(), this.#consumePower()] : [];
     this.#consuming = Promise.all(consumers).then(
       async () => {
         if (this.#stopping) return;
@@ -261,8 +261,7 @@ export class Dispatch {
     await this.#consuming;
     await this.callbacks.stop();
     await this.feed.stop();
-    await this.#assets.stop();
-    await this.#billing.stop();
+    await Promise.all(this.#others.map((other) => other.stop()));
     await this.#inbox.close();
     await this.outbox.close();
     await this.biz.close();

@@ -1,8 +1,8 @@
-import { type Message, reject, type Subscriber } from '@holdfast/broker';
+import type { Subscriber } from '@holdfast/broker';
 import type { Database, Logger } from '@holdfast/core';
-import { type Consumption, createInbox, type Inbox } from '@holdfast/outbox';
 import type { Knex } from 'knex';
 import { z } from 'zod';
+import { Listener } from './listener.ts';
 import { batchChanged, slotChanged } from './topics.ts';
 import { insertMany, locked, nowIn } from './transact.ts';
 
@@ -28,30 +28,28 @@ export type FeedEvent = z.infer<typeof feedEvent>;
 export class Feed {
   readonly #knex: Knex;
   readonly #database: Database;
-  readonly #inbox: Inbox;
-  readonly #subscriber: Subscriber;
-  #consumption: Consumption | undefined;
+  readonly #listener: Listener<Heard>;
 
   constructor(knex: Knex, database: Database, subscriber: Subscriber, logger: Logger) {
     this.#knex = knex;
     this.#database = database;
-    this.#inbox = createInbox({ knex, logger });
-    this.#subscriber = subscriber;
+    this.#listener = new Listener<Heard>({
+      knex,
+      subscriber,
+      logger,
+      consumer: 'feed',
+      topics: { 'dispatch.batch': batchChanged, 'dispatch.slot': slotChanged },
+      hear: (heard, trx) => this.#write(heard, trx),
+    });
   }
 
   async start(): Promise<void> {
     await this.#knex('dispatch_counter').insert({ name: 'feed', value: 0 }).onConflict('name').ignore();
-    this.#consumption = await this.#inbox.consume({
-      subscriber: this.#subscriber,
-      topic: ['dispatch.batch', 'dispatch.slot'],
-      consumer: 'feed',
-      handleMany: (messages, trx) => this.#write(messages, trx),
-    });
+    await this.#listener.start();
   }
 
-  async stop(): Promise<void> {
-    await this.#consumption?.close();
-    await this.#inbox.close();
+  stop(): Promise<void> {
+    return this.#listener.stop();
   }
 
   /** A page of a tenant's events after a number, oldest first. */
@@ -65,45 +63,31 @@ export class Feed {
     return rows.map((row) => ({ ...view(row), heardAt: new Date(Number(row.heard_ms)).toISOString() }));
   }
 
-  async #write(messages: readonly Message[], trx: Knex.Transaction): Promise<unknown> {
-    const rows: Record<string, unknown>[] = [];
-    for (const message of messages) {
-      const batch = message.topic === 'dispatch.batch';
-      const parsed = (batch ? batchChanged : slotChanged).safeParse(jsonOf(message));
-      if (!parsed.success) return reject(`not what ${message.topic} carries: ${z.prettifyError(parsed.error)}`);
-      const data = parsed.data;
-      rows.push({
-        tenant: data.tenant,
-        batch_id: data.batchId,
-        subject: 'applyId' in data ? data.applyId : data.batchId,
-        type: batch ? 'batch.changed' : 'slot.changed',
-        data: JSON.stringify(data),
-        at_ms: data.atMs,
-      });
-    }
+  async #write(heard: readonly { readonly topic: string; readonly body: Heard }[], trx: Knex.Transaction): Promise<void> {
     const counter = await locked(trx, trx('dispatch_counter').where({ name: 'feed' })).first();
     const last = Number(counter.value);
     await trx('dispatch_counter')
       .where({ name: 'feed' })
-      .update({ value: last + rows.length });
+      .update({ value: last + heard.length });
     const heardMs = await nowIn(this.#database, trx);
     await insertMany(
       trx,
       'dispatch_event',
-      rows.map((row, i) => ({ ...row, seq: last + i + 1, heard_ms: heardMs })),
+      heard.map(({ topic, body }, i) => ({
+        seq: last + i + 1,
+        tenant: body.tenant,
+        batch_id: body.batchId,
+        subject: 'applyId' in body ? body.applyId : body.batchId,
+        type: topic === 'dispatch.batch' ? 'batch.changed' : 'slot.changed',
+        data: JSON.stringify(body),
+        at_ms: body.atMs,
+        heard_ms: heardMs,
+      })),
     );
-    return undefined;
   }
 }
 
-/** The body of a message, if it is JSON. */
-export function jsonOf(message: Message): unknown {
-  try {
-    return JSON.parse(Buffer.from(message.body).toString());
-  } catch {
-    return undefined;
-  }
-}
+type Heard = z.infer<typeof batchChanged> | z.infer<typeof slotChanged>;
 
 function view(row: Record<string, unknown>): FeedEvent {
   return {

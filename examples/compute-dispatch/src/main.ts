@@ -25,11 +25,11 @@ import { firstSteps } from './first-steps.ts';
 import { serveHealth } from './http/health.ts';
 import { buildPage } from './http/page.ts';
 import { createServer } from './http/server.ts';
-import { recordMetrics } from './metrics.ts';
 import { runReceiver } from './receiver.ts';
 import { httpAdapter } from './room/http-adapter.ts';
 import { Rooms, roomControls } from './room/rooms.ts';
 import { runRoom } from './room/simulator/run.ts';
+import { startTelemetry } from './telemetry.ts';
 
 const usage = `Usage: npm start [-- COMMAND] [--worker] [--check]
 
@@ -44,7 +44,7 @@ const usage = `Usage: npm start [-- COMMAND] [--worker] [--check]
 async function runService(config: Config, demonstration: boolean): Promise<void> {
   const logger = pino({ level: config.LOG_LEVEL });
   const roles = readRoles(config);
-  const metrics = recordMetrics();
+  const telemetry = startTelemetry(config.OTEL_EXPORTER_OTLP_ENDPOINT);
   const knex = openKnex(config);
   const invoiceDatabases = await openInvoiceDatabases(config, knex);
   const rooms = new Rooms(knex);
@@ -82,7 +82,7 @@ async function runService(config: Config, demonstration: boolean): Promise<void>
     const app = await createServer({
       dispatch,
       algorithm,
-      metrics,
+      metrics: telemetry.metrics,
       roomToken: token,
       pageFolder: await buildPage(),
       room: config.DISPATCH_ROOM_URL === undefined ? roomControls(rooms, token) : undefined,
@@ -111,7 +111,7 @@ async function runService(config: Config, demonstration: boolean): Promise<void>
     console.log('Ctrl-C ends it; what it has accepted goes on at the next start.');
   } else {
     if (config.DISPATCH_HEALTH_PORT !== undefined)
-      ends.push(await serveHealth({ host: config.HOST, port: config.DISPATCH_HEALTH_PORT, dispatch, metrics }));
+      ends.push(await serveHealth({ host: config.HOST, port: config.DISPATCH_HEALTH_PORT, dispatch, metrics: telemetry.metrics }));
     console.log(`compute-dispatch ${[...roles].join(' and ')}: shares the work of every process on the same database. Ctrl-C ends it.`);
   }
   let stopping = false;
@@ -124,6 +124,7 @@ async function runService(config: Config, demonstration: boolean): Promise<void>
     await dispatch.stop();
     for (const one of [knex, ...invoiceDatabases]) await one.destroy();
     redis?.disconnect();
+    await telemetry.stop().catch(() => undefined);
     process.exit(0);
   };
   // Of a parent that is gone nobody restarts it.

@@ -1,5 +1,7 @@
+import { silentLogger } from '@holdfast/core';
 import { type TestDialect, testDialects, until } from '@holdfast/core/testing';
 import { describe, expect, it } from 'vitest';
+import { openBroker } from '../src/broker.ts';
 import { onProcesses } from './processes.ts';
 
 const { HOLDFAST_KAFKA_BROKERS: brokers, HOLDFAST_RABBITMQ_URL: rabbitUrl } = process.env;
@@ -9,6 +11,17 @@ const setups = testDialects().flatMap((dialect) => [
   ...(dialect.name === 'postgres' && brokers ? [{ dialect, name: 'postgres with Kafka', broker: `kafka://${brokers}` }] : []),
   ...(dialect.name === 'postgres' && rabbitUrl ? [{ dialect, name: 'postgres with RabbitMQ', broker: rabbitUrl }] : []),
 ]);
+
+const stranger = {
+  eventId: 'stranger',
+  roomId: 'room-9',
+  machineId: 'm-9',
+  token: '9',
+  epoch: 1,
+  kind: 'OFF',
+  occurredAtMs: 1,
+  sequence: 1,
+};
 
 /** The whole service as its users run it: a process of its own, its HTTP face, its tables. */
 describe.each(setups)('messages of compute-dispatch on $name', ({ dialect, broker }) => {
@@ -48,6 +61,25 @@ describe.each(setups)('messages of compute-dispatch on $name', ({ dialect, broke
     expect(heard.filter(({ of }) => of === 'batch').map(({ what }) => what)).toEqual(['ACCEPTED', 'FILLING', 'FULFILLED']);
     expect(heard.filter(({ what }) => what === 'GRANTED')).toHaveLength(30);
     expect(heard.filter(({ what }) => what === 'RUNNING')).toHaveLength(30);
+    // What comes over the broker and is no power event is set aside, counted, and shown.
+    const publisher = await openBroker(broker, processes.db.knex, silentLogger);
+    const bodies = ['{', 'null', '{"eventId":"x"}', JSON.stringify({ ...stranger, epoch: -1 }), JSON.stringify(stranger)];
+    await publisher.publish(
+      bodies.map((text, i) => ({
+        id: `stray-${body.id}-${i}`,
+        topic: 'machine.power.v1',
+        key: 'm',
+        headers: { ce_time: new Date().toISOString() },
+        body: Buffer.from(text),
+        contentType: 'application/json',
+      })),
+    );
+    const strays = async () => (await call('GET', '/v1/parked-events', undefined, 'admin')).body;
+    await until(async () => (await strays()).unreadable.count === 4 && (await strays()).foreign.count === 1, {
+      withinMs: 20_000,
+      what: 'strays are seen',
+    });
+    await publisher.close();
     const leases = await processes.db.knex('asset_lease').select('machine_id', 'apply_id');
     const slots = await processes.db.knex('dispatch_slot').select('machine_id', 'apply_id');
     expect(leases.map((row) => `${row.machine_id} ${row.apply_id}`).sort()).toEqual(

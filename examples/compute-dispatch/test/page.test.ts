@@ -73,23 +73,29 @@ describe.runIf(process.env.HOLDFAST_CHROMIUM)('the page, in a real browser', () 
     complaints.length = 0;
   });
 
-  it('orders, and shows machines come up, the slots, their timeline, and what the customer was told', async () => {
-    await page.fill('[name=businessOrderNo]', 'by-hand');
-    await page.fill('[name=count]', '4');
-    await page.fill('[name=minimum]', '1');
-    await page.selectOption('[name=packageId]', 'graphics');
-    await page.click('#apply button');
-    await says('[data-order="by-hand"]', /4 \/ 4FULFILLED/);
-    expect(await page.locator('#room [data-state=RUNNING]').count()).toBe(4);
-    await page.click('[data-order="by-hand"] button');
-    await page.click('#slots tr:first-child button');
-    await page.waitForFunction(() => document.querySelectorAll('#callbacks [data-outcome="delivered"]').length === 2);
-    await page.click('#callbacks li:first-child button');
-    await page.waitForFunction(() => document.querySelectorAll('#callbacks [data-outcome="delivered"]').length === 3);
-    expect(await text('#callbacks')).toContain('manual');
-    await says('#timeline', /applyACCEPTED.*taskallocate SUCCESS|taskallocate.*/s);
-    for (const what of ['RESERVED', 'POWER ON', 'RUNNING', 'USAGE', 'delivered, HTTP 200']) await says('#timeline', new RegExp(what));
-  });
+  it.each(sizes)(
+    'orders on $name, and shows machines come up, the slots, their timeline, and what the customer was told',
+    async ({ width, height }) => {
+      await page.setViewportSize({ width, height });
+      const order = `by-hand-${width}`;
+      const before = await page.locator('#room [data-state=RUNNING]').count();
+      await page.fill('[name=businessOrderNo]', order);
+      await page.fill('[name=count]', '4');
+      await page.fill('[name=minimum]', '1');
+      await page.selectOption('[name=packageId]', 'graphics');
+      await page.click('#apply button');
+      await says(`[data-order="${order}"]`, /4 \/ 4FULFILLED/);
+      expect(await page.locator('#room [data-state=RUNNING]').count()).toBe(before + 4);
+      await page.click(`[data-order="${order}"] button`);
+      await page.click('#slots tr:first-child button');
+      await page.waitForFunction(() => document.querySelectorAll('#callbacks [data-outcome="delivered"]').length === 2);
+      await page.click('#callbacks li:first-child button');
+      await page.waitForFunction(() => document.querySelectorAll('#callbacks [data-outcome="delivered"]').length === 3);
+      expect(await text('#callbacks')).toContain('manual');
+      await says('#timeline', /applyACCEPTED.*taskallocate SUCCESS|taskallocate.*/s);
+      for (const what of ['RESERVED', 'POWER ON', 'RUNNING', 'USAGE', 'delivered, HTTP 200']) await says('#timeline', new RegExp(what));
+    },
+  );
 
   it('breaks, shows what it does to the room, and heals', async () => {
     await page.locator('#knobs [name=crashPercentPerMinute]').focus();
@@ -128,9 +134,9 @@ describe.runIf(process.env.HOLDFAST_CHROMIUM)('the page, in a real browser', () 
     await page.fill('[name=databases]', '9');
     await page.click('#scan button');
     await says('#scan-answer', /databases 1 to 2/);
-    await page.click('[data-order="by-hand"] button');
+    await page.click('[data-order="by-hand-1440"] button');
     await page.click('#release');
-    await says('[data-order="by-hand"]', /ENDED, FULFILLED/);
+    await says('[data-order="by-hand-1440"]', /ENDED, FULFILLED/);
     complaints.splice(0, complaints.length, ...complaints.filter((line) => !line.includes('422')));
   });
 

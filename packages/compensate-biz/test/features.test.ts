@@ -209,13 +209,13 @@ onEveryDatabase('features', (suite) => {
   });
 
   it('takes options of each row of many', async () => {
-    const biz = suite.create({ plain: bizType(any) });
-    await biz.now().submitMany('plain', [{ n: 1 }, { n: 2 }], ({ n }) => ({ bizId: `b-${n}`, priority: Number(n) }));
-    expect((await t().orderBy('biz_id')).map((row) => [row.biz_id, Number(row.priority)])).toEqual([
+    const biz = suite.create({ optioned: bizType(any) });
+    await biz.now().submitMany('optioned', [{ n: 1 }, { n: 2 }], ({ n }) => ({ bizId: `b-${n}`, priority: Number(n) }));
+    expect((await t().where({ biz_type: 'optioned' }).orderBy('biz_id')).map((row) => [row.biz_id, Number(row.priority)])).toEqual([
       ['b-1', 1],
       ['b-2', 2],
     ]);
-    await expect(biz.now().submitMany('plain', [{ n: 1 }], () => ({ once: 'x' }) as never)).rejects.toThrow('once is a key of one row');
+    await expect(biz.now().submitMany('optioned', [{ n: 1 }], () => ({ once: 'x' }) as never)).rejects.toThrow('once is a key of one row');
   });
 
   it('starts no more in a period than its rate allows', async () => {

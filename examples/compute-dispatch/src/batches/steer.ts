@@ -56,7 +56,7 @@ export class Steer {
 
   /** Asks for a slot's machine to be switched. */
   async power(tenant: string, batchId: string, applyId: string, to: 'ON' | 'OFF'): Promise<boolean> {
-    return this.#change(tenant, batchId, applyId, async (trx, _batch, nowMs) => {
+    return this.#change(tenant, batchId, applyId, async (trx, batch, nowMs) => {
       const slot = await locked(trx, trx('dispatch_slot').where({ apply_id: applyId })).first();
       if (slot.state !== 'STARTING' && slot.state !== 'RUNNING')
         throw new Problem(
@@ -66,6 +66,11 @@ export class Steer {
           `Slot ${applyId} is ${slot.state}; machines are switched while they are STARTING or RUNNING. A slot that has ended does not come back: order another.`,
         );
       if (slot.desired === to) return;
+      // It has not run yet: there is nothing to switch off, and nothing would ever tell that it is off.
+      if (slot.state === 'STARTING') {
+        await this.#end(trx, batch, applyId, nowMs);
+        return;
+      }
       await trx('dispatch_slot').where({ apply_id: applyId }).update({ desired: to, flag: null, changed_ms: nowMs });
       await this.#parts.tasks.power(trx, [String(slot.lease_id)], to);
     });

@@ -18,6 +18,7 @@ import { customerRoutes } from './customer-routes.ts';
 import { Live } from './live.ts';
 import { operatorRoutes, type RoomControls } from './operator-routes.ts';
 import { Problem } from './problem.ts';
+import { traceRequests } from './spans.ts';
 
 export interface ServerParts {
   readonly dispatch: Dispatch;
@@ -93,6 +94,7 @@ export async function createServer(parts: ServerParts): Promise<FastifyInstance>
     if (!reply.hasHeader('content-security-policy')) reply.header('content-security-policy', policy);
     reply.header('x-content-type-options', 'nosniff').header('referrer-policy', 'no-referrer');
   });
+  traceRequests(app as unknown as FastifyInstance);
   authenticate(app as unknown as FastifyInstance, { keys: dispatch.keys, tenants: dispatch.tenants, roomToken: parts.roomToken });
   await app.register(swaggerUi, {
     routePrefix: '/docs',

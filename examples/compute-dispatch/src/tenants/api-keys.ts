@@ -2,6 +2,7 @@ import { createHash, randomBytes, scrypt, timingSafeEqual } from 'node:crypto';
 import { promisify } from 'node:util';
 import { monotonicMs } from '@holdfast/core';
 import type { Knex } from 'knex';
+import { Problem } from '../http/problem.ts';
 
 /** Who asks: a tenant, or an operator (`tenant` null), who may act for each. */
 export interface Caller {
@@ -12,6 +13,8 @@ export interface Caller {
 const derive = promisify(scrypt) as (secret: string, salt: string, length: number) => Promise<Buffer>;
 /** A key that was shown rightly is known for this long, so a revoked one is refused after it at the latest. */
 const knownMs = 10_000;
+/** So many are hashed at a time: guessing must not take the cores from those who know. */
+const mostLooking = 8;
 const form = /^hf_([A-Za-z0-9]{12})_([A-Za-z0-9_-]{32})$/;
 
 /**
@@ -63,6 +66,13 @@ export class ApiKeys {
     const known = this.#known.get(digest);
     if (known && known.untilMs > monotonicMs()) return known.caller;
     // Requests with one key that come at once ask once.
+    if (this.#looking.size >= mostLooking && !this.#looking.has(digest))
+      throw new Problem(
+        429,
+        'too-many-unknown-keys',
+        'Too many unknown keys',
+        'Too many keys are being looked at, at this moment; try again in a second.',
+      );
     const looking = this.#looking.get(digest) ?? this.#look(id, secret, digest).finally(() => this.#looking.delete(digest));
     this.#looking.set(digest, looking);
     return looking;

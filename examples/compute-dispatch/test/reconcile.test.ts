@@ -1,0 +1,141 @@
+import { testDialects, until } from '@holdfast/core/testing';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import type { BatchView, SlotView } from '../src/batches/views.ts';
+import { startService, type TestService } from './service.ts';
+
+/** What only one side knows: leases of the room that are not ours, ours that the room has lost, power that no event told. */
+describe.each(testDialects())('the comparison with the room, on $name', (dialect) => {
+  let service: TestService;
+  let orders = 0;
+  beforeAll(async () => {
+    // By hand only, so that each test sees what one comparison does.
+    service = await startService(dialect, { billingMs: 60_000, reconcileMs: 3_600_000, quarantineMs: 1_500 });
+  });
+  afterAll(() => service?.stop());
+  const lease = async (slot: SlotView) => service.db.knex('dispatch_lease').where({ apply_id: slot.applyId }).orderBy('id', 'desc').first();
+  const slots = async (id: string) => (await service.call<{ slots: SlotView[] }>('GET', `/v1/batches/${id}/slots`)).body.slots;
+  const slot = async (id: string) => (await slots(id))[0] as SlotView;
+  const order = async (count = 1): Promise<string> => {
+    orders += 1;
+    const body = { businessOrderNo: `o-${orders}`, packageId: 'standard', count, minimum: 1, applyDurationMinutes: 5 };
+    return (await service.call<BatchView>('POST', '/v1/batches', { body })).body.id;
+  };
+  const running = async (): Promise<string> => {
+    const id = await order();
+    await until(async () => (await slot(id)).state === 'RUNNING');
+    return id;
+  };
+  const misbehave = (how: object) => {
+    service.room.misbehaviour = { ...service.room.misbehaviour, ...how };
+  };
+  const billed = async (one: SlotView) =>
+    Number((await service.db.knex('dispatch_charge').where({ apply_id: one.applyId }).sum({ ms: 'ms' }).first())?.ms ?? 0);
+  const trueMs = (token: string) =>
+    service.room
+      .truth()
+      .filter((one) => one.token === token)
+      .flatMap(({ intervals }) => intervals)
+      .reduce((sum, { fromMs, toMs }) => sum + ((toMs ?? fromMs) - fromMs), 0);
+
+  it('stores power that no event told, with the time at which it happened', async () => {
+    misbehave({ losePercent: 100 });
+    const id = await order();
+    await until(async () => (await slot(id)).state === 'STARTING');
+    await until(() => service.room.truth().some(({ intervals }) => intervals.length === 1));
+    expect((await service.dispatch.reconcile()).corrected).toBe(1);
+    await until(async () => (await slot(id)).state === 'RUNNING');
+    const one = await slot(id);
+    const token = String((await lease(one)).id);
+    // It loses power, and nobody hears of it.
+    service.room.cut(one.machineId ?? '', false);
+    await service.dispatch.reconcile();
+    await until(async () => (await slot(id)).state === 'ENDED');
+    await until(async () => (await billed(one)) === trueMs(token), { what: 'billed as it was' });
+    misbehave({ losePercent: 0 });
+  });
+
+  it('releases what the room has leased and nobody here has', async () => {
+    const machine = service.room.list(undefined, 96).machines.at(-1);
+    service.room.grant([{ token: '77', machineId: machine?.machineId ?? '', epoch: 50, ip: '', network: '', parameters: {} }]);
+    const there = () => service.room.list(undefined, 96).machines.some((one) => one.lease?.token === '77');
+    expect(there()).toBe(true);
+    expect((await service.dispatch.reconcile()).orphans).toBe(1);
+    expect(there()).toBe(false);
+  });
+
+  it('closes a lease that the room has lost, at the last time it was seen to run; the truth, when it comes, corrects it', async () => {
+    const id = await running();
+    const one = await slot(id);
+    const row = await lease(one);
+    await service.dispatch.reconcile();
+    const seen = Number((await lease(one)).seen_ms);
+    // The room ends it, tells nobody, and does not know it any more.
+    misbehave({ losePercent: 100 });
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    service.room.release([{ token: String(row.id), machineId: String(row.machine_id), epoch: Number(row.epoch) }]);
+    misbehave({ losePercent: 0 });
+    expect((await service.dispatch.reconcile()).lost).toBe(0);
+    expect((await slot(id)).state).toBe('RUNNING');
+    expect((await service.dispatch.reconcile()).lost).toBe(1);
+    await until(async () => (await slot(id)).state === 'ENDED');
+    const guess = await service.db.knex('dispatch_power_event').where({ lease_id: row.id, source: 'provisional' }).first();
+    expect(Number(guess.occurred_ms)).toBe(seen);
+    // The room's answer to the release that follows knows better.
+    await until(async () => (await lease(one)).state === 'RELEASED');
+    await until(async () => (await billed(one)) === trueMs(String(row.id)), { what: 'corrected' });
+    expect(await service.call('GET', `/v1/slots/${one.applyId}/invoices`)).toMatchObject({ status: 200 });
+  });
+
+  it('lets nobody have a machine before its release is confirmed, or quarantine is over; its next lease has a higher epoch', async () => {
+    const id = await running();
+    const one = await slot(id);
+    const row = await lease(one);
+    misbehave({ lostAnswerPercent: 100 });
+    expect((await service.call('POST', `/v1/batches/${id}/release`)).status).toBe(409);
+    await service.call('POST', `/v1/slots/${one.applyId}/power`, { body: { desired: 'OFF' } });
+    await until(async () => (await lease(one)).state === 'RELEASING');
+    const machine = async () => service.db.knex('dispatch_machine').where({ id: row.machine_id }).first();
+    expect((await machine()).state).toBe('HELD');
+    await until(async () => (await lease(one)).state === 'RELEASED', { withinMs: 15_000 });
+    expect(Number((await lease(one)).released_ms) - Number((await lease(one)).releasing_ms)).toBeGreaterThanOrEqual(1_500);
+    expect(await machine()).toMatchObject({ state: 'FREE', epoch: Number(row.epoch) });
+    misbehave({ lostAnswerPercent: 0 });
+    await service.db.knex('dispatch_machine').whereNot({ id: row.machine_id }).where({ state: 'FREE' }).update({ state: 'DOWN' });
+    const next = await running();
+    expect(await lease(await slot(next))).toMatchObject({ machine_id: row.machine_id, epoch: Number(row.epoch) + 1 });
+    await service.dispatch.reconcile();
+    expect(Number((await service.db.knex('dispatch_machine').where({ state: 'FREE' }).count({ n: '*' }).first())?.n)).toBeGreaterThan(50);
+  });
+
+  it('tries another machine where one can’t be switched on, and again where one can’t be switched off', async () => {
+    misbehave({ failOnPercent: 100 });
+    const id = await order(2);
+    await until(async () => Number((await service.db.knex('dispatch_lease').where({ batch_id: id }).count({ n: '*' }).first())?.n) >= 4);
+    misbehave({ failOnPercent: 0, failOffPercent: 100 });
+    await until(async () => (await slots(id)).every(({ state }) => state === 'RUNNING'));
+    const [one] = (await slots(id)) as [SlotView, SlotView];
+    await service.call('POST', `/v1/slots/${one.applyId}/power`, { body: { desired: 'OFF' } });
+    await until(async () => (await slot(id)).flag === 'power-off-failed');
+    expect(await slot(id)).toMatchObject({ state: 'RUNNING', desired: 'OFF', power: 'ON' });
+    misbehave({ failOffPercent: 0 });
+    await until(async () => (await slot(id)).state === 'ENDED');
+    expect((await slot(id)).flag).toBeNull();
+  });
+
+  it('gives back a machine that was to be switched off before it ran', async () => {
+    misbehave({ switchMs: 30_000 });
+    const id = await order();
+    await until(async () => (await slot(id)).state === 'STARTING');
+    const one = await slot(id);
+    expect((await service.call('POST', `/v1/slots/${one.applyId}/power`, { body: { desired: 'OFF' } })).body.state).toBe('EXPIRED');
+    await until(async () => (await lease(one)).state === 'RELEASED');
+    expect(await billed(one)).toBe(0);
+    misbehave({ switchMs: 50 });
+  });
+
+  it('holds every invariant after all of it', async () => {
+    const broken = async () => (await service.dispatch.invariants.check({ truth: service.room.truth() })).filter(({ holds }) => !holds);
+    await until(async () => (await broken()).length === 0, { withinMs: 10_000 }).catch(() => undefined);
+    expect(await broken()).toEqual([]);
+  });
+});
