@@ -4,7 +4,7 @@ import { Storm } from './storm/storm.ts';
 
 const seed = Number(process.env.HOLDFAST_SEED ?? 1);
 /** Two minutes with what it takes to start, and to come to rest. `npm run chaos` gives more. */
-const seconds = Number(process.env.HOLDFAST_STORM_SECONDS ?? 75);
+const seconds = Number(process.env.HOLDFAST_STORM_SECONDS ?? 60);
 const { HOLDFAST_POSTGRES_URL: postgres, HOLDFAST_KAFKA_BROKERS: kafka, HOLDFAST_RABBITMQ_URL: rabbitmq } = process.env;
 
 describe.runIf(postgres && kafka && rabbitmq)('four processes, two tenants, and a storm', () => {
