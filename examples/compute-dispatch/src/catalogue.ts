@@ -1,6 +1,6 @@
 import type { Knex } from 'knex';
 import { z } from 'zod';
-import { Problem } from './http/problem.ts';
+import { found, Problem } from './http/problem.ts';
 
 export const packageView = z.object({
   id: z.string(),
@@ -81,6 +81,22 @@ export class Catalogue {
       this.#packages = undefined;
       return { packageId, version, centsPerHour, from: new Date(nowMs).toISOString() };
     }
+  }
+
+  /** How machines of a package stream their screen from the next lease on. A value of null takes the parameter away. @throws Problem */
+  async setParameters(packageId: string, changes: Readonly<Record<string, string | null>>): Promise<PackageView> {
+    found((await this.packages()).get(packageId), `package ${JSON.stringify(packageId)}`);
+    for (const [name, value] of Object.entries(changes)) {
+      const row = { package_id: packageId, name };
+      if (value === null) await this.#knex('dispatch_parameter').where(row).delete();
+      else
+        await this.#knex('dispatch_parameter')
+          .insert({ ...row, value })
+          .onConflict(['package_id', 'name'])
+          .merge(['value']);
+    }
+    this.#packages = undefined;
+    return found((await this.packages()).get(packageId), `package ${packageId}`);
   }
 
   async #read(): Promise<ReadonlyMap<string, PackageView>> {

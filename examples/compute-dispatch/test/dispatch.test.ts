@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { testDialects, until } from '@holdfast/core/testing';
 import { type HostileReceiver, hostileReceiver } from '@holdfast/notifier/testing';
 import { Webhook } from 'standardwebhooks';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import type { BatchView, SlotView } from '../src/batches/views.ts';
 import { configTable } from '../src/config.ts';
 import { startService, type TestService } from './service.ts';
@@ -220,6 +220,30 @@ describe.each(testDialects())('compute-dispatch on $name', (dialect) => {
       { id: 'graphics', priceVersion: 2, parameters: { codec: 'h264' } },
       { id: 'standard', priceVersion: 1 },
     ]);
+  });
+
+  it('shows its catalogue: machines in pages, and parameters that reach the room with the next lease', async () => {
+    const ids: string[] = [];
+    let after = '';
+    do {
+      const { machines, next } = (await service.call('GET', `/v1/machines?limit=40${after}`, { as: 'admin' })).body;
+      ids.push(...machines.map(({ id }: { id: string }) => id));
+      after = next === null ? '' : `&after=${next}`;
+    } while (after !== '');
+    expect(ids).toEqual([...ids].sort());
+    expect(new Set(ids).size).toBe(96);
+    expect((await service.call('GET', '/v1/machines')).status).toBe(404);
+    const put = (packageId: string, parameters: object) =>
+      service.call('PUT', `/v1/packages/${packageId}/parameters`, { as: 'admin', body: { parameters } });
+    expect((await put('standard', { codec: 'av1', maxFps: null })).body.parameters).toEqual({ codec: 'av1', resolution: '1920x1080' });
+    expect((await put('none', {})).status).toBe(404);
+    const grant = vi.spyOn(service.room, 'grant');
+    const { body } = await post(order('with-parameters', { count: 1, minimum: 1 }));
+    await final(body.id);
+    expect(grant.mock.calls[0]?.[0]).toMatchObject([{ network: 'vlan-100', parameters: { codec: 'av1' } }]);
+    grant.mockRestore();
+    await giveBack(body.id);
+    expect((await put('standard', { codec: 'h264', maxFps: '60' })).status).toBe(200);
   });
 
   it('fills by policy: all or nothing, as much as can be, the minimum first', async () => {

@@ -80,6 +80,23 @@ export class BatchReader {
     }));
   }
 
+  /** A page of machines, after the given one. */
+  async machinesAfter(
+    after: string | undefined,
+    limit: number,
+  ): Promise<{ id: string; room: string; ip: string; packageId: string; state: string; epoch: number }[]> {
+    const query = this.#knex('dispatch_machine').orderBy('id').limit(limit);
+    if (after !== undefined) query.where('id', '>', after);
+    return (await query).map((row) => ({
+      id: String(row.id),
+      room: String(row.room),
+      ip: String(row.ip),
+      packageId: String(row.package_id),
+      state: String(row.state),
+      epoch: Number(row.epoch),
+    }));
+  }
+
   /** The room's machines as a page shows them. */
   async machines(limit: number): Promise<{ id: string; packageId: string; state: string }[]> {
     const rows = await this.#knex('dispatch_machine as m')

@@ -1,7 +1,7 @@
 import type { FastifyInstance } from 'fastify';
 import type { ZodTypeProvider } from 'fastify-type-provider-zod';
 import { z } from 'zod';
-import { priceView } from '../catalogue.ts';
+import { packageView, priceView } from '../catalogue.ts';
 import { type Dispatch, strays } from '../dispatch.ts';
 import { type TrueLease, verdict } from '../invariants.ts';
 import { scanView } from '../invoices.ts';
@@ -122,6 +122,58 @@ export function operatorRoutes(root: FastifyInstance, dispatch: Dispatch, room: 
     },
     async (request, reply) =>
       reply.code(201).send(await dispatch.catalogue.setPrice(request.body.packageId, request.body.centsPerHour, await now())),
+  );
+  app.put(
+    '/v1/packages/:id/parameters',
+    {
+      config: admin,
+      schema: {
+        summary: 'Set how machines of a package stream their screen, from the next lease on',
+        tags: ['operators'],
+        params: z.object({ id: z.string().regex(/^[a-z0-9-]{1,40}$/, 'must be the id of a package') }),
+        body: z.object({
+          parameters: z.record(
+            z.string().regex(/^[A-Za-z][A-Za-z0-9]{0,59}$/, 'must be letters and digits'),
+            z
+              .string()
+              .regex(/^[\x20-\x7e]{0,200}$/, 'must be printable ASCII')
+              .nullable(),
+          ),
+        }),
+        response: { 200: packageView, ...refusals },
+      },
+    },
+    async (request) => dispatch.catalogue.setParameters(request.params.id, request.body.parameters),
+  );
+  app.get(
+    '/v1/machines',
+    {
+      config: admin,
+      schema: {
+        summary: 'Machines of all rooms',
+        tags: ['operators'],
+        querystring: z.object({
+          after: z
+            .string()
+            .regex(/^[\x21-\x7e]{1,40}$/, 'must be the id of a machine')
+            .optional(),
+          limit: z.coerce.number().int().min(1).max(1_000).default(100),
+        }),
+        response: {
+          200: z.object({
+            machines: z.array(
+              z.object({ id: z.string(), room: z.string(), ip: z.string(), packageId: z.string(), state: z.string(), epoch: z.number() }),
+            ),
+            next: z.string().nullable(),
+          }),
+          ...refusals,
+        },
+      },
+    },
+    async (request) => {
+      const machines = await dispatch.reader.machinesAfter(request.query.after, request.query.limit);
+      return { machines, next: machines.length === request.query.limit ? (machines.at(-1)?.id ?? null) : null };
+    },
   );
   app.get(
     '/v1/invariants',
