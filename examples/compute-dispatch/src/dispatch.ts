@@ -20,7 +20,7 @@ import {
   type Waker,
 } from '@holdfast/core';
 import { type EgressOptions, notifierSchema } from '@holdfast/notifier';
-import { type Consumption, createInbox, createOutbox, type Inbox, type Outbox, outboxSchema, type Relay } from '@holdfast/outbox';
+import { createInbox, createOutbox, type Inbox, type Outbox, outboxSchema, type Relay } from '@holdfast/outbox';
 import { scanSchema } from '@holdfast/sharded-scan';
 import { createExecutor, type Executor, type ExecutorOptions } from '@holdfast/xxl-job';
 import type { Knex } from 'knex';
@@ -126,7 +126,6 @@ export class Dispatch {
   readonly #broker: Publisher & Subscriber;
   readonly #roles: ReadonlySet<Role>;
   #consuming: Promise<unknown> | undefined;
-  #power: Consumption | undefined;
   #ready = false;
   #stopping = false;
 
@@ -387,7 +386,7 @@ export class Dispatch {
   }
 
   async #consumePower(): Promise<void> {
-    this.#power = await this.#inbox.consume({
+    await this.#inbox.consume({
       subscriber: this.#broker,
       topic: powerTopic,
       consumer: 'dispatch',

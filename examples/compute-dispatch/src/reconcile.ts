@@ -1,9 +1,9 @@
 import type { Database, Logger } from '@holdfast/core';
 import type { Knex } from 'knex';
 import { endLeases } from './batches/end-leases.ts';
-import { provisionalOff } from './batches/lease-work.ts';
 import type { PowerEvent } from './power/event.ts';
-import { storeEvents } from './power/store-events.ts';
+import { provisionalOff } from './power/provisional.ts';
+import { adoptWaiting, storeEvents } from './power/store-events.ts';
 import type { DispatchAdapter, LeaseRef, ListedMachine, PowerState, RoomPage } from './room/adapter.ts';
 import type { Tasks } from './tasks.ts';
 import { inPortions, locked, nowIn, transact, updateMany } from './transact.ts';
@@ -52,6 +52,7 @@ export class Reconcile {
   async sweep(signal?: AbortSignal): Promise<SweepCounts> {
     const counts: SweepCounts = { listed: 0, added: 0, orphans: 0, corrected: 0, lost: 0, commanded: 0 };
     const call = signal ? { signal } : {};
+    await transact(this.#parts.knex, adoptWaiting);
     let after: string | undefined;
     do {
       // Before the page is asked for: what is leased from here on may not be on it.
@@ -201,7 +202,8 @@ export class Reconcile {
     for (const row of lost) {
       if (row.power === 'ON') guesses.push(await provisionalOff(trx, row));
       // It never ran: as if it could not be switched on.
-      if (row.power === null) guesses.push({ ...(await provisionalOff(trx, row)), kind: 'ON_FAILED', occurredAtMs: nowMs });
+      if (row.power === null)
+        guesses.push({ ...(await provisionalOff(trx, row)), eventId: `never-on-${row.id}`, kind: 'ON_FAILED', occurredAtMs: nowMs });
     }
     await storeEvents(trx, guesses, 'provisional', nowMs);
     await endLeases(

@@ -133,6 +133,84 @@ describe.each(testDialects())('the comparison with the room, on $name', (dialect
     misbehave({ switchMs: 50 });
   });
 
+  it('bills no machine for ever that its room has forgotten, though its power-on comes after its release', async () => {
+    const id = await running();
+    const one = await slot(id);
+    const row = await lease(one);
+    const on = await service.db.knex('dispatch_power_event').where({ lease_id: row.id, kind: 'ON' }).first();
+    misbehave({ losePercent: 100 });
+    service.room.release([{ token: String(row.id), machineId: String(row.machine_id), epoch: Number(row.epoch) }]);
+    misbehave({ losePercent: 0 });
+    // As if the power-on had not come yet, and the room had answered to the release that it knows of no power.
+    await service.db.knex('dispatch_power_event').where({ lease_id: row.id }).delete();
+    await service.db
+      .knex('dispatch_lease')
+      .where({ id: row.id })
+      .update({ state: 'RELEASED', active: null, released_ms: Date.now(), power: null });
+    const late = {
+      eventId: 'late-on',
+      roomId: 'room-1',
+      machineId: row.machine_id,
+      token: String(row.id),
+      epoch: Number(row.epoch),
+      kind: 'ON',
+      occurredAtMs: Number(on.occurred_ms),
+      sequence: Number(on.sequence),
+    };
+    await service.call('POST', '/v1/room/events', { as: 'room', body: { events: [late] } });
+    await until(async () => (await slot(id)).state === 'ENDED');
+    expect(await lease(one)).toMatchObject({ power: 'OFF', fold_due_ms: null });
+    expect(await billed(one)).toBeLessThanOrEqual(trueMs(String(row.id)));
+    expect(await service.db.knex('dispatch_power_event').where({ lease_id: row.id, source: 'provisional' })).toHaveLength(1);
+  });
+
+  it('keeps events of a lease that is not known yet, and counts them when it is', async () => {
+    const id = await running();
+    const one = await slot(id);
+    const row = await lease(one);
+    await service.call('POST', `/v1/slots/${one.applyId}/power`, { body: { desired: 'OFF' } });
+    await until(async () => (await lease(one)).state === 'RELEASED' && (await billed(one)) > 0);
+    // Another lease of the slot, as one that a restore has lost: first its events, then its row.
+    const event = (kind: string, occurredAtMs: number, sequence: number) => ({
+      eventId: `early-${kind}`,
+      roomId: 'room-1',
+      machineId: row.machine_id,
+      token: '4242',
+      epoch: 99,
+      kind,
+      occurredAtMs,
+      sequence,
+    });
+    await service.call('POST', '/v1/room/events', { as: 'room', body: { events: [event('OFF', 5_000, 2), event('ON', 2_000, 1)] } });
+    const waiting = () => service.db.knex('dispatch_power_event').where({ token: '4242' }).whereNull('lease_id');
+    await until(async () => (await waiting()).length === 2);
+    await service.db.knex('dispatch_lease').insert({
+      ...(await lease(one)),
+      id: '4242',
+      epoch: 99,
+      granted_ms: 1_000,
+      released_ms: 9_000,
+      power: null,
+      billed_to_ms: null,
+      billed_ms: 0,
+      charges: 0,
+    });
+    await service.dispatch.reconcile();
+    expect(await waiting()).toEqual([]);
+    const ms = async () => Number((await service.db.knex('dispatch_lease').where({ id: '4242' }).first()).billed_ms);
+    await until(async () => (await ms()) === 3_000);
+    // It never was in the room: nothing of it is to be compared with the truth.
+    for (const [table, column] of [
+      ['dispatch_charge', 'lease_id'],
+      ['dispatch_power_event', 'lease_id'],
+      ['dispatch_lease', 'id'],
+    ] as const)
+      await service.db
+        .knex(table)
+        .where({ [column]: '4242' })
+        .delete();
+  });
+
   it('holds every invariant after all of it', async () => {
     const broken = async () => (await service.dispatch.invariants.check({ truth: service.room.truth() })).filter(({ holds }) => !holds);
     await until(async () => (await broken()).length === 0, { withinMs: 10_000 }).catch(() => undefined);

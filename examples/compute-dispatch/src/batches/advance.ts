@@ -50,10 +50,6 @@ interface Slot {
   changed?: true;
 }
 
-interface Intent extends GrantRequest {
-  readonly batchId: string;
-}
-
 /**
  * One pass over some batches: reserves machines, asks the room for them, and settles what is known. Returns in how many ms each is to be
  * looked at again; `undefined`: its filling has ended.
@@ -74,8 +70,7 @@ export class Advance {
     // Asked before the transaction: SQLite has one connection, and the transaction holds it.
     const packages = await this.#parts.catalogue.packages();
     const intents = await transact(knex, (trx) => this.#reserve(trx, batchIds, packages));
-    const requests = intents.map(({ batchId: _, ...request }) => request);
-    const results = requests.length === 0 ? [] : await room.grant(requests, signal ? { signal } : {});
+    const results = intents.length === 0 ? [] : await room.grant(intents, signal ? { signal } : {});
     const outcomes = new Map(intents.map(({ token }, i) => [token, results[i] ?? ({ outcome: 'unknown' } as const)]));
     return transact(knex, (trx) => this.#settle(trx, batchIds, outcomes));
   }
@@ -85,7 +80,7 @@ export class Advance {
     trx: Knex.Transaction,
     batchIds: readonly string[],
     packages: ReadonlyMap<string, PackageView>,
-  ): Promise<readonly Intent[]> {
+  ): Promise<readonly GrantRequest[]> {
     const { ids } = this.#parts;
     const nowMs = await nowIn(this.#parts.database, trx);
     const batches = await openBatches(trx, batchIds, nowMs);
@@ -93,7 +88,6 @@ export class Advance {
     const changed: Slot[] = [];
     const leases: Record<string, unknown>[] = [];
     const taken: { readonly machine: string; readonly to_epoch: number }[] = [];
-    const intents: Intent[] = [];
     const byPackage = groupedBy(batches, ({ packageId }) => packageId);
     for (const [packageId, own] of byPackage) {
       // The first pass comes even where the deadline is over: somebody was away.
@@ -154,17 +148,14 @@ export class Advance {
       trx('dispatch_lease').whereIn('id', some).where({ state: 'ACTIVE', active: 1 }).whereNull('granted_ms'),
     );
     const networks = new Map((await trx('dispatch_room').select('id', 'network')).map((row) => [String(row.id), String(row.network)]));
-    for (const row of rows)
-      intents.push({
-        token: String(row.id),
-        machineId: row.machine_id,
-        epoch: Number(row.epoch),
-        ip: row.ip,
-        network: networks.get(row.room) ?? 'default',
-        parameters: packages.get(row.package_id)?.parameters ?? {},
-        batchId: String(row.batch_id),
-      });
-    return intents;
+    return rows.map((row) => ({
+      token: String(row.id),
+      machineId: String(row.machine_id),
+      epoch: Number(row.epoch),
+      ip: String(row.ip),
+      network: networks.get(row.room) ?? 'default',
+      parameters: packages.get(row.package_id)?.parameters ?? {},
+    }));
   }
 
   async #settle(

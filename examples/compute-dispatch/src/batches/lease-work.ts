@@ -107,7 +107,6 @@ export class LeaseWork {
     const waiting = new Set<string>();
     const released: { readonly row: Record<string, unknown>; readonly atMs: number }[] = [];
     const events: PowerEvent[] = [];
-    const guesses: PowerEvent[] = [];
     for (const [i, { id }] of asked.entries()) {
       const row = still.get(String(id));
       const result = results[i] ?? ({ outcome: 'unknown' } as const);
@@ -117,7 +116,6 @@ export class LeaseWork {
         if (result.power?.state === 'OFF') events.push(offEvent(row, `release-${id}`, result.power.sinceMs, result.power.sequence));
       } else if (nowMs - Number(row.releasing_ms) >= this.#parts.quarantineMs) {
         released.push({ row, atMs: nowMs });
-        if (row.power === 'ON') guesses.push(await provisionalOff(trx, row));
       } else waiting.add(String(id));
     }
     if (released.length === 0) return waiting;
@@ -127,7 +125,8 @@ export class LeaseWork {
           'id',
           some.map(({ row }) => row.id as string),
         )
-        .update({ state: 'RELEASED', active: null, released_ms: atMs });
+        // Folded once more: where no power-off is known by now, that is where it ends.
+        .update({ state: 'RELEASED', active: null, released_ms: atMs, fold_due_ms: 0 });
     // By epoch: whoever has leased the machine since keeps it.
     for (const [epoch, some] of groupedBy(released, ({ row }) => Number(row.epoch)))
       await trx('dispatch_machine')
@@ -138,26 +137,12 @@ export class LeaseWork {
         .where({ epoch, state: 'HELD' })
         .update({ state: 'FREE' });
     await storeEvents(trx, events, 'release', nowMs);
-    await storeEvents(trx, guesses, 'provisional', nowMs);
     await this.#parts.tasks.finish(trx, [...new Set(released.map(({ row }) => String(row.batch_id)))]);
     return waiting;
   }
 }
 
-/**
- * A power-off that nobody told: at the last time at which the machine is known to have run, in the customer's favour. What really was, if
- * it is told later, takes its place.
- */
-export async function provisionalOff(trx: Knex.Transaction, lease: Record<string, unknown>): Promise<PowerEvent> {
-  const last = await trx('dispatch_power_event')
-    .where({ lease_id: lease.id })
-    .whereIn('kind', ['ON', 'OFF_FAILED'])
-    .max({ at: 'occurred_ms' })
-    .first();
-  return offEvent(lease, `provisional-${lease.id}`, Math.max(Number(last?.at ?? 0), Number(lease.seen_ms ?? 0)), 0);
-}
-
-export function offEvent(lease: Record<string, unknown>, eventId: string, occurredAtMs: number, sequence: number): PowerEvent {
+function offEvent(lease: Record<string, unknown>, eventId: string, occurredAtMs: number, sequence: number): PowerEvent {
   return { eventId, roomId: String(lease.room), ...refOf(lease), kind: 'OFF', occurredAtMs, sequence };
 }
 

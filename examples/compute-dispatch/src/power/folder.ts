@@ -6,8 +6,10 @@ import { chargeLines } from '../billing/charge-lines.ts';
 import type { Tasks } from '../tasks.ts';
 import type { SlotState } from '../topics.ts';
 import { groupedBy, inPortions, insertMany, locked, transact, updateMany } from '../transact.ts';
-import type { PowerKind, PowerSource } from './event.ts';
+import type { PowerKind, PowerSource, StoredPowerEvent } from './event.ts';
 import { type Folded, fold } from './fold.ts';
+import { provisionalOff } from './provisional.ts';
+import { storeEvents } from './store-events.ts';
 
 export interface FolderParts extends Voices {
   readonly knex: Knex;
@@ -76,18 +78,18 @@ export class Folder {
       ({ lease_id }) => String(lease_id),
     );
     await this.#readPrices(trx, leases);
-    const all = leases.map((lease) => {
-      const folded = fold(
-        (events.get(String(lease.id)) ?? []).map((row) => ({
-          id: String(row.id),
-          kind: row.kind as PowerKind,
-          source: row.source as PowerSource,
-          occurredMs: Number(row.occurred_ms),
-          sequence: Number(row.sequence),
-        })),
-      );
-      return follow({ lease, slot: slots.get(String(lease.apply_id)) as Record<string, unknown>, folded });
-    });
+    const all: Folding[] = [];
+    for (const lease of leases) {
+      const own = (events.get(String(lease.id)) ?? []).map(eventOf);
+      let folded = fold(own);
+      // It is over, and nobody has told that it went off: or it would be billed for ever.
+      if (lease.state === 'RELEASED' && folded.power === 'ON') {
+        const guess = await provisionalOff(trx, lease);
+        await storeEvents(trx, [guess], 'provisional', nowMs);
+        folded = fold([...own, { ...guess, id: guess.eventId, source: 'provisional', occurredMs: guess.occurredAtMs }]);
+      }
+      all.push(follow({ lease, slot: slots.get(String(lease.apply_id)) as Record<string, unknown>, folded }));
+    }
     await this.#bill(trx, all, nowMs);
     await this.#apply(trx, all, nowMs);
     return leases.length;
@@ -221,6 +223,16 @@ export class Folder {
     if (leases.every((lease) => this.#prices.has(`${lease.package_id} ${lease.price_version}`))) return;
     for (const row of await trx('dispatch_price')) this.#prices.set(`${row.package_id} ${row.version}`, Number(row.cents_per_hour));
   }
+}
+
+function eventOf(row: Record<string, unknown>): StoredPowerEvent {
+  return {
+    id: String(row.id),
+    kind: row.kind as PowerKind,
+    source: row.source as PowerSource,
+    occurredMs: Number(row.occurred_ms),
+    sequence: Number(row.sequence),
+  };
 }
 
 const leaseTypes = {

@@ -39,6 +39,23 @@ export async function storeEvents(trx: Knex.Transaction, events: readonly PowerE
   );
 }
 
+/** Events that came before their lease was known (as after a restore): they are its own from now on. */
+export async function adoptWaiting(trx: Knex.Transaction): Promise<void> {
+  const waiting = await trx('dispatch_power_event as e')
+    .join('dispatch_lease as l', (on) => on.on('l.id', 'e.token').andOn('l.machine_id', 'e.machine_id').andOn('l.epoch', 'e.epoch'))
+    .whereNull('e.lease_id')
+    .limit(1_000)
+    .select('e.id', 'e.token');
+  for (const { id, token } of waiting) await trx('dispatch_power_event').where({ id }).update({ lease_id: token });
+  const leases = [...new Set(waiting.map(({ token }) => String(token)))].sort();
+  await inPortions(leases, (some) =>
+    trx('dispatch_lease')
+      .whereIn('id', some)
+      .update({ fold_due_ms: 0 })
+      .then(() => []),
+  );
+}
+
 async function ownersOf(trx: Knex.Transaction, events: readonly PowerEvent[]): Promise<Map<PowerEvent, string>> {
   const owners = new Map<PowerEvent, string>();
   if (testHook.fenceOff) {

@@ -1,0 +1,137 @@
+import { type TestDialect, testDialects, until } from '@holdfast/core/testing';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import type { BatchView } from '../src/batches/views.ts';
+import { startService, type TestService } from './service.ts';
+
+/** Each verdict must be able to turn: what it watches is broken by hand, in a service that has come to rest, and mended again. */
+describe('the invariants', () => {
+  let service: TestService;
+  beforeAll(async () => {
+    service = await startService(testDialects()[0] as TestDialect, { reconcileMs: 3_600_000, billingMs: 3_600_000 });
+    const body = { businessOrderNo: 'watched', packageId: 'standard', count: 3, minimum: 1, applyDurationMinutes: 1 };
+    const { id } = (await service.call<BatchView>('POST', '/v1/batches', { body })).body;
+    await until(async () => (await service.call<BatchView>('GET', `/v1/batches/${id}`)).body.result === 'FULFILLED');
+    await service.call('POST', `/v1/batches/${id}/release`);
+    await until(async () => (await service.call<BatchView>('GET', `/v1/batches/${id}`)).body.state === 'ENDED');
+    await until(async () => (await broken()).length === 0);
+    await service.dispatch.stop();
+  });
+  afterAll(() => service?.stop());
+  const knex = () => service.db.knex;
+  const broken = async (truth = service.room.truth()) =>
+    (await service.dispatch.invariants.check({ truth, quiet: true })).filter(({ holds }) => !holds).map(({ id }) => id);
+  const first = async (table: string) => (await knex()(table).orderBy(table === 'dispatch_slot' ? 'apply_id' : 'id'))[0];
+  const second = async (table: string) => (await knex()(table).orderBy('id'))[1];
+
+  it.each<[string, string, () => Promise<() => Promise<unknown>>]>([
+    [
+      'I1',
+      'a machine with two leases',
+      async () => {
+        await knex().schema.raw('DROP INDEX dispatch_lease_machine');
+        const [one, two] = [await first('dispatch_lease'), await second('dispatch_lease')];
+        await knex()('dispatch_lease').whereIn('id', [one.id, two.id]).update({ active: 1, machine_id: one.machine_id });
+        return () =>
+          knex()('dispatch_lease')
+            .update({ active: null })
+            .then(() => knex()('dispatch_lease').where({ id: two.id }).update({ machine_id: two.machine_id }));
+      },
+    ],
+    [
+      'I2',
+      'a slot that is gone',
+      async () => {
+        const slot = await first('dispatch_slot');
+        await knex()('dispatch_slot').where({ apply_id: slot.apply_id }).delete();
+        return () => knex()('dispatch_slot').insert(slot);
+      },
+    ],
+    [
+      'I3',
+      'a batch that never reached its minimum and ran',
+      async () => {
+        const { id, started_ms } = await first('dispatch_batch');
+        await knex()('dispatch_batch').where({ id }).update({ started_ms: null });
+        return () => knex()('dispatch_batch').where({ id }).update({ started_ms });
+      },
+    ],
+    [
+      'I4',
+      'a batch without a result, long after its deadline',
+      async () => {
+        const { id, result, deadline_ms } = await first('dispatch_batch');
+        await knex()('dispatch_batch').where({ id }).update({ result: null, deadline_ms: 1 });
+        return () => knex()('dispatch_batch').where({ id }).update({ result, deadline_ms });
+      },
+    ],
+    [
+      'I5',
+      'a line of a bill that was changed',
+      async () => {
+        const { id, ms } = await first('dispatch_charge');
+        await knex()('dispatch_charge')
+          .where({ id })
+          .update({ ms: Number(ms) + 1 });
+        return () => knex()('dispatch_charge').where({ id }).update({ ms });
+      },
+    ],
+    [
+      'I7',
+      'a change that nobody was told of',
+      async () => {
+        const { apply_id, news } = await first('dispatch_slot');
+        await knex()('dispatch_slot')
+          .where({ apply_id })
+          .update({ news: Number(news) + 1 });
+        return () => knex()('dispatch_slot').where({ apply_id }).update({ news });
+      },
+    ],
+    [
+      'I8',
+      'an event of another epoch that counts',
+      async () => {
+        const { id, epoch } = await first('dispatch_power_event');
+        await knex()('dispatch_power_event')
+          .where({ id })
+          .update({ epoch: Number(epoch) + 1 });
+        return () => knex()('dispatch_power_event').where({ id }).update({ epoch });
+      },
+    ],
+    [
+      'I9',
+      'a machine that only the room has leased',
+      async () => {
+        const lease = { token: '77', machineId: 'm-000090', epoch: 50 };
+        service.room.grant([{ ...lease, ip: '', network: '', parameters: {} }]);
+        return async () => service.room.release([lease]);
+      },
+    ],
+    [
+      'I10',
+      'an order number with two batches',
+      async () => {
+        await knex().schema.raw('DROP INDEX dispatch_batch_order');
+        const batch = await first('dispatch_batch');
+        await knex()('dispatch_batch').insert({ ...batch, id: '1' });
+        return () => knex()('dispatch_batch').where({ id: '1' }).delete();
+      },
+    ],
+  ])('%s sees %s', async (id, _what, breakIt) => {
+    expect(await broken()).toEqual([]);
+    const mend = await breakIt();
+    try {
+      expect(await broken()).toContain(id);
+    } finally {
+      await mend();
+    }
+  });
+
+  it('I6 sees a bill that is more than was used, and one that is less though the room has said so', async () => {
+    const truth = service.room.truth();
+    const other = (ms: number) =>
+      truth.map((lease) => ({ ...lease, intervals: lease.intervals.map(({ fromMs, toMs }) => ({ fromMs, toMs: (toMs ?? 0) + ms })) }));
+    expect(await broken(other(-1))).toEqual(['I6']);
+    expect(await broken(other(1))).toEqual(['I6']);
+    expect(await broken()).toEqual([]);
+  });
+});
