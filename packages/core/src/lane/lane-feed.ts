@@ -11,6 +11,7 @@ import { wait } from '../time/wait.ts';
 import { deleteLaneRows, type LaneRow, type LaneTableShape, readLanes } from './lane-rows.ts';
 import { RowRemover } from './row-remover.ts';
 
+/** Which table is read, in which lanes, and how much at a time. */
 export interface LaneFeedOptions<Row extends LaneRow> {
   readonly database: Database;
   readonly shape: LaneTableShape;
@@ -29,9 +30,11 @@ export interface LaneFeedOptions<Row extends LaneRow> {
   readonly page?: number;
   /** How often each lane is read from its beginning, in ms. Default 1,000. */
   readonly rescanMs?: number;
+  /** How much memory a row takes. */
   readonly rowBytes?: (row: Row) => number;
   /** Committed rows, by id within each lane. Each must be ended by `remove` or `forget`. Must not throw. */
   readonly onRows: (rows: readonly Row[]) => void;
+  /** A lane is ours: nothing of it was read yet. */
   readonly onTaken?: (lane: number) => void;
   /** The lane is no longer ours: whatever of it has not begun must be forgotten. */
   readonly onLost: (lane: number) => void;
@@ -159,6 +162,7 @@ export class LaneFeed<Row extends LaneRow> implements Service {
     return this.#lifecycle.stop();
   }
 
+  /** Stops it, for `await using`. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.stop();
   }
@@ -268,11 +272,14 @@ export class LaneFeed<Row extends LaneRow> implements Service {
       rows = await readLanes<Row>(options.database, options.shape, before, limit);
     } catch (error) {
       for (const lane of due) lane.more = true;
+      // Nothing was seen; what was given back meanwhile must be seen by the next read, or that goes past it.
+      this.#forgetGone();
       throw error;
     } finally {
       this.#reading = false;
     }
     if (rescan) this.#rescanMs = monotonicMs() - now;
+    const stillOurs = new Set(due.filter((one) => this.#lanes.get(one.lane) === one && !one.draining).map(({ lane }) => lane));
     const counts = new Map<number, { count: number; last: string }>();
     const fresh: Row[] = [];
     let bytes = 0;
@@ -283,12 +290,13 @@ export class LaneFeed<Row extends LaneRow> implements Service {
         entry.count += 1;
         entry.last = row.id;
       } else counts.set(lane, { count: 1, last: row.id });
-      if (this.#known.has(row.id) || !this.#lanes.has(lane)) continue;
+      // A lane that was lost, handed over or taken anew while we read is read again from its start: what was known of it has been given
+      // back meanwhile, and to give out what came after it now would be to go past it.
+      if (!stillOurs.has(lane) || this.#known.has(row.id)) continue;
       fresh.push(row);
       bytes += options.rowBytes?.(row) ?? 0;
     }
-    for (const id of this.#goneWhileReading) this.#known.delete(id);
-    this.#goneWhileReading = [];
+    this.#forgetGone();
     for (const lane of due) {
       const entry = counts.get(lane.lane);
       if (!entry) continue;
@@ -301,5 +309,10 @@ export class LaneFeed<Row extends LaneRow> implements Service {
       options.onRows(fresh);
     }
     return rows.length;
+  }
+
+  #forgetGone(): void {
+    for (const id of this.#goneWhileReading) this.#known.delete(id);
+    this.#goneWhileReading = [];
   }
 }
