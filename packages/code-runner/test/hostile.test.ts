@@ -48,7 +48,8 @@ describe.runIf(sandboxed)('programs that mean harm, in the local sandbox', () =>
       runner,
       'import os, time, sys\nn = 0\ntry:\n  while True:\n    if os.fork() == 0: time.sleep(60); os._exit(0)\n    n += 1\nexcept OSError as e:\n  print("forks", n, e)\n  sys.exit(7)\n',
     );
-    expect(Number(/forks (\d+)/.exec(log)?.[1])).toBeLessThanOrEqual(32);
+    // The group has room for the sandbox's own three; how many of these there are at that moment is up to shell and kernel.
+    expect(Number(/forks (\d+)/.exec(log)?.[1])).toBeLessThanOrEqual(32 + 3);
     expect(run).toMatchObject({ state: 4, reason: 'EXIT_NONZERO', exitCode: 7 });
     expect(run.message).toMatch(/exit code 7.*more than the 32 processes/);
     // One that never gives up runs into its time.

@@ -1,8 +1,7 @@
-import { type ChildProcess, spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { type Victim, Victims } from '@holdfast/core/testing';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import type { CodeRunner, Run, RunEvent } from '../src/index.ts';
 import { localSandbox } from '../src/sandbox/index.ts';
@@ -18,43 +17,20 @@ afterAll(() => rmSync(folder, { recursive: true, force: true }));
 describe.runIf(existsSync('/usr/bin/bwrap'))('workers that are killed', () => {
   let double: KubernetesDouble;
   const kubeConfig = join(folder, 'kubeconfig');
-  const children = new Set<ChildProcess>();
+  const victims = new Victims(join(import.meta.dirname, 'victim', 'victim.ts'));
   beforeAll(async () => {
     double = await kubernetesDouble({ sandbox: localSandbox({ killAfterMs: 300 }), ...(await tls()) });
     writeFileSync(kubeConfig, double.kubeConfig());
   });
-  afterEach(async () => {
-    for (const child of [...children]) {
-      if (child.exitCode !== null || child.signalCode !== null) continue;
-      const exited = once(child, 'exit');
-      child.kill('SIGKILL');
-      await exited;
-    }
-  });
+  afterEach(() => victims.end());
   afterAll(() => double.close());
 
   onEveryDatabase(
     'their runs',
     (suite) => {
-      const start = (where: 'sandbox' | 'cluster', dieAt = '', hits = 1): ChildProcess => {
-        const child = spawn(
-          process.execPath,
-          [
-            '--conditions=@holdfast/source',
-            '--disable-warning=ExperimentalWarning',
-            join(import.meta.dirname, 'victim', 'victim.ts'),
-            suite.db.address,
-            where === 'sandbox' ? 'sandbox' : kubeConfig,
-            double.namespace,
-            dieAt,
-            String(hits),
-          ],
-          { stdio: ['ignore', 'ignore', 'inherit'] },
-        );
-        children.add(child);
-        child.on('exit', () => children.delete(child));
-        return child;
-      };
+      const start = (where: 'sandbox' | 'cluster', dieAt = '', hits = 1): Victim =>
+        victims.start(suite.db.address, where === 'sandbox' ? 'sandbox' : kubeConfig, double.namespace, dieAt, hits);
+      const killed = { code: null, signal: 'SIGKILL' };
       const code = 'import time\nfor i in range(5):\n  print("line", i, flush=True)\n  time.sleep(0.05)\n';
       const whole = Array.from({ length: 5 }, (_, i) => `line ${i}\n`).join('');
       /** What holds of every run, whatever was killed. */
@@ -72,7 +48,7 @@ describe.runIf(existsSync('/usr/bin/bwrap'))('workers that are killed', () => {
           for (let cycle = 0; cycle < cycles; cycle++) {
             const runs = [await submit(runner, code), await submit(runner, code)];
             const victim = start('sandbox', checkpoint, 1 + (cycle % 2));
-            expect(await once(victim, 'exit')).toEqual([null, 'SIGKILL']);
+            expect(await victim.ended).toEqual(killed);
             const other = start('sandbox');
             for (const { id } of runs) {
               const { run, events } = await judge(runner, { id } as Run);
@@ -81,8 +57,7 @@ describe.runIf(existsSync('/usr/bin/bwrap'))('workers that are killed', () => {
               // Before a program was begun nothing is lost by a kill. (At the second claim the first's programs may run.)
               if (checkpoint === 'runner:claimed' && cycle % 2 === 0) expect(run).toMatchObject({ state: 3 });
             }
-            other.kill('SIGKILL');
-            await once(other, 'exit');
+            await other.end('SIGKILL');
             expect(await suite.db.knex('holdfast_slot').whereNotNull('holder')).toEqual([]);
           }
         },
@@ -96,7 +71,7 @@ describe.runIf(existsSync('/usr/bin/bwrap'))('workers that are killed', () => {
           for (let cycle = 0; cycle < cycles; cycle++) {
             const runs = [await submit(runner, code), await submit(runner, code)];
             const victim = start('cluster', checkpoint, 1 + (cycle % 2));
-            expect(await once(victim, 'exit')).toEqual([null, 'SIGKILL']);
+            expect(await victim.ended).toEqual(killed);
             const other = start('cluster');
             for (const { id } of runs) {
               const { run, events } = await judge(runner, { id } as Run);
@@ -107,8 +82,7 @@ describe.runIf(existsSync('/usr/bin/bwrap'))('workers that are killed', () => {
             }
             // The next sweep takes away what nobody wants.
             await expect.poll(() => double.store.all('jobs').length + double.store.all('configmaps').length, { timeout: 10_000 }).toBe(0);
-            other.kill('SIGKILL');
-            await once(other, 'exit');
+            await other.end('SIGKILL');
             expect(await suite.db.knex('holdfast_slot').whereNotNull('holder')).toEqual([]);
           }
         },
@@ -121,15 +95,15 @@ describe.runIf(existsSync('/usr/bin/bwrap'))('workers that are killed', () => {
         const zombie = start('sandbox');
         for await (const event of runner.runs.events(run.id, { ...alice, signal: AbortSignal.timeout(20_000) }))
           if (event.type === 'log') break;
-        zombie.kill('SIGSTOP');
+        zombie.signal('SIGSTOP');
         const other = start('sandbox');
         const lost = await judge(runner, run);
         expect(lost.run).toMatchObject({ state: 4, reason: 'NODE_LOST' });
-        zombie.kill('SIGCONT');
+        zombie.signal('SIGCONT');
         const next = await submit(runner, code);
         expect((await judge(runner, next)).run.state).toBe(3);
         expect(logOf((await judge(runner, run)).events)).toBe('up\n');
-        other.kill('SIGKILL');
+        await other.end('SIGKILL');
       });
     },
     ['postgres'],

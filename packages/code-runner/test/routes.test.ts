@@ -229,7 +229,7 @@ onEveryDatabase(
           status,
           code,
           detail: expect.stringMatching(detail),
-          type: `https://holdfast.dev/problems/${code}`,
+          type: `https://holdfast.dev/errors/${code}`,
         });
         expect(type).toBe('application/problem+json');
       }
@@ -275,7 +275,7 @@ onEveryDatabase(
         const { status, json, type } = await ask(options);
         expect({ status, type, ...json }).toMatchObject({
           status: 503,
-          type: `https://holdfast.dev/problems/${code}`,
+          type: `https://holdfast.dev/errors/${code}`,
           code,
           detail: expect.stringMatching(detail),
         });

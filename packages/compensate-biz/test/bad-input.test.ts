@@ -1,4 +1,13 @@
-import { every, InvalidArgumentError, MigrationRequiredError, migrate, NotInTransactionError, SchemaNewerError } from '@holdfast/core';
+import {
+  DatabaseUnavailableError,
+  every,
+  InvalidArgumentError,
+  MigrationRequiredError,
+  migrate,
+  NotInTransactionError,
+  SchemaNewerError,
+} from '@holdfast/core';
+import knexFactory from 'knex';
 import { expect, it } from 'vitest';
 import { bizType, compensateBizSchema, createCompensateBiz, InvalidContextError, UnknownTypeError } from '../src/index.ts';
 import { onEveryDatabase } from './suite.ts';
@@ -130,3 +139,21 @@ onEveryDatabase('bad input', (suite) => {
     expect(await registry.redrive('999999999', { actor: 'a', reason: 'r' })).toBe(false);
   });
 });
+
+onEveryDatabase(
+  'a server that is not there',
+  (suite) => {
+    it('says what to do when tables are missing, and when nothing answers', async () => {
+      const lost = createCompensateBiz({ knex: suite.db.knex, types: { none: bizType(any) }, tablePrefix: 'absent_' });
+      await expect(lost.check()).rejects.toThrow(MigrationRequiredError);
+      await lost.close();
+      const client = suite.db.name === 'postgres' ? 'pg' : 'mysql2';
+      const nowhere = knexFactory({ client, connection: { host: '127.0.0.1', port: 1, user: 'x', database: 'x' } });
+      const biz = createCompensateBiz({ knex: nowhere, types: { none: bizType(any) } });
+      await expect(biz.now().submit('none', {})).rejects.toThrow(DatabaseUnavailableError);
+      await biz.close();
+      await nowhere.destroy();
+    });
+  },
+  ['mariadb', 'postgres'],
+);

@@ -1,15 +1,15 @@
-import { spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { join } from 'node:path';
 import { every } from '@holdfast/core';
-import { until } from '@holdfast/core/testing';
-import { expect, it } from 'vitest';
+import { until, Victims } from '@holdfast/core/testing';
+import { afterEach, expect, it } from 'vitest';
 import { bizType } from '../src/index.ts';
 import { seedRows } from './seed.ts';
 import { onEveryDatabase } from './suite.ts';
 import { any } from './suite-schema.ts';
 
 onEveryDatabase('under load', (suite) => {
+  const victims = new Victims(join(import.meta.dirname, 'victim', 'victim.ts'));
+  afterEach(() => victims.end());
   const count = async (where: object) => Number((await suite.db.knex('compensate_biz').where(where).count({ n: '*' }))[0]?.n);
 
   it.each([
@@ -25,20 +25,8 @@ onEveryDatabase('under load', (suite) => {
       let held: string[] = [];
       // How many a worker holds at the moment of its death depends on how its claims lay: others die after it until they are enough.
       while (held.length < least) {
-        const child = spawn(
-          process.execPath,
-          [
-            '--conditions=@holdfast/source',
-            '--disable-warning=ExperimentalWarning',
-            join(import.meta.dirname, 'victim', 'victim.ts'),
-            suite.db.address,
-            type,
-            'work:before-run',
-            String(runs),
-          ],
-          { stdio: ['pipe', 'ignore', 'inherit'] },
-        );
-        expect(await once(child, 'exit')).toEqual([null, 'SIGKILL']);
+        const victim = victims.start(suite.db.address, type, 'work:before-run', runs);
+        expect(await victim.ended).toEqual({ code: null, signal: 'SIGKILL' });
         killedAt = performance.now();
         held = (await suite.db.knex('compensate_biz').where({ biz_type: type, status: 'PROCESSING' }).select('id')).map((row) => row.id);
       }

@@ -1,8 +1,7 @@
-import { spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { join } from 'node:path';
-import { until } from '@holdfast/core/testing';
-import { expect, it } from 'vitest';
+import { wait } from '@holdfast/core';
+import { until, Victims } from '@holdfast/core/testing';
+import { afterEach, expect, it } from 'vitest';
 import { event, onEveryDatabase } from './suite.ts';
 
 const checkpoints = [
@@ -19,29 +18,13 @@ const checkpoints = [
 const cycles = Number(process.env.HOLDFAST_CYCLES ?? 3);
 
 onEveryDatabase('a notifier whose processes are killed', (suite) => {
+  const victims = new Victims(join(import.meta.dirname, 'victim', 'victim.ts'));
+  afterEach(() => victims.end());
   const notifications = () => suite.db.knex('notifier_notification').orderBy('id') as Promise<Record<string, unknown>[]>;
   const attempts = () => suite.db.knex('notifier_attempt').orderBy(['notification_id', 'number']) as Promise<Record<string, unknown>[]>;
   const kill = async (port: number, dieAt: string, hits: number): Promise<void> => {
-    const child = spawn(
-      process.execPath,
-      [
-        '--conditions=@holdfast/source',
-        '--disable-warning=ExperimentalWarning',
-        join(import.meta.dirname, 'victim', 'victim.ts'),
-        suite.db.address,
-        String(port),
-        dieAt,
-        String(hits),
-      ],
-      { stdio: ['ignore', 'ignore', 'inherit'] },
-    );
-    try {
-      await until(() => child.exitCode !== null || child.signalCode !== null, { what: `death at ${dieAt}` });
-      expect([child.exitCode, child.signalCode]).toEqual([null, 'SIGKILL']);
-    } finally {
-      child.kill('SIGKILL');
-      if (child.exitCode === null && child.signalCode === null) await once(child, 'exit');
-    }
+    const victim = victims.start(suite.db.address, port, dieAt, hits);
+    expect(await Promise.race([victim.ended, wait(20_000)]), `death at ${dieAt}`).toEqual({ code: null, signal: 'SIGKILL' });
   };
 
   it(

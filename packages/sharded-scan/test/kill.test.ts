@@ -1,9 +1,7 @@
-import { type ChildProcess, spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { until } from '@holdfast/core/testing';
+import { until, type Victim, Victims } from '@holdfast/core/testing';
 import { afterAll, afterEach, expect, it } from 'vitest';
 import { onEveryPair } from './suite.ts';
 
@@ -12,34 +10,13 @@ const cycles = Number(process.env.HOLDFAST_CYCLES ?? 3);
 
 onEveryPair('a scan whose processes are killed', (suite) => {
   const folder = mkdtempSync(join(tmpdir(), 'holdfast-scan-'));
-  const children = new Set<ChildProcess>();
-  afterEach(async () => {
-    for (const child of [...children]) {
-      const exited = once(child, 'exit');
-      child.kill('SIGKILL');
-      await exited;
-    }
-  });
+  const victims = new Victims(join(import.meta.dirname, 'victim', 'victim.ts'));
+  afterEach(() => victims.end());
   afterAll(() => rmSync(folder, { recursive: true, force: true }));
-  const start = (file: string, dieAt = '', hits = 1): ChildProcess => {
-    const child = spawn(
-      process.execPath,
-      [
-        '--conditions=@holdfast/source',
-        '--disable-warning=ExperimentalWarning',
-        join(import.meta.dirname, 'victim', 'victim.ts'),
-        suite.databases[0].address,
-        suite.databases[1].address,
-        file,
-        dieAt,
-        String(hits),
-      ],
-      { stdio: ['ignore', 'ignore', 'inherit'] },
-    );
-    children.add(child);
-    child.on('exit', () => children.delete(child));
-    return child;
-  };
+  const start = (file: string, dieAt = '', hits = 1): Victim =>
+    victims.start(suite.databases[0].address, suite.databases[1].address, file, dieAt, hits);
+  const killed = { code: null, signal: 'SIGKILL' };
+  const done = { code: 0, signal: null };
 
   it(
     'hands every row over at least once in one pass, and after each kill repeats one batch of each unit at most',
@@ -53,12 +30,12 @@ onEveryPair('a scan whose processes are killed', (suite) => {
         for (const checkpoint of checkpoints) {
           const victim = start(file, checkpoint, 2 + (cycle % 3));
           // It may find that nothing is left.
-          const [code, signal] = await once(victim, 'exit');
-          if (signal === 'SIGKILL') kills += 1;
-          else expect(code).toBe(0);
+          const ended = await victim.ended;
+          if (ended.signal === 'SIGKILL') kills += 1;
+          else expect(ended).toEqual(done);
         }
       expect(kills).toBeGreaterThan(cycles);
-      expect(await once(start(file), 'exit')).toEqual([0, null]);
+      expect(await start(file).ended).toEqual(done);
       const lines = readFileSync(file, 'utf8').trimEnd().split('\n');
       expect(new Set(lines).size).toBe(rows * 8);
       // Four units at a time, ten rows each.
@@ -73,14 +50,11 @@ onEveryPair('a scan whose processes are killed', (suite) => {
   it('is finished by two others when one of three is killed', async () => {
     await suite.fill(300);
     const file = join(folder, `three-${Math.trunc(performance.now())}`);
-    const killed = once(start(file, 'scan:after-checkpoint', 20), 'exit');
+    const victim = start(file, 'scan:after-checkpoint', 20);
     await until(() => existsSync(file));
-    const others = [start(file), start(file)].map((child) => once(child, 'exit'));
-    expect(await killed).toEqual([null, 'SIGKILL']);
-    expect(await Promise.all(others)).toEqual([
-      [0, null],
-      [0, null],
-    ]);
+    const others = [start(file), start(file)].map(({ ended }) => ended);
+    expect(await victim.ended).toEqual(killed);
+    expect(await Promise.all(others)).toEqual([done, done]);
     const lines = readFileSync(file, 'utf8').trimEnd().split('\n');
     expect(new Set(lines).size).toBe(2_400);
     expect(lines.length - 2_400).toBeLessThanOrEqual(4 * 10);

@@ -100,9 +100,15 @@ describe.each(protocolVersions)('the executor with an admin of %s', (version) =>
     expect((await admin.log(executor, 3)).logContent).toContain('no such customer');
     const post = (headers: Record<string, string>, body: string, path = 'beat') =>
       fetch(`${executor}${path}`, { method: 'POST', headers, body }).then((response) => response.json());
-    expect(await post({ 'xxl-job-access-token': 'wrong' }, '{}')).toMatchObject({ code: 500, msg: 'The access token is wrong.' });
+    expect(await post({ 'xxl-job-access-token': 'wrong' }, '{}')).toMatchObject({
+      code: 500,
+      msg: expect.stringContaining('The access token is wrong.'),
+    });
     expect(await post({}, '{}')).toMatchObject({ code: 500 });
-    expect(await post({ 'xxl-job-access-token': 'default_token' }, 'no json')).toMatchObject({ code: 500, msg: 'The body is no JSON.' });
+    expect(await post({ 'xxl-job-access-token': 'default_token' }, 'no json')).toMatchObject({
+      code: 500,
+      msg: expect.stringContaining('The body is no JSON.'),
+    });
     expect(await post({ 'xxl-job-access-token': 'default_token' }, '{}', 'nothing')).toMatchObject({
       code: 500,
       msg: expect.stringContaining('/nothing'),

@@ -1,18 +1,14 @@
 // A worker that tests kill. Arguments: address of the database, the executor (`sandbox`, or a kubeconfig's file and its namespace), the
 // checkpoint to die at, and at which time it is reached.
 
-import { setCheckpointHook, silentLogger } from '@holdfast/core';
-import { connectTestDatabase } from '@holdfast/core/testing';
+import { silentLogger } from '@holdfast/core';
+import { connectTestDatabase, dieAtCheckpoint } from '@holdfast/core/testing';
 import { createCodeRunner, python } from '../../src/index.ts';
 import { kubernetes } from '../../src/kubernetes/index.ts';
 import { localSandbox } from '../../src/sandbox/index.ts';
 
 const [address = '', where = 'sandbox', namespace = '', dieAt = '', hits = '1'] = process.argv.slice(2);
-let left = Number(hits);
-if (dieAt !== '')
-  setCheckpointHook((name) => {
-    if (name === dieAt && --left === 0) process.kill(process.pid, 'SIGKILL');
-  });
+dieAtCheckpoint(dieAt, hits);
 const runner = createCodeRunner({
   knex: connectTestDatabase(address),
   languages: [python()],

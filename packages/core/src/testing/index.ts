@@ -4,3 +4,4 @@ export { type ProxyFault, type TcpProxy, tcpProxy } from './tcp-proxy.ts';
 export { connectTestDatabase, type TestDatabase, type TestDialect, testDialects } from './test-databases.ts';
 export { type ThroughProxy, throughProxy } from './through-proxy.ts';
 export { until } from './until.ts';
+export { dieAtCheckpoint, type Victim, Victims } from './victims.ts';

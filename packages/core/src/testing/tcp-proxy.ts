@@ -17,6 +17,7 @@ export interface TcpProxy {
   halfClose(): number;
   /** Lets `bytes` more of the server's replies through on each connection, then resets it: a reply lost in the middle. */
   cutReplyAfter(bytes: number): void;
+  /** Ends every connection, and takes no more. */
   close(): Promise<void>;
 }
 

@@ -20,13 +20,14 @@ export interface TestDatabase {
 /** A test database that can be made. */
 export interface TestDialect {
   readonly name: TestDatabase['name'];
+  /** Makes one. */
   create(): Promise<TestDatabase>;
 }
 
 /** Every dialect that is up: SQLite always, the servers whose address is in `HOLDFAST_<NAME>_URL`. */
-export function testDialects(): readonly TestDialect[] {
+export function testDialects(servers: NodeJS.ProcessEnv = process.env): readonly TestDialect[] {
   const list: TestDialect[] = [{ name: 'sqlite', create: createSqlite }];
-  const { HOLDFAST_POSTGRES_URL: postgres, HOLDFAST_MARIADB_URL: mariadb, HOLDFAST_MYSQL_URL: mysql } = process.env;
+  const { HOLDFAST_POSTGRES_URL: postgres, HOLDFAST_MARIADB_URL: mariadb, HOLDFAST_MYSQL_URL: mysql } = servers;
   if (postgres) list.push({ name: 'postgres', create: () => createPostgres(postgres) });
   if (mariadb) list.push({ name: 'mariadb', create: () => createMysql('mariadb', mariadb) });
   if (mysql) list.push({ name: 'mysql', create: () => createMysql('mysql', mysql) });

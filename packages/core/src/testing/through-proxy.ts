@@ -6,6 +6,9 @@ import { connectTestDatabase } from './test-databases.ts';
 export interface ThroughProxy {
   readonly proxy: TcpProxy;
   readonly knex: Knex;
+  /** The database behind the proxy, for another process: pass it to `connectTestDatabase`. */
+  readonly address: string;
+  /** Closes connections and proxy. */
   close(): Promise<void>;
 }
 
@@ -18,6 +21,7 @@ export async function throughProxy(address: string): Promise<ThroughProxy> {
   return {
     proxy,
     knex,
+    address: url.href,
     async close() {
       await knex.destroy();
       await proxy.close();

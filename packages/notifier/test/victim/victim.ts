@@ -1,18 +1,13 @@
 // A worker that tests kill. Arguments: the database's address, the receiver's port, the checkpoint to die at, at which time it is
 // reached, and by how much the database's clock is moved, in ms.
 
-import { setCheckpointHook, silentLogger } from '@holdfast/core';
-import { connectTestDatabase } from '@holdfast/core/testing';
+import { silentLogger } from '@holdfast/core';
+import { connectTestDatabase, dieAtCheckpoint } from '@holdfast/core/testing';
 import { createNotifier } from '../../src/index.ts';
 import { keys } from '../suite-keys.ts';
 
 const [address = '', port = '', dieAt = '', hits = '1', offsetMs = '0'] = process.argv.slice(2);
-let left = Number(hits);
-if (dieAt !== '') {
-  setCheckpointHook((name) => {
-    if (name === dieAt && --left === 0) process.kill(process.pid, 'SIGKILL');
-  });
-}
+dieAtCheckpoint(dieAt, hits);
 const notifier = createNotifier({
   knex: connectTestDatabase(address),
   logger: silentLogger,

@@ -2,16 +2,12 @@
 // at which time it is reached.
 
 import { appendFileSync } from 'node:fs';
-import { setCheckpointHook, silentLogger } from '@holdfast/core';
-import { connectTestDatabase } from '@holdfast/core/testing';
+import { silentLogger } from '@holdfast/core';
+import { connectTestDatabase, dieAtCheckpoint } from '@holdfast/core/testing';
 import { createTopology, defineScan } from '../../src/index.ts';
 
 const [first = '', second = '', file = '', dieAt = '', hits = '1'] = process.argv.slice(2);
-let left = Number(hits);
-if (dieAt !== '')
-  setCheckpointHook((name) => {
-    if (name === dieAt && --left === 0) process.kill(process.pid, 'SIGKILL');
-  });
+dieAtCheckpoint(dieAt, hits);
 const [one, two] = [connectTestDatabase(first), connectTestDatabase(second)];
 const scan = defineScan<{ id: string }>({
   name: 'things',
