@@ -1,7 +1,14 @@
+// `npm run bench`: every bench, and docs/benchmarks.md with its drawings written anew. `npm run bench -- NAME`: one, printed only.
+
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { createInterface } from 'node:readline';
 import { parseArgs } from 'node:util';
 import { dispatch } from './dispatch/main.ts';
 import { notifier } from './notifier/main.ts';
 import { outbox } from './outbox/main.ts';
+import { writePage } from './report/page.ts';
+import { keepRun, type Line, machine, readResults, versions } from './report/results.ts';
 import { runner } from './runner/main.ts';
 import { scan } from './scan/main.ts';
 import { tasks } from './tasks.ts';
@@ -14,20 +21,58 @@ const { values, positionals } = parseArgs({
     only: { type: 'string' },
     members: { type: 'string' },
     backlog: { type: 'string' },
+    save: { type: 'boolean' },
   },
 });
-const benches: Record<string, typeof tasks> = { tasks, outbox, notifier, scan, runner, dispatch };
-const bench = benches[positionals[0] ?? ''];
-if (!bench) {
+/** What each is measured against, besides raw SQL. */
+const peers = {
+  tasks: ['graphile-worker', 'pg-boss', 'plainjob', 'better-sqlite3', 'pg', 'mysql2', 'knex'],
+  outbox: ['kafkajs', '@platformatic/kafka', 'amqplib', 'knex'],
+  notifier: ['undici', 'bullmq', 'ioredis'],
+  scan: ['pg', 'knex'],
+  runner: [],
+  dispatch: ['pg', 'undici'],
+} as const;
+const benches: Record<keyof typeof peers, typeof tasks> = { tasks, outbox, notifier, scan, runner, dispatch };
+const names = Object.keys(benches) as (keyof typeof peers)[];
+if (values.save && values.only !== undefined)
+  throw new Error('--save keeps whole benches, so that a page never mixes runs; leave --only out.');
+const rounds = Number(values.rounds ?? 5);
+const name = positionals[0] as keyof typeof peers | 'report' | undefined;
+
+if (name === undefined || (name in benches && values.save)) await all(name === undefined ? names : [name as keyof typeof peers]);
+else if (name === 'report') writePage(readResults());
+else if (name in benches)
+  await benches[name]({
+    json: values.json ?? false,
+    rounds,
+    only: values.only === undefined ? undefined : new Set(values.only.split(',')),
+    members: Number(values.members ?? 2_650_000),
+    backlog: Number(values.backlog ?? 10_000_000),
+  });
+else {
   console.error(
-    `usage: npm run bench -- ${Object.keys(benches).join('|')} [--json] [--rounds 5] [--only CASE,…] [--members N] [--backlog N]`,
+    `usage: npm run bench                                   all of them, and the report\n       npm run bench -- ${names.join('|')} [--save] [--json] [--rounds 5] [--only CASE,…] [--members N] [--backlog N]\n       npm run bench -- report                         the report from what was measured last`,
   );
   process.exit(2);
 }
-await bench({
-  json: values.json ?? false,
-  rounds: Number(values.rounds ?? 5),
-  only: values.only === undefined ? undefined : new Set(values.only.split(',')),
-  members: Number(values.members ?? 2_650_000),
-  backlog: Number(values.backlog ?? 10_000_000),
-});
+
+/** Each in a process of its own: what one leaves in memory is no other's burden. */
+async function all(which: readonly (keyof typeof peers)[]): Promise<void> {
+  for (const bench of which) {
+    console.log(`\n${bench}`);
+    const more = Object.entries(values).flatMap(([option, value]) => (typeof value === 'string' ? [`--${option}`, value] : []));
+    const child = spawn(process.execPath, [...process.execArgv, import.meta.filename, bench, '--json', ...more], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
+    const lines: Line[] = [];
+    for await (const text of createInterface({ input: child.stdout })) {
+      console.log(text);
+      if (text.startsWith('{')) lines.push(JSON.parse(text) as Line);
+    }
+    if (child.exitCode === null && child.signalCode === null) await once(child, 'exit');
+    if (child.exitCode !== 0) throw new Error(`the bench ${bench} ended with ${child.exitCode ?? child.signalCode}`);
+    const on = new Date().toISOString().slice(0, 10);
+    writePage(keepRun(bench, { on, machine: machine(), versions: versions(peers[bench]), rounds, lines }));
+  }
+}

@@ -4,7 +4,7 @@ import { latency } from './latency.ts';
 import { drain, ours } from './ours.ts';
 import { graphileDrain, graphileSubmit, pgBossDrain } from './postgres-peers.ts';
 import { rawMariadb, rawPostgres, rawPostgresInsert, rawPostgresInsertOne, rawSqlite } from './raw.ts';
-import { rounds } from './report.ts';
+import { rounds } from './report/report.ts';
 import { plainjobDrain } from './sqlite-peers.ts';
 
 export interface BenchOptions {

@@ -1,6 +1,6 @@
 import { type TestDatabase, testDialects } from '@holdfast/core/testing';
 import type { Knex } from 'knex';
-import { median } from '../report.ts';
+import { median } from '../report/report.ts';
 import type { BenchOptions } from '../tasks.ts';
 import { acceptLatency, acceptRate, fillRate } from './load.ts';
 import { type ServiceUnderTest, startService } from './service.ts';
@@ -32,7 +32,19 @@ export async function dispatch(options: BenchOptions): Promise<void> {
     try {
       const figures = await measure(db, size, Math.min(3, options.rounds));
       results[name] = figures;
-      if (options.json) console.log(JSON.stringify({ bench: `dispatch-${name}/postgres`, ...size, ...figures }));
+      if (options.json)
+        console.log(
+          JSON.stringify({
+            bench: `dispatch-${name}/postgres`,
+            machines: size.machines,
+            slotsBefore: size.slots,
+            ordersAcceptedPerSecond: Math.round(figures.accepted),
+            p50AtHalfOfThatMs: Math.round(figures.p50),
+            p99AtHalfOfThatMs: Math.round(figures.p99),
+            p99At200PerSecondMs: Math.round(figures.calmP99),
+            slotsPerSecond: Math.round(figures.slots),
+          }),
+        );
       else
         console.log(
           `dispatch/postgres with ${size.machines.toLocaleString('en')} machines and ${size.slots.toLocaleString('en')} slots there: ${figures.accepted.toFixed(0)} orders/s accepted; at half of it p50 ${figures.p50.toFixed(1)} ms, p99 ${figures.p99.toFixed(1)} ms; at 200/s p99 ${figures.calmP99.toFixed(1)} ms; ${figures.slots.toFixed(0)} slots/s from wanted to running`,

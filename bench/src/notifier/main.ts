@@ -1,5 +1,5 @@
 import { testDialects } from '@holdfast/core/testing';
-import { median, rounds } from '../report.ts';
+import { median, rounds } from '../report/report.ts';
 import type { BenchOptions } from '../tasks.ts';
 import { bullmq, healthy, ours, rawPool } from './contestants.ts';
 import { type Receivers, receivers } from './receivers.ts';

@@ -1,5 +1,5 @@
 import { type TestDatabase, testDialects } from '@holdfast/core/testing';
-import { rounds } from '../report.ts';
+import { rounds } from '../report/report.ts';
 import type { BenchOptions } from '../tasks.ts';
 import { naiveDrain, oursDrain, rawDrain } from './contestants.ts';
 import { backlog, failingKeys, latency, latencyAcross, outage } from './lanes.ts';

@@ -3,7 +3,7 @@ import { type CodeRunner, codeRunnerSchema, createCodeRunner, python, r, scala }
 import { localSandbox } from '@holdfast/code-runner/sandbox';
 import { coreSchema, migrate, silentLogger } from '@holdfast/core';
 import { type TestDialect, testDialects } from '@holdfast/core/testing';
-import { median, rounds } from '../report.ts';
+import { median, rounds } from '../report/report.ts';
 import type { BenchOptions } from '../tasks.ts';
 import { bareSandbox } from './bare.ts';
 
@@ -77,7 +77,14 @@ async function latency(name: string, one: CodeRunner, options: BenchOptions): Pr
     p50: quantile(values, 0.5),
     p95: quantile(values, 0.95),
   }));
-  if (options.json) console.log(JSON.stringify({ bench: `runner-latency/${name}`, unit: 'ms', figures: shown }));
+  if (options.json)
+    console.log(
+      JSON.stringify({
+        bench: `runner-latency/${name}`,
+        unit: 'ms: p50 (p95)',
+        ...Object.fromEntries(shown.map(({ what, p50, p95 }) => [what, `${p50.toFixed(1)} (${p95.toFixed(1)})`])),
+      }),
+    );
   else {
     console.log(`\nrunner-latency/${name}  (ms: p50, p95)`);
     for (const { what, n, p50, p95 } of shown)

@@ -1,7 +1,7 @@
 import { execFileSync } from 'node:child_process';
 import { join } from 'node:path';
 import { testDialects } from '@holdfast/core/testing';
-import { median, rounds } from '../report.ts';
+import { median, rounds } from '../report/report.ts';
 import type { BenchOptions } from '../tasks.ts';
 import { instances, keysetKnex, keysetPg, offsetPaging, ours } from './contestants.ts';
 import { makeTables, type Tables } from './tables.ts';
