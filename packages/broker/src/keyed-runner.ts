@@ -2,11 +2,13 @@ import { wait } from '@holdfast/core';
 import type { Message } from './message.ts';
 import type { Delivery, DeliveryVerdict } from './subscriber.ts';
 
+/** What a {@link KeyedRunner} is made of. */
 export interface KeyedRunnerOptions {
   /** Handlers at a time. */
   readonly concurrency: number;
   /** Pause after a throw, in ms. */
   readonly retryMs: number;
+  /** Handles one delivery; what it throws counts as a retry. */
   readonly handler: (delivery: Delivery) => Promise<DeliveryVerdict>;
   /** Called with what a handler threw, which counts as a retry. */
   readonly onThrow: (error: unknown, message: Message) => void;
@@ -57,6 +59,7 @@ export class KeyedRunner {
     return queued;
   }
 
+  /** Puts a delivery into the line of its key; it is handled when those before it are. */
   push(work: KeyedWork): void {
     if (this.#closing.signal.aborted) return;
     const { key, topic } = work.message;

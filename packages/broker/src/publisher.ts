@@ -14,6 +14,7 @@ export type PublishResult =
   | { readonly outcome: 'acked'; readonly at: Readonly<Record<string, string | number>> }
   | { readonly outcome: 'retriable' | 'backpressure' | 'poison' | 'fatal'; readonly error: StoredError };
 
+/** Whatever messages are published through. One per broker, for as long as the process lives. */
 export interface Publisher {
   /**
    * Whether of the messages of one key in a batch those acked are always the first ones. Where it is not so, at most one

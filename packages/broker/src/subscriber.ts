@@ -19,14 +19,18 @@ export type DeliveryVerdict =
   /** Never again: to the dead letters, with the reason. */
   | { readonly outcome: 'reject'; readonly reason: string };
 
+/** Handled: it does not come again. */
 export const ack: DeliveryVerdict = { outcome: 'ack' };
+/** It comes again after so many ms, before later ones of its key. */
 export function retry(afterMs: number): DeliveryVerdict {
   return { outcome: 'retry', afterMs };
 }
+/** It can never be handled: it goes to the dead letters with the reason, and the next one comes. */
 export function reject(reason: string): DeliveryVerdict {
   return { outcome: 'reject', reason };
 }
 
+/** How a subscription reads. */
 export interface SubscribeOptions {
   /** Members of one group share the messages; each group gets all of them. */
   readonly group: string;
@@ -40,6 +44,7 @@ export interface SubscribeOptions {
   readonly closeMs?: number;
 }
 
+/** A reader of topics in a group, until it is closed. */
 export interface Subscription {
   /** Whether messages arrive at present. */
   readonly ready: boolean;
@@ -47,6 +52,7 @@ export interface Subscription {
   close(): Promise<void>;
 }
 
+/** Whatever messages are read through. */
 export interface Subscriber {
   /** Resolves when messages published from now on will arrive; while the broker is not there it keeps trying. */
   subscribe(
@@ -54,5 +60,6 @@ export interface Subscriber {
     options: SubscribeOptions,
     handler: (delivery: Delivery) => Promise<DeliveryVerdict>,
   ): Promise<Subscription>;
+  /** Ends all subscriptions and closes what was opened. */
   close(): Promise<void>;
 }

@@ -38,6 +38,7 @@ import { TaskTable } from './tasks/task-table.ts';
 import { Tasks } from './tasks/tasks.ts';
 import { RunnerWorker, type WorkerOptions } from './worker/worker.ts';
 
+/** Where a runner keeps its rows and files, what it can run, and where. */
 export interface CodeRunnerOptions extends DatabaseOptions {
   /** Where programs run: `localSandbox()`, `kubernetes()`. A process that only submits needs none. */
   readonly executor?: Executor;
@@ -224,6 +225,7 @@ export class CodeRunner {
     await this.database.close();
   }
 
+  /** Closes it, for `await using`. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }

@@ -48,6 +48,7 @@ export interface BizType<Input, Output> {
   readonly purgeAfterMs: number | undefined;
   readonly serial: boolean;
   readonly version: number;
+  /** Steps that lift contexts of older versions, by the version that they lift from. */
   readonly upcast: Readonly<Record<number, (old: never) => unknown>>;
   readonly globalConcurrency: number | undefined;
   readonly sweep: Often | undefined;

@@ -40,6 +40,7 @@ import { cancelRows, rescheduleRow } from './steer.ts';
 import { type SweepCounts, sweepOnce } from './sweep.ts';
 import { BizWorker, type WorkerOptions } from './worker.ts';
 
+/** Where the table is, and which types of rows there are. */
 export interface CompensateBizOptions<Types extends BizTypes> extends DatabaseOptions {
   /** The types this service may submit; those with a handler are also run. */
   readonly types: Types;
@@ -66,6 +67,7 @@ export type ManyOptions<Context> = Omit<SubmitOptions, 'once'> | ((context: Cont
 
 /** Submits and changes within one transaction. */
 export interface Submitter<Types extends BizTypes> {
+  /** Writes a row that is run as soon as a worker is free. */
   submit<Type extends keyof Types & string>(type: Type, context: ContextInput<Types[Type]>, options?: SubmitOptions): Promise<Submitted>;
   /**
    * Thousands of rows per statement. Returns their ids in order. `options` are those of all, or a function of each. `once` is not for
@@ -89,7 +91,9 @@ export interface InTransaction<Types extends BizTypes> extends Submitter<Types> 
 /** A row, by id or by its type and `once` key. */
 export type RowTarget = { readonly id: string } | { readonly type: string; readonly once: string };
 
+/** Handles one row of a type: what it returns is the verdict, what it throws is a failed run. */
 export type Handler<Types extends BizTypes, Type extends keyof Types> = (context: ContextOutput<Types[Type]>, run: Run<Types>) => unknown;
+/** Handles many rows of a type at once. */
 export type BatchHandler<Types extends BizTypes, Type extends keyof Types> = (
   items: readonly BatchItem<ContextOutput<Types[Type]>>[],
   batch: Batch<ContextOutput<Types[Type]>>,
@@ -151,6 +155,7 @@ export class CompensateBiz<Types extends BizTypes> {
     return this.#events.has(name);
   }
 
+  /** Tells listeners of {@link CompensateBiz.events}. For the parts of this package. */
   emit<Name extends keyof BizEvents>(name: Name, payload: BizEvents[Name]): void {
     this.#events.emit(name, payload);
   }
@@ -305,6 +310,7 @@ export class CompensateBiz<Types extends BizTypes> {
     await this.database.close();
   }
 
+  /** Closes it, for `await using`. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }

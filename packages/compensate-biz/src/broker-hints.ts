@@ -2,6 +2,7 @@ import type { Publisher, Subscriber, Subscription } from '@holdfast/broker';
 import { defaultLogger, type Logger, uuidv7 } from '@holdfast/core';
 import { type Hint, type Hints, hintNote, parseHint } from './hints.ts';
 
+/** Where hints are sent: topic, group, and for how many rows at a time. */
 export interface BrokerHintsOptions {
   /** Must exist where the broker wants topics created. Default `compensate-biz-hints`. */
   readonly topic?: string;
@@ -14,6 +15,7 @@ export interface BrokerHintsOptions {
 export interface BrokerHints extends Hints {
   /** Resolves when hints arrive; a broker that is not there is no reason to wait. */
   readonly ready: Promise<void>;
+  /** Closes what was opened at the broker. */
   close(): Promise<void>;
 }
 

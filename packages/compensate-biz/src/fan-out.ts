@@ -3,6 +3,7 @@ import type { BizTypes, ContextInput } from './biz-type.ts';
 import { insertRows } from './insert-rows.ts';
 import { type NewRow, newRow, type SubmitOptions, typeOf } from './new-row.ts';
 
+/** How a sequence of items becomes rows. */
 export interface FanOutOptions<Types extends BizTypes> {
   /** Names this fan-out for good: calling again with it continues, or returns, the first. At most 180 characters. */
   readonly key: string;
@@ -21,6 +22,7 @@ export interface FanOutOptions<Types extends BizTypes> {
   readonly priority?: number;
 }
 
+/** What a fan-out has written so far. */
 export interface FanOutResult {
   /** The parent's row in `compensate_biz`, of type `fan-out`. */
   readonly parentId: string;

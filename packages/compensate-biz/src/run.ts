@@ -61,8 +61,11 @@ export interface BatchItem<Context> {
 export interface Batch<Context> {
   /** Runs `effects` and writes SUCCESS of every row without another verdict in one transaction. */
   commit(effects: (trx: Knex.Transaction) => unknown): Promise<void>;
+  /** These rows run again later, as failed. */
   retry(item: BatchItem<Context>, options?: { readonly after?: Duration; readonly reason?: string }): void;
+  /** These rows can never succeed: FAILED, with the reason. */
   reject(item: BatchItem<Context>, reason: string): void;
+  /** These rows run again later; it does not count as a failure. */
   snooze(item: BatchItem<Context>, after: Duration): void;
 }
 

@@ -29,6 +29,7 @@ import { RateLimit } from './rate-limit.ts';
 import { countChildren, handOnGates, outcomes } from './settle-effects.ts';
 import { repairGates, rescueOnce, sweepOnce } from './sweep.ts';
 
+/** Which types a worker runs, how many at a time, and how long its lease is. */
 export interface WorkerOptions {
   /** How long a row stays this worker's without a renewal. Default 30 s. It says nothing about how long a handler may run. */
   readonly lease?: Duration;
@@ -170,6 +171,7 @@ export class BizWorker implements Service {
     return this.#lifecycle.stop();
   }
 
+  /** Stops it, for `await using`. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.#lifecycle.stop();
   }

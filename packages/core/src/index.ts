@@ -23,7 +23,7 @@ export {
   TransientDatabaseError,
   UnsupportedDatabaseError,
 } from './errors/errors.ts';
-export { HoldfastError, type HoldfastErrorOptions } from './errors/holdfast-error.ts';
+export { errorPage, HoldfastError, type HoldfastErrorOptions } from './errors/holdfast-error.ts';
 export { type StoredError, storedError } from './errors/stored-error.ts';
 export {
   createSnowflake,

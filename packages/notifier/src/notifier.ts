@@ -43,6 +43,7 @@ import type { DueRow } from './worker/due-reader.ts';
 import { prepare } from './worker/prepare.ts';
 import { NotifierWorker, settingsNote, type WorkerOptions } from './worker/worker.ts';
 
+/** Where notifications are kept, how they are signed, and when they are sent again. */
 export interface NotifierOptions extends DatabaseOptions {
   /** Keys by reference: the current one first, then those that it replaced. */
   readonly keys?: KeySource;
@@ -97,12 +98,17 @@ export const defaultSchedule: Backoff = steps('3s', '9s', '27s', '81s').then(eve
  * (`https://example.com`), made with its first notification.
  */
 export interface Endpoints {
+  /** Endpoints in the order of their ids. */
   list(query?: { readonly tenant?: string; readonly after?: string; readonly limit?: number }): Promise<readonly EndpointView[]>;
+  /** One endpoint, with its state, limits and figures. */
   get(id: string): Promise<EndpointView | undefined>;
   /** Makes the endpoint of a URL, or finds it. With `keyRef`, that is what its notifications are signed with unless they say otherwise. */
   register(endpoint: { readonly tenant?: string; readonly url: string; readonly keyRef?: string; readonly pool?: string }): Promise<string>;
+  /** Sends nothing to it until it is resumed; notifications wait. Returns whether it is there. */
   pause(id: string, by: Actor): Promise<boolean>;
+  /** Sends again. Returns whether it is there. */
   resume(id: string, by: Actor): Promise<boolean>;
+  /** Limits its requests; `null` takes a limit away. Returns whether it is there. */
   limit(id: string, limits: { readonly concurrency?: number | null; readonly ratePerSecond?: number | null }, by: Actor): Promise<boolean>;
   /** Signs with another key from now on, and for `overlap` (default 24 hours) with the one before as well. */
   rotate(id: string, to: { readonly keyRef: string; readonly overlap?: Duration }, by: Actor): Promise<boolean>;
@@ -344,6 +350,7 @@ export class Notifier {
     return this.#inspection;
   }
 
+  /** Figures for gauges and dashboards. */
   stats(): Promise<NotifierStats> {
     return this.#inspection.overview();
   }
@@ -356,6 +363,7 @@ export class Notifier {
     await this.database.close();
   }
 
+  /** Closes it, for `await using`. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }

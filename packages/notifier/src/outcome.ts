@@ -25,6 +25,7 @@ export const attemptOutcomes = [
   'no-key',
   'unknown',
 ] as const;
+/** How an attempt ended. */
 export type AttemptOutcome = (typeof attemptOutcomes)[number];
 
 /** How an attempt ended. */

@@ -39,6 +39,7 @@ export class OutboxInspection implements Inspectable {
     };
   }
 
+  /** A few figures in words, for the command line. */
   async overview(): Promise<OutboxStats> {
     const count = async (table: string): Promise<number> => {
       const [row] = await this.#database.rows<{ n: string | number }>(
@@ -61,6 +62,7 @@ export class OutboxInspection implements Inspectable {
     };
   }
 
+  /** Figures for gauges and dashboards. */
   async stats(): Promise<readonly Readonly<Record<string, string | number | null>>[]> {
     const { lanes, countedTo: _, ...counts } = await this.overview();
     return [{ ...counts, relays: Object.keys(lanes).length }];

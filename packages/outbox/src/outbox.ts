@@ -30,6 +30,7 @@ import { outboxSchema } from './table/schema.ts';
 import type { PayloadInput, Topics } from './topic.ts';
 import { TrackedTable, type TrackOptions } from './track.ts';
 
+/** Where messages are kept, which topics there are, and where relays publish. */
 export interface OutboxOptions<T extends Topics> extends DatabaseOptions {
   readonly topics: T;
   /** Where relays publish. Not needed by a process that only puts. */
@@ -43,6 +44,7 @@ export interface OutboxOptions<T extends Topics> extends DatabaseOptions {
   readonly logger?: Logger;
 }
 
+/** What came of a put. */
 export interface Put {
   /** The message's id, as consumers see it. */
   readonly id: string;
@@ -50,6 +52,7 @@ export interface Put {
   readonly duplicate: boolean;
 }
 
+/** One of many messages. */
 export interface PutMany<Input> {
   readonly payload: Input;
   readonly options?: Omit<PutOptions, 'id'>;
@@ -57,6 +60,10 @@ export interface PutMany<Input> {
 
 /** Puts that commit with a transaction. */
 export interface OutboxTransaction<T extends Topics> {
+  /**
+   * Puts a message, which is published once the root transaction has committed, and never if it does not.
+   * @throws UnknownTopicError, InvalidPayloadError, NotInTransactionError
+   */
   put<Name extends keyof T & string>(topic: Name, payload: PayloadInput<T[Name]>, options?: PutOptions): Promise<Put>;
   /** Thousands of messages in a few statements. Returns their ids, in order. */
   putMany<Name extends keyof T & string>(topic: Name, messages: readonly PutMany<PayloadInput<T[Name]>>[]): Promise<string[]>;
@@ -193,6 +200,7 @@ export class Outbox<T extends Topics> {
     return this.#inspection;
   }
 
+  /** Figures for gauges and dashboards. */
   stats(): Promise<OutboxStats> {
     return this.#inspection.overview();
   }
@@ -236,6 +244,7 @@ export class Outbox<T extends Topics> {
     await this.database.close();
   }
 
+  /** Closes it, for `await using`. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }

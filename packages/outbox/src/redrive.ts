@@ -10,6 +10,7 @@ export interface DeadFilter {
   readonly reason?: 'poison' | 'exhausted';
 }
 
+/** How fast dead messages are put again, and whether only to count them. */
 export interface RedriveOptions {
   /** Messages per second at most. Default no limit. */
   readonly rate?: number;

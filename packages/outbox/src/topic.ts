@@ -1,6 +1,7 @@
 import { InvalidArgumentError } from '@holdfast/core';
 import type { StandardSchemaV1 } from '@standard-schema/spec';
 
+/** What orders the messages of a topic, and how they are sent. */
 export interface TopicOptions<Output> {
   /** Messages of one key are published in order. Without it they have no order. */
   readonly key?: (payload: Output) => string;
@@ -17,6 +18,7 @@ export interface TopicOptions<Output> {
 /** A topic with its defaults filled in. */
 export interface Topic<Input, Output> {
   readonly schema: StandardSchemaV1<Input, Output> | undefined;
+  /** What a message is ordered by: messages of one key are published in order. */
   readonly key: ((payload: Output) => string) | undefined;
   readonly order: 'causal' | 'commit';
   readonly contentType: string;

@@ -20,6 +20,7 @@ export interface TrackedMessage {
   readonly headers?: Readonly<Record<string, string>>;
 }
 
+/** Which rows of a table are published, as which messages. */
 export interface TrackOptions<Row> {
   /** Primary key. Default `id`. */
   readonly id?: string;

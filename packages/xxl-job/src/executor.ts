@@ -9,6 +9,7 @@ import { JobLog } from './job-log.ts';
 import { type JobHandler, JobQueue } from './job-queue.ts';
 import { codes, type ProtocolVersion, protocolVersions, type Reply, readTrigger, reply } from './protocol.ts';
 
+/** Which admins there are, under which name jobs are run, and how they are reached. */
 export interface ExecutorOptions {
   /** Addresses of the admins, such as `['http://xxl.example/xxl-job-admin']`. */
   readonly admins: readonly string[];
@@ -118,6 +119,7 @@ export class Executor implements Service {
     return this.#lifecycle.stop();
   }
 
+  /** Stops it, for `await using`. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.#lifecycle.stop();
   }

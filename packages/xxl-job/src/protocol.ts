@@ -9,6 +9,7 @@
  * The source is xxl-job's own: `com.xxl.job.core.biz.model` up to 3.4, `com.xxl.job.core.openapi` from 3.5.
  */
 export const protocolVersions = ['2.2', '2.3', '3.5'] as const;
+/** A generation of xxl-job’s protocol. */
 export type ProtocolVersion = (typeof protocolVersions)[number];
 
 export const codes = { ok: 200, failed: 500, timedOut: 502 } as const;

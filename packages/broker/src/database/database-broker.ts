@@ -18,6 +18,7 @@ import { DatabaseSubscription } from './database-subscription.ts';
 import { DatabaseTopics } from './database-topics.ts';
 import { brokerSchema } from './schema.ts';
 
+/** Where the tables are, and how long readers hold lanes and unread messages are kept. */
 export interface DatabaseBrokerOptions extends DatabaseOptions {
   /** Names this service as `ce_source`. Default `holdfast`. */
   readonly source?: string;
@@ -34,6 +35,7 @@ export interface DatabaseBrokerOptions extends DatabaseOptions {
   readonly logger?: Logger;
 }
 
+/** A broker that is a table: what publishes, what reads, and a check that its tables are there. */
 export interface DatabaseBroker extends Publisher, Subscriber {
   /** @throws MigrationRequiredError, DatabaseUnavailableError, UnsupportedDatabaseError */
   check(): Promise<void>;

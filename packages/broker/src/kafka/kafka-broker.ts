@@ -9,6 +9,7 @@ import { quietRequestQueue } from './quiet-request-queue.ts';
 // Also for clients of the caller's.
 quietRequestQueue();
 
+/** Where Kafka is, and how it is spoken to through kafkajs. */
 export interface KafkaOptions {
   /** A client of yours, or what one is made of. */
   readonly client?: Kafka;
@@ -22,6 +23,7 @@ export interface KafkaOptions {
   readonly logger?: Logger;
 }
 
+/** Publishes to Kafka and reads from it, through kafkajs. */
 export type KafkaBroker = Publisher & Subscriber;
 
 /** Kafka through kafkajs 2. Topics, and `<topic>.dead` for what is rejected, must exist. */

@@ -5,6 +5,7 @@ import type { Subscriber } from '../subscriber.ts';
 import { KafkaPublisher } from './kafka-publisher.ts';
 import { KafkaSubscription } from './kafka-subscription.ts';
 
+/** Where Kafka is, and how it is spoken to through @platformatic/kafka. */
 export interface PlatformaticKafkaOptions {
   /** `host:port`. */
   readonly brokers: readonly string[];
@@ -17,6 +18,7 @@ export interface PlatformaticKafkaOptions {
   readonly logger?: Logger;
 }
 
+/** Publishes to Kafka and reads from it, through @platformatic/kafka. */
 export type PlatformaticKafkaBroker = Publisher & Subscriber;
 
 /** Kafka through `@platformatic/kafka` 2. Topics, and `<topic>.dead` for what is rejected, must exist. */

@@ -6,6 +6,7 @@ import { Link } from './link.ts';
 import { RabbitmqPublisher } from './rabbitmq-publisher.ts';
 import { RabbitmqSubscription } from './rabbitmq-subscription.ts';
 
+/** Where RabbitMQ is, and how its exchanges and queues are named. */
 export interface RabbitmqOptions {
   /** `amqp://…`. */
   readonly url?: string;
@@ -26,6 +27,7 @@ export interface RabbitmqOptions {
   readonly logger?: Logger;
 }
 
+/** Publishes to RabbitMQ and reads from it, through amqplib. */
 export type RabbitmqBroker = Publisher & Subscriber;
 
 /** RabbitMQ 3.10 or newer through amqplib 2. */

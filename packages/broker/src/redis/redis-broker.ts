@@ -5,6 +5,7 @@ import type { Subscriber } from '../subscriber.ts';
 import { RedisPublisher } from './redis-publisher.ts';
 import { RedisSubscription } from './redis-subscription.ts';
 
+/** Where Redis is, and how its streams are named and cut. */
 export interface RedisOptions {
   /** `redis://…`. */
   readonly url?: string;
@@ -27,6 +28,7 @@ export interface RedisOptions {
   readonly logger?: Logger;
 }
 
+/** Publishes to Redis Streams and reads from them, through ioredis. */
 export type RedisBroker = Publisher & Subscriber;
 
 /** Redis Streams through ioredis. As durable as your Redis is: with AOF `everysec` a crash may lose a second. */

@@ -1,6 +1,7 @@
 import { type Logger, uuidv7, type WakeListener, type Waker } from '@holdfast/core';
 import type { Redis } from 'ioredis';
 
+/** Where Redis is, and which channel wakes. */
 export interface RedisWakerOptions {
   /** A connection to publish on. A second one, for listening, is made by `duplicate()`. */
   readonly client: Redis;

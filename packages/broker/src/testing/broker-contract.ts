@@ -14,7 +14,9 @@ import {
 
 /** The parts of a test runner that the contract needs; vitest's and node:test's fit. */
 export interface ContractApi {
+  /** Defines a test: `it` of vitest, or `test` of node:test. */
   readonly it: (name: string, test: () => Promise<void>, timeoutMs?: number) => void;
+  /** Fails unless the two are deeply equal. */
   readonly equal: (actual: unknown, expected: unknown) => void;
 }
 

@@ -13,6 +13,7 @@ import { podLog } from './pod-log.ts';
 import { observedOf } from './pod-outcome.ts';
 import { Watched } from './watched.ts';
 
+/** Which cluster, which namespace, and how Jobs are made there. */
 export interface KubernetesOptions {
   /** Where Jobs are made. It exists, with what `deploy/` puts there. */
   readonly namespace: string;

@@ -1,5 +1,6 @@
 import { defineLanguage, type Language } from './language.ts';
 
+/** Which Python, and with which packages. */
 export interface PythonOptions {
   /** Of this machine. Default `/usr/bin/python3`. */
   readonly binary?: string;

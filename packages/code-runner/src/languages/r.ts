@@ -1,5 +1,6 @@
 import { defineLanguage, type Language } from './language.ts';
 
+/** Which R, and with which packages. */
 export interface ROptions {
   /** Default `r-base:4.5.1`. */
   readonly image?: string;

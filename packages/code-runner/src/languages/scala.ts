@@ -1,5 +1,6 @@
 import { defineLanguage, type Language } from './language.ts';
 
+/** Which Scala, and how it is compiled. */
 export interface ScalaOptions {
   /** Default `hseeberger/scala-sbt:eclipse-temurin-17.0.2_1.6.2_2.13.8`. */
   readonly image?: string;

@@ -17,9 +17,11 @@ export interface QueueListener {
   readonly dead: (runId: string, why: string) => Promise<void>;
 }
 
+/** A worker that is told of new runs, until it is closed. */
 export interface Listening {
   /** Whether the pool's messages are wanted: not while no slot is free. They stay in the queue, untouched. */
   want(pool: string, wanted: boolean): void;
+  /** Hears of no more runs. */
   close(): Promise<void>;
 }
 
@@ -31,9 +33,11 @@ export interface RunQueue {
   readonly name: string;
   /** Says that runs wait. Called after their commit. Never rejects. */
   ring(bells: readonly Bell[]): Promise<readonly Rung[]>;
+  /** Tells the listener of runs in these pools, at least once each. */
   listen(pools: readonly string[], listener: QueueListener): Promise<Listening>;
   /** @throws if nothing can be rung, with the sentence to act on */
   probe(): Promise<void>;
+  /** Closes what was opened. */
   close(): Promise<void>;
 }
 

@@ -2,6 +2,7 @@ import { checkpoint, defaultLogger, type Logger, wait } from '@holdfast/core';
 import { type Channel, type ChannelModel, type ConfirmChannel, type ConsumeMessage, connect } from 'amqplib';
 import type { Bell, Listening, QueueListener, Rung, RunQueue, RunQueueOf } from '../queue/run-queue.ts';
 
+/** Where RabbitMQ is, and how its queues are named. */
 export interface RabbitQueueOptions {
   /** `amqp://…`. */
   readonly url: string;

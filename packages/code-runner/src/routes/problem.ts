@@ -1,4 +1,4 @@
-import { HoldfastError } from '@holdfast/core';
+import { errorPage, HoldfastError } from '@holdfast/core';
 
 /** Which HTTP status an error of ours is. */
 const statuses: Readonly<Record<string, readonly [status: number, title: string]>> = {
@@ -37,10 +37,10 @@ export interface ProblemBody {
 export function problemOf(error: unknown, instance: string): ProblemBody {
   const code = HoldfastError.is(error) ? error.code : 'internal';
   const [status, title] = statuses[code] ?? [500, 'Something went wrong here'];
-  const detail = status === 500 ? 'This service failed; its log says why. Try again later.' : (error as Error).message;
+  const detail = status === 500 ? 'This service failed; its log says why. Try again later.' : withoutLink(error as HoldfastError);
   const { runId } = error as { runId?: string };
   return {
-    type: `https://holdfast.dev/problems/${code}`,
+    type: errorPage(code),
     title,
     status,
     detail,
@@ -56,4 +56,9 @@ export function problemResponse(error: unknown, instance: string): Response {
     status: body.status,
     headers: { 'content-type': 'application/problem+json', ...(body.status === 503 ? { 'retry-after': '5' } : {}) },
   });
+}
+
+/** The link is the problem's type already. */
+function withoutLink({ message, code }: HoldfastError): string {
+  return message.replace(` See ${errorPage(code)}`, '');
 }

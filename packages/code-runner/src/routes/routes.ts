@@ -1,5 +1,5 @@
 import { Readable } from 'node:stream';
-import { HoldfastError, type Logger } from '@holdfast/core';
+import { errorPage, HoldfastError, type Logger } from '@holdfast/core';
 import { type Context, Hono } from 'hono';
 import type { CodeRunner } from '../code-runner.ts';
 import type { Submit } from '../runs/runs.ts';
@@ -8,6 +8,7 @@ import { type OperationId, openApi, operations } from './openapi.ts';
 import { problemOf, problemResponse } from './problem.ts';
 import { type Bodies, bodies } from './schemas.ts';
 
+/** Who asks, and where the paths begin. */
 export interface RoutesOptions {
   /** Who asks, by what the request carries; what it throws or a missing name is answered with 401. */
   readonly actor: (request: Request) => string | undefined | Promise<string | undefined>;
@@ -17,6 +18,7 @@ export interface RoutesOptions {
 
 /** Routes as a fetch handler, for any framework or `node:http` through an adapter. */
 export interface Routes {
+  /** Answers a request. */
   readonly fetch: (request: Request) => Promise<Response>;
   /** The OpenAPI document, also at `/openapi.json`. */
   readonly document: Readonly<Record<string, unknown>>;
@@ -196,7 +198,7 @@ function named(path: string): { readonly 'content-disposition': string } {
 
 function unauthorized(c: Context): Response {
   const body = {
-    type: 'https://holdfast.dev/problems/unauthorized',
+    type: errorPage('unauthorized'),
     title: 'Who are you?',
     status: 401,
     detail: 'The request does not say who asks, or not so that it can be believed. Sign in, and send it again.',

@@ -23,6 +23,7 @@ export interface Decidable {
   readonly timeoutMs: number;
 }
 
+/** What a decision depends on, besides the run itself. */
 export interface Situation {
   /** In epoch ms, by the database. */
   readonly now: number;
@@ -36,6 +37,7 @@ export interface Situation {
   readonly pendingMs: number;
 }
 
+/** What {@link decide} says is to be done with a run now. */
 export type Decision =
   | { readonly do: 'nothing' }
   /** Write down that it is to be created, then create it. Doing so twice makes one object. */

@@ -18,6 +18,7 @@ export interface RunLimits {
   readonly resultBytes: number;
 }
 
+/** The limits of a run, unless a task, a language or a pool says otherwise. */
 export const defaultRunLimits: RunLimits = {
   memoryBytes: 512 * 2 ** 20,
   cpus: 1,
@@ -38,6 +39,7 @@ export interface PoolOptions {
   readonly memoryBytes?: number;
 }
 
+/** Slots that runs wait for, and what a run in them may use. */
 export interface Pool {
   readonly name: string;
   readonly slots: number;

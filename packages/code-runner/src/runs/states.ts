@@ -11,6 +11,7 @@
  * gets another worker, so that what the one before still believes is refused.
  */
 export const phases = ['draft', 'queued', 'claimed', 'starting', 'running', 'collecting', 'terminal'] as const;
+/** Where a run is, from `queued` to `terminal`. */
 export type Phase = (typeof phases)[number];
 
 /** 0 not submitted, 1 queued, 2 running, 3 finished, 4 failed, 5 terminated. */
@@ -33,6 +34,7 @@ export const reasons = [
   'PUBLISH',
   'INTERNAL',
 ] as const;
+/** Why a run ended as it did. */
 export type Reason = (typeof reasons)[number];
 
 export function stateOf(phase: Phase): RunState {

@@ -20,6 +20,7 @@ import type { FileStore } from '../store/file-store.ts';
 import { inParts } from '../store/in-parts.ts';
 import { sized } from '../store/sized.ts';
 
+/** Which bucket, and under which prefix. */
 export interface S3FilesOptions {
   /** Made with credentials, region and address by the service; it stays the service's. */
   readonly client: S3Client;

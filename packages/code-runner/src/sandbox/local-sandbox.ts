@@ -16,6 +16,7 @@ import { type Launch, SandboxRun } from './sandbox-run.ts';
 import { seccompFilter } from './seccomp.ts';
 import { supervisor } from './supervisor.ts';
 
+/** Where sandboxes are made, and what of this machine they see. */
 export interface LocalSandboxOptions {
   /** Default `/usr/bin/bwrap`. */
   readonly bubblewrap?: string;

@@ -15,6 +15,7 @@ export interface Spooled extends AsyncDisposable {
   content(): Uint8Array | Readable;
 }
 
+/** The content of a file: text, bytes, or a stream of them. */
 export type Content = string | Uint8Array | AsyncIterable<Uint8Array | string>;
 
 /** Up to here contents stay in memory; above, they wait in a temporary file until their digest is known. */

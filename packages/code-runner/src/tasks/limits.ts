@@ -10,4 +10,5 @@ export interface TaskLimits {
   readonly zipBytes: number;
 }
 
+/** The limits of a task’s files, unless options say otherwise. */
 export const defaultTaskLimits: TaskLimits = { fileBytes: 16 * 2 ** 20, files: 10_000, taskBytes: 2 ** 30, zipBytes: 256 * 2 ** 20 };

@@ -8,10 +8,13 @@ import { defaultRunLimits, type RunLimits } from '../runs/limits.ts';
 
 /** The parts of a test runner that the contract needs; vitest's and node:test's fit. */
 export interface ContractApi {
+  /** Defines a test: `it` of vitest, or `test` of node:test. */
   readonly it: (name: string, test: () => Promise<void>, timeoutMs?: number) => void;
+  /** Fails unless the two are deeply equal. */
   readonly equal: (actual: unknown, expected: unknown) => void;
 }
 
+/** An executor, and what a contract suite has to know of it. */
 export interface ExecutorUnderTest {
   /** Another one on the same machine or cluster, as another process would have. Closed by the contract. */
   readonly connect: () => Executor;

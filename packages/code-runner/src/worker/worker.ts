@@ -28,6 +28,7 @@ import type { FileStore } from '../store/file-store.ts';
 import { Execution } from './execution.ts';
 import { reconcile } from './reconciler.ts';
 
+/** Which pools a worker serves, and how long it may be silent. */
 export interface WorkerOptions {
   /** Runs at a time in this worker. Default: as many as its pools have slots. */
   readonly concurrency?: number;
@@ -145,6 +146,7 @@ export class RunnerWorker implements Service {
     return this.#lifecycle.stop();
   }
 
+  /** Stops it, for `await using`. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.#lifecycle.stop();
   }

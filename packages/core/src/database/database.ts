@@ -10,6 +10,7 @@ import type { Dialect } from './dialect.ts';
 import { createExecutor, type Executor } from './executor.ts';
 import { isConnectionError, isTransient } from './transient.ts';
 
+/** Which database, which names its tables have there, and how long a statement may take. */
 export interface DatabaseOptions {
   /** The service's own knex. Its pool is used for the caller's transactions only (on SQLite: for everything). */
   readonly knex: Knex;

@@ -1,6 +1,7 @@
 import type { Database } from './database.ts';
 import { type ValueTypes, valuesTable } from './values-table.ts';
 
+/** An update of many rows, each with values of its own. */
 export interface UpdateFromValues {
   /** Without prefix and quotes. It is `t` in the expressions, and the values are `u`, whose names must not be those of columns. */
   readonly table: string;

@@ -7,11 +7,16 @@ export interface HoldfastErrorOptions {
   readonly cause?: unknown;
 }
 
+/** The page that explains a code: what happened, why, and what to do. */
+export function errorPage(code: string): string {
+  return `https://holdfast.dev/errors/${code}`;
+}
+
 const marker = Symbol.for('holdfast.error');
 
 /**
  * Base of every error thrown by a Holdfast package. The message says what happened, with which values, and what to do
- * next; `code` is what programs decide on.
+ * next, and ends with the address of its page; `code` is what programs decide on.
  *
  * `HoldfastError.is(error)` also recognises errors of another installed copy of the package, where `instanceof` fails.
  */
@@ -20,7 +25,10 @@ export class HoldfastError extends Error {
   readonly retryable: boolean;
 
   constructor(message: string, options: HoldfastErrorOptions) {
-    super(message, options.cause === undefined ? undefined : { cause: options.cause });
+    super(
+      `${message}${/[.!?]$/.test(message) ? '' : '.'} See ${errorPage(options.code)}`,
+      options.cause === undefined ? undefined : { cause: options.cause },
+    );
     this.name = new.target.name;
     this.code = options.code;
     this.retryable = options.retryable ?? false;

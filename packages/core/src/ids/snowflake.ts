@@ -35,6 +35,7 @@ export class SnowflakeSequence {
     this.#now = options.now ?? Date.now;
   }
 
+  /** The next id, as a bigint; waits for nothing, and never repeats one. */
   nextBigInt(): bigint {
     const now = this.#now() - this.#offset;
     if (now > this.#lastMs) {
@@ -59,6 +60,7 @@ export function decodeSnowflake(id: string | bigint, offset = 0): SnowflakeParts
   return { timeMs: Number(bits >> 22n) + offset, workerId: Number((bits >> 12n) & 1023n), sequence: Number(bits & 4095n) };
 }
 
+/** Where worker ids are leased, and how an id is cut into time, worker and sequence. */
 export interface SnowflakeOptions {
   readonly leases: LeaseTable;
   /** Ms since 1970 that count as 0. Default 2024-01-01; the ids last for 69 years from it. */
@@ -71,8 +73,10 @@ export interface SnowflakeOptions {
 export interface Snowflake extends AsyncDisposable {
   /** As a decimal string. Columns that hold it are CHAR(20). @throws LeaseLostError when the worker id's lease is over. */
   next(): string;
+  /** The next id, as a bigint. */
   nextBigInt(): bigint;
   readonly workerId: number;
+  /** Gives the worker id back. */
   stop(): Promise<void>;
 }
 

@@ -2,6 +2,7 @@ import type { Database } from '../database/database.ts';
 import type { Executor } from '../database/executor.ts';
 import { insertIgnore } from './insert-ignore.ts';
 
+/** When a breaker opens, and for how long. */
 export interface BreakerOptions {
   /** Failures in a row that open it. Default 10. */
   readonly failures: number;

@@ -4,6 +4,7 @@ import type { Logger } from '../observe/logger.ts';
 import { monotonicMs } from '../time/monotonic.ts';
 import type { Lease, LeaseTable } from './lease-table.ts';
 
+/** What one process of all does, how often, and under which name. */
 export interface LeaderLoopOptions {
   readonly table: LeaseTable;
   readonly name: string;

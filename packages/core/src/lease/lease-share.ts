@@ -5,6 +5,7 @@ import type { Logger } from '../observe/logger.ts';
 import { monotonicMs } from '../time/monotonic.ts';
 import type { Lease, LeaseTable } from './lease-table.ts';
 
+/** Which names are shared, among whom, and who is told of those that come and go. */
 export interface LeaseShareOptions {
   readonly table: LeaseTable;
   readonly scope: string;
@@ -64,6 +65,7 @@ export class LeaseShare implements Service {
     return this.#lifecycle.stop();
   }
 
+  /** Stops it, for `await using`. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.#lifecycle.stop();
   }

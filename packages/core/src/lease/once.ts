@@ -23,6 +23,7 @@ export class Once {
     this.#table = database.table('holdfast_once');
   }
 
+  /** Notes a key. Returns what it was noted with before, if it was. */
   async enter(
     x: Executor,
     scope: string,

@@ -1,3 +1,4 @@
+/** How much goes into a batch, and what is done with it. */
 export interface BatcherOptions<Item, Result> {
   /** Handles items at once; returns their results in the same order. What it throws, each of its callers gets. */
   readonly run: (items: readonly Item[]) => Promise<readonly Result[]>;
@@ -21,6 +22,7 @@ export class Batcher<Item, Result> {
     this.#options = options;
   }
 
+  /** Adds a call to the batch that is collected now; resolves with its own result. */
   call(item: Item): Promise<Result> {
     return new Promise((resolve, reject) => {
       this.#waiting.push({ item, resolve, reject });

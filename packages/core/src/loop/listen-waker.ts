@@ -13,6 +13,7 @@ const channelName = 'holdfast';
 /** A payload holds 8,000 bytes. */
 const maxNotes = 32;
 
+/** Which database, and which channel of it. */
 export interface ListenWakerOptions {
   readonly logger: Logger;
   /** How often delivery is tested, in ms. Default 30,000. */

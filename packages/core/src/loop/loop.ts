@@ -3,6 +3,7 @@ import { wait } from '../time/wait.ts';
 import { lifecycle } from './lifecycle.ts';
 import type { Service } from './service.ts';
 
+/** What a loop does in a round, how long it pauses, and what wakes it. */
 export interface LoopOptions<Counts> {
   /** For logs. */
   readonly name: string;
@@ -27,6 +28,7 @@ export interface Loop<Counts> extends Service {
   wake(): void;
 }
 
+/** Makes a loop of `runOnce`: woken, or after its pause, one round at a time. */
 export function defineLoop<Counts>(options: LoopOptions<Counts>): Loop<Counts> {
   const minMs = options.minMs ?? 50;
   let stopping: AbortController | undefined;

@@ -1,3 +1,4 @@
+/** Called when there may be something to do. Called too often, it must do no harm. */
 export type WakeListener = (notes: readonly string[]) => void;
 
 /**
@@ -13,5 +14,6 @@ export interface Waker {
   listen(channel: string, listener: WakeListener): () => void;
   /** Whether hints of other processes arrive at present; if not, loops poll more often. */
   readonly reliable: boolean;
+  /** Closes what was opened. */
   close(): Promise<void>;
 }

@@ -40,11 +40,13 @@ export class Wakers {
     this.#others?.wake(this.#options.channel, note);
   }
 
+  /** Tells this process, and others. */
   wake(note?: string): void {
     this.wakeHere(note);
     this.wakeElsewhere(note);
   }
 
+  /** Calls the listener whenever somebody wakes its scope. Returns what ends that. */
   listen(listener: WakeListener): () => void {
     this.#listening += 1;
     const ends = [this.#local.listen(this.#options.channel, listener), this.#others?.listen(this.#options.channel, listener)];

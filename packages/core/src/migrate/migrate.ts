@@ -7,6 +7,7 @@ import { MigrationRequiredError, SchemaNewerError } from '../errors/errors.ts';
 import { wait } from '../time/wait.ts';
 import type { Schema } from './schema.ts';
 
+/** Where tables are made, and under which names. */
 export interface MigrateOptions {
   /** Postgres schema for the tables; must exist. */
   readonly schema?: string | undefined;

@@ -23,6 +23,7 @@ export class SchemaWriter {
     this.bytes = family === 'postgres' ? 'BYTEA' : family === 'mysql' ? 'LONGBLOB' : 'BLOB';
   }
 
+  /** Adds a table. `columns` is what stands between the parentheses. */
   table(name: string, columns: string, storage: { readonly postgres?: string } = {}): void {
     const end = this.#database.family === 'mysql' ? ' ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin' : '';
     const how = this.#database.family === 'postgres' && storage.postgres ? ` ${storage.postgres}` : '';
@@ -30,7 +31,8 @@ export class SchemaWriter {
   }
 
   /**
-   * @param where rows that the index holds; MySQL and MariaDB have no such indexes: there `wide` are the columns, those of the
+   * Adds an index.
+   * @param more `where`: rows that the index holds; MySQL and MariaDB have no such indexes: there `wide` are the columns, those of the
    * condition first
    */
   index(

@@ -25,6 +25,7 @@ export class Events<Map extends object> implements EventSource<Map> {
     return () => set.delete(listener as (payload: never) => void);
   }
 
+  /** Tells every listener; what one throws is logged, and hinders no other. */
   emit<Name extends keyof Map>(name: Name, payload: Map[Name]): void {
     const set = this.#listeners.get(name);
     if (!set) return;

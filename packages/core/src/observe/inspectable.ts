@@ -4,6 +4,7 @@ export interface Actor {
   readonly reason: string;
 }
 
+/** Which rows, from which one on, and how many. */
 export interface ListQuery {
   readonly status?: string;
   readonly kind?: string;
@@ -17,6 +18,7 @@ export interface ListQuery {
 export interface Inspectable {
   /** For example `compensate-biz`. */
   readonly name: string;
+  /** Figures for gauges and dashboards. */
   stats(): Promise<readonly Readonly<Record<string, string | number | null>>[]>;
   /** A page by id, ascending. */
   list(query?: ListQuery): Promise<readonly Readonly<Record<string, unknown>>[]>;

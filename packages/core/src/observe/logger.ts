@@ -5,9 +5,13 @@ import { storedError } from '../errors/stored-error.ts';
  * Secrets, tokens, signing keys and URL queries are never given to it.
  */
 export interface Logger {
+  /** What helps whoever looks for a fault. */
   debug(fields: object, message: string): void;
+  /** What happened, in the normal course of things. */
   info(fields: object, message: string): void;
+  /** What somebody should look at some day. */
   warn(fields: object, message: string): void;
+  /** What somebody should look at now. */
   error(fields: object, message: string): void;
 }
 

@@ -1,6 +1,7 @@
 import knexFactory, { type Knex } from 'knex';
 import { NodeSqliteClient } from './sqlite-client.ts';
 
+/** How SQLite keeps what is written. */
 export interface SqliteOptions {
   /** `FULL` (default) survives a power failure; `NORMAL` may lose the last transactions then, and is about 6 times as fast for single writes. */
   readonly synchronous?: 'FULL' | 'NORMAL';

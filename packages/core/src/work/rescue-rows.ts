@@ -2,6 +2,7 @@ import type { StoredError } from '../errors/stored-error.ts';
 import { insertAttempts, type SettleHook, type Settlement } from './settle-rows.ts';
 import type { ClaimedRow, TableSql, WorkRecord } from './table-sql.ts';
 
+/** How rows are judged whose lease is over. */
 export interface RescueOptions {
   /** After how many starts in a row without a verdict a row of this kind is DEAD (crash-loop). */
   readonly maxLost: (kind: string) => number;
@@ -13,6 +14,7 @@ export interface RescueOptions {
   readonly hook?: SettleHook;
 }
 
+/** What became of rows whose lease was over. */
 export interface Rescued {
   readonly rescued: number;
   readonly dead: number;

@@ -4,6 +4,7 @@ import type { WorkState } from './states.ts';
 import { type ClaimedRow, integer, type TableSql } from './table-sql.ts';
 import type { Verdict } from './verdict.ts';
 
+/** A row and its verdict, to be written. */
 export interface Settlement {
   readonly row: ClaimedRow;
   readonly verdict: Verdict;

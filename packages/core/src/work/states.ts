@@ -9,8 +9,10 @@
  * ```
  */
 export const workStates = ['scheduled', 'ready', 'blocked', 'running', 'done', 'dead', 'cancelled'] as const;
+/** Where a claimable row is. */
 export type WorkState = (typeof workStates)[number];
 
 /** Why a row is DEAD. */
 export const deadReasons = ['rejected', 'exhausted', 'crash-loop'] as const;
+/** Why a row is given up. */
 export type DeadReason = (typeof deadReasons)[number];

@@ -13,4 +13,5 @@ export type Verdict =
   | { readonly outcome: 'release' }
   | { readonly outcome: 'cancel'; readonly error: StoredError };
 
+/** What a run came to. */
 export type Outcome = Verdict['outcome'];

@@ -38,18 +38,23 @@ export interface KindPolicy {
 /** A verdict for each row, by id; `undefined` for a row that has settled itself. */
 export type Verdicts = ReadonlyMap<string, Verdict | undefined>;
 
+/** Which table is worked off, by which policies, and who is told of what. */
 export interface WorkRunnerOptions {
   readonly table: WorkTable;
   readonly owner: string;
   readonly leaseMs: number;
+  /** The policy of each kind of row that this runner runs. */
   readonly kinds: () => ReadonlyMap<string, KindPolicy>;
   /**
    * Runs rows and returns a verdict for each, by id; `undefined` for a row that has settled itself.
    * Must not throw. A result that is there at once costs no promise: no-op handlers gain a third by it.
    */
   readonly run: (rows: readonly RunningRow[]) => Verdicts | Promise<Verdicts>;
+  /** Statements that commit with each settled batch. */
   readonly settleHook?: (settlements: readonly Settlement[]) => SettleHook | undefined;
+  /** After the commit: what was settled. */
   readonly onSettled?: (settlement: Settlement, accepted: boolean) => void;
+  /** A row went to somebody else while it was run here. */
   readonly onLeaseLost?: (row: ClaimedRow) => void;
   /** How long to wait for running handlers at stop, in ms, before their signals abort. */
   readonly stopMs: number;
@@ -141,6 +146,7 @@ export class WorkRunner implements Service {
     return this.#lifecycle.stop();
   }
 
+  /** Stops it, for `await using`. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.#lifecycle.stop();
   }

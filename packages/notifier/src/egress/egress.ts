@@ -8,6 +8,7 @@ import { type Answer, exchange } from './exchange.ts';
 import { dnsResolver, type Resolve } from './name-resolver.ts';
 import { checkUrl } from './url-rules.ts';
 
+/** What may be called, and for how long. */
 export interface EgressOptions {
   /** Allows `http:` URLs. Default `false`. */
   readonly allowHttp?: boolean;

@@ -45,6 +45,7 @@ export class NotifierInspection implements Inspectable {
     return { resend: again, redrive: again };
   }
 
+  /** A few figures in words, for the command line. */
   async overview(): Promise<NotifierStats> {
     const count = async (table: string, where: string): Promise<number> => {
       const [row] = await this.#database.rows<{ n: string | number }>(
@@ -68,6 +69,7 @@ export class NotifierInspection implements Inspectable {
     };
   }
 
+  /** Figures for gauges and dashboards. */
   async stats(): Promise<readonly Readonly<Record<string, string | number | null>>[]> {
     const { countedTo: _, ...counts } = await this.overview();
     return [counts];
@@ -104,6 +106,7 @@ export class NotifierInspection implements Inspectable {
     return row && { ...view(row), attempts: await this.attempts(id) };
   }
 
+  /** The attempts of a notification, in order. */
   async attempts(id: string): Promise<readonly AttemptView[]> {
     const rows = await this.#database.rows<Record<string, string | number | null>>(
       `SELECT number, trigger_by, outcome, started_at, ended_at, duration_ms, http_status, error_code, remote_address, snippet FROM ${this.#database.table('notifier_attempt')} WHERE notification_id = ${integerId(id)} ORDER BY number`,

@@ -1,6 +1,7 @@
 import { type Actor, audit, type Database, InvalidArgumentError, requireActor, wait } from '@holdfast/core';
 import { integerId } from '../endpoint-table.ts';
 
+/** Which notifications are sent again, and how fast. */
 export interface ReplayOptions {
   /** Id of the endpoint. */
   readonly endpoint: string;

@@ -8,8 +8,10 @@ import type { Signer } from './signer.ts';
  * - `alipay-md5`: Alipay's classic MD5 of `a=1&b=2KEY`, lower case; `sign_type` is not signed.
  */
 export const paramFlavors = ['wechat-md5', 'wechat-hmac', 'alipay-md5'] as const;
+/** Whose way of signing sorted parameters it is. */
 export type ParamFlavor = (typeof paramFlavors)[number];
 
+/** Whose way it is, and where the signature goes. */
 export interface SortedParamsOptions {
   readonly flavor: ParamFlavor;
   /**

@@ -27,6 +27,7 @@ export const behaviors = [
   'reset-in-body',
   'lost-ack',
 ] as const;
+/** What a receiver does with a request: a name of {@link behaviors}, a status, or a function. */
 export type Behavior = (typeof behaviors)[number] | number | ((request: ReceivedRequest, response: ServerResponse) => void);
 
 /** A request that arrived whole. */
@@ -47,6 +48,7 @@ export interface HostileReceiver extends AsyncDisposable {
   readonly connections: number;
   /** What it does from now on; a list is worked off, and its last stays. */
   behave(...script: readonly [Behavior, ...Behavior[]]): void;
+  /** Ends every connection, and takes no more. */
   close(): Promise<void>;
 }
 

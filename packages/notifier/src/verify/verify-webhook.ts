@@ -7,6 +7,7 @@ import { type SortedParamsOptions, signParams } from '../sign/sorted-params.ts';
 /** A Fetch `Request`, or a Node request whose body was not read yet, or was read as a `Buffer` or text into `body` or `rawBody`. */
 export type ReceivableRequest = Request | (IncomingMessage & { readonly body?: unknown; readonly rawBody?: unknown });
 
+/** Under which keys a request may be signed, and how old it may be. */
 export interface VerifyOptions {
   /**
    * Keys that are accepted: `whsec_…`, or `whpk_…` for the public half of an ed25519 key; for sorted parameters, the texts of the keys.
@@ -29,6 +30,10 @@ export interface ReceivedWebhook {
   readonly sentAt: Date | undefined;
   /** As it was signed. */
   readonly body: string;
+  /**
+   * The body as JSON.
+   * @throws SyntaxError if it is none
+   */
   json(): unknown;
 }
 

@@ -35,6 +35,7 @@ import { makeReady, routeWakes } from './router.ts';
 import { Session, type SessionEnd } from './session.ts';
 import { Slots } from './slots.ts';
 
+/** How many requests a worker makes at a time, to whom, and how long its lease is. */
 export interface WorkerOptions {
   /** Requests at a time, over all endpoints. Default 64. */
   readonly concurrency?: number;
@@ -223,6 +224,7 @@ export class NotifierWorker implements Service {
     return this.#lifecycle.stop();
   }
 
+  /** Stops it, for `await using`. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.#lifecycle.stop();
   }

@@ -18,6 +18,7 @@ import { firstPutAt } from './first-put-at.ts';
 import type { Inbox } from './inbox.ts';
 import type { Entry } from './inbox-table.ts';
 
+/** Which topic is consumed as whom, and what is done with a message. */
 export interface ConsumeOptions {
   readonly subscriber: Subscriber;
   readonly topic: string | readonly string[];
@@ -48,6 +49,7 @@ export interface ConsumeOptions {
   readonly late?: 'park' | 'run';
 }
 
+/** What a consumption has seen since the process began. */
 export interface ConsumptionCounts {
   handled: number;
   duplicates: number;
@@ -125,6 +127,7 @@ export class Consumption {
     return this.#subscription?.ready ?? false;
   }
 
+  /** Begins, or begins again after it was closed. */
   async start(): Promise<void> {
     const { subscriber, consumer, concurrency = this.#together ? 100 : 6 } = this.#options;
     this.#subscription = await subscriber.subscribe(this.#topics, { group: consumer, concurrency }, (delivery) => this.#deliver(delivery));
@@ -137,6 +140,7 @@ export class Consumption {
     await this.#purge.stop();
   }
 
+  /** Stops it, for `await using`. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }

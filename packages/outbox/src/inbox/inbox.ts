@@ -16,6 +16,7 @@ import { outboxSchema } from '../table/schema.ts';
 import { type ConsumeOptions, Consumption } from './consumption.ts';
 import { InboxTable, type ParkedMessage } from './inbox-table.ts';
 
+/** Where handled messages are noted, and for how long. */
 export interface InboxOptions extends DatabaseOptions {
   /**
    * How long handled messages are remembered, counted from when each was first put. What comes later, and is not remembered, is set
@@ -32,6 +33,7 @@ export interface OnceTarget {
   readonly messageId: string;
 }
 
+/** Whether a message was handled now, before, or is too old for anybody to know. */
 export type OnceResult<T> = { readonly duplicate: false; readonly value: T } | { readonly duplicate: true };
 
 /** Handles each message once, though it comes several times. */
@@ -100,6 +102,7 @@ export class Inbox {
     await this.database.close();
   }
 
+  /** Closes it, for `await using`. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }

@@ -29,6 +29,7 @@ import { Holds } from './holds.ts';
 import { KeyQueue, type Taken } from './key-queue.ts';
 import type { RelayEvents } from './relay-events.ts';
 
+/** How much a relay publishes at a time, how long its lease is, and what it does with what is refused. */
 export interface RelayOptions {
   /** How long a lane stays this relay's without a sign of life. At least twice `publishTimeout`. Default 10 s. */
   readonly lease?: Duration;
@@ -194,6 +195,7 @@ export class Relay implements Service {
     return lanes[this.#turn++ % Math.max(1, lanes.length)];
   }
 
+  /** Whether it holds the lane at present. */
   owns(lane: number): boolean {
     return !this.#stopping && this.#feed.lease(lane) !== undefined;
   }
@@ -207,6 +209,7 @@ export class Relay implements Service {
     return this.#lifecycle.stop();
   }
 
+  /** Stops it, for `await using`. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.stop();
   }

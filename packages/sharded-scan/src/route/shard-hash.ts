@@ -7,6 +7,7 @@ import { InvalidArgumentError } from '@holdfast/core';
  * - a function: the index of a key, from 0, for a number of tables.
  */
 export type ShardHash = 'java-spread' | 'mod' | ((key: ShardKey, count: number) => number);
+/** What a row is routed by. */
 export type ShardKey = string | number | bigint;
 
 /** Java's `String.hashCode`: over UTF-16 units, in 32 bits. JLS, java.lang.String. */

@@ -5,6 +5,7 @@ import { NoShardError } from '../errors.ts';
 import { Shard, type ShardLocation } from './shard.ts';
 import { checkHash, type ShardHash, type ShardKey, shardIndex } from './shard-hash.ts';
 
+/** Which databases there are, how many tables each has, and which hash chooses. */
 export interface TopologyOptions {
   /** The databases by name, in their order: the first is number 1. */
   readonly databases: Readonly<Record<string, Knex>>;
@@ -100,7 +101,10 @@ export class Topology {
     return shard;
   }
 
-  /** `fn` with the route of this moment, for emitters and others that call it from elsewhere. */
+  /**
+   * `fn` with the route of this moment, for emitters and others that call it from elsewhere.
+   * @typeParam Fn the function, whose shape it keeps
+   */
   // biome-ignore lint/suspicious/noExplicitAny: the arguments are the caller's
   bind<Fn extends (...args: any[]) => unknown>(fn: Fn): Fn {
     void this.current;

@@ -3,6 +3,7 @@ import { InvalidArgumentError } from '@holdfast/core';
 /** How many rows are handed over at once. */
 export type BatchPolicy = number | AdaptiveBatch;
 
+/** A batch size that follows from how long batches take. */
 export interface AdaptiveBatch {
   /** How long a batch should take, in ms. */
   readonly targetMs: number;

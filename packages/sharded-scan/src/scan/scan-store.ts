@@ -1,6 +1,7 @@
 import { type Database, type Executor, insertIgnore, type StoredError } from '@holdfast/core';
 import type { Position } from './keyset.ts';
 
+/** Where a unit of a pass is. */
 export type UnitState = 'todo' | 'running' | 'done' | 'failed';
 
 /** How far a unit is. */

@@ -3,6 +3,7 @@ import { InvalidArgumentError } from '@holdfast/core';
 import type { Shard } from '../route/shard.ts';
 import type { TableShape } from './table-shape.ts';
 
+/** What a conditional update changes besides, and under which version. */
 export interface UpdateOptions {
   /** Columns that must be as said: one value, or one of several. */
   readonly where?: Readonly<Record<string, string | number | null | readonly (string | number)[]>>;

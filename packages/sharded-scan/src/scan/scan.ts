@@ -35,6 +35,7 @@ export interface ScanNow {
   minus(age: Duration): Date;
 }
 
+/** What is walked, by which key, and what is done with the rows. */
 export interface ScanOptions<Row extends Record<string, unknown>> {
   /** Names the scan in its tables. Each name once per service. */
   readonly name: string;
@@ -76,6 +77,7 @@ export interface ScanOptions<Row extends Record<string, unknown>> {
   readonly logger?: Logger;
 }
 
+/** Which units one run walks, and what ends it. */
 export interface RunOptions {
   /** Only these databases, as a job's parameter names them: `'1,2'`. */
   readonly only?: string;
@@ -210,6 +212,7 @@ export class Scan<Row extends Record<string, unknown>> {
     await this.#state.close();
   }
 
+  /** Closes it, for `await using`. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }

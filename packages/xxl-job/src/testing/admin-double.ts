@@ -2,6 +2,7 @@ import { createServer, type IncomingMessage } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import type { ProtocolVersion } from '../protocol.ts';
 
+/** An executor as it registered. */
 export interface Registration {
   readonly registryGroup: string;
   readonly registryKey: string;
@@ -15,6 +16,7 @@ export interface Callback {
   readonly msg: string;
 }
 
+/** How a job is triggered: parameter, strategy, time-out. */
 export interface TriggerOptions {
   readonly jobId: number;
   readonly logId: number;
@@ -45,6 +47,7 @@ export interface AdminDouble extends AsyncDisposable {
   down: boolean;
   /** Posts to an executor as the admin does; returns the reply's `code` and `msg`. */
   trigger(executor: string, options: TriggerOptions): Promise<{ readonly code: number; readonly msg: string | null }>;
+  /** Calls an executor, as an admin does. Returns its answer. */
   call(
     executor: string,
     path: 'beat' | 'idleBeat' | 'kill',
@@ -52,11 +55,13 @@ export interface AdminDouble extends AsyncDisposable {
   ): Promise<{ readonly code: number; readonly msg: string | null }>;
   /** The whole log of a job, part by part, as the admin's page reads it. */
   log(executor: string, logId: number, fromLineNum?: number): Promise<LogPart>;
+  /** Ends it. */
   close(): Promise<void>;
 }
 
 const triggeredAt = 1_763_700_000_000;
 
+/** Starts an admin that keeps what it is told, and triggers on demand. */
 export async function adminDouble(version: ProtocolVersion, accessToken: string = 'default_token'): Promise<AdminDouble> {
   const registered = new Map<string, Registration>();
   const callbacks: Callback[] = [];

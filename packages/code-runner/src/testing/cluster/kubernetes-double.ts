@@ -16,6 +16,7 @@ export type Fault =
   /** Done, and never answered. */
   | { readonly stall: true };
 
+/** What runs the programs of its pods, and with which certificate it is served. */
 export interface KubernetesDoubleOptions {
   /** What pods run in: `localSandbox()`. Closed with the double. */
   readonly sandbox: Executor;
@@ -51,6 +52,7 @@ export interface KubernetesDouble extends AsyncDisposable {
   expireWatches(): void;
   /** A kubeconfig for a token. */
   kubeConfig(token?: string): string;
+  /** Ends its programs, and the server. */
   close(): Promise<void>;
 }
 
@@ -66,6 +68,7 @@ const kinds: Readonly<Record<string, { readonly kind: string; readonly apiVersio
   configmaps: { kind: 'ConfigMap', apiVersion: 'v1' },
 };
 
+/** Starts an API server of its own over HTTPS, with a kubelet that really runs programs. */
 export async function kubernetesDouble(options: KubernetesDoubleOptions): Promise<KubernetesDouble> {
   const double = new Double(options);
   await double.listen();
