@@ -1,0 +1,4 @@
+import theme from 'vitepress/theme';
+import './holdfast.css';
+
+export default theme;
