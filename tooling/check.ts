@@ -7,6 +7,8 @@ const steps: readonly (readonly [string, string, readonly string[]])[] = [
   ['lint and format', bin('biome'), ['check', '--error-on-warnings', '.']],
   ['types', bin('tsc'), []],
   ['dead code', bin('knip'), []],
+  ['code in the documentation', process.execPath, [join(root, 'docs', 'check-code.ts')]],
+  ['doc comments', process.execPath, [join(root, 'docs', 'typedoc.ts')]],
 ];
 let failed = 0;
 for (const [name, command, args] of steps) {
