@@ -80,6 +80,7 @@ onEveryDatabase('a notifier whose processes are killed', (suite) => {
     expect(receiver.requests.length).toBeLessThan(12);
   });
 
+  // Whose lease is over is found by any worker, the one that lost it among them: the pool says who may take it.
   it('lets one worker of two make an attempt, though the lease of the first is over while it waits for the answer', async () => {
     const answers: (() => void)[] = [];
     const receiver = await suite.receiver((_, response) => answers.push(() => response.end('success')));
@@ -90,9 +91,9 @@ onEveryDatabase('a notifier whose processes are killed', (suite) => {
     await one.start();
     await first.now().trigger(event(receiver.url));
     await until(() => answers.length === 1);
-    const two = suite.use(second.worker({ lease: '60s' }));
+    const two = suite.use(second.worker({ lease: '60s', pools: ['second'] }));
     await two.start();
-    await suite.db.knex('notifier_endpoint').update({ lease_until: 1 });
+    await suite.db.knex('notifier_endpoint').update({ lease_until: 1, pool: 'second' });
     await until(async () => (await attempts())[0]?.outcome === 'unknown');
     // The first hears from its receiver only now, and nobody listens.
     answers[0]?.();
@@ -102,11 +103,36 @@ onEveryDatabase('a notifier whose processes are killed', (suite) => {
     second.database.clockOffsetMs = 5_000;
     await until(() => answers.length === 2);
     answers[1]?.();
+    await deliveredInTwo(receiver);
+  });
+
+  it('gives an attempt up at once when its own worker takes the endpoint again', async () => {
+    const answers: (() => void)[] = [];
+    let closed = 0;
+    const receiver = await suite.receiver((_, response) => {
+      response.once('close', () => (closed += 1));
+      answers.push(() => response.end('success'));
+    });
+    const notifier = suite.notifier();
+    const worker = suite.use(notifier.worker({ lease: '60s' }));
+    await worker.start();
+    await notifier.now().trigger(event(receiver.url));
+    await until(() => answers.length === 1);
+    await suite.db.knex('notifier_endpoint').update({ lease_until: 1 });
+    await until(async () => (await attempts())[0]?.outcome === 'unknown');
+    await until(() => closed === 1);
+    notifier.database.clockOffsetMs = 5_000;
+    await until(() => answers.length === 2);
+    answers[1]?.();
+    await deliveredInTwo(receiver);
+  });
+
+  async function deliveredInTwo(receiver: Awaited<ReturnType<typeof suite.receiver>>): Promise<void> {
     await until(async () => (await notifications())[0]?.state === 'DELIVERED');
     expect((await attempts()).map(({ number, outcome }) => [number, outcome])).toEqual([
       [1, 'unknown'],
       [2, 'delivered'],
     ]);
     expect(new Set(receiver.requests.map(({ headers, body }) => `${headers['webhook-id']} ${body}`)).size).toBe(1);
-  });
+  }
 });
