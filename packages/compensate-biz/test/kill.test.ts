@@ -81,4 +81,29 @@ onEveryDatabase('a worker that is killed', (suite) => {
       setCheckpointHook(undefined);
     }
   });
+
+  it.each([
+    ['a zombie that wakes past its lease commits nothing', 'zombie', 1, 'refused lease-lost'],
+    ['negative control: without the fence its effect is there twice', 'unfenced', 2, 'committed'],
+  ])('%s', async (_name, mode, effects, said) => {
+    await suite.db.knex('effects').delete();
+    await suite.db.knex('compensate_biz').delete();
+    const biz = suite.create({ zombie: bizType(any, { concurrency: 20 }) });
+    await biz.now().submitMany(
+      'zombie',
+      Array.from({ length: 20 }, () => ({})),
+    );
+    const victim = victims.start(suite.db.address, mode);
+    const said20 = (what: string) => () => victim.output().split(what).length - 1 === 20;
+    await until(said20('started'));
+    victim.signal('SIGSTOP');
+    biz.handle('zombie', (_context, run) => run.commit((trx) => trx('effects').insert({ task_id: run.id })));
+    await using worker = biz.worker({ lease: '1s' });
+    await worker.start();
+    await until(all('zombie', 'SUCCESS', 20));
+    victim.signal('SIGCONT');
+    victim.say('go');
+    await until(said20(said));
+    expect(await suite.db.knex('effects').select()).toHaveLength(20 * effects);
+  });
 });
