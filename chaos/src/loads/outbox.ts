@@ -6,6 +6,9 @@ import type { Knex } from 'knex';
 import { z } from 'zod';
 import { insist, type Load, leaseMs, tally, type VictimSide, type World } from './load.ts';
 
+/** Longer than a relay keeps a refused key in memory before it is held. */
+const refusedForMs = 250;
+
 const topics = { order: topic(z.object({ k: z.string(), n: z.number() }), { key: ({ k }) => k }) };
 
 function open(knex: Knex, statementTimeout: '1s' | '5s', publisher?: Publisher): Outbox<typeof topics> {
@@ -134,6 +137,8 @@ export const outboxVictim: VictimSide = async (config, knex, notes) => {
   const { mode, statementTimeout } = config;
   if (mode === 'write') return writer(knex, statementTimeout, notes);
   const broker = databaseBroker({ knex, leaseMs, statementTimeout, logger: silentLogger });
+  // Some keys are refused now and then, so that held keys are killed, too.
+  const refusedUntil = new Map<string, number>();
   const publisher: Publisher = {
     prefixPerKey: broker.prefixPerKey,
     async publish(batch, options) {
@@ -142,8 +147,9 @@ export const outboxVictim: VictimSide = async (config, knex, notes) => {
         setTimeout(() => void broker.publish(batch).catch(() => undefined), 50);
         return batch.map((): PublishResult => ({ outcome: 'acked', at: {} }));
       }
-      // Some keys are refused now and then, so that held keys are killed, too.
-      const refusing = new Set(batch.flatMap(({ key }) => (key?.endsWith('-4') && Math.random() < 0.03 ? [key] : [])));
+      for (const { key = '' } of batch)
+        if (key.endsWith('-4') && Math.random() < 0.03) refusedUntil.set(key, performance.now() + refusedForMs);
+      const refusing = new Set([...refusedUntil].flatMap(([key, until]) => (performance.now() < until ? [key] : [])));
       const taken = batch.filter(({ key }) => !refusing.has(key ?? ''));
       const results = await broker.publish(taken, options);
       await notes.note(
