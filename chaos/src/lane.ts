@@ -105,6 +105,8 @@ export async function runLane(lane: Lane, { dialect, server, seed, cycles }: Run
       red.push(`work went on only ${field.slowestMs} ms after a fault; ${disturbance.healsWithinMs} ms are promised`);
     if (field.died > 0) red.push(`${field.died} processes ended by themselves`);
     for (const victim of field.population) {
+      // Before that it does not hear of it.
+      if (victim.alive) await until(() => victim.output().includes('ready'), { what: 'a process is up' });
       await field.end(victim, 'SIGTERM');
       const { code, signal } = await victim.ended;
       if (code !== 0) red.push(`a process did not end in good order: ${signal ?? code}`);

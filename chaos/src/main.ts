@@ -29,6 +29,7 @@ const { values, positionals } = parseArgs({
 });
 const minutes = Number(values.minutes);
 const seed = Number(values.seed ?? Math.trunc(Date.now() / 1_000) % 1_000_000);
+const database = values.database === undefined ? '' : ` --database ${values.database}`;
 const wanted = new Set(positionals.flatMap((one) => one.toUpperCase().split(',')));
 const unknown = [...wanted].filter((id) => !faults.some((fault) => fault.id === id));
 if (!(minutes > 0) || !Number.isInteger(seed) || unknown.length > 0) {
@@ -132,7 +133,7 @@ async function one(item: Item, at: number): Promise<number> {
 function say(line: string, red: readonly string[], ids: readonly string[], at: number): number {
   console.log(`${red.length === 0 ? 'green' : 'RED  '} ${line}`);
   for (const why of red) console.log(`      ${why}`);
-  if (red.length > 0) console.error(`again with: npm run chaos -- ${ids.join(',')} --minutes 1 --seed ${at}`);
+  if (red.length > 0) console.error(`again with: npm run chaos -- ${ids.join(',')} --minutes 1 --seed ${at}${database}`);
   return red.length === 0 ? 0 : 1;
 }
 

@@ -1,14 +1,16 @@
 import { execFileSync } from 'node:child_process';
-import { existsSync, readFileSync, statSync } from 'node:fs';
+import { existsSync, globSync, readFileSync, statSync } from 'node:fs';
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { extname, join } from 'node:path';
 import AxeBuilder from '@axe-core/playwright';
+import { HoldfastError } from '@holdfast/core';
 import { type Browser, chromium } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { errorPages } from '../errors/pages.ts';
+import { type ErrorPage, errorPages } from '../errors/pages.ts';
 
 const docs = join(import.meta.dirname, '..');
+const root = join(docs, '..');
 const dist = join(docs, '.vitepress', 'dist');
 const types: Readonly<Record<string, string>> = {
   '.html': 'text/html',
@@ -20,16 +22,54 @@ const types: Readonly<Record<string, string>> = {
   '.json': 'application/json',
 };
 
-it('has a page for every error class, and a link to it in every message', () => {
-  const found = execFileSync('git', ['grep', '-hE', 'class [A-Za-z]+ extends HoldfastError', '--', 'packages'], {
-    cwd: join(docs, '..'),
-    encoding: 'utf8',
+describe('the pages of errors', () => {
+  const classes = errorClasses();
+
+  it('are there for every error class, under its code, with its package and whether it may be tried again', () => {
+    expect(classes.length).toBeGreaterThan(35);
+    const wrong = classes.filter(
+      ({ error, code, from, retryable }) =>
+        !errorPages.some(
+          (page) =>
+            page.code === code &&
+            page.from === from &&
+            (page.error === error || sharing.get(error) === page.error) &&
+            (page.retryable === 'sometimes' || page.retryable === retryable),
+        ),
+    );
+    expect(wrong).toEqual([]);
   });
-  const classes = found.trim().split('\n').length;
-  // Those of the routes are answers, not classes; two classes share `not-found`.
-  expect(errorPages.filter(({ error }) => error.endsWith('Error')).length + 1).toBe(classes);
-  expect(new Set(errorPages.map(({ code }) => code)).size).toBe(errorPages.length);
+
+  it('are there for nothing else', () => {
+    const answers = errorPages.filter(({ error }) => error.startsWith('an answer of the routes')).map(({ code }) => code);
+    expect(errorPages.map(({ code }) => code).toSorted()).toEqual(
+      [...new Set([...classes.map(({ code }) => code), ...answers])].toSorted(),
+    );
+  });
+
+  it('are what messages end with', () => {
+    for (const { code } of errorPages)
+      expect(new HoldfastError('It is so.', { code }).message).toBe(`It is so. See https://holdfast.dev/errors/${code}`);
+  });
 });
+
+/** Classes that say the same as another, whose page they share. */
+const sharing = new Map([['NothingHereError', 'NotFoundError']]);
+
+/** Each class of an error in the packages' sources: what it calls itself, and what it says of itself. */
+function errorClasses(): readonly Pick<ErrorPage, 'code' | 'error' | 'from' | 'retryable'>[] {
+  return globSync('packages/*/src/**/*.ts', { cwd: root }).flatMap((file) => {
+    const [, from = ''] = file.split('/');
+    return readFileSync(join(root, file), 'utf8')
+      .split(/^(?=(?:export )?class )/m)
+      .flatMap((part) => {
+        const error = /^(?:export )?class (\w+) extends HoldfastError/.exec(part)?.[1];
+        if (!error) return [];
+        const code = /^ {2}constructor[\s\S]*?\bcode: '([\w-]+)'/m.exec(part)?.[1] ?? 'none';
+        return [{ code, error, from, retryable: /\bretryable: true/.test(part.slice(0, part.search(/^}/m))) }];
+      });
+  });
+}
 
 describe.runIf(process.env.HOLDFAST_CHROMIUM)('the site, in a real browser', () => {
   let server: Server;
