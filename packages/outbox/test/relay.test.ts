@@ -1,4 +1,4 @@
-import { every, LeaseTable } from '@holdfast/core';
+import { every, LeaseTable, setCheckpointHook, wait } from '@holdfast/core';
 import { startStopStress, until } from '@holdfast/core/testing';
 import { expect, it } from 'vitest';
 import { outOfOrder, Recorder } from './recorder.ts';
@@ -200,6 +200,46 @@ onEveryDatabase('the relay', (suite) => {
     expect(publisher.byKey().get('a')).toEqual([0, 1, 2]);
     expect(await outbox.now().cancel(id)).toBe(false);
   });
+
+  it.each(['holds:before-release', 'holds:after-release'])(
+    'goes on with a held key whose release fails at %s, and parks nothing without a hold meanwhile',
+    async (where) => {
+      const publisher = new Recorder();
+      const outbox = suite.outbox({ publisher });
+      const relay = suite.use(outbox.relay({ hold: every('20ms') }));
+      await relay.start();
+      publisher.rule = ({ key }) => (key === 'bad' ? 'retriable' : 'acked');
+      await outbox.now().put('keyed', { k: 'bad', n: 0 });
+      await outbox.now().put('keyed', { k: 'good', n: 0 });
+      const count = async (table: string) => Number((await suite.db.knex(`outbox_${table}`).count({ n: '*' }))[0]?.n);
+      await until(async () => (await count('held')) === 1 && (await count('parked')) === 1);
+      let failed = false;
+      const orphans: number[] = [];
+      // At the first, what ends is rolled back; at the second, it was committed, and nobody was told.
+      setCheckpointHook(async (name) => {
+        if (name === where && !failed) {
+          failed = true;
+          if (where === 'holds:after-release') {
+            await outbox.now().put('keyed', { k: 'bad', n: 1 });
+            await wait(300);
+          }
+          throw new Error('the connection broke');
+        }
+        if (name === 'holds:after-write' && failed && (await count('parked')) > 0) orphans.push(1 - (await count('held')));
+      });
+      try {
+        publisher.rule = () => 'acked';
+        await until(() => failed);
+        await outbox.now().put('keyed', { k: 'bad', n: 2 });
+        await until(empty);
+        expect(publisher.byKey().get('bad')).toEqual(where === 'holds:after-release' ? [0, 1, 2] : [0, 2]);
+        if (where === 'holds:after-release') expect(orphans.length).toBeGreaterThan(0);
+        expect(orphans.filter((n) => n > 0)).toEqual([]);
+      } finally {
+        setCheckpointHook(undefined);
+      }
+    },
+  );
 
   it('waits out a broker that takes nothing, and dead-letters and holds nothing', async () => {
     const publisher = new Recorder();

@@ -7,6 +7,7 @@ import {
   type Logger,
   monotonicMs,
   type StoredError,
+  storedError,
   wait,
 } from '@holdfast/core';
 import { type OutboxRow, orderName } from '../table/message-columns.ts';
@@ -407,15 +408,25 @@ export class Holds {
         continue;
       }
       if (!feed.holds(held.lane)) continue;
-      const lease = feed.lease(held.lane);
-      if (!lease) {
+      let released: boolean;
+      try {
+        const lease = feed.lease(held.lane);
+        if (!lease) throw new LeaseLostError(`The lease of lane ${held.lane} has run out.`);
+        released = await feed.database.transaction(async (x) => {
+          await feed.leases.fence(x, lease);
+          const empty = await table.release(x, held.lane, name);
+          await checkpoint('holds:before-release');
+          return empty;
+        });
+        await checkpoint('holds:after-release');
+      } catch (error) {
+        // It may have been committed: what is parked from now on must find its hold there again, or nobody would look for it.
+        const { lane, attempts } = held;
+        if (!this.#toHold.has(name))
+          this.#toHold.set(name, { lane, name, waitMs: 0, attempts, error: storedError(error), head: undefined });
         this.#toRead.add(name);
-        throw new LeaseLostError(`The lease of lane ${held.lane} has run out.`);
+        throw error;
       }
-      const released = await feed.database.transaction(async (x) => {
-        await feed.leases.fence(x, lease);
-        return table.release(x, held.lane, name);
-      });
       if (released) {
         this.#held.delete(name);
         // What was read while the hold ended goes before what is read from now on.
