@@ -140,10 +140,10 @@ function size(bytes: number): string {
   return (bytes < 10 * 2 ** 20 ? `${Math.round(bytes / 1_024)} KiB` : `${Math.round(bytes / 2 ** 20)} MiB`).padStart(8);
 }
 
-/** Without what npm tells its own scripts: it would tell the next npm, too. */
+/** Without what npm tells its own scripts, but where the machine's settings are: run by another Node, npm looks for them beside that. */
 function clean(): NodeJS.ProcessEnv {
   return Object.fromEntries(
-    Object.entries(process.env).filter(([name]) => !/^npm_(?!config_(cache|registry))/i.test(name) && name !== 'INIT_CWD'),
+    Object.entries(process.env).filter(([name]) => !/^npm_(?!config_(cache|registry|globalconfig))/i.test(name) && name !== 'INIT_CWD'),
   );
 }
 

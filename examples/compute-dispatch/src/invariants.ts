@@ -159,16 +159,17 @@ export class Invariants {
         occurredMs: Number(event.occurred_ms),
         sequence: Number(event.sequence),
       }));
+      const releasedMs = row.released_ms === null ? undefined : Number(row.released_ms);
       return {
         id: String(row.id),
         released: row.state === 'RELEASED',
         grantedMs: row.granted_ms === null ? undefined : Number(row.granted_ms),
-        releasedMs: row.released_ms === null ? undefined : Number(row.released_ms),
+        releasedMs,
         billedToMs: row.billed_to_ms === null ? undefined : Number(row.billed_to_ms),
         billedMs: Number(row.billed_ms),
         chargedMs: (charges.get(String(row.id)) ?? []).reduce((sum, { ms }) => sum + Number(ms), 0),
         due: row.fold_due_ms !== null,
-        folded: fold(own),
+        folded: fold(own, releasedMs),
         // Both ends are known by what the room said, at the time or later.
         known:
           own.some(({ kind, source }) => kind === 'ON' && source !== 'provisional') &&
@@ -259,24 +260,32 @@ interface CheckedLease {
 }
 
 function intervalsHold(leases: readonly CheckedLease[]): Verdict {
-  const broken = leases.filter(({ folded, grantedMs, releasedMs, due, billedMs, chargedMs, billedToMs }) => {
-    const { intervals } = folded;
-    const overlaps = intervals.some(({ fromMs }, i) => i > 0 && fromMs < (intervals[i - 1]?.toMs ?? Number.POSITIVE_INFINITY));
-    const leaves = intervals.some(
-      ({ fromMs, toMs }) =>
-        grantedMs === undefined ||
-        fromMs < grantedMs ||
-        (!due && releasedMs !== undefined && (toMs ?? Number.POSITIVE_INFINITY) > releasedMs),
-    );
-    const unbilled = !due && billedToMs !== undefined && ranMs(intervals, billedToMs) !== billedMs;
-    return overlaps || leaves || unbilled || chargedMs !== billedMs;
+  const broken = leases.flatMap((lease) => {
+    const wrong = wrongWith(lease);
+    return wrong.length === 0 ? [] : [`${lease.id}: ${wrong.join(', ')}`];
   });
   return said(
     'I5',
     'Billed times of a lease never overlap, never leave the lease, and add up to its bill',
     broken.length === 0,
-    broken.length === 0 ? `${leases.length} leases` : `leases ${broken.slice(0, 5).map(({ id }) => id)}`,
+    broken.length === 0 ? `${leases.length} leases` : `${broken.length} leases; ${broken.slice(0, 5).join('; ')}`,
   );
+}
+
+function wrongWith({ folded, released, grantedMs, due, billedMs, chargedMs, billedToMs }: CheckedLease): readonly string[] {
+  const { intervals, power } = folded;
+  const wrong: string[] = [];
+  for (const [i, { fromMs }] of intervals.entries()) {
+    if (i > 0 && fromMs < (intervals[i - 1]?.toMs ?? Number.POSITIVE_INFINITY)) wrong.push(`on at ${fromMs} while it was on`);
+    if (fromMs < (grantedMs ?? Number.POSITIVE_INFINITY)) wrong.push(`on at ${fromMs}, granted at ${grantedMs ?? 'no time'}`);
+  }
+  if (released && !due && power === 'ON') wrong.push('released, and never off');
+  if (!due && billedToMs !== undefined) {
+    const ran = ranMs(intervals, billedToMs);
+    if (ran !== billedMs) wrong.push(`${billedMs} ms billed to ${billedToMs} of ${ran}`);
+  }
+  if (chargedMs !== billedMs) wrong.push(`${billedMs} ms billed, ${chargedMs} charged`);
+  return wrong;
 }
 
 function usageHolds(leases: readonly CheckedLease[], truth: readonly TrueLease[] | undefined, quiet: boolean): Verdict {
@@ -288,7 +297,9 @@ function usageHolds(leases: readonly CheckedLease[], truth: readonly TrueLease[]
   const broken: string[] = [];
   let exact = 0;
   for (const lease of settled) {
-    const ms = (used.get(lease.id) ?? []).reduce((sum, { fromMs, toMs }) => sum + ((toMs ?? fromMs) - fromMs), 0);
+    // A room that heard of the release late has switched off later: that is not the customer's.
+    const end = lease.releasedMs ?? Number.POSITIVE_INFINITY;
+    const ms = (used.get(lease.id) ?? []).reduce((sum, { fromMs, toMs }) => sum + Math.max(0, Math.min(toMs ?? fromMs, end) - fromMs), 0);
     if (lease.billedMs > ms || (quiet && lease.known && lease.billedMs !== ms))
       broken.push(`${lease.id}: ${lease.billedMs} ms billed of ${ms}`);
     else if (lease.billedMs === ms) exact += 1;

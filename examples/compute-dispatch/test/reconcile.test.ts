@@ -107,6 +107,36 @@ describe.each(testDialects())('the comparison with the room, on $name', (dialect
     expect(Number((await service.db.knex('dispatch_machine').where({ state: 'FREE' }).count({ n: '*' }).first())?.n)).toBeGreaterThan(50);
   });
 
+  it('bills nobody for what ran after quarantine was over, in a room that hears of the release only then', async () => {
+    // Given back while it is being switched on; nothing of that reaches the room, where it goes on.
+    misbehave({ switchMs: 600 });
+    const id = await order();
+    await until(async () => (await slot(id)).state === 'STARTING');
+    const one = await slot(id);
+    const token = String((await lease(one)).id);
+    const { release } = service.room;
+    service.room.release = () => {
+      throw new Error('out of reach');
+    };
+    try {
+      await service.call('POST', `/v1/slots/${one.applyId}/power`, { body: { desired: 'OFF' } });
+      await until(async () => (await lease(one)).state === 'RELEASED', { withinMs: 15_000 });
+    } finally {
+      service.room.release = release;
+      misbehave({ switchMs: 50 });
+    }
+    const ended = Number((await lease(one)).released_ms);
+    await service.dispatch.reconcile();
+    const truth = () => service.room.truth().find((of) => of.token === token)?.intervals ?? [];
+    await until(() => truth().every(({ toMs }) => toMs !== null));
+    const [ran] = truth();
+    expect(Number(ran?.fromMs)).toBeLessThan(ended);
+    expect(Number(ran?.toMs)).toBeGreaterThan(ended);
+    await until(async () => (await billed(one)) === ended - Number(ran?.fromMs), { what: 'billed to the end of the lease' });
+    const verdicts = async () => (await service.dispatch.invariants.check({ truth: service.room.truth() })).filter(({ holds }) => !holds);
+    await until(async () => (await verdicts()).length === 0, { what: 'every invariant' });
+  });
+
   it('tries another machine where one can’t be switched on, and again where one can’t be switched off', async () => {
     misbehave({ failOnPercent: 100 });
     const id = await order(2);

@@ -134,6 +134,15 @@ describe('a bill', () => {
     expect(fold([event('ON_FAILED', 60, 1), event('ON', 70, 2)])).toMatchObject({ power: 'ON', failedToStart: false });
   });
 
+  it('counts nothing after the end of the lease', () => {
+    const late = [event('ON', 100, 1), event('OFF', 700, 2)];
+    expect(fold(late, 300)).toMatchObject({ power: 'OFF', intervals: [{ fromMs: 100, toMs: 300 }] });
+    expect(fold(late, 700).intervals).toEqual([{ fromMs: 100, toMs: 700 }]);
+    expect(fold(late, 100).intervals).toEqual([]);
+    expect(fold(late.slice(0, 1), 300)).toMatchObject({ power: 'ON', intervals: [{ fromMs: 100, toMs: 300 }] });
+    expect(fold(late.slice(0, 1)).intervals).toEqual([{ fromMs: 100, toMs: undefined }]);
+  });
+
   it('puts right what was billed too long, in a line of its own', () => {
     const on = event('ON', 0, 1);
     const running = chargeLines({ toMs: undefined, ms: 0, lines: 0 }, fold([on]), 200, periodMs, centsPerHour);

@@ -19,9 +19,10 @@ export interface Folded {
  * A pure function of the set of a lease's events: neither the order in which they came nor repetition changes the result.
  *
  * What is not known is read in the customer's favour. Two power-ons without the power-off between them: the first counts for nothing,
- * since nobody knows how long it lasted. A provisional power-off holds until something real is known from that time on.
+ * since nobody knows how long it lasted. A provisional power-off holds until something real is known from that time on. And after the lease
+ * has ended, at `endedMs`, nothing is used, also where its room switched off later (nobody heard of the release before quarantine was over).
  */
-export function fold(events: Iterable<StoredPowerEvent>): Folded {
+export function fold(events: Iterable<StoredPowerEvent>, endedMs = Number.POSITIVE_INFINITY): Folded {
   const unique = [...new Map([...events].map((event) => [event.id, event])).values()];
   const lastRealMs = Math.max(
     ...unique.filter(({ source, kind }) => source !== 'provisional' && isPower(kind)).map(({ occurredMs }) => occurredMs),
@@ -49,7 +50,13 @@ export function fold(events: Iterable<StoredPowerEvent>): Folded {
     }
   }
   if (open) intervals.push({ fromMs: open.occurredMs, toMs: undefined });
-  return { power, intervals, failedToStart, offFailures };
+  return { power, intervals: intervals.flatMap((one) => until(one, endedMs)), failedToStart, offFailures };
+}
+
+/** What of it was before `endedMs`. */
+function until({ fromMs, toMs }: Interval, endedMs: number): readonly Interval[] {
+  if ((toMs ?? Number.POSITIVE_INFINITY) <= endedMs) return [{ fromMs, toMs }];
+  return fromMs < endedMs ? [{ fromMs, toMs: Number.isFinite(endedMs) ? endedMs : undefined }] : [];
 }
 
 /** For how many ms the machine ran before `untilMs`. */

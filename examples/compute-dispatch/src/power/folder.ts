@@ -81,12 +81,13 @@ export class Folder {
     const all: Folding[] = [];
     for (const lease of leases) {
       const own = (events.get(String(lease.id)) ?? []).map(eventOf);
-      let folded = fold(own);
+      const endedMs = lease.released_ms === null ? undefined : Number(lease.released_ms);
+      let folded = fold(own, endedMs);
       // It is over, and nobody has told that it went off: or it would be billed for ever.
       if (lease.state === 'RELEASED' && folded.power === 'ON') {
         const guess = await provisionalOff(trx, lease);
         await storeEvents(trx, [guess], 'provisional', nowMs);
-        folded = fold([...own, { ...guess, id: guess.eventId, source: 'provisional', occurredMs: guess.occurredAtMs }]);
+        folded = fold([...own, { ...guess, id: guess.eventId, source: 'provisional', occurredMs: guess.occurredAtMs }], endedMs);
       }
       all.push(follow({ lease, slot: slots.get(String(lease.apply_id)) as Record<string, unknown>, folded }));
     }

@@ -130,10 +130,11 @@ export class Room {
   release(leases: readonly LeaseRef[]): ReleaseResult[] {
     return leases.map(({ token, machineId, epoch }): ReleaseResult => {
       const machine = this.#machines.get(machineId);
-      const releasedAtMs = this.#options.now();
       const interval = this.#truth.get(token)?.intervals.at(-1);
       if (machine?.lease?.token === token) {
-        return { outcome: 'released', releasedAtMs, power: this.#end(machine) ?? null };
+        const power = this.#end(machine) ?? null;
+        // Read after that: a lease does not end before its machine is off.
+        return { outcome: 'released', releasedAtMs: this.#options.now(), power };
       }
       // Not granted, or released before. It can't be granted from here on.
       if (machine && machine.epoch < epoch) {
@@ -143,7 +144,7 @@ export class Room {
       const off = interval?.toMs ?? null;
       return {
         outcome: 'released',
-        releasedAtMs,
+        releasedAtMs: this.#options.now(),
         power: off === null ? null : { state: 'OFF', sinceMs: off, sequence: machine?.sequence ?? 0 },
       };
     });
