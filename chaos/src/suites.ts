@@ -109,8 +109,9 @@ export async function runSuite(suite: Suite, options: { readonly seed: number; r
       cycles: suite.cycles,
       ms: Math.round(performance.now() - started),
       passed: passed.length,
-      controls: passed.filter(({ fullName }) => /\(control[):]|negative control|without (a|the) fence|where the fence is off/.test(fullName))
-        .length,
+      controls: passed.filter(({ fullName }) =>
+        /\(control[):]|negative control|without (a|the) fence|where the fence is off/.test(fullName),
+      ).length,
       red,
     };
   } finally {
