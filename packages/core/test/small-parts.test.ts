@@ -9,6 +9,7 @@ import {
   exponential,
   HoldfastError,
   InvalidArgumentError,
+  RowRemover,
   SnowflakeSequence,
   steps,
   storedError,
@@ -93,6 +94,22 @@ describe('ids', () => {
     expect([...ids].sort()).toEqual(ids);
     expect(new Set(ids).size).toBe(10_000);
     expect(ids[0]).toMatch(/^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/);
+  });
+});
+
+describe('the remover of rows', () => {
+  it('takes what is pushed in the very moment in which it ends', async () => {
+    const removed: number[] = [];
+    const remover: RowRemover<number> = new RowRemover<number>({
+      remove: async (rows) => removed.push(...rows),
+      // Runs after the last look at what waits, and before anybody hears that it is over.
+      onRemoved: ([row]) => row === 1 && queueMicrotask(() => remover.push([2])),
+      onError: () => undefined,
+    });
+    remover.push([1]);
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    expect(removed).toEqual([1, 2]);
+    expect(await remover.flush(1_000)).toBe(true);
   });
 });
 

@@ -118,9 +118,7 @@ export class TrackedTable<Row extends Record<string, unknown>> {
 
   #enqueue(ids: readonly unknown[]): void {
     this.#pending.push(...ids);
-    this.#running ??= this.#run().finally(() => {
-      this.#running = undefined;
-    });
+    this.#running ??= this.#run();
   }
 
   async #run(): Promise<void> {
@@ -136,6 +134,8 @@ export class TrackedTable<Row extends Record<string, unknown>> {
         );
       }
     }
+    // In the turn in which nothing was pending: what comes after it begins a run of its own.
+    this.#running = undefined;
   }
 
   async #publish(ids: readonly unknown[]): Promise<TrackedResult> {

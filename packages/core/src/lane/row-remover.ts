@@ -27,9 +27,7 @@ export class RowRemover<Row> {
   /** Has these rows deleted, together with others; resolves when they are. */
   push(rows: readonly Row[]): void {
     for (const row of rows) this.#waiting.push(row);
-    this.#running ??= this.#run().finally(() => {
-      this.#running = undefined;
-    });
+    this.#running ??= this.#run();
   }
 
   /** Resolves when everything pushed so far is removed, or `withinMs` is over. Returns whether it was. */
@@ -56,21 +54,26 @@ export class RowRemover<Row> {
   async #run(): Promise<void> {
     // The rows that are handled in this turn of the event loop go together.
     await undefined;
-    for (let pauseMs = 50; this.#waiting.length > 0; ) {
-      const limit = this.#options.batch ?? 2_000;
-      const batch = this.#waiting.length <= limit ? this.#waiting : this.#waiting.slice(0, limit);
-      this.#waiting = this.#waiting.length <= limit ? [] : this.#waiting.slice(limit);
-      try {
-        await this.#options.remove(batch);
-        this.#options.onRemoved(batch);
-        pauseMs = 50;
-      } catch (error) {
-        this.#options.onError(error);
-        if (this.#giveUp) return;
-        this.#waiting = [...batch, ...this.#waiting];
-        await wait(pauseMs);
-        pauseMs = Math.min(pauseMs * 2, 2_000);
+    try {
+      for (let pauseMs = 50; this.#waiting.length > 0; ) {
+        const limit = this.#options.batch ?? 2_000;
+        const batch = this.#waiting.length <= limit ? this.#waiting : this.#waiting.slice(0, limit);
+        this.#waiting = this.#waiting.length <= limit ? [] : this.#waiting.slice(limit);
+        try {
+          await this.#options.remove(batch);
+          this.#options.onRemoved(batch);
+          pauseMs = 50;
+        } catch (error) {
+          this.#options.onError(error);
+          if (this.#giveUp) return;
+          this.#waiting = [...batch, ...this.#waiting];
+          await wait(pauseMs);
+          pauseMs = Math.min(pauseMs * 2, 2_000);
+        }
       }
+    } finally {
+      // Not in a `finally` of the promise: what is pushed in the moment before that would wait for the next push.
+      this.#running = undefined;
     }
   }
 }

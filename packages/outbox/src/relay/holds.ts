@@ -268,9 +268,7 @@ export class Holds {
   }
 
   #run(): void {
-    this.#running ??= this.#work().finally(() => {
-      this.#running = undefined;
-    });
+    this.#running ??= this.#work();
   }
 
   async #work(): Promise<void> {
@@ -290,6 +288,8 @@ export class Holds {
     }
     // What is acked leaves its list even when we stop: otherwise it is published again.
     if (this.#closed) await this.#unpark().catch((err) => this.#options.logger.debug({ err }, 'published messages stay parked'));
+    // In the turn in which nothing was pending: what comes after it begins a run of its own.
+    this.#running = undefined;
   }
 
   #pending(): boolean {
