@@ -4,6 +4,7 @@ import { describe, expect, it } from 'vitest';
 import {
   cleanText,
   decodeSnowflake,
+  defineLoop,
   durationMs,
   every,
   exponential,
@@ -11,11 +12,13 @@ import {
   InvalidArgumentError,
   RowRemover,
   SnowflakeSequence,
+  silentLogger,
   steps,
   storedError,
   unfitText,
   uuidv7,
 } from '../src/index.ts';
+import { until } from '../src/testing/index.ts';
 
 const SnowflakeId = createRequire(import.meta.url)('snowflake-id').default as new (options: {
   mid: number;
@@ -94,6 +97,29 @@ describe('ids', () => {
     expect([...ids].sort()).toEqual(ids);
     expect(new Set(ids).size).toBe(10_000);
     expect(ids[0]).toMatch(/^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/);
+  });
+});
+
+describe('a loop that fails', () => {
+  it('pauses longer each time, and no longer than two seconds', async () => {
+    const starts: number[] = [];
+    const loop = defineLoop({
+      name: 'failing',
+      logger: silentLogger,
+      minMs: 1_200,
+      runOnce: async () => {
+        starts.push(performance.now());
+        throw new Error('the database is away');
+      },
+    });
+    await loop.start();
+    await until(() => starts.length === 4);
+    await loop.stop();
+    const pauses = starts.slice(1).map((at, i) => at - (starts[i] ?? 0));
+    expect(pauses[0]).toBeLessThan(1_700);
+    for (const ms of pauses.slice(1)) expect(ms).toBeGreaterThan(1_750);
+    // A tenth more or less, so that processes do not come all at once.
+    for (const ms of pauses.slice(1)) expect(ms).toBeLessThan(2_500);
   });
 });
 

@@ -235,7 +235,7 @@ export class LaneFeed<Row extends LaneRow> implements Service {
       } catch (err) {
         this.#options.logger.warn({ err, scope: this.#options.scope }, 'the lanes could not be read; trying again');
         await wait(pauseMs, signal).catch(() => undefined);
-        pauseMs = Math.min(pauseMs * 2, 5_000);
+        pauseMs = Math.min(pauseMs * 2, 2_000);
         continue;
       }
       if (read > 0 || this.#awake) continue;

@@ -15,7 +15,7 @@ export interface LoopOptions<Counts> {
   readonly pauseMs?: (counts: Counts | undefined) => number | undefined;
   /** Shortest pause, in ms. Default 50. */
   readonly minMs?: number;
-  /** Longest pause, in ms. Default 5,000. */
+  /** Longest pause, in ms. Default 5,000; after a failure never more than 2,000. */
   readonly maxMs?: number;
   readonly logger: Logger;
 }
@@ -27,6 +27,9 @@ export interface Loop<Counts> extends Service {
   /** Ends the present pause. */
   wake(): void;
 }
+
+/** Longest pause after a failure: a database that is back is worked with again within five seconds, by loops that follow each other. */
+const failedMaxMs = 2_000;
 
 /** Makes a loop of `runOnce`: woken, or after its pause, one round at a time. */
 export function defineLoop<Counts>(options: LoopOptions<Counts>): Loop<Counts> {
@@ -55,7 +58,7 @@ export function defineLoop<Counts>(options: LoopOptions<Counts>): Loop<Counts> {
       }
       if (awake && !failed) continue;
       const asked = failed ? undefined : options.pauseMs?.(counts);
-      const ms = asked ?? idleMs;
+      const ms = asked ?? (failed ? Math.min(idleMs, failedMaxMs) : idleMs);
       idleMs = Math.min(idleMs * 2, options.maxMs ?? 5_000);
       pause = new AbortController();
       await wait(ms * (0.9 + 0.2 * Math.random()), AbortSignal.any([signal, pause.signal])).catch(() => undefined);
