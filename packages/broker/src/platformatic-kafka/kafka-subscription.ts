@@ -204,6 +204,14 @@ export class KafkaSubscription implements Subscription {
       this.#pending -= queue.records.length;
       this.#queues.delete(name);
     }
+    // What is left may be nothing, and nothing of it under way: then nobody else would.
+    this.#resume();
+  }
+
+  #resume(): void {
+    if (!this.#paused || this.#pending >= maxPending / 2) return;
+    this.#paused = false;
+    this.#stream?.resume();
   }
 
   #pump(): void {
@@ -216,10 +224,7 @@ export class KafkaSubscription implements Subscription {
       void this.#drain(queue).finally(() => {
         queue.running = false;
         this.#running -= 1;
-        if (this.#paused && this.#pending < maxPending / 2) {
-          this.#paused = false;
-          this.#stream?.resume();
-        }
+        this.#resume();
         this.#pump();
       });
     }
