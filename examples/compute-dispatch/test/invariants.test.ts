@@ -76,6 +76,16 @@ describe('the invariants', () => {
       },
     ],
     [
+      'I5',
+      'a lease that is over, and never went off',
+      async () => {
+        const off = await knex()('dispatch_power_event').where({ kind: 'OFF', lease_id: (await first('dispatch_lease')).id });
+        const events = off.map(({ id }) => id);
+        await knex()('dispatch_power_event').whereIn('id', events).update({ lease_id: null });
+        return () => knex()('dispatch_power_event').whereIn('id', events).update({ lease_id: off[0].lease_id });
+      },
+    ],
+    [
       'I7',
       'a change that nobody was told of',
       async () => {

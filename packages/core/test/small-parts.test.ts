@@ -133,7 +133,7 @@ describe('the remover of rows', () => {
       onError: () => undefined,
     });
     remover.push([1]);
-    await new Promise((resolve) => setTimeout(resolve, 20));
+    await until(() => removed.length === 2, { withinMs: 1_000 });
     expect(removed).toEqual([1, 2]);
     expect(await remover.flush(1_000)).toBe(true);
   });

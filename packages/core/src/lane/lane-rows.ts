@@ -28,7 +28,7 @@ export interface LaneCursor {
  * On Postgres one LATERAL step per lane over the primary key: a plain `lane = ANY(…) ORDER BY id` sorts everything that waits.
  * Elsewhere the lanes' reads stand in one UNION ALL. SQLite wants each of them in a derived table, for the sake of its LIMIT; MySQL and
  * MariaDB would write each of those to a temporary table first, on disk because of the bodies: 370,000 rows/s without, 100,000 with
- * (MariaDB 10.11, 32 lanes by 125; and once in some thousand runs it crashed as it dropped one).
+ * (MariaDB 10.11, 32 lanes by 125; and the server crashed once, as it dropped such a table).
  */
 export function readLanes<Row extends LaneRow>(
   database: Database,

@@ -24,7 +24,7 @@ export class RowRemover<Row> {
     this.#options = options;
   }
 
-  /** Has these rows deleted, together with others; resolves when they are. */
+  /** Has these rows removed, together with others; `flush` tells when they are. */
   push(rows: readonly Row[]): void {
     for (const row of rows) this.#waiting.push(row);
     this.#running ??= this.#run();
