@@ -4,6 +4,7 @@ import { ours } from './ours.ts';
 /** The campaign: each member gets two coupons, cut into rows by `fanOut`, one `grants` row each in the batch's own commit. */
 export async function coupons(db: TestDatabase, members: number, json: boolean): Promise<number> {
   await db.knex.schema.createTable('grants', (t) => {
+    t.bigIncrements('granted');
     t.bigInteger('member').notNullable();
     t.integer('coupon').notNullable();
   });

@@ -1,62 +1,29 @@
-import { execFileSync } from 'node:child_process';
-import { chownSync, existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
-import { createConnection } from 'mysql2/promise';
-import { account } from './debian.ts';
-import { serviceFolder, startDetached } from './process-record.ts';
+import { debianFolder } from './debian-folder.ts';
+import { type Home, thisMachine } from './home.ts';
+import { mysqlServer } from './mysql-server.ts';
 import type { Service } from './service.ts';
 
-export const mariadb: Service = {
-  name: 'mariadb',
-  variable: 'HOLDFAST_MARIADB_URL',
-  packages: ['mariadb-server'],
-  binaries: ['/usr/sbin/mariadbd'],
-  stopSignal: 'SIGTERM',
-  url: (port) => `mysql://holdfast:holdfast@127.0.0.1:${port}/holdfast`,
-  async start(port, name, more = []) {
-    const folder = serviceFolder(name);
-    const data = join(folder, 'data');
-    const owner = account('mysql');
-    chownSync(folder, owner.uid, owner.gid);
-    const init = join(folder, 'init.sql');
-    // Run at every start: creates what is missing.
-    writeFileSync(
-      init,
-      "CREATE DATABASE IF NOT EXISTS holdfast CHARACTER SET utf8mb4;\nCREATE USER IF NOT EXISTS 'holdfast'@'127.0.0.1' IDENTIFIED BY 'holdfast';\nGRANT ALL ON *.* TO 'holdfast'@'127.0.0.1';\n",
-    );
-    if (!existsSync(join(folder, 'ready'))) {
-      rmSync(data, { recursive: true, force: true });
-      mkdirSync(data, { mode: 0o700 });
-      chownSync(data, owner.uid, owner.gid);
-      execFileSync('mariadb-install-db', ['--no-defaults', `--datadir=${data}`, '--user=mysql', '--skip-test-db'], {
-        cwd: folder,
-        stdio: 'ignore',
-      });
-      writeFileSync(join(folder, 'ready'), '');
-    }
-    const socket = join('/tmp', `holdfast-mariadb-${port}.sock`);
-    const args = [
-      '--no-defaults',
-      `--datadir=${data}`,
-      '--user=mysql',
-      '--bind-address=127.0.0.1',
-      `--port=${port}`,
-      `--socket=${socket}`,
-      `--init-file=${init}`,
-      '--innodb-buffer-pool-size=512M',
-      '--max-connections=300',
-      '--skip-log-bin',
-      '--skip-name-resolve',
-      ...more,
-    ];
-    startDetached(name, port, '/usr/sbin/mariadbd', args);
-  },
-  async roundTrip(url) {
-    const connection = await createConnection(url);
-    try {
-      await connection.query('SELECT VERSION()');
-    } finally {
-      await connection.end();
-    }
-  },
-};
+const binary = '/usr/sbin/mariadbd';
+
+function mariadbServer(name: string, variable: string, home: Home): Service {
+  return mysqlServer({
+    name,
+    variable,
+    passedAs: 'HOLDFAST_MARIADB_URL',
+    home,
+    user: 'mysql',
+    binary,
+    settings: ['--skip-log-bin'],
+    initialise: (record, data, owner) => home.run(record, 'mariadb-install-db', ['--no-defaults', `--datadir=${data}`, '--skip-test-db'], owner),
+  });
+}
+
+/** MariaDB of this machine's suite: 10.11 on Debian 12. */
+export const mariadb: Service = mariadbServer('mariadb', 'HOLDFAST_MARIADB_URL', thisMachine(['mariadb-server'], [binary]));
+
+/** MariaDB 11.8, where a transaction that reads a changed row fails (`innodb_snapshot_isolation`). */
+export const mariadb11: Service = mariadbServer(
+  'mariadb-11.8',
+  'HOLDFAST_MARIADB_11_8_URL',
+  debianFolder({ suite: 'trixie', package: 'mariadb-server', binary }),
+);

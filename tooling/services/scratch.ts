@@ -15,7 +15,7 @@ export interface ScratchServer {
   stop(): Promise<void>;
 }
 
-const keepsData: ReadonlySet<string> = new Set(['postgres', 'mariadb']);
+const keepsData: ReadonlySet<string> = new Set(['postgres', 'postgres-18', 'mariadb', 'mariadb-11.8', 'mysql']);
 
 /** Starts a second server of a kind. `name` is its folder under `.services/`; one test file, one name. `more` are arguments to it. */
 export async function scratchServer(service: Service, name: string, more: readonly string[] = []): Promise<ScratchServer> {

@@ -3,6 +3,8 @@ export interface Service {
   readonly name: string;
   /** Environment variable with the address; given from outside, it wins. */
   readonly variable: string;
+  /** Environment variable in which tests find the address. Default: `variable`. Servers of several versions share one. */
+  readonly passedAs?: string;
   /** Debian packages that bring it. */
   readonly packages: readonly string[];
   /** Files of which one must exist for the packages to count as installed. */

@@ -72,6 +72,7 @@ export const outboxLoad: Load = {
   ],
   async prepare({ knex }) {
     await knex.schema.createTable('effects', (t) => {
+      t.increments('seen');
       t.string('effect_key');
     });
     await knex.schema.createTable('orders', (t) => {

@@ -38,6 +38,7 @@ export const taskLoad: Load = {
   controls: [{ mode: 'no-fence', dieAt: 'effect:done', sees: 'duplicated' }],
   async prepare({ knex }) {
     await knex.schema.createTable('effects', (t) => {
+      t.increments('seen');
       t.string('effect_key');
     });
   },

@@ -42,6 +42,6 @@ describe.runIf(existsSync('/usr/bin/bwrap'))('while the database is away', () =>
         }
       });
     },
-    ['postgres', 'mariadb'],
+    ['postgres', 'mariadb', 'mysql'],
   );
 });

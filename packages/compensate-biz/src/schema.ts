@@ -94,7 +94,8 @@ async function create(database: Database, look: Executor): Promise<readonly stri
   }
   statements.push(...(await brokenIndexes(database, look)), ...indexes(database, existing.size > 0));
   statements.push(
-    `CREATE TABLE IF NOT EXISTS ${database.table('compensate_biz_attempt')} (task_id BIGINT NOT NULL, number INTEGER NOT NULL, outcome VARCHAR(20) NOT NULL, error ${text} NULL, ended_at BIGINT NOT NULL${mysql ? ', KEY compensate_biz_attempt_task (task_id)' : ''})${end}`,
+    // With a primary key of its own: servers that replicate row by row refuse tables or deletions without one.
+    `CREATE TABLE IF NOT EXISTS ${database.table('compensate_biz_attempt')} (id ${database.family === 'postgres' ? 'BIGSERIAL PRIMARY KEY' : id}, task_id BIGINT NOT NULL, number INTEGER NOT NULL, outcome VARCHAR(20) NOT NULL, error ${text} NULL, ended_at BIGINT NOT NULL${mysql ? ', KEY compensate_biz_attempt_task (task_id)' : ''})${end}`,
     `CREATE TABLE IF NOT EXISTS ${database.table('compensate_biz_fan_out')} (parent_id BIGINT NOT NULL PRIMARY KEY, biz_type VARCHAR(100) NOT NULL, produced BIGINT NOT NULL DEFAULT 0, total BIGINT NULL, on_complete ${text} NULL)${end}`,
     `CREATE TABLE IF NOT EXISTS ${database.table('compensate_biz_fan_out_count')} (parent_id BIGINT NOT NULL, worker VARCHAR(100) NOT NULL, done BIGINT NOT NULL, failed BIGINT NOT NULL, cancelled BIGINT NOT NULL, PRIMARY KEY (parent_id, worker))${end}`,
     `CREATE TABLE IF NOT EXISTS ${database.table('compensate_biz_type')} (biz_type VARCHAR(100) NOT NULL PRIMARY KEY, paused INTEGER NOT NULL DEFAULT 0)${end}`,

@@ -155,5 +155,5 @@ onEveryDatabase(
       await nowhere.destroy();
     });
   },
-  ['mariadb', 'postgres'],
+  ['mariadb', 'mysql', 'postgres'],
 );

@@ -31,8 +31,8 @@ const all: { name: string; there: boolean; connect: () => Publisher & Subscriber
   },
 ];
 
-// MariaDB has no other way to hear of another process's rows than to poll.
-const dialect = testDialects().find(({ name }) => name === 'mariadb');
+// MySQL and MariaDB have no other way to hear of another process's rows than to poll.
+const dialect = testDialects().find(({ name }) => name === 'mysql' || name === 'mariadb');
 
 describe.runIf(dialect).each(all.filter(({ there }) => there))('hints over $name', ({ connect, createTopic }) => {
   let db: TestDatabase;

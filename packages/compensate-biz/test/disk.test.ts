@@ -33,6 +33,7 @@ describe.runIf(process.env[postgres.variable])('a disk that fills up', () => {
     const knex = knexFactory({ client: 'pg', connection: server.url, pool: { min: 0, max: 8 }, log });
     await migrate(knex, [coreSchema, compensateBizSchema]);
     await knex.schema.createTable('effects', (t) => {
+      t.increments('seen');
       t.bigInteger('task_id');
     });
     const filler = join(folder, 'filler');

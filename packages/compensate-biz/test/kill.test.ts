@@ -11,6 +11,7 @@ onEveryDatabase('a worker that is killed', (suite) => {
   afterEach(() => victims.end());
   beforeAll(async () => {
     await suite.db.knex.schema.createTable('effects', (t) => {
+      t.increments('seen');
       t.bigInteger('task_id');
     });
   });

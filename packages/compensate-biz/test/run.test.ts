@@ -117,7 +117,7 @@ onEveryDatabase('compensate-biz', (suite) => {
   it('rolls effects back when the row was cancelled meanwhile, and tells the handler by its signal', async () => {
     const biz = suite.create({ cancelled: bizType(any) });
     await suite.db.knex.schema.createTable('effects', (t) => {
-      t.string('of');
+      t.string('of').primary();
     });
     let refused: unknown;
     let started = false;

@@ -33,7 +33,7 @@ onEveryDatabase('work table', (suite) => {
       `CREATE TABLE work (id ${id}, kind VARCHAR(20) NOT NULL, grp VARCHAR(20) NOT NULL DEFAULT '', status VARCHAR(12) NOT NULL DEFAULT 'READY', attempts INTEGER NOT NULL DEFAULT 0, priority INTEGER NULL, error TEXT NULL, updated_at ${time}, ${claim.join(', ')})`,
     );
     await suite.db.knex.raw(
-      'CREATE TABLE work_attempt (task_id BIGINT NOT NULL, number INTEGER NOT NULL, outcome VARCHAR(20) NOT NULL, error TEXT NULL, ended_at BIGINT NOT NULL)',
+      'CREATE TABLE work_attempt (task_id BIGINT NOT NULL, number INTEGER NOT NULL, outcome VARCHAR(20) NOT NULL, error TEXT NULL, ended_at BIGINT NOT NULL, PRIMARY KEY (task_id, number))',
     );
     table = new WorkTable(database, {
       table: 'work',

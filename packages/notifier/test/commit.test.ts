@@ -41,5 +41,5 @@ onEveryDatabase(
       expect(receiver.requests).toHaveLength(total);
     }, 120_000);
   },
-  ['postgres', 'mariadb'],
+  ['postgres', 'mariadb', 'mysql'],
 );

@@ -126,5 +126,5 @@ onEveryDatabase(
       }
     });
   },
-  ['sqlite', 'postgres', 'mariadb'],
+  ['sqlite', 'postgres', 'mariadb', 'mysql'],
 );

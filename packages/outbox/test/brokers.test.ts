@@ -173,5 +173,5 @@ onEveryDatabase(
       120_000,
     );
   },
-  ['mariadb'],
+  ['mariadb', 'mysql'],
 );

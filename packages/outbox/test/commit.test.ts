@@ -47,7 +47,7 @@ onEveryDatabase(
       await until(() => publisher.acked.length === 2);
     });
   },
-  ['postgres', 'mariadb'],
+  ['postgres', 'mariadb', 'mysql'],
 );
 
 onEveryDatabase(
@@ -131,5 +131,5 @@ onEveryDatabase(
       expect(overlaps).toBe(0);
     });
   },
-  ['postgres', 'mariadb'],
+  ['postgres', 'mariadb', 'mysql'],
 );

@@ -19,6 +19,7 @@ function message(id: string, extra: Partial<Message> = {}): Message {
 onEveryDatabase('the inbox', (suite) => {
   beforeAll(async () => {
     await suite.db.knex.schema.createTable('effects', (t) => {
+      t.increments('seen');
       t.string('message_id');
     });
   });
@@ -233,6 +234,7 @@ onEveryDatabase(
   (suite) => {
     beforeAll(async () => {
       await suite.db.knex.schema.createTable('effects', (t) => {
+        t.increments('seen');
         t.string('message_id');
       });
     });

@@ -20,6 +20,7 @@ onEveryDatabase(
   (suite) => {
     beforeAll(async () => {
       await suite.db.knex.schema.createTable('effects', (t) => {
+        t.increments('seen');
         t.string('message_id');
       });
     });

@@ -372,5 +372,5 @@ onEveryDatabase(
       expect(publisher.byKey().get('same')).toEqual([2, 3, 1]);
     });
   },
-  ['postgres', 'mariadb'],
+  ['postgres', 'mariadb', 'mysql'],
 );

@@ -112,5 +112,5 @@ onEveryPair(
       expect(units.map(({ handled }) => handled)).toEqual(new Array(8).fill(200));
     }, 60_000);
   },
-  ['postgres', 'mariadb'],
+  ['postgres', 'mariadb', 'mysql'],
 );

@@ -360,6 +360,7 @@ onEveryPair('a scan', (suite) => {
     const [first, second] = suite.databases;
     await first.knex.schema.renameTable('thing_001', 'thing_gone');
     await second.knex.schema.createTable('loose_002', (t) => {
+      t.increments('entry');
       t.bigInteger('id').nullable();
       t.integer('mq_state').defaultTo(0);
     });
@@ -374,6 +375,7 @@ onEveryPair('a scan', (suite) => {
       expect(loose.units.find(({ unit }) => unit === '02.002')?.error?.message).toMatch(/may be NULL/);
       await second.knex.schema.dropTable('loose_002');
       await second.knex.schema.createTable('loose_002', (t) => {
+        t.increments('entry');
         t.bigInteger('id').notNullable();
         t.integer('mq_state').defaultTo(0);
       });
@@ -395,9 +397,9 @@ onEveryPair('a scan', (suite) => {
       await shard.knex.schema.createTable(table, (t) => {
         t.string('kind', 20).notNullable();
         if (suite.databases[shard.database - 1]?.name === 'sqlite') t.string('at', 40).notNullable();
-        else t.specificType('at', suite.databases[shard.database - 1]?.name === 'mariadb' ? 'DATETIME(6)' : 'TIMESTAMP(6)').notNullable();
+        else t.specificType('at', suite.databases[shard.database - 1]?.name === 'postgres' ? 'TIMESTAMP(6)' : 'DATETIME(6)').notNullable();
         t.integer('mq_state').notNullable().defaultTo(0);
-        t.unique(['kind', 'at']);
+        t.primary(['kind', 'at']);
       });
       const rows = Array.from({ length: 60 }, (_, i) => ({
         kind: `k${i % 3}`,

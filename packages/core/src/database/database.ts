@@ -57,7 +57,11 @@ export class Database {
 
   /** What the server is; asked once. @throws UnsupportedDatabaseError, DatabaseUnavailableError */
   describe(): Promise<DatabaseDescription> {
-    this.#describing ??= this.use((executor) => describeWith(executor))
+    return this.#description ? Promise.resolve(this.#description) : this.use((executor) => this.#describe(executor));
+  }
+
+  #describe(executor: Executor): Promise<DatabaseDescription> {
+    this.#describing ??= describeWith(executor)
       .then((description) => {
         this.#description = description;
         return description;
@@ -69,7 +73,10 @@ export class Database {
     return this.#describing;
   }
 
-  /** The dialect; MySQL and MariaDB are told apart once {@link describe} has run, and count as `mysql` before. */
+  /**
+   * The dialect. MySQL and MariaDB are told apart by the first connection that is used: whoever was handed an {@link Executor} can rely on
+   * it; before, both count as `mysql`.
+   */
   get dialect(): Dialect {
     return this.#description?.dialect ?? this.family;
   }
@@ -84,6 +91,16 @@ export class Database {
   /** SQL that reads a 64-bit column as text, which no driver rounds. */
   text(column: string): string {
     return `CAST(${column} AS ${this.family === 'mysql' ? 'CHAR' : 'TEXT'})`;
+  }
+
+  /**
+   * The end of a SELECT that locks the rows of one alias, to be asked for with an executor in hand. MySQL must be told which alias where a
+   * table of values stands beside it, which has no lock; MariaDB has no word for that, and no `FOR SHARE`. SQLite has one writer.
+   */
+  lockOf(alias: string, strength: 'update' | 'share' = 'update'): string {
+    if (this.dialect === 'sqlite') return '';
+    if (this.dialect === 'mariadb') return strength === 'update' ? ' FOR UPDATE' : ' LOCK IN SHARE MODE';
+    return ` FOR ${strength.toUpperCase()} OF ${alias}`;
   }
 
   /** Replaces `{now}` and `{timestamp}` in a statement by the database's clock. */
@@ -122,7 +139,7 @@ export class Database {
     const client = this.#loops.client as PoolClient;
     const connection = await this.#acquire(client);
     try {
-      return await fn(this.#expanding(this.#wrap(connection)));
+      return await fn(this.#expanding(await this.#told(connection)));
     } finally {
       await client.releaseConnection(connection);
     }
@@ -141,7 +158,7 @@ export class Database {
     requireTransaction(trx, what);
     const connection = await transactionConnection(trx);
     traceConnection(connection).entered();
-    const executor = createExecutor(this.dialect, connection, { statementTimeoutMs: this.#statementTimeoutMs });
+    const executor = await this.#told(connection);
     const guard = async <T>(promise: Promise<T>): Promise<T> => {
       try {
         return await promise;
@@ -180,12 +197,18 @@ export class Database {
     };
   }
 
+  /** An executor on the connection, after it has told MySQL from MariaDB, whose statements differ. */
+  async #told(connection: object): Promise<Executor> {
+    if (this.family === 'mysql' && !this.#description) await this.#describe(this.#wrap(connection));
+    return this.#wrap(connection);
+  }
+
   async #transactionOnce<T>(fn: (executor: Executor) => Promise<T>): Promise<T> {
     const client = this.#loops.client as PoolClient;
     const connection = await this.#acquire(client);
-    const raw = this.#wrap(connection);
     const trace = traceConnection(connection);
     try {
+      const raw = await this.#told(connection);
       await raw.run(beginSql[this.family]);
       try {
         const result = await fn(this.#expanding(raw));

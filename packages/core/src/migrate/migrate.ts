@@ -54,13 +54,18 @@ async function migrateSchema(database: Database, schema: Schema, x: Executor): P
   const done: string[] = [];
   for (const migration of schema.migrations) {
     if (applied.includes(migration.name)) continue;
-    for (const statement of await migration.statements(database, x)) await x.rows(statement);
+    for (const statement of await migration.statements(database, x)) await x.rows(statement).catch(ignoreExistingIndex);
     await x.run(
       `INSERT INTO ${database.table(recordTable(schema))} (name, migration_time) VALUES ('${migration.name}', CURRENT_TIMESTAMP)`,
     );
     done.push(migration.name);
   }
   return done;
+}
+
+/** A migration that was cut off runs again from its start, and MySQL has no `CREATE INDEX IF NOT EXISTS`. */
+function ignoreExistingIndex(error: unknown): void {
+  if ((error as { code?: unknown }).code !== 'ER_DUP_KEYNAME') throw error;
 }
 
 function recordTable(schema: Schema): string {

@@ -24,14 +24,18 @@ export interface TestDialect {
   create(): Promise<TestDatabase>;
 }
 
-/** Every dialect that is up: SQLite always, the servers whose address is in `HOLDFAST_<NAME>_URL`. */
+/**
+ * Every dialect that is up: SQLite always, the servers whose address is in `HOLDFAST_<NAME>_URL`. `HOLDFAST_DATABASES`, names with
+ * commas between them, narrows the list.
+ */
 export function testDialects(servers: NodeJS.ProcessEnv = process.env): readonly TestDialect[] {
   const list: TestDialect[] = [{ name: 'sqlite', create: createSqlite }];
+  const wanted = servers.HOLDFAST_DATABASES?.split(',');
   const { HOLDFAST_POSTGRES_URL: postgres, HOLDFAST_MARIADB_URL: mariadb, HOLDFAST_MYSQL_URL: mysql } = servers;
   if (postgres) list.push({ name: 'postgres', create: () => createPostgres(postgres) });
   if (mariadb) list.push({ name: 'mariadb', create: () => createMysql('mariadb', mariadb) });
   if (mysql) list.push({ name: 'mysql', create: () => createMysql('mysql', mysql) });
-  return list;
+  return wanted ? list.filter(({ name }) => wanted.includes(name)) : list;
 }
 
 /** knex prints each connection that fails, though a caller gets the error; tests end connections by the hundred. */

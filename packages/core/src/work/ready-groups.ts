@@ -15,7 +15,7 @@ interface GroupRecord {
   readonly grp: string;
   readonly least: number;
   readonly most: number;
-  readonly lag: string | number;
+  readonly lag_ms: string | number;
 }
 
 /**
@@ -26,17 +26,17 @@ export async function readyGroups(sql: TableSql, limit: number): Promise<ReadyGr
   const { kind, group } = sql.shape.columns;
   const { database, table } = sql;
   const where = `status = ${sql.state('ready')} AND lost = 0`;
-  const suspects = `SELECT ${kind} AS kind, '' AS grp, min(lost) AS least, max(lost) AS most, 0 AS lag FROM ${table} WHERE status = ${sql.state('ready')} AND lost > 0 GROUP BY ${kind}`;
+  const suspects = `SELECT ${kind} AS kind, '' AS grp, min(lost) AS least, max(lost) AS most, 0 AS lag_ms FROM ${table} WHERE status = ${sql.state('ready')} AND lost > 0 GROUP BY ${kind}`;
   const lag = `{now} - (claim_rank + COALESCE(priority, 0) * ${sql.shape.agingStepMs})`;
-  const first = `SELECT ${kind} AS kind, ${group} AS grp, ${lag} AS lag FROM ${table} WHERE ${where}`;
+  const first = `SELECT ${kind} AS kind, ${group} AS grp, ${lag} AS lag_ms FROM ${table} WHERE ${where}`;
   // A table without groups names one column for both; SQLite would sort all rows by the second mention.
   const order = `ORDER BY ${[...new Set([kind, group])].join(', ')}, claim_rank LIMIT 1`;
   let records: readonly GroupRecord[];
   if (database.family === 'postgres') {
     records = await database.rows(
       `WITH RECURSIVE g AS ((${first} ${order}) UNION ALL
-        SELECT n.kind, n.grp, n.lag FROM g CROSS JOIN LATERAL (${first} AND (${kind}, ${group}) > (g.kind, g.grp) ${order}) n
-      ) (SELECT kind, grp, 0 AS least, 0 AS most, lag FROM g LIMIT ${limit}) UNION ALL (${suspects})`,
+        SELECT n.kind, n.grp, n.lag_ms FROM g CROSS JOIN LATERAL (${first} AND (${kind}, ${group}) > (g.kind, g.grp) ${order}) n
+      ) (SELECT kind, grp, 0 AS least, 0 AS most, lag_ms FROM g LIMIT ${limit}) UNION ALL (${suspects})`,
     );
   } else {
     // Neither a lateral join nor a usable row comparison: a probe per pair.
@@ -44,7 +44,7 @@ export async function readyGroups(sql: TableSql, limit: number): Promise<ReadyGr
       const found: GroupRecord[] = [];
       for (let last: GroupRecord | undefined; found.length < limit; ) {
         const after: string = !last ? '' : kind === group ? ` AND ${kind} > ?` : ` AND (${kind} > ? OR (${kind} = ? AND ${group} > ?))`;
-        const [record]: { kind: string; grp: string; lag: number }[] = await x.rows(
+        const [record]: { kind: string; grp: string; lag_ms: number }[] = await x.rows(
           `${first}${after} ${order}`,
           !last ? [] : kind === group ? [last.kind] : [last.kind, last.kind, last.grp],
         );
@@ -55,7 +55,7 @@ export async function readyGroups(sql: TableSql, limit: number): Promise<ReadyGr
       return [...found, ...(await x.rows<GroupRecord>(suspects))];
     });
   }
-  return records.map(({ kind: name, grp, least, most, lag: ms }) => ({
+  return records.map(({ kind: name, grp, least, most, lag_ms: ms }) => ({
     kind: name,
     group: grp,
     lost: { least: Number(least), most: Number(most) },

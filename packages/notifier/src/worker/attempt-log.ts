@@ -79,30 +79,29 @@ export class AttemptLog {
   }
 
   async #insertStarts(starts: readonly Start[]): Promise<readonly boolean[]> {
-    const values = valuesTable(
-      this.#database,
-      startTypes,
-      starts.map(({ id, number, trigger }) => ({ id, n: number, by_whom: trigger })),
-    );
     const attempts = this.#database.table('notifier_attempt');
     const into = `INTO ${attempts} (notification_id, number, trigger_by, outcome, started_at)`;
-    // Cancelled, resent or ended meanwhile: not started.
-    const join = `${this.#database.table('notifier_notification')} t ON t.id = u.id AND t.state = 'PENDING' AND t.notify_times = u.n - 1`;
     let started: readonly { readonly id: string }[];
     if (this.#database.family === 'mysql') {
       started = await this.#database.transaction(async (x) => {
-        const free = await x.rows<{ id: string; n: number; by_whom: string }>(
-          `SELECT CAST(t.id AS CHAR) AS id, u.n, u.by_whom FROM ${values.sql} STRAIGHT_JOIN ${join} LEFT JOIN ${attempts} a ON a.notification_id = u.id AND a.number = u.n WHERE a.number IS NULL FOR UPDATE`,
-          [values.param],
-        );
+        const notStarted = ` LEFT JOIN ${attempts} a ON a.notification_id = t.id AND a.number = t.notify_times + 1 WHERE a.number IS NULL AND`;
+        const waiting = await this.#lockPending(x, starts, notStarted);
+        const free = starts.filter(({ id }) => waiting.has(id));
         if (free.length > 0)
           await x.run(
-            `INSERT ${into} VALUES ${free.map(({ id, n }) => `(${id}, ${n}, ?, 'started', {now})`).join(', ')}`,
-            free.map(({ by_whom }) => by_whom),
+            `INSERT ${into} VALUES ${free.map(({ id, number }) => `(${id}, ${number}, ?, 'started', {now})`).join(', ')}`,
+            free.map(({ trigger }) => trigger),
           );
         return free;
       });
     } else {
+      const values = valuesTable(
+        this.#database,
+        startTypes,
+        starts.map(({ id, number, trigger }) => ({ id, n: number, by_whom: trigger })),
+      );
+      // Cancelled, resent or ended meanwhile: not started.
+      const join = `${this.#database.table('notifier_notification')} t ON t.id = u.id AND t.state = 'PENDING' AND t.notify_times = u.n - 1`;
       // SQLite takes an ON after a join for a part of it, unless there is a WHERE between.
       started = await this.#database.rows<{ id: string }>(
         `INSERT ${into} SELECT t.id, u.n, u.by_whom, 'started', {now} FROM ${values.sql} JOIN ${join} WHERE true ON CONFLICT DO NOTHING RETURNING ${this.#database.text('notification_id')} AS id`,
@@ -199,12 +198,28 @@ export class AttemptLog {
       returning: `${id} AS id`,
     });
     if (this.#database.family !== 'mysql') return new Set((await x.rows<{ id: string }>(sql, params)).map((row) => row.id));
-    const values = valuesTable(this.#database, endTypes, rows);
-    const ours = await x.rows<{ id: string }>(
-      `SELECT ${id} AS id FROM ${values.sql} STRAIGHT_JOIN ${this.#database.table('notifier_notification')} t ON ${on} FOR UPDATE`,
-      [values.param],
+    const ours = await this.#lockPending(
+      x,
+      rows.map(({ rid, n }) => ({ id: String(rid), number: Number(n) })),
     );
-    if (ours.length > 0) await x.run(sql, params);
-    return new Set(ours.map((row) => row.id));
+    if (ours.size > 0) await x.run(sql, params);
+    return ours;
+  }
+
+  /**
+   * MySQL, MariaDB: locks those notifications that are pending with `number - 1` attempts behind them, by primary key; returns their
+   * ids. Not joined to a table of values: MySQL has no lock for such a table, and MariaDB knows no `FOR UPDATE OF t`.
+   */
+  async #lockPending(
+    x: Pick<Database, 'rows'>,
+    attempts: readonly { readonly id: string; readonly number: number }[],
+    join = ' WHERE',
+  ): Promise<ReadonlySet<string>> {
+    const ids = attempts.map(({ id }) => id).join(', ');
+    const rows = await x.rows<{ id: string; notify_times: number }>(
+      `SELECT CAST(t.id AS CHAR) AS id, t.notify_times FROM ${this.#database.table('notifier_notification')} t${join} t.id IN (${ids}) AND t.state = 'PENDING' FOR UPDATE`,
+    );
+    const times = new Map(rows.map((row) => [row.id, Number(row.notify_times)]));
+    return new Set(attempts.filter(({ id, number }) => times.get(id) === number - 1).map(({ id }) => id));
   }
 }

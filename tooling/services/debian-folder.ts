@@ -1,0 +1,93 @@
+import { execFileSync, spawnSync } from 'node:child_process';
+import { existsSync, mkdirSync, readFileSync, renameSync, rmSync } from 'node:fs';
+import { homedir } from 'node:os';
+import { join } from 'node:path';
+import { canInstall, installPackages } from './debian.ts';
+import type { Account, Home } from './home.ts';
+import { serviceFolder, startDetached } from './process-record.ts';
+
+/** What a folder is made of. */
+interface FolderOptions {
+  /** The Debian suite that the packages come from. */
+  readonly suite: 'sid' | 'trixie';
+  readonly package: string;
+  /** The program that shows, inside the folder, that the folder is whole. */
+  readonly binary: string;
+  /** An account to create where the package creates none. */
+  readonly user?: string;
+}
+
+/**
+ * Programs of a newer Debian suite. Their libraries are newer than this machine's, so that they live in a folder of their own, a
+ * small Debian made by debootstrap, and see that folder as their root. The folder is made once per machine, in the user's cache:
+ * a minute and 0.6 GB each. Remove the folder to have newer programs.
+ *
+ * A program runs in a mount namespace of its own, in which the server's folder under `.services/` has the same path as outside:
+ * data and logs are where those of every other server are, and the mounts end with the program.
+ */
+export function debianFolder(options: FolderOptions): Home {
+  const cache = process.env.XDG_CACHE_HOME || join(homedir(), '.cache');
+  const folder = join(cache, 'holdfast', 'debian', `${options.suite}-${options.package}`);
+  return {
+    packages: [],
+    binaries: [join(folder, options.binary)],
+    missing: `run as root on Debian to have ${options.package} of Debian ${options.suite} put into ${folder}`,
+    install: (log) => makeFolder(folder, options, log),
+    account: (name) => accountIn(folder, name),
+    run: (name, command, args, owner) => {
+      execFileSync('unshare', inside(folder, serviceFolder(name), command, args, owner), { stdio: 'ignore' });
+    },
+    start: (name, port, command, args, owner, env = {}) => {
+      const environment = { PATH: '/usr/sbin:/usr/bin:/sbin:/bin', LANG: 'C.UTF-8', ...env };
+      startDetached(name, port, 'unshare', inside(folder, serviceFolder(name), command, args, owner), { env: environment });
+    },
+  };
+}
+
+function makeFolder(folder: string, { suite, package: name, binary, user }: FolderOptions, log: (line: string) => void): void {
+  if (!canInstall()) return;
+  if (!existsSync('/usr/sbin/debootstrap')) installPackages(['debootstrap'], log);
+  log(`Making ${folder} with ${name} of Debian ${suite} (once per machine, about a minute, 0.6 GB)`);
+  const partial = `${folder}.partial`;
+  rmSync(partial, { recursive: true, force: true });
+  mkdirSync(partial, { recursive: true });
+  const made = spawnSync('debootstrap', ['--variant=minbase', `--include=${name}`, suite, partial, mirror()], {
+    encoding: 'utf8',
+    maxBuffer: 64 << 20,
+  });
+  const lines = made.stdout?.trim().split('\n') ?? [];
+  if (made.status !== 0 || !existsSync(join(partial, binary)))
+    throw new Error(`debootstrap of ${name} from Debian ${suite} failed: ${lines.slice(-3).join(' | ')}`);
+  if (user !== undefined) execFileSync('chroot', [partial, 'useradd', '--system', user]);
+  renameSync(partial, folder);
+}
+
+/** The archive that this machine's own packages come from. */
+function mirror(): string {
+  const sites = execFileSync('apt-get', ['indextargets', '--format', '$(SITE)', 'Created-By: Packages', 'Label: Debian'], { encoding: 'utf8' });
+  const site = sites.split('\n')[0];
+  if (!site) throw new Error('apt-get knows no archive of Debian; see the files in /etc/apt/sources.list.d.');
+  return site;
+}
+
+function accountIn(folder: string, name: string): Account {
+  const line = readFileSync(join(folder, 'etc', 'passwd'), 'utf8').split('\n').find((entry) => entry.startsWith(`${name}:`));
+  if (line === undefined) throw new Error(`${folder}/etc/passwd has no account ${name}; remove ${folder}, so that it is made again.`);
+  const [, , uid, gid] = line.split(':');
+  return { uid: Number(uid), gid: Number(gid) };
+}
+
+/** Each step replaces its process by the next, so that the recorded pid is the server's own. */
+const enter = `set -e
+root=$1 shared=$2 owner=$3
+shift 3
+mkdir -p "$root$shared"
+mount --bind "$shared" "$root$shared"
+mount --bind /tmp "$root/tmp"
+mount --rbind /dev "$root/dev"
+mount --rbind /proc "$root/proc"
+exec chroot --userspec="$owner" "$root" "$@"`;
+
+function inside(folder: string, shared: string, command: string, args: readonly string[], { uid, gid }: Account): string[] {
+  return ['--mount', '--propagation', 'private', 'sh', '-c', enter, 'sh', folder, shared, `${uid}:${gid}`, command, ...args];
+}

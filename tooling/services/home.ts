@@ -1,0 +1,42 @@
+import { execFileSync } from 'node:child_process';
+import { account } from './debian.ts';
+import { serviceFolder, startDetached } from './process-record.ts';
+
+/** User and group id under which a server runs. */
+export interface Account {
+  readonly uid: number;
+  readonly gid: number;
+}
+
+/** Where the programs of a server are, and how they are run there. */
+export interface Home {
+  /** Debian packages of this machine's own suite that bring the programs. */
+  readonly packages: readonly string[];
+  /** Files that must exist for the programs to count as installed. */
+  readonly binaries: readonly string[];
+  /** Brings `binaries` where no package of this machine's suite does. */
+  install?(log: (line: string) => void): void;
+  /** What somebody without the programs would have to do. Default: have the packages installed. */
+  readonly missing?: string;
+  /** The account of that name. */
+  account(name: string): Account;
+  /** Runs a program to its end. `name` is the server's folder under `.services/`, which the program can reach. */
+  run(name: string, command: string, args: readonly string[], owner: Account): void;
+  /** Starts a program that goes on, and records it under `name`. */
+  start(name: string, port: number, command: string, args: readonly string[], owner: Account, env?: NodeJS.ProcessEnv): void;
+}
+
+/** Programs of this machine's own suite. */
+export function thisMachine(packages: readonly string[], binaries: readonly string[]): Home {
+  return {
+    packages,
+    binaries,
+    account,
+    run: (name, command, args, owner) => {
+      execFileSync(command, args, { ...owner, cwd: serviceFolder(name), stdio: 'ignore' });
+    },
+    start: (name, port, command, args, owner, env) => {
+      startDetached(name, port, command, args, { ...owner, ...(env ? { env } : {}) });
+    },
+  };
+}

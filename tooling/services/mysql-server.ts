@@ -1,0 +1,77 @@
+import { chownSync, existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { createConnection } from 'mysql2/promise';
+import type { Account, Home } from './home.ts';
+import { serviceFolder } from './process-record.ts';
+import type { Service } from './service.ts';
+
+/** How MySQL and MariaDB differ as servers. */
+interface Kind {
+  readonly name: string;
+  readonly variable: string;
+  readonly passedAs?: string;
+  readonly home: Home;
+  readonly user: string;
+  readonly binary: string;
+  readonly settings: readonly string[];
+  /** Makes the data folder. */
+  initialise(name: string, data: string, owner: Account): void;
+}
+
+/** A server that speaks MySQL's protocol. */
+export function mysqlServer({ home, binary, settings, initialise, user, ...kind }: Kind): Service {
+  return {
+    ...kind,
+    ...home,
+    stopSignal: 'SIGTERM',
+    url: (port) => `mysql://holdfast:holdfast@127.0.0.1:${port}/holdfast`,
+    async start(port, name, more = []) {
+      const folder = serviceFolder(name);
+      const [data, temporary] = [join(folder, 'data'), join(folder, 'tmp')];
+      const owner = home.account(user);
+      chownSync(folder, owner.uid, owner.gid);
+      // A folder of its own: a MariaDB that starts deletes every file named #sql* there, those of a running server too, which dies of it.
+      rmSync(temporary, { recursive: true, force: true });
+      mkdirSync(temporary);
+      chownSync(temporary, owner.uid, owner.gid);
+      // Run at every start: creates what is missing.
+      const init = join(folder, 'init.sql');
+      writeFileSync(
+        init,
+        "CREATE DATABASE IF NOT EXISTS holdfast CHARACTER SET utf8mb4;\nCREATE USER IF NOT EXISTS 'holdfast'@'127.0.0.1' IDENTIFIED BY 'holdfast';\nGRANT ALL ON *.* TO 'holdfast'@'127.0.0.1';\n",
+      );
+      if (!existsSync(join(folder, 'ready'))) {
+        rmSync(data, { recursive: true, force: true });
+        mkdirSync(data, { mode: 0o700 });
+        chownSync(data, owner.uid, owner.gid);
+        initialise(name, data, owner);
+        writeFileSync(join(folder, 'ready'), '');
+      }
+      const args = [
+        '--no-defaults',
+        `--datadir=${data}`,
+        `--tmpdir=${temporary}`,
+        '--bind-address=127.0.0.1',
+        `--port=${port}`,
+        // In /tmp, because a socket's path may have 107 characters at the most.
+        `--socket=${join('/tmp', `holdfast-${kind.name}-${port}.sock`)}`,
+        `--pid-file=${join(folder, 'server.pid')}`,
+        `--init-file=${init}`,
+        '--innodb-buffer-pool-size=512M',
+        '--max-connections=300',
+        '--skip-name-resolve',
+        ...settings,
+        ...more,
+      ];
+      home.start(name, port, binary, args, owner);
+    },
+    async roundTrip(url) {
+      const connection = await createConnection(url);
+      try {
+        await connection.query('SELECT VERSION()');
+      } finally {
+        await connection.end();
+      }
+    },
+  };
+}
