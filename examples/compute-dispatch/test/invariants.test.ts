@@ -1,25 +1,42 @@
-import { type TestDialect, testDialects, until } from '@holdfast/core/testing';
+import { memoryBroker } from '@holdfast/broker/memory';
+import { Database } from '@holdfast/core';
+import { testDialects, until } from '@holdfast/core/testing';
+import { createOutbox, type Outbox } from '@holdfast/outbox';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { BatchView } from '../src/batches/views.ts';
+import { Invariants } from '../src/invariants.ts';
+import { topics } from '../src/topics.ts';
 import { startService, type TestService } from './service.ts';
 
 /** Each verdict must be able to turn: what it watches is broken by hand, in a service that has come to rest, and mended again. */
-describe('the invariants', () => {
+describe.each(testDialects())('the invariants on $name', (dialect) => {
   let service: TestService;
+  let database: Database;
+  let outbox: Outbox<typeof topics>;
+  let invariants: Invariants;
   beforeAll(async () => {
-    service = await startService(testDialects()[0] as TestDialect, { reconcileMs: 3_600_000, billingMs: 3_600_000 });
+    service = await startService(dialect, { reconcileMs: 3_600_000, billingMs: 3_600_000 });
     const body = { businessOrderNo: 'watched', packageId: 'standard', count: 3, minimum: 1, applyDurationMinutes: 1 };
     const { id } = (await service.call<BatchView>('POST', '/v1/batches', { body })).body;
     await until(async () => (await service.call<BatchView>('GET', `/v1/batches/${id}`)).body.result === 'FULFILLED');
     await service.call('POST', `/v1/batches/${id}/release`);
     await until(async () => (await service.call<BatchView>('GET', `/v1/batches/${id}`)).body.state === 'ENDED');
+    const parts = { knex: knex(), room: service.adapter };
+    database = new Database({ knex: knex() });
+    outbox = createOutbox({ knex: knex(), topics, publisher: memoryBroker() });
+    invariants = new Invariants({ ...parts, database, outbox });
     await until(async () => (await broken()).length === 0);
     await service.dispatch.stop();
   });
-  afterAll(() => service?.stop());
+  afterAll(async () => {
+    await outbox?.close();
+    await database?.close();
+    await service?.stop();
+  });
+  const dropIndex = (table: string, name: string) => knex().schema.raw(`DROP INDEX ${name}${database.family === 'mysql' ? ` ON ${table}` : ''}`);
   const knex = () => service.db.knex;
   const broken = async (truth = service.room.truth()) =>
-    (await service.dispatch.invariants.check({ truth, quiet: true })).filter(({ holds }) => !holds).map(({ id }) => id);
+    (await invariants.check({ truth, quiet: true })).filter(({ holds }) => !holds).map(({ id }) => id);
   const first = async (table: string) => (await knex()(table).orderBy(table === 'dispatch_slot' ? 'apply_id' : 'id'))[0];
   const second = async (table: string) => (await knex()(table).orderBy('id'))[1];
 
@@ -28,7 +45,7 @@ describe('the invariants', () => {
       'I1',
       'a machine with two leases',
       async () => {
-        await knex().schema.raw('DROP INDEX dispatch_lease_machine');
+        await dropIndex('dispatch_lease', 'dispatch_lease_machine');
         const [one, two] = [await first('dispatch_lease'), await second('dispatch_lease')];
         await knex()('dispatch_lease').whereIn('id', [one.id, two.id]).update({ active: 1, machine_id: one.machine_id });
         return () =>
@@ -120,7 +137,7 @@ describe('the invariants', () => {
       'I10',
       'an order number with two batches',
       async () => {
-        await knex().schema.raw('DROP INDEX dispatch_batch_order');
+        await dropIndex('dispatch_batch', 'dispatch_batch_order');
         const batch = await first('dispatch_batch');
         await knex()('dispatch_batch').insert({ ...batch, id: '1' });
         return () => knex()('dispatch_batch').where({ id: '1' }).delete();

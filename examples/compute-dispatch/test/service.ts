@@ -7,6 +7,7 @@ import { openBroker } from '../src/broker.ts';
 import { derivedKey, readConfig } from '../src/config.ts';
 import { Dispatch, type DispatchOptions } from '../src/dispatch.ts';
 import { createServer } from '../src/http/server.ts';
+import type { DispatchAdapter } from '../src/room/adapter.ts';
 import { httpAdapter } from '../src/room/http-adapter.ts';
 import { Rooms, roomControls } from '../src/room/rooms.ts';
 import { Messenger } from '../src/room/simulator/messenger.ts';
@@ -38,6 +39,8 @@ export interface TestService {
   readonly address: string;
   readonly dispatch: Dispatch;
   readonly room: Room;
+  /** How the service calls the room. */
+  readonly adapter: DispatchAdapter;
   readonly app: FastifyInstance;
   readonly db: TestDatabase;
   readonly shards: readonly [TestDatabase, TestDatabase];
@@ -76,13 +79,14 @@ export async function startService(dialect: TestDialect, options: ServiceOptions
   const roomServer = await createRoomServer(room, roomToken);
   const roomAddress = await roomServer.listen({ port: 0, host: '127.0.0.1' });
   const rooms = new Rooms(db.knex);
+  const adapter = httpAdapter({ url: () => rooms.url(), token: roomToken, logger: silentLogger });
   const dispatch: Dispatch = await Dispatch.open({
     reconcileMs: 1_000,
     ...options,
     knex: db.knex,
     logger: silentLogger,
     broker: await openBroker(undefined, db.knex, silentLogger),
-    room: httpAdapter({ url: () => rooms.url(), token: roomToken, logger: silentLogger }),
+    room: adapter,
     secret,
     egress: options.egress ?? {},
     invoiceDatabases: [shards[0].knex, shards[1].knex],
@@ -113,6 +117,7 @@ export async function startService(dialect: TestDialect, options: ServiceOptions
     address,
     dispatch,
     room,
+    adapter,
     app,
     db,
     shards,
