@@ -2,11 +2,15 @@ import { spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { root } from './paths.ts';
+import { lane } from './services/lane.ts';
 import { canInstall, installPackages } from './services/debian.ts';
 import { ensureHelm } from './services/helm.ts';
 import { ensurePrograms, ensureValidator } from './services/programs.ts';
 import { startServices } from './services/services.ts';
+import { summary } from './test-summary.ts';
 
+/** Where a lane's results go, for the summary and for `.ci/run`. */
+const results = `.cache/tests-${lane}.json`;
 const skipped = new Set((process.env.HOLDFAST_SKIP ?? '').split(',').filter(Boolean));
 const services = await startServices({ skip: skipped, log: (line) => console.log(line) });
 const missingPrograms = [
@@ -45,6 +49,7 @@ try {
       ...(validator ? { HOLDFAST_KUBERNETES_VALIDATE: validator } : {}),
       ...(helm ? { HOLDFAST_HELM: helm } : {}),
     });
+    console.log(summary(lane, join(root, results), services.results));
   }
 } finally {
   await services.stop();
@@ -76,7 +81,7 @@ function vitest(env: NodeJS.ProcessEnv): Promise<number> {
         'run',
         '--reporter=default',
         '--reporter=json',
-        '--outputFile.json=.cache/tests.json',
+        `--outputFile.json=${results}`,
         ...process.argv.slice(2),
       ],
       { cwd: root, stdio: 'inherit', env },

@@ -11,10 +11,15 @@ export async function coupons(db: TestDatabase, members: number, json: boolean):
   const biz = await ours(db.knex, { keep: 'none' });
   biz.handleBatch('grant', { size: 500 }, (items, batch) =>
     batch.commit((trx) =>
-      trx.raw('INSERT INTO grants (member, coupon) SELECT * FROM unnest(?::bigint[], ?::int[])', [
-        items.map((item) => String(item.context.member)),
-        items.map((item) => item.context.coupon as number),
-      ]),
+      db.name === 'postgres'
+        ? trx.raw('INSERT INTO grants (member, coupon) SELECT * FROM unnest(?::bigint[], ?::int[])', [
+            items.map((item) => String(item.context.member)),
+            items.map((item) => item.context.coupon as number),
+          ])
+        : trx.raw(
+            `INSERT INTO grants (member, coupon) VALUES ${items.map(() => '(?, ?)').join(', ')}`,
+            items.flatMap((item) => [String(item.context.member), item.context.coupon as number]),
+          ),
     ),
   );
   async function* source() {
@@ -40,11 +45,11 @@ export async function coupons(db: TestDatabase, members: number, json: boolean):
   clearInterval(sampling);
   await worker.stop();
   await biz.close();
-  const [{ count }] = (await db.knex('grants').count()) as [{ count: string }];
+  const [{ count }] = (await db.knex('grants').count({ count: '*' })) as [{ count: string | number }];
   const exact = Number(count) === members * 2 && JSON.parse(parent.context).done === members * 2 && total === members * 2;
   const mibPerMillion = (peak - startRss) / 2 ** 20 / ((members * 2) / 1e6);
   const line = {
-    bench: 'coupons/postgres',
+    bench: `coupons/${db.name}`,
     unit: 'rows/s',
     ours: Math.round((members * 2) / seconds),
     raw: null,
@@ -57,7 +62,7 @@ export async function coupons(db: TestDatabase, members: number, json: boolean):
     rssGrowthMiBPerMillion: Number(mibPerMillion.toFixed(1)),
   };
   if (json) console.log(JSON.stringify(line));
-  else console.log('\ncoupons/postgres', line);
+  else console.log(`\n${line.bench}`, line);
   if (!exact) throw new Error('the campaign was not exact');
   return line.ours;
 }

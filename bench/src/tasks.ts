@@ -3,7 +3,7 @@ import { coupons } from './coupons.ts';
 import { latency } from './latency.ts';
 import { drain, ours } from './ours.ts';
 import { graphileDrain, graphileSubmit, pgBossDrain } from './postgres-peers.ts';
-import { rawMariadb, rawPostgres, rawPostgresInsert, rawPostgresInsertOne, rawSqlite } from './raw.ts';
+import { rawMysql, rawMysqlInsert, rawPostgres, rawPostgresInsert, rawPostgresInsertOne, rawSqlite } from './raw.ts';
 import { rounds } from './report/report.ts';
 import { plainjobDrain } from './sqlite-peers.ts';
 
@@ -86,19 +86,17 @@ export async function tasks(options: BenchOptions): Promise<void> {
       options.json,
     );
   }
-  if (wanted('tasks/mariadb')) {
-    const n = 40_000;
-    await rounds(
-      'tasks/mariadb',
-      'tasks/s',
-      options.rounds,
-      {
-        ours: ourDrain('mariadb', n, 'all'),
-        raw: () => on('mariadb', (db) => rawMariadb(db, n)),
-      },
-      options.json,
-    );
-  }
+  for (const name of ['mysql', 'mariadb'] as const)
+    if (wanted(`tasks/${name}`)) {
+      const n = 40_000;
+      await rounds(
+        `tasks/${name}`,
+        'tasks/s',
+        options.rounds,
+        { ours: ourDrain(name, n, 'all'), raw: () => on(name, (db) => rawMysql(db, n)) },
+        options.json,
+      );
+    }
   if (wanted('submit-one/postgres')) {
     const n = 20_000;
     await rounds(
@@ -119,6 +117,15 @@ export async function tasks(options: BenchOptions): Promise<void> {
       options.json,
     );
   }
+  const ourSubmits = (name: TestDatabase['name'], n: number) => () =>
+    on(name, async (db) => {
+      const biz = await ours(db.knex, { keep: 'none' });
+      const started = performance.now();
+      await seed(biz, n);
+      const rate = n / ((performance.now() - started) / 1000);
+      await biz.close();
+      return rate;
+    });
   if (wanted('submit-many/postgres')) {
     const n = 200_000;
     await rounds(
@@ -126,23 +133,27 @@ export async function tasks(options: BenchOptions): Promise<void> {
       'submits/s',
       options.rounds,
       {
-        ours: () =>
-          on('postgres', async (db) => {
-            const biz = await ours(db.knex, { keep: 'none' });
-            const started = performance.now();
-            await seed(biz, n);
-            const rate = n / ((performance.now() - started) / 1000);
-            await biz.close();
-            return rate;
-          }),
+        ours: ourSubmits('postgres', n),
         raw: () => on('postgres', (db) => rawPostgresInsert(db, n)),
         'graphile-worker addJobs': () => on('postgres', (db) => graphileSubmit(db, n, 1000)),
       },
       options.json,
     );
   }
+  for (const name of ['mysql', 'mariadb'] as const)
+    if (wanted(`submit-many/${name}`)) {
+      const n = 100_000;
+      await rounds(
+        `submit-many/${name}`,
+        'submits/s',
+        options.rounds,
+        { ours: ourSubmits(name, n), raw: () => on(name, (db) => rawMysqlInsert(db, n)) },
+        options.json,
+      );
+    }
   if (wanted('latency/postgres')) await on('postgres', (db) => latency(db, options.json));
-  if (wanted('coupons/postgres')) await on('postgres', (db) => coupons(db, options.members, options.json));
+  for (const name of ['postgres', 'mysql'] as const)
+    if (wanted(`coupons/${name}`)) await on(name, (db) => coupons(db, options.members, options.json));
 }
 
 async function seed(biz: Awaited<ReturnType<typeof ours>>, n: number): Promise<void> {

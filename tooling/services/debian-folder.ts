@@ -1,5 +1,5 @@
 import { execFileSync, spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, readFileSync, renameSync, rmSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { canInstall, installPackages } from './debian.ts';
@@ -58,6 +58,8 @@ function makeFolder(folder: string, { suite, package: name, binary, user }: Fold
   const lines = made.stdout?.trim().split('\n') ?? [];
   if (made.status !== 0 || !existsSync(join(partial, binary)))
     throw new Error(`debootstrap of ${name} from Debian ${suite} failed: ${lines.slice(-3).join(' | ')}`);
+  // Debootstrap writes none, and RabbitMQ and MariaDB look themselves up.
+  writeFileSync(join(partial, 'etc', 'hosts'), '127.0.0.1 localhost\n');
   if (user !== undefined) execFileSync('chroot', [partial, 'useradd', '--system', user]);
   renameSync(partial, folder);
 }

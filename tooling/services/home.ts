@@ -1,6 +1,7 @@
 import { execFileSync } from 'node:child_process';
 import { account } from './debian.ts';
 import { serviceFolder, startDetached } from './process-record.ts';
+import type { Service } from './service.ts';
 
 /** User and group id under which a server runs. */
 export interface Account {
@@ -9,16 +10,8 @@ export interface Account {
 }
 
 /** Where the programs of a server are, and how they are run there. */
-export interface Home {
-  /** Debian packages of this machine's own suite that bring the programs. */
-  readonly packages: readonly string[];
-  /** Files that must exist for the programs to count as installed. */
-  readonly binaries: readonly string[];
-  /** Brings `binaries` where no package of this machine's suite does. */
-  install?(log: (line: string) => void): void;
-  /** What somebody without the programs would have to do. Default: have the packages installed. */
-  readonly missing?: string;
-  /** The account of that name. */
+export interface Home extends Pick<Service, 'packages' | 'binaries' | 'install' | 'missing'> {
+  /** The account of that name. @throws where there is none */
   account(name: string): Account;
   /** Runs a program to its end. `name` is the server's folder under `.services/`, which the program can reach. */
   run(name: string, command: string, args: readonly string[], owner: Account): void;

@@ -17,7 +17,7 @@ if (command === 'up') {
 } else if (command === 'status') {
   for (const service of all) {
     const record = runningRecord(service.name);
-    console.log(`${service.name.padEnd(9)} ${record ? `pid ${record.pid}  ${service.url(record.port)}` : 'not running'}`);
+    console.log(`${service.name.padEnd(12)} ${record ? `pid ${record.pid}  ${service.url(record.port)}` : 'not running'}`);
   }
 } else {
   console.error('usage: npm run services:up | services:down | services:status');

@@ -1,15 +1,16 @@
 import { debianFolder } from './debian-folder.ts';
 import { type Home, thisMachine } from './home.ts';
+import { lane } from './lane.ts';
 import { mysqlServer } from './mysql-server.ts';
 import type { Service } from './service.ts';
 
 const binary = '/usr/sbin/mariadbd';
 
-function mariadbServer(name: string, variable: string, home: Home): Service {
+function mariadbServer(name: string, givenBy: string, home: Home): Service {
   return mysqlServer({
     name,
-    variable,
-    passedAs: 'HOLDFAST_MARIADB_URL',
+    variable: 'HOLDFAST_MARIADB_URL',
+    givenBy,
     home,
     user: 'mysql',
     binary,
@@ -19,7 +20,7 @@ function mariadbServer(name: string, variable: string, home: Home): Service {
 }
 
 /** MariaDB of this machine's suite: 10.11 on Debian 12. */
-export const mariadb: Service = mariadbServer('mariadb', 'HOLDFAST_MARIADB_URL', thisMachine(['mariadb-server'], [binary]));
+export const mariadb10: Service = mariadbServer('mariadb', 'HOLDFAST_MARIADB_URL', thisMachine(['mariadb-server'], [binary]));
 
 /** MariaDB 11.8, where a transaction that reads a changed row fails (`innodb_snapshot_isolation`). */
 export const mariadb11: Service = mariadbServer(
@@ -27,3 +28,6 @@ export const mariadb11: Service = mariadbServer(
   'HOLDFAST_MARIADB_11_8_URL',
   debianFolder({ suite: 'trixie', package: 'mariadb-server', binary }),
 );
+
+/** The one of this lane. */
+export const mariadb: Service = lane === 'newer' ? mariadb11 : mariadb10;

@@ -9,7 +9,7 @@ import type { Service } from './service.ts';
 interface Kind {
   readonly name: string;
   readonly variable: string;
-  readonly passedAs?: string;
+  readonly givenBy?: string;
   readonly home: Home;
   readonly user: string;
   readonly binary: string;
@@ -68,7 +68,8 @@ export function mysqlServer({ home, binary, settings, initialise, user, ...kind 
     async roundTrip(url) {
       const connection = await createConnection(url);
       try {
-        await connection.query('SELECT VERSION()');
+        const [rows] = await connection.query('SELECT VERSION() AS version');
+        return (rows as { version: string }[])[0]?.version;
       } finally {
         await connection.end();
       }

@@ -1,30 +1,40 @@
-import { execFileSync } from 'node:child_process';
 import { chmodSync, chownSync, existsSync, mkdirSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import pg from 'pg';
-import { account } from './debian.ts';
-import { serviceFolder, startDetached } from './process-record.ts';
+import { debianFolder } from './debian-folder.ts';
+import { type Home, thisMachine } from './home.ts';
+import { lane } from './lane.ts';
+import { serviceFolder } from './process-record.ts';
 import type { Service } from './service.ts';
 
-/** Where the newest Postgres that is installed has its programs. */
-export function binaryFolder(): string {
-  const base = '/usr/lib/postgresql';
+const base = '/usr/lib/postgresql';
+
+/** Where the newest Postgres that is installed on this machine has its programs. */
+function installed(): string {
   const versions = existsSync(base) ? readdirSync(base).filter((version) => existsSync(join(base, version, 'bin', 'postgres'))) : [];
   return join(base, versions.sort((a, b) => Number(b) - Number(a))[0] ?? '15', 'bin');
 }
 
-export const postgres: Service = {
-  name: 'postgres',
+/** A server of Postgres, which can also be told to run its other programs. */
+export interface PostgresService extends Service {
+  readonly home: Home;
+  /** Where its programs are, within its home. */
+  bin(): string;
+}
+
+const postgresServer = (name: string, givenBy: string, home: Home, bin: () => string): PostgresService => ({
+  ...home,
+  home,
+  bin,
+  name,
   variable: 'HOLDFAST_POSTGRES_URL',
-  packages: ['postgresql', 'pgbouncer'],
-  binaries: ['/usr/lib/postgresql', '/usr/sbin/pgbouncer'],
+  givenBy,
   stopSignal: 'SIGINT',
   url: (port) => `postgres://holdfast:holdfast@127.0.0.1:${port}/holdfast`,
   async start(port, name) {
     const folder = serviceFolder(name);
     const data = join(folder, 'data');
-    const owner = account('postgres');
-    const bin = binaryFolder();
+    const owner = home.account('postgres');
     // The folders above must let the server's own account through.
     for (let path = folder; path !== dirname(path); path = dirname(path)) letThrough(path);
     chownSync(folder, owner.uid, owner.gid);
@@ -32,11 +42,7 @@ export const postgres: Service = {
       rmSync(data, { recursive: true, force: true });
       mkdirSync(data, { mode: 0o700 });
       chownSync(data, owner.uid, owner.gid);
-      execFileSync(join(bin, 'initdb'), ['-D', data, '-U', 'holdfast', '--auth=trust', '-E', 'UTF8', '--locale=C.UTF-8'], {
-        ...owner,
-        cwd: folder,
-        stdio: 'ignore',
-      });
+      home.run(name, join(bin(), 'initdb'), ['-D', data, '-U', 'holdfast', '--auth=trust', '-E', 'UTF8', '--locale=C.UTF-8'], owner);
       writeFileSync(join(data, 'holdfast-ready'), '');
     }
     const settings = {
@@ -47,10 +53,10 @@ export const postgres: Service = {
       max_wal_size: '4GB',
       log_min_messages: 'fatal',
     };
-    startDetached(
+    home.start(
       name,
       port,
-      join(bin, 'postgres'),
+      join(bin(), 'postgres'),
       ['-D', data, '-p', String(port), ...Object.entries(settings).flatMap(([key, value]) => ['-c', `${key}=${value}`])],
       owner,
     );
@@ -61,11 +67,31 @@ export const postgres: Service = {
     try {
       const { rowCount } = await admin.query("SELECT 1 FROM pg_database WHERE datname = 'holdfast'");
       if (rowCount === 0) await admin.query('CREATE DATABASE holdfast');
+      return String((await admin.query('SHOW server_version')).rows[0]?.server_version).split(' ')[0];
     } finally {
       await admin.end();
     }
   },
-};
+});
+
+/** PostgreSQL of this machine's suite: 15 on Debian 12. */
+const postgres15 = postgresServer(
+  'postgres',
+  'HOLDFAST_POSTGRES_URL',
+  thisMachine(['postgresql', 'pgbouncer'], [base, '/usr/sbin/pgbouncer']),
+  installed,
+);
+
+const bin18 = join(base, '18', 'bin');
+const postgres18 = postgresServer(
+  'postgres-18',
+  'HOLDFAST_POSTGRES_18_URL',
+  debianFolder({ suite: 'sid', package: 'postgresql-18', binary: join(bin18, 'postgres') }),
+  () => bin18,
+);
+
+/** The one of this lane. */
+export const postgres: PostgresService = lane === 'newer' ? postgres18 : postgres15;
 
 /** Lets other accounts pass through a folder of ours, where they can't yet; every other bit stays as it is. */
 function letThrough(path: string): void {

@@ -29,7 +29,7 @@ export function ensurePrograms(wanted: (name: string) => boolean, log: (line: st
   }
   const missing = list.filter(({ binary }) => !existsSync(binary));
   for (const { name, binary, package: from } of missing)
-    log(`${name.padEnd(9)} missing (no ${binary}; install ${from}, or run as root on Debian to have it installed)`);
+    log(`${name.padEnd(12)} missing (no ${binary}; install ${from}, or run as root on Debian to have it installed)`);
   return missing.map(({ name }) => name);
 }
 

@@ -1,20 +1,24 @@
 import { chownSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { connect } from 'amqplib';
-import { account } from './debian.ts';
-import { freePort, serviceFolder, startDetached } from './process-record.ts';
+import { debianFolder } from './debian-folder.ts';
+import { type Home, thisMachine } from './home.ts';
+import { lane } from './lane.ts';
+import { freePort, serviceFolder } from './process-record.ts';
 import type { Service } from './service.ts';
 
-export const rabbitmq: Service = {
-  name: 'rabbitmq',
+const binary = '/usr/lib/rabbitmq/bin/rabbitmq-server';
+
+const rabbitmqServer = (name: string, givenBy: string, home: Home): Service => ({
+  ...home,
+  name,
   variable: 'HOLDFAST_RABBITMQ_URL',
-  packages: ['rabbitmq-server'],
-  binaries: ['/usr/lib/rabbitmq/bin/rabbitmq-server'],
+  givenBy,
   stopSignal: 'SIGTERM',
   url: (port) => `amqp://guest:guest@127.0.0.1:${port}`,
   async start(port, name) {
     const folder = serviceFolder(name);
-    const owner = account('rabbitmq');
+    const owner = home.account('rabbitmq');
     for (const name of ['', 'mnesia', 'log']) {
       mkdirSync(join(folder, name), { recursive: true });
       chownSync(join(folder, name), owner.uid, owner.gid);
@@ -23,7 +27,7 @@ export const rabbitmq: Service = {
     writeFileSync(join(folder, 'enabled_plugins'), '[].\n');
     const [epmd, distribution] = [await freePort(), await freePort()];
     const env = {
-      PATH: process.env.PATH ?? '',
+      PATH: '/usr/sbin:/usr/bin:/sbin:/bin',
       HOME: folder,
       RABBITMQ_NODENAME: `holdfast-${port}@localhost`,
       RABBITMQ_MNESIA_BASE: join(folder, 'mnesia'),
@@ -39,7 +43,7 @@ export const rabbitmq: Service = {
     };
     // RabbitMQ starts an epmd daemon where it finds none, which would outlive it. This one belongs to its group and ends with it.
     const script = 'epmd -address 127.0.0.1 -port "$ERL_EPMD_PORT" & exec /usr/lib/rabbitmq/bin/rabbitmq-server';
-    startDetached(name, port, '/bin/sh', ['-c', script], { ...owner, env });
+    home.start(name, port, '/bin/sh', ['-c', script], owner, env);
   },
   async roundTrip(url) {
     const connection = await connect(url, { timeout: 3000 });
@@ -53,8 +57,21 @@ export const rabbitmq: Service = {
       await channel.waitForConfirms();
       const message = await channel.get(queue, { noAck: true });
       if (message === false || message.content.toString() !== 'ok') throw new Error('the message sent was not received');
+      return (connection.connection.serverProperties as { version?: string }).version;
     } finally {
       await connection.close();
     }
   },
-};
+});
+
+/** RabbitMQ of this machine's suite: 3.10 on Debian 12. */
+const rabbitmq3 = rabbitmqServer('rabbitmq', 'HOLDFAST_RABBITMQ_URL', thisMachine(['rabbitmq-server'], [binary]));
+
+const rabbitmq4 = rabbitmqServer(
+  'rabbitmq-4',
+  'HOLDFAST_RABBITMQ_4_URL',
+  debianFolder({ suite: 'sid', package: 'rabbitmq-server', binary }),
+);
+
+/** The one of this lane. */
+export const rabbitmq: Service = lane === 'newer' ? rabbitmq4 : rabbitmq3;

@@ -1,5 +1,6 @@
 import { existsSync, rmSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { lane } from './lane.ts';
 import { freePort, runningRecord, serviceFolder, signalGroup, stopRecorded } from './process-record.ts';
 import type { Service } from './service.ts';
 
@@ -15,15 +16,21 @@ export interface ScratchServer {
   stop(): Promise<void>;
 }
 
-const keepsData: ReadonlySet<string> = new Set(['postgres', 'postgres-18', 'mariadb', 'mariadb-11.8', 'mysql']);
+const keepsData = /^(postgres|mariadb|mysql)/;
 
-/** Starts a second server of a kind. `name` is its folder under `.services/`; one test file, one name. `more` are arguments to it. */
-export async function scratchServer(service: Service, name: string, more: readonly string[] = []): Promise<ScratchServer> {
+/** The folder of a scratch server under `.services/`: another in each lane, because no older server reads what a newer one wrote. */
+export function scratchName(name: string): string {
+  return lane === 'newer' ? `${name}-newer` : name;
+}
+
+/** Starts a second server of a kind. One test file, one `own` name. `more` are arguments to the server. */
+export async function scratchServer(service: Service, own: string, more: readonly string[] = []): Promise<ScratchServer> {
+  const name = scratchName(own);
   if (!service.binaries.every(existsSync))
-    throw new Error(`${service.name} is not installed here; npm test installs ${service.packages.join(' ')}.`);
+    throw new Error(`${service.name} is not installed here (no ${service.binaries.join(', ')}); npm test installs it.`);
   await stopRecorded(name, 'SIGKILL');
   // What takes long to make is kept; what names its port in its data can't be.
-  if (!keepsData.has(service.name)) rmSync(serviceFolder(name), { recursive: true, force: true });
+  if (!keepsData.test(service.name)) rmSync(serviceFolder(name), { recursive: true, force: true });
   const port = await freePort();
   const url = service.url(port);
   const start = async (): Promise<void> => {

@@ -1,17 +1,17 @@
 /** A server that tests and benchmarks use for real. */
 export interface Service {
   readonly name: string;
-  /** Environment variable with the address; given from outside, it wins. */
+  /** Environment variable in which tests find the address. Servers of several versions share one. */
   readonly variable: string;
-  /** Environment variable in which tests find the address. Default: `variable`. Servers of several versions share one. */
-  readonly passedAs?: string;
-  /** Debian packages that bring it. */
+  /** Environment variable in which an address may be given from outside, which wins. Default: `variable`. */
+  readonly givenBy?: string;
+  /** Debian packages of this machine's own suite that bring the programs. */
   readonly packages: readonly string[];
-  /** Files of which one must exist for the packages to count as installed. */
+  /** Files that must exist for the programs to count as installed. */
   readonly binaries: readonly string[];
-  /** Brings `binaries` where no package of Debian's does. Nothing happens where it can't be done. */
+  /** Brings `binaries` where no package of this machine's suite does. Nothing happens where that is not possible. */
   install?(log: (line: string) => void): void;
-  /** What somebody without them would have to do. Default: have the packages installed. */
+  /** What somebody without the programs would have to do. Default: have the packages installed. */
   readonly missing?: string;
   /** Signal that ends it in good order. */
   readonly stopSignal: NodeJS.Signals;
@@ -23,6 +23,6 @@ export interface Service {
    * program.
    */
   start(port: number, name: string, more?: readonly string[]): Promise<void>;
-  /** One real round trip: write something, read it back. */
-  roundTrip(url: string): Promise<void>;
+  /** One real round trip: write something, read it back. Resolves with the server's version. */
+  roundTrip(url: string): Promise<string | undefined>;
 }

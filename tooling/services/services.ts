@@ -5,7 +5,9 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { root } from '../paths.ts';
 import { canInstall, installPackages } from './debian.ts';
 import { kafka } from './kafka.ts';
+import { type Lane, lane } from './lane.ts';
 import { mariadb } from './mariadb.ts';
+import { mysql } from './mysql.ts';
 import { postgres } from './postgres.ts';
 import { freePort, runningRecord, serviceFolder, stopRecorded } from './process-record.ts';
 import { rabbitmq } from './rabbitmq.ts';
@@ -13,13 +15,34 @@ import { redis } from './redis.ts';
 import { s3 } from './s3.ts';
 import type { Service } from './service.ts';
 
-export const all: readonly Service[] = [postgres, mariadb, redis, rabbitmq, kafka, s3];
+const others = [redis, rabbitmq, kafka, s3];
+const byLane: Readonly<Record<Lane, readonly Service[]>> = {
+  // Of MySQL's family MySQL alone, because that is what most services have.
+  usual: [postgres, mysql, ...others],
+  mariadb: [mariadb, ...others],
+  newer: [postgres, mariadb, ...others],
+};
+
+/** The servers of this lane, and those whose address is given from outside. */
+export const services: readonly Service[] = [
+  ...byLane[lane],
+  ...[mysql, mariadb, postgres].filter((service) => !byLane[lane].includes(service) && given(service) !== undefined),
+];
+
+/** Every server that this lane can have: of the usual one, and MariaDB beside it. */
+export const all: readonly Service[] = [...new Set([...services, mariadb, mysql])];
+
+/** The address of a server that is given from outside. */
+function given(service: Service): string | undefined {
+  return process.env[service.givenBy ?? service.variable] || undefined;
+}
 
 export interface ServiceResult {
   readonly name: string;
   /** `given`: by environment variable. `kept`: was running. `started`: by this call. `missing`: can't be had here. */
   readonly state: 'given' | 'kept' | 'started' | 'missing';
   readonly url?: string;
+  readonly version?: string | undefined;
   readonly detail?: string;
 }
 
@@ -33,12 +56,14 @@ export interface StartedServices {
 
 /** Brings up every service that is not there yet, each checked with one round trip, side by side. */
 export async function startServices(options: {
+  /** Default: those of this lane. */
+  readonly wanted?: readonly Service[];
   readonly skip: ReadonlySet<string>;
   readonly log: (line: string) => void;
 }): Promise<StartedServices> {
-  const wanted = all.filter((service) => !options.skip.has(service.name));
-  const local = wanted.filter((service) => !process.env[service.variable]);
-  const composed = local.some((service) => !runningRecord(service.name)) && dockerAnswers() && composeUp(options.log);
+  const wanted = (options.wanted ?? services).filter((service) => !options.skip.has(service.name));
+  const local = wanted.filter((service) => given(service) === undefined);
+  const composed = local.some((service) => !runningRecord(service.name)) && dockerAnswers() && composeUp(local, options.log);
   if (!composed) {
     const absent = local.filter((service) => !service.binaries.every(existsSync)).flatMap((service) => service.packages);
     if (absent.length > 0 && canInstall()) {
@@ -60,11 +85,11 @@ export async function startServices(options: {
   const results = await Promise.all(wanted.map((service) => bringUp(service, composed)));
   for (const result of results)
     options.log(
-      `${result.name.padEnd(9)} ${result.state}${result.url ? ` ${result.url}` : ''}${result.detail ? ` (${result.detail})` : ''}`,
+      `${result.name.padEnd(12)} ${result.state}${result.version ? ` ${result.version}` : ''}${result.url ? ` ${result.url}` : ''}${result.detail ? ` (${result.detail})` : ''}`,
     );
   const environment: Record<string, string> = {};
   for (const result of results) {
-    const service = all.find((candidate) => candidate.name === result.name);
+    const service = wanted.find((candidate) => candidate.name === result.name);
     if (service && result.url) environment[service.variable] = result.url;
   }
   return {
@@ -75,42 +100,42 @@ export async function startServices(options: {
       if (composed) spawnSync('docker', ['compose', 'stop'], { cwd: root, stdio: 'ignore' });
       else
         await Promise.all(
-          all.filter((service) => own.includes(service.name)).map((service) => stopRecorded(service.name, service.stopSignal)),
+          wanted.filter((service) => own.includes(service.name)).map((service) => stopRecorded(service.name, service.stopSignal)),
         );
     },
   };
 }
 
 async function bringUp(service: Service, composed: boolean): Promise<ServiceResult> {
-  const given = process.env[service.variable];
+  const address = given(service);
   try {
-    if (given) {
-      await untilAnswers(service, given, undefined, 10_000);
-      return { name: service.name, state: 'given', url: given };
+    if (address) {
+      const version = await untilAnswers(service, address, undefined, 10_000);
+      return { name: service.name, state: 'given', url: address, version };
     }
     const running = runningRecord(service.name);
     if (running) {
       const url = service.url(running.port);
-      await untilAnswers(service, url, service.name, 60_000);
-      return { name: service.name, state: 'kept', url };
+      const version = await untilAnswers(service, url, service.name, 60_000);
+      return { name: service.name, state: 'kept', url, version };
     }
     if (composed) {
       const url = service.url(composePorts[service.name] ?? 0);
-      await untilAnswers(service, url, undefined, 60_000);
-      return { name: service.name, state: 'started', url, detail: 'docker compose' };
+      const version = await untilAnswers(service, url, undefined, 60_000);
+      return { name: service.name, state: 'started', url, version, detail: 'docker compose' };
     }
     if (!service.binaries.every(existsSync)) {
       return {
         name: service.name,
         state: 'missing',
-        detail: `set ${service.variable}, start Docker, or ${service.missing ?? `run as root on Debian to have ${service.packages.join(' ')} installed`}`,
+        detail: `set ${service.givenBy ?? service.variable}, start Docker, or ${service.missing ?? `run as root on Debian to have ${service.packages.join(' ')} installed`}`,
       };
     }
     const port = await freePort();
     await service.start(port, service.name);
     const url = service.url(port);
-    await untilAnswers(service, url, service.name, 120_000);
-    return { name: service.name, state: 'started', url };
+    const version = await untilAnswers(service, url, service.name, 120_000);
+    return { name: service.name, state: 'started', url, version };
   } catch (error) {
     await stopRecorded(service.name, service.stopSignal);
     const detail = `${(error as Error).message || String(error)}${lastLogLine(service.name)}`;
@@ -119,12 +144,11 @@ async function bringUp(service: Service, composed: boolean): Promise<ServiceResu
 }
 
 /** Asks until the round trip succeeds; gives up at once when the process that should answer is gone. */
-async function untilAnswers(service: Service, url: string, recorded: string | undefined, limitMs: number): Promise<void> {
+async function untilAnswers(service: Service, url: string, recorded: string | undefined, limitMs: number): Promise<string | undefined> {
   const deadline = Date.now() + limitMs;
   for (;;) {
     try {
-      await service.roundTrip(url);
-      return;
+      return await service.roundTrip(url);
     } catch (error) {
       if (recorded !== undefined && !runningRecord(recorded))
         throw new Error(`the server ended while it was starting: ${(error as Error).message}`);
@@ -141,14 +165,26 @@ function lastLogLine(name: string): string {
   return line ? `; last line of ${file}: ${line.slice(0, 300)}` : '';
 }
 
-const composePorts: Record<string, number> = { postgres: 54320, mariadb: 33060, redis: 63790, rabbitmq: 56720, kafka: 19092, s3: 17070 };
+const composePorts: Readonly<Record<string, number>> = {
+  postgres: 54320,
+  'postgres-18': 54321,
+  mysql: 33070,
+  mariadb: 33060,
+  'mariadb-11.8': 33061,
+  redis: 63790,
+  rabbitmq: 56720,
+  'rabbitmq-4': 56721,
+  kafka: 19092,
+  s3: 17070,
+};
 
 /** The client alone is common, and answers `docker --version`; only a server answers `docker info`. */
 function dockerAnswers(): boolean {
   return spawnSync('docker', ['info'], { stdio: 'ignore', timeout: 10_000 }).status === 0;
 }
 
-function composeUp(log: (line: string) => void): boolean {
-  log('docker compose up --wait');
-  return spawnSync('docker', ['compose', 'up', '--wait'], { cwd: root, stdio: 'inherit' }).status === 0;
+function composeUp(wanted: readonly Service[], log: (line: string) => void): boolean {
+  const args = ['compose', 'up', '--wait', ...wanted.map(({ name }) => name.replace('.', '-'))];
+  log(`docker ${args.join(' ')}`);
+  return spawnSync('docker', args, { cwd: root, stdio: 'inherit' }).status === 0;
 }

@@ -7,7 +7,7 @@ import knexFactory from 'knex';
 import { afterAll, describe, expect, it } from 'vitest';
 import { servicesRoot } from '../../../tooling/paths.ts';
 import { postgres } from '../../../tooling/services/postgres.ts';
-import { type ScratchServer, scratchServer } from '../../../tooling/services/scratch.ts';
+import { type ScratchServer, scratchName, scratchServer } from '../../../tooling/services/scratch.ts';
 import { bizType, compensateBizSchema, createCompensateBiz } from '../src/index.ts';
 import { any } from './suite-schema.ts';
 
@@ -16,7 +16,7 @@ const cycles = Number(process.env.HOLDFAST_CYCLES ?? 3);
 const log = { warn: () => undefined, error: () => undefined };
 describe.runIf(process.env[postgres.variable])('a disk that fills up', () => {
   const name = 'postgres-full-disk';
-  const folder = join(servicesRoot, name);
+  const folder = join(servicesRoot, scratchName(name));
   let server: ScratchServer | undefined;
   let mounted = false;
   afterAll(async () => {

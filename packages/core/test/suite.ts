@@ -1,5 +1,5 @@
 import { type TestDatabase, testDialects } from '@holdfast/core/testing';
-import { afterAll, beforeAll, describe } from 'vitest';
+import { afterAll, beforeAll, describe, it } from 'vitest';
 import { coreSchema, Database, migrate } from '../src/index.ts';
 
 export interface CoreSuite {
@@ -9,7 +9,9 @@ export interface CoreSuite {
 
 /** The same tests on every database that is up, each in a database of its own. */
 export function onEveryDatabase(name: string, tests: (suite: CoreSuite) => void, only?: readonly string[]): void {
-  describe.each(testDialects().filter((dialect) => !only || only.includes(dialect.name)))(`${name} on $name`, (dialect) => {
+  const dialects = testDialects().filter((dialect) => !only || only.includes(dialect.name));
+  if (dialects.length === 0) it.skip(`${name}: none of ${only?.join(', ')} is up`, () => undefined);
+  describe.each(dialects)(`${name} on $name`, (dialect) => {
     let db: TestDatabase;
     let database: Database;
     beforeAll(async () => {

@@ -1,6 +1,6 @@
 import { coreSchema, migrate, silentLogger } from '@holdfast/core';
 import { type TestDatabase, testDialects } from '@holdfast/core/testing';
-import { afterAll, afterEach, beforeAll, beforeEach, describe } from 'vitest';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, it } from 'vitest';
 import { createNotifier, type Notifier, type NotifierOptions, notifierSchema, type Trigger } from '../src/index.ts';
 import { type Behavior, type HostileReceiver, hostileReceiver } from '../src/testing/index.ts';
 import { keys } from './suite-keys.ts';
@@ -26,6 +26,7 @@ export function event(url: string, more: Partial<Trigger> = {}): Trigger {
 /** Runs the same tests on every database that is up, each file in a database of its own whose tables are empty at each test. */
 export function onEveryDatabase(name: string, tests: (suite: Suite) => void, only?: readonly string[]): void {
   const dialects = testDialects().filter((dialect) => !only || only.includes(dialect.name));
+  if (dialects.length === 0) it.skip(`${name}: none of ${only?.join(', ')} is up`, () => undefined);
   describe.each(dialects)(`${name} on $name`, (dialect) => {
     let db: TestDatabase | undefined;
     const receivers: HostileReceiver[] = [];

@@ -1,7 +1,7 @@
 import { coreSchema, migrate, silentLogger } from '@holdfast/core';
 import { type TestDatabase, testDialects } from '@holdfast/core/testing';
 import type { StandardSchemaV1 } from '@standard-schema/spec';
-import { afterAll, afterEach, beforeAll, beforeEach, describe } from 'vitest';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, it } from 'vitest';
 import {
   createInbox,
   createOutbox,
@@ -53,6 +53,7 @@ export interface Suite {
 /** Runs the same tests on every database that is up, each file in a database of its own whose tables are empty at each test. */
 export function onEveryDatabase(name: string, tests: (suite: Suite) => void, only?: readonly string[]): void {
   const dialects = testDialects().filter((dialect) => !only || only.includes(dialect.name));
+  if (dialects.length === 0) it.skip(`${name}: none of ${only?.join(', ')} is up`, () => undefined);
   describe.each(dialects)(`${name} on $name`, (dialect) => {
     let db: TestDatabase | undefined;
     const opened: { close(): Promise<void> }[] = [];

@@ -1,15 +1,14 @@
-import { execFileSync } from 'node:child_process';
 import { mkdirSync, renameSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { coreSchema, migrate, silentLogger } from '@holdfast/core';
 import { until } from '@holdfast/core/testing';
 import knexFactory, { type Knex } from 'knex';
 import { afterEach, describe, expect, it } from 'vitest';
-import { account } from '../../../tooling/services/debian.ts';
 import { mariadb } from '../../../tooling/services/mariadb.ts';
-import { binaryFolder, postgres } from '../../../tooling/services/postgres.ts';
+import { mysql } from '../../../tooling/services/mysql.ts';
+import { postgres } from '../../../tooling/services/postgres.ts';
 import { serviceFolder } from '../../../tooling/services/process-record.ts';
-import { type ScratchServer, scratchServer } from '../../../tooling/services/scratch.ts';
+import { type ScratchServer, scratchName, scratchServer } from '../../../tooling/services/scratch.ts';
 import { createTopology, defineScan, replicaLag, scanSchema } from '../src/index.ts';
 
 const log = { warn: () => undefined, error: () => undefined };
@@ -81,18 +80,16 @@ describe('a replica that lags', () => {
     async () => {
       const primary = await scratchServer(postgres, 'scan-primary-postgres');
       servers.push(primary);
-      const owner = account('postgres');
-      const folder = serviceFolder('scan-standby-postgres');
+      const folder = serviceFolder(scratchName('scan-standby-postgres'));
       rmSync(join(folder, 'data'), { recursive: true, force: true });
       mkdirSync(folder, { recursive: true });
       const { port } = new URL(primary.url);
-      const backup = join(folder, '..', 'scan-primary-postgres', 'standby');
+      const primaryName = scratchName('scan-primary-postgres');
+      const backup = join(folder, '..', primaryName, 'standby');
       rmSync(backup, { recursive: true, force: true });
-      execFileSync(
-        join(binaryFolder(), 'pg_basebackup'),
-        ['-h', '127.0.0.1', '-p', port, '-U', 'holdfast', '-D', backup, '-R', '-X', 'stream', '-c', 'fast'],
-        { ...owner, cwd: '/', stdio: 'ignore' },
-      );
+      const { home } = postgres;
+      const args = ['-h', '127.0.0.1', '-p', port, '-U', 'holdfast', '-D', backup, '-R', '-X', 'stream', '-c', 'fast'];
+      home.run(primaryName, join(postgres.bin(), 'pg_basebackup'), args, home.account('postgres'));
       renameSync(backup, join(folder, 'data'));
       const standby = await scratchServer(postgres, 'scan-standby-postgres');
       servers.push(standby);
@@ -141,6 +138,40 @@ describe('a replica that lags', () => {
         replica,
         () => replica.raw('STOP SLAVE SQL_THREAD'),
         () => replica.raw('START SLAVE SQL_THREAD'),
+      );
+    },
+    120_000,
+  );
+
+  it.runIf(process.env[mysql.variable])(
+    'holds a scan until it has caught up, on mysql',
+    async () => {
+      const primary = await scratchServer(mysql, 'scan-primary-mysql', ['--server-id=1']);
+      servers.push(primary);
+      const standby = await scratchServer(mysql, 'scan-standby-mysql', ['--server-id=2', '--replica-exec-mode=IDEMPOTENT']);
+      servers.push(standby);
+      const source = connect('mysql2', primary.url);
+      const replica = connect('mysql2', standby.url);
+      await replica.raw('STOP REPLICA');
+      await replica.raw('RESET REPLICA ALL');
+      const [[at]] = await source.raw('SHOW BINARY LOG STATUS');
+      await replica.raw(
+        `CHANGE REPLICATION SOURCE TO SOURCE_HOST = '127.0.0.1', SOURCE_PORT = ${new URL(primary.url).port}, SOURCE_USER = 'holdfast', SOURCE_PASSWORD = 'holdfast', SOURCE_LOG_FILE = '${at.File}', SOURCE_LOG_POS = ${at.Position}, SOURCE_AUTO_POSITION = 0, GET_SOURCE_PUBLIC_KEY = 1`,
+      );
+      await source.raw('DROP TABLE IF EXISTS thing_000');
+      await replica.raw('START REPLICA');
+      await until(
+        async () => {
+          const [[status]] = await replica.raw('SHOW REPLICA STATUS');
+          return status.Seconds_Behind_Source === 0;
+        },
+        { what: 'it follows' },
+      );
+      await held(
+        source,
+        replica,
+        () => replica.raw('STOP REPLICA SQL_THREAD'),
+        () => replica.raw('START REPLICA SQL_THREAD'),
       );
     },
     120_000,

@@ -1,7 +1,7 @@
 import { coreSchema, migrate, silentLogger } from '@holdfast/core';
 import { type TestDatabase, testDialects } from '@holdfast/core/testing';
 import type { Knex } from 'knex';
-import { afterAll, afterEach, beforeAll, beforeEach, describe } from 'vitest';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, it } from 'vitest';
 import { createTopology, defineScan, type Scan, type ScanOptions, scanSchema, type Topology } from '../src/index.ts';
 
 export interface Thing extends Record<string, unknown> {
@@ -32,7 +32,9 @@ export function onEveryPair(name: string, tests: (suite: Suite) => void, only?: 
     ...(first && second ? [{ label: `${second.name} and ${first.name}`, pair: [second, first] as const }] : []),
     ...(dialects[2] && second ? [{ label: `${dialects[2].name} and ${second.name}`, pair: [dialects[2], second] as const }] : []),
   ];
-  describe.each(pairs.filter(({ label }) => only === undefined || only.includes(label)))(`${name} on $label`, ({ pair }) => {
+  const wanted = pairs.filter(({ label }) => only === undefined || only.includes(label));
+  if (wanted.length === 0) it.skip(`${name}: none of ${only?.join(', ')} is up`, () => undefined);
+  describe.each(wanted)(`${name} on $label`, ({ pair }) => {
     let databases: [TestDatabase, TestDatabase] | undefined;
     const scans: Scan<Thing>[] = [];
     const connections = new Map<Scan<Thing>, readonly Knex[]>();

@@ -246,10 +246,14 @@ export class Database {
     if (this.#loops === this.knex || this.#prepared.has(connection)) return connection;
     try {
       const executor = this.#wrap(connection);
-      // Not the claim alone: at REPEATABLE READ a promotion blocks unrelated inserts until they time out.
-      if (this.family === 'mysql') await executor.run('SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED');
-      if (this.family === 'mysql') await executor.run('SET SESSION innodb_lock_wait_timeout = 5');
-      if (this.family === 'postgres') {
+      if (this.family === 'mysql') {
+        await this.#told(connection);
+        // Not the claim alone: at REPEATABLE READ a promotion blocks unrelated inserts until they time out.
+        await executor.run('SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED');
+        await executor.run(
+          `SET SESSION ${this.dialect === 'mysql' ? `${mysqlSession}, information_schema_stats_expiry = 0` : mysqlSession}`,
+        );
+      } else if (this.family === 'postgres') {
         const [row] = await executor.rows<{ level: string }>("SELECT current_setting('default_transaction_isolation') AS level");
         if (row?.level !== 'read committed') await executor.run("SET default_transaction_isolation = 'read committed'");
       }
@@ -290,6 +294,13 @@ async function retryRaces<T>(run: () => Promise<T>): Promise<T> {
   }
   return pRetry(run, { retries: 8, minTimeout: 5, maxTimeout: 200, randomize: true, shouldRetry: ({ error }) => isTransient(error) });
 }
+
+/**
+ * What our own connections to MySQL and MariaDB must not take from the server's settings: a transaction that nobody commits, a refusal of
+ * UPDATEs by status, an answer that is cut off, a text that is cut to its column's width in silence. The time zone stays the caller's.
+ */
+const mysqlSession =
+  "autocommit = 1, innodb_lock_wait_timeout = 5, sql_safe_updates = 0, sql_select_limit = DEFAULT, sql_mode = 'STRICT_TRANS_TABLES,NO_ENGINE_SUBSTITUTION'";
 
 const beginSql = {
   postgres: 'BEGIN ISOLATION LEVEL READ COMMITTED',

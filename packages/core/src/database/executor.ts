@@ -2,6 +2,7 @@ import { performance } from 'node:perf_hooks';
 import { DatabaseUnavailableError } from '../errors/errors.ts';
 import { wait } from '../time/wait.ts';
 import type { Dialect } from './dialect.ts';
+import { mysqlText } from './mysql-text.ts';
 import { isBusy } from './transient.ts';
 
 /**
@@ -33,11 +34,8 @@ interface PgResult {
 
 /** The part of `mysql2`'s connection that is used. */
 export interface MysqlConnection {
-  query(
-    options: { sql: string; rowsAsArray: false; nestTables: false },
-    values: unknown[],
-    done: (error: Error | null, result: unknown) => void,
-  ): void;
+  query(options: { sql: string; rowsAsArray: false; nestTables: false }, done: (error: Error | null, result: unknown) => void): void;
+  escape(value: Date): string;
   destroy?(): void;
   __knex__disposed?: unknown;
 }
@@ -102,7 +100,8 @@ function mysqlExecutor(dialect: Dialect, connection: MysqlConnection, options: E
     bounded(
       options,
       sql,
-      (done) => connection.query({ sql, rowsAsArray: false, nestTables: false }, params as unknown[], done),
+      (done) =>
+        connection.query({ sql: mysqlText(sql, params, (time) => connection.escape(time)), rowsAsArray: false, nestTables: false }, done),
       (error) => {
         connection.__knex__disposed = error;
         connection.destroy?.();
