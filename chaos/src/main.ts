@@ -6,9 +6,10 @@ import { parseArgs } from 'node:util';
 import { seededRandom, type TestDialect, testDialects } from '@holdfast/core/testing';
 import { root } from '../../tooling/paths.ts';
 import { mariadb } from '../../tooling/services/mariadb.ts';
+import { mysql } from '../../tooling/services/mysql.ts';
 import { postgres } from '../../tooling/services/postgres.ts';
 import { type ScratchServer, scratchServer } from '../../tooling/services/scratch.ts';
-import { startServices } from '../../tooling/services/services.ts';
+import { all, startServices } from '../../tooling/services/services.ts';
 import { disturbances } from './disturbances.ts';
 import { faults } from './faults.ts';
 import { type Lane, laneName, lanes, runControls, runLane } from './lane.ts';
@@ -35,7 +36,7 @@ const unknown = [...wanted].filter((id) => !faults.some((fault) => fault.id === 
 if (!(minutes > 0) || !Number.isInteger(seed) || unknown.length > 0) {
   if (unknown.length > 0) console.error(`There is no ${unknown.join(', ')}; \`npm run chaos -- --list\` shows what there is.`);
   console.error(
-    'usage: npm run chaos -- [F1,F12] [--minutes 60] [--seed S] [--database postgres|mariadb|sqlite] [--lanes-only] [--list] [--ledger FILE]',
+    'usage: npm run chaos -- [F1,F12] [--minutes 60] [--seed S] [--database postgres|mysql|mariadb|sqlite] [--lanes-only] [--list] [--ledger FILE]',
   );
   process.exit(2);
 }
@@ -48,13 +49,17 @@ type Item = { readonly lane: Lane; readonly dialect: TestDialect; readonly serve
 
 const fits = (ids: readonly string[]): boolean => wanted.size === 0 || ids.some((id) => wanted.has(id));
 const ledger = new Ledger(values.ledger);
-const services = await startServices({ skip: new Set(), log: (line) => console.log(line) });
+const services = await startServices({ wanted: all, skip: new Set(), log: (line) => console.log(line) });
 const servers: Partial<Record<string, ScratchServer>> = {};
 let code = 0;
 try {
   // Servers of their own: they are killed.
-  for (const [name, service] of Object.entries({ postgres, mariadb })) servers[name] = await scratchServer(service, `${name}-chaos`);
-  const dialects = testDialects({ HOLDFAST_POSTGRES_URL: servers.postgres?.url, HOLDFAST_MARIADB_URL: servers.mariadb?.url }).filter(
+  for (const [name, service] of Object.entries({ postgres, mysql, mariadb })) servers[name] = await scratchServer(service, `${name}-chaos`);
+  const dialects = testDialects({
+    HOLDFAST_POSTGRES_URL: servers.postgres?.url,
+    HOLDFAST_MYSQL_URL: servers.mysql?.url,
+    HOLDFAST_MARIADB_URL: servers.mariadb?.url,
+  }).filter(
     ({ name }) => values.database === undefined || values.database === name,
   );
   const random = seededRandom(seed);

@@ -67,7 +67,9 @@ export class RabbitmqSubscription implements Subscription {
     for (const topic of topics) {
       await assertTopic(channel, topic);
       const queues =
-        mode === 'broadcast' ? [await assertBroadcast(channel, topic, lanes)] : await assertGroup(channel, group, topic, this.#options);
+        mode === 'broadcast'
+          ? [await assertBroadcast(channel, topic, lanes)]
+          : await assertGroup(connection, channel, group, topic, this.#options);
       for (const queue of queues) {
         const { consumerTag } = await channel.consume(queue, (message) => {
           // Cancelled by the broker: its queue was deleted, or has moved.

@@ -1,4 +1,6 @@
-import type { Channel } from 'amqplib';
+import type { Logger } from '@holdfast/core';
+import type { Channel, ChannelModel } from 'amqplib';
+import { keepRedelivered } from './keep-redelivered.ts';
 
 export interface TopologyOptions {
   readonly lanes: number;
@@ -24,20 +26,26 @@ export async function assertTopic(channel: Channel, topic: string): Promise<void
  * active consumer: so messages of a key are handled in order over all members, at the price that a lane's load stays with one
  * of them. Returns their names.
  */
-export async function assertGroup(channel: Channel, group: string, topic: string, options: TopologyOptions): Promise<string[]> {
+export async function assertGroup(
+  connection: ChannelModel,
+  channel: Channel,
+  group: string,
+  topic: string,
+  options: TopologyOptions & { readonly logger: Logger },
+): Promise<string[]> {
+  const assertQueue = async (queue: string, args: Readonly<Record<string, unknown>>): Promise<void> => {
+    await channel.assertQueue(queue, { durable: true, arguments: await keepRedelivered(connection, queue, args, options.logger) });
+  };
   const type = { 'x-queue-type': options.queueType };
   const queues: string[] = [];
   for (let lane = -1; lane < options.lanes; lane++) {
     const key = routingKey(lane < 0 ? undefined : lane);
     const queue = queueName(group, topic, key);
-    await channel.assertQueue(queue, {
-      durable: true,
-      arguments: lane < 0 ? type : { ...type, 'x-single-active-consumer': true },
-    });
+    await assertQueue(queue, lane < 0 ? type : { ...type, 'x-single-active-consumer': true });
     await channel.bindQueue(queue, topic, key);
     queues.push(queue);
   }
-  await channel.assertQueue(queueName(group, topic, 'dead'), { durable: true, arguments: type });
+  await assertQueue(queueName(group, topic, 'dead'), type);
   return queues;
 }
 
