@@ -112,9 +112,9 @@ function indexes(database: Database, adopted: boolean): readonly string[] {
   const t = database.table('compensate_biz');
   if (database.family === 'mysql') {
     return [
-      // Suspects, with lost above 0, stand apart: a claim would lock what it passes over.
+      // Suspects, with lost above 0, stand apart: a claim would lock what it passes over. None on leases, which each claim, renewal and
+      // settle would write to: the rows that run are few, and rescue finds them by their status (MySQL 9.7: 0.77 of raw SQL, not 0.65).
       `CREATE INDEX compensate_biz_ready ON ${t} (status, lost, biz_type, tenant, claim_rank)`,
-      `CREATE INDEX compensate_biz_lease ON ${t} (status, lease_until)`,
       `CREATE INDEX compensate_biz_due ON ${t} (status, run_at)`,
       `CREATE INDEX compensate_biz_gate ON ${t} (gate, id)`,
       `CREATE UNIQUE INDEX compensate_biz_child ON ${t} (parent_id, child_key)`,
