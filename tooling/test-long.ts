@@ -14,10 +14,22 @@ const given = process.argv.slice(2);
 const wanted = Object.entries(longLanes).filter(([name]) => !given.some((arg) => arg in longLanes) || given.includes(name));
 let code = 0;
 for (const [name, { databases, uses }] of wanted) {
-  const files = execFileSync('git', ['grep', '-lE', uses, '--', ':(glob)packages/*/test/**/*.test.ts', ':(glob)examples/*/test/**/*.test.ts', ':(glob)chaos/test/**/*.test.ts'], {
-    cwd: root,
-    encoding: 'utf8',
-  });
+  const files = execFileSync(
+    'git',
+    [
+      'grep',
+      '-lE',
+      uses,
+      '--',
+      ':(glob)packages/*/test/**/*.test.ts',
+      ':(glob)examples/*/test/**/*.test.ts',
+      ':(glob)chaos/test/**/*.test.ts',
+    ],
+    {
+      cwd: root,
+      encoding: 'utf8',
+    },
+  );
   console.log(`\nlane ${name}`);
   const { status } = spawnSync(
     process.execPath,

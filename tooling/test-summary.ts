@@ -4,7 +4,11 @@ import type { ServiceResult } from './services/services.ts';
 interface Results {
   readonly testResults: readonly {
     readonly name: string;
-    readonly assertionResults: readonly { readonly status: string; readonly fullName: string; readonly ancestorTitles: readonly string[] }[];
+    readonly assertionResults: readonly {
+      readonly status: string;
+      readonly fullName: string;
+      readonly ancestorTitles: readonly string[];
+    }[];
   }[];
 }
 
@@ -25,6 +29,10 @@ export function summary(lane: string, file: string, started: readonly ServiceRes
     const version = started.find((result) => result.name === name || result.name.startsWith(`${name}-`))?.version;
     return some.length === 0 ? [] : [line(version ? `${name} ${version}` : name, some)];
   });
-  const skipped = new Set(tests.filter(({ status }) => status !== 'passed' && status !== 'failed').map(({ ancestorTitles, fullName }) => ancestorTitles[0] ?? fullName));
+  const skipped = new Set(
+    tests
+      .filter(({ status }) => status !== 'passed' && status !== 'failed')
+      .map(({ ancestorTitles, fullName }) => ancestorTitles[0] ?? fullName),
+  );
   return [`lane ${lane}:`, ...lines, line('in all', tests), ...[...skipped].map((name) => `  skipped: ${name}`)].join('\n');
 }

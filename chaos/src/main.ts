@@ -59,9 +59,7 @@ try {
     HOLDFAST_POSTGRES_URL: servers.postgres?.url,
     HOLDFAST_MYSQL_URL: servers.mysql?.url,
     HOLDFAST_MARIADB_URL: servers.mariadb?.url,
-  }).filter(
-    ({ name }) => values.database === undefined || values.database === name,
-  );
+  }).filter(({ name }) => values.database === undefined || values.database === name);
   const random = seededRandom(seed);
   const ends = performance.now() + minutes * 60_000;
   console.log(`seed ${seed}, ${minutes} minutes\n`);

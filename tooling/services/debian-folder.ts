@@ -66,14 +66,18 @@ function makeFolder(folder: string, { suite, package: name, binary, user }: Fold
 
 /** The archive that this machine's own packages come from. */
 function mirror(): string {
-  const sites = execFileSync('apt-get', ['indextargets', '--format', '$(SITE)', 'Created-By: Packages', 'Label: Debian'], { encoding: 'utf8' });
+  const sites = execFileSync('apt-get', ['indextargets', '--format', '$(SITE)', 'Created-By: Packages', 'Label: Debian'], {
+    encoding: 'utf8',
+  });
   const site = sites.split('\n')[0];
   if (!site) throw new Error('apt-get knows no archive of Debian; see the files in /etc/apt/sources.list.d.');
   return site;
 }
 
 function accountIn(folder: string, name: string): Account {
-  const line = readFileSync(join(folder, 'etc', 'passwd'), 'utf8').split('\n').find((entry) => entry.startsWith(`${name}:`));
+  const line = readFileSync(join(folder, 'etc', 'passwd'), 'utf8')
+    .split('\n')
+    .find((entry) => entry.startsWith(`${name}:`));
   if (line === undefined) throw new Error(`${folder}/etc/passwd has no account ${name}; remove ${folder}, so that it is made again.`);
   const [, , uid, gid] = line.split(':');
   return { uid: Number(uid), gid: Number(gid) };

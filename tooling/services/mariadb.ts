@@ -15,7 +15,8 @@ function mariadbServer(name: string, givenBy: string, home: Home): Service {
     user: 'mysql',
     binary,
     settings: ['--skip-log-bin'],
-    initialise: (record, data, owner) => home.run(record, 'mariadb-install-db', ['--no-defaults', `--datadir=${data}`, '--skip-test-db'], owner),
+    initialise: (record, data, owner) =>
+      home.run(record, 'mariadb-install-db', ['--no-defaults', `--datadir=${data}`, '--skip-test-db'], owner),
   });
 }
 

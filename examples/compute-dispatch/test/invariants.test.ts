@@ -33,7 +33,8 @@ describe.each(testDialects())('the invariants on $name', (dialect) => {
     await database?.close();
     await service?.stop();
   });
-  const dropIndex = (table: string, name: string) => knex().schema.raw(`DROP INDEX ${name}${database.family === 'mysql' ? ` ON ${table}` : ''}`);
+  const dropIndex = (table: string, name: string) =>
+    knex().schema.raw(`DROP INDEX ${name}${database.family === 'mysql' ? ` ON ${table}` : ''}`);
   const knex = () => service.db.knex;
   const broken = async (truth = service.room.truth()) =>
     (await invariants.check({ truth, quiet: true })).filter(({ holds }) => !holds).map(({ id }) => id);

@@ -1,16 +1,21 @@
 import { join } from 'node:path';
+import { testDialects } from '@holdfast/core/testing';
 import { describe, expect, it } from 'vitest';
 import { Storm } from './storm/storm.ts';
 
 const seed = Number(process.env.HOLDFAST_SEED ?? 1);
 /** Two minutes with what it takes to start, and to come to rest. `npm run chaos` gives more. */
 const seconds = Number(process.env.HOLDFAST_STORM_SECONDS ?? 60);
-const { HOLDFAST_POSTGRES_URL: postgres, HOLDFAST_KAFKA_BROKERS: kafka, HOLDFAST_RABBITMQ_URL: rabbitmq } = process.env;
+const { HOLDFAST_KAFKA_BROKERS: kafka, HOLDFAST_RABBITMQ_URL: rabbitmq } = process.env;
+/** Server databases of this run: PostgreSQL, and what there is of MySQL's family. */
+const databases = testDialects()
+  .map(({ name }) => name)
+  .filter((name): name is Exclude<typeof name, 'sqlite'> => name !== 'sqlite');
 
-describe.runIf(postgres && kafka && rabbitmq)('four processes, two tenants, and a storm', () => {
+describe.runIf(databases.length > 0 && kafka && rabbitmq).each(databases)('four processes, two tenants, and a storm on %s', (database) => {
   it('keep every invariant, whatever is killed, lost, repeated and late', async () => {
-    const result = await new Storm({ seed, seconds, workers: 4, servers: true, rest: true }).run();
-    console.log(`storm of ${seconds} s, seed ${seed}:`, JSON.stringify(result.counts));
+    const result = await new Storm({ database, seed, seconds, workers: 4, servers: true, rest: true }).run();
+    console.log(`storm of ${seconds} s on ${database}, seed ${seed}:`, JSON.stringify(result.counts));
     expect(result.verdicts.filter(({ holds }) => !holds)).toEqual([]);
     expect(result.verdicts).toHaveLength(10);
     expect(result.lost).toEqual([]);
@@ -23,7 +28,7 @@ describe.runIf(postgres && kafka && rabbitmq)('four processes, two tenants, and 
 
   it('see it where the fence is off: events of another epoch are counted for whoever has the machine', async () => {
     const hook = join(import.meta.dirname, 'fence-off.ts');
-    const result = await new Storm({ seed, seconds: 20, workers: 2, servers: false, rest: false, hook }).run();
+    const result = await new Storm({ database, seed, seconds: 20, workers: 2, servers: false, rest: false, hook }).run();
     const broken = result.verdicts.filter(({ holds }) => !holds).map(({ id }) => id);
     console.log('without the fence:', broken.join(' '));
     expect(broken).toContain('I8');

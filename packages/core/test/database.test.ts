@@ -19,6 +19,10 @@ onEveryDatabase('database', (suite) => {
     const description = await describeDatabase(suite.db.knex);
     expect(description.dialect).toBe(suite.db.name);
     expect(description.version).toMatch(/^\d+\./);
+    expect(
+      description.testedOn.some((version) => description.version.startsWith(`${version}.`)),
+      description.version,
+    ).toBe(true);
   });
 
   it('tells the time in epoch ms by the database, moved by the offset, whatever the session time zone', async () => {

@@ -3,6 +3,8 @@ import type { AddressInfo } from 'node:net';
 import { seededRandom, until } from '@holdfast/core/testing';
 import type { Knex } from 'knex';
 import { kafka } from '../../../../tooling/services/kafka.ts';
+import { mariadb } from '../../../../tooling/services/mariadb.ts';
+import { mysql } from '../../../../tooling/services/mysql.ts';
 import { postgres } from '../../../../tooling/services/postgres.ts';
 import { rabbitmq } from '../../../../tooling/services/rabbitmq.ts';
 import { type ScratchServer, scratchServer } from '../../../../tooling/services/scratch.ts';
@@ -37,7 +39,10 @@ const good: Partial<Misbehaviour> = {
   crashPercentPerMinute: 0,
 };
 
+const databases = { postgres, mysql, mariadb } as const;
+
 export interface StormOptions {
+  readonly database: keyof typeof databases;
   readonly seed: number;
   readonly seconds: number;
   readonly workers: number;
@@ -86,9 +91,23 @@ export class Storm {
     this.#random = seededRandom(options.seed);
   }
 
+  /** A schema on Postgres is a database on MySQL and MariaDB. */
+  #addressOf(server: string, schema: string): string {
+    const url = new URL(server);
+    if (this.#options.database === 'postgres') url.searchParams.set('schema', schema);
+    else url.pathname = schema;
+    return url.href;
+  }
+
+  async #create(server: string, schema: string): Promise<void> {
+    const knex = openKnex(readConfig({ DISPATCH_DATABASE_URL: server }));
+    await knex.raw('CREATE SCHEMA IF NOT EXISTS ??', [schema]);
+    await knex.destroy();
+  }
+
   async run(): Promise<StormResult> {
     const [database, broker, queue] = [
-      await scratchServer(postgres, 'postgres-storm'),
+      await scratchServer(databases[this.#options.database], `${this.#options.database}-storm`),
       await scratchServer(kafka, 'kafka-storm'),
       await scratchServer(rabbitmq, 'rabbitmq-storm'),
     ];
@@ -97,7 +116,7 @@ export class Storm {
     this.#invoiceSchemas = [`${schema}_invoices_1`, `${schema}_invoices_2`];
     const receiver = await this.#startReceiver();
     const env = {
-      DISPATCH_DATABASE_URL: `${database.url}${database.url.includes('?') ? '&' : '?'}schema=${schema}`,
+      DISPATCH_DATABASE_URL: this.#addressOf(database.url, schema),
       DISPATCH_BROKER_URL: `kafka://${broker.url}`,
       DISPATCH_RUN_QUEUE_URL: queue.url,
       DISPATCH_SECRET: secret,
@@ -115,9 +134,9 @@ export class Storm {
       PORT: '0',
       LOG_LEVEL: process.env.HOLDFAST_STORM_LOG ?? 'silent',
     };
+    await this.#create(database.url, schema);
     const knex = openKnex(readConfig(env));
     try {
-      await knex.raw('CREATE SCHEMA IF NOT EXISTS ??', [schema]);
       this.#room = new Member(['room', '--port', '0'], env);
       await this.#room.start();
       const roomUrl = `${this.#room.address}/`;

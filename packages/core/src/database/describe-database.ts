@@ -14,9 +14,19 @@ export interface DatabaseDescription {
   readonly updateReturning: boolean;
   /** `INSERT … RETURNING`. */
   readonly insertReturning: boolean;
+  /** Versions of this dialect that the whole suite is run against. Others of a supported version are expected to work alike. */
+  readonly testedOn: readonly string[];
   /** Settings under which a committed transaction may be lost, each with what it means. */
   readonly warnings: readonly string[];
 }
+
+/** What the suite is run against: a test fails where its server is not named here. */
+const testedOn: Readonly<Record<Dialect, readonly string[]>> = {
+  postgres: ['15', '18'],
+  mysql: ['9.7'],
+  mariadb: ['10.11', '11.8'],
+  sqlite: ['3.53'],
+};
 
 /** Tells by knex's configuration which family of SQL to speak; MySQL and MariaDB are told apart by asking. */
 export function clientFamily(knex: Knex): 'postgres' | 'mysql' | 'sqlite' {
@@ -49,7 +59,15 @@ async function describePostgres(executor: Executor): Promise<DatabaseDescription
   if (row?.fsync === 'off') warnings.push('fsync = off: a crash of the machine can lose or corrupt committed work. Turn it on.');
   if (row?.sync === 'off')
     warnings.push('synchronous_commit = off: a crash of the server loses the last committed transactions. Set it to on.');
-  return { dialect: 'postgres', version: row?.version ?? '', skipLocked: true, updateReturning: true, insertReturning: true, warnings };
+  return {
+    dialect: 'postgres',
+    version: row?.version ?? '',
+    testedOn: testedOn.postgres,
+    skipLocked: true,
+    updateReturning: true,
+    insertReturning: true,
+    warnings,
+  };
 }
 
 async function describeMysql(executor: Executor): Promise<DatabaseDescription> {
@@ -68,7 +86,8 @@ async function describeMysql(executor: Executor): Promise<DatabaseDescription> {
   const galera = await executor.rows<{ Value: string }>("SHOW GLOBAL STATUS LIKE 'wsrep_cluster_size'");
   if (Number(galera[0]?.Value ?? 0) > 1)
     warnings.push('This is a Galera cluster: send all of Holdfast to one node, since a lock taken on one node does not hold on another.');
-  return { dialect: mariadb ? 'mariadb' : 'mysql', version, skipLocked: true, updateReturning: false, insertReturning: mariadb, warnings };
+  const dialect = mariadb ? 'mariadb' : 'mysql';
+  return { dialect, version, testedOn: testedOn[dialect], skipLocked: true, updateReturning: false, insertReturning: mariadb, warnings };
 }
 
 async function describeSqlite(executor: Executor): Promise<DatabaseDescription> {
@@ -79,7 +98,15 @@ async function describeSqlite(executor: Executor): Promise<DatabaseDescription> 
   const warnings: string[] = [];
   if (Number(sync?.synchronous) < 2)
     warnings.push('synchronous = NORMAL or OFF: a power failure can lose the last committed transactions. Use FULL.');
-  return { dialect: 'sqlite', version: row?.version ?? '', skipLocked: false, updateReturning: true, insertReturning: true, warnings };
+  return {
+    dialect: 'sqlite',
+    version: row?.version ?? '',
+    testedOn: testedOn.sqlite,
+    skipLocked: false,
+    updateReturning: true,
+    insertReturning: true,
+    warnings,
+  };
 }
 
 function requireVersion(name: string, version: string, ok: boolean, needed: string): void {
