@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { root } from './paths.ts';
 
 /** Tests that meet a server which the lane replaces; the others would only run again. */
-const withDatabase = 'testDialects|onEveryDatabase|onEveryPair|scratchServer';
+const withDatabase = 'testDialects|onEveryDatabase|onEveryPair|scratchServer|HOLDFAST_POSTGRES_URL';
 const longLanes = {
   mariadb: { databases: 'mariadb', uses: withDatabase },
   newer: { databases: 'postgres,mariadb', uses: `${withDatabase}|HOLDFAST_RABBITMQ_URL` },

@@ -1,12 +1,12 @@
 import { spawn } from 'node:child_process';
-import { existsSync } from 'node:fs';
+import { existsSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { root } from './paths.ts';
 import { canInstall, installPackages } from './services/debian.ts';
 import { ensureHelm } from './services/helm.ts';
 import { lane } from './services/lane.ts';
 import { ensurePrograms, ensureValidator } from './services/programs.ts';
-import { startServices } from './services/services.ts';
+import { startServices, services as wantedServices } from './services/services.ts';
 import { summary } from './test-summary.ts';
 
 /** Where a lane's results go, for the summary and for `.ci/run`. */
@@ -35,6 +35,8 @@ if (chromium === undefined && process.env.CI === 'true' && !skipped.has('chromiu
   process.exit(1);
 }
 let code = 1;
+// Or a run that breaks off would be summed up by the one before.
+rmSync(join(root, results), { force: true });
 try {
   const missing = services.results.filter((result) => result.state === 'missing' && !skipped.has(result.name));
   if (process.env.CI === 'true' && missing.length > 0) {
@@ -42,8 +44,11 @@ try {
       `CI=true and not available: ${missing.map((result) => `${result.name} (${result.detail})`).join('; ')}. Name them in HOLDFAST_SKIP to go on without.`,
     );
   } else {
+    // An address for a server of another version must not stand in for one that is missing.
+    const others = Object.fromEntries(wantedServices.map(({ variable }) => [variable, undefined]));
     code = await vitest({
       ...process.env,
+      ...others,
       ...services.environment,
       ...(chromium ? { HOLDFAST_CHROMIUM: chromium } : {}),
       ...(validator ? { HOLDFAST_KUBERNETES_VALIDATE: validator } : {}),

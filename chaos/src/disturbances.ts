@@ -137,7 +137,7 @@ async function sessions({ knex, dialect }: Field): Promise<number> {
         ended += 1;
       },
       (error: { errno?: number }) => {
-        // ER_NO_SUCH_THREAD: it went by itself.
+        // ER_NO_SUCH_THREAD: the session has already ended.
         if (error.errno !== 1094) throw error;
       },
     );

@@ -24,7 +24,8 @@ describe.each(servers)('a database that is unsteady: $name', ({ name: dialectNam
     '%s: no process ends, nothing is lost, nothing is there twice',
     async (_, lane) => {
       const dialect = testDialects({ [service.variable]: server.url }).find(({ name }) => name === dialectName);
-      if (dialect) await holds(lane, { dialect, server, cycles: Math.ceil(lane.cycles / 2) });
+      if (!dialect) throw new Error(`There is no test dialect ${dialectName}.`);
+      await holds(lane, { dialect, server, cycles: Math.ceil(lane.cycles / 2) });
     },
     300_000,
   );

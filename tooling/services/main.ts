@@ -11,8 +11,8 @@ if (command === 'up') {
   process.exit(results.some((result) => result.state === 'missing') ? 1 : 0);
 } else if (command === 'down') {
   await Promise.all(all.map((service) => stopRecorded(service.name, service.stopSignal)));
-  // Servers of a test's own that a killed test run left behind.
-  await Promise.all(recordedNames().map((name) => stopRecorded(name, 'SIGKILL')));
+  // Those of other lanes, and of a test's own that a killed test run left behind.
+  await Promise.all(recordedNames().map((name) => stopRecorded(name, 'SIGTERM')));
   console.log('stopped');
 } else if (command === 'status') {
   for (const service of all) {

@@ -18,7 +18,7 @@ export interface ScratchServer {
 
 const keepsData = /^(postgres|mariadb|mysql)/;
 
-/** The folder of a scratch server under `.services/`: another in each lane, because no older server reads what a newer one wrote. */
+/** The folder of a scratch server under `.services/`. The lane `newer` has folders of its own: an older server can't read a newer one's data. */
 export function scratchName(name: string): string {
   return lane === 'newer' ? `${name}-newer` : name;
 }

@@ -143,7 +143,7 @@ export class NotificationTable {
     );
     const asking = valuesTable(this.#database, eventTypes, rows);
     const found = await x.rows<{ id: string; webhook_id: string; event: string; params: string }>(
-      `SELECT ${this.#database.text('n.id')} AS id, n.webhook_id, n.tenant, n.subject_id, n.status, n.sequence, n.params FROM ${asking.sql} JOIN ${this.#name} n ON n.tenant = u.tenant AND n.subject_id = u.subject_id AND n.status = u.status AND n.sequence = u.sequence${mysql ? this.#database.lockOf('n', 'share') : ''}`,
+      `SELECT ${this.#database.text('n.id')} AS id, n.webhook_id, n.tenant, n.subject_id, n.status, n.sequence, n.params FROM ${asking.sql} JOIN ${this.#name} n ON n.tenant = u.tenant AND n.subject_id = u.subject_id AND n.status = u.status AND n.sequence = u.sequence${mysql ? this.#database.sharedLock('n') : ''}`,
       [asking.param],
     );
     const byEvent = new Map(found.map((row) => [eventText(row as unknown as NewNotification), row]));

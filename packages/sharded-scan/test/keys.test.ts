@@ -105,9 +105,11 @@ onEveryPair(
       const { knex, name } = suite.databases[0];
       // A server that demands primary keys would refuse these tables first.
       const create = (...statements: readonly string[]): Promise<void> =>
+        // For the sake of one connection: such statements commit by themselves.
         knex.transaction(async (trx) => {
           if (name === 'mysql') await trx.raw('SET SESSION sql_require_primary_key = OFF');
           for (const statement of statements) await trx.raw(statement);
+          if (name === 'mysql') await trx.raw('SET SESSION sql_require_primary_key = DEFAULT');
         });
       const refused = async (): Promise<string | undefined> => {
         await using scan = scanBy({ name: 'refused' });

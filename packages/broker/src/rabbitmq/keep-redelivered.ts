@@ -1,10 +1,13 @@
 import type { Logger } from '@holdfast/core';
 import type { ChannelModel, Options } from 'amqplib';
 
+/** Queues that were warned of, once in a process. */
+const warned = new Set<string>();
+
 type QueueArguments = NonNullable<Options.AssertQueue['arguments']>;
 
 /**
- * Declares a quorum queue that keeps a message however often it is delivered again. RabbitMQ 4 drops one at its 20th redelivery, and each
+ * Declares a quorum queue that keeps a message however often it is delivered again. RabbitMQ 4 drops one after 20 redeliveries, and each
  * lost connection counts, also for messages that only waited in a consumer's window. Older servers have no such limit, and no name for
  * none.
  *
@@ -28,11 +31,13 @@ export async function keepRedelivered(
     await channel.close();
     return unlimited;
   } catch (err) {
-    if ((err as { code?: unknown }).code !== 406) throw err;
-    logger.warn(
-      { err, queue },
-      `the queue ${queue} was made without x-delivery-limit, so RabbitMQ 4 drops a message at its 20th redelivery; lift the limit: rabbitmqctl set_policy holdfast-keep '.*' '{"delivery-limit": -1}' --apply-to quorum_queues`,
-    );
+    if (!(err as Error).message.includes('x-delivery-limit')) throw err;
+    if (!warned.has(queue))
+      logger.warn(
+        { err, queue },
+        `the queue ${queue} was made without x-delivery-limit, so RabbitMQ 4 drops a message after 20 redeliveries; lift the limit: rabbitmqctl set_policy holdfast-keep '^${queue.split('.')[0]}\\.' '{"delivery-limit": -1}' --apply-to quorum_queues`,
+      );
+    warned.add(queue);
     return args;
   }
 }

@@ -74,8 +74,8 @@ export class Database {
   }
 
   /**
-   * The dialect. MySQL and MariaDB are told apart by the first connection that is used: whoever was handed an {@link Executor} can rely on
-   * it; before, both count as `mysql`.
+   * The dialect. MySQL and MariaDB are told apart by the first connection that is used, so inside `use`, `transaction` and `within` it is
+   * exact. Before, both count as `mysql`.
    */
   get dialect(): Dialect {
     return this.#description?.dialect ?? this.family;
@@ -94,13 +94,11 @@ export class Database {
   }
 
   /**
-   * The end of a SELECT that locks the rows of one alias, to be asked for with an executor in hand. MySQL must be told which alias where a
-   * table of values stands beside it, which has no lock; MariaDB has no word for that, and no `FOR SHARE`. SQLite has one writer.
+   * MySQL, MariaDB: ends a SELECT with a shared lock on the rows of `alias`. MySQL refuses to lock a table of values, so that the alias must
+   * be named where one stands beside it; MariaDB has no word for that.
    */
-  lockOf(alias: string, strength: 'update' | 'share' = 'update'): string {
-    if (this.dialect === 'sqlite') return '';
-    if (this.dialect === 'mariadb') return strength === 'update' ? ' FOR UPDATE' : ' LOCK IN SHARE MODE';
-    return ` FOR ${strength.toUpperCase()} OF ${alias}`;
+  sharedLock(alias: string): string {
+    return this.dialect === 'mariadb' ? ' LOCK IN SHARE MODE' : ` FOR SHARE OF ${alias}`;
   }
 
   /** Replaces `{now}` and `{timestamp}` in a statement by the database's clock. */
@@ -139,7 +137,7 @@ export class Database {
     const client = this.#loops.client as PoolClient;
     const connection = await this.#acquire(client);
     try {
-      return await fn(this.#expanding(await this.#told(connection)));
+      return await fn(this.#expanding(this.#wrap(connection)));
     } finally {
       await client.releaseConnection(connection);
     }
@@ -158,7 +156,7 @@ export class Database {
     requireTransaction(trx, what);
     const connection = await transactionConnection(trx);
     traceConnection(connection).entered();
-    const executor = await this.#told(connection);
+    const executor = await this.#described(connection);
     const guard = async <T>(promise: Promise<T>): Promise<T> => {
       try {
         return await promise;
@@ -198,7 +196,7 @@ export class Database {
   }
 
   /** An executor on the connection, after it has told MySQL from MariaDB, whose statements differ. */
-  async #told(connection: object): Promise<Executor> {
+  async #described(connection: object): Promise<Executor> {
     if (this.family === 'mysql' && !this.#description) await this.#describe(this.#wrap(connection));
     return this.#wrap(connection);
   }
@@ -206,9 +204,9 @@ export class Database {
   async #transactionOnce<T>(fn: (executor: Executor) => Promise<T>): Promise<T> {
     const client = this.#loops.client as PoolClient;
     const connection = await this.#acquire(client);
+    const raw = this.#wrap(connection);
     const trace = traceConnection(connection);
     try {
-      const raw = await this.#told(connection);
       await raw.run(beginSql[this.family]);
       try {
         const result = await fn(this.#expanding(raw));
@@ -247,8 +245,8 @@ export class Database {
     try {
       const executor = this.#wrap(connection);
       if (this.family === 'mysql') {
-        await this.#told(connection);
-        // Not the claim alone: at REPEATABLE READ a promotion blocks unrelated inserts until they time out.
+        await this.#described(connection);
+        // Every statement, not the claim alone: at REPEATABLE READ a promotion blocks unrelated inserts until they time out.
         await executor.run('SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED');
         await executor.run(
           `SET SESSION ${this.dialect === 'mysql' ? `${mysqlSession}, information_schema_stats_expiry = 0` : mysqlSession}`,
@@ -296,8 +294,9 @@ async function retryRaces<T>(run: () => Promise<T>): Promise<T> {
 }
 
 /**
- * What our own connections to MySQL and MariaDB must not take from the server's settings: a transaction that nobody commits, a refusal of
- * UPDATEs by status, an answer that is cut off, a text that is cut to its column's width in silence. The time zone stays the caller's.
+ * Settings of our own connections to MySQL and MariaDB, whatever the server's defaults are: every statement commits, an UPDATE needs no key,
+ * a SELECT has no row limit, a text too long for its column is an error. The time zone stays the caller's. On MySQL statistics are read
+ * fresh besides, which it keeps for a day.
  */
 const mysqlSession =
   "autocommit = 1, innodb_lock_wait_timeout = 5, sql_safe_updates = 0, sql_select_limit = DEFAULT, sql_mode = 'STRICT_TRANS_TABLES,NO_ENGINE_SUBSTITUTION'";

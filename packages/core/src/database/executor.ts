@@ -135,11 +135,17 @@ function bounded<T>(
       destroy(error);
       reject(error);
     }, options.statementTimeoutMs);
-    send((error, result) => {
+    try {
+      send((error, result) => {
+        clearTimeout(timer);
+        if (error) reject(error);
+        else resolve(result);
+      });
+    } catch (error) {
+      // A value that can't be sent: the connection is as it was.
       clearTimeout(timer);
-      if (error) reject(error);
-      else resolve(result);
-    });
+      reject(error);
+    }
   });
 }
 

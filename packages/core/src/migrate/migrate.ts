@@ -54,7 +54,8 @@ async function migrateSchema(database: Database, schema: Schema, x: Executor): P
   const done: string[] = [];
   for (const migration of schema.migrations) {
     if (applied.includes(migration.name)) continue;
-    for (const statement of await migration.statements(database, x)) await x.rows(statement).catch(ignoreExistingIndex);
+    for (const statement of await migration.statements(database, x))
+      await x.rows(statement).catch((error) => ignoreExistingIndex(statement, error));
     await x.run(
       `INSERT INTO ${database.table(recordTable(schema))} (name, migration_time) VALUES ('${migration.name}', CURRENT_TIMESTAMP)`,
     );
@@ -63,9 +64,9 @@ async function migrateSchema(database: Database, schema: Schema, x: Executor): P
   return done;
 }
 
-/** A migration that was cut off runs again from its start, and MySQL has no `CREATE INDEX IF NOT EXISTS`. */
-function ignoreExistingIndex(error: unknown): void {
-  if ((error as { code?: unknown }).code !== 'ER_DUP_KEYNAME') throw error;
+/** A migration that was interrupted runs again from its start, so that its indexes may exist. MySQL has no `CREATE INDEX IF NOT EXISTS`. */
+function ignoreExistingIndex(statement: string, error: unknown): void {
+  if ((error as { code?: unknown }).code !== 'ER_DUP_KEYNAME' || !/^CREATE (UNIQUE )?INDEX/.test(statement)) throw error;
 }
 
 function recordTable(schema: Schema): string {

@@ -3,6 +3,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import knexFactory, { type Knex } from 'knex';
+import { dialects } from '../database/dialect.ts';
 import { openSqlite } from '../sqlite/open-sqlite.ts';
 
 /** A database of its own for one test file. */
@@ -31,6 +32,8 @@ export interface TestDialect {
 export function testDialects(servers: NodeJS.ProcessEnv = process.env): readonly TestDialect[] {
   const list: TestDialect[] = [{ name: 'sqlite', create: createSqlite }];
   const wanted = servers.HOLDFAST_DATABASES?.split(',');
+  for (const name of wanted ?? [])
+    if (!(dialects as readonly string[]).includes(name)) throw new Error(`HOLDFAST_DATABASES names "${name}"; use ${dialects.join(', ')}.`);
   const { HOLDFAST_POSTGRES_URL: postgres, HOLDFAST_MARIADB_URL: mariadb, HOLDFAST_MYSQL_URL: mysql } = servers;
   if (postgres) list.push({ name: 'postgres', create: () => createPostgres(postgres) });
   if (mariadb) list.push({ name: 'mariadb', create: () => createMysql('mariadb', mariadb) });

@@ -207,15 +207,15 @@ export class AttemptLog {
   }
 
   /**
-   * MySQL, MariaDB: locks those notifications that are pending with `number - 1` attempts behind them, by primary key; returns their
-   * ids. Not joined to a table of values: MySQL has no lock for such a table, and MariaDB knows no `FOR UPDATE OF t`.
+   * MySQL, MariaDB: locks the pending notifications with these ids, by primary key. Returns the ids of those that have had exactly
+   * `number - 1` attempts. The statement has no join to a table of values: MySQL can't lock one, and MariaDB has no `FOR UPDATE OF t`.
    */
   async #lockPending(
     x: Pick<Database, 'rows'>,
     attempts: readonly { readonly id: string; readonly number: number }[],
     join = ' WHERE',
   ): Promise<ReadonlySet<string>> {
-    const ids = attempts.map(({ id }) => id).join(', ');
+    const ids = attempts.map(({ id }) => BigInt(id)).join(', ');
     const rows = await x.rows<{ id: string; notify_times: number }>(
       `SELECT CAST(t.id AS CHAR) AS id, t.notify_times FROM ${this.#database.table('notifier_notification')} t${join} t.id IN (${ids}) AND t.state = 'PENDING' FOR UPDATE`,
     );

@@ -158,12 +158,12 @@ async function uniqueKeys(database: Database, table: string): Promise<readonly (
     return lists;
   }
   const { dialect } = await database.describe();
-  // One that the planner was told to leave alone is unique, and no read would go by it.
-  const planned = dialect === 'mysql' ? "is_visible = 'YES'" : "ignored = 'NO'";
+  // The planner never uses an invisible (MySQL) or ignored (MariaDB) index.
+  const usedByPlanner = dialect === 'mysql' ? "is_visible = 'YES'" : "ignored = 'NO'";
   const rows = await database.rows<{ index_name: string; column_name: string }>(
     dialect === 'postgres'
       ? `SELECT i.indexrelid::text AS index_name, a.attname AS column_name FROM pg_index i CROSS JOIN LATERAL unnest(i.indkey) WITH ORDINALITY AS k(attnum, position) JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum WHERE i.indrelid = to_regclass(?) AND i.indisunique AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL AND k.position <= i.indnkeyatts ORDER BY i.indexrelid, k.position`
-      : `SELECT index_name AS index_name, column_name AS column_name FROM information_schema.statistics WHERE table_name = ? AND table_schema = DATABASE() AND non_unique = 0 AND sub_part IS NULL AND ${planned} ORDER BY index_name, seq_in_index`,
+      : `SELECT index_name AS index_name, column_name AS column_name FROM information_schema.statistics WHERE table_name = ? AND table_schema = DATABASE() AND non_unique = 0 AND sub_part IS NULL AND ${usedByPlanner} ORDER BY index_name, seq_in_index`,
     [named(database, table)],
   );
   const lists = new Map<string, string[]>();
