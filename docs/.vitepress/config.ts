@@ -31,6 +31,7 @@ const failures: Pages = [
 ];
 const operations: Pages = [
   ['tables', 'Tables and indexes'],
+  ['mysql', 'MySQL and MariaDB'],
   ['command-line', 'Command line'],
   ['metrics', 'Metrics, events, logs'],
   ['tuning', 'Tuning'],

@@ -38,7 +38,7 @@ export function mysqlServer({ home, binary, settings, initialise, user, ...kind 
       const init = join(folder, 'init.sql');
       writeFileSync(
         init,
-        "CREATE DATABASE IF NOT EXISTS holdfast CHARACTER SET utf8mb4;\nCREATE USER IF NOT EXISTS 'holdfast'@'127.0.0.1' IDENTIFIED BY 'holdfast';\nGRANT ALL ON *.* TO 'holdfast'@'127.0.0.1';\n",
+        "CREATE DATABASE IF NOT EXISTS holdfast CHARACTER SET utf8mb4;\nCREATE USER IF NOT EXISTS 'holdfast'@'127.0.0.1' IDENTIFIED BY 'holdfast';\nGRANT ALL ON *.* TO 'holdfast'@'127.0.0.1' WITH GRANT OPTION;\n",
       );
       if (!existsSync(join(folder, 'ready'))) {
         rmSync(data, { recursive: true, force: true });

@@ -163,9 +163,12 @@ async function insertValues(
 ): Promise<(string | undefined)[]> {
   const mysql = database.family === 'mysql';
   const named = columns.filter((name) => !(name in defaults) || rows.some((row) => row[name] !== defaults[name]));
-  // The table's own rank fits rows that are ready now and have no priority, unless a test has moved the clock.
+  // The table's own rank fits rows that are ready now and have no priority, unless a test has moved the clock. An adopted table of SQLite
+  // has no rank of its own: 0 would be before every other.
   const ranked =
-    database.clockOffsetMs === 0 && rows.every((row, i) => row.delayMs === 0 && row.priority === 0 && statuses[i] === 'WAIT_HANDLE');
+    mysql &&
+    database.clockOffsetMs === 0 &&
+    rows.every((row, i) => row.delayMs === 0 && row.priority === 0 && statuses[i] === 'WAIT_HANDLE');
   const marks = named.map(() => '?').join(', ');
   const tuple = ranked ? `(${marks}, ?)` : `(${marks}, ?, CASE WHEN ? > 0 THEN {now} + ? END, {now} + ?)`;
   const params: unknown[] = [];

@@ -132,6 +132,25 @@ describe.each(testDialects())('a classic table on $name', (dialect) => {
     expect((await db.knex('compensate_biz').select('cnt')).map(({ cnt }) => Number(cnt))).toEqual([128, 128]);
   });
 
+  it('ranks what is submitted by its priority, and gives it the status and priority that were asked for', async () => {
+    await migrate(db.knex, [coreSchema, compensateBizSchema]);
+    if (db.name !== 'sqlite') {
+      await db.knex.raw("ALTER TABLE compensate_biz ALTER COLUMN status SET DEFAULT 'INIT'");
+      await db.knex.raw('ALTER TABLE compensate_biz ALTER COLUMN priority SET DEFAULT 7');
+    }
+    const registry = createCompensateBiz({ knex: db.knex, logger: silentLogger, types: { grant: bizType(any) } });
+    biz = registry as unknown as CompensateBiz<never>;
+    await registry.now().submit('grant', { n: 1 }, { bizId: '1' });
+    await registry.now().submit('grant', { n: 2 }, { bizId: '2', priority: 1_000 });
+    const rows = await db.knex('compensate_biz').orderBy('id').select('status', 'priority', 'claim_rank');
+    expect(rows.map(({ status, priority }) => [status, Number(priority)])).toEqual([
+      ['WAIT_HANDLE', 0],
+      ['WAIT_HANDLE', 1_000],
+    ]);
+    expect(Number(rows[1].claim_rank)).toBeLessThan(Number(rows[0].claim_rank));
+    expect(Number(rows[0].claim_rank)).toBeGreaterThan(1_700_000_000_000);
+  });
+
   it('leaves a status that old code set while a run was under way, and says that the run was refused', async () => {
     await db.knex('compensate_biz').insert(row({}));
     await migrate(db.knex, [coreSchema, compensateBizSchema]);

@@ -231,7 +231,9 @@ export class Database {
   }
 
   #wrap(connection: object): Executor {
-    return createExecutor(this.dialect, connection, { statementTimeoutMs: this.#statementTimeoutMs });
+    // Only what we have prepared has a sql_mode that we know.
+    const backslash = this.#prepared.has(connection) ? 'escapes' : 'unknown';
+    return createExecutor(this.dialect, connection, { statementTimeoutMs: this.#statementTimeoutMs, backslash });
   }
 
   async #acquire(client: PoolClient): Promise<object> {
@@ -299,7 +301,7 @@ async function retryRaces<T>(run: () => Promise<T>): Promise<T> {
  * fresh besides, which it keeps for a day.
  */
 const mysqlSession =
-  "autocommit = 1, innodb_lock_wait_timeout = 5, sql_safe_updates = 0, sql_select_limit = DEFAULT, sql_mode = 'STRICT_TRANS_TABLES,NO_ENGINE_SUBSTITUTION'";
+  "autocommit = 1, completion_type = 'NO_CHAIN', innodb_lock_wait_timeout = 5, sql_safe_updates = 0, sql_select_limit = DEFAULT, sql_mode = 'STRICT_TRANS_TABLES,NO_ENGINE_SUBSTITUTION'";
 
 const beginSql = {
   postgres: 'BEGIN ISOLATION LEVEL READ COMMITTED',

@@ -71,8 +71,8 @@ async function describePostgres(executor: Executor): Promise<DatabaseDescription
 }
 
 async function describeMysql(executor: Executor): Promise<DatabaseDescription> {
-  const [row] = await executor.rows<{ version: string; flush: unknown }>(
-    'SELECT VERSION() AS version, @@innodb_flush_log_at_trx_commit AS flush',
+  const [row] = await executor.rows<{ version: string; flush: unknown; log_bin: unknown; sync_binlog: unknown; format: string }>(
+    'SELECT VERSION() AS version, @@innodb_flush_log_at_trx_commit AS flush, @@log_bin AS log_bin, @@sync_binlog AS sync_binlog, @@binlog_format AS format',
   );
   const version = row?.version ?? '';
   const mariadb = /mariadb/i.test(version);
@@ -83,6 +83,15 @@ async function describeMysql(executor: Executor): Promise<DatabaseDescription> {
   const warnings: string[] = [];
   if (String(row?.flush) !== '1')
     warnings.push(`innodb_flush_log_at_trx_commit = ${row?.flush}: a crash loses the last committed transactions. Set it to 1.`);
+  const logged = String(row?.log_bin) === '1';
+  if (logged && String(row?.sync_binlog) !== '1')
+    warnings.push(
+      `sync_binlog = ${row?.sync_binlog}: after a crash of the machine, transactions that are not in the binary log are rolled back, though they were committed. Set it to 1.`,
+    );
+  if (logged && row?.format === 'STATEMENT')
+    warnings.push(
+      'binlog_format = STATEMENT: the server refuses what is written at READ COMMITTED (error 1665), and so all that Holdfast writes. Set it to ROW or MIXED.',
+    );
   const galera = await executor.rows<{ Value: string }>("SHOW GLOBAL STATUS LIKE 'wsrep_cluster_size'");
   if (Number(galera[0]?.Value ?? 0) > 1)
     warnings.push('This is a Galera cluster: send all of Holdfast to one node, since a lock taken on one node does not hold on another.');

@@ -2,7 +2,7 @@ import { performance } from 'node:perf_hooks';
 import { DatabaseUnavailableError } from '../errors/errors.ts';
 import { wait } from '../time/wait.ts';
 import type { Dialect } from './dialect.ts';
-import { mysqlText } from './mysql-text.ts';
+import { type Backslash, mysqlText } from './mysql-text.ts';
 import { isBusy } from './transient.ts';
 
 /**
@@ -49,6 +49,8 @@ export interface SqliteRawConnection {
 export interface ExecutorOptions {
   /** How long a statement may take before its connection is given up, in ms. Default 30,000. */
   readonly statementTimeoutMs: number;
+  /** MySQL, MariaDB: how the connection reads a backslash in a text. Default `unknown`, which every `sql_mode` reads alike. */
+  readonly backslash?: Backslash;
 }
 
 /** Wraps a raw connection that knex's pool handed out. */
@@ -101,7 +103,14 @@ function mysqlExecutor(dialect: Dialect, connection: MysqlConnection, options: E
       options,
       sql,
       (done) =>
-        connection.query({ sql: mysqlText(sql, params, (time) => connection.escape(time)), rowsAsArray: false, nestTables: false }, done),
+        connection.query(
+          {
+            sql: mysqlText(sql, params, options.backslash ?? 'unknown', (time) => connection.escape(time)),
+            rowsAsArray: false,
+            nestTables: false,
+          },
+          done,
+        ),
       (error) => {
         connection.__knex__disposed = error;
         connection.destroy?.();

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { mysqlText as textOf } from './mysql-text.ts';
 
-const mysqlText = (sql: string, values: readonly unknown[]): string => textOf(sql, values, (time) => `'${time.toISOString()}'`);
+const mysqlText = (sql: string, values: readonly unknown[]): string => textOf(sql, values, 'unknown', (time) => `'${time.toISOString()}'`);
 
 describe('the text of a statement for MySQL', () => {
   it('writes each value so that every mode reads it alike', () => {
@@ -9,6 +9,7 @@ describe('the text of a statement for MySQL', () => {
       "SELECT 'it''s', 9007199254740993, NULL, NULL, true, -1.5",
     );
     expect(mysqlText('SELECT ?', ['a\\'])).toBe("SELECT _utf8mb4 X'615c'");
+    expect(textOf('SELECT ?', ["a\\'"], 'escapes', String)).toBe("SELECT 'a\\\\'''");
     expect(mysqlText('SELECT ?', [new Uint8Array([0, 255])])).toBe("SELECT X'00ff'");
     expect(mysqlText('SELECT ?', [new Date(0)])).toBe("SELECT '1970-01-01T00:00:00.000Z'");
     expect(mysqlText('SELECT ?', ['where?'])).toBe("SELECT 'where?'");
