@@ -13,7 +13,7 @@ interface Steered {
 async function locked(database: Database, x: Executor, ids: readonly string[]): Promise<Steered[]> {
   const list = ids.map((id) => BigInt(id).toString()).join(',');
   return x.rows(
-    `SELECT ${database.text('id')} AS id, status, biz_type, gate, ${database.text('parent_id')} AS parent_id FROM ${database.table('compensate_biz')} WHERE id IN (${list}) ORDER BY 1${database.family === 'sqlite' ? '' : ' FOR UPDATE'}`,
+    `SELECT ${database.text('id')} AS id, status, biz_type, gate, ${database.text('parent_id')} AS parent_id FROM ${database.table('compensate_biz')}${database.byPrimaryKey} WHERE id IN (${list}) ORDER BY 1${database.family === 'sqlite' ? '' : ' FOR UPDATE'}`,
   );
 }
 

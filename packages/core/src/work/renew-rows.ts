@@ -18,7 +18,10 @@ export async function renewRows(sql: TableSql, ids: readonly string[], owner: st
   if (database.family === 'mysql') {
     return database.transaction(async (x) => {
       const found = versions(
-        await x.rows<VersionRecord>(`SELECT ${sql.idText}, version FROM ${table} WHERE ${where} FOR UPDATE SKIP LOCKED`, params),
+        await x.rows<VersionRecord>(
+          `SELECT ${sql.idText}, version FROM ${table}${database.byPrimaryKey} WHERE ${where} FOR UPDATE SKIP LOCKED`,
+          params,
+        ),
       );
       if (found.size > 0) await x.run(`${set} WHERE ${sql.ids([...found.keys()]).sql}`, [leaseMs]);
       return found;

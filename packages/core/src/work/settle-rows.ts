@@ -103,7 +103,10 @@ async function changeExactly(
     const rows = await x.rows<{ id: string }>(`${head} WHERE ${where} RETURNING ${sql.idText}`, [...headParams, ...whereParams]);
     return rows.map((row) => row.id);
   }
-  const locked = await x.rows<{ id: string }>(`SELECT ${sql.idText} FROM ${sql.table} WHERE ${where} FOR UPDATE`, whereParams);
+  const locked = await x.rows<{ id: string }>(
+    `SELECT ${sql.idText} FROM ${sql.table}${sql.database.byPrimaryKey} WHERE ${where} FOR UPDATE`,
+    whereParams,
+  );
   const held = locked.map((row) => row.id);
   if (held.length > 0) await x.run(`${head} WHERE ${sql.ids(held).sql}`, headParams);
   return held;

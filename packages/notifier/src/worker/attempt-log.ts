@@ -208,8 +208,7 @@ export class AttemptLog {
 
   /**
    * MySQL, MariaDB: locks the pending notifications with these ids, by primary key. Returns the ids of those that have had exactly
-   * `number - 1` attempts. Without the hint a list of half the table is read from end to end, and waits for rows that others have locked.
-   * The statement has no join to a table of values: MySQL can't lock one, and MariaDB has no `FOR UPDATE OF t`.
+   * `number - 1` attempts. The statement has no join to a table of values: MySQL can't lock one, and MariaDB has no `FOR UPDATE OF t`.
    */
   async #lockPending(
     x: Pick<Database, 'rows'>,
@@ -218,7 +217,7 @@ export class AttemptLog {
   ): Promise<ReadonlySet<string>> {
     const ids = attempts.map(({ id }) => BigInt(id)).join(', ');
     const rows = await x.rows<{ id: string; notify_times: number }>(
-      `SELECT CAST(t.id AS CHAR) AS id, t.notify_times FROM ${this.#database.table('notifier_notification')} t FORCE INDEX (PRIMARY)${join} t.id IN (${ids}) AND t.state = 'PENDING' FOR UPDATE`,
+      `SELECT CAST(t.id AS CHAR) AS id, t.notify_times FROM ${this.#database.table('notifier_notification')} t${this.#database.byPrimaryKey}${join} t.id IN (${ids}) AND t.state = 'PENDING' FOR UPDATE`,
     );
     const times = new Map(rows.map((row) => [row.id, Number(row.notify_times)]));
     return new Set(attempts.filter(({ id, number }) => times.get(id) === number - 1).map(({ id }) => id));

@@ -36,7 +36,9 @@ export class Delays {
       }
       // Locked before they are copied: one that is cancelled at the same time is either gone here, or cancelled too late.
       const lock = this.#database.family === 'sqlite' ? '' : ' FOR UPDATE';
-      const rows = await x.rows<{ id: string }>(`SELECT ${id} AS id FROM ${delayed} t WHERE id IN (${ids}) ORDER BY t.id${lock}`);
+      const rows = await x.rows<{ id: string }>(
+        `SELECT ${id} AS id FROM ${delayed} t${this.#database.byPrimaryKey} WHERE id IN (${ids}) ORDER BY t.id${lock}`,
+      );
       if (rows.length === 0) return 0;
       const there = rows.map((row) => BigInt(row.id)).join(', ');
       await x.run(
