@@ -1,4 +1,4 @@
-export { type RecordedPlan, recordPlans } from './recorded-plans.ts';
+export { type PlanRecorder, type RecordedPlan, recordPlans } from './recorded-plans.ts';
 export { seededRandom } from './seeded-random.ts';
 export { startStopStress } from './start-stop-stress.ts';
 export { type ProxyFault, type TcpProxy, tcpProxy } from './tcp-proxy.ts';

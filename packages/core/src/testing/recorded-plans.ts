@@ -11,13 +11,21 @@ export interface RecordedPlan {
   readonly rows: number;
 }
 
+/** What {@link recordPlans} returns. */
+export interface PlanRecorder {
+  /** Destroy it when the statements have run. */
+  readonly knex: Knex;
+  /** How the server would run the recorded statements that name the table. */
+  plans(table: string): Promise<readonly RecordedPlan[]>;
+}
+
 type Query = (options: string | { sql: string }, ...rest: unknown[]) => unknown;
 
 /**
  * A knex on a test database of MySQL or MariaDB that remembers every statement that passes through its connections, ours included. `plans`
  * asks the server how it would run those that name a table, as the table is now.
  */
-export function recordPlans(address: string): { readonly knex: Knex; plans(table: string): Promise<readonly RecordedPlan[]> } {
+export function recordPlans(address: string): PlanRecorder {
   const statements = new Map<string, string>();
   const afterCreate = (connection: { query: Query }, done: (error: null) => void): void => {
     const { query } = connection;
