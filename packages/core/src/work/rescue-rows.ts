@@ -21,7 +21,7 @@ export interface Rescued {
 }
 
 /**
- * Takes back rows whose lease has expired, locked ones skipped, by the index on leases. A row over its limit of lost
+ * Takes back rows whose lease has expired, locked ones skipped, by the index on leases (MySQL, MariaDB: on the status, since few rows run). A row over its limit of lost
  * starts is DEAD; the others are READY again, as suspects. One transaction per batch, until none is left.
  */
 export async function rescueRows(sql: TableSql, options: RescueOptions): Promise<Rescued> {
