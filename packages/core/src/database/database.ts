@@ -94,7 +94,7 @@ export class Database {
   }
 
   /**
-   * Put after the name of a table from which a SELECT locks rows by their ids. MySQL and MariaDB read a table from end to end where the ids
+   * Put after the name of a table whose rows a statement locks by their ids. MySQL and MariaDB read a table from end to end where the ids
    * are half of it, and wait for every row on the way that somebody else has locked.
    */
   get byPrimaryKey(): string {

@@ -90,7 +90,7 @@ async function claimPicked(
     if (records.length === 0) return [];
     const rows = records.map((record) => sql.row(record, 1, known));
     const list = sql.ids(rows.map((row) => row.id));
-    await x.run(`UPDATE ${table} SET ${set} WHERE ${list.sql}`, [leaseMs, owner, ...list.params]);
+    await x.run(`UPDATE ${table}${database.byPrimaryKey} SET ${set} WHERE ${list.sql}`, [leaseMs, owner, ...list.params]);
     return rows;
   };
   return inside ? inTransaction(inside) : database.transaction(inTransaction);

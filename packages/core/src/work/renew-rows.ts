@@ -14,7 +14,7 @@ export async function renewRows(sql: TableSql, ids: readonly string[], owner: st
   const list = sql.ids(ids);
   const where = `${list.sql} AND owner = ? AND ${sql.pinned('running')}`;
   const params = [...list.params, owner];
-  const set = `UPDATE ${table} SET lease_until = {now} + ?`;
+  const set = `UPDATE ${table}${database.byPrimaryKey} SET lease_until = {now} + ?`;
   if (database.family === 'mysql') {
     return database.transaction(async (x) => {
       const found = versions(

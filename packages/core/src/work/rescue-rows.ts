@@ -60,14 +60,14 @@ function rescueBatch(sql: TableSql, where: string, ids: readonly string[], optio
     if (under.length > 0) {
       const list = sql.ids(under.map((row) => row.id));
       await x.run(
-        `UPDATE ${table} SET status = ${sql.state('ready')}, lost = CASE WHEN lost < 1 THEN 1 ELSE lost END, claim_rank = ${sql.rank('{now}')}, ${free} WHERE ${list.sql}`,
+        `UPDATE ${table}${database.byPrimaryKey} SET status = ${sql.state('ready')}, lost = CASE WHEN lost < 1 THEN 1 ELSE lost END, claim_rank = ${sql.rank('{now}')}, ${free} WHERE ${list.sql}`,
         list.params,
       );
     }
     if (over.length > 0) {
       const list = sql.ids(over.map((row) => row.id));
       await x.run(
-        `UPDATE ${table} SET status = ${sql.state('dead')}, dead_reason = 'crash-loop', ${sql.shape.columns.error} = ?, ${free} WHERE ${list.sql}`,
+        `UPDATE ${table}${database.byPrimaryKey} SET status = ${sql.state('dead')}, dead_reason = 'crash-loop', ${sql.shape.columns.error} = ?, ${free} WHERE ${list.sql}`,
         [JSON.stringify(crashLoop(over[0]?.lost ?? 0)), ...list.params],
       );
     }

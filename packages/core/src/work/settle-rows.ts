@@ -64,8 +64,10 @@ async function settleDone(sql: TableSql, x: Executor, { ids, version, keep }: Gr
   const list = sql.ids(ids);
   const where = `${list.sql} AND version = ${version} AND ${sql.pinned('running')}`;
   const head = keep
-    ? `UPDATE ${sql.table} SET status = ${sql.state('done')}, lost = 0, lease_until = NULL, updated_at = {timestamp}`
-    : `DELETE FROM ${sql.table}`;
+    ? `UPDATE ${sql.table}${sql.database.byPrimaryKey} SET status = ${sql.state('done')}, lost = 0, lease_until = NULL, updated_at = {timestamp}`
+    : sql.database.family === 'mysql'
+      ? `DELETE ${sql.table} FROM ${sql.table}${sql.database.byPrimaryKey}`
+      : `DELETE FROM ${sql.table}`;
   if (exact) return changeExactly(sql, x, head, where, list.params);
   if ((await x.run(`${head} WHERE ${where}`, list.params)) === ids.length) return ids;
   const left = await x.rows<{ id: string }>(
@@ -81,7 +83,7 @@ async function settleOther(sql: TableSql, x: Executor, { ids, version, verdict }
   const change = otherChange(verdict);
   const list = sql.ids(ids);
   const due = `{now} + ${Math.trunc(change.afterMs)}`;
-  const head = `UPDATE ${sql.table} SET status = ${sql.state(change.state)}, ${attempts} = ${attempts} + ${change.attempts}, starts = starts - ${change.refund},
+  const head = `UPDATE ${sql.table}${sql.database.byPrimaryKey} SET status = ${sql.state(change.state)}, ${attempts} = ${attempts} + ${change.attempts}, starts = starts - ${change.refund},
     lost = ${change.refund === 1 ? 'lost - 1' : '0'}, run_at = ${due}, claim_rank = ${sql.rank(due)}, lease_until = NULL, owner = NULL,
     ${error} = COALESCE(?, ${error}), dead_reason = ?, updated_at = {timestamp}`;
   return changeExactly(sql, x, head, `${list.sql} AND version = ${version} AND ${sql.pinned('running')}`, list.params, [

@@ -86,7 +86,7 @@ export class WorkTable {
         `SELECT ${sql.idText} FROM ${sql.table} WHERE ${sql.ids(ids).sql} AND ${due} FOR UPDATE SKIP LOCKED`,
       );
       if (rows.length === 0) return 0;
-      return x.run(`UPDATE ${sql.table} SET ${set} WHERE ${sql.ids(rows.map((row) => row.id)).sql}`);
+      return x.run(`UPDATE ${sql.table}${this.database.byPrimaryKey} SET ${set} WHERE ${sql.ids(rows.map((row) => row.id)).sql}`);
     });
   }
 
