@@ -139,7 +139,7 @@ function literal(value: unknown, type: string): string {
     .replaceAll(/[?{\\]/g, (c) => `'||chr(${c.charCodeAt(0)})||'`)}')::${type}`;
 }
 
-/** What columns of ours hold by themselves. The classic ones of an adopted table may have any default, or none. */
+/** Defaults of the columns that we add. The classic ones of an adopted table may have any default, or none. */
 const defaults: Readonly<Partial<Record<Column, unknown>>> = {
   tenant: '',
   schema_version: 1,

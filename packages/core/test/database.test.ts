@@ -25,7 +25,7 @@ onEveryDatabase('database', (suite) => {
     ).toBe(true);
   });
 
-  it('refuses a value that can not be sent, and goes on with the same connection', async () => {
+  it('refuses a value that has no literal, and keeps the connection', async () => {
     if (suite.database.family !== 'mysql') return;
     const impatient = new Database({ knex: suite.db.knex, statementTimeout: 200, loopConnections: 1 });
     const [before] = await impatient.rows('SELECT CONNECTION_ID() AS id');

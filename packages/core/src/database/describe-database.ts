@@ -20,7 +20,7 @@ export interface DatabaseDescription {
   readonly warnings: readonly string[];
 }
 
-/** What the suite is run against: a test fails where its server is not named here. */
+/** Versions that the suite runs against: a test fails where its server is not named here. */
 const testedOn: Readonly<Record<Dialect, readonly string[]>> = {
   postgres: ['15', '18'],
   mysql: ['9.7'],
