@@ -2,7 +2,7 @@ import type { Database } from '@holdfast/core';
 import type { Outbox } from '@holdfast/outbox';
 import type { Knex } from 'knex';
 import { z } from 'zod';
-import type { PowerKind, PowerSource } from './power/event.ts';
+import type { PowerKind, PowerSource, StoredPowerEvent } from './power/event.ts';
 import { fold, ranMs } from './power/fold.ts';
 import type { DispatchAdapter } from './room/adapter.ts';
 import type { topics } from './topics.ts';
@@ -170,10 +170,7 @@ export class Invariants {
         chargedMs: (charges.get(String(row.id)) ?? []).reduce((sum, { ms }) => sum + Number(ms), 0),
         due: row.fold_due_ms !== null,
         folded: fold(own, releasedMs),
-        // Both ends are known by what the room said, at the time or later.
-        known:
-          own.some(({ kind, source }) => kind === 'ON' && source !== 'provisional') &&
-          own.some(({ kind, source }) => kind === 'OFF' && source !== 'provisional'),
+        told: own.filter(({ kind, source }) => source !== 'provisional' && (kind === 'ON' || kind === 'OFF')),
       };
     });
   }
@@ -256,7 +253,8 @@ interface CheckedLease {
   readonly chargedMs: number;
   readonly due: boolean;
   readonly folded: ReturnType<typeof fold>;
-  readonly known: boolean;
+  /** Each power-on and power-off that the room said, at the time or later. */
+  readonly told: readonly StoredPowerEvent[];
 }
 
 function intervalsHold(leases: readonly CheckedLease[]): Verdict {
@@ -299,9 +297,10 @@ function usageHolds(leases: readonly CheckedLease[], truth: readonly TrueLease[]
   for (const lease of settled) {
     // A room that heard of the release late has switched off later: that is not the customer's.
     const end = lease.releasedMs ?? Number.POSITIVE_INFINITY;
-    const ms = (used.get(lease.id) ?? []).reduce((sum, { fromMs, toMs }) => sum + Math.max(0, Math.min(toMs ?? fromMs, end) - fromMs), 0);
-    if (lease.billedMs > ms || (quiet && lease.known && lease.billedMs !== ms))
-      broken.push(`${lease.id}: ${lease.billedMs} ms billed of ${ms}`);
+    const intervals = used.get(lease.id) ?? [];
+    const ms = intervals.reduce((sum, { fromMs, toMs }) => sum + Math.max(0, Math.min(toMs ?? fromMs, end) - fromMs), 0);
+    if (lease.billedMs > ms || (quiet && allTold(lease, intervals.length) && lease.billedMs !== ms))
+      broken.push(`${lease.id}: ${lease.billedMs} ms billed of ${ms}; ran ${inWords(intervals)}; told ${toldInWords(lease)}`);
     else if (lease.billedMs === ms) exact += 1;
   }
   return said(
@@ -310,6 +309,24 @@ function usageHolds(leases: readonly CheckedLease[], truth: readonly TrueLease[]
     broken.length === 0,
     broken.length === 0 ? `${exact} of ${settled.length} ended leases exactly` : broken.slice(0, 3).join('; '),
   );
+}
+
+/**
+ * Whether the room has told both ends of all `intervals`. A machine that crashed and was switched on again ran twice in one lease: where the
+ * first power-off was lost, nobody knows how long the first run was, and the first run is not billed.
+ */
+function allTold({ told }: CheckedLease, intervals: number): boolean {
+  return (['ON', 'OFF'] as const).every(
+    (kind) => new Set(told.filter((event) => event.kind === kind).map(({ occurredMs }) => occurredMs)).size === intervals,
+  );
+}
+
+function inWords(intervals: TrueLease['intervals']): string {
+  return intervals.map(({ fromMs, toMs }) => `${fromMs} to ${toMs ?? 'now'}`).join(', ');
+}
+
+function toldInWords({ told }: CheckedLease): string {
+  return told.map(({ kind, source, occurredMs }) => `${kind} at ${occurredMs} by ${source}`).join(', ');
 }
 
 async function none(id: string, rule: string, query: Knex.QueryBuilder, what: string): Promise<Verdict> {
