@@ -1,3 +1,4 @@
+import type { Executor } from '../database/executor.ts';
 import type { TableSql } from './table-sql.ts';
 
 /** Something that can be claimed. */
@@ -39,15 +40,19 @@ export async function readyGroups(sql: TableSql, limit: number): Promise<ReadyGr
       ) (SELECT kind, grp, 0 AS least, 0 AS most, lag_ms FROM g LIMIT ${limit}) UNION ALL (${suspects})`,
     );
   } else {
-    // Neither a lateral join nor a usable row comparison: a probe per pair.
+    // Neither a lateral join nor a usable row comparison: a probe per pair, and one more where a kind ends. Not one condition with OR:
+    // SQLite then reads every READY row of the pair before (80 to 115 ms for a million, at each look).
+    const probe = async (x: Executor, last: GroupRecord | undefined): Promise<Omit<GroupRecord, 'least' | 'most'> | undefined> => {
+      if (last && kind !== group) {
+        const [next] = await x.rows<GroupRecord>(`${first} AND ${kind} = ? AND ${group} > ? ${order}`, [last.kind, last.grp]);
+        if (next) return next;
+      }
+      return (await x.rows<GroupRecord>(`${first}${last ? ` AND ${kind} > ?` : ''} ${order}`, last ? [last.kind] : []))[0];
+    };
     records = await database.use(async (x) => {
       const found: GroupRecord[] = [];
       for (let last: GroupRecord | undefined; found.length < limit; ) {
-        const after: string = !last ? '' : kind === group ? ` AND ${kind} > ?` : ` AND (${kind} > ? OR (${kind} = ? AND ${group} > ?))`;
-        const [record]: { kind: string; grp: string; lag_ms: number }[] = await x.rows(
-          `${first}${after} ${order}`,
-          !last ? [] : kind === group ? [last.kind] : [last.kind, last.kind, last.grp],
-        );
+        const record = await probe(x, last);
         if (!record) break;
         last = { ...record, least: 0, most: 0 };
         found.push(last);
