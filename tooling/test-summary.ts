@@ -1,8 +1,14 @@
 import { existsSync, readFileSync } from 'node:fs';
+import { relative } from 'node:path';
+import { root } from './paths.ts';
 import type { ServiceResult } from './services/services.ts';
 
 interface Results {
   readonly testResults: readonly {
+    readonly name: string;
+    /** Epoch ms. */
+    readonly startTime: number;
+    readonly endTime: number;
     readonly assertionResults: readonly {
       readonly status: string;
       readonly fullName: string;
@@ -14,7 +20,8 @@ const servers = ['sqlite', 'postgres', 'mysql', 'mariadb', 'rabbitmq', 'kafka', 
 /** Counts passed, failed and skipped tests per server, by the name of the server in the name of the test, and lists each skipped test. */
 export function summary(lane: string, file: string, started: readonly ServiceResult[]): string {
   if (!existsSync(file)) return `lane ${lane}: no results`;
-  const tests = (JSON.parse(readFileSync(file, 'utf8')) as Results).testResults.flatMap(({ assertionResults }) => assertionResults);
+  const { testResults } = JSON.parse(readFileSync(file, 'utf8')) as Results;
+  const tests = testResults.flatMap(({ assertionResults }) => assertionResults);
   const count = (some: typeof tests, status: string): number => some.filter((test) => test.status === status).length;
   const line = (name: string, some: typeof tests): string =>
     `  ${name.padEnd(28)} ${String(count(some, 'passed')).padStart(5)} passed ${String(count(some, 'failed')).padStart(4)} failed ${String(some.length - count(some, 'passed') - count(some, 'failed')).padStart(4)} skipped`;
@@ -24,5 +31,17 @@ export function summary(lane: string, file: string, started: readonly ServiceRes
     return some.length === 0 ? `  ${name}: no tests` : line(version ? `${name} ${version.replace(/^([\d.]+).*/, '$1')}` : name, some);
   });
   const skipped = tests.filter(({ status }) => status !== 'passed' && status !== 'failed').map(({ fullName }) => fullName);
-  return [`lane ${lane}:`, ...lines, line('in all', tests), ...skipped.map((name) => `  skipped: ${name}`)].join('\n');
+  const longest = testResults
+    .map(({ name, startTime, endTime }) => ({ name: relative(root, name), seconds: (endTime - startTime) / 1_000 }))
+    .sort((a, b) => b.seconds - a.seconds)
+    .slice(0, 15)
+    .map(({ name, seconds }) => `  ${seconds.toFixed(0).padStart(5)} s  ${name}`);
+  return [
+    `lane ${lane}:`,
+    ...lines,
+    line('in all', tests),
+    ...skipped.map((name) => `  skipped: ${name}`),
+    'What took longest:',
+    ...longest,
+  ].join('\n');
 }

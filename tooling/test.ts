@@ -35,6 +35,7 @@ if (chromium === undefined && process.env.CI === 'true' && !skipped.has('chromiu
   process.exit(1);
 }
 let code = 1;
+let ended: string | undefined;
 // Or a run that breaks off would be summed up by the one before.
 rmSync(join(root, results), { force: true });
 try {
@@ -55,6 +56,7 @@ try {
       ...(helm ? { HOLDFAST_HELM: helm } : {}),
     });
     console.log(summary(lane, join(root, results), services.results));
+    if (ended !== undefined) console.error(ended);
   }
 } finally {
   await services.stop();
@@ -92,8 +94,13 @@ function vitest(env: NodeJS.ProcessEnv): Promise<number> {
       { cwd: root, stdio: 'inherit', env },
     );
     const forward = (signal: NodeJS.Signals) => child.kill(signal);
+    services.watch((line) => {
+      ended = line;
+      console.error(line);
+      child.kill('SIGINT');
+    });
     process.on('SIGINT', forward);
     process.on('SIGTERM', forward);
-    child.on('exit', (exit) => resolve(exit ?? 1));
+    child.on('exit', (exit) => resolve(ended === undefined ? (exit ?? 1) : 1));
   });
 }

@@ -50,6 +50,8 @@ export interface StartedServices {
   readonly results: readonly ServiceResult[];
   /** The addresses, by environment variable. */
   readonly environment: Record<string, string>;
+  /** Says once, in one line, that a local server has ended while it was needed, with the last lines of its log. */
+  watch(ended: (line: string) => void): void;
   /** Stops what this call started, and nothing else. */
   stop(): Promise<void>;
 }
@@ -92,10 +94,21 @@ export async function startServices(options: {
     const service = wanted.find((candidate) => candidate.name === result.name);
     if (service && result.url) environment[service.variable] = result.url;
   }
+  let watching: NodeJS.Timeout | undefined;
   return {
     results,
     environment,
+    watch: (ended) => {
+      const local = composed ? [] : results.filter(({ state }) => state === 'started' || state === 'kept');
+      watching = setInterval(() => {
+        const gone = local.find(({ name }) => !runningRecord(name));
+        if (!gone) return;
+        clearInterval(watching);
+        ended(`${gone.name} has ended by itself, so every test that needs it fails${lastLogLines(gone.name, 5)}`);
+      }, 500);
+    },
     stop: async () => {
+      clearInterval(watching);
       const own = results.filter((result) => result.state === 'started').map((result) => result.name);
       if (composed) spawnSync('docker', ['compose', 'stop'], { cwd: root, stdio: 'ignore' });
       else
@@ -138,7 +151,7 @@ async function bringUp(service: Service, composed: boolean): Promise<ServiceResu
     return { name: service.name, state: 'started', url, version };
   } catch (error) {
     await stopRecorded(service.name, service.stopSignal);
-    const detail = `${(error as Error).message || String(error)}${lastLogLine(service.name)}`;
+    const detail = `${(error as Error).message || String(error)}${lastLogLines(service.name, 1)}`;
     return { name: service.name, state: 'missing', detail };
   }
 }
@@ -158,11 +171,11 @@ async function untilAnswers(service: Service, url: string, recorded: string | un
   }
 }
 
-function lastLogLine(name: string): string {
+function lastLogLines(name: string, count: number): string {
   const file = join(serviceFolder(name), 'server.log');
   if (!existsSync(file)) return '';
-  const line = readFileSync(file, 'utf8').trim().split('\n').at(-1);
-  return line ? `; last line of ${file}: ${line.slice(0, 300)}` : '';
+  const lines = readFileSync(file, 'utf8').trim().split('\n').slice(-count);
+  return lines[0] ? `; ${file} ends with: ${lines.map((line) => line.slice(0, 300)).join(' | ')}` : '';
 }
 
 const composePorts: Readonly<Record<string, number>> = {

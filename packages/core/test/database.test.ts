@@ -25,15 +25,16 @@ onEveryDatabase('database', (suite) => {
     ).toBe(true);
   });
 
-  it('refuses a value that has no literal, and keeps the connection', async () => {
-    if (suite.database.family !== 'mysql') return;
-    const impatient = new Database({ knex: suite.db.knex, statementTimeout: 200, loopConnections: 1 });
-    const [before] = await impatient.rows('SELECT CONNECTION_ID() AS id');
-    await expect(impatient.rows('SELECT ? AS one', [Symbol('s')])).rejects.toThrow(/has no literal/);
-    await new Promise((resolve) => setTimeout(resolve, 400));
-    expect(await impatient.rows('SELECT CONNECTION_ID() AS id')).toEqual([before]);
-    await impatient.close();
-  });
+  // The others send values apart from the statement.
+  if (suite.name === 'mysql' || suite.name === 'mariadb')
+    it('refuses a value that has no literal, and keeps the connection', async () => {
+      const impatient = new Database({ knex: suite.db.knex, statementTimeout: 200, loopConnections: 1 });
+      const [before] = await impatient.rows('SELECT CONNECTION_ID() AS id');
+      await expect(impatient.rows('SELECT ? AS one', [Symbol('s')])).rejects.toThrow(/has no literal/);
+      await new Promise((resolve) => setTimeout(resolve, 400));
+      expect(await impatient.rows('SELECT CONNECTION_ID() AS id')).toEqual([before]);
+      await impatient.close();
+    });
 
   it('tells the time in epoch ms by the database, moved by the offset, whatever the session time zone', async () => {
     if (suite.database.family === 'mysql') await suite.database.run("SET time_zone = '+09:00'");

@@ -3,6 +3,8 @@ import { afterAll, beforeAll, describe, it } from 'vitest';
 import { coreSchema, Database, migrate } from '../src/index.ts';
 
 export interface CoreSuite {
+  /** Of the database; known while tests are declared, so that a test is declared only where it says something. */
+  readonly name: string;
   readonly db: TestDatabase;
   readonly database: Database;
 }
@@ -25,6 +27,7 @@ export function onEveryDatabase(name: string, tests: (suite: CoreSuite) => void,
       await db?.drop();
     });
     tests({
+      name: dialect.name,
       get db() {
         return db;
       },

@@ -166,7 +166,7 @@ export class NotificationTable {
       return { id, duplicate: true, conflict: hash !== bodyHash(one.params), stale: row.id };
     });
     const stale = triggered.flatMap(({ stale: id }) => id ?? []);
-    if (stale.length > 0) await x.run(`DELETE FROM ${this.#name} WHERE id IN (${stale.join(', ')})`);
+    if (stale.length > 0) await x.run(`${this.#database.deleteByPrimaryKey(this.#name)} WHERE id IN (${stale.join(', ')})`);
     const woken = new Set(items.flatMap(({ endpointId }, i) => (triggered[i]?.duplicate ? [] : [endpointId])));
     if (woken.size > 0)
       await x.run(
@@ -225,7 +225,7 @@ export class NotificationTable {
           ]),
         );
         await x.run(`DELETE FROM ${this.#database.table('notifier_attempt')} WHERE notification_id IN (${ids})`);
-        return x.run(`DELETE FROM ${this.#name} WHERE id IN (${ids})`);
+        return x.run(`${this.#database.deleteByPrimaryKey(this.#name)} WHERE id IN (${ids})`);
       });
       total += gone;
       if (gone === 0) return total;

@@ -109,7 +109,7 @@ async function redriveChunk(
       );
     }
   }
-  await x.run(`DELETE FROM ${dead} WHERE id IN (${rows.map(({ id }) => BigInt(id)).join(', ')})`);
+  await x.run(`${database.deleteByPrimaryKey(dead)} WHERE id IN (${rows.map(({ id }) => BigInt(id)).join(', ')})`);
   await audit(database, x, by, 'outbox:redrive', `${rows.length} dead letters up to ${last.id}`);
   return { count: rows.length, seen: rows.length, last: BigInt(last.id) };
 }
@@ -124,6 +124,7 @@ export async function purgeDead(database: Database, age: Duration): Promise<numb
       `SELECT ${database.text('id')} AS id FROM ${dead} t WHERE dead_at < {now} - ${ageMs} ORDER BY t.id LIMIT 500`,
     );
     if (rows.length === 0) return total;
-    total += await database.run(`DELETE FROM ${dead} WHERE id IN (${rows.map(({ id }) => BigInt(id)).join(', ')})`);
+    const ids = rows.map(({ id }) => BigInt(id)).join(', ');
+    total += await database.run(`${database.deleteByPrimaryKey(dead)} WHERE id IN (${ids})`);
   }
 }

@@ -203,7 +203,7 @@ export class RunTable {
     const ids = (await x.rows<{ id: string | number }>(`${best} ${count} FOR UPDATE SKIP LOCKED`)).map(({ id }) => String(id));
     if (ids.length === 0) return [];
     const marks = ids.map(() => '?').join(', ');
-    await x.run(`UPDATE ${this.#runs} SET ${claimed} WHERE id IN (${marks})`, ids);
+    await x.run(`UPDATE ${this.#runs}${this.database.byPrimaryKey} SET ${claimed} WHERE id IN (${marks})`, ids);
     await x.run(
       `INSERT INTO ${this.#events} (run_id, seq, at_ms, kind, content) SELECT id, last_seq, {now}, 'state', ? FROM ${this.#runs} WHERE id IN (${marks})`,
       [event, ...ids],

@@ -285,7 +285,7 @@ export class TaskTable {
   async removeFiles(x: Executor, files: readonly FileRow[]): Promise<void> {
     for (let i = 0; i < files.length; i += 500) {
       const ids = files.slice(i, i + 500).map((file) => file.id);
-      await x.run(`DELETE FROM ${this.#files} WHERE id IN (${ids.map(() => '?').join(', ')})`, ids);
+      await x.run(`${this.#database.deleteByPrimaryKey(this.#files)} WHERE id IN (${ids.map(() => '?').join(', ')})`, ids);
     }
   }
 

@@ -101,6 +101,12 @@ export class Database {
     return this.family === 'mysql' ? ' FORCE INDEX (PRIMARY)' : '';
   }
 
+  /** The head of a statement that deletes rows of `table`, as `table()` returns it, by their ids: see `byPrimaryKey`. */
+  deleteByPrimaryKey(table: string): string {
+    // MySQL takes an index hint in this form of DELETE only.
+    return this.family === 'mysql' ? `DELETE ${table} FROM ${table}${this.byPrimaryKey}` : `DELETE FROM ${table}`;
+  }
+
   /**
    * MySQL, MariaDB: ends a SELECT with a shared lock on the rows of `alias`. MySQL refuses to lock a table of values, so that the alias must
    * be named where one stands beside it; MariaDB has no word for that.

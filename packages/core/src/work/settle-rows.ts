@@ -65,9 +65,7 @@ async function settleDone(sql: TableSql, x: Executor, { ids, version, keep }: Gr
   const where = `${list.sql} AND version = ${version} AND ${sql.pinned('running')}`;
   const head = keep
     ? `UPDATE ${sql.table}${sql.database.byPrimaryKey} SET status = ${sql.state('done')}, lost = 0, lease_until = NULL, updated_at = {timestamp}`
-    : sql.database.family === 'mysql'
-      ? `DELETE ${sql.table} FROM ${sql.table}${sql.database.byPrimaryKey}`
-      : `DELETE FROM ${sql.table}`;
+    : sql.database.deleteByPrimaryKey(sql.table);
   if (exact) return changeExactly(sql, x, head, where, list.params);
   if ((await x.run(`${head} WHERE ${where}`, list.params)) === ids.length) return ids;
   const left = await x.rows<{ id: string }>(

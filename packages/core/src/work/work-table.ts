@@ -108,7 +108,7 @@ export class WorkTable {
     if (old.length === 0) return 0;
     const ids = sql.ids(old);
     return this.database.transaction(async (x) => {
-      const gone = await x.run(`DELETE FROM ${sql.table} WHERE ${ids.sql} AND ${where}`, [...ids.params, kind]);
+      const gone = await x.run(`${this.database.deleteByPrimaryKey(sql.table)} WHERE ${ids.sql} AND ${where}`, [...ids.params, kind]);
       if (sql.attempts === undefined) return gone;
       const attempts = `DELETE FROM ${sql.attempts} WHERE ${ids.sql.replace(/\bid\b/, 'task_id')}`;
       await x.run(`${attempts} AND NOT EXISTS (SELECT 1 FROM ${sql.table} t WHERE t.id = task_id)`, ids.params);

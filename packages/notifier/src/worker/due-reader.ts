@@ -125,7 +125,8 @@ export class DueReader {
     const rows = await this.#database.rows<{ id: string }>(
       `SELECT CAST(id AS CHAR) AS id FROM ${table} WHERE endpoint_id IN (${ids}) LIMIT 2000`,
     );
-    if (rows.length > 0) await this.#database.run(`DELETE FROM ${table} WHERE id IN (${rows.map(({ id }) => id).join(', ')})`);
+    if (rows.length > 0)
+      await this.#database.run(`${this.#database.deleteByPrimaryKey(table)} WHERE id IN (${rows.map(({ id }) => id).join(', ')})`);
   }
 
   async #nextDueOf(ids: readonly string[]): Promise<readonly (number | undefined)[]> {

@@ -44,7 +44,7 @@ export class Delays {
       await x.run(
         `INSERT INTO ${this.#database.table('outbox_message')} (lane, ${columns}, first_put_at) SELECT lane, ${columns}, {now} FROM ${delayed} t WHERE id IN (${there}) ORDER BY due_at, t.id`,
       );
-      return x.run(`DELETE FROM ${delayed} WHERE id IN (${there})`);
+      return x.run(`${this.#database.deleteByPrimaryKey(delayed)} WHERE id IN (${there})`);
     });
     await checkpoint('delays:after-move');
     for (const lane of lanes) this.#feed.wake(lane);

@@ -88,7 +88,7 @@ export class HoldTable {
   /** Published rows leave the parked list. */
   async unpark(lane: number, name: string, rows: readonly OutboxRow[]): Promise<void> {
     await this.#database.run(
-      `DELETE FROM ${this.#parked} WHERE lane = ? AND hold = ? AND id IN (${rows.map(({ id }) => BigInt(id)).join(', ')})`,
+      `${this.#database.deleteByPrimaryKey(this.#parked)} WHERE lane = ? AND hold = ? AND id IN (${rows.map(({ id }) => BigInt(id)).join(', ')})`,
       [lane, name],
     );
   }
