@@ -1,40 +1,35 @@
-// `npm run test:long`: the suite on the servers that `npm test` leaves out, one lane after the other.
+// `npm run test:long`: the tests that `npm test` leaves out, then the suite on the servers that it leaves out, one lane after the other.
 import { execFileSync, spawnSync } from 'node:child_process';
 import { join } from 'node:path';
 import { root } from './paths.ts';
 
 /** Tests that meet a server which the lane replaces; the others would only run again. */
 const withDatabase = 'testDialects|onEveryDatabase|onEveryPair|scratchServer|HOLDFAST_POSTGRES_URL';
-const longLanes = {
-  mariadb: { databases: 'mariadb', uses: withDatabase },
-  newer: { databases: 'postgres,mariadb', uses: `${withDatabase}|HOLDFAST_RABBITMQ_URL` },
-} as const;
+const longLanes: Readonly<Record<string, { readonly databases?: string; readonly files: () => readonly string[] }>> = {
+  long: { files: () => ['.long.test.ts'] },
+  mariadb: { databases: 'mariadb', files: () => filesWith(withDatabase) },
+  newer: { databases: 'postgres,mariadb', files: () => filesWith(`${withDatabase}|HOLDFAST_RABBITMQ_URL`) },
+};
+
+function filesWith(pattern: string): readonly string[] {
+  const tests = ['packages/*', 'examples/*', 'chaos'].map((folder) => `:(glob)${folder}/test/**/*.test.ts`);
+  return execFileSync('git', ['grep', '--untracked', '-lE', pattern, '--', ...tests], { cwd: root, encoding: 'utf8' })
+    .trim()
+    .split('\n');
+}
 
 const given = process.argv.slice(2);
 const wanted = Object.entries(longLanes).filter(([name]) => !given.some((arg) => arg in longLanes) || given.includes(name));
 let code = 0;
-for (const [name, { databases, uses }] of wanted) {
-  const files = execFileSync(
-    'git',
-    [
-      'grep',
-      '-lE',
-      uses,
-      '--',
-      ':(glob)packages/*/test/**/*.test.ts',
-      ':(glob)examples/*/test/**/*.test.ts',
-      ':(glob)chaos/test/**/*.test.ts',
-    ],
-    {
-      cwd: root,
-      encoding: 'utf8',
-    },
-  );
+for (const [name, { databases, files }] of wanted) {
   console.log(`\nlane ${name}`);
   const { status } = spawnSync(
     process.execPath,
-    [...process.execArgv, join(root, 'tooling', 'test.ts'), ...files.trim().split('\n'), ...given.filter((arg) => !(arg in longLanes))],
-    { stdio: 'inherit', env: { ...process.env, HOLDFAST_LANE: name, HOLDFAST_DATABASES: databases } },
+    [...process.execArgv, join(root, 'tooling', 'test.ts'), ...files(), ...given.filter((arg) => !(arg in longLanes))],
+    {
+      stdio: 'inherit',
+      env: { ...process.env, HOLDFAST_LANE: name, ...(databases === undefined ? {} : { HOLDFAST_DATABASES: databases }) },
+    },
   );
   if (status !== 0) code = 1;
 }

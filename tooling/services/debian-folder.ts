@@ -1,10 +1,11 @@
-import { execFileSync, spawnSync } from 'node:child_process';
+import { execFileSync } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { canInstall, installPackages } from './debian.ts';
 import type { Account, Home } from './home.ts';
 import { serviceFolder, startDetached } from './process-record.ts';
+import { setUp } from './set-up-step.ts';
 
 /** What a folder is made of. */
 interface FolderOptions {
@@ -44,20 +45,23 @@ export function debianFolder(options: FolderOptions): Home {
   };
 }
 
-function makeFolder(folder: string, { suite, package: name, binary, user }: FolderOptions, log: (line: string) => void): void {
+async function makeFolder(
+  folder: string,
+  { suite, package: name, binary, user }: FolderOptions,
+  log: (line: string) => void,
+): Promise<void> {
   if (!canInstall()) return;
-  if (!existsSync('/usr/sbin/debootstrap')) installPackages(['debootstrap'], log);
-  log(`Making ${folder} with ${name} of Debian ${suite} (once per machine, about a minute, 0.6 GB)`);
+  if (!existsSync('/usr/sbin/debootstrap')) await installPackages(['debootstrap'], log);
   const partial = `${folder}.partial`;
   rmSync(partial, { recursive: true, force: true });
   mkdirSync(partial, { recursive: true });
-  const made = spawnSync('debootstrap', ['--variant=minbase', `--include=${name}`, suite, partial, mirror()], {
-    encoding: 'utf8',
-    maxBuffer: 64 << 20,
+  await setUp(log, {
+    what: `Making ${folder} with ${name} of Debian ${suite}`,
+    takes: 'about a minute, 0.6 GB, for all checkouts of this machine',
+    command: 'debootstrap',
+    args: ['--variant=minbase', `--include=${name}`, suite, partial, mirror()],
   });
-  const lines = made.stdout?.trim().split('\n') ?? [];
-  if (made.status !== 0 || !existsSync(join(partial, binary)))
-    throw new Error(`debootstrap of ${name} from Debian ${suite} failed: ${lines.slice(-3).join(' | ')}`);
+  if (!existsSync(join(partial, binary))) throw new Error(`debootstrap of ${name} from Debian ${suite} brought no ${binary}.`);
   // Debootstrap writes none, and RabbitMQ and MariaDB look themselves up.
   writeFileSync(join(partial, 'etc', 'hosts'), '127.0.0.1 localhost\n');
   if (user !== undefined) execFileSync('chroot', [partial, 'useradd', '--system', user]);

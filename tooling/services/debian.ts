@@ -1,5 +1,6 @@
 import { execFileSync, spawnSync } from 'node:child_process';
 import { existsSync, rmSync, writeFileSync } from 'node:fs';
+import { setUp } from './set-up-step.ts';
 
 const policy = '/usr/sbin/policy-rc.d';
 
@@ -9,22 +10,20 @@ export function canInstall(): boolean {
 }
 
 /** Installs Debian packages without letting them start their services. Throws with apt's last lines. */
-export function installPackages(packages: readonly string[], log: (line: string) => void): void {
-  log(`Installing Debian packages (once): ${packages.join(' ')}`);
+export async function installPackages(packages: readonly string[], log: (line: string) => void): Promise<void> {
   const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive' };
   const ownPolicy = !existsSync(policy);
   // The documented way to keep a package's own service from being started by its installation.
   if (ownPolicy) writeFileSync(policy, '#!/bin/sh\nexit 101\n', { mode: 0o755 });
   try {
     spawnSync('apt-get', ['update', '-qq'], { env, stdio: 'ignore' });
-    const result = spawnSync('apt-get', ['install', '-y', '-qq', '--no-install-recommends', '-o', 'DPkg::Lock::Timeout=300', ...packages], {
+    await setUp(log, {
+      what: `Installing Debian packages: ${packages.join(' ')}`,
+      takes: 'up to five minutes',
+      command: 'apt-get',
+      args: ['install', '-y', '--no-install-recommends', '-o', 'DPkg::Lock::Timeout=300', ...packages],
       env,
-      encoding: 'utf8',
     });
-    if (result.status !== 0)
-      throw new Error(
-        `apt-get install ${packages.join(' ')} failed: ${(result.stderr || result.stdout).trim().split('\n').slice(-3).join(' | ')}`,
-      );
   } finally {
     if (ownPolicy) rmSync(policy, { force: true });
   }

@@ -14,12 +14,12 @@ const programs = [
 ] as const;
 
 /** Installs what is missing, where that can be done. Returns the names of those that are missing afterwards. */
-export function ensurePrograms(wanted: (name: string) => boolean, log: (line: string) => void): readonly string[] {
+export async function ensurePrograms(wanted: (name: string) => boolean, log: (line: string) => void): Promise<readonly string[]> {
   const list = programs.filter(({ name }) => wanted(name));
   const absent = list.filter(({ binary }) => !existsSync(binary));
   if (absent.length > 0 && canInstall()) {
     try {
-      installPackages(
+      await installPackages(
         absent.map((program) => program.package),
         log,
       );
@@ -36,13 +36,13 @@ export function ensurePrograms(wanted: (name: string) => boolean, log: (line: st
 const validator = 'kubernetes-validate==1.37.0';
 
 /** The schemas of Kubernetes' own API, as a Python package. Returns its folder, or `undefined` where it can't be had. */
-export function ensureValidator(log: (line: string) => void): string | undefined {
+export async function ensureValidator(log: (line: string) => void): Promise<string | undefined> {
   const folder = join(servicesRoot, 'python');
   if (existsSync(join(folder, 'kubernetes_validate'))) return folder;
   const pip = (): boolean => spawnSync('python3', ['-m', 'pip', '--version'], { stdio: 'ignore' }).status === 0;
   if (!pip() && canInstall()) {
     try {
-      installPackages(['python3-pip'], log);
+      await installPackages(['python3-pip'], log);
     } catch (error) {
       log((error as Error).message);
     }

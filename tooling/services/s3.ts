@@ -1,10 +1,10 @@
-import { spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync } from 'node:fs';
+import { existsSync, mkdirSync, renameSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
 import { CreateBucketCommand, GetObjectCommand, PutObjectCommand, S3Client } from '@aws-sdk/client-s3';
 import { servicesRoot } from '../paths.ts';
 import { serviceFolder, startDetached } from './process-record.ts';
 import type { Service } from './service.ts';
+import { setUp } from './set-up-step.ts';
 
 /** versitygw: a server that speaks S3's protocol over a folder. */
 const version = 'v1.8.0';
@@ -19,20 +19,19 @@ export const s3: Service = {
   stopSignal: 'SIGTERM',
   url: (port) => `http://${key}:${secret}@127.0.0.1:${port}`,
   missing: `have Go 1.24 or newer to build versitygw ${version}`,
-  install(log) {
+  async install(log) {
     const go = [...(process.env.PATH ?? '').split(delimiter), '/usr/local/go/bin'].map((folder) => join(folder, 'go')).find(existsSync);
     if (!go) return;
-    log(`Building the S3 server versitygw ${version} with ${go} (once)`);
     const folder = join(servicesRoot, 'bin');
     mkdirSync(folder, { recursive: true });
-    const env = { ...process.env, GOBIN: folder, HOME: process.env.HOME ?? '/root' };
-    const built = spawnSync(go, ['install', `github.com/versity/versitygw/cmd/versitygw@${version}`], {
-      env,
-      encoding: 'utf8',
-      timeout: 900_000,
+    await setUp(log, {
+      what: `Building the S3 server versitygw ${version} with ${go}`,
+      takes: 'about two minutes',
+      command: go,
+      args: ['install', '-v', `github.com/versity/versitygw/cmd/versitygw@${version}`],
+      env: { ...process.env, GOBIN: folder, HOME: process.env.HOME ?? '/root' },
     });
-    if (built.status !== 0) throw new Error(`go install versitygw failed: ${built.stderr.trim().split('\n').slice(-3).join(' | ')}`);
-    spawnSync('mv', [join(folder, 'versitygw'), binary]);
+    renameSync(join(folder, 'versitygw'), binary);
   },
   async start(port, name) {
     const folder = join(serviceFolder(name), 'data');

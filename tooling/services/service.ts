@@ -10,7 +10,7 @@ export interface Service {
   /** Files that must exist for the programs to count as installed. */
   readonly binaries: readonly string[];
   /** Brings `binaries` where no package of this machine's suite does. Nothing happens where that is not possible. */
-  install?(log: (line: string) => void): void;
+  install?(log: (line: string) => void): Promise<void>;
   /** What somebody without the programs would have to do. Default: have the packages installed. */
   readonly missing?: string;
   /** Signal that ends it in good order. */

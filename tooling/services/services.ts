@@ -16,9 +16,11 @@ import { s3 } from './s3.ts';
 import type { Service } from './service.ts';
 
 const others = [redis, rabbitmq, kafka, s3];
+// Of MySQL's family MySQL alone, because that is what most services have.
+const usual = [postgres, mysql, ...others];
 const byLane: Readonly<Record<Lane, readonly Service[]>> = {
-  // Of MySQL's family MySQL alone, because that is what most services have.
-  usual: [postgres, mysql, ...others],
+  usual,
+  long: usual,
   mariadb: [mariadb, ...others],
   newer: [postgres, mariadb, ...others],
 };
@@ -70,7 +72,7 @@ export async function startServices(options: {
     const absent = local.filter((service) => !service.binaries.every(existsSync)).flatMap((service) => service.packages);
     if (absent.length > 0 && canInstall()) {
       try {
-        installPackages(absent, options.log);
+        await installPackages(absent, options.log);
       } catch (error) {
         options.log((error as Error).message);
       }
@@ -79,7 +81,7 @@ export async function startServices(options: {
   if (!composed)
     for (const service of local.filter(({ binaries }) => !binaries.every(existsSync))) {
       try {
-        service.install?.(options.log);
+        await service.install?.(options.log);
       } catch (error) {
         options.log((error as Error).message);
       }

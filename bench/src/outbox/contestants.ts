@@ -1,6 +1,7 @@
 import { coreSchema, migrate, silentLogger } from '@holdfast/core';
 import type { TestDatabase } from '@holdfast/core/testing';
 import { createOutbox, outboxSchema, topic } from '@holdfast/outbox';
+import { createConnection } from 'mysql2/promise';
 import pg from 'pg';
 import type { BareMessage, Bench } from './servers.ts';
 
@@ -33,7 +34,7 @@ export async function ourOutbox(db: TestDatabase, bench: Bench, { keys }: Pick<L
 export async function oursDrain(db: TestDatabase, bench: Bench, load: Load, options: object = {}): Promise<number> {
   const outbox = await ourOutbox(db, bench, load);
   await fill(outbox, bench.topic, load);
-  await db.knex.raw('ANALYZE outbox_message');
+  await analyze(db, 'outbox_message');
   let published = 0;
   let finished = (): void => undefined;
   const all = new Promise<void>((resolve) => {
@@ -63,18 +64,19 @@ export async function fill(outbox: Awaited<ReturnType<typeof ourOutbox>>, topicN
     );
 }
 
-function client(db: TestDatabase): pg.Client {
-  const url = new URL(db.address);
-  const schema = url.searchParams.get('schema') ?? 'public';
-  url.search = '';
-  return new pg.Client({ connectionString: url.href, options: `-c search_path=${schema}` });
+/** Statistics as they are once the table is filled. */
+export async function analyze(db: TestDatabase, table: string): Promise<void> {
+  await db.knex.raw(`ANALYZE ${db.name === 'mysql' ? 'TABLE ' : ''}${table}`);
 }
 
 async function bareTable(db: TestDatabase, { n, keys }: Load): Promise<void> {
+  const mysql = db.name === 'mysql';
   await db.knex.raw(
-    'CREATE TABLE bare (id BIGSERIAL PRIMARY KEY, message_key varchar(191), message_id varchar(191) NOT NULL, body bytea NOT NULL, sent_at timestamptz)',
+    mysql
+      ? 'CREATE TABLE bare (id BIGINT AUTO_INCREMENT PRIMARY KEY, message_key varchar(191), message_id varchar(191) NOT NULL, body blob NOT NULL, sent_at datetime(3), KEY (sent_at, id))'
+      : 'CREATE TABLE bare (id BIGSERIAL PRIMARY KEY, message_key varchar(191), message_id varchar(191) NOT NULL, body bytea NOT NULL, sent_at timestamptz)',
   );
-  await db.knex.raw('CREATE INDEX ON bare (id) WHERE sent_at IS NULL');
+  if (!mysql) await db.knex.raw('CREATE INDEX ON bare (id) WHERE sent_at IS NULL');
   for (let from = 0; from < n; from += 1_000)
     await db.knex('bare').insert(
       Array.from({ length: 1_000 }, (_, i) => ({
@@ -83,7 +85,45 @@ async function bareTable(db: TestDatabase, { n, keys }: Load): Promise<void> {
         body: Buffer.from(JSON.stringify(payload(from + i, Math.max(1, keys)))),
       })),
     );
-  await db.knex.raw('ANALYZE bare');
+  await analyze(db, 'bare');
+}
+
+/** The two statements of the raw drain, on connections of their own. */
+interface BareStatements {
+  read(after: string): Promise<BareRow[]>;
+  remove(ids: readonly string[]): Promise<unknown>;
+  end(): Promise<unknown>;
+}
+
+async function bareStatements(db: TestDatabase): Promise<BareStatements> {
+  if (db.name === 'mysql') {
+    const connect = () => createConnection({ uri: db.address, supportBigNumbers: true, bigNumberStrings: true });
+    const [reader, remover] = await Promise.all([connect(), connect()]);
+    return {
+      read: async (after) =>
+        (await reader.query('SELECT id, message_key, message_id, body FROM bare WHERE id > ? ORDER BY id LIMIT 500', [after]))[0] as never,
+      remove: (ids) => remover.query('DELETE FROM bare WHERE id IN (?)', [ids]),
+      end: () => Promise.all([reader.end(), remover.end()]),
+    };
+  }
+  const url = new URL(db.address);
+  const schema = url.searchParams.get('schema') ?? 'public';
+  url.search = '';
+  const client = () => new pg.Client({ connectionString: url.href, options: `-c search_path=${schema}` });
+  const [reader, remover] = [client(), client()];
+  await Promise.all([reader.connect(), remover.connect()]);
+  return {
+    read: async (after) =>
+      (
+        await reader.query({
+          name: 'read',
+          text: 'SELECT id, message_key, message_id, body FROM bare WHERE id > $1 ORDER BY id LIMIT 500',
+          values: [after],
+        })
+      ).rows,
+    remove: (ids) => remover.query({ name: 'remove', text: 'DELETE FROM bare WHERE id = ANY($1::bigint[])', values: [ids] }),
+    end: () => Promise.all([reader.end(), remover.end()]),
+  };
 }
 
 interface BareRow {
@@ -103,30 +143,21 @@ function bare(row: BareRow): BareMessage {
  */
 export async function rawDrain(db: TestDatabase, bench: Bench, load: Load): Promise<number> {
   await bareTable(db, load);
-  const [reader, remover] = [client(db), client(db)];
-  await Promise.all([reader.connect(), remover.connect()]);
-  const read = async (after: string): Promise<BareRow[]> =>
-    (
-      await reader.query({
-        name: 'read',
-        text: 'SELECT id, message_key, message_id, body FROM bare WHERE id > $1 ORDER BY id LIMIT 500',
-        values: [after],
-      })
-    ).rows;
+  const statements = await bareStatements(db);
   const started = performance.now();
   let removing: Promise<unknown> = Promise.resolve();
-  let next = read('0');
+  let next = statements.read('0');
   for (;;) {
     const rows = await next;
     if (rows.length === 0) break;
-    next = read(rows.at(-1)?.id ?? '0');
+    next = statements.read(rows.at(-1)?.id ?? '0');
     await bench.send(rows.map(bare));
     await removing;
-    removing = remover.query({ name: 'remove', text: 'DELETE FROM bare WHERE id = ANY($1::bigint[])', values: [rows.map(({ id }) => id)] });
+    removing = statements.remove(rows.map(({ id }) => id));
   }
   await removing;
   const rate = load.n / ((performance.now() - started) / 1000);
-  await Promise.all([reader.end(), remover.end()]);
+  await statements.end();
   return rate;
 }
 

@@ -4,7 +4,7 @@ import { rabbitmq } from '@holdfast/broker/rabbitmq';
 import { coreSchema, laneOf, migrate, silentLogger } from '@holdfast/core';
 import { type TestDatabase, tcpProxy } from '@holdfast/core/testing';
 import { createOutbox, outboxSchema, topic } from '@holdfast/outbox';
-import { fill, ourOutbox } from './contestants.ts';
+import { analyze, fill, ourOutbox } from './contestants.ts';
 import type { Bench } from './servers.ts';
 
 function at(values: readonly number[], p: number): number {
@@ -160,7 +160,7 @@ export async function failingKeys(db: TestDatabase, bench: Bench, failing: boole
   };
   const outbox = await ourOutbox(db, { ...bench, ours: Object.assign(publisher, { subscribe: bench.ours.subscribe }) }, { keys });
   await fill(outbox, bench.topic, { n, keys });
-  await db.knex.raw('ANALYZE outbox_message');
+  await analyze(db, 'outbox_message');
   await bench.ours.publish([{ id: 'warm', topic: bench.topic, headers: {}, body: new Uint8Array(), contentType: 'text/plain' }]);
   const relay = outbox.relay();
   relay.events.on('message:published', ({ key }) => {
@@ -185,7 +185,7 @@ export async function backlog(db: TestDatabase, n: number, json: boolean): Promi
   await db.knex.raw(
     `INSERT INTO outbox_message (lane, topic, message_key, message_id, body, content_type, first_put_at) SELECT b.lane, 'backlog', b.k, 'm' || i, convert_to(repeat('x', 150), 'UTF8'), 'text/plain', 0 FROM generate_series(1, ${n}) i JOIN bench_key b ON b.k = 'k' || (i % ${keys})`,
   );
-  await db.knex.raw('ANALYZE outbox_message');
+  await analyze(db, 'outbox_message');
   const publisher: Publisher = {
     prefixPerKey: true,
     publish: async (batch) => {

@@ -46,6 +46,8 @@ export interface StormOptions {
   readonly seed: number;
   readonly seconds: number;
   readonly workers: number;
+  /** Machines of the room. The fewer there are, the sooner each is leased again, and the more late events meet another epoch. Default 80. */
+  readonly machines?: number;
   /** Loaded into each process of the service. */
   readonly hook?: string;
   /** Whether servers are killed, besides the service's own processes. */
@@ -121,7 +123,7 @@ export class Storm {
       DISPATCH_RUN_QUEUE_URL: queue.url,
       DISPATCH_SECRET: secret,
       DISPATCH_ROOM_TOKEN: roomToken,
-      DISPATCH_MACHINES: '80',
+      DISPATCH_MACHINES: String(this.#options.machines ?? 80),
       DISPATCH_ROOM_SEED: String(this.#options.seed),
       DISPATCH_ROOM_FAULTS: 'none',
       DISPATCH_EXECUTOR: 'none',

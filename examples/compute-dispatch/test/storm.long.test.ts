@@ -27,7 +27,7 @@ describe.runIf(databases.length > 0 && kafka && rabbitmq).each(databases)('four 
 
   it('see it where the fence is off: events of another epoch are counted for whoever has the machine', async () => {
     const hook = join(import.meta.dirname, 'fence-off.ts');
-    const result = await new Storm({ database, seed, seconds: 20, workers: 2, servers: false, rest: false, hook }).run();
+    const result = await new Storm({ database, seed, seconds: 20, workers: 2, machines: 16, servers: false, rest: false, hook }).run();
     const broken = result.verdicts.filter(({ holds }) => !holds).map(({ id }) => id);
     console.log('without the fence:', broken.join(' '));
     expect(broken).toContain('I8');
