@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs';
 import { coreSchema, every, migrate, silentLogger, wait } from '@holdfast/core';
 import { type TestDatabase, testDialects, until } from '@holdfast/core/testing';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -168,5 +169,27 @@ describe.each(testDialects())('a classic table on $name', (dialect) => {
     await worker.start();
     await until(() => refused === 1);
     expect(await db.knex('compensate_biz').select('status')).toEqual([{ status: 'FAILED' }]);
+  });
+
+  it('is as it was, rows and all, after the statements of the page about uninstalling', async () => {
+    const columns = async () => Object.keys(await db.knex('compensate_biz').columnInfo());
+    const before = await columns();
+    await db.knex('compensate_biz').insert(row({ context: '{"n":2}' }));
+    await migrate(db.knex, [coreSchema, compensateBizSchema]);
+    const page = readFileSync(new URL('../../../docs/operate/uninstall.md', import.meta.url), 'utf8');
+    const sql = /```sql\n(DROP TABLE compensate_biz_attempt[\s\S]*?)```/.exec(page)?.[1] ?? '';
+    for (const statement of sql.split(';').filter((text) => text.trim() !== '')) {
+      const alter = /ALTER TABLE compensate_biz\s/.test(statement);
+      if (!alter || db.name === 'mysql' || db.name === 'mariadb') await db.knex.raw(statement);
+      else {
+        for (const name of ['ready', 'suspect', 'lease', 'due', 'gate', 'failed', 'child'])
+          await db.knex.raw(`DROP INDEX compensate_biz_${name}`);
+        for (const [change] of statement.matchAll(/DROP COLUMN \w+/g)) await db.knex.raw(`ALTER TABLE compensate_biz ${change}`);
+      }
+    }
+    expect(await columns()).toEqual(before);
+    expect(await db.knex('compensate_biz').select('biz_type', 'status', 'context')).toEqual([
+      { biz_type: 'grant', status: 'WAIT_HANDLE', context: '{"n":2}' },
+    ]);
   });
 });

@@ -37,17 +37,24 @@ export class Keyset {
 
   /** The row that is `rows` rows after `after`, if it is not beyond `bound`. Reads the index alone. */
   async ahead(after: Position | undefined, bound: Position, rows: number): Promise<Position | undefined> {
-    const range = this.#range(after, bound);
-    // Text of one row, not of all that are skipped.
-    const row = `SELECT ${this.#columns.map((column, i) => `${column} AS c${i}`).join(', ')} FROM ${this.#table} WHERE ${range.sql} ORDER BY ${this.#order} LIMIT 1 OFFSET ${rows - 1}`;
-    const texts = this.#shape.toText.map((toText, i) => `${toText(`c${i}`)} AS k${i}`).join(', ');
-    return this.#position(`SELECT ${texts} FROM (${row}) one_row`, range.params);
+    let left = rows;
+    const ranges = this.#ranges(after, bound);
+    for (const range of ranges) {
+      // Text of one row, not of all that are skipped.
+      const row = `SELECT ${this.#columns.map((column, i) => `${column} AS c${i}`).join(', ')} FROM ${this.#table} WHERE ${range.sql} ORDER BY ${this.#order} LIMIT 1 OFFSET ${left - 1}`;
+      const texts = this.#shape.toText.map((toText, i) => `${toText(`c${i}`)} AS k${i}`).join(', ');
+      const found = await this.#position(`SELECT ${texts} FROM (${row}) one_row`, range.params);
+      if (found || range === ranges.at(-1)) return found;
+      left -= await this.#count(range);
+    }
+    return undefined;
   }
 
   /** How many rows there are after `after` and up to `bound`. */
   async count(after: Position | undefined, bound: Position): Promise<number> {
-    const range = this.#range(after, bound);
-    return (await this.#number(`SELECT count(*) AS n FROM ${this.#table} WHERE ${range.sql}`, range.params)) ?? 0;
+    let rows = 0;
+    for (const range of this.#ranges(after, bound)) rows += await this.#count(range);
+    return rows;
   }
 
   /** About how many rows the table has, by what the database knows of it: nothing is read for it, but on SQLite. */
@@ -68,11 +75,16 @@ export class Keyset {
 
   /** The next rows that match, after `after` and up to `bound`. */
   async read<Row>(after: Position | undefined, bound: Position, where: Sql, limit: number): Promise<Row[]> {
-    const range = this.#range(after, bound);
-    return this.#database.rows<Row>(
-      `SELECT ${this.#shape.selected} FROM ${this.#table} WHERE ${range.sql} AND (${where.sql}) ORDER BY ${this.#order} LIMIT ${limit}`,
-      [...range.params, ...where.params],
-    );
+    const rows: Row[] = [];
+    for (const range of this.#ranges(after, bound)) {
+      const some = await this.#database.rows<Row>(
+        `SELECT ${this.#shape.selected} FROM ${this.#table} WHERE ${range.sql} AND (${where.sql}) ORDER BY ${this.#order} LIMIT ${limit - rows.length}`,
+        [...range.params, ...where.params],
+      );
+      rows.push(...some);
+      if (rows.length === limit) break;
+    }
+    return rows;
   }
 
   /** Where a row stands. */
@@ -90,31 +102,51 @@ export class Keyset {
     return row?.n === undefined || row.n === null ? undefined : Number(row.n);
   }
 
-  #range(after: Position | undefined, bound: Position): Sql {
+  async #count({ sql, params }: Sql): Promise<number> {
+    return (await this.#number(`SELECT count(*) AS n FROM ${this.#table} WHERE ${sql}`, params)) ?? 0;
+  }
+
+  /**
+   * What is after `after` and up to `bound`, as ranges of the index that follow one another. By several columns these are the rest of the
+   * same group, then what is behind the group. One condition with OR would do on MySQL and MariaDB; PostgreSQL and SQLite then read the
+   * group from its begin for each page.
+   */
+  #ranges(after: Position | undefined, bound: Position): readonly Sql[] {
     const upTo = this.#compare(bound, false);
-    if (!after) return upTo;
-    const from = this.#compare(after, true);
-    return { sql: `${from.sql} AND ${upTo.sql}`, params: [...from.params, ...upTo.params] };
+    if (!after) return [upTo];
+    const levels = this.#levels(after, true);
+    const ranges = this.#database.family === 'mysql' ? [this.#either(after[0] ?? '', levels, true)] : levels.toReversed();
+    return ranges.map(({ sql, params }) => ({ sql: `${sql} AND ${upTo.sql}`, params: [...params, ...upTo.params] }));
   }
 
   /** After a position, or up to and including it. */
   #compare(position: Position, after: boolean): Sql {
+    return this.#either(position[0] ?? '', this.#levels(position, after), after);
+  }
+
+  /** One condition for each column of the key: equal in the columns before, and on the wanted side in that one. */
+  #levels(position: Position, after: boolean): readonly Sql[] {
     const { key, fromText } = this.#shape;
-    const sign = (direction: 'asc' | 'desc'): string => ((direction === 'asc') === after ? '>' : '<');
-    // The comparison of the first column by itself lets the index be used on databases that see none in an OR.
-    const [first] = key;
-    const parts: string[] = [];
-    const params: string[] = [];
-    for (let i = 0; i < key.length; i++) {
+    return key.map(({ direction }, i) => {
       const equal = key.slice(0, i).map((_, j) => `${this.#columns[j]} = ${fromText[j]}`);
       const last = i === key.length - 1 && !after ? '=' : '';
-      parts.push([...equal, `${this.#columns[i]} ${sign(key[i]?.direction ?? 'asc')}${last} ${fromText[i]}`].join(' AND '));
-      params.push(...position.slice(0, i + 1));
-    }
-    if (key.length === 1) return { sql: parts[0] ?? '', params };
+      const sql = [...equal, `${this.#columns[i]} ${sign(direction, after)}${last} ${fromText[i]}`].join(' AND ');
+      return { sql, params: position.slice(0, i + 1) };
+    });
+  }
+
+  #either(first: string, levels: readonly Sql[], after: boolean): Sql {
+    const [only] = levels;
+    if (only && levels.length === 1) return only;
+    // The comparison of the first column by itself lets the index be used on databases that see none in an OR.
+    const { key, fromText } = this.#shape;
     return {
-      sql: `${this.#columns[0]} ${sign(first?.direction ?? 'asc')}= ${fromText[0]} AND (${parts.map((part) => `(${part})`).join(' OR ')})`,
-      params: [position[0] ?? '', ...params],
+      sql: `${this.#columns[0]} ${sign(key[0]?.direction ?? 'asc', after)}= ${fromText[0]} AND (${levels.map(({ sql }) => `(${sql})`).join(' OR ')})`,
+      params: [first, ...levels.flatMap(({ params }) => params)],
     };
   }
+}
+
+function sign(direction: 'asc' | 'desc', after: boolean): string {
+  return (direction === 'asc') === after ? '>' : '<';
 }
