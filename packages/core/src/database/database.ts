@@ -41,7 +41,6 @@ export class Database {
   readonly #expanded = new Map<string, string>();
   #expandedAtMs = 0;
   #description: DatabaseDescription | undefined;
-  #describing: Promise<DatabaseDescription> | undefined;
 
   constructor(options: DatabaseOptions) {
     if (typeof options?.knex !== 'function' || !('client' in options.knex)) {
@@ -60,17 +59,11 @@ export class Database {
     return this.#description ? Promise.resolve(this.#description) : this.use((executor) => this.#describe(executor));
   }
 
-  #describe(executor: Executor): Promise<DatabaseDescription> {
-    this.#describing ??= describeWith(executor)
-      .then((description) => {
-        this.#description = description;
-        return description;
-      })
-      .catch((error) => {
-        this.#describing = undefined;
-        throw error;
-      });
-    return this.#describing;
+  /** On the caller's own connection, though another may ask at the same time: nobody waits for, or fails with, another's transaction. */
+  async #describe(executor: Executor): Promise<DatabaseDescription> {
+    const description = await describeWith(executor);
+    this.#description ??= description;
+    return this.#description;
   }
 
   /**
