@@ -13,7 +13,7 @@ const stamp = join(root, 'node_modules', '.holdfast-installed');
 export function ensureInstalled() {
   if (existsSync(stamp) && existsSync(node) && readFileSync(stamp, 'utf8') === lockHash()) return;
   process.stdout.write('Installing dependencies (once per lock file) …\n');
-  // Not `npm ci`: it refuses a lock file written where the registry did not serve every optional package of other platforms.
+  // Not `npm ci`, which removes all of node_modules first.
   const result = spawnSync('npm', ['install', '--no-audit', '--no-fund', '--loglevel=error'], {
     cwd: root,
     stdio: 'inherit',

@@ -101,6 +101,28 @@ onEveryPair(
       }
     });
 
+    it('by two columns reads a large group once, not from its begin for each page', async () => {
+      const { knex } = suite.databases[0];
+      await knex.raw('CREATE TABLE keyed_000 (shop INTEGER NOT NULL, id INTEGER NOT NULL PRIMARY KEY)');
+      try {
+        await knex.raw('CREATE UNIQUE INDEX keyed_000_shop ON keyed_000 (shop, id)');
+        for (let from = 0; from < 100_000; from += 1_000)
+          await knex('keyed_000').insert(Array.from({ length: 1_000 }, (_, i) => ({ shop: from < 99_000 ? 1 : 2, id: from + i })));
+        const took = async (key: readonly string[]): Promise<number> => {
+          await using scan = scanBy({ name: `group-${key.length}`, key, batch: 200, process: () => undefined });
+          const started = performance.now();
+          const { units } = await scan.run();
+          expect(units[0]).toMatchObject({ examined: 100_000, handled: 100_000 });
+          return performance.now() - started;
+        };
+        await took(['id']);
+        const one = await took(['id']);
+        expect((await took(['shop', 'id'])) / one).toBeLessThan(2.5);
+      } finally {
+        await knex.schema.dropTable('keyed_000');
+      }
+    });
+
     it('refuses kinds that have no exact text, and indexes that do not hold each row once in the order of the key', async () => {
       const { knex, name } = suite.databases[0];
       // A server that demands primary keys would refuse these tables first.
