@@ -106,8 +106,8 @@ onEveryPair(
       await knex.raw('CREATE TABLE keyed_000 (shop INTEGER NOT NULL, id INTEGER NOT NULL PRIMARY KEY)');
       try {
         await knex.raw('CREATE UNIQUE INDEX keyed_000_shop ON keyed_000 (shop, id)');
-        for (let from = 0; from < 100_000; from += 1_000)
-          await knex('keyed_000').insert(Array.from({ length: 1_000 }, (_, i) => ({ shop: from < 99_000 ? 1 : 2, id: from + i })));
+        for (let from = 0; from < 100_000; from += 500)
+          await knex('keyed_000').insert(Array.from({ length: 500 }, (_, i) => ({ shop: from < 99_000 ? 1 : 2, id: from + i })));
         const took = async (key: readonly string[]): Promise<number> => {
           await using scan = scanBy({ name: `group-${key.length}`, key, batch: 200, process: () => undefined });
           const started = performance.now();
@@ -117,7 +117,8 @@ onEveryPair(
         };
         await took(['id']);
         const one = await took(['id']);
-        expect((await took(['shop', 'id'])) / one).toBeLessThan(2.5);
+        const two = await took(['shop', 'id']);
+        expect(two / one).toBeLessThan(2.5);
       } finally {
         await knex.schema.dropTable('keyed_000');
       }
