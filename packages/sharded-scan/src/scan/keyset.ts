@@ -39,14 +39,20 @@ export class Keyset {
   async ahead(after: Position | undefined, bound: Position, rows: number): Promise<Position | undefined> {
     let left = rows;
     const ranges = this.#ranges(after, bound);
-    for (const range of ranges) {
-      // Text of one row, not of all that are skipped.
-      const row = `SELECT ${this.#columns.map((column, i) => `${column} AS c${i}`).join(', ')} FROM ${this.#table} WHERE ${range.sql} ORDER BY ${this.#order} LIMIT 1 OFFSET ${left - 1}`;
-      const texts = this.#shape.toText.map((toText, i) => `${toText(`c${i}`)} AS k${i}`).join(', ');
-      const found = await this.#position(`SELECT ${texts} FROM (${row}) one_row`, range.params);
-      if (found || range === ranges.at(-1)) return found;
-      left -= await this.#count(range);
-    }
+    for (const range of ranges)
+      for (;;) {
+        // Text of one row, not of all that are skipped.
+        const row = `SELECT ${this.#columns.map((column, i) => `${column} AS c${i}`).join(', ')} FROM ${this.#table} WHERE ${range.sql} ORDER BY ${this.#order} LIMIT 1 OFFSET ${left - 1}`;
+        const texts = this.#shape.toText.map((toText, i) => `${toText(`c${i}`)} AS k${i}`).join(', ');
+        const found = await this.#position(`SELECT ${texts} FROM (${row}) one_row`, range.params);
+        if (found || range === ranges.at(-1)) return found;
+        const there = await this.#count(range);
+        if (there < left) {
+          left -= there;
+          break;
+        }
+        // Rows have come in between the two statements, so the one that is wanted is in this range by now.
+      }
     return undefined;
   }
 
@@ -107,16 +113,29 @@ export class Keyset {
   }
 
   /**
-   * What is after `after` and up to `bound`, as ranges of the index that follow one another. By several columns these are the rest of the
-   * same group, then what is behind the group. One condition with OR would do on MySQL and MariaDB; PostgreSQL and SQLite then read the
-   * group from its begin for each page.
+   * What is after `after` and up to `bound`, as ranges of the index that follow one another, each with both of its ends in the index: by
+   * two columns the rest of the first group, the groups between, and the begin of the last one; one range where both are in one group. MySQL
+   * and MariaDB make these ranges themselves of one condition with ORs; PostgreSQL and SQLite would read the group from its begin for each
+   * page, and to its end.
    */
   #ranges(after: Position | undefined, bound: Position): readonly Sql[] {
     const upTo = this.#compare(bound, false);
-    if (!after) return [upTo];
-    const levels = this.#levels(after, true);
-    const ranges = this.#database.family === 'mysql' ? [this.#either(after[0] ?? '', levels, true)] : levels.toReversed();
-    return ranges.map(({ sql, params }) => ({ sql: `${sql} AND ${upTo.sql}`, params: [...params, ...upTo.params] }));
+    if (this.#database.family === 'mysql' || bound.length === 1) return [after ? both(this.#compare(after, true), upTo) : upTo];
+    // Texts that differ may still be equal by a collation. Then all is in the first ranges, which `upTo` ends, and `lower` empties the last.
+    const same = after ? bound.findIndex((text, i) => text !== after[i]) : 0;
+    const shared = same < 0 ? bound.length - 1 : same;
+    const from = after ? this.#levels(after, true) : [];
+    const to = this.#levels(bound, false);
+    const middle = to[shared] as Sql;
+    const lower = from[shared];
+    return [
+      ...from
+        .slice(shared + 1)
+        .toReversed()
+        .map((range) => both(range, upTo)),
+      lower ? both(lower, middle) : middle,
+      ...to.slice(shared + 1).map((range) => (lower ? both(range, lower) : range)),
+    ];
   }
 
   /** After a position, or up to and including it. */
@@ -145,6 +164,10 @@ export class Keyset {
       params: [first, ...levels.flatMap(({ params }) => params)],
     };
   }
+}
+
+function both(one: Sql, other: Sql): Sql {
+  return { sql: `${one.sql} AND ${other.sql}`, params: [...one.params, ...other.params] };
 }
 
 function sign(direction: 'asc' | 'desc', after: boolean): string {
