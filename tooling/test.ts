@@ -11,7 +11,8 @@ import { summary } from './test-summary.ts';
 
 /** Where a lane's results go, for the summary and for `.ci/run`. */
 const results = `.cache/tests-${lane}.json`;
-const named = process.argv.slice(2).some((arg) => !arg.startsWith('-'));
+/** Whether a file is named, and not only options, whose values may stand apart from them. */
+const named = process.argv.slice(2).some((arg, i, all) => !arg.startsWith('-') && !/^-[^=]*$/.test(all[i - 1] ?? ''));
 const skipped = new Set((process.env.HOLDFAST_SKIP ?? '').split(',').filter(Boolean));
 const services = await startServices({ skip: skipped, log: (line) => console.log(line) });
 const missingPrograms = [

@@ -20,6 +20,7 @@ export async function ensureHelm(log: (line: string) => void): Promise<string | 
         takes: 'about four minutes',
         command: go,
         args: ['install', '-v', `helm.sh/helm/v3/cmd/helm@${version}`],
+        limitMs: 900_000,
         env: { ...process.env, GOBIN: folder, HOME: process.env.HOME ?? '/root' },
       });
       renameSync(join(folder, 'helm'), binary);

@@ -29,6 +29,7 @@ export const s3: Service = {
       takes: 'about two minutes',
       command: go,
       args: ['install', '-v', `github.com/versity/versitygw/cmd/versitygw@${version}`],
+      limitMs: 900_000,
       env: { ...process.env, GOBIN: folder, HOME: process.env.HOME ?? '/root' },
     });
     renameSync(join(folder, 'versitygw'), binary);

@@ -88,6 +88,10 @@ export class Reconcile {
     const events: PowerEvent[] = [];
     const seen: { lease: string; seen_at: number }[] = [];
     const missed: Record<string, unknown>[] = [];
+    const told = await this.#told(
+      trx,
+      [...there.values()].filter(({ token, power }) => power && leases.has(token)).map(({ token }) => token),
+    );
     const found: string[] = [];
     for (const [id, row] of leases) {
       const lease = there.get(id);
@@ -99,7 +103,8 @@ export class Reconcile {
       if (Number(row.missed) > 0) found.push(id);
       if (!lease.power) continue;
       if (lease.power.state === 'ON') seen.push({ lease: id, seen_at: atMs });
-      if (row.power !== lease.power.state)
+      // Not the state alone: a machine that went off and on again, of which neither was told, is on as before.
+      if (row.power !== lease.power.state || !told.has(`${id} ${lease.power.sequence}`))
         events.push({
           eventId: `listing-${id}-${lease.power.sequence}`,
           roomId: String(row.room),
@@ -129,6 +134,14 @@ export class Reconcile {
     await this.#missed(trx, missed, nowMs, counts);
     await this.#command(trx, [...leases.values()], there, nowMs, counts);
     return orphans;
+  }
+
+  /** Which changes of power are stored, of these leases: lease and sequence. */
+  async #told(trx: Knex.Transaction, leases: readonly string[]): Promise<ReadonlySet<string>> {
+    const rows = await inPortions(leases, (some) =>
+      trx('dispatch_power_event').whereIn('lease_id', some).whereIn('kind', ['ON', 'OFF']).select('lease_id', 'sequence'),
+    );
+    return new Set(rows.map(({ lease_id, sequence }) => `${lease_id} ${sequence}`));
   }
 
   /** New machines come into the catalogue; those that were out of service and are back are free again. */

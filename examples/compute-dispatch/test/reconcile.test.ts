@@ -54,6 +54,27 @@ describe.each(testDialects())('the comparison with the room, on $name', (dialect
     misbehave({ losePercent: 0 });
   });
 
+  it('hears of a machine that went off and on again, though neither was told, and never bills the time between', async () => {
+    const id = await running();
+    const one = await slot(id);
+    const row = await lease(one);
+    const runs = () => service.room.truth().find(({ token }) => token === String(row.id))?.intervals.length;
+    misbehave({ losePercent: 100 });
+    service.room.cut(one.machineId ?? '', false);
+    await new Promise((resolve) => setTimeout(resolve, 60));
+    service.room.power([{ token: String(row.id), machineId: String(row.machine_id), epoch: Number(row.epoch), to: 'ON' }]);
+    await until(() => runs() === 2);
+    expect((await service.dispatch.reconcile()).corrected).toBe(1);
+    expect((await service.dispatch.reconcile()).corrected).toBe(0);
+    misbehave({ losePercent: 0 });
+    await until(async () => (await service.call('POST', `/v1/batches/${id}/release`)).status === 202);
+    await until(async () => (await service.call<BatchView>('GET', `/v1/batches/${id}`)).body.state === 'ENDED');
+    const second = service.room.truth().find(({ token }) => token === String(row.id))?.intervals[1];
+    await until(async () => (await billed(one)) === (second?.toMs ?? 0) - (second?.fromMs ?? 0), {
+      what: 'the second run is billed, and it alone',
+    });
+  });
+
   it('releases what the room has leased and nobody here has', async () => {
     const machine = service.room.list(undefined, 96).machines.at(-1);
     service.room.grant([{ token: '77', machineId: machine?.machineId ?? '', epoch: 50, ip: '', network: '', parameters: {} }]);
