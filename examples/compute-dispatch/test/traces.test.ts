@@ -1,6 +1,6 @@
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { type TestDialect, testDialects, until } from '@holdfast/core/testing';
+import { testDialects, until } from '@holdfast/core/testing';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { derivedKey } from '../src/config.ts';
 import { onProcesses, secret } from './processes.ts';
@@ -12,8 +12,8 @@ interface Span {
 }
 
 /** A collector that keeps what it is sent. */
-describe('traces of compute-dispatch', () => {
-  const processes = onProcesses(testDialects()[0] as TestDialect);
+describe.each(testDialects())('traces of compute-dispatch on $name', (dialect) => {
+  const processes = onProcesses(dialect);
   const spans: Span[] = [];
   let collector: Server;
   beforeAll(async () => {
@@ -46,7 +46,7 @@ describe('traces of compute-dispatch', () => {
     });
     expect(response.status).toBe(202);
     const own = () => spans.filter((span) => span.traceId === `${traceId}b`);
-    await until(() => own().some(({ name }) => name.includes('allocate')), { withinMs: 20_000, what: 'the task is in the trace' });
+    await until(() => own().some(({ name }) => name.includes('allocate')), { withinMs: 40_000, what: 'the task is in the trace' });
     const request = own().find(({ name }) => name === 'POST /v1/batches');
     expect(request?.parentSpanId).toBe('00f067aa0ba902b7');
     const metrics = await (await fetch(`${address}/metrics`)).text();

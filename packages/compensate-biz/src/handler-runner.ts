@@ -82,7 +82,7 @@ export class HandlerRunner {
     try {
       const { kind, payload } = running.row;
       result = this.#telemetry.recording
-        ? this.#telemetry.span(`compensate-biz ${kind}`, payload.traceparent ?? null, async () => handler?.(parsed.context, run))
+        ? this.#telemetry.span(`compensate-biz ${kind}`, [payload.traceparent], async () => handler?.(parsed.context, run))
         : handler?.(parsed.context, run);
     } catch (error) {
       return thrown(type.retry, running.row.attempts, error);
@@ -138,8 +138,12 @@ export class HandlerRunner {
     };
     try {
       const first = limits[0];
-      const call = async (): Promise<unknown> => handler(items, batch);
-      await (first ? first.race(this.#telemetry.span(`compensate-biz ${kind}`, null, call)) : call());
+      const call = async (): Promise<unknown> => {
+        if (!this.#telemetry.recording) return handler(items, batch);
+        const origins = items.map((item) => rowOf(item).payload.traceparent);
+        return this.#telemetry.span(`compensate-biz ${kind}`, origins, async () => handler(items, batch));
+      };
+      await (first ? first.race(call()) : call());
       for (const item of items) if (!verdicts.has(item.id)) verdicts.set(item.id, { outcome: 'done' });
     } catch (error) {
       // One row of the batch was taken over: nothing was committed, and the others have done nothing wrong.

@@ -1,5 +1,5 @@
 import { until } from '@holdfast/core/testing';
-import { context, metrics, type Span, type Tracer, trace } from '@opentelemetry/api';
+import { context, metrics, propagation, type Span, type SpanOptions, type Tracer, trace } from '@opentelemetry/api';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { bizType } from '../src/index.ts';
 import { onEveryDatabase } from './suite.ts';
@@ -7,7 +7,7 @@ import { any } from './suite-schema.ts';
 
 /** What an SDK would receive. */
 const measured = new Map<string, { value: number; attributes: Record<string, unknown> }[]>();
-const spans: { name: string; parent: string | undefined }[] = [];
+const spans: { name: string; parent: string | undefined; links: readonly string[] }[] = [];
 
 function instrument(name: string) {
   const note = (value: number, attributes: Record<string, unknown> = {}) => {
@@ -23,14 +23,26 @@ beforeAll(() => {
   trace.setGlobalTracerProvider({
     getTracer: () =>
       ({
-        startSpan: (name: string, _options: unknown, parent = context.active()) => {
-          spans.push({ name, parent: trace.getSpanContext(parent)?.traceId });
+        startSpan: (name: string, { links = [] }: SpanOptions = {}, parent = context.active()) => {
+          spans.push({ name, parent: trace.getSpanContext(parent)?.traceId, links: links.map((link) => link.context.traceId) });
           return { isRecording: () => true, end: () => undefined, setStatus: () => undefined } as unknown as Span;
         },
       }) as unknown as Tracer,
   });
 });
+beforeAll(() => {
+  // As W3C's does.
+  propagation.setGlobalPropagator({
+    inject: () => undefined,
+    fields: () => [],
+    extract: (origin, carrier) => {
+      const [, traceId = '', spanId = ''] = (carrier as { traceparent: string }).traceparent.split('-');
+      return trace.setSpanContext(origin, { traceId, spanId, traceFlags: 1 });
+    },
+  });
+});
 afterAll(() => {
+  propagation.disable();
   metrics.disable();
   trace.disable();
 });
@@ -52,5 +64,34 @@ onEveryDatabase('telemetry', (suite) => {
     expect(measured.get('holdfast.settled')?.[0]?.attributes).toEqual({ kind: 'measured', outcome: 'done' });
     expect(Math.max(...(measured.get('holdfast.due_lag') ?? []).map(({ value }) => value))).toBeGreaterThanOrEqual(5_000);
     expect(spans.filter(({ name }) => name === 'compensate-biz measured')).toHaveLength(3);
+  });
+
+  it.each([
+    [1, 'continues the trace of its row'],
+    [2, 'links to the trace of each of its rows'],
+  ])('a batch of %i %s', async (rows) => {
+    spans.length = 0;
+    const type = `batch-${rows}`;
+    const biz = suite.create({ [type]: bizType(any, { concurrency: 1 }) });
+    let seen = 0;
+    biz.handleBatch(type, { size: 10 }, (items) => {
+      seen += items.length;
+    });
+    const ids = Array.from({ length: rows }, (_, i) => String(i + 1).repeat(32));
+    await biz.now().submitMany(
+      type,
+      ids.map(() => ({})),
+    );
+    for (const [i, row] of (await suite.db.knex('compensate_biz').where({ biz_type: type }).orderBy('id')).entries())
+      await suite.db
+        .knex('compensate_biz')
+        .where({ id: row.id })
+        .update({ traceparent: `00-${ids[i]}-00f067aa0ba902b7-01` });
+    await using worker = biz.worker();
+    await worker.start();
+    await until(() => seen === rows);
+    expect(spans.filter(({ name }) => name === `compensate-biz ${type}`)).toEqual([
+      { name: `compensate-biz ${type}`, parent: rows === 1 ? ids[0] : undefined, links: rows === 1 ? [] : ids },
+    ]);
   });
 });

@@ -2,9 +2,12 @@ import {
   type Counter,
   context,
   type Gauge,
+  type Link,
   metrics,
   propagation,
+  ROOT_CONTEXT,
   type Span,
+  type SpanContext,
   SpanKind,
   SpanStatusCode,
   type Tracer,
@@ -49,10 +52,16 @@ export class Telemetry {
     return this.#recording;
   }
 
-  /** Runs `fn` in a span that continues `traceparent`, if there is one. */
-  async span<T>(name: string, traceparent: string | null, fn: (span: Span) => Promise<T>): Promise<T> {
-    const parent = traceparent === null ? context.active() : propagation.extract(context.active(), { traceparent });
-    const span = this.#tracer.startSpan(name, { kind: SpanKind.CONSUMER }, parent);
+  /**
+   * Runs `fn` in a span of its own. The span continues the trace that `traceparents` names; where they name several, as those of a batch do,
+   * it begins a trace and links to each. The context of the caller counts for nothing: it is of whoever woke the worker.
+   */
+  async span<T>(name: string, traceparents: readonly (string | null | undefined)[], fn: (span: Span) => Promise<T>): Promise<T> {
+    const named = [...new Set(traceparents)].flatMap((traceparent) => traceparent ?? []);
+    const origins = named.map((traceparent) => propagation.extract(ROOT_CONTEXT, { traceparent }));
+    const parent = origins.length === 1 ? (origins[0] ?? ROOT_CONTEXT) : ROOT_CONTEXT;
+    const links = origins.length > 1 ? origins.flatMap((origin) => linkTo(trace.getSpanContext(origin))) : [];
+    const span = this.#tracer.startSpan(name, { kind: SpanKind.CONSUMER, links }, parent);
     if (!span.isRecording()) {
       span.end();
       return fn(span);
@@ -68,6 +77,10 @@ export class Telemetry {
       }
     });
   }
+}
+
+function linkTo(origin: SpanContext | undefined): readonly Link[] {
+  return origin ? [{ context: origin }] : [];
 }
 
 /** The W3C `traceparent` of the active span, or `null`. It is stored on every row, so that one timeline can be drawn. */
