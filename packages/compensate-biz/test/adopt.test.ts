@@ -177,7 +177,9 @@ describe.each(testDialects())('a classic table on $name', (dialect) => {
     await db.knex('compensate_biz').insert(row({ context: '{"n":2}' }));
     await migrate(db.knex, [coreSchema, compensateBizSchema]);
     const page = readFileSync(new URL('../../../docs/operate/uninstall.md', import.meta.url), 'utf8');
-    const sql = /```sql\n(DROP TABLE compensate_biz_attempt[\s\S]*?)```/.exec(page)?.[1] ?? '';
+    const sql = [/```sql\n(DROP TABLE compensate_biz_attempt[\s\S]*?)```/, /```text\n(ALTER TABLE[\s\S]*?)```/]
+      .map((block) => block.exec(page)?.[1])
+      .join('\n');
     for (const statement of sql
       .replaceAll(/--.*/g, '')
       .split(';')
