@@ -36,7 +36,7 @@ export function debianFolder(options: FolderOptions): Home {
     install: (log) => makeFolder(folder, options, log),
     account: (name) => accountIn(folder, name),
     run: (name, command, args, owner) => {
-      execFileSync('unshare', inside(folder, serviceFolder(name), command, args, owner), { stdio: 'ignore' });
+      execFileSync('unshare', inside(folder, serviceFolder(name), command, args, owner), { stdio: ['ignore', 'ignore', 'pipe'] });
     },
     start: (name, port, command, args, owner, env = {}) => {
       const environment = { PATH: '/usr/sbin:/usr/bin:/sbin:/bin', LANG: 'C.UTF-8', ...env };
@@ -87,13 +87,16 @@ function accountIn(folder: string, name: string): Account {
   return { uid: Number(uid), gid: Number(gid) };
 }
 
-/** Each step replaces its process by the next, so that the recorded pid is the server's own. */
+/**
+ * Each step replaces its process by the next, so that the recorded pid is the server's own. /tmp comes first: the data of a checkout in /tmp
+ * may be a mount of its own, which a later bind of /tmp would hide.
+ */
 const enter = `set -e
 root=$1 shared=$2 owner=$3
 shift 3
+mount --bind /tmp "$root/tmp"
 mkdir -p "$root$shared"
 mount --bind "$shared" "$root$shared"
-mount --bind /tmp "$root/tmp"
 mount --rbind /dev "$root/dev"
 mount --rbind /proc "$root/proc"
 exec chroot --userspec="$owner" "$root" "$@"`;
