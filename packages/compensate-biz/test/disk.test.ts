@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { coreSchema, migrate, silentLogger, wait } from '@holdfast/core';
 import { until } from '@holdfast/core/testing';
 import knexFactory from 'knex';
-import { afterAll, describe, expect, it } from 'vitest';
+import { afterEach, describe, expect, it } from 'vitest';
 import { servicesRoot } from '../../../tooling/paths.ts';
 import { postgres } from '../../../tooling/services/postgres.ts';
 import { type ScratchServer, scratchName, scratchServer } from '../../../tooling/services/scratch.ts';
@@ -19,10 +19,13 @@ describe.runIf(process.env[postgres.variable])('a disk that fills up', () => {
   const folder = join(servicesRoot, scratchName(name));
   let server: ScratchServer | undefined;
   let mounted = false;
-  afterAll(async () => {
+  // After each try, or a second one would mount its disk over the first.
+  afterEach(async () => {
     await server?.stop();
+    server = undefined;
     // Busy for a moment longer than its last process lives.
     if (mounted) await until(() => spawnSync('umount', [folder]).status === 0);
+    mounted = false;
   });
 
   it('gives errors and no false success, and all goes on when there is room again', async (context) => {
