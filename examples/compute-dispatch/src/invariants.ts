@@ -312,8 +312,8 @@ function usageHolds(leases: readonly CheckedLease[], truth: readonly TrueLease[]
 }
 
 /**
- * Whether the room has told both ends of all `intervals`. A machine that crashed and was switched on again ran twice in one lease: where the
- * first power-off was lost, nobody knows how long the first run was, and the first run is not billed.
+ * Tells whether the room has reported both ends of every interval. A machine that crashed and was switched on again ran twice in one lease.
+ * If its first power-off was lost, the length of the first run is unknown, and the first run is not billed.
  */
 function allTold({ told }: CheckedLease, intervals: number): boolean {
   return (['ON', 'OFF'] as const).every(

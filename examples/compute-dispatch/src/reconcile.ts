@@ -136,7 +136,7 @@ export class Reconcile {
     return orphans;
   }
 
-  /** Which changes of power are stored, of these leases: lease and sequence. */
+  /** The power changes that are stored for these leases, each as lease and sequence. */
   async #told(trx: Knex.Transaction, leases: readonly string[]): Promise<ReadonlySet<string>> {
     const rows = await inPortions(leases, (some) =>
       trx('dispatch_power_event').whereIn('lease_id', some).whereIn('kind', ['ON', 'OFF']).select('lease_id', 'sequence'),

@@ -118,7 +118,7 @@ onEveryPair(
         await took(['id']);
         const one = await took(['id']);
         expect((await took(['shop', 'id'])) / one).toBeLessThan(2.5);
-        // Where next to nothing matches, a read must not go past its window in search of more.
+        // A read must not pass its window in search of more rows when almost none matches.
         const rare = (query: { where(column: string, value: number): void }): void => query.where('id', 99_999);
         await took(['id'], rare);
         expect((await took(['shop', 'id'], rare)) / (await took(['id'], rare))).toBeLessThan(4);

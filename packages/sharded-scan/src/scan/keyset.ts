@@ -113,10 +113,9 @@ export class Keyset {
   }
 
   /**
-   * What is after `after` and up to `bound`, as ranges of the index that follow one another, each with both of its ends in the index: by
-   * two columns the rest of the first group, the groups between, and the begin of the last one; one range where both are in one group. MySQL
-   * and MariaDB make these ranges themselves of one condition with ORs; PostgreSQL and SQLite would read the group from its begin for each
-   * page, and to its end.
+   * Splits the rows after `after`, up to and including `bound`, into consecutive ranges that an index serves at both ends. A key of two
+   * columns gives the rest of the first group, the groups between, and the start of the last group; or one range, if both ends are in one
+   * group. MySQL and MariaDB derive these ranges from one condition with ORs. PostgreSQL and SQLite would read the whole group for each page.
    */
   #ranges(after: Position | undefined, bound: Position): readonly Sql[] {
     const upTo = this.#compare(bound, false);
