@@ -9,7 +9,6 @@ import {
   durationMs,
   type EventSource,
   Events,
-  type Executor,
   InvalidArgumentError,
   keyText,
   type ListQuery,
@@ -19,6 +18,7 @@ import {
   Once,
   openDatabase,
   requireTransaction,
+  type SqlRunner,
   transactionTrace,
   type Waker,
   type WorkTable,
@@ -183,12 +183,12 @@ export class CompensateBiz<Types extends BizTypes> {
   /** Submits and changes that commit with `trx`. @throws NotInTransactionError on use, unless `trx` is an open transaction. */
   in(trx: Knex.Transaction): InTransaction<Types> {
     requireTransaction(trx, 'in(trx)');
-    const executor = (): Promise<Executor> => this.database.within(trx, 'submit');
+    const executor = (): Promise<SqlRunner> => this.database.within(trx, 'submit');
     return {
       submit: async (type, context, options = {}) => {
         const row = await newRow(this.types, this.maxContextBytes, type, context, options);
-        const x = await executor();
-        const submitted = await this.submitRow(x, row, options);
+        const sql = await executor();
+        const submitted = await this.submitRow(sql, row, options);
         await this.#wakeAfterCommit(trx, [row], [submitted.id]);
         return submitted;
       },
@@ -199,9 +199,9 @@ export class CompensateBiz<Types extends BizTypes> {
         return ids;
       },
       cancel: async (target) => {
-        const x = await executor();
-        const id = await this.#resolve(x, target);
-        const cancelled = id !== undefined && (await cancelRows(this.database, this.table, x, [id])) === 1;
+        const sql = await executor();
+        const id = await this.#resolve(sql, target);
+        const cancelled = id !== undefined && (await cancelRows(this.database, this.table, sql, [id])) === 1;
         if (cancelled) {
           (await transactionTrace(trx)).add(() => {
             for (const worker of this.#workers) worker.cancelled(id);
@@ -210,9 +210,9 @@ export class CompensateBiz<Types extends BizTypes> {
         return cancelled;
       },
       reschedule: async (target, delay) => {
-        const x = await executor();
-        const id = await this.#resolve(x, target);
-        return id !== undefined && (await rescheduleRow(this.database, this.table, x, id, delay));
+        const sql = await executor();
+        const id = await this.#resolve(sql, target);
+        return id !== undefined && (await rescheduleRow(this.database, this.table, sql, id, delay));
       },
     };
   }
@@ -223,7 +223,7 @@ export class CompensateBiz<Types extends BizTypes> {
       submit: async (type, context, options = {}) => {
         const row = await newRow(this.types, this.maxContextBytes, type, context, options);
         if (options.once === undefined && row.gate === null) return { id: await this.#groupCommit.insert(row), duplicate: false };
-        const submitted = await this.database.transaction((x) => this.submitRow(x, row, options));
+        const submitted = await this.database.transaction((sql) => this.submitRow(sql, row, options));
         this.wakeFor([row], [submitted.id]);
         return submitted;
       },
@@ -231,8 +231,8 @@ export class CompensateBiz<Types extends BizTypes> {
         const rows = await this.#rows(type, contexts, options);
         const plain = rows.length <= 1000 && rows.every((row) => row.gate === null);
         const ids = plain
-          ? ((await this.database.use((x) => insertRows(this.database, x, rows))) as string[])
-          : await this.database.transaction((x) => this.#insertChunks(x, rows));
+          ? ((await this.database.use((sql) => insertRows(this.database, sql, rows))) as string[])
+          : await this.database.transaction((sql) => this.#insertChunks(sql, rows));
         this.wakeFor(rows, ids);
         return ids;
       },
@@ -343,9 +343,9 @@ export class CompensateBiz<Types extends BizTypes> {
   }
 
   /** Writes one row, under its `once` key if it has one. */
-  async submitRow(x: Executor, row: NewRow, options: SubmitOptions): Promise<Submitted> {
+  async submitRow(sql: SqlRunner, row: NewRow, options: SubmitOptions): Promise<Submitted> {
     const { once } = options;
-    if (once === undefined) return { id: (await insertRows(this.database, x, [row]))[0] ?? '', duplicate: false };
+    if (once === undefined) return { id: (await insertRows(this.database, sql, [row]))[0] ?? '', duplicate: false };
     const key = keyText('once', typeof once === 'string' ? once : once.key);
     const scope = onceScope(row.biz_type);
     const pending = typeof once === 'object' && 'while' in once;
@@ -354,23 +354,23 @@ export class CompensateBiz<Types extends BizTypes> {
       : typeof once === 'object' && 'window' in once && once.window !== undefined
         ? durationMs(once.window, 'once.window')
         : weekMs;
-    const entry = await this.#once.enter(x, scope, key, windowMs, pending ? (ref) => this.#pending(x, ref) : undefined);
+    const entry = await this.#once.enter(sql, scope, key, windowMs, pending ? (ref) => this.#pending(sql, ref) : undefined);
     if (!entry.first) return { id: entry.ref ?? '', duplicate: true };
-    const id = (await insertRows(this.database, x, [row]))[0] ?? '';
-    await this.#once.setRef(x, scope, key, id);
+    const id = (await insertRows(this.database, sql, [row]))[0] ?? '';
+    await this.#once.setRef(sql, scope, key, id);
     return { id, duplicate: false };
   }
 
-  async #pending(x: Executor, id: string): Promise<boolean> {
-    const rows = await x.rows(
+  async #pending(sql: SqlRunner, id: string): Promise<boolean> {
+    const rows = await sql.rows(
       `SELECT 1 AS one FROM ${this.database.table('compensate_biz')} WHERE id = ${BigInt(id)} AND status NOT IN ('SUCCESS', 'FAILED', 'CANCELLED')`,
     );
     return rows.length > 0;
   }
 
-  async #resolve(x: Executor, target: RowTarget): Promise<string | undefined> {
+  async #resolve(sql: SqlRunner, target: RowTarget): Promise<string | undefined> {
     if ('id' in target) return rowId('id', target.id);
-    return this.#once.find(x, onceScope(target.type), keyText('once', target.once));
+    return this.#once.find(sql, onceScope(target.type), keyText('once', target.once));
   }
 
   async #rows<Context>(type: string, contexts: readonly Context[], options: ManyOptions<Context>): Promise<NewRow[]> {
@@ -386,10 +386,10 @@ export class CompensateBiz<Types extends BizTypes> {
     return rows;
   }
 
-  async #insertChunks(x: Executor, rows: readonly NewRow[]): Promise<string[]> {
+  async #insertChunks(sql: SqlRunner, rows: readonly NewRow[]): Promise<string[]> {
     const ids: string[] = [];
     for (let from = 0; from < rows.length; from += 1000)
-      ids.push(...((await insertRows(this.database, x, rows.slice(from, from + 1000))) as string[]));
+      ids.push(...((await insertRows(this.database, sql, rows.slice(from, from + 1000))) as string[]));
     return ids;
   }
 

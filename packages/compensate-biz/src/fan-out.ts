@@ -1,4 +1,4 @@
-import { checkpoint, type Database, type Executor, InvalidArgumentError, keyText, type Once } from '@holdfast/core';
+import { checkpoint, type Database, InvalidArgumentError, keyText, type Once, type SqlRunner } from '@holdfast/core';
 import type { BizTypes, ContextInput } from './biz-type.ts';
 import { insertRows } from './insert-rows.ts';
 import { type NewRow, newRow, type SubmitOptions, typeOf } from './new-row.ts';
@@ -72,15 +72,15 @@ export async function createFanOut(
     if (rows.length === 0) return;
     const batch = rows;
     rows = [];
-    await database.transaction(async (x) => {
-      const moved = await x.run(
+    await database.transaction(async (sql) => {
+      const moved = await sql.run(
         `UPDATE ${f} SET produced = ${produced + batch.length} WHERE parent_id = ${BigInt(parent.id)} AND produced = ${produced} AND total IS NULL`,
       );
       if (moved !== 1)
         throw new InvalidArgumentError(
           `The fan-out ${options.key} is being produced by another caller at the same time; let one of them finish.`,
         );
-      await insertRows(database, x, batch);
+      await insertRows(database, sql, batch);
     });
     produced += batch.length;
     parts.wake(batch);
@@ -108,11 +108,11 @@ export async function createFanOut(
 async function childCount(parts: FanOutParts, parentId: string, produced: number, keyed: boolean): Promise<number> {
   if (!keyed) return produced;
   const { database } = parts;
-  return database.transaction(async (x) => {
-    const [live] = await x.rows<{ n: string | number }>(
+  return database.transaction(async (sql) => {
+    const [live] = await sql.rows<{ n: string | number }>(
       `SELECT count(*) AS n FROM ${database.table('compensate_biz')} WHERE parent_id = ${BigInt(parentId)} AND status NOT IN ('SUCCESS', 'FAILED', 'CANCELLED')`,
     );
-    const ended = await countsOf(database, x, parentId);
+    const ended = await countsOf(database, sql, parentId);
     return Number(live?.n) + ended.done + ended.failed + ended.cancelled;
   });
 }
@@ -129,9 +129,9 @@ async function openParent(
       ? null
       : await newRow(parts.types, parts.maxContextBytes, options.onComplete.type, options.onComplete.context);
   const f = database.table('compensate_biz_fan_out');
-  return database.transaction(async (x) => {
+  return database.transaction(async (sql) => {
     const scope = `compensate-biz:${parentType}`;
-    const entry = await once.enter(x, scope, key, 3650 * 86_400_000);
+    const entry = await once.enter(sql, scope, key, 3650 * 86_400_000);
     let id = entry.first ? undefined : entry.ref;
     if (entry.first) {
       const row: NewRow = {
@@ -148,15 +148,15 @@ async function openParent(
         child_key: null,
         gate: null,
       };
-      [id] = await insertRows(database, x, [row]);
-      await x.run(`UPDATE ${database.table('compensate_biz')} SET status = 'BLOCKED' WHERE id = ${BigInt(id ?? 0)}`);
-      await x.run(`INSERT INTO ${f} (parent_id, biz_type, on_complete) VALUES (${BigInt(id ?? 0)}, ?, ?)`, [
+      [id] = await insertRows(database, sql, [row]);
+      await sql.run(`UPDATE ${database.table('compensate_biz')} SET status = 'BLOCKED' WHERE id = ${BigInt(id ?? 0)}`);
+      await sql.run(`INSERT INTO ${f} (parent_id, biz_type, on_complete) VALUES (${BigInt(id ?? 0)}, ?, ?)`, [
         type,
         complete === null ? null : JSON.stringify(complete),
       ]);
-      await once.setRef(x, scope, key, id ?? '');
+      await once.setRef(sql, scope, key, id ?? '');
     }
-    const [row] = await x.rows<{ produced: string; total: string | null }>(
+    const [row] = await sql.rows<{ produced: string; total: string | null }>(
       `SELECT produced, total FROM ${f} WHERE parent_id = ${BigInt(id ?? 0)}`,
     );
     return { id: id ?? '', produced: row?.produced ?? '0', total: row?.total ?? null };
@@ -165,10 +165,10 @@ async function openParent(
 
 async function countsOf(
   database: Database,
-  x: Executor,
+  sql: SqlRunner,
   parentId: string,
 ): Promise<{ readonly done: number; readonly failed: number; readonly cancelled: number }> {
-  const [row] = await x.rows<Record<'done' | 'failed' | 'cancelled', string | null>>(
+  const [row] = await sql.rows<Record<'done' | 'failed' | 'cancelled', string | null>>(
     `SELECT sum(done) AS done, sum(failed) AS failed, sum(cancelled) AS cancelled FROM ${database.table('compensate_biz_fan_out_count')} WHERE parent_id = ${BigInt(parentId)}`,
   );
   return { done: Number(row?.done ?? 0), failed: Number(row?.failed ?? 0), cancelled: Number(row?.cancelled ?? 0) };
@@ -182,20 +182,20 @@ export async function completeParents(parts: Pick<FanOutParts, 'database' | 'wak
   const { database } = parts;
   const completed: string[] = [];
   for (const id of parentIds) {
-    const next = await database.transaction(async (x) => {
-      const [parent] = await x.rows<{ total: string | null; on_complete: string | null }>(
+    const next = await database.transaction(async (sql) => {
+      const [parent] = await sql.rows<{ total: string | null; on_complete: string | null }>(
         `SELECT total, on_complete FROM ${database.table('compensate_biz_fan_out')} WHERE parent_id = ${BigInt(id)}`,
       );
       if (!parent || parent.total === null) return undefined;
-      const counts = await countsOf(database, x, id);
+      const counts = await countsOf(database, sql, id);
       if (counts.done + counts.failed + counts.cancelled < Number(parent.total)) return undefined;
-      const changed = await x.run(
+      const changed = await sql.run(
         `UPDATE ${database.table('compensate_biz')} SET status = 'SUCCESS', context = ?, updated_at = {timestamp} WHERE id = ${BigInt(id)} AND status = 'BLOCKED'`,
         [JSON.stringify({ total: Number(parent.total), ...counts })],
       );
       if (changed !== 1) return undefined;
       const rows = parent.on_complete === null ? [] : [JSON.parse(parent.on_complete) as NewRow];
-      if (rows.length > 0) await insertRows(database, x, rows);
+      if (rows.length > 0) await insertRows(database, sql, rows);
       return rows;
     });
     if (!next) continue;

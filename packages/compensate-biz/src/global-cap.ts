@@ -1,4 +1,4 @@
-import { type ClaimCap, type ClaimedRow, type Database, type Executor, Slots } from '@holdfast/core';
+import { type ClaimCap, type ClaimedRow, type Database, Slots, type SqlRunner } from '@holdfast/core';
 import type { BizTypes } from './biz-type.ts';
 
 /** Scope of a type's slots. */
@@ -16,24 +16,24 @@ export async function ensureSlots(database: Database, types: BizTypes): Promise<
 export function globalCap(database: Database, type: string): ClaimCap {
   const slots = new Slots(database);
   const scope = slotScope(type);
-  return async (x, wanted, claim) => {
-    const free = await slots.lockFree(x, scope, wanted);
+  return async (sql, wanted, claim) => {
+    const free = await slots.lockFree(sql, scope, wanted);
     if (free.length === 0) return [];
     const rows = await claim(free.length);
     const holders = rows.map((row) => row.id);
-    await slots.take(x, scope, free, holders);
+    await slots.take(sql, scope, free, holders);
     return rows;
   };
 }
 
 /** Frees the slots of rows that are PROCESSING no more, in the transaction that made them so. */
-export async function freeSlots(database: Database, types: BizTypes, x: Executor, rows: readonly ClaimedRow[]): Promise<void> {
+export async function freeSlots(database: Database, types: BizTypes, sql: SqlRunner, rows: readonly ClaimedRow[]): Promise<void> {
   const ids = new Map<string, string[]>();
   for (const { kind, id } of rows) {
     if (types[kind]?.globalConcurrency === undefined) continue;
     ids.set(kind, [...(ids.get(kind) ?? []), id]);
   }
-  for (const [type, holders] of ids) await new Slots(database).free(x, slotScope(type), holders);
+  for (const [type, holders] of ids) await new Slots(database).free(sql, slotScope(type), holders);
 }
 
 /**
@@ -46,11 +46,11 @@ export async function repairSlots(database: Database, types: BizTypes): Promise<
   for (const [type, { globalConcurrency }] of Object.entries(types)) {
     if (globalConcurrency === undefined) continue;
     for (const holder of await slots.holders(slotScope(type))) {
-      repaired += await database.transaction(async (x) => {
-        const [row] = await x.rows<{ live: number }>(
+      repaired += await database.transaction(async (sql) => {
+        const [row] = await sql.rows<{ live: number }>(
           `SELECT CASE WHEN status = 'PROCESSING' OR (status = 'CANCELLED' AND lease_until >= {now}) THEN 1 ELSE 0 END AS live FROM ${database.table('compensate_biz')} WHERE id = ${BigInt(holder)}${database.family === 'sqlite' ? '' : ' FOR UPDATE'}`,
         );
-        return row && Number(row.live) === 1 ? 0 : slots.free(x, slotScope(type), [holder]);
+        return row && Number(row.live) === 1 ? 0 : slots.free(sql, slotScope(type), [holder]);
       });
     }
   }

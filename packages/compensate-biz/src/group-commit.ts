@@ -51,7 +51,7 @@ export class GroupCommit {
   async #write(group: readonly Waiting[]): Promise<void> {
     const rows = group.map((waiting) => waiting.row);
     try {
-      const ids = await this.#database.use((x) => insertRows(this.#database, x, rows));
+      const ids = await this.#database.use((sql) => insertRows(this.#database, sql, rows));
       this.#written(rows, ids);
       group.forEach((waiting, i) => {
         waiting.resolve(ids[i] ?? '');

@@ -176,11 +176,11 @@ export class HandlerRunner {
       await database.knex.transaction(
         async (trx) => {
           trace = await transactionTrace(trx);
-          const x = await database.within(trx, 'commit');
-          await (effects as Effects)(trx, x);
-          if (followUps.length > 0) await insertRows(database, x, followUps);
+          const sql = await database.within(trx, 'commit');
+          await (effects as Effects)(trx, sql);
+          if (followUps.length > 0) await insertRows(database, sql, followUps);
           await checkpoint('commit:before-settle');
-          const settled = await this.#biz.table.settleIn(x, settlements);
+          const settled = await this.#biz.table.settleIn(sql, settlements);
           const stale = rows.filter((row) => !settled.has(row.id));
           if (stale.length > 0) {
             throw new LeaseLostError(
@@ -193,9 +193,9 @@ export class HandlerRunner {
             );
           }
           const ended = rows.map((row) => ({ row, outcome: 'done' }));
-          await handOnGates(database, this.#biz.table, x, ended);
-          await freeSlots(database, this.#biz.types, x, rows);
-          touched.push(...(await countChildren(database, x, worker, ended)));
+          await handOnGates(database, this.#biz.table, sql, ended);
+          await freeSlots(database, this.#biz.types, sql, rows);
+          touched.push(...(await countChildren(database, sql, worker, ended)));
         },
         database.family === 'sqlite' ? {} : { isolationLevel: 'read committed' },
       );

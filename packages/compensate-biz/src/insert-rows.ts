@@ -1,4 +1,4 @@
-import { type Database, type Executor, KeyGate } from '@holdfast/core';
+import { type Database, KeyGate, type SqlRunner } from '@holdfast/core';
 import { agingStepMs } from './biz-table.ts';
 import type { NewRow } from './new-row.ts';
 
@@ -38,41 +38,41 @@ export function gateScope(type: string): string {
 }
 
 /** Writes rows and returns their ids in order (`undefined` for a child that was there already). */
-export async function insertRows(database: Database, x: Executor, rows: readonly NewRow[]): Promise<(string | undefined)[]> {
-  if (rows.some((row) => row.gate !== null)) return insertGated(database, x, rows);
+export async function insertRows(database: Database, sql: SqlRunner, rows: readonly NewRow[]): Promise<(string | undefined)[]> {
+  if (rows.some((row) => row.gate !== null)) return insertGated(database, sql, rows);
   return insertPlain(
     database,
-    x,
+    sql,
     rows,
     rows.map((row) => (row.delayMs > 0 ? 'SCHEDULED' : 'WAIT_HANDLE')),
   );
 }
 
 /** Rows of serial types: the gate's lock comes before the id, key by key in one order, so that two submits can't deadlock. */
-async function insertGated(database: Database, x: Executor, rows: readonly NewRow[]): Promise<(string | undefined)[]> {
+async function insertGated(database: Database, sql: SqlRunner, rows: readonly NewRow[]): Promise<(string | undefined)[]> {
   const gate = new KeyGate(database);
   const ids: (string | undefined)[] = new Array(rows.length);
   const order = rows.map((row, at) => ({ row, at })).sort((a, b) => compare(a.row.gate ?? '', b.row.gate ?? '') || a.at - b.at);
   for (const { row, at } of order) {
     const scope = gateScope(row.biz_type);
-    const head = row.gate === null ? null : await gate.lock(x, scope, row.gate);
+    const head = row.gate === null ? null : await gate.lock(sql, scope, row.gate);
     const status = head !== null ? 'BLOCKED' : row.delayMs > 0 ? 'SCHEDULED' : 'WAIT_HANDLE';
-    const [id] = await insertPlain(database, x, [row], [status]);
+    const [id] = await insertPlain(database, sql, [row], [status]);
     ids[at] = id;
-    if (row.gate !== null && head === null && id !== undefined) await gate.setHead(x, scope, row.gate, id);
+    if (row.gate !== null && head === null && id !== undefined) await gate.setHead(sql, scope, row.gate, id);
   }
   return ids;
 }
 
 async function insertPlain(
   database: Database,
-  x: Executor,
+  sql: SqlRunner,
   rows: readonly NewRow[],
   statuses: readonly string[],
 ): Promise<(string | undefined)[]> {
   if (rows.length === 0) return [];
   const children = rows.some((row) => row.child_key !== null);
-  if (database.family === 'postgres') return insertPostgres(database, x, rows, statuses, children);
+  if (database.family === 'postgres') return insertPostgres(database, sql, rows, statuses, children);
   const ids: (string | undefined)[] = [];
   // SQLite takes 32,766 parameters; a few statement lengths, so that they stay prepared.
   const chunk = database.family === 'sqlite' ? 100 : 1000;
@@ -81,7 +81,7 @@ async function insertPlain(
       rows.length - from >= chunk || database.family === 'mysql'
         ? Math.min(chunk, rows.length - from)
         : Math.min(rows.length - from, rows.length - from >= 10 ? 10 : 1);
-    ids.push(...(await insertValues(database, x, rows.slice(from, from + size), statuses.slice(from, from + size), children)));
+    ids.push(...(await insertValues(database, sql, rows.slice(from, from + size), statuses.slice(from, from + size), children)));
     from += size;
   }
   return ids;
@@ -93,7 +93,7 @@ async function insertPlain(
  */
 async function insertPostgres(
   database: Database,
-  x: Executor,
+  sql: SqlRunner,
   rows: readonly NewRow[],
   statuses: readonly string[],
   children: boolean,
@@ -122,10 +122,10 @@ async function insertPostgres(
   for (const { values } of arrays) params.push(values);
   const from = `unnest(${arrays.map(({ type }) => `?::${type}[]`).join(', ')}) WITH ORDINALITY AS u(${arrays.map(({ name }) => name).join(', ')}, ord)`;
   const priority = select[columns.indexOf('priority')];
-  const sql = `INSERT INTO ${database.table('compensate_biz')} (${columns.join(', ')}, status, run_at, claim_rank)
+  const statement = `INSERT INTO ${database.table('compensate_biz')} (${columns.join(', ')}, status, run_at, claim_rank)
     SELECT ${select.join(', ')}, ${status}, CASE WHEN ${delay} > 0 THEN {now} + ${delay} END, {now} + ${delay} - ${priority} * ${agingStepMs}::bigint FROM ${from} ORDER BY u.ord
     ${children ? 'ON CONFLICT DO NOTHING ' : ''}RETURNING id::text AS id${children ? ', child_key' : ''}`;
-  const inserted = await x.rows<{ id: string; child_key?: string }>(sql, params);
+  const inserted = await sql.rows<{ id: string; child_key?: string }>(statement, params);
   if (!children) return inserted.map((row) => row.id);
   const byKey = new Map(inserted.map((row) => [row.child_key, row.id]));
   return rows.map((row) => byKey.get(row.child_key ?? ''));
@@ -156,7 +156,7 @@ const defaults: Readonly<Partial<Record<Column, unknown>>> = {
  */
 async function insertValues(
   database: Database,
-  x: Executor,
+  sql: SqlRunner,
   rows: readonly NewRow[],
   statuses: readonly string[],
   children: boolean,
@@ -181,13 +181,13 @@ async function insertValues(
   const head = children ? (mysql ? 'INSERT IGNORE ' : 'INSERT ') : 'INSERT ';
   const tail = children && !mysql ? ' ON CONFLICT DO NOTHING' : '';
   if (database.dialect === 'mysql') {
-    await x.run(`${head}${into}`, params);
-    const [row] = await x.rows<{ id: string }>('SELECT CAST(LAST_INSERT_ID() AS CHAR) AS id');
+    await sql.run(`${head}${into}`, params);
+    const [row] = await sql.rows<{ id: string }>('SELECT CAST(LAST_INSERT_ID() AS CHAR) AS id');
     // Ids of one INSERT … VALUES follow one another; a server with another step than 1 says so.
-    const [step] = await x.rows<{ step: number }>('SELECT @@auto_increment_increment AS step');
+    const [step] = await sql.rows<{ step: number }>('SELECT @@auto_increment_increment AS step');
     return rows.map((_, i) => (children ? undefined : (BigInt(row?.id ?? 0) + BigInt(i) * BigInt(step?.step ?? 1)).toString()));
   }
-  const inserted = await x.rows<{ id: string; child_key: string }>(
+  const inserted = await sql.rows<{ id: string; child_key: string }>(
     `${head}${into}${tail} RETURNING ${database.text('id')} AS id${children ? ', child_key' : ''}`,
     params,
   );

@@ -21,10 +21,10 @@ export class Inspection implements Inspectable {
     this.#database = database;
     this.actions = {
       redrive: async (id, by) =>
-        this.#audited('redrive', rowId('id', id), by, async (x) => Number(await redriveRow(database, table, x, id))),
-      cancel: async (id, by) => this.#audited('cancel', rowId('id', id), by, (x) => cancelRows(database, table, x, [id])),
-      pause: (type, by) => this.#audited('pause', type, by, (x) => this.#setPaused(x, type, 1)),
-      resume: (type, by) => this.#audited('resume', type, by, (x) => this.#setPaused(x, type, 0)),
+        this.#audited('redrive', rowId('id', id), by, async (sql) => Number(await redriveRow(database, table, sql, id))),
+      cancel: async (id, by) => this.#audited('cancel', rowId('id', id), by, (sql) => cancelRows(database, table, sql, [id])),
+      pause: (type, by) => this.#audited('pause', type, by, (sql) => this.#setPaused(sql, type, 1)),
+      resume: (type, by) => this.#audited('resume', type, by, (sql) => this.#setPaused(sql, type, 0)),
     };
   }
 
@@ -76,10 +76,10 @@ export class Inspection implements Inspectable {
     return new Set(rows.map((row) => row.biz_type));
   }
 
-  async #setPaused(x: Parameters<Parameters<Database['transaction']>[0]>[0], type: string, paused: 0 | 1): Promise<number> {
+  async #setPaused(sql: Parameters<Parameters<Database['transaction']>[0]>[0], type: string, paused: 0 | 1): Promise<number> {
     const t = this.#database.table('compensate_biz_type');
-    await x.run(`DELETE FROM ${t} WHERE biz_type = ?`, [type]);
-    await x.run(`INSERT INTO ${t} (biz_type, paused) VALUES (?, ${paused})`, [type]);
+    await sql.run(`DELETE FROM ${t} WHERE biz_type = ?`, [type]);
+    await sql.run(`INSERT INTO ${t} (biz_type, paused) VALUES (?, ${paused})`, [type]);
     return 1;
   }
 
@@ -87,12 +87,12 @@ export class Inspection implements Inspectable {
     action: string,
     subject: string,
     by: Actor,
-    change: (x: Parameters<Parameters<Database['transaction']>[0]>[0]) => Promise<number>,
+    change: (sql: Parameters<Parameters<Database['transaction']>[0]>[0]) => Promise<number>,
   ): Promise<number> {
     requireActor(by, action);
-    return this.#database.transaction(async (x) => {
-      const changed = await change(x);
-      if (changed > 0) await audit(this.#database, x, by, `compensate-biz:${action}`, subject);
+    return this.#database.transaction(async (sql) => {
+      const changed = await change(sql);
+      if (changed > 0) await audit(this.#database, sql, by, `compensate-biz:${action}`, subject);
       return changed;
     });
   }

@@ -1,4 +1,4 @@
-import { type Backoff, type Duration, durationMs, type Executor, type StoredError, storedError, type Verdict } from '@holdfast/core';
+import { type Backoff, type Duration, durationMs, type SqlRunner, type StoredError, storedError, type Verdict } from '@holdfast/core';
 import type { Knex } from 'knex';
 import type { BizTypes, ContextInput } from './biz-type.ts';
 import type { SubmitOptions } from './new-row.ts';
@@ -105,4 +105,4 @@ export function snoozeVerdict(after: Duration): Verdict {
 }
 
 /** Something to be written in the transaction of a success. */
-export type Effects = (trx: Knex.Transaction, executor: Executor) => unknown;
+export type Effects = (trx: Knex.Transaction, sql: SqlRunner) => unknown;

@@ -1,4 +1,4 @@
-import { type Database, type Executor, type Schema, tableColumns, workColumns } from '@holdfast/core';
+import { type Database, type Schema, type SqlRunner, tableColumns, workColumns } from '@holdfast/core';
 
 /** The tables of this package. Adopts a classic `compensate_biz` table in place, rows and all, while old code runs. */
 export const compensateBizSchema: Schema = {
@@ -38,7 +38,7 @@ const columnOrder = [
   ...['context', 'last_failed_reason'],
 ] as const;
 
-async function create(database: Database, look: Executor): Promise<readonly string[]> {
+async function create(database: Database, look: SqlRunner): Promise<readonly string[]> {
   const t = database.table('compensate_biz');
   const mysql = database.family === 'mysql';
   const existing = await tableColumns(database, look, 'compensate_biz');
@@ -135,7 +135,7 @@ function indexes(database: Database, adopted: boolean): readonly string[] {
 }
 
 /** Drops what an interrupted CREATE INDEX CONCURRENTLY left behind, which `IF NOT EXISTS` would take for the index. */
-async function brokenIndexes(database: Database, look: Executor): Promise<readonly string[]> {
+async function brokenIndexes(database: Database, look: SqlRunner): Promise<readonly string[]> {
   if (database.family !== 'postgres') return [];
   const rows = await look.rows<{ name: string }>(
     'SELECT c.oid::regclass::text AS name FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_class t ON t.oid = i.indrelid JOIN pg_namespace n ON n.oid = t.relnamespace WHERE t.relname = ? AND n.nspname = COALESCE(?, current_schema()) AND NOT i.indisvalid',

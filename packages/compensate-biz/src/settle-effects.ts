@@ -1,10 +1,10 @@
-import { type ClaimedRow, type Database, type Executor, KeyGate, type Settlement, type WorkTable } from '@holdfast/core';
+import { type ClaimedRow, type Database, KeyGate, type Settlement, type SqlRunner, type WorkTable } from '@holdfast/core';
 import { gateScope } from './insert-rows.ts';
 
 /** Adds what settled to the counts of its parents. One row per parent and worker: a single counter would serialise all. */
 export async function countChildren(
   database: Database,
-  x: Executor,
+  sql: SqlRunner,
   worker: string,
   settled: readonly { readonly row: ClaimedRow; readonly outcome: string }[],
 ): Promise<string[]> {
@@ -27,7 +27,7 @@ export async function countChildren(
     const add = (name: string, n: number): string => `${name} = ${database.family === 'mysql' ? name : `${t}.${name}`} + ${n}`;
     const set = [add('done', done), add('failed', failed), add('cancelled', cancelled)].join(', ');
     const conflict = database.family === 'mysql' ? 'ON DUPLICATE KEY UPDATE' : 'ON CONFLICT (parent_id, worker) DO UPDATE SET';
-    await x.run(`INSERT INTO ${t} (parent_id, worker, done, failed, cancelled) VALUES ${values} ${conflict} ${set}`, [worker]);
+    await sql.run(`INSERT INTO ${t} (parent_id, worker, done, failed, cancelled) VALUES ${values} ${conflict} ${set}`, [worker]);
   }
   return changed;
 }
@@ -36,7 +36,7 @@ export async function countChildren(
 export async function handOnGates(
   database: Database,
   table: WorkTable,
-  x: Executor,
+  sql: SqlRunner,
   settled: readonly { readonly row: ClaimedRow; readonly outcome: string }[],
 ): Promise<void> {
   const gate = new KeyGate(database);
@@ -45,21 +45,27 @@ export async function handOnGates(
   );
   for (const { row } of ended.sort((a, b) => ((a.row.payload.gate ?? '') < (b.row.payload.gate ?? '') ? -1 : 1))) {
     const key = row.payload.gate ?? '';
-    await gate.handOn(x, gateScope(row.kind), key, row.id, () => openNext(database, table, x, row.kind, key));
+    await gate.handOn(sql, gateScope(row.kind), key, row.id, () => openNext(database, table, sql, row.kind, key));
   }
 }
 
 /** Makes the lowest BLOCKED row of a key READY; its id, if there was one. */
-export async function openNext(database: Database, table: WorkTable, x: Executor, type: string, key: string): Promise<string | undefined> {
+export async function openNext(
+  database: Database,
+  table: WorkTable,
+  sql: SqlRunner,
+  type: string,
+  key: string,
+): Promise<string | undefined> {
   const t = database.table('compensate_biz');
   const lock = database.family === 'sqlite' ? '' : ' FOR UPDATE';
   for (;;) {
-    const [next] = await x.rows<{ id: string; status: string }>(
+    const [next] = await sql.rows<{ id: string; status: string }>(
       `SELECT ${database.text('id')} AS id, status FROM ${t} WHERE biz_type = ? AND gate = ? AND status = ${table.state('blocked')} ORDER BY ${t}.id LIMIT 1${lock}`,
       [type, key],
     );
     if (!next) return undefined;
-    const opened = await x.run(
+    const opened = await sql.run(
       `UPDATE ${t} SET status = CASE WHEN run_at > {now} THEN ${table.state('scheduled')} ELSE ${table.state('ready')} END, claim_rank = ${table.rank('{now}')}, updated_at = {timestamp} WHERE id = ${BigInt(next.id)} AND status = ${table.state('blocked')}`,
     );
     if (opened === 1) return next.id;

@@ -33,13 +33,13 @@ export async function rescueOnce(
   const result = await table.rescue({
     maxLost: (kind) => types[kind]?.maxLost ?? 3,
     adoptAfterMs,
-    hook: async (x, settled) => {
-      await handOnGates(database, table, x, outcomes(settled));
-      await countChildren(database, x, 'rescue', outcomes(settled));
+    hook: async (sql, settled) => {
+      await handOnGates(database, table, sql, outcomes(settled));
+      await countChildren(database, sql, 'rescue', outcomes(settled));
       await freeSlots(
         database,
         types,
-        x,
+        sql,
         settled.map(({ row }) => row),
       );
     },
@@ -96,8 +96,8 @@ export async function repairGates(biz: CompensateBiz<BizTypes>, of: BizTypes = b
           `SELECT CASE WHEN status IN ('SUCCESS', 'FAILED') OR (status = 'CANCELLED' AND (lease_until IS NULL OR lease_until < {now})) THEN 1 ELSE 0 END AS ended FROM ${database.table('compensate_biz')} WHERE id = ${BigInt(head)}`,
         );
         if (row && Number(row.ended) === 0) continue;
-        const next = await database.transaction((x) =>
-          gate.handOn(x, gateScope(type), key, String(head), () => openNext(database, table, x, type, key)),
+        const next = await database.transaction((sql) =>
+          gate.handOn(sql, gateScope(type), key, String(head), () => openNext(database, table, sql, type, key)),
         );
         repaired += 1;
         if (next !== undefined) biz.wake();

@@ -226,15 +226,15 @@ export class BizWorker implements Service {
       ({ row }) => row.payload.gate !== null || row.payload.parentId !== null || types[row.kind]?.globalConcurrency !== undefined,
     );
     if (!needed) return undefined;
-    return async (x, settled) => {
-      await handOnGates(this.#biz.database, this.#biz.table, x, outcomes(settled));
+    return async (sql, settled) => {
+      await handOnGates(this.#biz.database, this.#biz.table, sql, outcomes(settled));
       await freeSlots(
         this.#biz.database,
         types,
-        x,
+        sql,
         settled.map(({ row }) => row),
       );
-      for (const parent of await countChildren(this.#biz.database, x, this.id, outcomes(settled))) this.#checkParent(parent);
+      for (const parent of await countChildren(this.#biz.database, sql, this.id, outcomes(settled))) this.#checkParent(parent);
     };
   }
 

@@ -1,7 +1,7 @@
-import { coreSchema, migrate, silentLogger } from '@holdfast/core';
+import { checkMigrated, coreSchema, migrate, openDatabase, silentLogger } from '@holdfast/core';
 import { type TestDatabase, testDialects, until } from '@holdfast/core/testing';
 import knexFactory, { type Knex } from 'knex';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { bizType, compensateBizSchema, createCompensateBiz } from '../src/index.ts';
 import { any } from './suite-schema.ts';
 
@@ -72,6 +72,31 @@ describe.each(dialects)('a session of $name that was set by somebody else', (dia
       await until(async () => (await ended()) === all.length + 3);
     } finally {
       await biz.close();
+    }
+  });
+
+  it('records every migration where the server sets autocommit = 0', async () => {
+    const fresh = await dialect.create();
+    const client = Object.getPrototypeOf(fresh.knex.client) as {
+      acquireRawConnection(): Promise<{ promise(): { query(sql: string): Promise<unknown> } }>;
+    };
+    const acquire = client.acquireRawConnection;
+    const spy = vi.spyOn(client, 'acquireRawConnection').mockImplementation(async function (this: unknown) {
+      const connection = await acquire.call(this as typeof client);
+      await connection.promise().query('SET SESSION autocommit = 0');
+      return connection;
+    });
+    try {
+      await migrate(fresh.knex, [coreSchema, compensateBizSchema]);
+    } finally {
+      spy.mockRestore();
+    }
+    const database = openDatabase({ knex: fresh.knex });
+    try {
+      expect(await checkMigrated(database, [coreSchema, compensateBizSchema])).toEqual([]);
+    } finally {
+      await database.close();
+      await fresh.drop();
     }
   });
 });

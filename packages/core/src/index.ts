@@ -6,7 +6,7 @@ export { afterCommit, requireTransaction, transactionTrace } from './database/af
 export { Database, type DatabaseOptions, describeDatabase, openDatabase } from './database/database.ts';
 export type { DatabaseDescription } from './database/describe-database.ts';
 export type { Dialect } from './database/dialect.ts';
-export type { Executor } from './database/executor.ts';
+export type { SqlRunner } from './database/sql-runner.ts';
 export { tableColumns } from './database/table-columns.ts';
 export { isConnectionError, isTransient } from './database/transient.ts';
 export { type UpdateFromValues, updateFromValues } from './database/update-from-values.ts';

@@ -73,7 +73,9 @@ it('uses published entry points only, outside of the packages', () => {
   }
 });
 
-it('changes rows by a list of their ids through the primary key: MySQL and MariaDB would read, and wait for, the whole of a small table', () => {
-  const direct = /`(?:DELETE FROM|UPDATE) (?:(?!byPrimaryKey)[^`])*(?:\bid IN \(\$\{(?!pick|best)|\$\{(?:ids|list|gone)\.sql\})/g;
+it('changes and locks rows by a list of their ids through the primary key: MySQL and MariaDB would read, and wait for, the whole of a small table', () => {
+  const byIds =
+    '(?:(?!primaryKeyHint)[^`])*(?:\\bid IN \\(\\$\\{(?!pick|best)|\\$\\{(?:ids|list|gone)\\.sql\\}|\\.ids\\([^`]*\\)\\.sql\\})';
+  const direct = new RegExp(`\`(?:(?:DELETE FROM|UPDATE) ${byIds}|SELECT ${byIds}[^\`]*(?:FOR UPDATE|skipLocked|forUpdate))`, 'g');
   for (const name of packages) for (const file of sources(`packages/${name}/src`)) expect(read(file).match(direct) ?? [], file).toEqual([]);
 });

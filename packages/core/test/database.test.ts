@@ -94,13 +94,13 @@ onEveryDatabase('database', (suite) => {
     let tries = 0;
     const cross = (first: number, second: number, meet: () => Promise<void>) => {
       let met = false;
-      return suite.database.transaction(async (x) => {
+      return suite.database.transaction(async (sql) => {
         tries += 1;
-        if (suite.db.name === 'postgres') for (const setting of postgres.split('; ')) await x.run(setting);
-        await x.run(`UPDATE race SET n = n + 1 WHERE id = ${first}`);
+        if (suite.db.name === 'postgres') for (const setting of postgres.split('; ')) await sql.run(setting);
+        await sql.run(`UPDATE race SET n = n + 1 WHERE id = ${first}`);
         if (!met) await meet();
         met = true;
-        await x.run(`UPDATE race SET n = n + 1 WHERE id = ${second}`);
+        await sql.run(`UPDATE race SET n = n + 1 WHERE id = ${second}`);
       });
     };
     const rounds = 100;
@@ -140,7 +140,7 @@ onEveryDatabase('database', (suite) => {
 
   it('works with one loop connection without deadlocking', async () => {
     const one = new Database({ knex: suite.db.knex, loopConnections: 1 });
-    await Promise.all(Array.from({ length: 10 }, () => one.transaction((x) => x.rows('SELECT 1 AS one'))));
+    await Promise.all(Array.from({ length: 10 }, () => one.transaction((sql) => sql.rows('SELECT 1 AS one'))));
     await one.close();
   });
 });

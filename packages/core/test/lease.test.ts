@@ -39,8 +39,8 @@ onEveryDatabase('leases', (suite) => {
       const second = await leases.acquire('s', 'n', 'late', 10_000);
       expect(second?.epoch).toBe(first.epoch + 1);
       await expect(leases.renew(first, 10_000)).rejects.toThrow(LeaseLostError);
-      await expect(suite.database.transaction((x) => leases.fence(x, first))).rejects.toThrow(LeaseLostError);
-      if (second) await suite.database.transaction((x) => leases.fence(x, second));
+      await expect(suite.database.transaction((sql) => leases.fence(sql, first))).rejects.toThrow(LeaseLostError);
+      if (second) await suite.database.transaction((sql) => leases.fence(sql, second));
     });
   });
 
@@ -110,9 +110,9 @@ onEveryDatabase('leases', (suite) => {
     const gate = new KeyGate(suite.database);
     const heads = await Promise.all(
       ['1', '2', '3'].map((id) =>
-        suite.database.transaction(async (x) => {
-          const head = await gate.lock(x, 'g', 'k');
-          if (head === null) await gate.setHead(x, 'g', 'k', id);
+        suite.database.transaction(async (sql) => {
+          const head = await gate.lock(sql, 'g', 'k');
+          if (head === null) await gate.setHead(sql, 'g', 'k', id);
           return head === null;
         }),
       ),
@@ -122,9 +122,9 @@ onEveryDatabase('leases', (suite) => {
     await slots.ensure('cap', 3);
     const got = await Promise.all(
       Array.from({ length: 10 }, (_, i) =>
-        suite.database.transaction(async (x) => {
-          const free = await slots.lockFree(x, 'cap', 1);
-          await slots.take(x, 'cap', free, free.length > 0 ? [`w${i}`] : []);
+        suite.database.transaction(async (sql) => {
+          const free = await slots.lockFree(sql, 'cap', 1);
+          await slots.take(sql, 'cap', free, free.length > 0 ? [`w${i}`] : []);
           return free.map(() => `w${i}`);
         }),
       ),
@@ -132,7 +132,7 @@ onEveryDatabase('leases', (suite) => {
     expect(got.flat().length).toBeLessThanOrEqual(3);
     expect((await slots.holders('cap')).length).toBe(got.flat().length);
     const [holder] = got.flat();
-    expect(await suite.database.transaction((x) => slots.free(x, 'cap', [holder ?? '']))).toBe(1);
+    expect(await suite.database.transaction((sql) => slots.free(sql, 'cap', [holder ?? '']))).toBe(1);
   });
 
   it('opens a breaker after failures in a row, lets one probe through, and closes on its success', async () => {
@@ -157,15 +157,15 @@ onEveryDatabase('leases', (suite) => {
   it('remembers an idempotency key for its window, and forgets it with its transaction', async () => {
     const once = new Once(suite.database);
     await suite.database
-      .transaction(async (x) => {
-        await once.enter(x, 'o', 'k', 60_000);
+      .transaction(async (sql) => {
+        await once.enter(sql, 'o', 'k', 60_000);
         throw new Error('no');
       })
       .catch(() => undefined);
     const enter = () =>
-      suite.database.transaction(async (x) => {
-        const entry = await once.enter(x, 'o', 'k', 60_000);
-        if (entry.first) await once.setRef(x, 'o', 'k', 'r1');
+      suite.database.transaction(async (sql) => {
+        const entry = await once.enter(sql, 'o', 'k', 60_000);
+        if (entry.first) await once.setRef(sql, 'o', 'k', 'r1');
         return entry;
       });
     const entries = await Promise.all(Array.from({ length: 10 }, enter));

@@ -6,7 +6,7 @@ import { wait } from '@holdfast/core';
 import { until } from '@holdfast/core/testing';
 import { expect, it } from 'vitest';
 import { nowSql } from '../src/database/clock.ts';
-import { type ClaimedRow, dataVersionWaker, type Executor, migrate, WorkTable, workColumns } from '../src/index.ts';
+import { type ClaimedRow, dataVersionWaker, migrate, type SqlRunner, WorkTable, workColumns } from '../src/index.ts';
 import { onEveryDatabase } from './suite.ts';
 
 const states = {
@@ -22,8 +22,8 @@ const states = {
 onEveryDatabase(
   'plans',
   (suite) => {
-    const plan = async (sql: string): Promise<string> =>
-      JSON.stringify((await suite.db.knex.raw(`EXPLAIN (FORMAT JSON) ${suite.database.sql(sql)}`)).rows[0]['QUERY PLAN']);
+    const plan = async (statement: string): Promise<string> =>
+      JSON.stringify((await suite.db.knex.raw(`EXPLAIN (FORMAT JSON) ${suite.database.sql(statement)}`)).rows[0]['QUERY PLAN']);
 
     it("makes the clock an index condition, which a volatile call isn't", async () => {
       await suite.db.knex.raw('CREATE TABLE due (id BIGSERIAL PRIMARY KEY, run_at BIGINT NOT NULL)');
@@ -56,18 +56,18 @@ onEveryDatabase(
       const rows: ClaimedRow[] = [];
       for (let i = 0; i < 8; i++) rows.push(...(await table.claim({ kind: 'k', group: '', limit: 1000, owner: 'o', leaseMs: 60_000 })));
       const plans: string[] = [];
-      const explained = (x: Executor): Executor => ({
-        ...x,
-        rows: async <Row>(sql: string, params?: readonly unknown[]) => {
-          plans.push(JSON.stringify(await x.rows(`EXPLAIN (FORMAT JSON) ${sql}`, params)));
-          return x.rows<Row>(sql, params);
+      const explained = (sql: SqlRunner): SqlRunner => ({
+        ...sql,
+        rows: async <Row>(statement: string, params?: readonly unknown[]) => {
+          plans.push(JSON.stringify(await sql.rows(`EXPLAIN (FORMAT JSON) ${statement}`, params)));
+          return sql.rows<Row>(statement, params);
         },
       });
       for (const keep of [true, false]) {
         const some = rows.splice(0, 1000);
-        await suite.database.transaction(async (x) => {
+        await suite.database.transaction(async (sql) => {
           const settled = await table.settleIn(
-            explained(x),
+            explained(sql),
             some.map((row) => ({ row, verdict: { outcome: 'done' }, keep })),
           );
           expect(settled.size).toBe(1000);
@@ -105,8 +105,8 @@ onEveryDatabase(
         await one.raw('SET SESSION innodb_lock_wait_timeout = 1');
         await one('gap').insert({ status: 'SCHEDULED', run_at: 33 });
       };
-      await suite.database.transaction(async (x) => {
-        await x.run(promote);
+      await suite.database.transaction(async (sql) => {
+        await sql.run(promote);
         await insert();
       });
       await knex.transaction(async (trx) => {
@@ -177,7 +177,7 @@ onEveryDatabase(
       const writes = [
         suite.database.run('INSERT INTO shared (n) VALUES (2)'),
         suite.db.knex('shared').insert({ n: 3 }),
-        suite.database.transaction((x) => x.run('INSERT INTO shared (n) VALUES (4)')),
+        suite.database.transaction((sql) => sql.run('INSERT INTO shared (n) VALUES (4)')),
         suite.db.knex.transaction((trx) => trx('shared').insert({ n: 5 })),
       ];
       await Promise.all(writes);

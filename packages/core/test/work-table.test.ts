@@ -84,8 +84,8 @@ onEveryDatabase('work table', (suite) => {
     expect(again.map((row) => row.lost)).toEqual([1, 1, 1, 1, 1, 1]);
     for (const row of again) expect((await settle(row, { outcome: 'done' }, keep)).size).toBe(1);
     // Also in a transaction with effects, and also when the row is gone by now.
-    const late = await suite.database.transaction((x) =>
-      table.settleIn(x, [{ row: first[0] as ClaimedRow, verdict: { outcome: 'done' }, keep }]),
+    const late = await suite.database.transaction((sql) =>
+      table.settleIn(sql, [{ row: first[0] as ClaimedRow, verdict: { outcome: 'done' }, keep }]),
     );
     expect(late.size).toBe(0);
     suite.database.clockOffsetMs = 0;

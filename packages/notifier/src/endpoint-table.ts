@@ -3,11 +3,11 @@ import {
   audit,
   type ClaimedRow,
   type Database,
-  type Executor,
   InvalidArgumentError,
   insertIgnore,
   keyText,
   requireActor,
+  type SqlRunner,
   WorkTable,
   type WorkTableShape,
 } from '@holdfast/core';
@@ -74,11 +74,11 @@ export class EndpointTable {
    * The id of an endpoint, made if it is new. In a transaction of its own, or two callers' transactions that meet in a new endpoint
    * would wait for each other; in the caller's on SQLite, which has one writer.
    */
-  async idOf(x: Executor | undefined, tenant: string, origin: string): Promise<string> {
+  async idOf(x: SqlRunner | undefined, tenant: string, origin: string): Promise<string> {
     const name = `${tenant}\n${origin}`;
     const cached = this.#ids.get(name);
     if (cached) return cached;
-    const own: Pick<Executor, 'rows' | 'run'> = x && this.#database.family === 'sqlite' ? x : this.#database;
+    const own: Pick<SqlRunner, 'rows' | 'run'> = x && this.#database.family === 'sqlite' ? x : this.#database;
     const find = (): Promise<{ id: string }[]> =>
       own.rows(`SELECT ${this.#database.text('id')} AS id FROM ${this.#name} WHERE tenant = ? AND origin = ?`, [tenant, origin]);
     const [there] = await find();
@@ -111,7 +111,7 @@ export class EndpointTable {
   }
 
   /** The key that it signs with when a trigger names none. */
-  async keyRef(x: Executor | undefined, tenant: string, origin: string): Promise<string | undefined> {
+  async keyRef(x: SqlRunner | undefined, tenant: string, origin: string): Promise<string | undefined> {
     const [row] = await (x ?? this.#database).rows<{ key_ref: string | null }>(
       `SELECT key_ref FROM ${this.#name} WHERE tenant = ? AND origin = ?`,
       [tenant, origin],
@@ -203,9 +203,9 @@ export class EndpointTable {
 
   async #steer(id: string, by: Actor, action: string, set: string, params: readonly unknown[]): Promise<boolean> {
     requireActor(by, action);
-    return this.#database.transaction(async (x) => {
-      const changed = await x.run(`UPDATE ${this.#name} SET ${set}, updated_at = {timestamp} WHERE id = ${integerId(id)}`, params);
-      if (changed > 0) await audit(this.#database, x, by, `notifier:${action}`, `endpoint ${id}`);
+    return this.#database.transaction(async (sql) => {
+      const changed = await sql.run(`UPDATE ${this.#name} SET ${set}, updated_at = {timestamp} WHERE id = ${integerId(id)}`, params);
+      if (changed > 0) await audit(this.#database, sql, by, `notifier:${action}`, `endpoint ${id}`);
       return changed > 0;
     });
   }

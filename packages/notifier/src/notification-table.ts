@@ -1,4 +1,4 @@
-import { type Database, type Duration, durationMs, type Executor, Once, TransientDatabaseError, valuesTable } from '@holdfast/core';
+import { type Database, type Duration, durationMs, Once, type SqlRunner, TransientDatabaseError, valuesTable } from '@holdfast/core';
 import { bodyHash, type NewNotification } from './new-notification.ts';
 
 /** What a trigger came to. */
@@ -28,6 +28,8 @@ export interface AttemptView {
 }
 
 const onceScope = 'notifier';
+// MySQL can't lock a table of values, so the lock must name `n`; MariaDB does not know FOR SHARE OF.
+const sharedLock = { mysql: ' FOR SHARE OF n', mariadb: ' LOCK IN SHARE MODE', postgres: '', sqlite: '' } as const;
 const columns = [
   'endpoint_id',
   'tenant',
@@ -75,7 +77,7 @@ export class NotificationTable {
    * Inserts a notification, due at once, and the sign that its endpoint has something to send. Of events that are triggered at the
    * same time the unique index (tenant, subject_id, status, sequence) lets one in; the others wait for its commit.
    */
-  async insert(x: Executor, endpointId: string, one: NewNotification): Promise<Triggered> {
+  async insert(sql: SqlRunner, endpointId: string, one: NewNotification): Promise<Triggered> {
     const values = [
       endpointId,
       one.tenant,
@@ -93,13 +95,13 @@ export class NotificationTable {
       one.traceparent,
     ];
     const mysql = this.#database.family === 'mysql';
-    const inserted = await x.run(
+    const inserted = await sql.run(
       `INSERT ${mysql ? 'IGNORE ' : ''}INTO ${this.#name} (${columns.join(', ')}, created_at, due_at) VALUES (${values.map(() => '?').join(', ')}, {now}, {now})${mysql ? '' : ' ON CONFLICT DO NOTHING'}`,
       values,
     );
     const event = [one.tenant, one.subject_id, one.status, one.sequence];
     // On MySQL and MariaDB a locking read, since the caller's snapshot may be older than the row.
-    const [row] = await x.rows<{ id: string; params: string | null }>(
+    const [row] = await sql.rows<{ id: string; params: string | null }>(
       `SELECT ${this.#database.text('id')} AS id, ${inserted > 0 ? 'NULL' : 'params'} AS params FROM ${this.#name} WHERE tenant = ? AND subject_id = ? AND status = ? AND sequence = ?${mysql ? ' LOCK IN SHARE MODE' : ''}`,
       event,
     );
@@ -110,14 +112,14 @@ export class NotificationTable {
       );
     if (inserted === 0) return { id: row.id, duplicate: true, conflict: row.params !== one.params };
     // A row that retention has deleted left its event here, in the transaction that deleted it: it is seen once the row is not.
-    const gone = await this.#once.find(x, onceScope, eventKey(event));
+    const gone = await this.#once.find(sql, onceScope, eventKey(event));
     if (gone !== undefined) {
-      await x.run(`DELETE FROM ${this.#name} WHERE id = ${row.id}`);
+      await sql.run(`DELETE FROM ${this.#name} WHERE id = ${row.id}`);
       const [id = '', hash] = gone.split(' ');
       return { id, duplicate: true, conflict: hash !== bodyHash(one.params) };
     }
-    if (one.supersede) await this.#supersede(x, row.id, one);
-    await x.run(`INSERT INTO ${this.#database.table('notifier_wake')} (endpoint_id) VALUES (${endpointId})`);
+    if (one.supersede) await this.#supersede(sql, row.id, one);
+    await sql.run(`INSERT INTO ${this.#database.table('notifier_wake')} (endpoint_id) VALUES (${endpointId})`);
     return { id: row.id, duplicate: false, conflict: false };
   }
 
@@ -126,7 +128,7 @@ export class NotificationTable {
    * one way only.
    */
   async insertMany(
-    x: Executor,
+    sql: SqlRunner,
     items: readonly { readonly endpointId: string; readonly one: NewNotification }[],
   ): Promise<readonly Triggered[]> {
     const mysql = this.#database.family === 'mysql';
@@ -137,18 +139,18 @@ export class NotificationTable {
       types,
       rows.toSorted((a, b) => (eventText(a) < eventText(b) ? -1 : 1)),
     );
-    await x.run(
+    await sql.run(
       `INSERT ${mysql ? 'IGNORE ' : ''}INTO ${this.#name} (${columns.join(', ')}, created_at, due_at) SELECT ${columns.map((name) => `u.${name}`).join(', ')}, {now}, {now} FROM ${inserting.sql}${mysql ? '' : ' WHERE 1 = 1 ON CONFLICT DO NOTHING'}`,
       [inserting.param],
     );
     const asking = valuesTable(this.#database, eventTypes, rows);
-    const found = await x.rows<{ id: string; webhook_id: string; event: string; params: string }>(
-      `SELECT ${this.#database.text('n.id')} AS id, n.webhook_id, n.tenant, n.subject_id, n.status, n.sequence, n.params FROM ${asking.sql} JOIN ${this.#name} n ON n.tenant = u.tenant AND n.subject_id = u.subject_id AND n.status = u.status AND n.sequence = u.sequence${mysql ? this.#database.sharedLock('n') : ''}`,
+    const found = await sql.rows<{ id: string; webhook_id: string; event: string; params: string }>(
+      `SELECT ${this.#database.text('n.id')} AS id, n.webhook_id, n.tenant, n.subject_id, n.status, n.sequence, n.params FROM ${asking.sql} JOIN ${this.#name} n ON n.tenant = u.tenant AND n.subject_id = u.subject_id AND n.status = u.status AND n.sequence = u.sequence${sharedLock[this.#database.dialect]}`,
       [asking.param],
     );
     const byEvent = new Map(found.map((row) => [eventText(row as unknown as NewNotification), row]));
     const gone = await this.#once.findMany(
-      x,
+      sql,
       onceScope,
       rows.map((row) => eventKey(eventOf(row))),
     );
@@ -166,30 +168,30 @@ export class NotificationTable {
       return { id, duplicate: true, conflict: hash !== bodyHash(one.params), stale: row.id };
     });
     const stale = triggered.flatMap(({ stale: id }) => id ?? []);
-    if (stale.length > 0) await x.run(`${this.#database.deleteByPrimaryKey(this.#name)} WHERE id IN (${stale.join(', ')})`);
+    if (stale.length > 0) await sql.run(`${this.#database.deleteByPrimaryKey(this.#name)} WHERE id IN (${stale.join(', ')})`);
     const woken = new Set(items.flatMap(({ endpointId }, i) => (triggered[i]?.duplicate ? [] : [endpointId])));
     if (woken.size > 0)
-      await x.run(
+      await sql.run(
         `INSERT INTO ${this.#database.table('notifier_wake')} (endpoint_id) VALUES ${[...woken].map((id) => `(${id})`).join(', ')}`,
       );
     return triggered.map(({ id, duplicate, conflict }) => ({ id, duplicate, conflict }));
   }
 
   /** Ends what is pending of the subject with lower sequences; and this one, if a later one is there. */
-  async #supersede(x: Executor, id: string, one: NewNotification): Promise<void> {
+  async #supersede(sql: SqlRunner, id: string, one: NewNotification): Promise<void> {
     const of = `tenant = ? AND subject_id = ?`;
     const end = "state = 'CANCELLED', reason = 'superseded', due_at = NULL, ended_at = {now}";
-    await x.run(`UPDATE ${this.#name} SET ${end} WHERE ${of} AND state = 'PENDING' AND sequence < ?`, [
+    await sql.run(`UPDATE ${this.#name} SET ${end} WHERE ${of} AND state = 'PENDING' AND sequence < ?`, [
       one.tenant,
       one.subject_id,
       one.sequence,
     ]);
-    const later = await x.rows(`SELECT 1 AS one FROM ${this.#name} WHERE ${of} AND sequence > ? LIMIT 1`, [
+    const later = await sql.rows(`SELECT 1 AS one FROM ${this.#name} WHERE ${of} AND sequence > ? LIMIT 1`, [
       one.tenant,
       one.subject_id,
       one.sequence,
     ]);
-    if (later.length > 0) await x.run(`UPDATE ${this.#name} SET ${end} WHERE id = ${id}`);
+    if (later.length > 0) await sql.run(`UPDATE ${this.#name} SET ${end} WHERE id = ${id}`);
   }
 
   /** Whether a later sequence of the subject is there: triggers of both may have run at once, neither seeing the other. */
@@ -210,22 +212,22 @@ export class NotificationTable {
     const [ageMs, rememberMs] = [durationMs(age, 'age'), durationMs(remember, 'remember')];
     const old = `state <> 'PENDING' AND ended_at < {now} - ${Math.trunc(ageMs)}`;
     for (let total = 0; ; ) {
-      const gone = await this.#database.transaction(async (x) => {
+      const gone = await this.#database.transaction(async (sql) => {
         const lock = this.#database.family === 'sqlite' ? '' : ' FOR UPDATE SKIP LOCKED';
-        const rows = await x.rows<{ id: string; tenant: string; subject_id: string; status: string; sequence: number; params: string }>(
+        const rows = await sql.rows<{ id: string; tenant: string; subject_id: string; status: string; sequence: number; params: string }>(
           `SELECT ${this.#database.text('id')} AS id, tenant, subject_id, status, sequence, params FROM ${this.#name} WHERE ${old} ORDER BY ended_at LIMIT 200${lock}`,
         );
         if (rows.length === 0) return 0;
         const ids = rows.map(({ id }) => id).join(', ');
-        await x.run(
+        await sql.run(
           `INSERT INTO ${this.#database.table('holdfast_once')} (scope, once_key, ref, expires_at) VALUES ${rows.map(() => `('${onceScope}', ?, ?, {now} + ${Math.trunc(rememberMs)})`).join(', ')}`,
           rows.flatMap((row) => [
             eventKey([row.tenant, row.subject_id, row.status, Number(row.sequence)]),
             `${row.id} ${bodyHash(row.params)}`,
           ]),
         );
-        await x.run(`DELETE FROM ${this.#database.table('notifier_attempt')} WHERE notification_id IN (${ids})`);
-        return x.run(`${this.#database.deleteByPrimaryKey(this.#name)} WHERE id IN (${ids})`);
+        await sql.run(`DELETE FROM ${this.#database.table('notifier_attempt')} WHERE notification_id IN (${ids})`);
+        return sql.run(`${this.#database.deleteByPrimaryKey(this.#name)} WHERE id IN (${ids})`);
       });
       total += gone;
       if (gone === 0) return total;

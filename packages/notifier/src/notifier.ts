@@ -10,13 +10,13 @@ import {
   durationMs,
   type EventSource,
   Events,
-  type Executor,
   every,
   InvalidArgumentError,
   type Logger,
   monotonicMs,
   openDatabase,
   requireTransaction,
+  type SqlRunner,
   steps,
   transactionTrace,
   uuidv7,
@@ -178,17 +178,17 @@ export class Notifier {
     requireTransaction(trx, 'in(trx)');
     return {
       trigger: async (event) => {
-        const x = await this.database.within(trx, 'trigger');
-        const checked = await this.#check(event, x);
-        const endpointId = await this.#endpoints.idOf(x, checked.tenant, checked.origin);
-        const triggered = await this.#notifications.insert(x, endpointId, checked);
+        const sql = await this.database.within(trx, 'trigger');
+        const checked = await this.#check(event, sql);
+        const endpointId = await this.#endpoints.idOf(sql, checked.tenant, checked.origin);
+        const triggered = await this.#notifications.insert(sql, endpointId, checked);
         if (!triggered.duplicate) (await transactionTrace(trx)).add(() => this.#wake(endpointId));
         return triggered;
       },
       triggerMany: async (events) => {
-        const x = await this.database.within(trx, 'triggerMany');
-        const items = await this.#checkMany(events, x);
-        const triggered = await this.#insertMany(x, items);
+        const sql = await this.database.within(trx, 'triggerMany');
+        const items = await this.#checkMany(events, sql);
+        const triggered = await this.#insertMany(sql, items);
         (await transactionTrace(trx)).add(() => this.#wakeNew(items, triggered));
         return triggered;
       },
@@ -202,13 +202,13 @@ export class Notifier {
         const checked = await this.#check(event, undefined);
         // Before the transaction: within it, it would need a second connection of the same pool.
         const endpointId = await this.#endpoints.idOf(undefined, checked.tenant, checked.origin);
-        const triggered = await this.database.transaction((x) => this.#notifications.insert(x, endpointId, checked));
+        const triggered = await this.database.transaction((sql) => this.#notifications.insert(sql, endpointId, checked));
         if (!triggered.duplicate) this.#wake(endpointId);
         return triggered;
       },
       triggerMany: async (events) => {
         const items = await this.#checkMany(events, undefined);
-        const triggered = await this.database.transaction((x) => this.#insertMany(x, items));
+        const triggered = await this.database.transaction((sql) => this.#insertMany(sql, items));
         this.#wakeNew(items, triggered);
         return triggered;
       },
@@ -368,7 +368,7 @@ export class Notifier {
     return this.close();
   }
 
-  #check(event: Trigger, x: Executor | undefined): Promise<NewNotification> {
+  #check(event: Trigger, x: SqlRunner | undefined): Promise<NewNotification> {
     return newNotification(event, {
       egress: this.#egress,
       signers: this.#signers,
@@ -379,7 +379,7 @@ export class Notifier {
     });
   }
 
-  async #checkMany(events: readonly Trigger[], x: Executor | undefined): Promise<readonly Addressed[]> {
+  async #checkMany(events: readonly Trigger[], x: SqlRunner | undefined): Promise<readonly Addressed[]> {
     if (!Array.isArray(events)) throw new InvalidArgumentError('triggerMany takes an array of events.');
     const items: Addressed[] = [];
     for (const event of events) {
@@ -390,14 +390,14 @@ export class Notifier {
   }
 
   /** Those that supersede others one by one, since each looks at what is there of its subject. */
-  async #insertMany(x: Executor, items: readonly Addressed[]): Promise<readonly Triggered[]> {
+  async #insertMany(sql: SqlRunner, items: readonly Addressed[]): Promise<readonly Triggered[]> {
     const triggered: Triggered[] = [];
     if (items.some(({ one }) => one.supersede)) {
-      for (const { one, endpointId } of items) triggered.push(await this.#notifications.insert(x, endpointId, one));
+      for (const { one, endpointId } of items) triggered.push(await this.#notifications.insert(sql, endpointId, one));
       return triggered;
     }
     for (let from = 0; from < items.length; from += 1_000)
-      triggered.push(...(await this.#notifications.insertMany(x, items.slice(from, from + 1_000))));
+      triggered.push(...(await this.#notifications.insertMany(sql, items.slice(from, from + 1_000))));
     return triggered;
   }
 

@@ -8,7 +8,6 @@ import {
   type Duration,
   defaultLogger,
   durationMs,
-  type Executor,
   InvalidArgumentError,
   keyText,
   type ListQuery,
@@ -16,6 +15,7 @@ import {
   Once,
   openDatabase,
   requireTransaction,
+  type SqlRunner,
   transactionTrace,
   type Waker,
   Wakers,
@@ -108,7 +108,7 @@ export class Outbox<T extends Topics> {
    */
   in(trx: Knex.Transaction): OutboxTransaction<T> {
     requireTransaction(trx, 'in(trx)');
-    const executor = (): Promise<Executor> => this.database.within(trx, 'put');
+    const executor = (): Promise<SqlRunner> => this.database.within(trx, 'put');
     return {
       put: async (topic, payload, options = {}) => {
         const message = await this.#message(topic, payload, options);
@@ -118,8 +118,8 @@ export class Outbox<T extends Topics> {
       },
       putMany: async (topic, messages) => {
         const rows = await this.#messages(topic, messages);
-        const x = await executor();
-        for (let from = 0; from < rows.length; from += 1_000) await insertMessages(this.database, x, rows.slice(from, from + 1_000));
+        const sql = await executor();
+        for (let from = 0; from < rows.length; from += 1_000) await insertMessages(this.database, sql, rows.slice(from, from + 1_000));
         await this.#wakeAfterCommit(trx, rows);
         return rows.map((row) => row.message_id);
       },
@@ -134,20 +134,20 @@ export class Outbox<T extends Topics> {
         const message = await this.#message(topic, payload, options);
         const put =
           options.id === undefined && message.order === 'causal'
-            ? await this.database.use((x) => this.#write(x, message, options))
-            : await this.database.transaction((x) => this.#write(x, message, options));
+            ? await this.database.use((sql) => this.#write(sql, message, options))
+            : await this.database.transaction((sql) => this.#write(sql, message, options));
         if (!put.duplicate) this.#wakeFor([message]);
         return put;
       },
       putMany: async (topic, messages) => {
         const rows = await this.#messages(topic, messages);
-        await this.database.transaction(async (x) => {
-          for (let from = 0; from < rows.length; from += 1_000) await insertMessages(this.database, x, rows.slice(from, from + 1_000));
+        await this.database.transaction(async (sql) => {
+          for (let from = 0; from < rows.length; from += 1_000) await insertMessages(this.database, sql, rows.slice(from, from + 1_000));
         });
         this.#wakeFor(rows);
         return rows.map((row) => row.message_id);
       },
-      cancel: (id) => this.database.transaction((x) => this.#cancel(x, id)),
+      cancel: (id) => this.database.transaction((sql) => this.#cancel(sql, id)),
     };
   }
 
@@ -263,17 +263,17 @@ export class Outbox<T extends Topics> {
     return rows;
   }
 
-  async #write(x: Executor, message: NewMessage, options: PutOptions): Promise<Put> {
+  async #write(sql: SqlRunner, message: NewMessage, options: PutOptions): Promise<Put> {
     if (options.id !== undefined) {
-      const entry = await this.#once.enter(x, onceScope, options.id, this.#idWindowMs);
+      const entry = await this.#once.enter(sql, onceScope, options.id, this.#idWindowMs);
       if (!entry.first) return { id: options.id, duplicate: true };
     }
-    await insertMessages(this.database, x, [message]);
+    await insertMessages(this.database, sql, [message]);
     return { id: message.message_id, duplicate: false };
   }
 
-  async #cancel(x: Executor, id: string): Promise<boolean> {
-    return (await x.run(`DELETE FROM ${this.database.table('outbox_delayed')} WHERE message_id = ?`, [keyText('id', id)])) > 0;
+  async #cancel(sql: SqlRunner, id: string): Promise<boolean> {
+    return (await sql.run(`DELETE FROM ${this.database.table('outbox_delayed')} WHERE message_id = ?`, [keyText('id', id)])) > 0;
   }
 
   /** One that a relay of this process has: then nobody else must be told. Else any. */

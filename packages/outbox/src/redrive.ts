@@ -73,7 +73,7 @@ function conditions(filter: DeadFilter): { sql: string; params: unknown[] } {
 
 async function redriveChunk(
   database: Database,
-  x: Parameters<Parameters<Database['transaction']>[0]>[0],
+  sql: Parameters<Parameters<Database['transaction']>[0]>[0],
   condition: string,
   params: readonly unknown[],
   after: bigint,
@@ -82,7 +82,7 @@ async function redriveChunk(
 ): Promise<{ count: number; seen: number; last: bigint } | undefined> {
   const dead = database.table('outbox_dead');
   const lock = database.family === 'sqlite' ? '' : ' FOR UPDATE';
-  const rows = await x.rows<DeadRow>(
+  const rows = await sql.rows<DeadRow>(
     `SELECT ${database.text('id')} AS id, lane, ${messageColumns.join(', ')} FROM ${dead} t WHERE ${condition} AND t.id > ${after} ORDER BY t.id LIMIT ${size}${lock}`,
     params,
   );
@@ -90,7 +90,7 @@ async function redriveChunk(
   if (!last) return undefined;
   for (const row of rows) {
     const name = orderName(row);
-    const freed = await x.run(
+    const freed = await sql.run(
       `UPDATE ${database.table('outbox_held')} SET until_at = {now} WHERE lane = ? AND hold = ? AND until_at IS NULL`,
       [row.lane, name],
     );
@@ -98,19 +98,19 @@ async function redriveChunk(
     const values = own.map((column) => row[column]);
     const headers = JSON.stringify({ ...(row.headers === null ? {} : JSON.parse(row.headers)), 'x-redriven': '1' });
     if (freed > 0) {
-      await x.run(
+      await sql.run(
         `INSERT INTO ${database.table('outbox_parked')} (id, lane, hold, ${own.join(', ')}, headers, first_put_at) VALUES (${BigInt(row.id)}, ?, ?, ${own.map(() => '?').join(', ')}, ?, {now})`,
         [row.lane, name, ...values, row.headers],
       );
     } else {
-      await x.run(
+      await sql.run(
         `INSERT INTO ${database.table('outbox_message')} (lane, ${own.join(', ')}, headers, first_put_at) VALUES (?, ${own.map(() => '?').join(', ')}, ?, {now})`,
         [row.lane, ...values, headers],
       );
     }
   }
-  await x.run(`${database.deleteByPrimaryKey(dead)} WHERE id IN (${rows.map(({ id }) => BigInt(id)).join(', ')})`);
-  await audit(database, x, by, 'outbox:redrive', `${rows.length} dead letters up to ${last.id}`);
+  await sql.run(`${database.deleteByPrimaryKey(dead)} WHERE id IN (${rows.map(({ id }) => BigInt(id)).join(', ')})`);
+  await audit(database, sql, by, 'outbox:redrive', `${rows.length} dead letters up to ${last.id}`);
   return { count: rows.length, seen: rows.length, last: BigInt(last.id) };
 }
 

@@ -68,9 +68,9 @@ export class DatabasePublisher implements Publisher {
     const woken = new Set<number>();
     if (batch.length === 0) return undefined;
     try {
-      await database.transaction(async (x) => {
+      await database.transaction(async (sql) => {
         woken.clear();
-        const lanes = await topics.lock(x, names);
+        const lanes = await topics.lock(sql, names);
         const rows = batch.flatMap((message) => {
           const own = message.key === undefined ? this.#turn++ % lanesPerGroup : laneOf(message.key, lanesPerGroup);
           const { topic, key, id, body, contentType } = message;
@@ -81,7 +81,7 @@ export class DatabasePublisher implements Publisher {
             return [lane, own, topic, key ?? null, id, headers, body, contentType];
           });
         });
-        await this.#insert(x, rows);
+        await this.#insert(sql, rows);
       });
     } catch (error) {
       // Anything else is no fault of the messages, and nothing that trying again mends: a missing table, a missing permission.

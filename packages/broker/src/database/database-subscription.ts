@@ -188,12 +188,12 @@ export class DatabaseSubscription implements Subscription {
     const columns = 'topic, message_key, message_id, headers, body, content_type';
     const of = `lane = ${row.lane} AND id = ${BigInt(row.id)}`;
     try {
-      await database.transaction(async (x) => {
-        await x.run(
+      await database.transaction(async (sql) => {
+        await sql.run(
           `INSERT INTO ${database.table('broker_dead')} (id, group_name, ${columns}, reason, dead_at) SELECT id, ?, ${columns}, ?, {now} FROM ${message} WHERE ${of}`,
           [group.name, reason],
         );
-        await x.run(`DELETE FROM ${message} WHERE ${of}`);
+        await sql.run(`DELETE FROM ${message} WHERE ${of}`);
       });
     } catch (err) {
       logger.debug({ err, id: row.id }, 'a verdict did not reach the database; the message comes again');

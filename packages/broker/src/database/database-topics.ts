@@ -1,4 +1,4 @@
-import { type Database, type Executor, insertIgnore } from '@holdfast/core';
+import { type Database, insertIgnore, type SqlRunner } from '@holdfast/core';
 import { lanesPerGroup } from './schema.ts';
 
 /** A group in one topic. */
@@ -25,19 +25,19 @@ export class DatabaseTopics {
   }
 
   /** Lanes into which a message of each topic goes, before its key's is added: those of its groups, or that of the topic itself. */
-  async lock(x: Executor, topics: readonly string[]): Promise<Map<string, readonly TopicLane[]>> {
+  async lock(sql: SqlRunner, topics: readonly string[]): Promise<Map<string, readonly TopicLane[]>> {
     const { family } = this.#database;
     for (const topic of topics) {
       if (this.#known.has(topic)) continue;
-      await x.run(insertIgnore(this.#database, this.#topics, ['name']), [topic]);
+      await sql.run(insertIgnore(this.#database, this.#topics, ['name']), [topic]);
     }
     const marks = topics.map(() => '?').join(', ');
     const lock = { postgres: ' FOR KEY SHARE', mysql: ' LOCK IN SHARE MODE', sqlite: '' }[family];
-    const ids = await x.rows<{ id: number; name: string }>(
+    const ids = await sql.rows<{ id: number; name: string }>(
       `SELECT id, name FROM ${this.#topics} WHERE name IN (${marks}) ORDER BY name${lock}`,
       [...topics],
     );
-    const groups = await x.rows<{ id: number; topic_id: number; durable: number }>(
+    const groups = await sql.rows<{ id: number; topic_id: number; durable: number }>(
       `SELECT id, topic_id, CASE WHEN alive_until IS NULL THEN 1 ELSE 0 END AS durable FROM ${this.#groups} WHERE topic_id IN (${ids.map(({ id }) => Number(id)).join(', ')}) AND (alive_until IS NULL OR alive_until >= {now})`,
     );
     const lanes = new Map<string, readonly TopicLane[]>();
@@ -57,26 +57,26 @@ export class DatabaseTopics {
 
   /** Makes the group if it is new. The first one of a topic gets what waits there. */
   async register(topic: string, name: string, aliveMs: number | undefined): Promise<TopicGroup> {
-    const id = await this.#database.transaction(async (x) => {
-      await x.run(insertIgnore(this.#database, this.#topics, ['name']), [topic]);
+    const id = await this.#database.transaction(async (sql) => {
+      await sql.run(insertIgnore(this.#database, this.#topics, ['name']), [topic]);
       const lock = this.#database.family === 'sqlite' ? '' : ' FOR UPDATE';
-      const [row] = await x.rows<{ id: number }>(`SELECT id FROM ${this.#topics} WHERE name = ?${lock}`, [topic]);
+      const [row] = await sql.rows<{ id: number }>(`SELECT id FROM ${this.#topics} WHERE name = ?${lock}`, [topic]);
       const topicId = Number(row?.id);
       const found = async (): Promise<number | undefined> => {
-        const [group] = await x.rows<{ id: number }>(`SELECT id FROM ${this.#groups} WHERE topic_id = ? AND name = ?`, [topicId, name]);
+        const [group] = await sql.rows<{ id: number }>(`SELECT id FROM ${this.#groups} WHERE topic_id = ? AND name = ?`, [topicId, name]);
         return group && Number(group.id);
       };
       const known = await found();
       if (known !== undefined) return known;
-      const first = await x.rows(`SELECT 1 AS one FROM ${this.#groups} WHERE topic_id = ? AND alive_until IS NULL LIMIT 1`, [topicId]);
-      await x.run(
+      const first = await sql.rows(`SELECT 1 AS one FROM ${this.#groups} WHERE topic_id = ? AND alive_until IS NULL LIMIT 1`, [topicId]);
+      await sql.run(
         `INSERT INTO ${this.#groups} (topic_id, name, alive_until) VALUES (?, ?, ${aliveMs === undefined ? 'NULL' : `{now} + ${Math.round(aliveMs)}`})`,
         [topicId, name],
       );
       const made = await found();
       if (made === undefined) throw new Error(`the group ${name} was not made`);
       if (first.length === 0 && aliveMs === undefined)
-        await x.run(
+        await sql.run(
           `UPDATE ${this.#database.table('broker_message')} SET lane = ${made * lanesPerGroup} + key_lane WHERE lane = ${-topicId}`,
         );
       return made;
@@ -91,12 +91,12 @@ export class DatabaseTopics {
 
   /** A group that ends, with what is left for it. */
   async remove(id: number): Promise<void> {
-    await this.#database.transaction(async (x) => {
+    await this.#database.transaction(async (sql) => {
       // Alone, or who is publishing right now writes for a group that is gone.
       const lock = this.#database.family === 'sqlite' ? '' : ' FOR UPDATE';
-      await x.rows(`SELECT id FROM ${this.#topics} WHERE id = (SELECT topic_id FROM ${this.#groups} WHERE id = ${id})${lock}`);
-      await x.run(`DELETE FROM ${this.#groups} WHERE id = ${id}`);
-      await x.run(
+      await sql.rows(`SELECT id FROM ${this.#topics} WHERE id = (SELECT topic_id FROM ${this.#groups} WHERE id = ${id})${lock}`);
+      await sql.run(`DELETE FROM ${this.#groups} WHERE id = ${id}`);
+      await sql.run(
         `DELETE FROM ${this.#database.table('broker_message')} WHERE lane >= ${id * lanesPerGroup} AND lane < ${(id + 1) * lanesPerGroup}`,
       );
     });

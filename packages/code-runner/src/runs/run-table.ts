@@ -1,4 +1,4 @@
-import { activeTraceparent, type Database, type Executor, Slots, updateFromValues, uuidv7 } from '@holdfast/core';
+import { activeTraceparent, type Database, Slots, type SqlRunner, updateFromValues, uuidv7 } from '@holdfast/core';
 import { LiveRunError, NotFoundError } from '../errors.ts';
 import { insertedId, isId } from '../insert-row.ts';
 import { sha256 } from '../store/spool.ts';
@@ -53,21 +53,21 @@ export class RunTable {
   }
 
   /** @throws NotFoundError */
-  async get(id: string, x: Pick<Executor, 'rows'> = this.database): Promise<RunRow> {
-    const run = await this.find(id, x);
+  async get(id: string, sql: Pick<SqlRunner, 'rows'> = this.database): Promise<RunRow> {
+    const run = await this.find(id, sql);
     if (!run) throw new NotFoundError(`There is no run ${String(id).slice(0, 40)}.`);
     return run;
   }
 
-  async find(id: string, x: Pick<Executor, 'rows'> = this.database): Promise<RunRow | undefined> {
+  async find(id: string, sql: Pick<SqlRunner, 'rows'> = this.database): Promise<RunRow | undefined> {
     if (!isId(id)) return undefined;
-    const [row] = await x.rows<RawRun>(`SELECT ${runColumns(this.database)} FROM ${this.#runs} WHERE id = ?`, [id]);
+    const [row] = await sql.rows<RawRun>(`SELECT ${runColumns(this.database)} FROM ${this.#runs} WHERE id = ?`, [id]);
     return row && runOf(row);
   }
 
   /** Rows by a condition, which is ours. */
-  async where(condition: string, params: readonly unknown[], x: Pick<Executor, 'rows'> = this.database): Promise<RunRow[]> {
-    const rows = await x.rows<RawRun>(`SELECT ${runColumns(this.database)} FROM ${this.#runs} WHERE ${condition}`, params);
+  async where(condition: string, params: readonly unknown[], sql: Pick<SqlRunner, 'rows'> = this.database): Promise<RunRow[]> {
+    const rows = await sql.rows<RawRun>(`SELECT ${runColumns(this.database)} FROM ${this.#runs} WHERE ${condition}`, params);
     return rows.map(runOf);
   }
 
@@ -75,7 +75,7 @@ export class RunTable {
    * Puts a run into the queue: the task's draft, or a new one.
    * @throws LiveRunError if the actor has one of this task that has not ended
    */
-  async submit(x: Executor, s: Submission): Promise<RunRow> {
+  async submit(sql: SqlRunner, s: Submission): Promise<RunRow> {
     const values = {
       actor: s.actor,
       active_key: sha256(`${s.taskId}/${s.actor}`),
@@ -108,15 +108,15 @@ export class RunTable {
     let row: RawRun | undefined;
     try {
       if (this.database.family === 'postgres') {
-        const sql = `WITH u AS (${write} RETURNING *), e AS (${this.#eventOf('u', '?::bytea')}) SELECT ${all} FROM u`;
-        [row] = await x.rows<RawRun>(sql, [...params, event]);
+        const statement = `WITH u AS (${write} RETURNING *), e AS (${this.#eventOf('u', '?::bytea')}) SELECT ${all} FROM u`;
+        [row] = await sql.rows<RawRun>(statement, [...params, event]);
         if (row) return runOf(row);
       }
-      if (this.database.family === 'sqlite') [row] = await x.rows<RawRun>(`${write} RETURNING ${all}`, params);
+      if (this.database.family === 'sqlite') [row] = await sql.rows<RawRun>(`${write} RETURNING ${all}`, params);
       else {
-        const id = draft ?? (await insertedId(x, write, params));
-        if (draft !== null) await x.run(write, params);
-        [row] = await x.rows<RawRun>(`SELECT ${all} FROM ${this.#runs} WHERE id = ?`, [id]);
+        const id = draft ?? (await insertedId(sql, write, params));
+        if (draft !== null) await sql.run(write, params);
+        [row] = await sql.rows<RawRun>(`SELECT ${all} FROM ${this.#runs} WHERE id = ?`, [id]);
       }
     } catch (error) {
       // The index lets one in. Which one that is the caller finds out, outside of this transaction.
@@ -124,7 +124,7 @@ export class RunTable {
       throw error;
     }
     if (!row) throw new NotFoundError(`The draft ${draft} of the task ${s.taskId} is gone. Submit again.`);
-    await x.run(`INSERT INTO ${this.#events} (run_id, seq, at_ms, kind, content) VALUES (?, 1, {now}, 'state', ?)`, [row.id, event]);
+    await sql.run(`INSERT INTO ${this.#events} (run_id, seq, at_ms, kind, content) VALUES (?, 1, {now}, 'state', ?)`, [row.id, event]);
     return runOf(row);
   }
 
@@ -139,10 +139,10 @@ export class RunTable {
     if (wanted < 1) return { runs: [], free: 0 };
     const scope = slotScope(pool.name);
     if (this.database.family === 'postgres' && pool.memoryBytes === undefined) return this.#claimAtOnce(pool, worker, wanted);
-    return this.database.transaction(async (x) => {
-      const free = await this.slots.lockFree(x, scope, wanted);
+    return this.database.transaction(async (sql) => {
+      const free = await this.slots.lockFree(sql, scope, wanted);
       if (free.length === 0) return { runs: [], free: 0 };
-      const runs = await this.#take(x, pool, worker, free.length);
+      const runs = await this.#take(sql, pool, worker, free.length);
       if (runs.length === 0) return { runs: [], free: free.length };
       const slots = updateFromValues(this.database, {
         table: 'holdfast_slot',
@@ -151,7 +151,7 @@ export class RunTable {
         set: { holder: 'u.taker' },
         on: `t.slot = u.number AND t.scope = '${scope}'`,
       });
-      await x.run(slots.sql, slots.params);
+      await sql.run(slots.sql, slots.params);
       return { runs, free: free.length };
     });
   }
@@ -176,52 +176,52 @@ export class RunTable {
   }
 
   /** Moves the best runs of a pool to `claimed`, each with its event. */
-  async #take(x: Executor, pool: Pool, worker: string, most: number): Promise<RunRow[]> {
+  async #take(sql: SqlRunner, pool: Pool, worker: string, most: number): Promise<RunRow[]> {
     const columns = runColumns(this.database);
     const best = `SELECT id FROM ${this.#runs} WHERE phase = 'queued' AND pool = '${pool.name}' AND desired = 'running' ORDER BY priority DESC, id LIMIT`;
     const claimed = claimedBy(worker);
     const event = stateEvent('claimed', null);
-    const count = pool.memoryBytes === undefined ? most : await this.#fitting(x, pool, most);
+    const count = pool.memoryBytes === undefined ? most : await this.#fitting(sql, pool, most);
     if (count === 0) return [];
     if (this.database.family === 'postgres') {
-      const rows = await x.rows<RawRun>(
+      const rows = await sql.rows<RawRun>(
         `WITH u AS (UPDATE ${this.#runs} SET ${claimed} WHERE id = ANY(ARRAY(${best} ${count} FOR UPDATE SKIP LOCKED)) RETURNING *), e AS (${this.#eventOf('u', '?::bytea')}) SELECT ${columns} FROM u`,
         [event],
       );
       return inOrder(rows.map(runOf));
     }
     if (this.database.family === 'sqlite') {
-      const rows = await x.rows<RawRun>(`UPDATE ${this.#runs} SET ${claimed} WHERE id IN (${best} ${count}) RETURNING ${columns}`);
+      const rows = await sql.rows<RawRun>(`UPDATE ${this.#runs} SET ${claimed} WHERE id IN (${best} ${count}) RETURNING ${columns}`);
       for (const row of rows)
-        await x.run(`INSERT INTO ${this.#events} (run_id, seq, at_ms, kind, content) VALUES (?, ?, {now}, 'state', ?)`, [
+        await sql.run(`INSERT INTO ${this.#events} (run_id, seq, at_ms, kind, content) VALUES (?, ?, {now}, 'state', ?)`, [
           row.id,
           row.last_seq,
           event,
         ]);
       return inOrder(rows.map(runOf));
     }
-    const ids = (await x.rows<{ id: string | number }>(`${best} ${count} FOR UPDATE SKIP LOCKED`)).map(({ id }) => String(id));
+    const ids = (await sql.rows<{ id: string | number }>(`${best} ${count} FOR UPDATE SKIP LOCKED`)).map(({ id }) => String(id));
     if (ids.length === 0) return [];
     const marks = ids.map(() => '?').join(', ');
-    await x.run(`UPDATE ${this.#runs}${this.database.byPrimaryKey} SET ${claimed} WHERE id IN (${marks})`, ids);
-    await x.run(
+    await sql.run(`UPDATE ${this.#runs}${this.database.primaryKeyHint} SET ${claimed} WHERE id IN (${marks})`, ids);
+    await sql.run(
       `INSERT INTO ${this.#events} (run_id, seq, at_ms, kind, content) SELECT id, last_seq, {now}, 'state', ? FROM ${this.#runs} WHERE id IN (${marks})`,
       [event, ...ids],
     );
-    return inOrder(await this.where(`id IN (${marks})`, ids, x));
+    return inOrder(await this.where(`id IN (${marks})`, ids, sql));
   }
 
   /** How many of the best runs the pool's memory has room for. Claims of such a pool go one at a time. */
-  async #fitting(x: Executor, pool: Pool, most: number): Promise<number> {
+  async #fitting(sql: SqlRunner, pool: Pool, most: number): Promise<number> {
     if (this.database.family !== 'sqlite')
-      await x.rows(`SELECT slot FROM ${this.database.table('holdfast_slot')} WHERE scope = ? AND slot = 1 FOR UPDATE`, [
+      await sql.rows(`SELECT slot FROM ${this.database.table('holdfast_slot')} WHERE scope = ? AND slot = 1 FOR UPDATE`, [
         budgetScope(pool.name),
       ]);
-    const [used] = await x.rows<{ bytes: string | number | null }>(
+    const [used] = await sql.rows<{ bytes: string | number | null }>(
       `SELECT SUM(memory_bytes) AS bytes FROM ${this.#runs} WHERE pool = ? AND phase IN ('claimed', 'starting', 'running', 'collecting')`,
       [pool.name],
     );
-    const waiting = await x.rows<{ bytes: string | number }>(
+    const waiting = await sql.rows<{ bytes: string | number }>(
       `SELECT ${this.database.text('memory_bytes')} AS bytes FROM ${this.#runs} WHERE phase = 'queued' AND pool = ? AND desired = 'running' ORDER BY priority DESC, id LIMIT ${most}`,
       [pool.name],
     );
@@ -283,12 +283,12 @@ export class RunTable {
 
   /** Says that a run shall stop. Returns it as it is afterwards; `wasFirst`: nobody had said so before. */
   async wantStopped(id: string, by: string): Promise<{ readonly run: RunRow; readonly wasFirst: boolean }> {
-    return this.database.transaction(async (x) => {
-      const changed = await x.run(
+    return this.database.transaction(async (sql) => {
+      const changed = await sql.run(
         `UPDATE ${this.#runs} SET desired = 'stopped', stopped_by = ?, stop_at = {now} WHERE id = ? AND desired = 'running' AND phase NOT IN ('draft', 'collecting', 'terminal')`,
         [by, id],
       );
-      return { run: await this.get(id, x), wasFirst: changed > 0 };
+      return { run: await this.get(id, sql), wasFirst: changed > 0 };
     });
   }
 
@@ -321,9 +321,9 @@ export class RunTable {
       await this.database.run(`WITH u AS (${update} RETURNING id) DELETE FROM ${this.#events} AS e USING u WHERE e.run_id = u.id`, params);
       return;
     }
-    await this.database.transaction(async (x) => {
-      const packed = await x.run(update, params);
-      if (packed > 0) await x.run(`DELETE FROM ${this.#events} WHERE run_id = ?`, [run.id]);
+    await this.database.transaction(async (sql) => {
+      const packed = await sql.run(update, params);
+      if (packed > 0) await sql.run(`DELETE FROM ${this.#events} WHERE run_id = ?`, [run.id]);
     });
   }
 
@@ -358,18 +358,19 @@ export class RunTable {
       );
       return row && runOf(row);
     }
-    return this.database.transaction(async (x) => {
+    return this.database.transaction(async (sql) => {
       let row: RawRun | undefined;
-      if (this.database.family === 'sqlite') [row] = await x.rows<RawRun>(`${update} RETURNING ${columns}`, all);
-      else if ((await x.run(update, all)) > 0) [row] = await x.rows<RawRun>(`SELECT ${columns} FROM ${this.#runs} WHERE id = ?`, [held.id]);
+      if (this.database.family === 'sqlite') [row] = await sql.rows<RawRun>(`${update} RETURNING ${columns}`, all);
+      else if ((await sql.run(update, all)) > 0)
+        [row] = await sql.rows<RawRun>(`SELECT ${columns} FROM ${this.#runs} WHERE id = ?`, [held.id]);
       if (!row) return undefined;
       const run = runOf(row);
       if (count > 0)
-        await x.run(
+        await sql.run(
           `INSERT INTO ${this.#events} (run_id, seq, at_ms, kind, content) VALUES ${events.map((_, i) => `(?, ${run.lastSeq - count + 1 + i}, {now}, ?, ?)`).join(', ')}`,
           events.flatMap(({ kind, content }) => [run.id, kind, content]),
         );
-      if (freesSlot && run.pool !== null) await this.slots.free(x, slotScope(run.pool), [run.id]);
+      if (freesSlot && run.pool !== null) await this.slots.free(sql, slotScope(run.pool), [run.id]);
       return run;
     });
   }

@@ -140,14 +140,14 @@ export class Runs {
         );
       const manifestHash = await freeze(blobs, files, task.dataSets);
       const run = await database
-        .transaction(async (x) => {
-          const now = await table.lock(x, taskId);
+        .transaction(async (sql) => {
+          const now = await table.lock(sql, taskId);
           if (now.version !== task.version) return undefined;
           if (key !== undefined) {
-            const entry = await this.#once.enter(x, onceScope, key, 86_400_000);
-            if (!entry.first && entry.ref !== null) return { run: await runs.get(entry.ref, x), fresh: false };
+            const entry = await this.#once.enter(sql, onceScope, key, 86_400_000);
+            if (!entry.first && entry.ref !== null) return { run: await runs.get(entry.ref, sql), fresh: false };
           }
-          const made = await runs.submit(x, {
+          const made = await runs.submit(sql, {
             taskId,
             actor,
             draftRunId: now.draftRunId,
@@ -161,8 +161,8 @@ export class Runs {
             manifestHash,
             queueMs,
           });
-          if (now.draftRunId !== null) await table.set(x, taskId, { draft_run_id: null });
-          if (key !== undefined) await this.#once.setRef(x, onceScope, key, made.id);
+          if (now.draftRunId !== null) await table.set(sql, taskId, { draft_run_id: null });
+          if (key !== undefined) await this.#once.setRef(sql, onceScope, key, made.id);
           return { run: made, fresh: true };
         })
         .catch(async (error) => {

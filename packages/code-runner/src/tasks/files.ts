@@ -79,8 +79,8 @@ export class TaskFiles {
     await using spooled = await spool(content, limits.fileBytes, clean);
     // Kept before it is referred to: what is never referred to is only waste.
     await blobs.keep(spooled);
-    const file = await table.edit(taskId, async (x) => {
-      const written = await table.write(x, taskId, { path: clean, blob: spooled.hash, size: spooled.size, ifVersion: as.ifVersion });
+    const file = await table.edit(taskId, async (sql) => {
+      const written = await table.write(sql, taskId, { path: clean, blob: spooled.hash, size: spooled.size, ifVersion: as.ifVersion });
       return { result: written.file, change: written.change };
     });
     return { path: file.path, size: file.size, version: file.version };
@@ -91,8 +91,8 @@ export class TaskFiles {
     const { tasks, table } = this.#options;
     await tasks.allowed(taskId, as, 'edit');
     const [source, target] = [filePath(from), filePath(to)];
-    return table.edit(taskId, async (x, task) => {
-      const all = await table.files(taskId, x);
+    return table.edit(taskId, async (sql, task) => {
+      const all = await table.files(taskId, sql);
       const moves: { file: FileRow; path: string }[] = [];
       const paths = all.map((file) => {
         const inside = file.path.startsWith(`${source}/`);
@@ -104,9 +104,9 @@ export class TaskFiles {
       if (moves.length === 0) throw new NotFoundError(`There is no file or folder ${source}.`);
       if (target.startsWith(`${source}/`)) throw new InvalidPathError(`The folder ${source} can't be moved into itself (${target}).`);
       checkTogether(paths);
-      await table.move(x, moves);
+      await table.move(sql, moves);
       const main = moves.find(({ file }) => file.path === task.main)?.path;
-      if (main !== undefined) await table.set(x, taskId, { main_path: main });
+      if (main !== undefined) await table.set(sql, taskId, { main_path: main });
       return { result: moves.length };
     });
   }
@@ -116,11 +116,11 @@ export class TaskFiles {
     const { tasks, table } = this.#options;
     await tasks.allowed(taskId, as, 'edit');
     const clean = filePath(path);
-    return table.edit(taskId, async (x, task) => {
-      const files = await table.under(x, taskId, clean);
+    return table.edit(taskId, async (sql, task) => {
+      const files = await table.under(sql, taskId, clean);
       if (files.length === 0) throw new NotFoundError(`There is no file or folder ${clean}.`);
-      await table.removeFiles(x, files);
-      if (files.some((file) => file.path === task.main)) await table.set(x, taskId, { main_path: null });
+      await table.removeFiles(sql, files);
+      if (files.some((file) => file.path === task.main)) await table.set(sql, taskId, { main_path: null });
       const bytes = files.reduce((sum, { size }) => sum + size, 0);
       return { result: files.length, change: { files: -files.length, bytes: -bytes } };
     });
@@ -131,9 +131,9 @@ export class TaskFiles {
     const { tasks, table } = this.#options;
     await tasks.allowed(taskId, as, 'edit');
     const clean = filePath(path);
-    await table.edit(taskId, async (x) => {
-      if (!(await table.file(taskId, clean, x))) throw new NotFoundError(`There is no file ${clean}.`);
-      await table.set(x, taskId, { main_path: clean });
+    await table.edit(taskId, async (sql) => {
+      if (!(await table.file(taskId, clean, sql))) throw new NotFoundError(`There is no file ${clean}.`);
+      await table.set(sql, taskId, { main_path: clean });
       return { result: undefined };
     });
   }
@@ -162,22 +162,22 @@ export class TaskFiles {
       close();
     }
     // Awaited here: what is returned while files are tidied away would be nobody's to catch.
-    return await table.edit(taskId, async (x, task) => {
-      const before = await table.files(taskId, x);
+    return await table.edit(taskId, async (sql, task) => {
+      const before = await table.files(taskId, sql);
       const coming = new Set(files.map(({ path }) => path));
       const leaving = as.replace ? before.filter(({ path }) => !coming.has(path)) : [];
       const staying = as.replace ? [] : before.filter(({ path }) => !coming.has(path));
       checkTogether([...staying.map(({ path }) => path), ...coming]);
-      await table.removeFiles(x, leaving);
+      await table.removeFiles(sql, leaving);
       let bytes = -leaving.reduce((sum, { size }) => sum + size, 0);
       let count = -leaving.length;
       const known = new Map(before.map((file) => [file.path, file]));
       for (const file of files) {
-        const { change } = await table.put(x, taskId, file, known.get(file.path));
+        const { change } = await table.put(sql, taskId, file, known.get(file.path));
         bytes += change.bytes;
         count += change.files;
       }
-      if (task.main !== null && leaving.some(({ path }) => path === task.main)) await table.set(x, taskId, { main_path: null });
+      if (task.main !== null && leaving.some(({ path }) => path === task.main)) await table.set(sql, taskId, { main_path: null });
       return { result: files.length, change: { files: count, bytes } };
     });
   }

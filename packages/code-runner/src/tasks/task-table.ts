@@ -1,4 +1,4 @@
-import { type Database, type Executor, uuidv7 } from '@holdfast/core';
+import { type Database, type SqlRunner, uuidv7 } from '@holdfast/core';
 import { InvalidPathError, LimitExceededError, NotFoundError, VersionConflictError } from '../errors.ts';
 import { foldedPath, foldersOf } from '../files/path.ts';
 import { insertRow, isId, nowIn } from '../insert-row.ts';
@@ -88,9 +88,9 @@ export class TaskTable {
     return `${text('id')} AS id, owner, name, language, main_path, version, files, ${text('bytes')} AS bytes, data_sets, ${text('draft_run_id')} AS draft_run_id, ${text('created_at')} AS created_at, ${text('updated_at')} AS updated_at`;
   }
 
-  async insert(x: Executor, task: Pick<Task, 'owner' | 'name' | 'language' | 'main' | 'dataSets'>): Promise<string> {
-    const now = await nowIn(x);
-    const id = await insertRow(x, this.#tasks, {
+  async insert(sql: SqlRunner, task: Pick<Task, 'owner' | 'name' | 'language' | 'main' | 'dataSets'>): Promise<string> {
+    const now = await nowIn(sql);
+    const id = await insertRow(sql, this.#tasks, {
       owner: task.owner,
       name: task.name,
       language: task.language,
@@ -103,9 +103,9 @@ export class TaskTable {
   }
 
   /** @throws NotFoundError */
-  async get(id: string, x: Pick<Executor, 'rows'> = this.#database, lock = ''): Promise<Task> {
+  async get(id: string, sql: Pick<SqlRunner, 'rows'> = this.#database, lock = ''): Promise<Task> {
     const [row] = isId(id)
-      ? await x.rows<RawTask>(`SELECT ${this.#columns} FROM ${this.#tasks} WHERE id = ? AND removed_at IS NULL${lock}`, [id])
+      ? await sql.rows<RawTask>(`SELECT ${this.#columns} FROM ${this.#tasks} WHERE id = ? AND removed_at IS NULL${lock}`, [id])
       : [];
     if (!row) throw new NotFoundError(`There is no task ${String(id).slice(0, 40)}.`);
     return taskOf(row);
@@ -131,10 +131,10 @@ export class TaskTable {
   }
 
   /** Runs `change` with the task's row locked; afterwards the task has a new version and a draft. */
-  async edit<T>(id: string, change: (x: Executor, task: Task) => Promise<{ readonly result: T; readonly change?: Change }>): Promise<T> {
-    return this.#database.transaction(async (x) => {
-      const task = await this.lock(x, id);
-      const { result, change: by = { files: 0, bytes: 0 } } = await change(x, task);
+  async edit<T>(id: string, change: (sql: SqlRunner, task: Task) => Promise<{ readonly result: T; readonly change?: Change }>): Promise<T> {
+    return this.#database.transaction(async (sql) => {
+      const task = await this.lock(sql, id);
+      const { result, change: by = { files: 0, bytes: 0 } } = await change(sql, task);
       const { files, taskBytes } = this.#limits;
       if (by.files > 0 && task.files + by.files > files)
         throw new LimitExceededError(
@@ -144,56 +144,56 @@ export class TaskTable {
         throw new LimitExceededError(
           `The task's files would have ${task.bytes + by.bytes} bytes together; at most ${taskBytes} are allowed. Nothing was stored.`,
         );
-      await x.run(
+      await sql.run(
         `UPDATE ${this.#tasks} SET version = version + 1, files = files + ?, bytes = bytes + ?, updated_at = {now} WHERE id = ?`,
         [by.files, by.bytes, id],
       );
-      if (task.draftRunId === null) await this.openDraft(x, task);
+      if (task.draftRunId === null) await this.openDraft(sql, task);
       return result;
     });
   }
 
   /** The task's row, locked until the transaction ends. @throws NotFoundError */
-  lock(x: Executor, id: string): Promise<Task> {
-    return this.get(id, x, this.#database.family === 'sqlite' ? '' : ' FOR UPDATE');
+  lock(sql: SqlRunner, id: string): Promise<Task> {
+    return this.get(id, sql, this.#database.family === 'sqlite' ? '' : ' FOR UPDATE');
   }
 
-  async openDraft(x: Executor, task: Pick<Task, 'id' | 'owner'>): Promise<string> {
-    const now = await nowIn(x);
-    const run = await insertRow(x, this.#runs, {
+  async openDraft(sql: SqlRunner, task: Pick<Task, 'id' | 'owner'>): Promise<string> {
+    const now = await nowIn(sql);
+    const run = await insertRow(sql, this.#runs, {
       task_id: task.id,
       created_at: now,
       job_uid: uuidv7().replaceAll('-', ''),
       actor: task.owner,
     });
-    await x.run(`UPDATE ${this.#tasks} SET draft_run_id = ? WHERE id = ?`, [run, task.id]);
+    await sql.run(`UPDATE ${this.#tasks} SET draft_run_id = ? WHERE id = ?`, [run, task.id]);
     return run;
   }
 
-  async set(x: Executor, id: string, values: Readonly<Record<string, unknown>>): Promise<void> {
+  async set(sql: SqlRunner, id: string, values: Readonly<Record<string, unknown>>): Promise<void> {
     const columns = Object.keys(values);
     if (columns.length === 0) return;
-    await x.run(`UPDATE ${this.#tasks} SET ${columns.map((column) => `${column} = ?`).join(', ')} WHERE id = ?`, [
+    await sql.run(`UPDATE ${this.#tasks} SET ${columns.map((column) => `${column} = ?`).join(', ')} WHERE id = ?`, [
       ...Object.values(values),
       id,
     ]);
   }
 
   /** The row stays, for the runs that name it; its files go. */
-  async remove(x: Executor, id: string): Promise<void> {
-    await x.run(`DELETE FROM ${this.#files} WHERE task_id = ?`, [id]);
-    await x.run(`DELETE FROM ${this.#runs} WHERE task_id = ? AND phase = 'draft'`, [id]);
-    await x.run(`UPDATE ${this.#tasks} SET removed_at = {now}, draft_run_id = NULL, files = 0, bytes = 0 WHERE id = ?`, [id]);
+  async remove(sql: SqlRunner, id: string): Promise<void> {
+    await sql.run(`DELETE FROM ${this.#files} WHERE task_id = ?`, [id]);
+    await sql.run(`DELETE FROM ${this.#runs} WHERE task_id = ? AND phase = 'draft'`, [id]);
+    await sql.run(`UPDATE ${this.#tasks} SET removed_at = {now}, draft_run_id = NULL, files = 0, bytes = 0 WHERE id = ?`, [id]);
   }
 
-  async files(id: string, x: Pick<Executor, 'rows'> = this.#database): Promise<FileRow[]> {
-    const rows = await x.rows<RawFile>(`SELECT ${this.#fileColumns} FROM ${this.#files} WHERE task_id = ? ORDER BY folded`, [id]);
+  async files(id: string, sql: Pick<SqlRunner, 'rows'> = this.#database): Promise<FileRow[]> {
+    const rows = await sql.rows<RawFile>(`SELECT ${this.#fileColumns} FROM ${this.#files} WHERE task_id = ? ORDER BY folded`, [id]);
     return rows.map(fileOf);
   }
 
   /** The file of this very path. */
-  async file(id: string, path: string, x: Pick<Executor, 'rows'> = this.#database): Promise<FileRow | undefined> {
-    const [row] = await x.rows<RawFile>(`SELECT ${this.#fileColumns} FROM ${this.#files} WHERE task_id = ? AND folded_hash = ?`, [
+  async file(id: string, path: string, sql: Pick<SqlRunner, 'rows'> = this.#database): Promise<FileRow | undefined> {
+    const [row] = await sql.rows<RawFile>(`SELECT ${this.#fileColumns} FROM ${this.#files} WHERE task_id = ? AND folded_hash = ?`, [
       id,
       foldedHash(path),
     ]);
@@ -201,9 +201,9 @@ export class TaskTable {
   }
 
   /** The file of this path, or the files of the folder of this path. */
-  async under(x: Pick<Executor, 'rows'>, id: string, path: string): Promise<FileRow[]> {
+  async under(sql: Pick<SqlRunner, 'rows'>, id: string, path: string): Promise<FileRow[]> {
     const folded = foldedPath(path);
-    const rows = await x.rows<RawFile>(
+    const rows = await sql.rows<RawFile>(
       `SELECT ${this.#fileColumns} FROM ${this.#files} WHERE task_id = ? AND (folded = ? OR (folded > ? AND folded < ?)) ORDER BY folded`,
       // 0 is what follows the slash.
       [id, folded, `${folded}/`, `${folded}0`],
@@ -216,12 +216,12 @@ export class TaskTable {
    * @throws InvalidPathError, VersionConflictError
    */
   async write(
-    x: Executor,
+    sql: SqlRunner,
     id: string,
     file: { readonly path: string; readonly blob: string; readonly size: number; readonly ifVersion?: number | undefined },
   ): Promise<{ readonly file: FileRow; readonly change: Change }> {
     const { path, ifVersion } = file;
-    const [known] = await x.rows<RawFile>(`SELECT ${this.#fileColumns} FROM ${this.#files} WHERE task_id = ? AND folded_hash = ?`, [
+    const [known] = await sql.rows<RawFile>(`SELECT ${this.#fileColumns} FROM ${this.#files} WHERE task_id = ? AND folded_hash = ?`, [
       id,
       foldedHash(path),
     ]);
@@ -235,26 +235,26 @@ export class TaskTable {
           ? `${path} has version ${known.version} by now, not ${ifVersion}: somebody else has changed it. Read it again.`
           : `${path} is not there, so it has no version ${ifVersion}. Read the tree again.`,
       );
-    if (!known) await this.#checkPlace(x, id, path);
-    return this.put(x, id, file, known && fileOf(known));
+    if (!known) await this.#checkPlace(sql, id, path);
+    return this.put(sql, id, file, known && fileOf(known));
   }
 
   /** Writes a file whose place has been checked, over `known` if it is there. */
   async put(
-    x: Executor,
+    sql: SqlRunner,
     id: string,
     { path, blob, size }: { readonly path: string; readonly blob: string; readonly size: number },
     known: FileRow | undefined,
   ): Promise<{ readonly file: FileRow; readonly change: Change }> {
     if (known) {
-      await x.run(`UPDATE ${this.#files} SET blob_hash = ?, size = ?, version = version + 1, updated_at = {now} WHERE id = ?`, [
+      await sql.run(`UPDATE ${this.#files} SET blob_hash = ?, size = ?, version = version + 1, updated_at = {now} WHERE id = ?`, [
         blob,
         size,
         known.id,
       ]);
       return { file: { ...known, blob, size, version: known.version + 1 }, change: { files: 0, bytes: size - known.size } };
     }
-    const now = await nowIn(x);
+    const now = await nowIn(sql);
     const values = {
       task_id: id,
       path,
@@ -264,17 +264,17 @@ export class TaskTable {
       size,
       updated_at: now,
     };
-    const fileId = await insertRow(x, this.#files, values);
+    const fileId = await insertRow(sql, this.#files, values);
     return { file: { id: fileId, path, size, version: 1, blob, updatedAt: now }, change: { files: 1, bytes: size } };
   }
 
   /** Gives files other paths, which have been checked together with those of the files that stay. */
-  async move(x: Executor, moves: readonly { readonly file: FileRow; readonly path: string }[]): Promise<void> {
+  async move(sql: SqlRunner, moves: readonly { readonly file: FileRow; readonly path: string }[]): Promise<void> {
     // Out of the way first: one file's new place may be another's old one.
     for (const { file } of moves)
-      await x.run(`UPDATE ${this.#files} SET folded_hash = ? WHERE id = ?`, [sha256(`moving ${file.id}`), file.id]);
+      await sql.run(`UPDATE ${this.#files} SET folded_hash = ? WHERE id = ?`, [sha256(`moving ${file.id}`), file.id]);
     for (const { file, path } of moves)
-      await x.run(`UPDATE ${this.#files} SET path = ?, folded = ?, folded_hash = ?, updated_at = {now} WHERE id = ?`, [
+      await sql.run(`UPDATE ${this.#files} SET path = ?, folded = ?, folded_hash = ?, updated_at = {now} WHERE id = ?`, [
         path,
         foldedPath(path),
         foldedHash(path),
@@ -282,32 +282,32 @@ export class TaskTable {
       ]);
   }
 
-  async removeFiles(x: Executor, files: readonly FileRow[]): Promise<void> {
+  async removeFiles(sql: SqlRunner, files: readonly FileRow[]): Promise<void> {
     for (let i = 0; i < files.length; i += 500) {
       const ids = files.slice(i, i + 500).map((file) => file.id);
-      await x.run(`${this.#database.deleteByPrimaryKey(this.#files)} WHERE id IN (${ids.map(() => '?').join(', ')})`, ids);
+      await sql.run(`${this.#database.deleteByPrimaryKey(this.#files)} WHERE id IN (${ids.map(() => '?').join(', ')})`, ids);
     }
   }
 
   /** No file where others have a folder, no folder where there is a file, and no two folders that differ in case only. */
-  async #checkPlace(x: Executor, id: string, path: string): Promise<void> {
+  async #checkPlace(sql: SqlRunner, id: string, path: string): Promise<void> {
     const folders = foldersOf(path);
     if (folders.length > 0) {
-      const [file] = await x.rows<{ path: string }>(
+      const [file] = await sql.rows<{ path: string }>(
         `SELECT path FROM ${this.#files} WHERE task_id = ? AND folded_hash IN (${folders.map(() => '?').join(', ')})`,
         [id, ...folders.map(foldedHash)],
       );
       if (file) throw new InvalidPathError(`${path} needs a folder where the file ${file.path} is. Rename or move one.`);
     }
     const folded = foldedPath(path);
-    const [inside] = await x.rows<{ path: string }>(
+    const [inside] = await sql.rows<{ path: string }>(
       `SELECT path FROM ${this.#files} WHERE task_id = ? AND folded > ? AND folded < ? LIMIT 1`,
       [id, `${folded}/`, `${folded}0`],
     );
     if (inside) throw new InvalidPathError(`${path} is a folder, with ${inside.path} in it. Choose another name.`);
     for (const [i, ours] of folders.entries()) {
       // Any of the folder's files: they all spell it the same way.
-      const [neighbour] = await x.rows<{ path: string }>(
+      const [neighbour] = await sql.rows<{ path: string }>(
         `SELECT path FROM ${this.#files} WHERE task_id = ? AND folded > ? AND folded < ? LIMIT 1`,
         [id, `${foldedPath(ours)}/`, `${foldedPath(ours)}0`],
       );

@@ -1,4 +1,4 @@
-import { type Database, type Executor, InvalidArgumentError, keyText } from '@holdfast/core';
+import { type Database, InvalidArgumentError, keyText, type SqlRunner } from '@holdfast/core';
 import { type Action, type As, type Authorize, actorOf, allow } from '../access.ts';
 import { NotFoundError, UnknownLanguageError } from '../errors.ts';
 import { filePath } from '../files/path.ts';
@@ -56,8 +56,8 @@ export class Tasks {
       await blobs.keep(spooled);
       kept.push({ path, blob: spooled.hash, size: spooled.size });
     }
-    const id = await database.transaction(async (x) => {
-      const made = await table.insert(x, {
+    const id = await database.transaction(async (sql) => {
+      const made = await table.insert(sql, {
         owner: actor,
         name,
         language: language.name,
@@ -65,9 +65,9 @@ export class Tasks {
         dataSets,
       });
       let bytes = 0;
-      for (const file of kept) bytes += (await table.write(x, made, file)).change.bytes;
-      await table.set(x, made, { files: kept.length, bytes, version: 1 });
-      await table.openDraft(x, { id: made, owner: actor });
+      for (const file of kept) bytes += (await table.write(sql, made, file)).change.bytes;
+      await table.set(sql, made, { files: kept.length, bytes, version: 1 });
+      await table.openDraft(sql, { id: made, owner: actor });
       return made;
     });
     return table.get(id);
@@ -93,8 +93,8 @@ export class Tasks {
     if (change.name !== undefined) values.name = keyText('name', change.name);
     if (change.language !== undefined) values.language = this.language(change.language).name;
     if (change.dataSets !== undefined) values.data_sets = JSON.stringify(checkDataSets(change.dataSets));
-    await this.#options.table.edit(id, async (x) => {
-      await this.#options.table.set(x, id, values);
+    await this.#options.table.edit(id, async (sql) => {
+      await this.#options.table.set(sql, id, values);
       return { result: undefined };
     });
     return this.#options.table.get(id);
@@ -104,9 +104,9 @@ export class Tasks {
   async remove(id: string, as: As): Promise<void> {
     await this.allowed(id, as, 'remove');
     await this.#options.endRuns(id, as.actor);
-    await this.#options.database.transaction(async (x: Executor) => {
-      await this.#options.table.lock(x, id);
-      await this.#options.table.remove(x, id);
+    await this.#options.database.transaction(async (sql: SqlRunner) => {
+      await this.#options.table.lock(sql, id);
+      await this.#options.table.remove(sql, id);
     });
   }
 

@@ -7,10 +7,10 @@ import { nowSql, timestampSql } from './clock.ts';
 import { traceConnection } from './connection-hooks.ts';
 import { clientFamily, type DatabaseDescription, describeWith } from './describe-database.ts';
 import type { Dialect } from './dialect.ts';
-import { createExecutor, type Executor } from './executor.ts';
+import { createSqlRunner, type SqlRunner } from './sql-runner.ts';
 import { isConnectionError, isTransient } from './transient.ts';
 
-/** Which database, which names its tables have there, and how long a statement may take. */
+/** Options of {@link Database}: the connection, the names of the tables, and limits. */
 export interface DatabaseOptions {
   /** The service's own knex. Its pool is used for the caller's transactions only (on SQLite: for everything). */
   readonly knex: Knex;
@@ -54,21 +54,19 @@ export class Database {
     this.#loops = this.family === 'sqlite' ? this.knex : ownPool(this.knex, options.loopConnections ?? 4);
   }
 
-  /** What the server is; asked once. @throws UnsupportedDatabaseError, DatabaseUnavailableError */
-  describe(): Promise<DatabaseDescription> {
-    return this.#description ? Promise.resolve(this.#description) : this.use((executor) => this.#describe(executor));
+  /** Describes the server, once; the answer is kept. @throws UnsupportedDatabaseError, DatabaseUnavailableError */
+  async describe(): Promise<DatabaseDescription> {
+    return this.#description ?? this.use((sql) => this.#describe(sql));
   }
 
-  /** On the caller's own connection, though another may ask at the same time: nobody waits for, or fails with, another's transaction. */
-  async #describe(executor: Executor): Promise<DatabaseDescription> {
-    const description = await describeWith(executor);
-    this.#description ??= description;
-    return this.#description;
+  /** Asks on the given connection: a wait for another connection's answer would share its failure, too. */
+  async #describe(sql: SqlRunner): Promise<DatabaseDescription> {
+    return (this.#description ??= await describeWith(sql));
   }
 
   /**
-   * The dialect. MySQL and MariaDB are told apart by the first connection that is used, so inside `use`, `transaction` and `within` it is
-   * exact. Before, both count as `mysql`.
+   * The dialect. Inside `use`, `transaction` and `within` it is exact: the first connection has told MySQL from MariaDB there. Before, both
+   * count as `mysql`.
    */
   get dialect(): Dialect {
     return this.#description?.dialect ?? this.family;
@@ -87,25 +85,17 @@ export class Database {
   }
 
   /**
-   * Put after the name of a table whose rows a statement locks by their ids. MySQL and MariaDB read a table from end to end where the ids
-   * are half of it, and wait for every row on the way that somebody else has locked.
+   * An index hint, put after the name of a table whose rows a statement changes or locks by their ids. Without it MySQL and MariaDB read the
+   * whole table where the ids are a large part of it, and wait for every locked row on the way. Empty on the other databases.
    */
-  get byPrimaryKey(): string {
+  get primaryKeyHint(): string {
     return this.family === 'mysql' ? ' FORCE INDEX (PRIMARY)' : '';
   }
 
-  /** The head of a statement that deletes rows of `table`, as `table()` returns it, by their ids: see `byPrimaryKey`. */
+  /** The head of a statement that deletes rows of `table`, as `table()` returns it, by their ids: see `primaryKeyHint`. */
   deleteByPrimaryKey(table: string): string {
     // MySQL takes an index hint in this form of DELETE only.
-    return this.family === 'mysql' ? `DELETE ${table} FROM ${table}${this.byPrimaryKey}` : `DELETE FROM ${table}`;
-  }
-
-  /**
-   * MySQL, MariaDB: ends a SELECT with a shared lock on the rows of `alias`. MySQL refuses to lock a table of values, so that the alias must
-   * be named where one stands beside it; MariaDB has no word for that.
-   */
-  sharedLock(alias: string): string {
-    return this.dialect === 'mariadb' ? ' LOCK IN SHARE MODE' : ` FOR SHARE OF ${alias}`;
+    return this.family === 'mysql' ? `DELETE ${table} FROM ${table}${this.primaryKeyHint}` : `DELETE FROM ${table}`;
   }
 
   /** Replaces `{now}` and `{timestamp}` in a statement by the database's clock. */
@@ -140,7 +130,7 @@ export class Database {
   }
 
   /** Borrows a connection of the loops' pool for autocommitted statements. */
-  async use<T>(fn: (executor: Executor) => Promise<T>): Promise<T> {
+  async use<T>(fn: (sql: SqlRunner) => Promise<T>): Promise<T> {
     const client = this.#loops.client as PoolClient;
     const connection = await this.#acquire(client);
     try {
@@ -154,16 +144,16 @@ export class Database {
    * A transaction of our own: READ COMMITTED (IMMEDIATE on SQLite), run again when it loses a race (deadlock,
    * serialization failure, lock time-out, busy). `fn` must have no effects outside the database.
    */
-  async transaction<T>(fn: (executor: Executor) => Promise<T>): Promise<T> {
+  async transaction<T>(fn: (sql: SqlRunner) => Promise<T>): Promise<T> {
     return retryRaces(() => this.#transactionOnce(fn));
   }
 
-  /** An executor inside the caller's transaction. Losing a race there is thrown as retryable, never retried. */
-  async within(trx: Knex.Transaction, what = 'This call'): Promise<Executor> {
+  /** A runner inside the caller's transaction. A lost race there is thrown as retryable; it is never retried here. */
+  async within(trx: Knex.Transaction, what = 'This call'): Promise<SqlRunner> {
     requireTransaction(trx, what);
     const connection = await transactionConnection(trx);
     traceConnection(connection).entered();
-    const executor = await this.#described(connection);
+    const runner = await this.#described(connection);
     const guard = async <T>(promise: Promise<T>): Promise<T> => {
       try {
         return await promise;
@@ -174,8 +164,8 @@ export class Database {
     };
     return {
       dialect: this.dialect,
-      rows: <Row>(sql: string, params?: readonly unknown[]) => guard(executor.rows<Row>(this.sql(sql), params)),
-      run: (sql, params) => guard(executor.run(this.sql(sql), params)),
+      rows: <Row>(sql: string, params?: readonly unknown[]) => guard(runner.rows<Row>(this.sql(sql), params)),
+      run: (sql, params) => guard(runner.run(this.sql(sql), params)),
     };
   }
 
@@ -184,8 +174,8 @@ export class Database {
     if (this.#loops !== this.knex) await this.#loops.destroy();
   }
 
-  /** A driver connection of its own, outside every pool (for LISTEN and for session locks). */
-  async rawConnection(): Promise<{ readonly connection: unknown; readonly executor: Executor; close(): Promise<void> }> {
+  /** A driver connection of its own, outside every pool and prepared as the loops' are (for LISTEN and for session locks). */
+  async rawConnection(): Promise<{ readonly sql: SqlRunner; readonly connection: unknown; close(): Promise<void> }> {
     const client = this.#loops.client as PoolClient;
     const connection = await client.acquireRawConnection().catch((error: unknown) => {
       throw unavailable(error);
@@ -193,22 +183,40 @@ export class Database {
     (connection as { on?(event: string, listener: () => void): void }).on?.('error', () => {
       // A lost connection shows at the next statement; it must not end the process.
     });
-    return {
-      connection,
-      executor: createExecutor(this.dialect, connection, { statementTimeoutMs: this.#statementTimeoutMs }),
-      close: async () => {
-        await client.destroyRawConnection(connection).catch(() => undefined);
-      },
+    const close = async (): Promise<void> => {
+      await client.destroyRawConnection(connection).catch(() => undefined);
     };
+    try {
+      await this.#prepare(connection);
+    } catch (error) {
+      await close();
+      throw isConnectionError(error) ? unavailable(error) : error;
+    }
+    return { sql: this.#wrap(connection), connection, close };
   }
 
-  /** An executor on the connection, after it has told MySQL from MariaDB, whose statements differ. */
-  async #described(connection: object): Promise<Executor> {
-    if (this.family === 'mysql' && !this.#description) await this.#describe(this.#wrap(connection));
-    return this.#wrap(connection);
+  /** A runner on the connection. On the first connection it also finds out whether the server is MySQL or MariaDB. */
+  async #described(connection: object): Promise<SqlRunner> {
+    const sql = this.#wrap(connection);
+    if (this.family === 'mysql') await this.#describe(sql);
+    return sql;
   }
 
-  async #transactionOnce<T>(fn: (executor: Executor) => Promise<T>): Promise<T> {
+  /** Gives a connection of our own the session settings that our statements rely on. */
+  async #prepare(connection: object): Promise<void> {
+    const sql = await this.#described(connection);
+    if (this.family === 'mysql') {
+      // Every statement, not the claim alone: at REPEATABLE READ a promotion blocks unrelated inserts until they time out.
+      await sql.run('SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED');
+      await sql.run(`SET SESSION ${mysqlSession}${this.dialect === 'mysql' ? mysqlStatistics : ''}`);
+    } else if (this.family === 'postgres') {
+      const [row] = await sql.rows<{ level: string }>("SELECT current_setting('default_transaction_isolation') AS level");
+      if (row?.level !== 'read committed') await sql.run("SET default_transaction_isolation = 'read committed'");
+    }
+    this.#prepared.add(connection);
+  }
+
+  async #transactionOnce<T>(fn: (sql: SqlRunner) => Promise<T>): Promise<T> {
     const client = this.#loops.client as PoolClient;
     const connection = await this.#acquire(client);
     const raw = this.#wrap(connection);
@@ -229,7 +237,7 @@ export class Database {
     }
   }
 
-  #expanding(raw: Executor): Executor {
+  #expanding(raw: SqlRunner): SqlRunner {
     return {
       dialect: raw.dialect,
       rows: (sql, params) => raw.rows(this.sql(sql), params),
@@ -237,10 +245,10 @@ export class Database {
     };
   }
 
-  #wrap(connection: object): Executor {
+  #wrap(connection: object): SqlRunner {
     // Only what we have prepared has a sql_mode that we know.
     const backslash = this.#prepared.has(connection) ? 'escapes' : 'unknown';
-    return createExecutor(this.dialect, connection, { statementTimeoutMs: this.#statementTimeoutMs, backslash });
+    return createSqlRunner(this.dialect, connection, { statementTimeoutMs: this.#statementTimeoutMs, backslash });
   }
 
   async #acquire(client: PoolClient): Promise<object> {
@@ -252,19 +260,7 @@ export class Database {
     }
     if (this.#loops === this.knex || this.#prepared.has(connection)) return connection;
     try {
-      const executor = this.#wrap(connection);
-      if (this.family === 'mysql') {
-        await this.#described(connection);
-        // Every statement, not the claim alone: at REPEATABLE READ a promotion blocks unrelated inserts until they time out.
-        await executor.run('SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED');
-        await executor.run(
-          `SET SESSION ${this.dialect === 'mysql' ? `${mysqlSession}, information_schema_stats_expiry = 0` : mysqlSession}`,
-        );
-      } else if (this.family === 'postgres') {
-        const [row] = await executor.rows<{ level: string }>("SELECT current_setting('default_transaction_isolation') AS level");
-        if (row?.level !== 'read committed') await executor.run("SET default_transaction_isolation = 'read committed'");
-      }
-      this.#prepared.add(connection);
+      await this.#prepare(connection);
       return connection;
     } catch (error) {
       discard(connection, error);
@@ -280,7 +276,7 @@ export function openDatabase(options: DatabaseOptions): Database {
 }
 
 /**
- * What server this knex talks to: dialect, version, capabilities, and warnings where committed work may be lost.
+ * Describes the server that this knex is connected to: dialect, version, capabilities, and warnings.
  * @throws UnsupportedDatabaseError, DatabaseUnavailableError
  */
 export async function describeDatabase(knex: Knex): Promise<DatabaseDescription> {
@@ -303,12 +299,14 @@ async function retryRaces<T>(run: () => Promise<T>): Promise<T> {
 }
 
 /**
- * Settings of our own connections to MySQL and MariaDB, whatever the server's defaults are: every statement commits, an UPDATE needs no key,
- * a SELECT has no row limit, a text too long for its column is an error. The time zone stays the caller's. On MySQL statistics are read
- * fresh besides, which it keeps for a day.
+ * Session settings of our own connections to MySQL and MariaDB, so that the server's defaults do not matter: each statement commits by itself,
+ * COMMIT starts no new transaction, a lock is waited for 5 s at most, an UPDATE needs no key, a SELECT has no row limit, a text too long for
+ * its column is an error. The time zone stays as the caller set it.
  */
 const mysqlSession =
   "autocommit = 1, completion_type = 'NO_CHAIN', innodb_lock_wait_timeout = 5, sql_safe_updates = 0, sql_select_limit = DEFAULT, sql_mode = 'STRICT_TRANS_TABLES,NO_ENGINE_SUBSTITUTION'";
+/** MySQL keeps the statistics of a table for a day unless told otherwise. */
+const mysqlStatistics = ', information_schema_stats_expiry = 0';
 
 const beginSql = {
   postgres: 'BEGIN ISOLATION LEVEL READ COMMITTED',

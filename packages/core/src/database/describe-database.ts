@@ -1,7 +1,7 @@
 import type { Knex } from 'knex';
 import { UnsupportedDatabaseError } from '../errors/errors.ts';
 import type { Dialect } from './dialect.ts';
-import type { Executor } from './executor.ts';
+import type { SqlRunner } from './sql-runner.ts';
 
 /** What {@link describeDatabase} found. */
 export interface DatabaseDescription {
@@ -16,7 +16,7 @@ export interface DatabaseDescription {
   readonly insertReturning: boolean;
   /** Versions of this dialect that the whole suite is run against. Others of a supported version are expected to work alike. */
   readonly testedOn: readonly string[];
-  /** Settings under which a committed transaction may be lost, each with what it means. */
+  /** Settings of the server that may lose committed work, refuse our writes or break our locks; each with what to do. */
   readonly warnings: readonly string[];
 }
 
@@ -43,14 +43,14 @@ export function clientFamily(knex: Knex): 'postgres' | 'mysql' | 'sqlite' {
  * Asks the server what it is.
  * @throws UnsupportedDatabaseError for a server that is too old, with what to install.
  */
-export async function describeWith(executor: Executor): Promise<DatabaseDescription> {
-  if (executor.dialect === 'postgres') return describePostgres(executor);
-  if (executor.dialect === 'sqlite') return describeSqlite(executor);
-  return describeMysql(executor);
+export async function describeWith(sql: SqlRunner): Promise<DatabaseDescription> {
+  if (sql.dialect === 'postgres') return describePostgres(sql);
+  if (sql.dialect === 'sqlite') return describeSqlite(sql);
+  return describeMysql(sql);
 }
 
-async function describePostgres(executor: Executor): Promise<DatabaseDescription> {
-  const [row] = await executor.rows<{ num: string; version: string; fsync: string; sync: string }>(
+async function describePostgres(sql: SqlRunner): Promise<DatabaseDescription> {
+  const [row] = await sql.rows<{ num: string; version: string; fsync: string; sync: string }>(
     "SELECT current_setting('server_version_num') AS num, current_setting('server_version') AS version, current_setting('fsync') AS fsync, current_setting('synchronous_commit') AS sync",
   );
   const number = Number(row?.num);
@@ -70,8 +70,8 @@ async function describePostgres(executor: Executor): Promise<DatabaseDescription
   };
 }
 
-async function describeMysql(executor: Executor): Promise<DatabaseDescription> {
-  const [row] = await executor.rows<{ version: string; flush: unknown; log_bin: unknown; sync_binlog: unknown; format: string }>(
+async function describeMysql(sql: SqlRunner): Promise<DatabaseDescription> {
+  const [row] = await sql.rows<{ version: string; flush: unknown; log_bin: unknown; sync_binlog: unknown; format: string }>(
     'SELECT VERSION() AS version, @@innodb_flush_log_at_trx_commit AS flush, @@log_bin AS log_bin, @@sync_binlog AS sync_binlog, @@binlog_format AS format',
   );
   const version = row?.version ?? '';
@@ -92,16 +92,16 @@ async function describeMysql(executor: Executor): Promise<DatabaseDescription> {
     warnings.push(
       'binlog_format = STATEMENT: the server refuses what is written at READ COMMITTED (error 1665), and so all that Holdfast writes. Set it to ROW or MIXED.',
     );
-  const galera = await executor.rows<{ Value: string }>("SHOW GLOBAL STATUS LIKE 'wsrep_cluster_size'");
+  const galera = await sql.rows<{ Value: string }>("SHOW GLOBAL STATUS LIKE 'wsrep_cluster_size'");
   if (Number(galera[0]?.Value ?? 0) > 1)
     warnings.push('This is a Galera cluster: send all of Holdfast to one node, since a lock taken on one node does not hold on another.');
   const dialect = mariadb ? 'mariadb' : 'mysql';
   return { dialect, version, testedOn: testedOn[dialect], skipLocked: true, updateReturning: false, insertReturning: mariadb, warnings };
 }
 
-async function describeSqlite(executor: Executor): Promise<DatabaseDescription> {
-  const [row] = await executor.rows<{ version: string }>('SELECT sqlite_version() AS version');
-  const [sync] = await executor.rows<{ synchronous: number | bigint }>('PRAGMA synchronous');
+async function describeSqlite(sql: SqlRunner): Promise<DatabaseDescription> {
+  const [row] = await sql.rows<{ version: string }>('SELECT sqlite_version() AS version');
+  const [sync] = await sql.rows<{ synchronous: number | bigint }>('PRAGMA synchronous');
   const [major = 0, minor = 0] = (row?.version ?? '').split('.').map(Number);
   requireVersion('SQLite', row?.version ?? '?', major * 1000 + minor >= 3042, '3.42 (it comes with Node)');
   const warnings: string[] = [];

@@ -2,16 +2,15 @@
 export type TimeText = (time: Date) => string;
 
 /**
- * How a connection reads a backslash in a text. `escapes`: as MySQL does by default, on connections whose `sql_mode` we have set ourselves.
- * `unknown`: on those of the caller, where NO_BACKSLASH_ESCAPES may stand.
+ * How a connection reads a backslash in a text. `escapes`: as an escape, on connections whose `sql_mode` we have set. `unknown`: on the
+ * caller's connections, where NO_BACKSLASH_ESCAPES may be set.
  */
 export type Backslash = 'escapes' | 'unknown';
 
 /**
- * A statement with its values written into it, the same under every `sql_mode`. The driver doubles backslashes, which
- * NO_BACKSLASH_ESCAPES takes for two, and writes `\'` for a quote, which then ends the text: a value could leave its place. Here a
- * quote is doubled, which every mode reads alike, and a text with a backslash in it is written as its bytes where the mode is unknown:
- * twice as long.
+ * Puts the values into the statement, so that every `sql_mode` reads the text in the same way. The driver's own escaping is not safe under
+ * NO_BACKSLASH_ESCAPES: it doubles backslashes, which then count twice, and writes `\'` for a quote, which then ends the text. Here a quote
+ * is doubled. A text with a backslash is written as hexadecimal bytes where the mode is unknown; that is twice as long.
  *
  * @throws TypeError for a value that has no literal, and when there are more or fewer values than marks
  */
@@ -42,7 +41,9 @@ function literal(value: unknown, backslash: Backslash, timeText: TimeText): stri
       if (value instanceof Date) return timeText(value);
       if (value instanceof Uint8Array) return `X'${Buffer.from(value.buffer, value.byteOffset, value.byteLength).toString('hex')}'`;
   }
-  throw new TypeError(`${String(value)} (${typeof value}) has no literal in SQL.`);
+  throw new TypeError(
+    `A value of type ${typeof value} (${String(value)}) has no literal in SQL; pass a string, number, bigint, boolean, Date, Uint8Array or null.`,
+  );
 }
 
 function textLiteral(value: string, backslash: Backslash): string {

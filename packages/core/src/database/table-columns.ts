@@ -1,8 +1,8 @@
 import type { Database } from './database.ts';
-import type { Executor } from './executor.ts';
+import type { SqlRunner } from './sql-runner.ts';
 
 /** Columns of a table in their order, with their declared types in lower case; empty if there is no such table. */
-export async function tableColumns(database: Database, look: Pick<Executor, 'rows'>, table: string): Promise<Map<string, string>> {
+export async function tableColumns(database: Database, look: Pick<SqlRunner, 'rows'>, table: string): Promise<Map<string, string>> {
   const name = `${database.tablePrefix}${table}`;
   let rows: { name: string; type: string }[];
   if (database.family === 'sqlite') {

@@ -1,5 +1,5 @@
 import type { Database } from '../database/database.ts';
-import type { Executor } from '../database/executor.ts';
+import type { SqlRunner } from '../database/sql-runner.ts';
 import { insertIgnore } from './insert-ignore.ts';
 
 /** When a breaker opens, and for how long. */
@@ -49,7 +49,7 @@ export class Breaker {
   }
 
   /** Reports calls that ended. A success closes it and forgets the failures. */
-  async report(scope: string, name: string, result: { readonly ok: number; readonly failed: number }, within?: Executor): Promise<void> {
+  async report(scope: string, name: string, result: { readonly ok: number; readonly failed: number }, within?: SqlRunner): Promise<void> {
     const { failures, openMs, maxOpenMs } = this.#options;
     const run = (sql: string, params: readonly unknown[]): Promise<number> =>
       within ? within.run(sql, params) : this.#database.run(sql, params);

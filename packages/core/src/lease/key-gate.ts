@@ -1,5 +1,5 @@
 import type { Database } from '../database/database.ts';
-import type { Executor } from '../database/executor.ts';
+import type { SqlRunner } from '../database/sql-runner.ts';
 import { insertIgnore } from './insert-ignore.ts';
 
 /**
@@ -19,11 +19,11 @@ export class KeyGate {
   }
 
   /** Locks the gate, making it if it is new; returns the id at its head, or `null` if the key is free. */
-  async lock(x: Executor, scope: string, key: string): Promise<string | null> {
+  async lock(sql: SqlRunner, scope: string, key: string): Promise<string | null> {
     const forUpdate = this.#database.family === 'sqlite' ? '' : ' FOR UPDATE';
     for (;;) {
-      await x.run(insertIgnore(this.#database, this.#table, ['scope', 'gate_key']), [scope, key]);
-      const [row] = await x.rows<{ head: string | null }>(
+      await sql.run(insertIgnore(this.#database, this.#table, ['scope', 'gate_key']), [scope, key]);
+      const [row] = await sql.rows<{ head: string | null }>(
         `SELECT ${this.#headText()} FROM ${this.#table} WHERE scope = ? AND gate_key = ?${forUpdate}`,
         [scope, key],
       );
@@ -33,19 +33,25 @@ export class KeyGate {
   }
 
   /** Puts `id` at the head of a gate that is locked. */
-  async setHead(x: Executor, scope: string, key: string, id: string | null): Promise<void> {
+  async setHead(sql: SqlRunner, scope: string, key: string, id: string | null): Promise<void> {
     const head = id === null ? 'NULL' : BigInt(id).toString();
-    await x.run(`UPDATE ${this.#table} SET head = ${head} WHERE scope = ? AND gate_key = ?`, [scope, key]);
+    await sql.run(`UPDATE ${this.#table} SET head = ${head} WHERE scope = ? AND gate_key = ?`, [scope, key]);
   }
 
   /**
    * Ends the turn of `id`: the next BLOCKED row, found by `next`, becomes the head. `next` must open the row it returns
    * (make it READY), and return `undefined` if none is left. Returns the new head.
    */
-  async handOn(x: Executor, scope: string, key: string, id: string, next: () => Promise<string | undefined>): Promise<string | undefined> {
-    if ((await this.lock(x, scope, key)) !== id) return undefined;
+  async handOn(
+    sql: SqlRunner,
+    scope: string,
+    key: string,
+    id: string,
+    next: () => Promise<string | undefined>,
+  ): Promise<string | undefined> {
+    if ((await this.lock(sql, scope, key)) !== id) return undefined;
     const head = await next();
-    await this.setHead(x, scope, key, head ?? null);
+    await this.setHead(sql, scope, key, head ?? null);
     return head;
   }
 

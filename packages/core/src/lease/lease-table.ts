@@ -1,5 +1,5 @@
 import type { Database } from '../database/database.ts';
-import type { Executor } from '../database/executor.ts';
+import type { SqlRunner } from '../database/sql-runner.ts';
 import { LeaseLostError } from '../errors/errors.ts';
 import { monotonicMs } from '../time/monotonic.ts';
 import { insertIgnore } from './insert-ignore.ts';
@@ -29,14 +29,14 @@ export class LeaseTable {
   /** Takes the name if it is free, expired, or this owner's already; `undefined` if another holds it. */
   async acquire(scope: string, name: string, owner: string, leaseMs: number): Promise<Lease | undefined> {
     const sentAt = monotonicMs();
-    return this.database.transaction(async (x) => {
-      await x.run(insertIgnore(this.database, this.#leases, ['scope', 'name']), [scope, name]);
-      const changed = await x.run(
+    return this.database.transaction(async (sql) => {
+      await sql.run(insertIgnore(this.database, this.#leases, ['scope', 'name']), [scope, name]);
+      const changed = await sql.run(
         `UPDATE ${this.#leases} SET owner = ?, epoch = epoch + 1, lease_until = {now} + ? WHERE scope = ? AND name = ? AND (lease_until < {now} OR owner = ?)`,
         [owner, leaseMs, scope, name, owner],
       );
       if (changed === 0) return undefined;
-      const [row] = await x.rows<{ epoch: string | number }>(`SELECT epoch FROM ${this.#leases} WHERE scope = ? AND name = ?`, [
+      const [row] = await sql.rows<{ epoch: string | number }>(`SELECT epoch FROM ${this.#leases} WHERE scope = ? AND name = ?`, [
         scope,
         name,
       ]);
@@ -50,19 +50,19 @@ export class LeaseTable {
     const sentAt = monotonicMs();
     const mysql = this.database.family === 'mysql';
     const marks = names.map(() => '?').join(', ');
-    return this.database.transaction(async (x) => {
-      await x.run(
+    return this.database.transaction(async (sql) => {
+      await sql.run(
         `INSERT ${mysql ? 'IGNORE ' : ''}INTO ${this.#leases} (scope, name) VALUES ${names.map(() => '(?, ?)').join(', ')}${mysql ? '' : ' ON CONFLICT DO NOTHING'}`,
         names.flatMap((name) => [scope, name]),
       );
       // In one order, or two who take the same names wait for each other.
       const lock = this.database.family === 'sqlite' ? '' : ' FOR UPDATE';
-      const free = await x.rows<{ name: string; epoch: string | number }>(
+      const free = await sql.rows<{ name: string; epoch: string | number }>(
         `SELECT name, epoch FROM ${this.#leases} WHERE scope = ? AND name IN (${marks}) AND (lease_until < {now} OR owner = ?) ORDER BY name${lock}`,
         [scope, ...names, owner],
       );
       if (free.length === 0) return [];
-      await x.run(
+      await sql.run(
         `UPDATE ${this.#leases} SET owner = ?, epoch = epoch + 1, lease_until = {now} + ? WHERE scope = ? AND name IN (${free.map(() => '?').join(', ')})`,
         [owner, leaseMs, scope, ...free.map(({ name }) => name)],
       );
@@ -118,9 +118,9 @@ export class LeaseTable {
    * and what comes after the takeover is refused. (A condition `EXISTS (… epoch = ?)` passes while a takeover commits.)
    * @throws LeaseLostError when the epoch has passed.
    */
-  async fence(executor: Executor, lease: Lease): Promise<void> {
+  async fence(sql: SqlRunner, lease: Lease): Promise<void> {
     const lock = this.database.family === 'sqlite' ? '' : ' FOR UPDATE';
-    const [row] = await executor.rows<{ epoch: string | number }>(`SELECT epoch FROM ${this.#leases} WHERE scope = ? AND name = ?${lock}`, [
+    const [row] = await sql.rows<{ epoch: string | number }>(`SELECT epoch FROM ${this.#leases} WHERE scope = ? AND name = ?${lock}`, [
       lease.scope,
       lease.name,
     ]);
@@ -129,15 +129,15 @@ export class LeaseTable {
 
   /** Says that `member` of `scope` is alive for `aliveMs` more. */
   async heartbeat(scope: string, member: string, aliveMs: number): Promise<void> {
-    await this.database.transaction(async (x) => {
-      const changed = await x.run(`UPDATE ${this.#members} SET alive_until = {now} + ? WHERE scope = ? AND member = ?`, [
+    await this.database.transaction(async (sql) => {
+      const changed = await sql.run(`UPDATE ${this.#members} SET alive_until = {now} + ? WHERE scope = ? AND member = ?`, [
         aliveMs,
         scope,
         member,
       ]);
       if (changed === 0)
-        await x.run(`INSERT INTO ${this.#members} (scope, member, alive_until) VALUES (?, ?, {now} + ?)`, [scope, member, aliveMs]);
-      await x.run(`DELETE FROM ${this.#members} WHERE scope = ? AND alive_until < {now} - 3600000`, [scope]);
+        await sql.run(`INSERT INTO ${this.#members} (scope, member, alive_until) VALUES (?, ?, {now} + ?)`, [scope, member, aliveMs]);
+      await sql.run(`DELETE FROM ${this.#members} WHERE scope = ? AND alive_until < {now} - 3600000`, [scope]);
     });
   }
 

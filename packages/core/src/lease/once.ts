@@ -1,5 +1,5 @@
 import type { Database } from '../database/database.ts';
-import type { Executor } from '../database/executor.ts';
+import type { SqlRunner } from '../database/sql-runner.ts';
 import { valuesTable } from '../database/values-table.ts';
 import { insertIgnore } from './insert-ignore.ts';
 
@@ -25,7 +25,7 @@ export class Once {
 
   /** Notes a key. Returns what it was noted with before, if it was. */
   async enter(
-    x: Executor,
+    sql: SqlRunner,
     scope: string,
     key: string,
     windowMs: number,
@@ -33,16 +33,16 @@ export class Once {
   ): Promise<OnceEntry> {
     const lock = this.#database.family === 'sqlite' ? '' : ' FOR UPDATE';
     for (;;) {
-      const inserted = await x.run(insertIgnore(this.#database, this.#table, ['scope', 'once_key', 'expires_at']), [scope, key, 0]);
+      const inserted = await sql.run(insertIgnore(this.#database, this.#table, ['scope', 'once_key', 'expires_at']), [scope, key, 0]);
       if (inserted === 0) {
-        const [row] = await x.rows<{ ref: string | null; live: number | string | boolean }>(
+        const [row] = await sql.rows<{ ref: string | null; live: number | string | boolean }>(
           `SELECT ref, CASE WHEN expires_at > {now} THEN 1 ELSE 0 END AS live FROM ${this.#table} WHERE scope = ? AND once_key = ?${lock}`,
           [scope, key],
         );
         if (row && Number(row.live) === 1 && (row.ref === null || !stillCounts || (await stillCounts(row.ref))))
           return { first: false, ref: row.ref };
       }
-      const taken = await x.run(`UPDATE ${this.#table} SET ref = NULL, expires_at = {now} + ? WHERE scope = ? AND once_key = ?`, [
+      const taken = await sql.run(`UPDATE ${this.#table} SET ref = NULL, expires_at = {now} + ? WHERE scope = ? AND once_key = ?`, [
         windowMs,
         scope,
         key,
@@ -53,13 +53,13 @@ export class Once {
   }
 
   /** Notes what the key stands for. */
-  async setRef(x: Executor, scope: string, key: string, ref: string): Promise<void> {
-    await x.run(`UPDATE ${this.#table} SET ref = ? WHERE scope = ? AND once_key = ?`, [ref, scope, key]);
+  async setRef(sql: SqlRunner, scope: string, key: string, ref: string): Promise<void> {
+    await sql.run(`UPDATE ${this.#table} SET ref = ? WHERE scope = ? AND once_key = ?`, [ref, scope, key]);
   }
 
   /** What a live key stands for, if anything. */
-  async find(x: Executor, scope: string, key: string): Promise<string | undefined> {
-    const [row] = await x.rows<{ ref: string | null }>(
+  async find(sql: SqlRunner, scope: string, key: string): Promise<string | undefined> {
+    const [row] = await sql.rows<{ ref: string | null }>(
       `SELECT ref FROM ${this.#table} WHERE scope = ? AND once_key = ? AND expires_at > {now}`,
       [scope, key],
     );
@@ -67,13 +67,13 @@ export class Once {
   }
 
   /** The same of many, by key. */
-  async findMany(x: Executor, scope: string, keys: readonly string[]): Promise<ReadonlyMap<string, string>> {
+  async findMany(sql: SqlRunner, scope: string, keys: readonly string[]): Promise<ReadonlyMap<string, string>> {
     const values = valuesTable(
       this.#database,
       { once: 'text' },
       keys.map((once) => ({ once })),
     );
-    const rows = await x.rows<{ once_key: string; ref: string | null }>(
+    const rows = await sql.rows<{ once_key: string; ref: string | null }>(
       `SELECT o.once_key, o.ref FROM ${values.sql} JOIN ${this.#table} o ON o.scope = ? AND o.once_key = u.once WHERE o.expires_at > {now}`,
       [values.param, scope],
     );

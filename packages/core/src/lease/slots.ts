@@ -1,5 +1,5 @@
 import type { Database } from '../database/database.ts';
-import type { Executor } from '../database/executor.ts';
+import type { SqlRunner } from '../database/sql-runner.ts';
 import { insertIgnore } from './insert-ignore.ts';
 
 /**
@@ -17,16 +17,16 @@ export class Slots {
 
   /** Makes the scope have exactly `count` slots; occupied ones above it go when they are freed. */
   async ensure(scope: string, count: number): Promise<void> {
-    await this.#database.transaction(async (x) => {
-      for (let slot = 1; slot <= count; slot++) await x.run(insertIgnore(this.#database, this.#table, ['scope', 'slot']), [scope, slot]);
-      await x.run(`DELETE FROM ${this.#table} WHERE scope = ? AND slot > ? AND holder IS NULL`, [scope, count]);
+    await this.#database.transaction(async (sql) => {
+      for (let slot = 1; slot <= count; slot++) await sql.run(insertIgnore(this.#database, this.#table, ['scope', 'slot']), [scope, slot]);
+      await sql.run(`DELETE FROM ${this.#table} WHERE scope = ? AND slot > ? AND holder IS NULL`, [scope, count]);
     });
   }
 
   /** Locks up to `wanted` free slots, those that others have locked skipped. Returns their numbers. */
-  async lockFree(x: Executor, scope: string, wanted: number): Promise<number[]> {
+  async lockFree(sql: SqlRunner, scope: string, wanted: number): Promise<number[]> {
     const lock = this.#database.family === 'sqlite' ? '' : ' FOR UPDATE SKIP LOCKED';
-    const free = await x.rows<{ slot: number }>(
+    const free = await sql.rows<{ slot: number }>(
       `SELECT slot FROM ${this.#table} WHERE scope = ? AND holder IS NULL ORDER BY slot LIMIT ${Math.trunc(wanted)}${lock}`,
       [scope],
     );
@@ -34,17 +34,17 @@ export class Slots {
   }
 
   /** Gives slots that are locked to holders, in order. */
-  async take(x: Executor, scope: string, free: readonly number[], holders: readonly string[]): Promise<void> {
+  async take(sql: SqlRunner, scope: string, free: readonly number[], holders: readonly string[]): Promise<void> {
     if (holders.length > free.length) throw new RangeError(`${holders.length} holders for ${free.length} slots of ${scope}`);
     for (const [i, holder] of holders.entries())
-      await x.run(`UPDATE ${this.#table} SET holder = ? WHERE scope = ? AND slot = ?`, [holder, scope, free[i]]);
+      await sql.run(`UPDATE ${this.#table} SET holder = ? WHERE scope = ? AND slot = ?`, [holder, scope, free[i]]);
   }
 
   /** Frees the slots that these holders occupy. Returns how many did. */
-  async free(x: Executor, scope: string, holders: readonly string[]): Promise<number> {
+  async free(sql: SqlRunner, scope: string, holders: readonly string[]): Promise<number> {
     if (holders.length === 0) return 0;
     const marks = holders.map(() => '?').join(', ');
-    return x.run(`UPDATE ${this.#table} SET holder = NULL WHERE scope = ? AND holder IN (${marks})`, [scope, ...holders]);
+    return sql.run(`UPDATE ${this.#table} SET holder = NULL WHERE scope = ? AND holder IN (${marks})`, [scope, ...holders]);
   }
 
   /** Who occupies slots of the scope. */

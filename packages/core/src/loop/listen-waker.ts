@@ -66,7 +66,7 @@ export function listenWaker(database: Database, options: ListenWakerOptions): Wa
         if (sender === self) return;
         for (const listener of listeners.get(channel) ?? []) queueMicrotask(() => listener(notes));
       });
-      await raw.executor.rows(`LISTEN ${channelName}`);
+      await raw.sql.rows(`LISTEN ${channelName}`);
       const signal = AbortSignal.any([closing.signal, lost.signal]);
       for (;;) {
         nonce = `test:${uuidv7()}`;

@@ -1,7 +1,7 @@
 import type { Knex } from 'knex';
 import pRetry from 'p-retry';
 import { Database } from '../database/database.ts';
-import type { Executor } from '../database/executor.ts';
+import type { SqlRunner } from '../database/sql-runner.ts';
 import { isTransient } from '../database/transient.ts';
 import { MigrationRequiredError, SchemaNewerError } from '../errors/errors.ts';
 import { wait } from '../time/wait.ts';
@@ -30,8 +30,8 @@ export async function migrate(knex: Knex, schemas: readonly Schema[], options: M
   try {
     await database.describe();
     const done: Record<string, readonly string[]> = {};
-    await withLock(database, async (x) => {
-      for (const schema of schemas) done[schema.name] = await retryDeadlocks(() => migrateSchema(database, schema, x));
+    await withLock(database, async (sql) => {
+      for (const schema of schemas) done[schema.name] = await retryDeadlocks(() => migrateSchema(database, schema, sql));
     });
     return done;
   } finally {
@@ -43,8 +43,8 @@ export async function migrate(knex: Knex, schemas: readonly Schema[], options: M
  * Not through knex's migrator: its list validation calls two services with different lists each other's corruption,
  * its own lock fails when two first migrators create it at once, and both would have to be switched off.
  */
-async function migrateSchema(database: Database, schema: Schema, x: Executor): Promise<readonly string[]> {
-  const applied = await appliedNames(database, schema, x);
+async function migrateSchema(database: Database, schema: Schema, sql: SqlRunner): Promise<readonly string[]> {
+  const applied = await appliedNames(database, schema, sql);
   const unknown = applied.filter((name) => !schema.migrations.some((migration) => migration.name === name));
   if (unknown.length > 0) {
     throw new SchemaNewerError(
@@ -54,9 +54,9 @@ async function migrateSchema(database: Database, schema: Schema, x: Executor): P
   const done: string[] = [];
   for (const migration of schema.migrations) {
     if (applied.includes(migration.name)) continue;
-    for (const statement of await migration.statements(database, x))
-      await x.rows(statement).catch((error) => ignoreExistingIndex(statement, error));
-    await x.run(
+    for (const statement of await migration.statements(database, sql))
+      await sql.rows(statement).catch((error) => ignoreExistingIndex(statement, error));
+    await sql.run(
       `INSERT INTO ${database.table(recordTable(schema))} (name, migration_time) VALUES ('${migration.name}', CURRENT_TIMESTAMP)`,
     );
     done.push(migration.name);
@@ -78,14 +78,14 @@ async function retryDeadlocks<T>(run: () => Promise<T>): Promise<T> {
   return pRetry(run, { retries: 10, minTimeout: 50, randomize: true, shouldRetry: ({ error }) => isTransient(error) });
 }
 
-async function appliedNames(database: Database, schema: Schema, x: Executor): Promise<string[]> {
+async function appliedNames(database: Database, schema: Schema, sql: SqlRunner): Promise<string[]> {
   const table = database.table(recordTable(schema));
-  await x.rows(`CREATE TABLE IF NOT EXISTS ${table} (name VARCHAR(191) NOT NULL PRIMARY KEY, migration_time TIMESTAMP NOT NULL)`);
-  const rows = (await x.rows(`SELECT name FROM ${table} ORDER BY name`)) as { name: string }[];
+  await sql.rows(`CREATE TABLE IF NOT EXISTS ${table} (name VARCHAR(191) NOT NULL PRIMARY KEY, migration_time TIMESTAMP NOT NULL)`);
+  const rows = (await sql.rows(`SELECT name FROM ${table} ORDER BY name`)) as { name: string }[];
   return rows.map((row) => row.name);
 }
 
-async function withLock(database: Database, fn: (x: Executor) => Promise<void>): Promise<void> {
+async function withLock(database: Database, fn: (sql: SqlRunner) => Promise<void>): Promise<void> {
   if (database.family === 'sqlite') {
     // The write lock for the whole of it: a second migrator waits for it asynchronously.
     return database.transaction(fn);
@@ -93,9 +93,9 @@ async function withLock(database: Database, fn: (x: Executor) => Promise<void>):
   const lock = await database.rawConnection();
   const key = `holdfast-migrate-${database.schema ?? ''}-${database.tablePrefix}`;
   try {
-    if (database.family === 'postgres') await pollAdvisoryLock(lock.executor, key);
-    else await lock.executor.rows('SELECT GET_LOCK(?, 86400)', [key]);
-    await fn(lock.executor);
+    if (database.family === 'postgres') await pollAdvisoryLock(lock.sql, key);
+    else await lock.sql.rows('SELECT GET_LOCK(?, 86400)', [key]);
+    await fn(lock.sql);
   } finally {
     // Session locks end with their session.
     await lock.close();
@@ -106,9 +106,9 @@ async function withLock(database: Database, fn: (x: Executor) => Promise<void>):
  * Asks again and again instead of waiting in the server: a statement that waits holds a snapshot, CREATE INDEX CONCURRENTLY
  * waits for every snapshot, and whoever holds the lock may be at just that.
  */
-async function pollAdvisoryLock(x: Executor, key: string): Promise<void> {
+async function pollAdvisoryLock(sql: SqlRunner, key: string): Promise<void> {
   for (;;) {
-    const [row] = await x.rows<{ locked: boolean }>('SELECT pg_try_advisory_lock(hashtext(?)) AS locked', [key]);
+    const [row] = await sql.rows<{ locked: boolean }>('SELECT pg_try_advisory_lock(hashtext(?)) AS locked', [key]);
     if (row?.locked) return;
     await wait(50);
   }
@@ -121,7 +121,7 @@ export async function migrationSql(database: Database, schemas: readonly Schema[
     for (const migration of schema.migrations) {
       parts.push(
         `-- ${schema.name} ${migration.name}`,
-        ...(await database.use((x) => Promise.resolve(migration.statements(database, x)))).map((statement) => `${statement};`),
+        ...(await database.use((sql) => Promise.resolve(migration.statements(database, sql)))).map((statement) => `${statement};`),
         '',
       );
     }

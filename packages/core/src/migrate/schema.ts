@@ -1,5 +1,5 @@
 import type { Database } from '../database/database.ts';
-import type { Executor } from '../database/executor.ts';
+import type { SqlRunner } from '../database/sql-runner.ts';
 
 /** One step. Steps only add: tables, columns with defaults, indexes; old processes go on beside it. */
 export interface Migration {
@@ -9,7 +9,7 @@ export interface Migration {
    * The statements, in the database's dialect. Each must be safe to run again after a crash in between. `look` reads
    * what is there, on the connection that holds the migrators' lock.
    */
-  readonly statements: (database: Database, look: Executor) => readonly string[] | Promise<readonly string[]>;
+  readonly statements: (database: Database, look: SqlRunner) => readonly string[] | Promise<readonly string[]>;
 }
 
 /** The tables of one package. */

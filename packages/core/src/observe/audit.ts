@@ -1,5 +1,5 @@
 import type { Database } from '../database/database.ts';
-import type { Executor } from '../database/executor.ts';
+import type { SqlRunner } from '../database/sql-runner.ts';
 import { InvalidArgumentError } from '../errors/errors.ts';
 import type { Actor } from './inspectable.ts';
 
@@ -10,8 +10,8 @@ export function requireActor(by: Actor, action: string): void {
 }
 
 /** Writes down what a person did, in the transaction that does it. */
-export async function audit(database: Database, x: Executor, by: Actor, action: string, subject: string): Promise<void> {
-  await x.run(`INSERT INTO ${database.table('holdfast_audit')} (at_ms, actor, action, subject, reason) VALUES ({now}, ?, ?, ?, ?)`, [
+export async function audit(database: Database, sql: SqlRunner, by: Actor, action: string, subject: string): Promise<void> {
+  await sql.run(`INSERT INTO ${database.table('holdfast_audit')} (at_ms, actor, action, subject, reason) VALUES ({now}, ?, ?, ?, ?)`, [
     by.actor.slice(0, 191),
     action.slice(0, 100),
     subject.slice(0, 191),

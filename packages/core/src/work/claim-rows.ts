@@ -1,4 +1,4 @@
-import type { Executor } from '../database/executor.ts';
+import type { SqlRunner } from '../database/sql-runner.ts';
 import type { ClaimedRow, KindAndGroup, TableSql, WorkRecord } from './table-sql.ts';
 
 /** What a claim may take. */
@@ -17,7 +17,7 @@ export interface ClaimQuery {
  * there is room, has them claimed, and marks the room as taken by the rows that it got.
  */
 export type ClaimCap = (
-  x: Executor,
+  sql: SqlRunner,
   wanted: number,
   claim: (limit: number) => Promise<readonly ClaimedRow[]>,
 ) => Promise<readonly ClaimedRow[]>;
@@ -33,64 +33,64 @@ export type ClaimCap = (
  * MySQL, MariaDB: one transaction of SELECT … SKIP LOCKED and UPDATE; few claimers and big batches, since their SKIP
  * LOCKED gets slower with connections. SQLite: one statement under the write lock.
  */
-export async function claimRows(sql: TableSql, query: ClaimQuery, cap?: ClaimCap): Promise<readonly ClaimedRow[]> {
-  if (!cap) return claimUpTo(sql, query, query.limit);
-  return sql.database.transaction((x) => cap(x, query.limit, (limit) => claimUpTo(sql, query, limit, x)));
+export async function claimRows(work: TableSql, query: ClaimQuery, cap?: ClaimCap): Promise<readonly ClaimedRow[]> {
+  if (!cap) return claimUpTo(work, query, query.limit);
+  return work.database.transaction((sql) => cap(sql, query.limit, (limit) => claimUpTo(work, query, limit, sql)));
 }
 
-function claimUpTo(sql: TableSql, query: ClaimQuery, limit: number, x?: Executor): Promise<ClaimedRow[]> {
-  const { kind, group } = sql.shape.columns;
+function claimUpTo(work: TableSql, query: ClaimQuery, limit: number, x?: SqlRunner): Promise<ClaimedRow[]> {
+  const { kind, group } = work.shape.columns;
   const { lost } = query;
   // Suspects in the order of their index, so that no claim reads, and on MySQL and MariaDB locks, all of them to sort them.
-  const order = lost ? (sql.database.family === 'mysql' ? `lost, ${group}, claim_rank` : 'lost, claim_rank') : 'claim_rank';
-  const pick = `SELECT id FROM ${sql.table} WHERE status = ${sql.state('ready')} AND ${kind} = ?${
+  const order = lost ? (work.database.family === 'mysql' ? `lost, ${group}, claim_rank` : 'lost, claim_rank') : 'claim_rank';
+  const pick = `SELECT id FROM ${work.table} WHERE status = ${work.state('ready')} AND ${kind} = ?${
     lost ? ` AND lost > 0 AND lost ${lost.from === lost.to ? '= ' : '>= ? AND lost <= '}?` : ` AND lost = 0 AND ${group} = ?`
-  } ORDER BY ${order}, ${sql.table}.id LIMIT ${Math.max(1, Math.trunc(limit))}`;
+  } ORDER BY ${order}, ${work.table}.id LIMIT ${Math.max(1, Math.trunc(limit))}`;
   const range = lost && (lost.from === lost.to ? [lost.to] : [lost.from, lost.to]);
-  return claimPicked(sql, pick, range ? [query.kind, ...range] : [query.kind, query.group], query, x, lost ? undefined : query);
+  return claimPicked(work, pick, range ? [query.kind, ...range] : [query.kind, query.group], query, x, lost ? undefined : query);
 }
 
 /** Takes those of the given rows that are READY. None taken means that somebody else has them. */
 export async function claimGivenRows(
-  sql: TableSql,
+  work: TableSql,
   ids: readonly string[],
   query: Pick<ClaimQuery, 'kind' | 'owner' | 'leaseMs'>,
   cap?: ClaimCap,
 ): Promise<readonly ClaimedRow[]> {
   if (ids.length === 0) return [];
-  const list = sql.ids(ids);
-  const pick = `SELECT id FROM ${sql.table} WHERE ${list.sql} AND lost = 0 AND status = ${sql.state('ready')} AND ${sql.shape.columns.kind} = ?`;
-  const claim = (limit: number, x?: Executor): Promise<ClaimedRow[]> =>
-    claimPicked(sql, `${pick} LIMIT ${limit}`, [...list.params, query.kind], query, x);
+  const list = work.ids(ids);
+  const pick = `SELECT id FROM ${work.table}${work.database.primaryKeyHint} WHERE ${list.sql} AND lost = 0 AND status = ${work.state('ready')} AND ${work.shape.columns.kind} = ?`;
+  const claim = (limit: number, x?: SqlRunner): Promise<ClaimedRow[]> =>
+    claimPicked(work, `${pick} LIMIT ${limit}`, [...list.params, query.kind], query, x);
   if (!cap) return claim(ids.length);
-  return sql.database.transaction((x) => cap(x, ids.length, (limit) => claim(limit, x)));
+  return work.database.transaction((sql) => cap(sql, ids.length, (limit) => claim(limit, sql)));
 }
 
 async function claimPicked(
-  sql: TableSql,
+  work: TableSql,
   pick: string,
   params: readonly unknown[],
   { owner, leaseMs }: Pick<ClaimQuery, 'owner' | 'leaseMs'>,
-  inside?: Executor,
+  inside?: SqlRunner,
   known?: KindAndGroup,
 ): Promise<ClaimedRow[]> {
-  const { database, table } = sql;
-  const set = `status = ${sql.state('running')}, version = version + 1, starts = starts + 1, lost = lost + 1, lease_until = {now} + ?, owner = ?, updated_at = {timestamp}`;
+  const { database, table } = work;
+  const set = `status = ${work.state('running')}, version = version + 1, starts = starts + 1, lost = lost + 1, lease_until = {now} + ?, owner = ?, updated_at = {timestamp}`;
   if (database.family !== 'mysql') {
     const where = database.family === 'postgres' ? `id = ANY(ARRAY(${pick} FOR UPDATE SKIP LOCKED))` : `id IN (${pick})`;
-    const statement = `UPDATE ${table} SET ${set} WHERE ${where} RETURNING ${sql.columns(0, known)}`;
+    const statement = `UPDATE ${table} SET ${set} WHERE ${where} RETURNING ${work.columns(0, known)}`;
     const records = await (inside ?? database).rows<WorkRecord>(statement, [leaseMs, owner, ...params]);
-    return records.map((record) => sql.row(record, 1, known));
+    return records.map((record) => work.row(record, 1, known));
   }
-  const inTransaction = async (x: Executor): Promise<ClaimedRow[]> => {
-    const records = await x.rows<WorkRecord>(
-      `${pick.replace('SELECT id', `SELECT ${sql.columns(1, known)}`)} FOR UPDATE SKIP LOCKED`,
+  const inTransaction = async (sql: SqlRunner): Promise<ClaimedRow[]> => {
+    const records = await sql.rows<WorkRecord>(
+      `${pick.replace('SELECT id', `SELECT ${work.columns(1, known)}`)} FOR UPDATE SKIP LOCKED`,
       params,
     );
     if (records.length === 0) return [];
-    const rows = records.map((record) => sql.row(record, 1, known));
-    const list = sql.ids(rows.map((row) => row.id));
-    await x.run(`UPDATE ${table}${database.byPrimaryKey} SET ${set} WHERE ${list.sql}`, [leaseMs, owner, ...list.params]);
+    const rows = records.map((record) => work.row(record, 1, known));
+    const list = work.ids(rows.map((row) => row.id));
+    await sql.run(`UPDATE ${table}${database.primaryKeyHint} SET ${set} WHERE ${list.sql}`, [leaseMs, owner, ...list.params]);
     return rows;
   };
   return inside ? inTransaction(inside) : database.transaction(inTransaction);

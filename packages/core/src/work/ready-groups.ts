@@ -1,4 +1,4 @@
-import type { Executor } from '../database/executor.ts';
+import type { SqlRunner } from '../database/sql-runner.ts';
 import type { TableSql } from './table-sql.ts';
 
 /** Something that can be claimed. */
@@ -23,12 +23,12 @@ interface GroupRecord {
  * Pairs of kind and group that have READY rows. A loose scan over the READY index: a few probes per pair, however many
  * rows wait behind each.
  */
-export async function readyGroups(sql: TableSql, limit: number): Promise<ReadyGroup[]> {
-  const { kind, group } = sql.shape.columns;
-  const { database, table } = sql;
-  const where = `status = ${sql.state('ready')} AND lost = 0`;
-  const suspects = `SELECT ${kind} AS kind, '' AS grp, min(lost) AS least, max(lost) AS most, 0 AS lag_ms FROM ${table} WHERE status = ${sql.state('ready')} AND lost > 0 GROUP BY ${kind}`;
-  const lag = `{now} - (claim_rank + COALESCE(priority, 0) * ${sql.shape.agingStepMs})`;
+export async function readyGroups(work: TableSql, limit: number): Promise<ReadyGroup[]> {
+  const { kind, group } = work.shape.columns;
+  const { database, table } = work;
+  const where = `status = ${work.state('ready')} AND lost = 0`;
+  const suspects = `SELECT ${kind} AS kind, '' AS grp, min(lost) AS least, max(lost) AS most, 0 AS lag_ms FROM ${table} WHERE status = ${work.state('ready')} AND lost > 0 GROUP BY ${kind}`;
+  const lag = `{now} - (claim_rank + COALESCE(priority, 0) * ${work.shape.agingStepMs})`;
   const first = `SELECT ${kind} AS kind, ${group} AS grp, ${lag} AS lag_ms FROM ${table} WHERE ${where}`;
   // A table without groups names one column for both; SQLite would sort all rows by the second mention.
   const order = `ORDER BY ${[...new Set([kind, group])].join(', ')}, claim_rank LIMIT 1`;
@@ -42,22 +42,22 @@ export async function readyGroups(sql: TableSql, limit: number): Promise<ReadyGr
   } else {
     // Neither a lateral join nor a usable row comparison: a probe per pair, and one more where a kind ends. Not one condition with OR:
     // SQLite then reads every READY row of the pair before (80 to 115 ms for a million, at each look).
-    const probe = async (x: Executor, last: GroupRecord | undefined): Promise<Omit<GroupRecord, 'least' | 'most'> | undefined> => {
+    const probe = async (sql: SqlRunner, last: GroupRecord | undefined): Promise<Omit<GroupRecord, 'least' | 'most'> | undefined> => {
       if (last && kind !== group) {
-        const [next] = await x.rows<GroupRecord>(`${first} AND ${kind} = ? AND ${group} > ? ${order}`, [last.kind, last.grp]);
+        const [next] = await sql.rows<GroupRecord>(`${first} AND ${kind} = ? AND ${group} > ? ${order}`, [last.kind, last.grp]);
         if (next) return next;
       }
-      return (await x.rows<GroupRecord>(`${first}${last ? ` AND ${kind} > ?` : ''} ${order}`, last ? [last.kind] : []))[0];
+      return (await sql.rows<GroupRecord>(`${first}${last ? ` AND ${kind} > ?` : ''} ${order}`, last ? [last.kind] : []))[0];
     };
-    records = await database.use(async (x) => {
+    records = await database.use(async (sql) => {
       const found: GroupRecord[] = [];
       for (let last: GroupRecord | undefined; found.length < limit; ) {
-        const record = await probe(x, last);
+        const record = await probe(sql, last);
         if (!record) break;
         last = { ...record, least: 0, most: 0 };
         found.push(last);
       }
-      return [...found, ...(await x.rows<GroupRecord>(suspects))];
+      return [...found, ...(await sql.rows<GroupRecord>(suspects))];
     });
   }
   return records.map(({ kind: name, grp, least, most, lag_ms: ms }) => ({

@@ -1,4 +1,4 @@
-import type { Executor } from '../database/executor.ts';
+import type { SqlRunner } from '../database/sql-runner.ts';
 import type { StoredError } from '../errors/stored-error.ts';
 import type { WorkState } from './states.ts';
 import { type ClaimedRow, integer, type TableSql } from './table-sql.ts';
@@ -13,43 +13,43 @@ export interface Settlement {
 }
 
 /** Runs inside the transaction that settles rows, after their statements. */
-export type SettleHook = (executor: Executor, settled: readonly Settlement[]) => Promise<void>;
+export type SettleHook = (sql: SqlRunner, settled: readonly Settlement[]) => Promise<void>;
 
 /**
  * Ends runs, each under the version it was claimed with. Returns the ids that were still the caller's; the others have
  * been taken over, cancelled or redriven, and nothing of theirs was changed. Rows with the same version and verdict go in
  * one statement, as all that is done and most of what is released does.
  */
-export async function settleRows(sql: TableSql, settlements: readonly Settlement[], hook?: SettleHook): Promise<Set<string>> {
+export async function settleRows(work: TableSql, settlements: readonly Settlement[], hook?: SettleHook): Promise<Set<string>> {
   if (settlements.length === 0) return new Set();
   const groups = group(settlements);
   const [single] = groups;
   if (single && groups.length === 1 && single.verdict.outcome === 'done' && hook === undefined)
-    return new Set(await sql.database.use((x) => settleDone(sql, x, single, false)));
-  return sql.database.transaction(async (x) => {
-    const settled = await settleGroups(sql, x, groups, hook !== undefined);
+    return new Set(await work.database.use((sql) => settleDone(work, sql, single, false)));
+  return work.database.transaction(async (sql) => {
+    const settled = await settleGroups(work, sql, groups, hook !== undefined);
     const accepted = settlements.filter((settlement) => settled.has(settlement.row.id));
-    await keepAttempts(sql, x, accepted);
-    await hook?.(x, accepted);
+    await keepAttempts(work, sql, accepted);
+    await hook?.(sql, accepted);
     return settled;
   });
 }
 
 /** Settles inside an open transaction (which should do nothing after it). Returns the ids that were still ours. */
-export async function settleRowsIn(sql: TableSql, x: Executor, settlements: readonly Settlement[]): Promise<Set<string>> {
-  const settled = await settleGroups(sql, x, group(settlements), true);
+export async function settleRowsIn(work: TableSql, sql: SqlRunner, settlements: readonly Settlement[]): Promise<Set<string>> {
+  const settled = await settleGroups(work, sql, group(settlements), true);
   await keepAttempts(
+    work,
     sql,
-    x,
     settlements.filter((settlement) => settled.has(settlement.row.id)),
   );
   return settled;
 }
 
-async function settleGroups(sql: TableSql, x: Executor, groups: readonly Group[], exact: boolean): Promise<Set<string>> {
+async function settleGroups(work: TableSql, sql: SqlRunner, groups: readonly Group[], exact: boolean): Promise<Set<string>> {
   const settled = new Set<string>();
   for (const one of groups) {
-    const ids = one.verdict.outcome === 'done' ? await settleDone(sql, x, one, exact) : await settleOther(sql, x, one);
+    const ids = one.verdict.outcome === 'done' ? await settleDone(work, sql, one, exact) : await settleOther(work, sql, one);
     for (const id of ids) settled.add(id);
   }
   return settled;
@@ -60,31 +60,31 @@ async function settleGroups(sql: TableSql, x: Executor, groups: readonly Group[]
  * Inside a transaction with effects that must be known. Otherwise the count of changed rows tells as a rule that all were
  * ours, at no cost.
  */
-async function settleDone(sql: TableSql, x: Executor, { ids, version, keep }: Group, exact: boolean): Promise<readonly string[]> {
-  const list = sql.ids(ids);
-  const where = `${list.sql} AND version = ${version} AND ${sql.pinned('running')}`;
+async function settleDone(work: TableSql, sql: SqlRunner, { ids, version, keep }: Group, exact: boolean): Promise<readonly string[]> {
+  const list = work.ids(ids);
+  const where = `${list.sql} AND version = ${version} AND ${work.pinned('running')}`;
   const head = keep
-    ? `UPDATE ${sql.table}${sql.database.byPrimaryKey} SET status = ${sql.state('done')}, lost = 0, lease_until = NULL, updated_at = {timestamp}`
-    : sql.database.deleteByPrimaryKey(sql.table);
-  if (exact) return changeExactly(sql, x, head, where, list.params);
-  if ((await x.run(`${head} WHERE ${where}`, list.params)) === ids.length) return ids;
-  const left = await x.rows<{ id: string }>(
-    `SELECT ${sql.idText} FROM ${sql.table} WHERE ${list.sql}${keep ? ` AND version = ${version} AND status = ${sql.state('done')}` : ''}`,
+    ? `UPDATE ${work.table}${work.database.primaryKeyHint} SET status = ${work.state('done')}, lost = 0, lease_until = NULL, updated_at = {timestamp}`
+    : work.database.deleteByPrimaryKey(work.table);
+  if (exact) return changeExactly(work, sql, head, where, list.params);
+  if ((await sql.run(`${head} WHERE ${where}`, list.params)) === ids.length) return ids;
+  const left = await sql.rows<{ id: string }>(
+    `SELECT ${work.idText} FROM ${work.table} WHERE ${list.sql}${keep ? ` AND version = ${version} AND status = ${work.state('done')}` : ''}`,
     list.params,
   );
   const present = new Set(left.map((row) => row.id));
   return ids.filter((id) => present.has(id) === keep);
 }
 
-async function settleOther(sql: TableSql, x: Executor, { ids, version, verdict }: Group): Promise<readonly string[]> {
-  const { attempts, error } = sql.shape.columns;
+async function settleOther(work: TableSql, sql: SqlRunner, { ids, version, verdict }: Group): Promise<readonly string[]> {
+  const { attempts, error } = work.shape.columns;
   const change = otherChange(verdict);
-  const list = sql.ids(ids);
+  const list = work.ids(ids);
   const due = `{now} + ${Math.trunc(change.afterMs)}`;
-  const head = `UPDATE ${sql.table}${sql.database.byPrimaryKey} SET status = ${sql.state(change.state)}, ${attempts} = ${attempts} + ${change.attempts}, starts = starts - ${change.refund},
-    lost = ${change.refund === 1 ? 'lost - 1' : '0'}, run_at = ${due}, claim_rank = ${sql.rank(due)}, lease_until = NULL, owner = NULL,
+  const head = `UPDATE ${work.table}${work.database.primaryKeyHint} SET status = ${work.state(change.state)}, ${attempts} = ${attempts} + ${change.attempts}, starts = starts - ${change.refund},
+    lost = ${change.refund === 1 ? 'lost - 1' : '0'}, run_at = ${due}, claim_rank = ${work.rank(due)}, lease_until = NULL, owner = NULL,
     ${error} = COALESCE(?, ${error}), dead_reason = ?, updated_at = {timestamp}`;
-  return changeExactly(sql, x, head, `${list.sql} AND version = ${version} AND ${sql.pinned('running')}`, list.params, [
+  return changeExactly(work, sql, head, `${list.sql} AND version = ${version} AND ${work.pinned('running')}`, list.params, [
     change.error === undefined ? null : JSON.stringify(change.error),
     change.deadReason,
   ]);
@@ -92,33 +92,33 @@ async function settleOther(sql: TableSql, x: Executor, { ids, version, verdict }
 
 /** Changes rows and says which. Postgres, SQLite: RETURNING; MySQL, MariaDB: locked first. */
 async function changeExactly(
-  sql: TableSql,
-  x: Executor,
+  work: TableSql,
+  sql: SqlRunner,
   head: string,
   where: string,
   whereParams: readonly unknown[],
   headParams: readonly unknown[] = [],
 ): Promise<readonly string[]> {
-  if (sql.database.family !== 'mysql') {
-    const rows = await x.rows<{ id: string }>(`${head} WHERE ${where} RETURNING ${sql.idText}`, [...headParams, ...whereParams]);
+  if (work.database.family !== 'mysql') {
+    const rows = await sql.rows<{ id: string }>(`${head} WHERE ${where} RETURNING ${work.idText}`, [...headParams, ...whereParams]);
     return rows.map((row) => row.id);
   }
-  const locked = await x.rows<{ id: string }>(
-    `SELECT ${sql.idText} FROM ${sql.table}${sql.database.byPrimaryKey} WHERE ${where} FOR UPDATE`,
+  const locked = await sql.rows<{ id: string }>(
+    `SELECT ${work.idText} FROM ${work.table}${work.database.primaryKeyHint} WHERE ${where} FOR UPDATE`,
     whereParams,
   );
   const held = locked.map((row) => row.id);
-  if (held.length > 0) await x.run(`${head} WHERE ${sql.ids(held).sql}`, headParams);
+  if (held.length > 0) await sql.run(`${head} WHERE ${work.ids(held).sql}`, headParams);
   return held;
 }
 
-async function keepAttempts(sql: TableSql, x: Executor, settlements: readonly Settlement[]): Promise<void> {
+async function keepAttempts(work: TableSql, sql: SqlRunner, settlements: readonly Settlement[]): Promise<void> {
   const attempts: Attempt[] = [];
   for (const { row, verdict } of settlements) {
     if (verdict.outcome === 'retry') attempts.push({ row, outcome: 'retry', error: verdict.error });
     else if (verdict.outcome === 'dead') attempts.push({ row, outcome: verdict.reason, error: verdict.error });
   }
-  await insertAttempts(sql, x, attempts);
+  await insertAttempts(work, sql, attempts);
 }
 
 /** A start that failed or got lost. */
@@ -129,13 +129,13 @@ export interface Attempt {
 }
 
 /** Keeps attempts, 200 to a statement. */
-export async function insertAttempts(sql: TableSql, x: Executor, attempts: readonly Attempt[]): Promise<void> {
-  if (sql.attempts === undefined) return;
+export async function insertAttempts(work: TableSql, sql: SqlRunner, attempts: readonly Attempt[]): Promise<void> {
+  if (work.attempts === undefined) return;
   for (let from = 0; from < attempts.length; from += 200) {
     const some = attempts.slice(from, from + 200);
     const values = some.map(({ row }) => `(${integer(row.id)}, ${row.starts}, ?, ?, {now})`).join(', ');
-    await x.run(
-      `INSERT INTO ${sql.attempts} (task_id, number, outcome, error, ended_at) VALUES ${values}`,
+    await sql.run(
+      `INSERT INTO ${work.attempts} (task_id, number, outcome, error, ended_at) VALUES ${values}`,
       some.flatMap(({ outcome, error }) => [outcome, JSON.stringify(error)]),
     );
   }

@@ -1,3 +1,4 @@
+import { nowSql } from '../database/clock.ts';
 import type { Database } from '../database/database.ts';
 
 /**
@@ -7,12 +8,8 @@ import type { Database } from '../database/database.ts';
 export function workColumns(
   database: Database,
 ): readonly { readonly name: string; readonly type: string; readonly createDefault?: string }[] {
-  const now =
-    database.family === 'postgres'
-      ? '((extract(epoch FROM clock_timestamp()) * 1000)::bigint)'
-      : database.family === 'sqlite'
-        ? "(CAST(round(unixepoch('subsec') * 1000) AS INTEGER))"
-        : "(TIMESTAMPDIFF(MICROSECOND, '1970-01-01 00:00:00', UTC_TIMESTAMP(3)) DIV 1000)";
+  // PostgreSQL allows no subquery in a default.
+  const now = database.family === 'postgres' ? '((extract(epoch FROM clock_timestamp()) * 1000)::bigint)' : nowSql(database.family, 0);
   return [
     { name: 'version', type: 'INTEGER NOT NULL DEFAULT 0' },
     { name: 'starts', type: 'INTEGER NOT NULL DEFAULT 0' },

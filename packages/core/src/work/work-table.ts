@@ -1,5 +1,5 @@
 import type { Database } from '../database/database.ts';
-import type { Executor } from '../database/executor.ts';
+import type { SqlRunner } from '../database/sql-runner.ts';
 import { type ClaimCap, type ClaimQuery, claimGivenRows, claimRows } from './claim-rows.ts';
 import { type ReadyGroup, readyGroups } from './ready-groups.ts';
 import { heldRows, renewRows } from './renew-rows.ts';
@@ -51,8 +51,8 @@ export class WorkTable {
   }
 
   /** Settles inside an open transaction (which should do nothing after it). Returns the ids that were still ours. */
-  settleIn(executor: Executor, settlements: readonly Settlement[]): Promise<Set<string>> {
-    return settleRowsIn(this.#sql, executor, settlements);
+  settleIn(sql: SqlRunner, settlements: readonly Settlement[]): Promise<Set<string>> {
+    return settleRowsIn(this.#sql, sql, settlements);
   }
 
   /** Prolongs the leases of `owner`'s rows, locked ones skipped. Returns the version of each row renewed, by id. */
@@ -72,46 +72,46 @@ export class WorkTable {
 
   /** Makes SCHEDULED rows READY whose time has come, earliest first. Returns how many. Index `(run_at)` of SCHEDULED rows. */
   async promote(limit: number = 1000): Promise<number> {
-    const sql = this.#sql;
-    const set = `status = ${sql.state('ready')}, claim_rank = ${sql.rank('run_at')}, updated_at = {timestamp}`;
-    const due = `status = ${sql.state('scheduled')} AND lost = 0 AND run_at <= {now}`;
-    const pick = `SELECT id FROM ${sql.table} WHERE ${due} ORDER BY run_at LIMIT ${limit}`;
+    const work = this.#sql;
+    const set = `status = ${work.state('ready')}, claim_rank = ${work.rank('run_at')}, updated_at = {timestamp}`;
+    const due = `status = ${work.state('scheduled')} AND lost = 0 AND run_at <= {now}`;
+    const pick = `SELECT id FROM ${work.table} WHERE ${due} ORDER BY run_at LIMIT ${limit}`;
     if (this.database.family === 'postgres')
-      return this.database.run(`UPDATE ${sql.table} SET ${set} WHERE id = ANY(ARRAY(${pick} FOR UPDATE SKIP LOCKED))`);
-    if (this.database.family === 'sqlite') return this.database.run(`UPDATE ${sql.table} SET ${set} WHERE id IN (${pick})`);
-    const ids = await sql.look(due, [], `ORDER BY run_at LIMIT ${limit}`);
+      return this.database.run(`UPDATE ${work.table} SET ${set} WHERE id = ANY(ARRAY(${pick} FOR UPDATE SKIP LOCKED))`);
+    if (this.database.family === 'sqlite') return this.database.run(`UPDATE ${work.table} SET ${set} WHERE id IN (${pick})`);
+    const ids = await work.look(due, [], `ORDER BY run_at LIMIT ${limit}`);
     if (ids.length === 0) return 0;
-    return this.database.transaction(async (x) => {
-      const rows = await x.rows<{ id: string }>(
-        `SELECT ${sql.idText} FROM ${sql.table} WHERE ${sql.ids(ids).sql} AND ${due} FOR UPDATE SKIP LOCKED`,
+    return this.database.transaction(async (sql) => {
+      const rows = await sql.rows<{ id: string }>(
+        `SELECT ${work.idText} FROM ${work.table}${this.database.primaryKeyHint} WHERE ${work.ids(ids).sql} AND ${due} FOR UPDATE SKIP LOCKED`,
       );
       if (rows.length === 0) return 0;
-      return x.run(`UPDATE ${sql.table}${this.database.byPrimaryKey} SET ${set} WHERE ${sql.ids(rows.map((row) => row.id)).sql}`);
+      return sql.run(`UPDATE ${work.table}${this.database.primaryKeyHint} SET ${set} WHERE ${work.ids(rows.map((row) => row.id)).sql}`);
     });
   }
 
   /** Milliseconds until the next SCHEDULED row is due (0 or less: overdue), or `undefined` if there is none. */
   async nextDueMs(): Promise<number | undefined> {
-    const sql = this.#sql;
+    const work = this.#sql;
     const [row] = await this.database.rows<{ ms: string | number | null }>(
       // Not `min(run_at)`: MariaDB reads every one of them for it, since `lost` is not in the index.
-      `SELECT run_at - {now} AS ms FROM ${sql.table} WHERE status = ${sql.state('scheduled')} AND lost = 0 AND run_at IS NOT NULL ORDER BY run_at LIMIT 1`,
+      `SELECT run_at - {now} AS ms FROM ${work.table} WHERE status = ${work.state('scheduled')} AND lost = 0 AND run_at IS NOT NULL ORDER BY run_at LIMIT 1`,
     );
     return row?.ms === null || row?.ms === undefined ? undefined : Number(row.ms);
   }
 
   /** Deletes terminal rows last touched more than `olderThanMs` ago, `limit` at a time. Returns how many went. */
   async purge(kind: string, states: readonly WorkState[], olderThanMs: number, limit: number = 1000): Promise<number> {
-    const sql = this.#sql;
-    const where = `status IN (${states.map((state) => sql.state(state)).join(', ')}) AND ${sql.shape.columns.kind} = ? AND updated_at < ${sql.ago(olderThanMs)}`;
-    const old = await sql.look(where, [kind], `ORDER BY ${sql.table}.id LIMIT ${limit}`);
+    const work = this.#sql;
+    const where = `status IN (${states.map((state) => work.state(state)).join(', ')}) AND ${work.shape.columns.kind} = ? AND updated_at < ${work.ago(olderThanMs)}`;
+    const old = await work.look(where, [kind], `ORDER BY ${work.table}.id LIMIT ${limit}`);
     if (old.length === 0) return 0;
-    const ids = sql.ids(old);
-    return this.database.transaction(async (x) => {
-      const gone = await x.run(`${this.database.deleteByPrimaryKey(sql.table)} WHERE ${ids.sql} AND ${where}`, [...ids.params, kind]);
-      if (sql.attempts === undefined) return gone;
-      const attempts = `DELETE FROM ${sql.attempts} WHERE ${ids.sql.replace(/\bid\b/, 'task_id')}`;
-      await x.run(`${attempts} AND NOT EXISTS (SELECT 1 FROM ${sql.table} t WHERE t.id = task_id)`, ids.params);
+    const ids = work.ids(old);
+    return this.database.transaction(async (sql) => {
+      const gone = await sql.run(`${this.database.deleteByPrimaryKey(work.table)} WHERE ${ids.sql} AND ${where}`, [...ids.params, kind]);
+      if (work.attempts === undefined) return gone;
+      const attempts = `DELETE FROM ${work.attempts} WHERE ${ids.sql.replace(/\bid\b/, 'task_id')}`;
+      await sql.run(`${attempts} AND NOT EXISTS (SELECT 1 FROM ${work.table} t WHERE t.id = task_id)`, ids.params);
       return gone;
     });
   }

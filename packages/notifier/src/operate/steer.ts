@@ -19,11 +19,11 @@ const again = "state = 'PENDING', ended_at = NULL, reason = NULL, next_trigger =
 export async function resend(database: Database, id: string, by: Actor): Promise<boolean> {
   requireActor(by, 'resend');
   const table = database.table('notifier_notification');
-  return database.transaction(async (x) => {
-    const changed = await x.run(`UPDATE ${table} SET ${again}, due_at = {now} WHERE id = ${integerId(id)}`);
+  return database.transaction(async (sql) => {
+    const changed = await sql.run(`UPDATE ${table} SET ${again}, due_at = {now} WHERE id = ${integerId(id)}`);
     if (changed === 0) return false;
-    await x.run(`INSERT INTO ${database.table('notifier_wake')} (endpoint_id) SELECT endpoint_id FROM ${table} WHERE id = ${id}`);
-    await audit(database, x, by, 'notifier:resend', `notification ${id}`);
+    await sql.run(`INSERT INTO ${database.table('notifier_wake')} (endpoint_id) SELECT endpoint_id FROM ${table} WHERE id = ${id}`);
+    await audit(database, sql, by, 'notifier:resend', `notification ${id}`);
     return true;
   });
 }
@@ -49,14 +49,14 @@ export async function replay(database: Database, options: ReplayOptions, by: Act
     const last = rows.at(-1);
     if (!last) break;
     after = last.id;
-    total += await database.transaction(async (x) => {
+    total += await database.transaction(async (sql) => {
       let changed = 0;
       for (const [i, { id }] of rows.entries())
-        changed += await x.run(
+        changed += await sql.run(
           `UPDATE ${table} SET ${again}, due_at = {now} + ${Math.trunc(((total + i) * 1_000) / rate)} WHERE id = ${id} AND state <> 'PENDING'`,
         );
-      await x.run(`INSERT INTO ${database.table('notifier_wake')} (endpoint_id) VALUES (${endpoint})`);
-      await audit(database, x, by, 'notifier:replay', `endpoint ${endpoint}, ${changed} notifications`);
+      await sql.run(`INSERT INTO ${database.table('notifier_wake')} (endpoint_id) VALUES (${endpoint})`);
+      await audit(database, sql, by, 'notifier:replay', `endpoint ${endpoint}, ${changed} notifications`);
       return changed;
     });
     await wait(0);
@@ -86,9 +86,9 @@ export async function compensate(database: Database, { idleMs, maxAttempts }: Co
   );
   let total = 0;
   for (const { id } of endpoints) {
-    total += await database.transaction(async (x) => {
-      const changed = await x.run(`UPDATE ${n} SET next_trigger = 'compensate' WHERE endpoint_id = ${id} AND ${overdue(n)}`);
-      await x.run(`INSERT INTO ${database.table('notifier_wake')} (endpoint_id) VALUES (${id})`);
+    total += await database.transaction(async (sql) => {
+      const changed = await sql.run(`UPDATE ${n} SET next_trigger = 'compensate' WHERE endpoint_id = ${id} AND ${overdue(n)}`);
+      await sql.run(`INSERT INTO ${database.table('notifier_wake')} (endpoint_id) VALUES (${id})`);
       return changed;
     });
   }

@@ -83,12 +83,12 @@ export class AttemptLog {
     const into = `INTO ${attempts} (notification_id, number, trigger_by, outcome, started_at)`;
     let started: readonly { readonly id: string }[];
     if (this.#database.family === 'mysql') {
-      started = await this.#database.transaction(async (x) => {
+      started = await this.#database.transaction(async (sql) => {
         const notStarted = ` LEFT JOIN ${attempts} a ON a.notification_id = t.id AND a.number = t.notify_times + 1 WHERE a.number IS NULL AND`;
-        const waiting = await this.#lockPending(x, starts, notStarted);
+        const waiting = await this.#lockPending(sql, starts, notStarted);
         const free = starts.filter(({ id }) => waiting.has(id));
         if (free.length > 0)
-          await x.run(
+          await sql.run(
             `INSERT ${into} VALUES ${free.map(({ id, number }) => `(${id}, ${number}, ?, 'started', {now})`).join(', ')}`,
             free.map(({ trigger }) => trigger),
           );
@@ -128,8 +128,8 @@ export class AttemptLog {
       took: judgement.durationMs,
       back: judgement.snippet ?? null,
     }));
-    const accepted = await this.#database.transaction(async (x) => {
-      const ours = await this.#update(x, rows, {
+    const accepted = await this.#database.transaction(async (sql) => {
+      const ours = await this.#update(sql, rows, {
         state: 'u.new_state',
         notify_times: 'u.n',
         last_notified_at: '{now}',
@@ -155,7 +155,7 @@ export class AttemptLog {
           snippet: 'u.back',
         },
       });
-      await x.run(attempts.sql, attempts.params);
+      await sql.run(attempts.sql, attempts.params);
       return ours;
     });
     await checkpoint('attempt:after-end');
@@ -170,8 +170,8 @@ export class AttemptLog {
       delay: delayMs ?? null,
       why: reason ?? null,
     }));
-    const accepted = await this.#database.transaction((x) =>
-      this.#update(x, rows, {
+    const accepted = await this.#database.transaction((sql) =>
+      this.#update(sql, rows, {
         state: 'u.new_state',
         due_at: 'CASE WHEN u.delay IS NULL THEN NULL ELSE {now} + u.delay END',
         ended_at: 'CASE WHEN u.delay IS NULL THEN {now} END',
@@ -217,7 +217,7 @@ export class AttemptLog {
   ): Promise<ReadonlySet<string>> {
     const ids = attempts.map(({ id }) => BigInt(id)).join(', ');
     const rows = await x.rows<{ id: string; notify_times: number }>(
-      `SELECT CAST(t.id AS CHAR) AS id, t.notify_times FROM ${this.#database.table('notifier_notification')} t${this.#database.byPrimaryKey}${join} t.id IN (${ids}) AND t.state = 'PENDING' FOR UPDATE`,
+      `SELECT CAST(t.id AS CHAR) AS id, t.notify_times FROM ${this.#database.table('notifier_notification')} t${this.#database.primaryKeyHint}${join} t.id IN (${ids}) AND t.state = 'PENDING' FOR UPDATE`,
     );
     const times = new Map(rows.map((row) => [row.id, Number(row.notify_times)]));
     return new Set(attempts.filter(({ id, number }) => times.get(id) === number - 1).map(({ id }) => id));

@@ -31,9 +31,9 @@ export async function routeWakes(database: Database, work: WorkTable): Promise<r
     rows.map(({ id }) => id),
   );
   await checkpoint('route:before');
-  await database.transaction(async (x) => {
-    if (sleeping.length > 0) await makeReady(x, database, work, sleeping);
-    await x.run(`${database.deleteByPrimaryKey(wakes)} WHERE ${gone.sql}`, gone.params);
+  await database.transaction(async (sql) => {
+    if (sleeping.length > 0) await makeReady(sql, database, work, sleeping);
+    await sql.run(`${database.deleteByPrimaryKey(wakes)} WHERE ${gone.sql}`, gone.params);
   });
   return sleeping;
 }
@@ -44,7 +44,7 @@ export async function routeWakes(database: Database, work: WorkTable): Promise<r
 export async function makeReady(x: Pick<Database, 'run'>, database: Database, work: WorkTable, ids: readonly string[]): Promise<number> {
   const list = idList(database.family, ids);
   return x.run(
-    `UPDATE ${database.table('notifier_endpoint')}${database.byPrimaryKey} SET status = 'READY', claim_rank = ${work.rank('{now}')}, updated_at = {timestamp} WHERE ${list.sql} AND status IN ('IDLE', 'WAITING') AND hold_until <= {now}`,
+    `UPDATE ${database.table('notifier_endpoint')}${database.primaryKeyHint} SET status = 'READY', claim_rank = ${work.rank('{now}')}, updated_at = {timestamp} WHERE ${list.sql} AND status IN ('IDLE', 'WAITING') AND hold_until <= {now}`,
     list.params,
   );
 }

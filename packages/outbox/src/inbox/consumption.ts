@@ -5,11 +5,11 @@ import {
   Batcher,
   checkpoint,
   defineLoop,
-  type Executor,
   exponential,
   InvalidArgumentError,
   keyText,
   type Loop,
+  type SqlRunner,
   Telemetry,
 } from '@holdfast/core';
 import type { Knex } from 'knex';
@@ -151,9 +151,9 @@ export class Consumption {
     const [parked] = await this.#inbox.table.parked(consumer, messageId, 1);
     if (!parked) return false;
     await this.#inbox.database.knex.transaction(async (trx) => {
-      const x = await this.#inbox.database.within(trx, 'force');
-      if ((await this.#inbox.table.unpark(x, consumer, messageId)) === 0) return;
-      await this.#inbox.table.enter(x, consumer, messageId, undefined, this.#inbox.retentionMs);
+      const sql = await this.#inbox.database.within(trx, 'force');
+      if ((await this.#inbox.table.unpark(sql, consumer, messageId)) === 0) return;
+      await this.#inbox.table.enter(sql, consumer, messageId, undefined, this.#inbox.retentionMs);
       const verdict = await this.#handler(parked.message, trx, { attempt: 1, signal: new AbortController().signal });
       if (isVerdict(verdict) && verdict.outcome !== 'ack')
         throw new InvalidArgumentError(`The handler refused the message ${messageId} again; it stays set aside.`);
@@ -223,9 +223,9 @@ export class Consumption {
   async #transact(delivery: Delivery, ignoreAge = false): Promise<Entry> {
     const { table, retentionMs } = this.#inbox;
     const { message, attempt, signal } = delivery;
-    return this.#commit(async (trx, x) => {
+    return this.#commit(async (trx, sql) => {
       const firstPut = ignoreAge ? undefined : firstPutAt(message);
-      const entry = await table.enter(x, this.#options.consumer, message.id, firstPut, retentionMs);
+      const entry = await table.enter(sql, this.#options.consumer, message.id, firstPut, retentionMs);
       return { result: entry, verdict: entry === 'first' ? await this.#handler(message, trx, { attempt, signal }) : undefined };
     });
   }
@@ -233,23 +233,23 @@ export class Consumption {
   async #transactMany(deliveries: readonly Delivery[], handleMany: NonNullable<ConsumeOptions['handleMany']>): Promise<readonly Entry[]> {
     const { table, retentionMs } = this.#inbox;
     const messages = deliveries.map(({ message }) => ({ id: message.id, firstPutAt: firstPutAt(message) }));
-    return this.#commit(async (trx, x) => {
-      const entries = await table.enterMany(x, this.#options.consumer, messages, retentionMs);
+    return this.#commit(async (trx, sql) => {
+      const entries = await table.enterMany(sql, this.#options.consumer, messages, retentionMs);
       const first = deliveries.flatMap(({ message }, i) => (entries[i] === 'first' ? [message] : []));
       return { result: entries, verdict: first.length > 0 ? await handleMany(first, trx) : undefined };
     });
   }
 
-  async #commit<T>(fn: (trx: Knex.Transaction, x: Executor) => Promise<{ readonly result: T; readonly verdict: unknown }>): Promise<T> {
+  async #commit<T>(fn: (trx: Knex.Transaction, sql: SqlRunner) => Promise<{ readonly result: T; readonly verdict: unknown }>): Promise<T> {
     const { database } = this.#inbox;
     let committed = false;
     const result = await database.knex.transaction(
       async (trx) => {
-        const x = await database.within(trx, 'consume');
+        const sql = await database.within(trx, 'consume');
         await afterCommit(trx, () => {
           committed = true;
         });
-        const done = await fn(trx, x);
+        const done = await fn(trx, sql);
         if (isVerdict(done.verdict) && done.verdict.outcome !== 'ack') throw new Rolled(done.verdict);
         return done.result;
       },

@@ -1,5 +1,5 @@
 import type { Message } from '@holdfast/broker';
-import { type Database, type Executor, insertIgnore, valuesTable } from '@holdfast/core';
+import { type Database, insertIgnore, type SqlRunner, valuesTable } from '@holdfast/core';
 
 /** What the inbox knows of a message. */
 export type Entry =
@@ -36,24 +36,24 @@ export class InboxTable {
    * Notes the message, unless it is known or too old: one statement. A second transaction with the same message waits here for the
    * first to end.
    */
-  async enter(x: Executor, consumer: string, messageId: string, firstPutAt: number | undefined, retentionMs: number): Promise<Entry> {
+  async enter(sql: SqlRunner, consumer: string, messageId: string, firstPutAt: number | undefined, retentionMs: number): Promise<Entry> {
     const columns = '(consumer, message_id, first_put_at)';
     const time = this.database.family === 'postgres' ? '?::bigint' : '?';
     const age = firstPutAt === undefined ? '{now}' : time;
     const select = `SELECT ?, ?, ${age}${this.database.family === 'mysql' ? ' FROM DUAL' : ''} WHERE ${firstPutAt === undefined ? '1 = 1' : `${time} >= {now} - ${retentionMs}`}`;
     const params = firstPutAt === undefined ? [consumer, messageId] : [consumer, messageId, firstPutAt, firstPutAt];
-    const sql =
+    const statement =
       this.database.family === 'mysql'
         ? `INSERT IGNORE INTO ${this.#messages} ${columns} ${select}`
         : `INSERT INTO ${this.#messages} ${columns} ${select} ON CONFLICT DO NOTHING`;
-    if ((await x.run(sql, params)) > 0) return 'first';
-    const known = await x.rows(`SELECT 1 AS one FROM ${this.#messages} WHERE consumer = ? AND message_id = ?`, [consumer, messageId]);
+    if ((await sql.run(statement, params)) > 0) return 'first';
+    const known = await sql.rows(`SELECT 1 AS one FROM ${this.#messages} WHERE consumer = ? AND message_id = ?`, [consumer, messageId]);
     return known.length > 0 || firstPutAt === undefined ? 'duplicate' : 'late';
   }
 
   /** The same of many, in the order given; a message that comes twice among them is a duplicate the second time. */
   async enterMany(
-    x: Executor,
+    sql: SqlRunner,
     consumer: string,
     messages: readonly { readonly id: string; readonly firstPutAt: number | undefined }[],
     retentionMs: number,
@@ -61,41 +61,41 @@ export class InboxTable {
     const entries: Entry[] = [];
     if (this.database.family === 'mysql') {
       // MySQL returns nothing from an INSERT.
-      for (const { id, firstPutAt } of messages) entries.push(await this.enter(x, consumer, id, firstPutAt, retentionMs));
+      for (const { id, firstPutAt } of messages) entries.push(await this.enter(sql, consumer, id, firstPutAt, retentionMs));
       return entries;
     }
     const rows = messages.map(({ id, firstPutAt }) => ({ consumer, id, first: firstPutAt ?? null }));
     const values = valuesTable(this.database, { consumer: 'text', id: 'text', first: 'integer' }, rows);
     // In the order of ids: two transactions with the same messages wait for each other one way only.
-    const noted = await x.rows<{ message_id: string }>(
+    const noted = await sql.rows<{ message_id: string }>(
       `INSERT INTO ${this.#messages} (consumer, message_id, first_put_at) SELECT consumer, id, COALESCE(first, {now}) FROM ${values.sql} WHERE COALESCE(first, {now}) >= {now} - ${retentionMs} ORDER BY id ON CONFLICT DO NOTHING RETURNING message_id`,
       [values.param],
     );
     const first = new Set(noted.map((row) => row.message_id));
     for (const { id, firstPutAt } of messages)
-      entries.push(first.delete(id) ? 'first' : await this.enter(x, consumer, id, firstPutAt, retentionMs));
+      entries.push(first.delete(id) ? 'first' : await this.enter(sql, consumer, id, firstPutAt, retentionMs));
     return entries;
   }
 
   /** Takes back a note whose work failed in a transaction that goes on. */
-  async forget(x: Executor, consumer: string, messageId: string): Promise<void> {
-    await x.run(`DELETE FROM ${this.#messages} WHERE consumer = ? AND message_id = ?`, [consumer, messageId]);
+  async forget(sql: SqlRunner, consumer: string, messageId: string): Promise<void> {
+    await sql.run(`DELETE FROM ${this.#messages} WHERE consumer = ? AND message_id = ?`, [consumer, messageId]);
   }
 
   /** Notes, in a statement of its own, that a handler starts. Returns how often one has, this time included. */
   async started(consumer: string, messageId: string): Promise<number> {
-    return this.database.transaction(async (x) => {
-      await x.run(insertIgnore(this.database, this.#starts, ['consumer', 'message_id', 'starts', 'started_at']), [
+    return this.database.transaction(async (sql) => {
+      await sql.run(insertIgnore(this.database, this.#starts, ['consumer', 'message_id', 'starts', 'started_at']), [
         consumer,
         messageId,
         0,
         0,
       ]);
-      await x.run(`UPDATE ${this.#starts} SET starts = starts + 1, started_at = {now} WHERE consumer = ? AND message_id = ?`, [
+      await sql.run(`UPDATE ${this.#starts} SET starts = starts + 1, started_at = {now} WHERE consumer = ? AND message_id = ?`, [
         consumer,
         messageId,
       ]);
-      const [row] = await x.rows<{ starts: number }>(`SELECT starts FROM ${this.#starts} WHERE consumer = ? AND message_id = ?`, [
+      const [row] = await sql.rows<{ starts: number }>(`SELECT starts FROM ${this.#starts} WHERE consumer = ? AND message_id = ?`, [
         consumer,
         messageId,
       ]);
@@ -153,22 +153,22 @@ export class InboxTable {
     }));
   }
 
-  async unpark(x: Executor, consumer: string, messageId: string): Promise<number> {
-    return x.run(`DELETE FROM ${this.#parked} WHERE consumer = ? AND message_id = ?`, [consumer, messageId]);
+  async unpark(sql: SqlRunner, consumer: string, messageId: string): Promise<number> {
+    return sql.run(`DELETE FROM ${this.#parked} WHERE consumer = ? AND message_id = ?`, [consumer, messageId]);
   }
 
   /** Forgets messages older than the retention, a thousand per statement. An hour more, so that "late" is said before "never seen". */
   async purge(retentionMs: number): Promise<number> {
     const old = `first_put_at < {now} - ${retentionMs + 3_600_000}`;
     const t = this.#messages;
-    const sql = {
+    const statement = {
       postgres: `DELETE FROM ${t} WHERE ctid = ANY(ARRAY(SELECT ctid FROM ${t} WHERE ${old} ORDER BY first_put_at LIMIT 1000))`,
       mysql: `DELETE FROM ${t} WHERE ${old} ORDER BY first_put_at LIMIT 1000`,
       sqlite: `DELETE FROM ${t} WHERE rowid IN (SELECT rowid FROM ${t} WHERE ${old} ORDER BY first_put_at LIMIT 1000)`,
     }[this.database.family];
     let total = 0;
     for (;;) {
-      const count = await this.database.run(sql);
+      const count = await this.database.run(statement);
       total += count;
       if (count < 1_000) return total;
     }

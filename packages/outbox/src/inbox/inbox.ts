@@ -60,14 +60,14 @@ export class Inbox {
     requireTransaction(trx, 'inbox.once');
     const consumer = keyText('consumer', target.consumer, 100);
     const messageId = keyText('messageId', target.messageId);
-    const x = await this.database.within(trx, 'inbox.once');
-    const entry = await this.table.enter(x, consumer, messageId, undefined, this.retentionMs);
+    const sql = await this.database.within(trx, 'inbox.once');
+    const entry = await this.table.enter(sql, consumer, messageId, undefined, this.retentionMs);
     if (entry !== 'first') return { duplicate: true };
     try {
       return { duplicate: false, value: await fn() };
     } catch (error) {
       // A caller that goes on with its transaction must not have the message noted as handled.
-      await this.table.forget(x, consumer, messageId).catch(() => undefined);
+      await this.table.forget(sql, consumer, messageId).catch(() => undefined);
       throw error;
     }
   }

@@ -27,24 +27,24 @@ export class Delays {
     await checkpoint('delays:before-move');
     const lanes = [...new Set(due.map(({ lane }) => Number(lane)))].sort((a, b) => a - b);
     const ids = due.map((row) => BigInt(row.id)).join(', ');
-    const moved = await this.#database.transaction(async (x) => {
+    const moved = await this.#database.transaction(async (sql) => {
       for (const lane of lanes) {
         const lease = this.#feed.lease(lane);
         // Another's by now, who will move them.
         if (!lease) return 0;
-        await this.#feed.leases.fence(x, lease);
+        await this.#feed.leases.fence(sql, lease);
       }
       // Locked before they are copied: one that is cancelled at the same time is either gone here, or cancelled too late.
       const lock = this.#database.family === 'sqlite' ? '' : ' FOR UPDATE';
-      const rows = await x.rows<{ id: string }>(
-        `SELECT ${id} AS id FROM ${delayed} t${this.#database.byPrimaryKey} WHERE id IN (${ids}) ORDER BY t.id${lock}`,
+      const rows = await sql.rows<{ id: string }>(
+        `SELECT ${id} AS id FROM ${delayed} t${this.#database.primaryKeyHint} WHERE id IN (${ids}) ORDER BY t.id${lock}`,
       );
       if (rows.length === 0) return 0;
       const there = rows.map((row) => BigInt(row.id)).join(', ');
-      await x.run(
+      await sql.run(
         `INSERT INTO ${this.#database.table('outbox_message')} (lane, ${columns}, first_put_at) SELECT lane, ${columns}, {now} FROM ${delayed} t WHERE id IN (${there}) ORDER BY due_at, t.id`,
       );
-      return x.run(`${this.#database.deleteByPrimaryKey(delayed)} WHERE id IN (${there})`);
+      return sql.run(`${this.#database.deleteByPrimaryKey(delayed)} WHERE id IN (${there})`);
     });
     await checkpoint('delays:after-move');
     for (const lane of lanes) this.#feed.wake(lane);

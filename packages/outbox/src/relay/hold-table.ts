@@ -1,4 +1,4 @@
-import { type Database, deleteLaneRows, type Executor, laneRowsWhere, type StoredError } from '@holdfast/core';
+import { type Database, deleteLaneRows, laneRowsWhere, type SqlRunner, type StoredError } from '@holdfast/core';
 import { messageColumns, type OutboxRow, publishColumns } from '../table/message-columns.ts';
 
 /** A line that is held, as it is stored. */
@@ -43,10 +43,10 @@ export class HoldTable {
   }
 
   /** Notes that a line is held. */
-  async hold(x: Executor, lane: number, name: string, waitMs: number | undefined, attempts: number, error: StoredError): Promise<void> {
+  async hold(sql: SqlRunner, lane: number, name: string, waitMs: number | undefined, attempts: number, error: StoredError): Promise<void> {
     const text = JSON.stringify(error);
     const until = waitMs === undefined ? 'NULL' : `{now} + ${Math.round(waitMs)}`;
-    const changed = await x.run(`UPDATE ${this.#held} SET until_at = ${until}, attempts = ?, error = ? WHERE lane = ? AND hold = ?`, [
+    const changed = await sql.run(`UPDATE ${this.#held} SET until_at = ${until}, attempts = ?, error = ? WHERE lane = ? AND hold = ?`, [
       attempts,
       text,
       lane,
@@ -56,7 +56,7 @@ export class HoldTable {
       // MySQL counts a row that was found and already so as not changed.
       const verb = this.#database.family === 'mysql' ? 'INSERT IGNORE' : 'INSERT';
       const conflict = this.#database.family === 'mysql' ? '' : ' ON CONFLICT DO NOTHING';
-      await x.run(`${verb} INTO ${this.#held} (lane, hold, until_at, attempts, error) VALUES (?, ?, ${until}, ?, ?)${conflict}`, [
+      await sql.run(`${verb} INTO ${this.#held} (lane, hold, until_at, attempts, error) VALUES (?, ?, ${until}, ?, ?)${conflict}`, [
         lane,
         name,
         attempts,
@@ -66,7 +66,7 @@ export class HoldTable {
   }
 
   /** Moves waiting rows to the parked lists of their lines; their ids, and with them their order, stay. */
-  async park(x: Executor, rows: readonly OutboxRow[]): Promise<void> {
+  async park(x: SqlRunner, rows: readonly OutboxRow[]): Promise<void> {
     const { sql, params } = laneRowsWhere(this.#database, rows);
     const concat = (...parts: string[]): string => (this.#database.family === 'mysql' ? `CONCAT(${parts.join(', ')})` : parts.join(' || '));
     const name = `CASE WHEN message_key IS NULL THEN ${concat("'#'", this.#database.text('t.id'))} ELSE ${concat('topic', "' '", 'message_key')} END`;
@@ -94,22 +94,22 @@ export class HoldTable {
   }
 
   /** Ends a hold whose parked list is empty. */
-  async release(x: Executor, lane: number, name: string): Promise<boolean> {
-    const left = await x.rows(`SELECT 1 AS one FROM ${this.#parked} WHERE lane = ? AND hold = ? LIMIT 1`, [lane, name]);
+  async release(sql: SqlRunner, lane: number, name: string): Promise<boolean> {
+    const left = await sql.rows(`SELECT 1 AS one FROM ${this.#parked} WHERE lane = ? AND hold = ? LIMIT 1`, [lane, name]);
     if (left.length > 0) return false;
-    await x.run(`DELETE FROM ${this.#held} WHERE lane = ? AND hold = ?`, [lane, name]);
+    await sql.run(`DELETE FROM ${this.#held} WHERE lane = ? AND hold = ?`, [lane, name]);
     return true;
   }
 
   /** Moves a row to the dead letters, from where it stands. */
-  async bury(x: Executor, row: OutboxRow, parkedUnder: string | undefined, reason: string, error: StoredError): Promise<void> {
+  async bury(sql: SqlRunner, row: OutboxRow, parkedUnder: string | undefined, reason: string, error: StoredError): Promise<void> {
     const from = parkedUnder === undefined ? this.#message : this.#parked;
     const of = parkedUnder === undefined ? `lane = ? AND id = ${BigInt(row.id)}` : `lane = ? AND hold = ? AND id = ${BigInt(row.id)}`;
     const params = parkedUnder === undefined ? [row.lane] : [row.lane, parkedUnder];
-    await x.run(
+    await sql.run(
       `INSERT INTO ${this.#dead} (id, lane, ${columns}, reason, error, dead_at) SELECT id, lane, ${columns}, ?, ?, {now} FROM ${from} WHERE ${of}`,
       [reason, JSON.stringify(error), ...params],
     );
-    await x.run(`DELETE FROM ${from} WHERE ${of}`, params);
+    await sql.run(`DELETE FROM ${from} WHERE ${of}`, params);
   }
 }

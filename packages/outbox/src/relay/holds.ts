@@ -349,15 +349,16 @@ export class Holds {
     if (lanes.length === 0) return;
     try {
       await checkpoint('holds:before-write');
-      await feed.database.transaction(async (x) => {
+      await feed.database.transaction(async (sql) => {
         for (const lane of lanes.sort((a, b) => a - b)) {
           const lease = feed.lease(lane);
           if (!lease) throw new LeaseLostError(`The lease of lane ${lane} has run out.`);
-          await feed.leases.fence(x, lease);
+          await feed.leases.fence(sql, lease);
         }
-        for (const { lane, name, waitMs, attempts, error } of holds) await this.#options.table.hold(x, lane, name, waitMs, attempts, error);
-        for (const { row, parkedUnder, reason, error } of buried) await this.#options.table.bury(x, row, parkedUnder, reason, error);
-        if (parks.length > 0) await this.#options.table.park(x, parks);
+        for (const { lane, name, waitMs, attempts, error } of holds)
+          await this.#options.table.hold(sql, lane, name, waitMs, attempts, error);
+        for (const { row, parkedUnder, reason, error } of buried) await this.#options.table.bury(sql, row, parkedUnder, reason, error);
+        if (parks.length > 0) await this.#options.table.park(sql, parks);
       });
     } catch (error) {
       // Nothing of it was stored; said again, less what is of lost lanes.
@@ -412,9 +413,9 @@ export class Holds {
       try {
         const lease = feed.lease(held.lane);
         if (!lease) throw new LeaseLostError(`The lease of lane ${held.lane} has run out.`);
-        released = await feed.database.transaction(async (x) => {
-          await feed.leases.fence(x, lease);
-          const empty = await table.release(x, held.lane, name);
+        released = await feed.database.transaction(async (sql) => {
+          await feed.leases.fence(sql, lease);
+          const empty = await table.release(sql, held.lane, name);
           await checkpoint('holds:before-release');
           return empty;
         });

@@ -1,4 +1,4 @@
-import { type Database, type Executor, laneOf } from '@holdfast/core';
+import { type Database, laneOf, type SqlRunner } from '@holdfast/core';
 import type { NewMessage } from '../new-message.ts';
 import { stripes } from './schema.ts';
 
@@ -16,12 +16,12 @@ const postgresTypes = {
 } as const;
 
 /** Writes messages, in order. Those with a due time go to `outbox_delayed`. */
-export async function insertMessages(database: Database, x: Executor, messages: readonly NewMessage[]): Promise<void> {
-  await lockStripes(database, x, messages);
+export async function insertMessages(database: Database, sql: SqlRunner, messages: readonly NewMessage[]): Promise<void> {
+  await lockStripes(database, sql, messages);
   const now = messages.filter((message) => !message.due);
   const later = messages.filter((message) => message.due);
-  if (now.length > 0) await insertInto(database, x, 'outbox_message', now);
-  if (later.length > 0) await insertInto(database, x, 'outbox_delayed', later);
+  if (now.length > 0) await insertInto(database, sql, 'outbox_message', now);
+  if (later.length > 0) await insertInto(database, sql, 'outbox_delayed', later);
 }
 
 /**
@@ -29,7 +29,7 @@ export async function insertMessages(database: Database, x: Executor, messages: 
  * of a key are in the order of the commits. All stripes of a call in one order; stripes of several calls may deadlock, which the
  * database ends and the caller's retry mends. SQLite has one writer, whose order is the order of commits.
  */
-async function lockStripes(database: Database, x: Executor, messages: readonly NewMessage[]): Promise<void> {
+async function lockStripes(database: Database, sql: SqlRunner, messages: readonly NewMessage[]): Promise<void> {
   if (database.family === 'sqlite') return;
   const wanted = new Set<number>();
   for (const { order, topic, message_key } of messages) {
@@ -37,12 +37,12 @@ async function lockStripes(database: Database, x: Executor, messages: readonly N
   }
   if (wanted.size === 0) return;
   const list = [...wanted].sort((a, b) => a - b).join(', ');
-  await x.rows(`SELECT stripe FROM ${database.table('outbox_stripe')} WHERE stripe IN (${list}) ORDER BY stripe FOR UPDATE`);
+  await sql.rows(`SELECT stripe FROM ${database.table('outbox_stripe')} WHERE stripe IN (${list}) ORDER BY stripe FOR UPDATE`);
 }
 
 async function insertInto(
   database: Database,
-  x: Executor,
+  sql: SqlRunner,
   table: 'outbox_message' | 'outbox_delayed',
   messages: readonly NewMessage[],
 ): Promise<void> {
@@ -53,7 +53,7 @@ async function insertInto(
     const dues = delayed ? [messages.map((message) => delayOf(message)), messages.map((message) => atOf(message))] : [];
     const types = [...columns.map((name) => postgresTypes[name]), ...(delayed ? ['bigint', 'bigint'] : [])];
     const names = [...columns, ...(delayed ? ['delay_ms', 'at_ms'] : [])];
-    await x.run(
+    await sql.run(
       `${into} SELECT ${columns.map((name) => `u.${name}`).join(', ')}, {now}${delayed ? ', COALESCE(u.at_ms, {now} + u.delay_ms)' : ''} FROM unnest(${types.map((type) => `?::${type}[]`).join(', ')}) WITH ORDINALITY AS u(${names.join(', ')}, ord) ORDER BY u.ord`,
       [...arrays, ...dues],
     );
@@ -64,7 +64,7 @@ async function insertInto(
   for (let from = 0; from < messages.length; from += chunk) {
     const rows = messages.slice(from, from + chunk);
     const tuple = `(${columns.map(() => '?').join(', ')}, {now}${delayed ? ', COALESCE(?, {now} + ?)' : ''})`;
-    await x.run(
+    await sql.run(
       `${into} VALUES ${rows.map(() => tuple).join(', ')}`,
       rows.flatMap((row) => [...columns.map((name) => row[name]), ...(delayed ? [atOf(row), delayOf(row)] : [])]),
     );

@@ -1,4 +1,4 @@
-import { type Database, type Executor, insertIgnore, type StoredError } from '@holdfast/core';
+import { type Database, insertIgnore, type SqlRunner, type StoredError } from '@holdfast/core';
 import type { Position } from './keyset.ts';
 
 /** Where a unit of a pass is. */
@@ -91,9 +91,9 @@ export class ScanStore {
   async open(units: readonly string[]): Promise<{ readonly pass: string; readonly resumed: boolean }> {
     const of = [this.#scan, this.#scope];
     const lock = this.#database.family === 'sqlite' ? '' : ' FOR UPDATE';
-    return this.#database.transaction(async (x) => {
-      await x.run(insertIgnore(this.#database, this.#passes, ['scan', 'scope']), of);
-      const [row] = await x.rows<{ pass: string; open: number | string }>(
+    return this.#database.transaction(async (sql) => {
+      await sql.run(insertIgnore(this.#database, this.#passes, ['scan', 'scope']), of);
+      const [row] = await sql.rows<{ pass: string; open: number | string }>(
         `SELECT ${this.#database.text('pass')} AS pass, CASE WHEN started_at IS NOT NULL AND ended_at IS NULL THEN 1 ELSE 0 END AS open FROM ${this.#passes} WHERE scan = ? AND scope = ?${lock}`,
         of,
       );
@@ -101,27 +101,27 @@ export class ScanStore {
       const resumed = Number(row?.open) === 1;
       const pass = resumed ? known : String(BigInt(known) + 1n);
       if (!resumed)
-        await x.run(`UPDATE ${this.#passes} SET pass = ${pass}, started_at = {now}, ended_at = NULL WHERE scan = ? AND scope = ?`, of);
-      const rows = await x.rows<{ unit: string }>(`SELECT unit FROM ${this.#units} WHERE scan = ? AND scope = ?`, of);
+        await sql.run(`UPDATE ${this.#passes} SET pass = ${pass}, started_at = {now}, ended_at = NULL WHERE scan = ? AND scope = ?`, of);
+      const rows = await sql.rows<{ unit: string }>(`SELECT unit FROM ${this.#units} WHERE scan = ? AND scope = ?`, of);
       const there = new Set(rows.map(({ unit }) => unit));
       // Units that the topology has no more would never end.
       for (const unit of there)
-        if (!units.includes(unit)) await x.run(`DELETE FROM ${this.#units} WHERE scan = ? AND scope = ? AND unit = ?`, [...of, unit]);
+        if (!units.includes(unit)) await sql.run(`DELETE FROM ${this.#units} WHERE scan = ? AND scope = ? AND unit = ?`, [...of, unit]);
       const added = units.filter((unit) => !there.has(unit));
       for (let from = 0; from < added.length; from += unitsPerInsert) {
         const some = added.slice(from, from + unitsPerInsert);
-        await x.run(
+        await sql.run(
           `INSERT INTO ${this.#units} (scan, scope, unit, pass, state) VALUES ${some.map(() => `(?, ?, ?, ${pass}, 'todo')`).join(', ')}`,
           some.flatMap((unit) => [...of, unit]),
         );
       }
       if (resumed) return { pass, resumed };
-      await x.run(
+      await sql.run(
         `DELETE FROM ${this.#database.table('scan_failure')} WHERE scan = ? AND scope = ? AND pass <= ${BigInt(pass) - BigInt(passesKept)}`,
         of,
       );
       // The epoch stays: it only grows.
-      await x.run(
+      await sql.run(
         `UPDATE ${this.#units} SET pass = ${pass}, state = 'todo', position = NULL, bound = NULL, expected = NULL, rate = NULL, examined = 0, matched = 0, handled = 0, failed = 0, error = NULL, started_at = NULL, updated_at = {now} WHERE scan = ? AND scope = ?`,
         of,
       );
@@ -147,10 +147,10 @@ export class ScanStore {
     const params = [...(begun ? [JSON.stringify(begun.bound), begun.expected ?? null] : []), JSON.stringify(position)];
     const set = `${begun ? 'bound = ?, expected = ?, ' : ''}position = ?, rate = ${rate}, examined = examined + ${examined}, matched = matched + ${matched}, handled = handled + ${handled}, failed = failed + ${failures.length}${last ? ", state = 'done', error = NULL" : ''}`;
     if (failures.length === 0) return this.#write(this.#database, epoch, unit, set, params);
-    return this.#database.transaction(async (x) => {
-      if (!(await this.#write(x, epoch, unit, set, params))) return false;
+    return this.#database.transaction(async (sql) => {
+      if (!(await this.#write(sql, epoch, unit, set, params))) return false;
       for (const { key, error } of failures)
-        await x.run(
+        await sql.run(
           `INSERT INTO ${this.#database.table('scan_failure')} (scan, scope, unit, pass, row_key, error, failed_at) VALUES (?, ?, ?, ${pass}, ?, ?, {now})`,
           [this.#scan, this.#scope, unit, JSON.stringify(key), JSON.stringify(error)],
         );
@@ -205,16 +205,16 @@ export class ScanStore {
     );
   }
 
-  async #write(x: Pick<Executor, 'run'>, epoch: number, unit: string, set: string, params: readonly unknown[]): Promise<boolean> {
-    const changed = await x.run(
+  async #write(sql: Pick<SqlRunner, 'run'>, epoch: number, unit: string, set: string, params: readonly unknown[]): Promise<boolean> {
+    const changed = await sql.run(
       `UPDATE ${this.#units} SET ${set}, updated_at = {now} WHERE scan = ? AND scope = ? AND unit = ? AND epoch = ${epoch} AND state = 'running'`,
       [...params, this.#scan, this.#scope, unit],
     );
     return changed > 0;
   }
 
-  async #progress(x: Pick<Executor, 'rows'>, more: string, params: readonly unknown[]): Promise<UnitProgress[]> {
-    const rows = await x.rows<Record<string, string | number | null>>(
+  async #progress(sql: Pick<SqlRunner, 'rows'>, more: string, params: readonly unknown[]): Promise<UnitProgress[]> {
+    const rows = await sql.rows<Record<string, string | number | null>>(
       `SELECT ${progressColumns} FROM ${this.#units} WHERE scan = ? AND scope = ? ${more} ORDER BY unit`,
       [this.#scan, this.#scope, ...params],
     );

@@ -12,7 +12,7 @@ import { isBusy } from './transient.ts';
  * Parameters are `?` in every dialect. 64-bit columns are cast to text by the statements themselves, so that no driver
  * setting can round them.
  */
-export interface Executor {
+export interface SqlRunner {
   readonly dialect: Dialect;
   /** Runs a statement and returns its rows. */
   rows<Row = Record<string, unknown>>(sql: string, params?: readonly unknown[]): Promise<Row[]>;
@@ -46,7 +46,7 @@ export interface SqliteRawConnection {
   run(sql: string, params: readonly unknown[]): { changes: number | bigint };
 }
 
-export interface ExecutorOptions {
+export interface SqlRunnerOptions {
   /** How long a statement may take before its connection is given up, in ms. Default 30,000. */
   readonly statementTimeoutMs: number;
   /** MySQL, MariaDB: how the connection reads a backslash in a text. Default `unknown`, which every `sql_mode` reads alike. */
@@ -54,7 +54,7 @@ export interface ExecutorOptions {
 }
 
 /** Wraps a raw connection that knex's pool handed out. */
-export function createExecutor(dialect: Dialect, connection: unknown, options: ExecutorOptions): Executor {
+export function createSqlRunner(dialect: Dialect, connection: unknown, options: SqlRunnerOptions): SqlRunner {
   switch (dialect) {
     case 'postgres':
       return postgresExecutor(connection as PgConnection, options);
@@ -79,7 +79,7 @@ export function numberParameters(sql: string): string {
   return text;
 }
 
-function postgresExecutor(connection: PgConnection, options: ExecutorOptions): Executor {
+function postgresExecutor(connection: PgConnection, options: SqlRunnerOptions): SqlRunner {
   const query = (sql: string, params: readonly unknown[]): Promise<PgResult> =>
     bounded(
       options,
@@ -97,7 +97,7 @@ function postgresExecutor(connection: PgConnection, options: ExecutorOptions): E
   };
 }
 
-function mysqlExecutor(dialect: Dialect, connection: MysqlConnection, options: ExecutorOptions): Executor {
+function mysqlExecutor(dialect: Dialect, connection: MysqlConnection, options: SqlRunnerOptions): SqlRunner {
   const query = (sql: string, params: readonly unknown[]): Promise<unknown> =>
     bounded(
       options,
@@ -131,7 +131,7 @@ function mysqlExecutor(dialect: Dialect, connection: MysqlConnection, options: E
  * be taken for another statement's.
  */
 function bounded<T>(
-  options: ExecutorOptions,
+  options: SqlRunnerOptions,
   sql: string,
   send: (done: (error: Error | null, result: T) => void) => void,
   destroy: (error: Error) => void,
@@ -162,7 +162,7 @@ function bounded<T>(
  * The driver is synchronous, so `busy_timeout` would block the event loop, and with it the very COMMIT that is waited
  * for. It is 0; a busy database is asked again, asynchronously, here.
  */
-function sqliteExecutor(connection: SqliteRawConnection, options: ExecutorOptions): Executor {
+function sqliteExecutor(connection: SqliteRawConnection, options: SqlRunnerOptions): SqlRunner {
   const retry = async <T>(statement: () => T): Promise<T> => {
     const deadline = performance.now() + options.statementTimeoutMs;
     for (let pauseMs = 1; ; pauseMs = Math.min(pauseMs * 2, 50)) {
