@@ -4,7 +4,7 @@ import { pathToFileURL } from 'node:url';
 import type { Knex } from 'knex';
 import { InvalidArgumentError } from '../errors/errors.ts';
 import type { Schema } from '../migrate/schema.ts';
-import type { Inspectable } from '../observe/inspectable.ts';
+import type { Inspectable } from '../operate/inspectable.ts';
 
 /** What a service's `holdfast.config.ts` exports by default. */
 export interface HoldfastConfig {

@@ -2,7 +2,7 @@ import { parseArgs } from 'node:util';
 import { Database } from '../database/database.ts';
 import { InvalidArgumentError } from '../errors/errors.ts';
 import { migrate, migrationSql } from '../migrate/migrate.ts';
-import type { Inspectable } from '../observe/inspectable.ts';
+import type { Inspectable } from '../operate/inspectable.ts';
 import { type HoldfastConfig, loadConfig } from './config.ts';
 
 const usage = `holdfast <command> [--config FILE]

@@ -1,3 +1,4 @@
+import { RowRemover } from '../batch/row-remover.ts';
 import type { Database } from '../database/database.ts';
 import { LeaseShare } from '../lease/lease-share.ts';
 import type { Lease } from '../lease/lease-table.ts';
@@ -9,7 +10,6 @@ import type { Logger } from '../observe/logger.ts';
 import { monotonicMs } from '../time/monotonic.ts';
 import { wait } from '../time/wait.ts';
 import { deleteLaneRows, type LaneRow, type LaneTableShape, readLanes } from './lane-rows.ts';
-import { RowRemover } from './row-remover.ts';
 
 /** Which table is read, in which lanes, and how much at a time. */
 export interface LaneFeedOptions<Row extends LaneRow> {

@@ -1,5 +1,5 @@
 import type { Database } from '../database/database.ts';
-import { idList } from '../work/id-list.ts';
+import { idList } from '../work/row/id-list.ts';
 
 /** What every row of a lane table has. */
 export interface LaneRow {

@@ -1,8 +1,8 @@
 import type { Database } from '../database/database.ts';
+import { insertIgnore } from '../database/insert-ignore.ts';
 import type { SqlRunner } from '../database/sql-runner.ts';
 import { LeaseLostError } from '../errors/errors.ts';
 import { monotonicMs } from '../time/monotonic.ts';
-import { insertIgnore } from './insert-ignore.ts';
 
 /** A name held under an epoch. Every acquisition has a new epoch, also one by the same owner. */
 export interface Lease {

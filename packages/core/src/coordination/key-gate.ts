@@ -1,6 +1,6 @@
 import type { Database } from '../database/database.ts';
+import { insertIgnore } from '../database/insert-ignore.ts';
 import type { SqlRunner } from '../database/sql-runner.ts';
-import { insertIgnore } from './insert-ignore.ts';
 
 /**
  * One at a time per key, in id order. The gate's row is locked before a row's id is taken, so ids of one key are in

@@ -1,5 +1,5 @@
-import type { Database } from '../database/database.ts';
-import type { SqlRunner } from '../database/sql-runner.ts';
+import type { Database } from '../../database/database.ts';
+import type { SqlRunner } from '../../database/sql-runner.ts';
 import { type ClaimCap, type ClaimQuery, claimGivenRows, claimRows } from './claim-rows.ts';
 import { type ReadyGroup, readyGroups } from './ready-groups.ts';
 import { heldRows, renewRows } from './renew-rows.ts';

@@ -1,4 +1,4 @@
-import type { StoredError } from '../errors/stored-error.ts';
+import type { StoredError } from '../../errors/stored-error.ts';
 import { insertAttempts, type SettleHook, type Settlement } from './settle-rows.ts';
 import type { ClaimedRow, TableSql, WorkRecord } from './table-sql.ts';
 

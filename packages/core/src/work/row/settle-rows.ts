@@ -1,5 +1,5 @@
-import type { SqlRunner } from '../database/sql-runner.ts';
-import type { StoredError } from '../errors/stored-error.ts';
+import type { SqlRunner } from '../../database/sql-runner.ts';
+import type { StoredError } from '../../errors/stored-error.ts';
 import type { WorkState } from './states.ts';
 import { type ClaimedRow, integer, type TableSql } from './table-sql.ts';
 import type { Verdict } from './verdict.ts';

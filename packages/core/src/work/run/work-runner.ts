@@ -1,21 +1,21 @@
-import { LeaseLostError } from '../errors/errors.ts';
-import { lifecycle } from '../loop/lifecycle.ts';
-import type { Loop } from '../loop/loop.ts';
-import { defineLoop } from '../loop/loop.ts';
-import type { Service } from '../loop/service.ts';
-import { checkpoint } from '../observe/checkpoint.ts';
-import type { Logger } from '../observe/logger.ts';
-import type { Telemetry } from '../observe/telemetry.ts';
-import { monotonicMs } from '../time/monotonic.ts';
-import type { ClaimCap, ClaimQuery } from './claim-rows.ts';
+import { LeaseLostError } from '../../errors/errors.ts';
+import { lifecycle } from '../../loop/lifecycle.ts';
+import type { Loop } from '../../loop/loop.ts';
+import { defineLoop } from '../../loop/loop.ts';
+import type { Service } from '../../loop/service.ts';
+import { checkpoint } from '../../observe/checkpoint.ts';
+import type { Logger } from '../../observe/logger.ts';
+import type { Telemetry } from '../../observe/telemetry.ts';
+import { monotonicMs } from '../../time/monotonic.ts';
+import type { ClaimCap, ClaimQuery } from '../row/claim-rows.ts';
+import type { SettleHook, Settlement } from '../row/settle-rows.ts';
+import type { ClaimedRow } from '../row/table-sql.ts';
+import type { Verdict } from '../row/verdict.ts';
+import type { WorkTable } from '../row/work-table.ts';
 import { HeldRow, type RunningRow } from './held-row.ts';
 import { KindState } from './kind-state.ts';
 import { LeaseKeeper } from './lease-keeper.ts';
-import type { SettleHook, Settlement } from './settle-rows.ts';
 import { Settler } from './settler.ts';
-import type { ClaimedRow } from './table-sql.ts';
-import type { Verdict } from './verdict.ts';
-import type { WorkTable } from './work-table.ts';
 
 /** How rows of one kind are run by this worker. */
 export interface KindPolicy {

@@ -1,4 +1,4 @@
-import type { SqlRunner } from '../database/sql-runner.ts';
+import type { SqlRunner } from '../../database/sql-runner.ts';
 import type { ClaimedRow, KindAndGroup, TableSql, WorkRecord } from './table-sql.ts';
 
 /** What a claim may take. */

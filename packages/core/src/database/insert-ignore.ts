@@ -1,4 +1,4 @@
-import type { Database } from '../database/database.ts';
+import type { Database } from './database.ts';
 
 /** `INSERT` of one row that does nothing when its key exists. Waits for a transaction that is inserting the same key. */
 export function insertIgnore(database: Database, table: string, columns: readonly string[]): string {

@@ -1,4 +1,4 @@
-import type { Database } from '../database/database.ts';
+import type { Database } from '../../database/database.ts';
 import { type IdList, idList } from './id-list.ts';
 import type { WorkState } from './states.ts';
 

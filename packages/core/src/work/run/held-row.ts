@@ -1,4 +1,4 @@
-import type { ClaimedRow } from './table-sql.ts';
+import type { ClaimedRow } from '../row/table-sql.ts';
 
 /** One row under way, as its handler sees it. */
 export interface RunningRow {

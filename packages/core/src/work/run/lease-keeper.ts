@@ -1,10 +1,10 @@
-import { LeaseLostError } from '../errors/errors.ts';
-import { checkpoint } from '../observe/checkpoint.ts';
-import type { Logger } from '../observe/logger.ts';
-import { monotonicMs } from '../time/monotonic.ts';
+import { LeaseLostError } from '../../errors/errors.ts';
+import { checkpoint } from '../../observe/checkpoint.ts';
+import type { Logger } from '../../observe/logger.ts';
+import { monotonicMs } from '../../time/monotonic.ts';
+import type { ClaimedRow } from '../row/table-sql.ts';
+import type { WorkTable } from '../row/work-table.ts';
 import type { HeldRow } from './held-row.ts';
-import type { ClaimedRow } from './table-sql.ts';
-import type { WorkTable } from './work-table.ts';
 
 export interface LeaseKeeperOptions {
   readonly table: WorkTable;

@@ -1,6 +1,6 @@
 import type { Database } from '../database/database.ts';
+import { insertIgnore } from '../database/insert-ignore.ts';
 import type { SqlRunner } from '../database/sql-runner.ts';
-import { insertIgnore } from './insert-ignore.ts';
 
 /** When a breaker opens, and for how long. */
 export interface BreakerOptions {

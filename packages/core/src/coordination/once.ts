@@ -1,7 +1,7 @@
 import type { Database } from '../database/database.ts';
+import { insertIgnore } from '../database/insert-ignore.ts';
 import type { SqlRunner } from '../database/sql-runner.ts';
 import { valuesTable } from '../database/values-table.ts';
-import { insertIgnore } from './insert-ignore.ts';
 
 /** What {@link Once.enter} found. */
 export type OnceEntry =

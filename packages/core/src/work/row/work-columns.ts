@@ -1,5 +1,5 @@
-import { nowSql } from '../database/clock.ts';
-import type { Database } from '../database/database.ts';
+import { nowSql } from '../../database/clock.ts';
+import type { Database } from '../../database/database.ts';
 
 /**
  * DDL of the claim columns, for `CREATE TABLE` and, on adopted tables, `ALTER TABLE … ADD COLUMN`: every one has a

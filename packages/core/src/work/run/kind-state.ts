@@ -1,4 +1,4 @@
-import { monotonicMs } from '../time/monotonic.ts';
+import { monotonicMs } from '../../time/monotonic.ts';
 import type { HeldRow } from './held-row.ts';
 
 /** What one worker knows of one kind: its rows that wait here, who runs, where more can be claimed. */

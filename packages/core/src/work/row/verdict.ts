@@ -1,4 +1,4 @@
-import type { StoredError } from '../errors/stored-error.ts';
+import type { StoredError } from '../../errors/stored-error.ts';
 
 /** What a run came to. Every verdict resets the count of lost starts but `release`, which gives the start back. */
 export type Verdict =

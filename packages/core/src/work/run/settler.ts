@@ -1,7 +1,7 @@
-import { isConnectionError, isTransient } from '../database/transient.ts';
-import type { Logger } from '../observe/logger.ts';
-import { wait } from '../time/wait.ts';
-import type { Settlement } from './settle-rows.ts';
+import { isConnectionError, isTransient } from '../../database/transient.ts';
+import type { Logger } from '../../observe/logger.ts';
+import { wait } from '../../time/wait.ts';
+import type { Settlement } from '../row/settle-rows.ts';
 
 export interface SettlerOptions {
   /** Writes a batch; resolves with the ids that were still ours. */

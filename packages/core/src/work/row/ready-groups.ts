@@ -1,4 +1,4 @@
-import type { SqlRunner } from '../database/sql-runner.ts';
+import type { SqlRunner } from '../../database/sql-runner.ts';
 import type { TableSql } from './table-sql.ts';
 
 /** Something that can be claimed. */

@@ -1,6 +1,6 @@
 import type { Database } from '../database/database.ts';
+import { insertIgnore } from '../database/insert-ignore.ts';
 import type { SqlRunner } from '../database/sql-runner.ts';
-import { insertIgnore } from './insert-ignore.ts';
 
 /**
  * A cap that holds across processes. A slot's row names the work that occupies it and never expires by time: only that
