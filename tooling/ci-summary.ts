@@ -1,21 +1,9 @@
 // `node tooling/run.mjs tooling/ci-summary.ts LANE …`: the tests that passed only the second time, and the count over all lanes, last.
-import { existsSync, readFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { join, relative } from 'node:path';
 import { root } from './paths.ts';
-
-interface Results {
-  readonly numPassedTests: number;
-  readonly numFailedTests: number;
-  readonly numPendingTests: number;
-  readonly testResults: readonly {
-    readonly name: string;
-    readonly assertionResults: readonly {
-      readonly status: string;
-      readonly fullName: string;
-      readonly failureMessages?: readonly string[];
-    }[];
-  }[];
-}
+import { laneOf } from './services/lane.ts';
+import { readResults, resultsFile } from './test-results.ts';
 
 const historyFile = 'contributing/flaky-tests.md';
 const history = readFileSync(join(root, historyFile), 'utf8')
@@ -23,10 +11,9 @@ const history = readFileSync(join(root, historyFile), 'utf8')
   .filter((line) => line.startsWith('| '));
 let [passed, failed, skipped] = [0, 0, 0];
 const retried: string[] = [];
-for (const lane of process.argv.slice(2)) {
-  const file = join(root, '.cache', `tests-${lane}.json`);
-  if (!existsSync(file)) throw new Error(`${file} is not there; run the lane ${lane} first.`);
-  const results = JSON.parse(readFileSync(file, 'utf8')) as Results;
+for (const lane of process.argv.slice(2).map(laneOf)) {
+  const results = readResults(lane);
+  if (!results) throw new Error(`There are no results of the lane ${lane} (${resultsFile(lane)}). Run this lane first.`);
   passed += results.numPassedTests;
   failed += results.numFailedTests;
   skipped += results.numPendingTests;
@@ -41,5 +28,5 @@ for (const lane of process.argv.slice(2)) {
       );
     }
 }
-if (retried.length > 0) console.log(['Passed only the second time:', ...retried].join('\n'));
+if (retried.length > 0) console.log(['Tests that failed first and passed the second time:', ...retried].join('\n'));
 console.log(`Tests: ${passed} passed, ${failed} failed, ${skipped} skipped`);

@@ -3,7 +3,7 @@ import { execFileSync, spawnSync } from 'node:child_process';
 import { join } from 'node:path';
 import { root } from './paths.ts';
 
-/** Tests that meet a server which the lane replaces; the others would only run again. */
+/** Text in the files that use a database. In the lanes `mariadb` and `newer` the other files would only run again. */
 const withDatabase = 'testDialects|onEveryDatabase|onEveryPair|scratchServer|HOLDFAST_POSTGRES_URL';
 const longLanes: Readonly<Record<string, { readonly databases?: string; readonly files: () => readonly string[] }>> = {
   long: { files: () => ['.long.test.ts'] },

@@ -1,26 +1,15 @@
-import { existsSync, readFileSync } from 'node:fs';
 import { relative } from 'node:path';
 import { root } from './paths.ts';
+import type { Lane } from './services/lane.ts';
 import type { ServiceResult } from './services/services.ts';
-
-interface Results {
-  readonly testResults: readonly {
-    readonly name: string;
-    /** Epoch ms. */
-    readonly startTime: number;
-    readonly endTime: number;
-    readonly assertionResults: readonly {
-      readonly status: string;
-      readonly fullName: string;
-    }[];
-  }[];
-}
+import { readResults } from './test-results.ts';
 
 const servers = ['sqlite', 'postgres', 'mysql', 'mariadb', 'rabbitmq', 'kafka', 'redis'] as const;
 /** Counts passed, failed and skipped tests per server, by the name of the server in the name of the test, and lists each skipped test. */
-export function summary(lane: string, file: string, started: readonly ServiceResult[]): string {
-  if (!existsSync(file)) return `lane ${lane}: no results`;
-  const { testResults } = JSON.parse(readFileSync(file, 'utf8')) as Results;
+export function summary(lane: Lane, started: readonly ServiceResult[]): string {
+  const results = readResults(lane);
+  if (!results) return `lane ${lane}: no results`;
+  const { testResults } = results;
   const tests = testResults.flatMap(({ assertionResults }) => assertionResults);
   const count = (some: typeof tests, status: string): number => some.filter((test) => test.status === status).length;
   const line = (name: string, some: typeof tests): string =>
@@ -41,7 +30,7 @@ export function summary(lane: string, file: string, started: readonly ServiceRes
     ...lines,
     line('in all', tests),
     ...skipped.map((name) => `  skipped: ${name}`),
-    'What took longest:',
+    'The test files that took longest:',
     ...longest,
   ].join('\n');
 }

@@ -9,7 +9,7 @@ import { mariadb } from '../../tooling/services/mariadb.ts';
 import { mysql } from '../../tooling/services/mysql.ts';
 import { postgres } from '../../tooling/services/postgres.ts';
 import { type ScratchServer, scratchServer } from '../../tooling/services/scratch.ts';
-import { all, startServices } from '../../tooling/services/services.ts';
+import { knownServices, startServices } from '../../tooling/services/services.ts';
 import { disturbances } from './disturbances.ts';
 import { faults } from './faults.ts';
 import { type Lane, laneName, lanes, runControls, runLane } from './lane.ts';
@@ -49,7 +49,7 @@ type Item = { readonly lane: Lane; readonly dialect: TestDialect; readonly serve
 
 const fits = (ids: readonly string[]): boolean => wanted.size === 0 || ids.some((id) => wanted.has(id));
 const ledger = new Ledger(values.ledger);
-const services = await startServices({ wanted: all, skip: new Set(), log: (line) => console.log(line) });
+const services = await startServices({ wanted: knownServices, skip: new Set(), log: (line) => console.log(line) });
 const servers: Partial<Record<string, ScratchServer>> = {};
 let code = 0;
 try {

@@ -2,12 +2,12 @@ import { execFileSync } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
-import { canInstall, installPackages } from './debian.ts';
-import type { Account, Home } from './home.ts';
+import { type Account, canInstall, installPackages } from './debian.ts';
+import type { Home } from './home.ts';
 import { serviceFolder, startDetached } from './process-record.ts';
 import { setUp } from './set-up-step.ts';
 
-/** What a folder is made of. */
+/** Contents of a folder. */
 interface FolderOptions {
   /** The Debian suite that the packages come from. */
   readonly suite: 'sid' | 'trixie';
@@ -19,9 +19,9 @@ interface FolderOptions {
 }
 
 /**
- * Programs of a newer Debian suite. Their libraries are newer than this machine's, so that they live in a folder of their own, a
- * small Debian made by debootstrap, and see that folder as their root. The folder is made once per machine, in the user's cache:
- * a minute and 0.6 GB each. Remove the folder to have newer programs.
+ * Programs of a newer Debian suite. They need newer libraries than this machine has, so each is installed into a folder with a small Debian,
+ * made by debootstrap, and runs with this folder as its root. The folder is made once per machine, in the user's cache (a minute, 0.6 GB).
+ * To get newer programs, remove the folder.
  *
  * A program runs in a mount namespace of its own, in which the server's folder under `.services/` has the same path as outside:
  * data and logs are where those of every other server are, and the mounts end with the program.
@@ -82,14 +82,14 @@ function accountIn(folder: string, name: string): Account {
   const line = readFileSync(join(folder, 'etc', 'passwd'), 'utf8')
     .split('\n')
     .find((entry) => entry.startsWith(`${name}:`));
-  if (line === undefined) throw new Error(`${folder}/etc/passwd has no account ${name}; remove ${folder}, so that it is made again.`);
+  if (line === undefined) throw new Error(`${folder}/etc/passwd has no account ${name}. Remove ${folder}; the next run makes it again.`);
   const [, , uid, gid] = line.split(':');
   return { uid: Number(uid), gid: Number(gid) };
 }
 
 /**
- * Each step replaces its process by the next, so that the recorded pid is the server's own. /tmp comes first: the data of a checkout in /tmp
- * may be a mount of its own, which a later bind of /tmp would hide.
+ * Each command replaces the process of the one before (`exec`), so the recorded pid is the server's. /tmp is mounted first: a checkout in
+ * /tmp has its data there, and a later mount of /tmp would hide it.
  */
 const enter = `set -e
 root=$1 shared=$2 owner=$3

@@ -29,8 +29,14 @@ export async function installPackages(packages: readonly string[], log: (line: s
   }
 }
 
-/** User and group id of a system account. */
-export function account(name: string): { readonly uid: number; readonly gid: number } {
+/** User and group id under which a server runs. */
+export interface Account {
+  readonly uid: number;
+  readonly gid: number;
+}
+
+/** The ids of a system account. */
+export function account(name: string): Account {
   const id = (flag: string): number => Number(execFileSync('id', [flag, name], { encoding: 'utf8' }));
   return { uid: id('-u'), gid: id('-g') };
 }

@@ -1,13 +1,7 @@
 import { execFileSync } from 'node:child_process';
-import { account } from './debian.ts';
+import { type Account, account } from './debian.ts';
 import { serviceFolder, startDetached } from './process-record.ts';
 import type { Service } from './service.ts';
-
-/** User and group id under which a server runs. */
-export interface Account {
-  readonly uid: number;
-  readonly gid: number;
-}
 
 /** Where the programs of a server are, and how they are run there. */
 export interface Home extends Pick<Service, 'packages' | 'binaries' | 'install' | 'missing'> {

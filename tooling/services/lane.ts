@@ -1,7 +1,7 @@
 /**
- * One run of the suite: which tests, on which servers. `usual`: SQLite, this machine's PostgreSQL, and MySQL 9.7, which most services have;
- * without the files named `*.long.test.ts`. `long`: those files, on the same servers. `mariadb`: every test that meets a database, on this
- * machine's MariaDB alone. `newer`: the same, on PostgreSQL 18, MariaDB 11.8 and RabbitMQ 4.
+ * A lane is one run of the suite: a choice of test files and servers. `usual`: all files but `*.long.test.ts`, on SQLite, PostgreSQL 15 and
+ * MySQL 9.7. `long`: the files `*.long.test.ts`, on the same servers. `mariadb`: the files that use a database, on MariaDB 10.11. `newer`: the
+ * files that use a database or RabbitMQ, on PostgreSQL 18, MariaDB 11.8 and RabbitMQ 4.3.
  */
 export const lanes = ['usual', 'long', 'mariadb', 'newer'] as const;
 export type Lane = (typeof lanes)[number];
@@ -9,8 +9,9 @@ export type Lane = (typeof lanes)[number];
 /** The lane that this process runs in, from `HOLDFAST_LANE`. */
 export const lane: Lane = laneOf(process.env.HOLDFAST_LANE || 'usual');
 
-function laneOf(given: string): Lane {
+/** A lane by its name. @throws an Error for a name that is not one of {@link lanes} */
+export function laneOf(given: string): Lane {
   const found = lanes.find((name) => name === given);
-  if (!found) throw new Error(`HOLDFAST_LANE is "${given}"; use one of ${lanes.join(', ')}.`);
+  if (!found) throw new Error(`There is no lane "${given}"; use one of ${lanes.join(', ')} (HOLDFAST_LANE).`);
   return found;
 }

@@ -1,5 +1,5 @@
 import { recordedNames, runningRecord, stopRecorded } from './process-record.ts';
-import { all, startServices } from './services.ts';
+import { knownServices, startServices } from './services.ts';
 
 const [command] = process.argv.slice(2);
 if (command === 'up') {
@@ -10,12 +10,12 @@ if (command === 'up') {
   for (const [name, url] of Object.entries(environment)) console.log(`export ${name}=${url}`);
   process.exit(results.some((result) => result.state === 'missing') ? 1 : 0);
 } else if (command === 'down') {
-  await Promise.all(all.map((service) => stopRecorded(service.name, service.stopSignal)));
+  await Promise.all(knownServices.map((service) => stopRecorded(service.name, service.stopSignal)));
   // Those of other lanes, and of a test's own that a killed test run left behind.
   await Promise.all(recordedNames().map((name) => stopRecorded(name, 'SIGTERM')));
   console.log('stopped');
 } else if (command === 'status') {
-  for (const service of all) {
+  for (const service of knownServices) {
     const record = runningRecord(service.name);
     console.log(`${service.name.padEnd(12)} ${record ? `pid ${record.pid}  ${service.url(record.port)}` : 'not running'}`);
   }

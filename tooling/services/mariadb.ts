@@ -6,11 +6,11 @@ import type { Service } from './service.ts';
 
 const binary = '/usr/sbin/mariadbd';
 
-function mariadbServer(name: string, givenBy: string, home: Home): Service {
+function mariadbServer(name: string, addressVariable: string, home: Home): Service {
   return mysqlServer({
     name,
     variable: 'HOLDFAST_MARIADB_URL',
-    givenBy,
+    addressVariable,
     home,
     user: 'mysql',
     binary,

@@ -1,7 +1,8 @@
 import { chownSync, existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { createConnection } from 'mysql2/promise';
-import type { Account, Home } from './home.ts';
+import type { Account } from './debian.ts';
+import type { Home } from './home.ts';
 import { serviceFolder } from './process-record.ts';
 import type { Service } from './service.ts';
 
@@ -9,7 +10,7 @@ import type { Service } from './service.ts';
 interface Kind {
   readonly name: string;
   readonly variable: string;
-  readonly givenBy?: string;
+  readonly addressVariable?: string;
   readonly home: Home;
   readonly user: string;
   readonly binary: string;

@@ -22,13 +22,13 @@ export interface PostgresService extends Service {
   bin(): string;
 }
 
-const postgresServer = (name: string, givenBy: string, home: Home, bin: () => string): PostgresService => ({
+const postgresServer = (name: string, addressVariable: string, home: Home, bin: () => string): PostgresService => ({
   ...home,
   home,
   bin,
   name,
   variable: 'HOLDFAST_POSTGRES_URL',
-  givenBy,
+  addressVariable,
   stopSignal: 'SIGINT',
   url: (port) => `postgres://holdfast:holdfast@127.0.0.1:${port}/holdfast`,
   async start(port, name) {

@@ -65,7 +65,7 @@ export function startDetached(
 export async function stopRecorded(name: string, signal: NodeJS.Signals): Promise<void> {
   const record = runningRecord(name);
   if (!record) return;
-  // Each was started in a group of its own. One that is asked to stop tells its children; one that is killed can't.
+  // Each server has a process group of its own. A server that is asked to stop stops its children; a killed one can't.
   if (signal === 'SIGKILL') signalGroup(record.pid, signal);
   else process.kill(record.pid, signal);
   for (let i = 0; i < 200; i++) {
@@ -73,7 +73,7 @@ export async function stopRecorded(name: string, signal: NodeJS.Signals): Promis
     if (i === 199) signalGroup(record.pid, 'SIGKILL');
     await sleep(100);
   }
-  // What it left in its group.
+  // Processes that the server left in its group.
   signalGroup(record.pid, 'SIGKILL');
   rmSync(join(serviceFolder(name), 'process.json'), { force: true });
 }

@@ -3,8 +3,9 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { servicesRoot } from '../paths.ts';
 import { canInstall, installPackages } from './debian.ts';
+import { attempt } from './set-up-step.ts';
 
-/** What the code runner's sandbox and its languages are made of: programs, not servers. */
+/** Programs that the code runner's sandbox and its languages need. */
 const programs = [
   { name: 'bubblewrap', binary: '/usr/bin/bwrap', package: 'bubblewrap' },
   { name: 'python', binary: '/usr/bin/python3', package: 'python3' },
@@ -13,20 +14,12 @@ const programs = [
   { name: 'java', binary: '/usr/bin/java', package: 'default-jre-headless' },
 ] as const;
 
-/** Installs what is missing, where that can be done. Returns the names of those that are missing afterwards. */
+/** Installs the programs that are missing, where packages can be installed. Returns the names of those that are missing afterwards. */
 export async function ensurePrograms(wanted: (name: string) => boolean, log: (line: string) => void): Promise<readonly string[]> {
   const list = programs.filter(({ name }) => wanted(name));
   const absent = list.filter(({ binary }) => !existsSync(binary));
-  if (absent.length > 0 && canInstall()) {
-    try {
-      await installPackages(
-        absent.map((program) => program.package),
-        log,
-      );
-    } catch (error) {
-      log((error as Error).message);
-    }
-  }
+  const packages = absent.map((program) => program.package);
+  if (packages.length > 0 && canInstall()) await attempt(log, () => installPackages(packages, log));
   const missing = list.filter(({ binary }) => !existsSync(binary));
   for (const { name, binary, package: from } of missing)
     log(`${name.padEnd(12)} missing (no ${binary}; install ${from}, or run as root on Debian to have it installed)`);
@@ -40,13 +33,7 @@ export async function ensureValidator(log: (line: string) => void): Promise<stri
   const folder = join(servicesRoot, 'python');
   if (existsSync(join(folder, 'kubernetes_validate'))) return folder;
   const pip = (): boolean => spawnSync('python3', ['-m', 'pip', '--version'], { stdio: 'ignore' }).status === 0;
-  if (!pip() && canInstall()) {
-    try {
-      await installPackages(['python3-pip'], log);
-    } catch (error) {
-      log((error as Error).message);
-    }
-  }
+  if (!pip() && canInstall()) await attempt(log, () => installPackages(['python3-pip'], log));
   const args = ['-m', 'pip', 'install', '-q', '--disable-pip-version-check', '--root-user-action=ignore', '--target', folder, validator];
   if (pip() && spawnSync('python3', args, { stdio: 'ignore', timeout: 300_000 }).status === 0) return folder;
   log("kubernetes-validate missing (manifests are not held against Kubernetes' schemas; have python3 with pip)");

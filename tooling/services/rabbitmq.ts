@@ -9,11 +9,11 @@ import type { Service } from './service.ts';
 
 const binary = '/usr/lib/rabbitmq/bin/rabbitmq-server';
 
-const rabbitmqServer = (name: string, givenBy: string, home: Home): Service => ({
+const rabbitmqServer = (name: string, addressVariable: string, home: Home): Service => ({
   ...home,
   name,
   variable: 'HOLDFAST_RABBITMQ_URL',
-  givenBy,
+  addressVariable,
   stopSignal: 'SIGTERM',
   url: (port) => `amqp://guest:guest@127.0.0.1:${port}`,
   async start(port, name) {

@@ -1,10 +1,10 @@
-import { existsSync, mkdirSync, renameSync } from 'node:fs';
-import { delimiter, join } from 'node:path';
+import { mkdirSync } from 'node:fs';
+import { join } from 'node:path';
 import { CreateBucketCommand, GetObjectCommand, PutObjectCommand, S3Client } from '@aws-sdk/client-s3';
 import { servicesRoot } from '../paths.ts';
+import { buildGoProgram } from './go-program.ts';
 import { serviceFolder, startDetached } from './process-record.ts';
 import type { Service } from './service.ts';
-import { setUp } from './set-up-step.ts';
 
 /** versitygw: a server that speaks S3's protocol over a folder. */
 const version = 'v1.8.0';
@@ -19,21 +19,8 @@ export const s3: Service = {
   stopSignal: 'SIGTERM',
   url: (port) => `http://${key}:${secret}@127.0.0.1:${port}`,
   missing: `have Go 1.24 or newer to build versitygw ${version}`,
-  async install(log) {
-    const go = [...(process.env.PATH ?? '').split(delimiter), '/usr/local/go/bin'].map((folder) => join(folder, 'go')).find(existsSync);
-    if (!go) return;
-    const folder = join(servicesRoot, 'bin');
-    mkdirSync(folder, { recursive: true });
-    await setUp(log, {
-      what: `Building the S3 server versitygw ${version} with ${go}`,
-      takes: 'about two minutes',
-      command: go,
-      args: ['install', '-v', `github.com/versity/versitygw/cmd/versitygw@${version}`],
-      limitMs: 900_000,
-      env: { ...process.env, GOBIN: folder, HOME: process.env.HOME ?? '/root' },
-    });
-    renameSync(join(folder, 'versitygw'), binary);
-  },
+  install: (log) =>
+    buildGoProgram(log, { module: 'github.com/versity/versitygw/cmd/versitygw', version, binary, takes: 'about two minutes' }),
   async start(port, name) {
     const folder = join(serviceFolder(name), 'data');
     mkdirSync(folder, { recursive: true });

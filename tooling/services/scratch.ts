@@ -29,7 +29,7 @@ export async function scratchServer(service: Service, own: string, more: readonl
   if (!service.binaries.every(existsSync))
     throw new Error(`${service.name} is not installed here (no ${service.binaries.join(', ')}); npm test installs it.`);
   await stopRecorded(name, 'SIGKILL');
-  // What takes long to make is kept; what names its port in its data can't be.
+  // Databases keep their data, since initialising it is slow. Others start empty: their data names the port, which changes.
   if (!keepsData.test(service.name)) rmSync(serviceFolder(name), { recursive: true, force: true });
   const port = await freePort();
   const url = service.url(port);

@@ -3,15 +3,15 @@ export interface Service {
   readonly name: string;
   /** Environment variable in which tests find the address. Servers of several versions share one. */
   readonly variable: string;
-  /** Environment variable in which an address may be given from outside, which wins. Default: `variable`. */
-  readonly givenBy?: string;
+  /** Environment variable for an address from outside. If it is set, no server is started. Default: `variable`. */
+  readonly addressVariable?: string;
   /** Debian packages of this machine's own suite that bring the programs. */
   readonly packages: readonly string[];
   /** Files that must exist for the programs to count as installed. */
   readonly binaries: readonly string[];
-  /** Brings `binaries` where no package of this machine's suite does. Nothing happens where that is not possible. */
+  /** Installs `binaries` that no package of this machine's suite brings. Does nothing where that is not possible. */
   install?(log: (line: string) => void): Promise<void>;
-  /** What somebody without the programs would have to do. Default: have the packages installed. */
+  /** Instruction for a person who lacks the programs. Default: install the packages. */
   readonly missing?: string;
   /** Signal that ends it in good order. */
   readonly stopSignal: NodeJS.Signals;

@@ -14,9 +14,10 @@ import { rabbitmq } from './rabbitmq.ts';
 import { redis } from './redis.ts';
 import { s3 } from './s3.ts';
 import type { Service } from './service.ts';
+import { attempt } from './set-up-step.ts';
 
 const others = [redis, rabbitmq, kafka, s3];
-// Of MySQL's family MySQL alone, because that is what most services have.
+// MySQL and not MariaDB, because most services have MySQL.
 const usual = [postgres, mysql, ...others];
 const byLane: Readonly<Record<Lane, readonly Service[]>> = {
   usual,
@@ -31,12 +32,12 @@ export const services: readonly Service[] = [
   ...[mysql, mariadb, postgres].filter((service) => !byLane[lane].includes(service) && given(service) !== undefined),
 ];
 
-/** Every server that this lane can have: of the usual one, and MariaDB beside it. */
-export const all: readonly Service[] = [...new Set([...services, mariadb, mysql])];
+/** The servers that `services:down`, `services:status` and chaos use: those of this lane, and always MySQL and MariaDB. */
+export const knownServices: readonly Service[] = [...new Set([...services, mariadb, mysql])];
 
 /** The address of a server that is given from outside. */
 function given(service: Service): string | undefined {
-  return process.env[service.givenBy ?? service.variable] || undefined;
+  return process.env[service.addressVariable ?? service.variable] || undefined;
 }
 
 export interface ServiceResult {
@@ -69,23 +70,11 @@ export async function startServices(options: {
   const local = wanted.filter((service) => given(service) === undefined);
   const composed = local.some((service) => !runningRecord(service.name)) && dockerAnswers() && composeUp(local, options.log);
   if (!composed) {
-    const absent = local.filter((service) => !service.binaries.every(existsSync)).flatMap((service) => service.packages);
-    if (absent.length > 0 && canInstall()) {
-      try {
-        await installPackages(absent, options.log);
-      } catch (error) {
-        options.log((error as Error).message);
-      }
-    }
+    const incomplete = (): readonly Service[] => local.filter(({ binaries }) => !binaries.every(existsSync));
+    const packages = incomplete().flatMap((service) => service.packages);
+    if (packages.length > 0 && canInstall()) await attempt(options.log, () => installPackages(packages, options.log));
+    for (const service of incomplete()) await attempt(options.log, async () => service.install?.(options.log));
   }
-  if (!composed)
-    for (const service of local.filter(({ binaries }) => !binaries.every(existsSync))) {
-      try {
-        await service.install?.(options.log);
-      } catch (error) {
-        options.log((error as Error).message);
-      }
-    }
   const results = await Promise.all(wanted.map((service) => bringUp(service, composed)));
   for (const result of results)
     options.log(
@@ -143,7 +132,7 @@ async function bringUp(service: Service, composed: boolean): Promise<ServiceResu
       return {
         name: service.name,
         state: 'missing',
-        detail: `set ${service.givenBy ?? service.variable}, start Docker, or ${service.missing ?? `run as root on Debian to have ${service.packages.join(' ')} installed`}`,
+        detail: `set ${service.addressVariable ?? service.variable}, start Docker, or ${service.missing ?? `run as root on Debian to have ${service.packages.join(' ')} installed`}`,
       };
     }
     const port = await freePort();

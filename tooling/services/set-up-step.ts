@@ -5,18 +5,18 @@ const everyMs = 20_000;
 
 /** A command of the set-up that runs once per machine or checkout and takes long. */
 export interface SetUpStep {
-  /** What it does, in the present participle. */
+  /** The work, as a present participle: "Building Helm …". */
   readonly what: string;
-  /** How long it takes on two cores, in words. */
+  /** The time that it takes on two cores, in words. */
   readonly takes: string;
   readonly command: string;
   readonly args: readonly string[];
   readonly env?: NodeJS.ProcessEnv;
-  /** When it is given up, in ms. Default: never, since a package manager that is ended in mid-work leaves a mess. */
+  /** The command is stopped after this time, in ms. Default: never, since a package manager that is stopped half-way leaves its database broken. */
   readonly limitMs?: number;
 }
 
-/** Runs it, and says every 20 seconds how far it is, by the last line that it wrote. Throws with its last lines. */
+/** Runs the step. Every 20 seconds it logs the last line that the command wrote. @throws an Error with the command's last three lines */
 export async function setUp(log: (line: string) => void, step: SetUpStep): Promise<void> {
   log(`${step.what} (once, ${step.takes})`);
   const started = performance.now();
@@ -27,7 +27,7 @@ export async function setUp(log: (line: string) => void, step: SetUpStep): Promi
     createInterface(stream).on('line', (line) => {
       if (line.trim() !== '') last = [...last.slice(-2), line.trim().slice(0, 200)];
     });
-  const progress = setInterval(() => log(`  ${seconds()}: ${last.at(-1) ?? 'nothing said yet'}`), everyMs);
+  const progress = setInterval(() => log(`  ${seconds()}: ${last.at(-1) ?? 'no output yet'}`), everyMs);
   let limit: NodeJS.Timeout | undefined;
   try {
     const end = await new Promise<string>((resolve, reject) => {
@@ -38,7 +38,7 @@ export async function setUp(log: (line: string) => void, step: SetUpStep): Promi
       limit = setTimeout(() => {
         child.kill('SIGKILL');
         for (const stream of [child.stdout, child.stderr]) stream.destroy();
-        resolve('was given up');
+        resolve(`was stopped at its limit of ${(step.limitMs ?? 0) / 1_000} s`);
       }, step.limitMs);
     });
     if (end !== '') throw new Error(`${step.command} ${step.args.join(' ')} ${end} after ${seconds()}: ${last.join(' | ')}`);
@@ -47,4 +47,13 @@ export async function setUp(log: (line: string) => void, step: SetUpStep): Promi
     clearTimeout(limit);
   }
   if (performance.now() - started > everyMs) log(`  done after ${seconds()}`);
+}
+
+/** Runs a step whose failure is logged and not thrown: a later check finds what is missing. */
+export async function attempt(log: (line: string) => void, step: () => Promise<unknown>): Promise<void> {
+  try {
+    await step();
+  } catch (error) {
+    log((error as Error).message);
+  }
 }

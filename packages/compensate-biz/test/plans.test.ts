@@ -22,7 +22,7 @@ describe.each(dialects)('the statements of a worker on $name', (dialect) => {
     ['every row is READY', "'WAIT_HANDLE'", 'NULL'],
     ['every row is DONE', "'SUCCESS'", 'NULL'],
     ['every row waits', "'SCHEDULED'", '9000000000000'],
-  ])('read few rows and sort none, with statistics taken when %s', async (_, status, runAt) => {
+  ])('read no table from end to end and sort at most 2,000 rows, with statistics taken when %s', async (_, status, runAt) => {
     // Of a type that nobody here runs, and of many tenants.
     await seedRows(db, 50_000, { biz_type: "'other'", context: "'{}'", status, run_at: runAt });
     const { knex, plans } = recordPlans(db.address);

@@ -18,16 +18,16 @@ describe.each(dialects)('an account of $name with few rights', (dialect) => {
   });
   afterEach(async () => {
     for (const knex of knexes.splice(0)) await knex.destroy();
-    for (const account of accounts.splice(0)) await db.knex.raw(`DROP USER '${account}'@'127.0.0.1'`);
+    for (const account of accounts.splice(0)) await db.knex.raw(`DROP USER '${account}'@'%'`);
     await db.drop();
   });
   /** A knex under an account that has these rights on the test's database, and no others. */
   const account = async (rights: string): Promise<Knex> => {
     const name = `t_${randomBytes(5).toString('hex')}`;
     const url = new URL(db.address);
-    await db.knex.raw(`CREATE USER '${name}'@'127.0.0.1' IDENTIFIED BY 'secret'`);
+    await db.knex.raw(`CREATE USER '${name}'@'%' IDENTIFIED BY 'secret'`);
     accounts.push(name);
-    await db.knex.raw(`GRANT ${rights} ON \`${url.pathname.slice(1)}\`.* TO '${name}'@'127.0.0.1'`);
+    await db.knex.raw(`GRANT ${rights} ON \`${url.pathname.slice(1)}\`.* TO '${name}'@'%'`);
     url.username = name;
     url.password = 'secret';
     const knex = knexFactory({ client: 'mysql2', connection: url.href, pool: { min: 0, max: 4 } });

@@ -1,8 +1,11 @@
 export { Batcher, type BatcherOptions } from './batch/batcher.ts';
+export { Drain, type DrainOptions } from './batch/drain.ts';
 export { RowRemover } from './batch/row-remover.ts';
 export { describeIssues } from './check/describe-issues.ts';
+export { idText } from './check/id-text.ts';
 export { type JsonText, jsonText } from './check/json-text.ts';
 export { keyText } from './check/key-text.ts';
+export { wholeNumber } from './check/whole-number.ts';
 export type { HoldfastConfig } from './cli/config.ts';
 export { Breaker, type BreakerOptions } from './coordination/breaker.ts';
 export { KeyGate } from './coordination/key-gate.ts';
@@ -12,7 +15,9 @@ export { afterCommit, requireTransaction, transactionTrace } from './database/af
 export { Database, type DatabaseOptions, describeDatabase, openDatabase } from './database/database.ts';
 export type { DatabaseDescription } from './database/describe-database.ts';
 export type { Dialect } from './database/dialect.ts';
+export { concat, forUpdate, insertNew, quoted, skipLocked } from './database/dialect-sql.ts';
 export { insertIgnore } from './database/insert-ignore.ts';
+export { insertedId, insertRow } from './database/inserted-id.ts';
 export type { SqlRunner } from './database/sql-runner.ts';
 export { tableColumns } from './database/table-columns.ts';
 export { isConnectionError, isTransient } from './database/transient.ts';
@@ -32,14 +37,7 @@ export {
 } from './errors/errors.ts';
 export { errorPage, HoldfastError, type HoldfastErrorOptions } from './errors/holdfast-error.ts';
 export { type StoredError, storedError } from './errors/stored-error.ts';
-export {
-  createSnowflake,
-  decodeSnowflake,
-  type Snowflake,
-  type SnowflakeOptions,
-  type SnowflakeParts,
-  SnowflakeSequence,
-} from './ids/snowflake.ts';
+export { decodeSnowflake, type SnowflakeParts, SnowflakeSequence } from './ids/snowflake.ts';
 export { uuidv7 } from './ids/uuidv7.ts';
 export { LaneFeed, type LaneFeedOptions } from './lane/lane-feed.ts';
 export { laneOf } from './lane/lane-of.ts';
@@ -47,9 +45,11 @@ export { deleteLaneRows, type LaneRow, type LaneTableShape, laneRowsWhere } from
 export { type LeaderLoopOptions, leaderLoop } from './lease/leader-loop.ts';
 export { LeaseShare, type LeaseShareOptions } from './lease/lease-share.ts';
 export { type Lease, LeaseTable } from './lease/lease-table.ts';
+export { createSnowflake, type Snowflake, type SnowflakeOptions } from './lease/leased-snowflake.ts';
 export { lifecycle } from './loop/lifecycle.ts';
 export { defineLoop, type Loop, type LoopOptions } from './loop/loop.ts';
 export { type Service, services } from './loop/service.ts';
+export { checkTables } from './migrate/check-tables.ts';
 export { coreSchema } from './migrate/core-schema.ts';
 export { checkMigrated, type Migrated, type MigrateOptions, migrate, migrationSql } from './migrate/migrate.ts';
 export type { Migration, Schema } from './migrate/schema.ts';
@@ -59,14 +59,17 @@ export { type EventMap, type EventSource, Events } from './observe/events.ts';
 export { defaultLogger, type Logger, silentLogger } from './observe/logger.ts';
 export { activeTraceparent, Telemetry } from './observe/telemetry.ts';
 export { audit, requireActor } from './operate/audit.ts';
+export { changeAudited, countUpTo, type OperatorChange, pageLimit } from './operate/inspect-table.ts';
 export type { Actor, Inspectable, ListQuery } from './operate/inspectable.ts';
 export { Backoff, every, exponential, steps } from './time/backoff.ts';
 export { type Duration, durationMs } from './time/duration.ts';
 export { monotonicMs } from './time/monotonic.ts';
 export { wait } from './time/wait.ts';
+export { ChannelListeners } from './wake/channel-listeners.ts';
 export { dataVersionWaker } from './wake/data-version-waker.ts';
 export { type ListenWakerOptions, listenWaker } from './wake/listen-waker.ts';
 export { localWaker } from './wake/local-waker.ts';
+export { type WakeMessage, WakeMessages } from './wake/wake-messages.ts';
 export type { WakeListener, Waker } from './wake/waker.ts';
 export { Wakers } from './wake/wakers.ts';
 export type { ClaimCap, ClaimQuery } from './work/row/claim-rows.ts';

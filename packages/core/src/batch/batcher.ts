@@ -1,11 +1,22 @@
-/** How much goes into a batch, and what is done with it. */
+/** Options of {@link Batcher}. */
 export interface BatcherOptions<Item, Result> {
-  /** Handles items at once; returns their results in the same order. What it throws, each of its callers gets. */
+  /** Handles items together and returns their results in the same order. Each caller gets what it throws, unless `alone` says otherwise. */
   readonly run: (items: readonly Item[]) => Promise<readonly Result[]>;
   /** Items per call at most. Default 500. */
   readonly size?: number;
   /** Calls under way at a time. Default 2: while one commits, the next is parsed. */
   readonly calls?: number;
+  /**
+   * Whether the items of a batch that failed with this error are handled again, each alone, so that a bad item does not fail its neighbours.
+   * Return false where the batch may have been handled after all, as after a lost connection. Default: never.
+   */
+  readonly alone?: (error: unknown) => boolean;
+}
+
+interface Call<Item, Result> {
+  readonly item: Item;
+  readonly resolve: (result: Result) => void;
+  readonly reject: (error: unknown) => void;
 }
 
 /**
@@ -14,7 +25,7 @@ export interface BatcherOptions<Item, Result> {
  */
 export class Batcher<Item, Result> {
   readonly #options: BatcherOptions<Item, Result>;
-  #waiting: { readonly item: Item; readonly resolve: (result: Result) => void; readonly reject: (error: unknown) => void }[] = [];
+  #waiting: Call<Item, Result>[] = [];
   #out = 0;
   #scheduled = false;
 
@@ -38,21 +49,23 @@ export class Batcher<Item, Result> {
       this.#scheduled = false;
       const batch = this.#waiting.splice(0, this.#options.size ?? 500);
       this.#out += 1;
-      this.#options.run(batch.map(({ item }) => item)).then(
-        (results) => {
-          this.#out -= 1;
-          batch.forEach(({ resolve }, i) => {
-            resolve(results[i] as Result);
-          });
-          this.#schedule();
-        },
-        (error) => {
-          this.#out -= 1;
-          for (const { reject } of batch) reject(error);
-          this.#schedule();
-        },
-      );
+      void this.#run(batch).finally(() => {
+        this.#out -= 1;
+        this.#schedule();
+      });
       this.#schedule();
     });
+  }
+
+  async #run(batch: readonly Call<Item, Result>[]): Promise<void> {
+    try {
+      const results = await this.#options.run(batch.map(({ item }) => item));
+      batch.forEach(({ resolve }, i) => {
+        resolve(results[i] as Result);
+      });
+    } catch (error) {
+      if (batch.length > 1 && this.#options.alone?.(error)) for (const call of batch) await this.#run([call]);
+      else for (const { reject } of batch) reject(error);
+    }
   }
 }

@@ -1,79 +1,73 @@
 import { wait } from '../time/wait.ts';
+import { Drain } from './drain.ts';
 
+/** Options of {@link RowRemover}. */
 export interface RowRemoverOptions<Row> {
   /** Removes a batch of rows from their table. */
   readonly remove: (rows: readonly Row[]) => Promise<unknown>;
-  /** The batch is gone. */
+  /** Receives a batch after its removal. */
   readonly onRemoved: (rows: readonly Row[]) => void;
+  /** Receives the error of a removal that failed. */
   readonly onError: (error: unknown) => void;
   /** Rows per statement at most. Default 2,000. */
   readonly batch?: number;
 }
 
 /**
- * Removes what was handled, one statement at a time, while the next rows are read and handled: what comes meanwhile goes with
- * the next statement. A failure is tried again for ever; until then the rows count as under way, which bounds what is in memory.
+ * Removes rows that were handled, one statement at a time, while the next rows are read and handled: rows that come meanwhile go with the
+ * next statement. A removal that fails is tried again without end; until then the rows count as under way, which bounds the memory.
  */
 export class RowRemover<Row> {
   readonly #options: RowRemoverOptions<Row>;
+  readonly #drain: Drain;
   #waiting: Row[] = [];
-  #running: Promise<void> | undefined;
-  #giveUp = false;
+  #closed = false;
 
   constructor(options: RowRemoverOptions<Row>) {
     this.#options = options;
+    this.#drain = new Drain({ pending: () => this.#waiting.length > 0, step: () => this.#removeBatch(), onError: options.onError });
   }
 
-  /** Has these rows removed, together with others; `flush` tells when they are. */
+  /** Has these rows removed, together with others. `flush` waits for the removal. */
   push(rows: readonly Row[]): void {
     for (const row of rows) this.#waiting.push(row);
-    this.#running ??= this.#run();
+    this.#drain.start();
   }
 
-  /** Resolves when everything pushed so far is removed, or `withinMs` is over. Returns whether it was. */
+  /** Waits until the rows pushed so far are removed, for `withinMs` at most. Returns whether they are. */
   async flush(withinMs: number): Promise<boolean> {
-    if (!this.#running) return true;
+    const { running } = this.#drain;
+    if (!running) return true;
     const late = new AbortController();
-    const done = await Promise.race([this.#running.then(() => true), wait(withinMs, late.signal).then(() => false)]).finally(() =>
+    return Promise.race([running.then(() => true), wait(withinMs, late.signal).then(() => false)]).finally(() =>
       late.abort(new Error('flushed')),
     );
-    return done;
   }
 
-  /** After {@link close}. */
+  /** Starts again after {@link close}. */
   open(): void {
-    this.#giveUp = false;
+    this.#closed = false;
     this.#waiting = [];
   }
 
-  /** Nothing is tried again from here on: what could not be removed is handled once more, by whoever reads it next. */
+  /** Ends the retries: rows whose removal fails from here on stay, and the next reader handles them once more. */
   close(): void {
-    this.#giveUp = true;
+    this.#closed = true;
   }
 
-  async #run(): Promise<void> {
-    // The rows that are handled in this turn of the event loop go together.
-    await undefined;
+  async #removeBatch(): Promise<void> {
+    const batch = this.#waiting.splice(0, this.#options.batch ?? 2_000);
     try {
-      for (let pauseMs = 50; this.#waiting.length > 0; ) {
-        const limit = this.#options.batch ?? 2_000;
-        const batch = this.#waiting.length <= limit ? this.#waiting : this.#waiting.slice(0, limit);
-        this.#waiting = this.#waiting.length <= limit ? [] : this.#waiting.slice(limit);
-        try {
-          await this.#options.remove(batch);
-          this.#options.onRemoved(batch);
-          pauseMs = 50;
-        } catch (error) {
-          this.#options.onError(error);
-          if (this.#giveUp) return;
-          this.#waiting = [...batch, ...this.#waiting];
-          await wait(pauseMs);
-          pauseMs = Math.min(pauseMs * 2, 2_000);
-        }
+      await this.#options.remove(batch);
+    } catch (error) {
+      if (!this.#closed) {
+        this.#waiting = [...batch, ...this.#waiting];
+        throw error;
       }
-    } finally {
-      // Not in a `finally` of the promise: what is pushed in the moment before that would wait for the next push.
-      this.#running = undefined;
+      this.#options.onError(error);
+      this.#waiting = [];
+      return;
     }
+    this.#options.onRemoved(batch);
   }
 }

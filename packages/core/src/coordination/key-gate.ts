@@ -1,4 +1,5 @@
 import type { Database } from '../database/database.ts';
+import { forUpdate, quoted } from '../database/dialect-sql.ts';
 import { insertIgnore } from '../database/insert-ignore.ts';
 import type { SqlRunner } from '../database/sql-runner.ts';
 
@@ -20,11 +21,11 @@ export class KeyGate {
 
   /** Locks the gate, making it if it is new; returns the id at its head, or `null` if the key is free. */
   async lock(sql: SqlRunner, scope: string, key: string): Promise<string | null> {
-    const forUpdate = this.#database.family === 'sqlite' ? '' : ' FOR UPDATE';
+    const lock = forUpdate(this.#database);
     for (;;) {
       await sql.run(insertIgnore(this.#database, this.#table, ['scope', 'gate_key']), [scope, key]);
       const [row] = await sql.rows<{ head: string | null }>(
-        `SELECT ${this.#headText()} FROM ${this.#table} WHERE scope = ? AND gate_key = ?${forUpdate}`,
+        `SELECT ${this.#headText()} FROM ${this.#table} WHERE scope = ? AND gate_key = ?${lock}`,
         [scope, key],
       );
       // None: purged between the two statements.
@@ -58,7 +59,7 @@ export class KeyGate {
   /** Gates whose head is set, by key order, for the repair sweep. */
   async heads(scope: string, afterKey: string, limit: number): Promise<{ readonly key: string; readonly head: string }[]> {
     return this.#database.rows(
-      `SELECT gate_key AS ${this.#database.family === 'mysql' ? '`key`' : '"key"'}, ${this.#headText()} FROM ${this.#table} WHERE scope = ? AND head IS NOT NULL AND gate_key > ? ORDER BY gate_key LIMIT ${limit}`,
+      `SELECT gate_key AS ${quoted(this.#database, 'key')}, ${this.#headText()} FROM ${this.#table} WHERE scope = ? AND head IS NOT NULL AND gate_key > ? ORDER BY gate_key LIMIT ${limit}`,
       [scope, afterKey],
     );
   }

@@ -1,4 +1,5 @@
 import type { Database } from '../database/database.ts';
+import { forUpdate } from '../database/dialect-sql.ts';
 import { insertIgnore } from '../database/insert-ignore.ts';
 import type { SqlRunner } from '../database/sql-runner.ts';
 import { valuesTable } from '../database/values-table.ts';
@@ -31,7 +32,7 @@ export class Once {
     windowMs: number,
     stillCounts?: (ref: string) => Promise<boolean>,
   ): Promise<OnceEntry> {
-    const lock = this.#database.family === 'sqlite' ? '' : ' FOR UPDATE';
+    const lock = forUpdate(this.#database);
     for (;;) {
       const inserted = await sql.run(insertIgnore(this.#database, this.#table, ['scope', 'once_key', 'expires_at']), [scope, key, 0]);
       if (inserted === 0) {

@@ -1,4 +1,5 @@
 import type { Database } from '../database/database.ts';
+import { skipLocked } from '../database/dialect-sql.ts';
 import { insertIgnore } from '../database/insert-ignore.ts';
 import type { SqlRunner } from '../database/sql-runner.ts';
 
@@ -25,7 +26,7 @@ export class Slots {
 
   /** Locks up to `wanted` free slots, those that others have locked skipped. Returns their numbers. */
   async lockFree(sql: SqlRunner, scope: string, wanted: number): Promise<number[]> {
-    const lock = this.#database.family === 'sqlite' ? '' : ' FOR UPDATE SKIP LOCKED';
+    const lock = skipLocked(this.#database);
     const free = await sql.rows<{ slot: number }>(
       `SELECT slot FROM ${this.#table} WHERE scope = ? AND holder IS NULL ORDER BY slot LIMIT ${Math.trunc(wanted)}${lock}`,
       [scope],

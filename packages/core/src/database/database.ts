@@ -1,12 +1,14 @@
-import knexFactory, { type Knex } from 'knex';
+import type { Knex } from 'knex';
 import pRetry from 'p-retry';
-import { DatabaseUnavailableError, InvalidArgumentError, TransientDatabaseError } from '../errors/errors.ts';
+import { InvalidArgumentError, TransientDatabaseError } from '../errors/errors.ts';
 import { type Duration, durationMs } from '../time/duration.ts';
 import { requireTransaction, transactionConnection } from './after-commit.ts';
 import { nowSql, timestampSql } from './clock.ts';
 import { traceConnection } from './connection-hooks.ts';
 import { clientFamily, type DatabaseDescription, describeWith } from './describe-database.ts';
 import type { Dialect } from './dialect.ts';
+import { quoted } from './dialect-sql.ts';
+import { discard, loopPool, type PoolClient, unavailable } from './loop-pool.ts';
 import { createSqlRunner, type SqlRunner } from './sql-runner.ts';
 import { isConnectionError, isTransient } from './transient.ts';
 
@@ -51,7 +53,7 @@ export class Database {
     this.schema = identifier('schema', options.schema);
     this.tablePrefix = identifier('tablePrefix', options.tablePrefix) ?? '';
     this.#statementTimeoutMs = durationMs(options.statementTimeout ?? '30s', 'statementTimeout');
-    this.#loops = this.family === 'sqlite' ? this.knex : ownPool(this.knex, options.loopConnections ?? 4);
+    this.#loops = this.family === 'sqlite' ? this.knex : loopPool(this.knex, options.loopConnections ?? 4);
   }
 
   /** Describes the server, once; the answer is kept. @throws UnsupportedDatabaseError, DatabaseUnavailableError */
@@ -74,9 +76,8 @@ export class Database {
 
   /** Quoted name of a table of ours, with prefix and schema. */
   table(name: string): string {
-    const quote = this.family === 'mysql' ? '`' : '"';
-    const own = `${quote}${this.tablePrefix}${name}${quote}`;
-    return this.schema !== undefined && this.family === 'postgres' ? `${quote}${this.schema}${quote}.${own}` : own;
+    const own = quoted(this, `${this.tablePrefix}${name}`);
+    return this.schema !== undefined && this.family === 'postgres' ? `${quoted(this, this.schema)}.${own}` : own;
   }
 
   /** SQL that reads a 64-bit column as text, which no driver rounds. */
@@ -313,45 +314,6 @@ const beginSql = {
   mysql: 'BEGIN',
   sqlite: 'BEGIN IMMEDIATE',
 } as const;
-
-interface PoolClient {
-  acquireConnection(): Promise<object>;
-  releaseConnection(connection: object): Promise<void>;
-  acquireRawConnection(): Promise<object>;
-  destroyRawConnection(connection: object): Promise<void>;
-}
-
-function ownPool(knex: Knex, connections: number): Knex {
-  if (!Number.isInteger(connections) || connections < 1)
-    throw new InvalidArgumentError(`loopConnections is ${connections}; give a whole number of at least 1.`);
-  const config = (knex.client as { config: Knex.Config }).config;
-  const { afterCreate } = config.pool ?? {};
-  return knexFactory({
-    ...config,
-    pool: { min: 0, max: connections, idleTimeoutMillis: 30_000, ...(afterCreate ? { afterCreate } : {}) },
-    acquireConnectionTimeout: 15_000,
-    // Each of these reaches a caller as an error; knex would print it as well, over and over during an outage.
-    log: { warn: ignore, error: ignore, deprecate: ignore, debug: ignore },
-  });
-}
-
-function ignore(): void {
-  // Nothing is lost: see where it is used.
-}
-
-function unavailable(error: unknown): DatabaseUnavailableError {
-  if (DatabaseUnavailableError.is(error, 'database-unavailable')) return error as DatabaseUnavailableError;
-  const { message, code } = (error ?? {}) as { message?: string; code?: string };
-  return new DatabaseUnavailableError(
-    `No connection to the database: ${message || code || String(error)}. Check the address in knex's configuration and that the server runs.`,
-    error,
-  );
-}
-
-/** Tells knex's pool to drop the connection instead of handing it out again. */
-function discard(connection: object, cause: unknown): void {
-  (connection as { __knex__disposed?: unknown }).__knex__disposed = cause ?? true;
-}
 
 function identifier(what: string, value: string | undefined): string | undefined {
   if (value !== undefined && !/^[A-Za-z_][A-Za-z0-9_]*$|^$/.test(value)) {

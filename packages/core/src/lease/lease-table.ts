@@ -1,4 +1,5 @@
 import type { Database } from '../database/database.ts';
+import { forUpdate } from '../database/dialect-sql.ts';
 import { insertIgnore } from '../database/insert-ignore.ts';
 import type { SqlRunner } from '../database/sql-runner.ts';
 import { LeaseLostError } from '../errors/errors.ts';
@@ -56,7 +57,7 @@ export class LeaseTable {
         names.flatMap((name) => [scope, name]),
       );
       // In one order, or two who take the same names wait for each other.
-      const lock = this.database.family === 'sqlite' ? '' : ' FOR UPDATE';
+      const lock = forUpdate(this.database);
       const free = await sql.rows<{ name: string; epoch: string | number }>(
         `SELECT name, epoch FROM ${this.#leases} WHERE scope = ? AND name IN (${marks}) AND (lease_until < {now} OR owner = ?) ORDER BY name${lock}`,
         [scope, ...names, owner],
@@ -119,7 +120,7 @@ export class LeaseTable {
    * @throws LeaseLostError when the epoch has passed.
    */
   async fence(sql: SqlRunner, lease: Lease): Promise<void> {
-    const lock = this.database.family === 'sqlite' ? '' : ' FOR UPDATE';
+    const lock = forUpdate(this.database);
     const [row] = await sql.rows<{ epoch: string | number }>(`SELECT epoch FROM ${this.#leases} WHERE scope = ? AND name = ?${lock}`, [
       lease.scope,
       lease.name,

@@ -1,5 +1,6 @@
 import type { Database } from '../database/database.ts';
 import type { Schema } from './schema.ts';
+import { SchemaWriter } from './schema-writer.ts';
 
 /** The kernel's own tables: leases, members, slots, gates, breakers, idempotency keys, audit. */
 export const coreSchema: Schema = {
@@ -8,36 +9,31 @@ export const coreSchema: Schema = {
 };
 
 function create(database: Database): readonly string[] {
-  const end = database.family === 'mysql' ? ' ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin' : '';
-  const id =
-    database.family === 'postgres'
-      ? 'BIGSERIAL PRIMARY KEY'
-      : database.family === 'sqlite'
-        ? 'INTEGER PRIMARY KEY AUTOINCREMENT'
-        : 'BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY';
-  const table = (name: string, columns: string): string => `CREATE TABLE IF NOT EXISTS ${database.table(name)} (${columns})${end}`;
-  return [
-    table(
-      'holdfast_lease',
-      'scope VARCHAR(100) NOT NULL, name VARCHAR(191) NOT NULL, owner VARCHAR(100) NULL, epoch BIGINT NOT NULL DEFAULT 0, lease_until BIGINT NOT NULL DEFAULT 0, PRIMARY KEY (scope, name)',
-    ),
-    table(
-      'holdfast_member',
-      'scope VARCHAR(100) NOT NULL, member VARCHAR(100) NOT NULL, alive_until BIGINT NOT NULL, PRIMARY KEY (scope, member)',
-    ),
-    table('holdfast_slot', 'scope VARCHAR(100) NOT NULL, slot INTEGER NOT NULL, holder VARCHAR(100) NULL, PRIMARY KEY (scope, slot)'),
-    table('holdfast_gate', 'scope VARCHAR(191) NOT NULL, gate_key VARCHAR(191) NOT NULL, head BIGINT NULL, PRIMARY KEY (scope, gate_key)'),
-    table(
-      'holdfast_breaker',
-      "scope VARCHAR(100) NOT NULL, name VARCHAR(191) NOT NULL, state VARCHAR(10) NOT NULL DEFAULT 'closed', failures INTEGER NOT NULL DEFAULT 0, opened INTEGER NOT NULL DEFAULT 0, until_ms BIGINT NOT NULL DEFAULT 0, PRIMARY KEY (scope, name)",
-    ),
-    table(
-      'holdfast_once',
-      'scope VARCHAR(191) NOT NULL, once_key VARCHAR(191) NOT NULL, ref VARCHAR(191) NULL, expires_at BIGINT NOT NULL, PRIMARY KEY (scope, once_key)',
-    ),
-    table(
-      'holdfast_audit',
-      `id ${id}, at_ms BIGINT NOT NULL, actor VARCHAR(191) NOT NULL, action VARCHAR(100) NOT NULL, subject VARCHAR(191) NOT NULL, reason VARCHAR(2000) NOT NULL`,
-    ),
-  ];
+  const ddl = new SchemaWriter(database);
+  ddl.table(
+    'holdfast_lease',
+    'scope VARCHAR(100) NOT NULL, name VARCHAR(191) NOT NULL, owner VARCHAR(100) NULL, epoch BIGINT NOT NULL DEFAULT 0, lease_until BIGINT NOT NULL DEFAULT 0, PRIMARY KEY (scope, name)',
+  );
+  ddl.table(
+    'holdfast_member',
+    'scope VARCHAR(100) NOT NULL, member VARCHAR(100) NOT NULL, alive_until BIGINT NOT NULL, PRIMARY KEY (scope, member)',
+  );
+  ddl.table('holdfast_slot', 'scope VARCHAR(100) NOT NULL, slot INTEGER NOT NULL, holder VARCHAR(100) NULL, PRIMARY KEY (scope, slot)');
+  ddl.table(
+    'holdfast_gate',
+    'scope VARCHAR(191) NOT NULL, gate_key VARCHAR(191) NOT NULL, head BIGINT NULL, PRIMARY KEY (scope, gate_key)',
+  );
+  ddl.table(
+    'holdfast_breaker',
+    "scope VARCHAR(100) NOT NULL, name VARCHAR(191) NOT NULL, state VARCHAR(10) NOT NULL DEFAULT 'closed', failures INTEGER NOT NULL DEFAULT 0, opened INTEGER NOT NULL DEFAULT 0, until_ms BIGINT NOT NULL DEFAULT 0, PRIMARY KEY (scope, name)",
+  );
+  ddl.table(
+    'holdfast_once',
+    'scope VARCHAR(191) NOT NULL, once_key VARCHAR(191) NOT NULL, ref VARCHAR(191) NULL, expires_at BIGINT NOT NULL, PRIMARY KEY (scope, once_key)',
+  );
+  ddl.table(
+    'holdfast_audit',
+    `id ${ddl.id}, at_ms BIGINT NOT NULL, actor VARCHAR(191) NOT NULL, action VARCHAR(100) NOT NULL, subject VARCHAR(191) NOT NULL, reason VARCHAR(2000) NOT NULL`,
+  );
+  return ddl.statements;
 }

@@ -2,7 +2,9 @@ import type { Database } from '../database/database.ts';
 import { uuidv7 } from '../ids/uuidv7.ts';
 import type { Logger } from '../observe/logger.ts';
 import { wait } from '../time/wait.ts';
-import type { WakeListener, Waker } from './waker.ts';
+import { ChannelListeners } from './channel-listeners.ts';
+import { WakeMessages } from './wake-messages.ts';
+import type { Waker } from './waker.ts';
 
 interface Listening {
   on(event: 'notification', listener: (message: { channel: string; payload?: string }) => void): void;
@@ -13,7 +15,7 @@ const channelName = 'holdfast';
 /** A payload holds 8,000 bytes. */
 const maxNotes = 32;
 
-/** Which database, and which channel of it. */
+/** Options of {@link listenWaker}. */
 export interface ListenWakerOptions {
   readonly logger: Logger;
   /** How often delivery is tested, in ms. Default 30,000. */
@@ -23,18 +25,15 @@ export interface ListenWakerOptions {
 }
 
 /**
- * Postgres LISTEN/NOTIFY across processes, on a connection of its own; what this waker itself sends it does not hear (the
- * in-process waker has told this process). Notifications are sent after the commit, over
- * the loops' pool, and coalesced for 2 ms: inside the business transaction NOTIFY takes a lock that serialises commits.
+ * Wakes other processes by Postgres LISTEN/NOTIFY, on a connection of its own. It ignores its own notifications, since the local waker has
+ * called the listeners of this process. Notifications are sent after the commit, over the loops' pool, and gathered for 2 ms: inside the
+ * business transaction NOTIFY takes a lock that serialises commits.
  *
  * PgBouncer in transaction mode accepts LISTEN and drops it silently, so delivery is tested: a notification to itself
  * that does not arrive makes the waker unreliable (loops then poll more often) until one does.
  */
 export function listenWaker(database: Database, options: ListenWakerOptions): Waker {
-  const listeners = new Map<string, Set<WakeListener>>();
-  /** Notes by channel; `undefined` once there are too many for a payload. */
-  const due = new Map<string, string[] | undefined>();
-  const self = uuidv7();
+  const listeners = new ChannelListeners();
   const closing = new AbortController();
   const selfTestMs = options.selfTestMs ?? 30_000;
   const deliveryMs = options.deliveryMs ?? 2_000;
@@ -42,16 +41,15 @@ export function listenWaker(database: Database, options: ListenWakerOptions): Wa
   let tested: (() => void) | undefined;
   let nonce = '';
 
-  const flush = (): void => {
-    const payloads = [...due].map(([channel, notes]) => [self, channel, ...(notes ?? [])].join('\n'));
-    due.clear();
+  const messages = new WakeMessages(maxNotes, () => {
+    const payloads = messages.take();
     if (closing.signal.aborted) return;
     for (const payload of payloads) {
       database
         .rows('SELECT pg_notify(?, ?)', [channelName, payload])
         .catch((error) => options.logger.debug({ err: error }, 'a wake-up was not sent'));
     }
-  };
+  });
 
   const connectedOnce = async (): Promise<void> => {
     const raw = await database.rawConnection();
@@ -62,9 +60,8 @@ export function listenWaker(database: Database, options: ListenWakerOptions): Wa
       connection.on('error', () => lost.abort(new Error('the connection failed')));
       connection.on('notification', ({ payload }) => {
         if (payload === nonce) tested?.();
-        const [sender, channel = '', ...notes] = (payload ?? '').split('\n');
-        if (sender === self) return;
-        for (const listener of listeners.get(channel) ?? []) queueMicrotask(() => listener(notes));
+        const message = messages.read(payload ?? '');
+        if (message) listeners.call(message.channel, message.notes);
       });
       await raw.sql.rows(`LISTEN ${channelName}`);
       const signal = AbortSignal.any([closing.signal, lost.signal]);
@@ -87,8 +84,8 @@ export function listenWaker(database: Database, options: ListenWakerOptions): Wa
           );
         else if (!ok) options.logger.debug({}, 'LISTEN does not deliver; polling instead');
         reliable = ok;
-        // Whatever was sent while nobody listened.
-        for (const set of listeners.values()) for (const listener of set) queueMicrotask(() => listener([]));
+        // For wake-ups that were sent while this connection did not listen.
+        listeners.callAll();
         await wait(ok ? selfTestMs : Math.min(selfTestMs, 5_000), signal);
         if (!ok) return;
       }
@@ -118,18 +115,9 @@ export function listenWaker(database: Database, options: ListenWakerOptions): Wa
       return reliable;
     },
     wake(channel, note) {
-      if (closing.signal.aborted) return;
-      if (due.size === 0) setTimeout(flush, 2).unref();
-      const notes = due.has(channel) ? due.get(channel) : [];
-      // A wake-up without a note asks for a look at everything; so do too many.
-      due.set(channel, note === undefined || notes === undefined || notes.length >= maxNotes ? undefined : [...notes, note]);
+      if (!closing.signal.aborted) messages.add(channel, note);
     },
-    listen(channel, listener) {
-      const set = listeners.get(channel) ?? new Set();
-      listeners.set(channel, set);
-      set.add(listener);
-      return () => set.delete(listener);
-    },
+    listen: (channel, listener) => listeners.listen(channel, listener),
     async close() {
       closing.abort(new Error('closed'));
       await running;

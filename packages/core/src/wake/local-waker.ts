@@ -1,4 +1,5 @@
-import type { WakeListener, Waker } from './waker.ts';
+import { ChannelListeners } from './channel-listeners.ts';
+import type { Waker } from './waker.ts';
 
 const wakers = new WeakMap<object, Waker>();
 
@@ -6,19 +7,11 @@ const wakers = new WeakMap<object, Waker>();
 export function localWaker(key: object): Waker {
   const known = wakers.get(key);
   if (known) return known;
-  const listeners = new Map<string, Set<WakeListener>>();
+  const listeners = new ChannelListeners();
   const waker: Waker = {
     reliable: false,
-    wake(channel, note) {
-      const notes = note === undefined ? [] : [note];
-      for (const listener of listeners.get(channel) ?? []) queueMicrotask(() => listener(notes));
-    },
-    listen(channel, listener) {
-      const set = listeners.get(channel) ?? new Set();
-      listeners.set(channel, set);
-      set.add(listener);
-      return () => set.delete(listener);
-    },
+    wake: (channel, note) => listeners.call(channel, note === undefined ? [] : [note]),
+    listen: (channel, listener) => listeners.listen(channel, listener),
     close: async () => undefined,
   };
   wakers.set(key, waker);

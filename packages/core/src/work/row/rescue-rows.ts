@@ -1,3 +1,4 @@
+import { skipLocked } from '../../database/dialect-sql.ts';
 import type { StoredError } from '../../errors/stored-error.ts';
 import { insertAttempts, type SettleHook, type Settlement } from './settle-rows.ts';
 import type { ClaimedRow, TableSql, WorkRecord } from './table-sql.ts';
@@ -50,7 +51,7 @@ function rescueBatch(work: TableSql, where: string, ids: readonly string[], opti
   return database.transaction(async (sql) => {
     const list = work.ids(ids);
     const records = await sql.rows<WorkRecord>(
-      `SELECT ${work.columns()} FROM ${table}${database.primaryKeyHint} WHERE ${list.sql} AND ${where}${work.skipLocked}`,
+      `SELECT ${work.columns()} FROM ${table}${database.primaryKeyHint} WHERE ${list.sql} AND ${where}${skipLocked(database)}`,
       list.params,
     );
     const rows = records.map((record) => work.row(record, 0));

@@ -91,10 +91,6 @@ export class TableSql {
     return rows.map((row) => row.id);
   }
 
-  get skipLocked(): string {
-    return this.database.family === 'sqlite' ? '' : ' FOR UPDATE SKIP LOCKED';
-  }
-
   /** `now() - ms` in the type of the date-time columns, in the connection's own time zone. */
   ago(ms: number): string {
     const whole = Math.trunc(ms);

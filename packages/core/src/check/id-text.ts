@@ -1,0 +1,19 @@
+import { cleanText } from '../errors/clean-text.ts';
+import { InvalidArgumentError } from '../errors/errors.ts';
+
+const greatest = 2n ** 63n - 1n;
+
+/**
+ * Checks that a value is the id of a row: a 64-bit number as decimal text, such as `'42'`. Returns it without leading zeros, so that it can
+ * stand in a statement and equals the id that a list returns.
+ * @param name how the caller calls the value, for the error
+ * @throws InvalidArgumentError with the value
+ */
+export function idText(name: string, value: unknown): string {
+  if (typeof value === 'string' && /^\d{1,19}$/.test(value)) {
+    const id = BigInt(value);
+    if (id <= greatest) return id.toString();
+  }
+  const shown = typeof value === 'string' ? JSON.stringify(cleanText(value)) : `${String(value)} (${typeof value})`;
+  throw new InvalidArgumentError(`${name} is ${shown.slice(0, 60)}; give the id of a row: a number as decimal text, such as '42'.`);
+}

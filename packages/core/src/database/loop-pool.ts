@@ -1,0 +1,44 @@
+import knexFactory, { type Knex } from 'knex';
+import { wholeNumber } from '../check/whole-number.ts';
+import { DatabaseUnavailableError } from '../errors/errors.ts';
+
+/** The part of knex's client that hands out connections. */
+export interface PoolClient {
+  acquireConnection(): Promise<object>;
+  releaseConnection(connection: object): Promise<void>;
+  acquireRawConnection(): Promise<object>;
+  destroyRawConnection(connection: object): Promise<void>;
+}
+
+/** A pool of our own, made from the configuration of the service's knex. */
+export function loopPool(knex: Knex, loopConnections: number): Knex {
+  const max = wholeNumber('loopConnections', loopConnections);
+  const config = (knex.client as { config: Knex.Config }).config;
+  const { afterCreate } = config.pool ?? {};
+  return knexFactory({
+    ...config,
+    pool: { min: 0, max, idleTimeoutMillis: 30_000, ...(afterCreate ? { afterCreate } : {}) },
+    acquireConnectionTimeout: 15_000,
+    // Each of these reaches a caller as an error; knex would print it as well, over and over during an outage.
+    log: { warn: ignore, error: ignore, deprecate: ignore, debug: ignore },
+  });
+}
+
+function ignore(): void {
+  // See `log` above.
+}
+
+/** The error of a caller whose connection could not be had. */
+export function unavailable(error: unknown): DatabaseUnavailableError {
+  if (DatabaseUnavailableError.is(error, 'database-unavailable')) return error as DatabaseUnavailableError;
+  const { message, code } = (error ?? {}) as { message?: string; code?: string };
+  return new DatabaseUnavailableError(
+    `No connection to the database: ${message || code || String(error)}. Check the address in knex's configuration and that the server runs.`,
+    error,
+  );
+}
+
+/** Tells knex's pool to drop the connection instead of handing it out again. */
+export function discard(connection: object, cause: unknown): void {
+  (connection as { __knex__disposed?: unknown }).__knex__disposed = cause ?? true;
+}

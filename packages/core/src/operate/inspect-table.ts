@@ -1,0 +1,43 @@
+import { wholeNumber } from '../check/whole-number.ts';
+import type { Database } from '../database/database.ts';
+import type { SqlRunner } from '../database/sql-runner.ts';
+import { audit, requireActor } from './audit.ts';
+import type { Actor, ListQuery } from './inspectable.ts';
+
+/** The number of rows that a page of a list holds at most: 50 unless the query says otherwise, 1,000 at most. @throws InvalidArgumentError */
+export function pageLimit(query: Pick<ListQuery, 'limit'>): number {
+  return wholeNumber('limit', query.limit ?? 50, { most: 1_000 });
+}
+
+/** Counts the rows of a table of ours, up to `most`, so that the figure costs little however large the table is. */
+export async function countUpTo(database: Database, table: string, most: number, where = '1 = 1'): Promise<number> {
+  const [row] = await database.rows<{ n: string | number }>(
+    `SELECT count(*) AS n FROM (SELECT 1 AS one FROM ${database.table(table)} WHERE ${where} LIMIT ${most}) c`,
+  );
+  return Number(row?.n ?? 0);
+}
+
+/** An operator's change: its name in the audit table (`package:verb`), its target, and the person. */
+export interface OperatorChange {
+  readonly action: string;
+  readonly target: string;
+  readonly by: Actor;
+}
+
+/**
+ * Makes an operator's change in one transaction with its record in the audit table. Nothing is recorded if no row changed.
+ * @param change returns the number of rows that it changed
+ * @throws InvalidArgumentError if the actor or the reason is missing
+ */
+export async function changeAudited(
+  database: Database,
+  { action, target, by }: OperatorChange,
+  change: (sql: SqlRunner) => Promise<number>,
+): Promise<number> {
+  requireActor(by, action.slice(action.indexOf(':') + 1));
+  return database.transaction(async (sql) => {
+    const changed = await change(sql);
+    if (changed > 0) await audit(database, sql, by, action, target);
+    return changed;
+  });
+}

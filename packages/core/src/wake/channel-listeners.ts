@@ -1,0 +1,24 @@
+import type { WakeListener } from './waker.ts';
+
+/** The listeners of a waker, by channel. Each is called in a microtask of its own, so that one that throws stops no other. */
+export class ChannelListeners {
+  readonly #listeners = new Map<string, Set<WakeListener>>();
+
+  /** Adds a listener. Returns what removes it. */
+  listen(channel: string, listener: WakeListener): () => boolean {
+    const set = this.#listeners.get(channel) ?? new Set();
+    this.#listeners.set(channel, set);
+    set.add(listener);
+    return () => set.delete(listener);
+  }
+
+  /** Calls the listeners of one channel. Without notes a listener reads everything again. */
+  call(channel: string, notes: readonly string[]): void {
+    for (const listener of this.#listeners.get(channel) ?? []) queueMicrotask(() => listener(notes));
+  }
+
+  /** Calls every listener without notes, after a time in which wake-ups may have been lost. */
+  callAll(): void {
+    for (const channel of this.#listeners.keys()) this.call(channel, []);
+  }
+}
