@@ -14,6 +14,8 @@ import { cancelRows, redriveRow } from './steer.ts';
 /** What operators' tools see of `compensate_biz`. */
 export class Inspection implements Inspectable {
   readonly name = 'compensate-biz';
+  readonly statuses = ['WAIT_HANDLE', 'SCHEDULED', 'BLOCKED', 'PROCESSING', 'SUCCESS', 'FAILED', 'CANCELLED'];
+  readonly redrivable = ['FAILED', 'CANCELLED'];
   readonly actions: Readonly<Record<'redrive' | 'cancel' | 'pause' | 'resume', (target: string, by: Actor) => Promise<number>>>;
   readonly #database: Database;
 

@@ -2,8 +2,10 @@ import { execFile } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
+import { coreSchema, migrate } from '@holdfast/core';
 import { type TestDatabase, testDialects } from '@holdfast/core/testing';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { compensateBizSchema } from '../src/index.ts';
 
 const main = join(import.meta.dirname, '..', '..', 'core', 'src', 'cli', 'main.ts');
 
@@ -26,7 +28,7 @@ export default {
   knex,
   schemas: [coreSchema, compensateBizSchema],
   inspectables: [biz.inspect()],
-  jobs: { sweep: () => biz.sweep(), submit: (args: string[]) => biz.now().submit('step', { args }) },
+  jobs: { sweep: () => biz.sweep(), submit: (args: string[]) => biz.now().submit('step', { args }), fail: async ([n]: string[]) => { await biz.now().submitMany('step', Array.from({ length: Number(n) }, (_, i) => ({ i }))); await knex('compensate_biz').where('context', 'like', '{"i"%').update({ status: 'FAILED' }); } },
   close: () => biz.close(),
 };
 `,
@@ -46,7 +48,13 @@ export default {
 
   it('prints the SQL, migrates, and has nothing left to do then', async () => {
     const sql = (await run('sql')).stdout;
-    expect(sql).toContain('compensate_biz');
+    const fresh = await dialect.create();
+    try {
+      for (const statement of sql.replaceAll(/^--.*$/gm, '').split(/;\n/)) if (statement.trim()) await fresh.knex.raw(statement);
+      expect(await migrate(fresh.knex, [coreSchema, compensateBizSchema])).toEqual({ core: [], 'compensate-biz': [] });
+    } finally {
+      await fresh.drop();
+    }
     expect((await run('migrate')).stdout).toBe('core: 0001_create\ncompensate-biz: 0001_create\n');
     expect((await run('migrate')).stdout).toBe('core: up to date\ncompensate-biz: up to date\n');
   });
@@ -56,9 +64,11 @@ export default {
     expect(submitted.duplicate).toBe(false);
     expect(JSON.parse((await run('run', 'sweep')).stdout)).toMatchObject({ rescued: 0, unknown: 0 });
     await db.knex('compensate_biz').where({ id: submitted.id }).update({ status: 'FAILED' });
-    expect((await run('status')).stdout).toContain('compensate-biz\tstep\tFAILED\t1');
+    expect((await run('status')).stdout).toContain('compensate-biz\ttype=step\tstatus=FAILED\tcount=1');
     expect(JSON.parse((await run('list', '--status', 'FAILED')).stdout)).toMatchObject({ id: submitted.id });
-    expect((await run('redrive', '--dry-run')).stdout).toContain(`${submitted.id}: would be redriven`);
+    expect((await run('redrive', '--status', 'FAILED', '--dry-run')).stdout).toContain(`${submitted.id}: would be redriven`);
+    expect((await run('redrive', '--dry-run')).stderr).toContain('redrive needs ids, or --status');
+    expect(await run('redrive', '999', '--dry-run')).toMatchObject({ code: 1, stdout: expect.stringContaining('999: not redriven') });
     const anonymous = await run('redrive', submitted.id);
     expect(anonymous).toMatchObject({ code: 1 });
     expect(anonymous.stderr).toContain('--actor WHO --reason WHY');
@@ -66,11 +76,25 @@ export default {
     expect((await db.knex('compensate_biz').where({ id: submitted.id }).first()).status).toBe('WAIT_HANDLE');
   });
 
+  it('redrives every row of a status, however many, and counts them', async () => {
+    const now = await db.knex('compensate_biz').where({ status: 'FAILED' }).count({ n: '*' });
+    expect(Number(now[0]?.n)).toBe(0);
+    await run('run', 'fail', '1100');
+    const { stdout } = await run('redrive', '--status', 'FAILED', '--actor', 'ann', '--reason', 'mended');
+    expect(stdout).toMatch(/compensate-biz: 1100 of 1100 redriven\n$/);
+  });
+
   it.each([
     [['nonsense'], /no command nonsense/],
-    [['run', 'nonsense'], /no job "nonsense"; known are sweep, submit/],
+    [['run', 'nonsense'], /no job "nonsense"; known are sweep, submit, fail/],
     [['status', '--config', 'absent.ts'], /No absent\.ts here/],
     [['list', '--limit', '0'], /limit is 0/],
+    [['list', '--status', 'LOST'], /No package has the status LOST; there are WAIT_HANDLE, .* \(compensate-biz\)/],
+    [['list', '--package', 'outbox'], /no package outbox among the inspectables of the configuration; there are compensate-biz/],
+    [
+      ['redrive', '--status', 'SUCCESS', '--dry-run'],
+      /No rows with the status SUCCESS can be redriven; these can: compensate-biz \(FAILED, CANCELLED\)/,
+    ],
     [['redrive', 'x', '--actor', 'a', '--reason', 'r'], /id is "x"/],
   ])('says what is wrong with %j', async (args, message) => {
     const result = await run(...args);

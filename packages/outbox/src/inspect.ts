@@ -25,6 +25,8 @@ const tables = { waiting: 'outbox_message', parked: 'outbox_parked', delayed: 'o
 /** What operators' tools see of the outbox. A `status` is the list in which a message stands. */
 export class OutboxInspection implements Inspectable {
   readonly name = 'outbox';
+  readonly statuses = Object.keys(tables);
+  readonly redrivable = ['dead'];
   readonly actions: Readonly<Record<'redrive', (target: string, by: Actor) => Promise<number>>>;
   readonly #database: Database;
 

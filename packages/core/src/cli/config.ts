@@ -6,7 +6,7 @@ import { InvalidArgumentError } from '../errors/errors.ts';
 import type { Schema } from '../migrate/schema.ts';
 import type { Inspectable } from '../operate/inspectable.ts';
 
-/** What a service's `holdfast.config.ts` exports by default. */
+/** The default export of a service's `holdfast.config.ts`. */
 export interface HoldfastConfig {
   readonly knex: Knex;
   readonly schemas: readonly Schema[];
@@ -15,7 +15,7 @@ export interface HoldfastConfig {
   readonly jobs?: Readonly<Record<string, (args: readonly string[]) => Promise<unknown>>>;
   readonly schema?: string;
   readonly tablePrefix?: string;
-  /** Called before the CLI ends. */
+  /** Closes what the configuration opened. Called before the command ends. */
   readonly close?: () => Promise<void>;
 }
 

@@ -1,22 +1,27 @@
 import { parseArgs } from 'node:util';
+import { wholeNumber } from '../check/whole-number.ts';
 import { Database } from '../database/database.ts';
 import { InvalidArgumentError } from '../errors/errors.ts';
 import { migrate, migrationSql } from '../migrate/migrate.ts';
 import type { Inspectable } from '../operate/inspectable.ts';
 import { type HoldfastConfig, loadConfig } from './config.ts';
+import { redrive } from './redrive.ts';
 
 const usage = `holdfast <command> [--config FILE]
 
   migrate                         bring the tables up to date
   sql                             print the statements that migrate would run on an empty database
-  status                          counts per package, type and status
-  list [--status S] [--kind K] [--after ID] [--limit N]
-  redrive ID… | --status FAILED [--kind K]   [--dry-run] --actor WHO --reason WHY
+  status [--package P]            figures of each package: counts per type and status, and what waits
+  list [--package P] [--status S] [--kind K] [--after ID] [--limit N]
+                                  rows as JSON, oldest first; 50 of each package unless --limit says otherwise
+  redrive ID… --package P         [--dry-run] --actor WHO --reason WHY
+  redrive --status S [--package P] [--kind K] [--limit N]   [--dry-run] --actor WHO --reason WHY
+                                  runs rows again that were given up: those with the ids, or all with the status
   run JOB [arguments]             a job of the configuration
 `;
 
 const argv = process.argv.slice(2);
-// What follows a job's name is the job's.
+// Arguments after a job's name belong to the job.
 const job = argv.indexOf('run') < 0 ? argv.length : argv.indexOf('run') + 2;
 const { values, positionals } = parseArgs({
   args: argv.slice(0, job),
@@ -48,6 +53,8 @@ try {
     await config.close?.();
     await config.knex.destroy();
   }
+  // Pools that the configuration left open would hold the process for half a minute.
+  process.stdout.write('', () => process.exit());
 } catch (error) {
   process.stderr.write(`holdfast: ${(error as Error).message}\n`);
   process.exit(1);
@@ -73,16 +80,40 @@ async function run(config: HoldfastConfig, name: string, args: readonly string[]
     }
     case 'status': {
       for (const inspectable of inspectables(config))
-        for (const row of await inspectable.stats()) print(`${inspectable.name}\t${Object.values(row).join('\t')}`);
+        for (const row of await inspectable.stats())
+          print([inspectable.name, ...Object.entries(row).map(([name, value]) => `${name}=${value}`)].join('\t'));
       return;
     }
     case 'list': {
-      for (const inspectable of inspectables(config))
+      const asked = inspectables(config).filter(({ statuses }) => values.status === undefined || statuses.includes(values.status));
+      if (asked.length === 0)
+        throw new InvalidArgumentError(
+          `No package has the status ${values.status}; there are ${inspectables(config)
+            .map(({ name, statuses }) => `${statuses.join(', ')} (${name})`)
+            .join('; ')}.`,
+        );
+      for (const inspectable of asked)
         for (const row of await inspectable.list(query())) print(JSON.stringify({ package: inspectable.name, ...row }));
       return;
     }
     case 'redrive':
-      return redrive(config, args);
+      if (
+        !(await redrive(
+          inspectables(config),
+          {
+            ids: args,
+            status: values.status,
+            kind: values.kind,
+            limit: values.limit === undefined ? undefined : wholeNumber('limit', Number(values.limit)),
+            dryRun: values['dry-run'] ?? false,
+            actor: values.actor,
+            reason: values.reason,
+          },
+          print,
+        ))
+      )
+        process.exitCode = 1;
+      return;
     case 'run': {
       const runJob = config.jobs?.[args[0] ?? ''];
       if (!runJob)
@@ -98,30 +129,14 @@ async function run(config: HoldfastConfig, name: string, args: readonly string[]
   }
 }
 
-async function redrive(config: HoldfastConfig, ids: readonly string[]): Promise<void> {
-  const { actor, reason } = values;
-  if (!values['dry-run'] && (!actor || !reason))
-    throw new InvalidArgumentError(
-      'redrive is written to the audit table: add --actor WHO --reason WHY, or --dry-run to see what it would do.',
-    );
-  for (const inspectable of inspectables(config)) {
-    const action = inspectable.actions.redrive;
-    if (!action) continue;
-    const targets =
-      ids.length > 0 ? ids : (await inspectable.list({ ...query(), status: values.status ?? 'FAILED' })).map((row) => String(row.id));
-    for (const id of targets) {
-      if (values['dry-run']) print(`${inspectable.name} ${id}: would be redriven`);
-      else
-        print(
-          `${inspectable.name} ${id}: ${(await action(id, { actor: actor ?? '', reason: reason ?? '' })) === 1 ? 'redriven' : 'not in a state to redrive'}`,
-        );
-    }
-  }
-}
-
 function inspectables(config: HoldfastConfig): readonly Inspectable[] {
   const all = config.inspectables ?? [];
-  return values.package === undefined ? all : all.filter((inspectable) => inspectable.name === values.package);
+  if (values.package === undefined) return all;
+  const named = all.filter(({ name }) => name === values.package);
+  if (named.length > 0) return named;
+  throw new InvalidArgumentError(
+    `There is no package ${values.package} among the inspectables of the configuration; there are ${all.map(({ name }) => name).join(', ') || 'none'}.`,
+  );
 }
 
 function query(): { status?: string; kind?: string; after?: string; limit?: number } {

@@ -56,9 +56,7 @@ async function migrateSchema(database: Database, schema: Schema, sql: SqlRunner)
     if (applied.includes(migration.name)) continue;
     for (const statement of await migration.statements(database, sql))
       await sql.rows(statement).catch((error) => ignoreExistingIndex(statement, error));
-    await sql.run(
-      `INSERT INTO ${database.table(recordTable(schema))} (name, migration_time) VALUES ('${migration.name}', CURRENT_TIMESTAMP)`,
-    );
+    await sql.run(insertRecord(database, schema, migration.name));
     done.push(migration.name);
   }
   return done;
@@ -67,6 +65,15 @@ async function migrateSchema(database: Database, schema: Schema, sql: SqlRunner)
 /** A migration that was interrupted runs again from its start, so that its indexes may exist. MySQL has no `CREATE INDEX IF NOT EXISTS`. */
 function ignoreExistingIndex(statement: string, error: unknown): void {
   if ((error as { code?: unknown }).code !== 'ER_DUP_KEYNAME' || !/^CREATE (UNIQUE )?INDEX/.test(statement)) throw error;
+}
+
+function createRecords(database: Database, schema: Schema): string {
+  const table = database.table(recordTable(schema));
+  return `CREATE TABLE IF NOT EXISTS ${table} (name VARCHAR(191) NOT NULL PRIMARY KEY, migration_time TIMESTAMP NOT NULL)`;
+}
+
+function insertRecord(database: Database, schema: Schema, name: string): string {
+  return `INSERT INTO ${database.table(recordTable(schema))} (name, migration_time) VALUES ('${name}', CURRENT_TIMESTAMP)`;
 }
 
 function recordTable(schema: Schema): string {
@@ -80,7 +87,7 @@ async function retryDeadlocks<T>(run: () => Promise<T>): Promise<T> {
 
 async function appliedNames(database: Database, schema: Schema, sql: SqlRunner): Promise<string[]> {
   const table = database.table(recordTable(schema));
-  await sql.rows(`CREATE TABLE IF NOT EXISTS ${table} (name VARCHAR(191) NOT NULL PRIMARY KEY, migration_time TIMESTAMP NOT NULL)`);
+  await sql.rows(createRecords(database, schema));
   const rows = (await sql.rows(`SELECT name FROM ${table} ORDER BY name`)) as { name: string }[];
   return rows.map((row) => row.name);
 }
@@ -114,14 +121,16 @@ async function pollAdvisoryLock(sql: SqlRunner, key: string): Promise<void> {
   }
 }
 
-/** The statements that `migrate` would run on an empty database, as one script for people who review SQL. */
+/** The statements that `migrate` would run on an empty database, its records included, as one script. After it `migrate` finds nothing to do. */
 export async function migrationSql(database: Database, schemas: readonly Schema[]): Promise<string> {
   const parts: string[] = [];
   for (const schema of schemas) {
+    parts.push(`-- ${schema.name}: the record of its migrations`, `${createRecords(database, schema)};`, '');
     for (const migration of schema.migrations) {
+      const statements = await database.use((sql) => Promise.resolve(migration.statements(database, sql)));
       parts.push(
         `-- ${schema.name} ${migration.name}`,
-        ...(await database.use((sql) => Promise.resolve(migration.statements(database, sql)))).map((statement) => `${statement};`),
+        ...[...statements, insertRecord(database, schema, migration.name)].map((statement) => `${statement};`),
         '',
       );
     }

@@ -27,6 +27,8 @@ const shown =
 /** What operators see, through the port that every package has. Keys and the queries of URLs are not among it. */
 export class NotifierInspection implements Inspectable {
   readonly name = 'notifier';
+  readonly statuses = states;
+  readonly redrivable = ['EXHAUSTED', 'GONE', 'CANCELLED', 'DELIVERED'];
   readonly #database: Database;
   readonly #changed: () => void;
 

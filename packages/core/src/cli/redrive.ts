@@ -1,0 +1,89 @@
+import { idText } from '../check/id-text.ts';
+import { InvalidArgumentError } from '../errors/errors.ts';
+import type { Inspectable, ListQuery } from '../operate/inspectable.ts';
+
+const pageRows = 1_000;
+
+/** The rows to redrive, by id or by status, and the person. */
+export interface RedriveCommand {
+  readonly ids: readonly string[];
+  readonly status: string | undefined;
+  readonly kind: string | undefined;
+  /** Rows at most, of each package. Default: all. */
+  readonly limit: number | undefined;
+  readonly dryRun: boolean;
+  readonly actor: string | undefined;
+  readonly reason: string | undefined;
+}
+
+/**
+ * Redrives rows of the packages, and prints a line for each row and a count for each package.
+ * @returns whether each row that was named by its id was redriven
+ * @throws InvalidArgumentError if it is not clear which rows are meant, or who redrives them and why
+ */
+export async function redrive(all: readonly Inspectable[], command: RedriveCommand, print: (line: string) => void): Promise<boolean> {
+  const { ids, status, dryRun } = command;
+  const able = all.filter(({ actions, redrivable }) => actions.redrive && (status === undefined || redrivable.includes(status)));
+  const names = all.map(({ name, redrivable }) => `${name} (${redrivable.join(', ') || 'none'})`).join(', ');
+  if (ids.length === 0 && status === undefined)
+    throw new InvalidArgumentError(`redrive needs ids, or --status with a status of rows that can be redriven: ${names}.`);
+  if (able.length === 0)
+    throw new InvalidArgumentError(
+      status === undefined
+        ? 'None of these packages can redrive rows.'
+        : `No rows with the status ${status} can be redriven; these can: ${names}.`,
+    );
+  if (ids.length > 0 && able.length > 1)
+    throw new InvalidArgumentError(
+      `Ids are counted in each table by itself; name one package with --package: ${able.map(({ name }) => name).join(', ')}.`,
+    );
+  if (!dryRun && (!command.actor || !command.reason))
+    throw new InvalidArgumentError(
+      'redrive is written to the audit table: add --actor WHO --reason WHY, or --dry-run to see what it would do.',
+    );
+  let every = true;
+  for (const inspectable of able) {
+    let [count, seen] = [0, 0];
+    for await (const { id, there } of ids.length > 0 ? named(inspectable, ids, dryRun) : withStatus(inspectable, command)) {
+      const done = dryRun
+        ? there
+        : (await inspectable.actions.redrive?.(id, { actor: command.actor ?? '', reason: command.reason ?? '' })) === 1;
+      print(`${inspectable.name} ${id}: ${done ? (dryRun ? 'would be redriven' : 'redriven') : 'not redriven, not in a state to be'}`);
+      seen += 1;
+      if (done) count += 1;
+      else every = false;
+    }
+    print(`${inspectable.name}: ${count} of ${seen} ${dryRun ? 'would be redriven' : 'redriven'}`);
+  }
+  return every || ids.length === 0;
+}
+
+interface Target {
+  readonly id: string;
+  /** Whether the row is in a state to be redriven. Not asked unless it is a dry run, since the action itself looks. */
+  readonly there: boolean;
+}
+
+async function* named(inspectable: Inspectable, ids: readonly string[], dryRun: boolean): AsyncIterable<Target> {
+  for (const given of ids) {
+    const id = idText('id', given);
+    let there = !dryRun;
+    for (const status of dryRun ? inspectable.redrivable : []) {
+      const [row] = await inspectable.list({ status, after: (BigInt(id) - 1n).toString(), limit: 1 });
+      there ||= row?.id === id;
+    }
+    yield { id, there };
+  }
+}
+
+async function* withStatus(inspectable: Inspectable, { status, kind, limit }: RedriveCommand): AsyncIterable<Target> {
+  let left = limit ?? Number.POSITIVE_INFINITY;
+  for (let after = '0'; left > 0; ) {
+    const query: ListQuery = { after, limit: Math.min(pageRows, left) };
+    const rows = await inspectable.list({ ...query, ...(status ? { status } : {}), ...(kind === undefined ? {} : { kind }) });
+    for (const row of rows) yield { id: String(row.id), there: true };
+    left -= rows.length;
+    after = String(rows.at(-1)?.id);
+    if (rows.length < (query.limit ?? 0)) return;
+  }
+}
