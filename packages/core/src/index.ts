@@ -64,7 +64,7 @@ export type { Actor, Inspectable, ListQuery } from './operate/inspectable.ts';
 export { Backoff, every, exponential, steps } from './time/backoff.ts';
 export { type Duration, durationMs } from './time/duration.ts';
 export { monotonicMs } from './time/monotonic.ts';
-export { wait } from './time/wait.ts';
+export { idle, wait } from './time/wait.ts';
 export { ChannelListeners } from './wake/channel-listeners.ts';
 export { dataVersionWaker } from './wake/data-version-waker.ts';
 export { type ListenWakerOptions, listenWaker } from './wake/listen-waker.ts';

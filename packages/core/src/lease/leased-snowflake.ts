@@ -2,7 +2,7 @@ import { InvalidArgumentError, LeaseLostError } from '../errors/errors.ts';
 import { SnowflakeSequence, workerIds } from '../ids/snowflake.ts';
 import { uuidv7 } from '../ids/uuidv7.ts';
 import { monotonicMs } from '../time/monotonic.ts';
-import { wait } from '../time/wait.ts';
+import { idle } from '../time/wait.ts';
 import type { Lease, LeaseTable } from './lease-table.ts';
 
 /** Options of {@link createSnowflake}. */
@@ -53,7 +53,7 @@ export async function createSnowflake(options: SnowflakeOptions): Promise<Snowfl
   const stopping = new AbortController();
   const renewing = (async () => {
     while (!stopping.signal.aborted) {
-      await wait(leaseMs / 3, stopping.signal).catch(() => undefined);
+      await idle(leaseMs / 3, stopping.signal).catch(() => undefined);
       if (stopping.signal.aborted) return;
       held = await options.leases.renew(held, leaseMs).catch(() => held);
     }

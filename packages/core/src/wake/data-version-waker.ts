@@ -1,5 +1,5 @@
 import type { Database } from '../database/database.ts';
-import { wait } from '../time/wait.ts';
+import { idle } from '../time/wait.ts';
 import type { WakeListener, Waker } from './waker.ts';
 
 /**
@@ -23,7 +23,7 @@ export function dataVersionWaker(database: Database, pollMs: number = 25): Waker
         // The connection is taken by a long transaction, or the pool was closed: loops poll meanwhile.
         reliable = false;
       }
-      await wait(pollMs, closing.signal).catch(() => undefined);
+      await idle(pollMs, closing.signal).catch(() => undefined);
     }
   })();
   return {

@@ -1,7 +1,7 @@
 import type { Database } from '../database/database.ts';
 import { uuidv7 } from '../ids/uuidv7.ts';
 import type { Logger } from '../observe/logger.ts';
-import { wait } from '../time/wait.ts';
+import { idle } from '../time/wait.ts';
 import { ChannelListeners } from './channel-listeners.ts';
 import { WakeMessages } from './wake-messages.ts';
 import type { Waker } from './waker.ts';
@@ -69,7 +69,7 @@ export function listenWaker(database: Database, options: ListenWakerOptions): Wa
         nonce = `test:${uuidv7()}`;
         const delivered = new Promise<boolean>((resolve) => {
           tested = () => resolve(true);
-          wait(deliveryMs, signal).then(
+          idle(deliveryMs, signal).then(
             () => resolve(false),
             () => resolve(false),
           );
@@ -86,7 +86,7 @@ export function listenWaker(database: Database, options: ListenWakerOptions): Wa
         reliable = ok;
         // For wake-ups that were sent while this connection did not listen.
         listeners.callAll();
-        await wait(ok ? selfTestMs : Math.min(selfTestMs, 5_000), signal);
+        await idle(ok ? selfTestMs : Math.min(selfTestMs, 5_000), signal);
         if (!ok) return;
       }
     } finally {
@@ -106,7 +106,7 @@ export function listenWaker(database: Database, options: ListenWakerOptions): Wa
         options.logger.debug({ err: error }, 'LISTEN was interrupted; connecting again');
       }
       if (performance.now() - started > 60_000) pauseMs = 200;
-      await wait(pauseMs, closing.signal).catch(() => undefined);
+      await idle(pauseMs, closing.signal).catch(() => undefined);
     }
   })();
 
