@@ -4,19 +4,20 @@ import {
   type Backoff,
   Batcher,
   checkpoint,
+  type Database,
   defineLoop,
   exponential,
   InvalidArgumentError,
   keyText,
+  type Logger,
   type Loop,
   type SqlRunner,
   Telemetry,
 } from '@holdfast/core';
 import type { Knex } from 'knex';
-import { AloneGate } from './alone-gate.ts';
 import { firstPutAt } from './first-put-at.ts';
-import type { Inbox } from './inbox.ts';
-import type { Entry } from './inbox-table.ts';
+import type { Entry, InboxTable } from './inbox-table.ts';
+import { SharedLock } from './shared-lock.ts';
 
 /** Which topic is consumed as whom, and what is done with a message. */
 export interface ConsumeOptions {
@@ -59,6 +60,16 @@ export interface ConsumptionCounts {
   crashLooped: number;
 }
 
+/** What a consumption needs of its inbox. */
+export interface ConsumptionHost {
+  readonly database: Database;
+  readonly logger: Logger;
+  readonly table: InboxTable;
+  readonly retentionMs: number;
+  /** Deletes notes that are older than the retention. Returns how many. */
+  readonly purge: () => Promise<number>;
+}
+
 const ack: DeliveryVerdict = { outcome: 'ack' };
 
 class Rolled extends Error {
@@ -79,12 +90,12 @@ class Rolled extends Error {
  */
 export class Consumption {
   readonly counts: ConsumptionCounts = { handled: 0, duplicates: 0, failed: 0, rejected: 0, late: 0, crashLooped: 0 };
-  readonly #inbox: Inbox;
+  readonly #host: ConsumptionHost;
   readonly #options: ConsumeOptions;
   readonly #topics: readonly string[];
   readonly #retry: Backoff;
   readonly #maxStarts: number;
-  readonly #gate = new AloneGate();
+  readonly #lock = new SharedLock();
   readonly #proven = new Set<string>();
   /** Messages that failed here, in this life: their next delivery is no riddle. */
   readonly #failedHere = new Set<string>();
@@ -94,8 +105,8 @@ export class Consumption {
   readonly #together: Batcher<Delivery, Entry | 'failed'> | undefined;
   #subscription: Subscription | undefined;
 
-  constructor(inbox: Inbox, options: ConsumeOptions) {
-    this.#inbox = inbox;
+  constructor(host: ConsumptionHost, options: ConsumeOptions) {
+    this.#host = host;
     this.#options = options;
     keyText('consumer', options.consumer, 100);
     const { handler, handleMany } = options;
@@ -116,8 +127,8 @@ export class Consumption {
       throw new InvalidArgumentError(`maxStarts is ${options.maxStarts}; give a whole number of at least 1.`);
     this.#purge = defineLoop({
       name: 'inbox purge',
-      logger: inbox.logger,
-      runOnce: () => inbox.purge(),
+      logger: host.logger,
+      runOnce: () => host.purge(),
       pauseMs: () => 600_000,
     });
   }
@@ -148,12 +159,12 @@ export class Consumption {
   /** Handles a message that was set aside, whatever the inbox says of it. Returns whether there was one. */
   async force(messageId: string): Promise<boolean> {
     const { consumer } = this.#options;
-    const [parked] = await this.#inbox.table.parked(consumer, messageId, 1);
+    const [parked] = await this.#host.table.parked(consumer, messageId, 1);
     if (!parked) return false;
-    await this.#inbox.database.knex.transaction(async (trx) => {
-      const sql = await this.#inbox.database.within(trx, 'force');
-      if ((await this.#inbox.table.unpark(sql, consumer, messageId)) === 0) return;
-      await this.#inbox.table.enter(sql, consumer, messageId, undefined, this.#inbox.retentionMs);
+    await this.#host.database.knex.transaction(async (trx) => {
+      const sql = await this.#host.database.within(trx, 'force');
+      if ((await this.#host.table.unpark(sql, consumer, messageId)) === 0) return;
+      await this.#host.table.enter(sql, consumer, messageId, undefined, this.#host.retentionMs);
       const verdict = await this.#handler(parked.message, trx, { attempt: 1, signal: new AbortController().signal });
       if (isVerdict(verdict) && verdict.outcome !== 'ack')
         throw new InvalidArgumentError(`The handler refused the message ${messageId} again; it stays set aside.`);
@@ -165,15 +176,15 @@ export class Consumption {
     const { message, attempt } = delivery;
     const place = placeOf(delivery);
     const known = this.#proven.has(place) && (attempt === 1 || this.#failedHere.has(message.id));
-    if (known) return this.#gate.together(() => this.#handle(delivery, place, this.#together));
-    return this.#gate.alone(async () => {
+    if (known) return this.#lock.together(() => this.#handle(delivery, place, this.#together));
+    return this.#lock.alone(async () => {
       const { consumer } = this.#options;
-      const starts = await this.#inbox.table.started(consumer, message.id);
+      const starts = await this.#host.table.started(consumer, message.id);
       if (starts > this.#maxStarts) {
-        await this.#inbox.table.park(consumer, message, 'crash-loop');
-        await this.#inbox.table.ended(consumer, message.id);
+        await this.#host.table.park(consumer, message, 'crash-loop');
+        await this.#host.table.ended(consumer, message.id);
         this.counts.crashLooped += 1;
-        this.#inbox.logger.error(
+        this.#host.logger.error(
           { id: message.id, topic: message.topic, starts: starts - 1 },
           'a message ended its process at each start; it is set aside, and the next one is handled',
         );
@@ -181,7 +192,7 @@ export class Consumption {
       }
       await checkpoint('inbox:started');
       const verdict = await this.#handle(delivery, place);
-      await this.#inbox.table.ended(consumer, message.id);
+      await this.#host.table.ended(consumer, message.id);
       return verdict;
     });
   }
@@ -210,7 +221,7 @@ export class Consumption {
       if (this.#failedHere.size > 10_000) this.#failedHere.clear();
       this.#failedHere.add(message.id);
       const waitMs = this.#retry.delayMs(attempt);
-      this.#inbox.logger.warn(
+      this.#host.logger.warn(
         { err: error, id: message.id, topic: message.topic, attempt },
         waitMs === undefined ? 'a handler failed for the last time; its message is rejected' : 'a handler failed; its message comes again',
       );
@@ -221,7 +232,7 @@ export class Consumption {
   }
 
   async #transact(delivery: Delivery, ignoreAge = false): Promise<Entry> {
-    const { table, retentionMs } = this.#inbox;
+    const { table, retentionMs } = this.#host;
     const { message, attempt, signal } = delivery;
     return this.#commit(async (trx, sql) => {
       const firstPut = ignoreAge ? undefined : firstPutAt(message);
@@ -231,7 +242,7 @@ export class Consumption {
   }
 
   async #transactMany(deliveries: readonly Delivery[], handleMany: NonNullable<ConsumeOptions['handleMany']>): Promise<readonly Entry[]> {
-    const { table, retentionMs } = this.#inbox;
+    const { table, retentionMs } = this.#host;
     const messages = deliveries.map(({ message }) => ({ id: message.id, firstPutAt: firstPutAt(message) }));
     return this.#commit(async (trx, sql) => {
       const entries = await table.enterMany(sql, this.#options.consumer, messages, retentionMs);
@@ -241,7 +252,7 @@ export class Consumption {
   }
 
   async #commit<T>(fn: (trx: Knex.Transaction, sql: SqlRunner) => Promise<{ readonly result: T; readonly verdict: unknown }>): Promise<T> {
-    const { database } = this.#inbox;
+    const { database } = this.#host;
     let committed = false;
     const result = await database.knex.transaction(
       async (trx) => {
@@ -268,8 +279,8 @@ export class Consumption {
       await this.#transact(delivery, true);
       return ack;
     }
-    await this.#inbox.table.park(this.#options.consumer, message, 'late');
-    this.#inbox.logger.warn(
+    await this.#host.table.park(this.#options.consumer, message, 'late');
+    this.#host.logger.warn(
       { id: message.id, topic: message.topic, first: message.headers.ce_time },
       'a message is older than the inbox remembers, so nobody can tell whether it was handled; it is set aside (consumption.force handles it)',
     );

@@ -21,7 +21,7 @@ import {
   Telemetry,
   uuidv7,
 } from '@holdfast/core';
-import { laneCount } from '../new-message.ts';
+import { laneCount } from '../table/lanes.ts';
 import { type OutboxRow, publishColumns, toMessage } from '../table/message-columns.ts';
 import { Delays } from './delays.ts';
 import { HoldTable } from './hold-table.ts';

@@ -1,5 +1,5 @@
 import { type Actor, audit, type Database, type Duration, durationMs, InvalidArgumentError, requireActor, wait } from '@holdfast/core';
-import { messageColumns, type OutboxRow, orderName } from './table/message-columns.ts';
+import { messageColumns, type OutboxRow, orderName } from '../table/message-columns.ts';
 
 /** Which dead letters. Without any: all. */
 export interface DeadFilter {

@@ -1,6 +1,6 @@
 import { type Database, laneOf, type SqlRunner } from '@holdfast/core';
-import type { NewMessage } from '../new-message.ts';
-import { stripes } from './schema.ts';
+import { stripes } from '../table/schema.ts';
+import type { NewMessage } from './new-message.ts';
 
 const columns = ['lane', 'topic', 'message_key', 'message_id', 'headers', 'body', 'content_type', 'tenant', 'subject'] as const;
 const postgresTypes = {

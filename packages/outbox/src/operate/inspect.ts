@@ -1,7 +1,7 @@
 import { type Actor, type Database, type Inspectable, InvalidArgumentError, LeaseTable, type ListQuery } from '@holdfast/core';
-import { laneCount } from './new-message.ts';
+import { laneCount } from '../table/lanes.ts';
+import { messageColumns } from '../table/message-columns.ts';
 import { redriveDead } from './redrive.ts';
-import { messageColumns } from './table/message-columns.ts';
 
 /** What is in the outbox. Counts stop at {@link OutboxStats.countedTo}. */
 export interface OutboxStats {

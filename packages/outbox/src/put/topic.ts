@@ -49,3 +49,18 @@ export function bytesTopic(options: TopicOptions<Uint8Array> & { readonly conten
 export type Topics = Readonly<Record<string, Topic<any, any>>>;
 /** What `put` takes for a topic. */
 export type PayloadInput<T> = T extends Topic<infer Input, infer _Output> ? Input : never;
+
+/** So that neither broker nor order name can misread it. */
+const topicName = /^[A-Za-z0-9._-]{1,191}$/;
+
+/** Checks the names of topics. @throws InvalidArgumentError */
+export function checkTopics(topics: Topics): void {
+  if (typeof topics !== 'object' || topics === null || Object.keys(topics).length === 0)
+    throw new InvalidArgumentError('topics is missing or empty; pass at least one, as in topics: { "order.paid": topic(schema) }.');
+  for (const name of Object.keys(topics)) {
+    if (!topicName.test(name))
+      throw new InvalidArgumentError(
+        `The topic ${JSON.stringify(name)} has a name that not every broker takes; use letters, digits, '.', '_' and '-', at most 191.`,
+      );
+  }
+}

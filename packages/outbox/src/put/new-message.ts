@@ -11,11 +11,9 @@ import {
   unfitText,
   uuidv7,
 } from '@holdfast/core';
-import { InvalidPayloadError, UnknownTopicError } from './errors.ts';
+import { InvalidPayloadError, UnknownTopicError } from '../errors.ts';
+import { laneCount } from '../table/lanes.ts';
 import type { Topic, Topics } from './topic.ts';
-
-/** Lanes of an outbox. Part of the stored rows: never changed. */
-export const laneCount = 32;
 
 /** Options of a put. */
 export interface PutOptions {
@@ -61,8 +59,6 @@ export interface MessageLimits {
 }
 
 const token = /^[a-z0-9!#$%&'*+.^_`|~-]{1,100}$/;
-/** So that neither broker nor order name can misread it. */
-const topicName = /^[A-Za-z0-9._-]{1,191}$/;
 
 /**
  * Checks a payload and makes it a message.
@@ -94,18 +90,6 @@ export async function newMessage(
     due: dueOf(options),
     order: topic.order,
   };
-}
-
-/** Checks the names of topics. @throws InvalidArgumentError */
-export function checkTopics(topics: Topics): void {
-  if (typeof topics !== 'object' || topics === null || Object.keys(topics).length === 0)
-    throw new InvalidArgumentError('topics is missing or empty; pass at least one, as in topics: { "order.paid": topic(schema) }.');
-  for (const name of Object.keys(topics)) {
-    if (!topicName.test(name))
-      throw new InvalidArgumentError(
-        `The topic ${JSON.stringify(name)} has a name that not every broker takes; use letters, digits, '.', '_' and '-', at most 191.`,
-      );
-  }
 }
 
 function dueOf({ delay, at }: PutOptions): NewMessage['due'] {
