@@ -1,8 +1,8 @@
 import { type Database, deleteLaneRows, laneRowsWhere, type SqlRunner, type StoredError } from '@holdfast/core';
 import { messageColumns, type OutboxRow, publishColumns } from '../table/message-columns.ts';
 
-/** A line that is held, as it is stored. */
-export interface HeldLine {
+/** A held line, as it is stored. */
+export interface StoredHold {
   readonly lane: number;
   readonly name: string;
   /** From now; `undefined`: until somebody releases it. */
@@ -29,7 +29,7 @@ export class HoldTable {
   }
 
   /** Held lines of a lane. */
-  async load(lane: number): Promise<HeldLine[]> {
+  async load(lane: number): Promise<StoredHold[]> {
     const rows = await this.#database.rows<{ hold: string; wait_ms: string | number | null; attempts: number }>(
       `SELECT hold, until_at - {now} AS wait_ms, attempts FROM ${this.#held} WHERE lane = ?`,
       [lane],
