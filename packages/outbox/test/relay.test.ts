@@ -277,6 +277,21 @@ onEveryDatabase('the relay', (suite) => {
     expect((await outbox.stats()).dead).toBe(0);
   });
 
+  it('publishes at once when it is started again during a pause', async () => {
+    const publisher = new Recorder();
+    const outbox = suite.outbox({ publisher });
+    const relay = suite.use(outbox.relay({ fatalRetry: '1h' }));
+    publisher.rule = () => 'fatal';
+    await relay.start();
+    await outbox.now().put('keyed', { k: 'a', n: 1 });
+    await until(() => !relay.ready);
+    await relay.stop();
+    publisher.rule = () => 'acked';
+    await relay.start();
+    await until(() => publisher.acked.length === 1);
+    await until(empty);
+  });
+
   it('shares lanes with a relay that joins, and takes over those of one that leaves', async () => {
     const publisher = new Recorder();
     const [one, two] = [suite.outbox({ publisher }), suite.outbox({ publisher, knex: suite.db.connect() })];

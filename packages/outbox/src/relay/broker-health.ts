@@ -41,6 +41,7 @@ export class BrokerHealth {
   #fatalSince: number | undefined;
   #pausedUntil = 0;
   #pauseTimer: NodeJS.Timeout | undefined;
+  #closed = false;
 
   constructor(options: BrokerHealthOptions) {
     this.#options = options;
@@ -98,6 +99,7 @@ export class BrokerHealth {
 
   /** Pauses publishing for `ms`; a longer pause that has begun stays. */
   pause(ms: number): void {
+    if (this.#closed) return;
     const until = monotonicMs() + ms;
     if (this.#pauseTimer !== undefined && this.#pausedUntil >= until) return;
     this.#pausedUntil = until;
@@ -109,9 +111,17 @@ export class BrokerHealth {
     }, ms);
   }
 
-  /** Ends the timer of a pause. */
+  /** Allows pauses after `close`. */
+  open(): void {
+    this.#closed = false;
+  }
+
+  /** Ends a pause that is under way, and begins no other. The next `start` may publish at once. */
   close(): void {
+    this.#closed = true;
     clearTimeout(this.#pauseTimer);
+    this.#pauseTimer = undefined;
+    this.#pausedUntil = 0;
   }
 
   #recovered(): void {

@@ -222,6 +222,7 @@ export class Relay implements Service {
 
   async #start(): Promise<void> {
     this.#stopping = false;
+    this.#health.open();
     this.#holds.open();
     this.#unlisten = this.#host.listen((lane) => {
       if (lane === undefined) this.refresh();
