@@ -25,17 +25,22 @@ import { Relay, type RelayOptions } from './relay/relay.ts';
 import { outboxSchema } from './table/schema.ts';
 import { TrackedTable, type TrackOptions } from './track/tracked-table.ts';
 
-/** Where messages are kept, which topics there are, and where relays publish. */
+/** Options of an outbox. */
 export interface OutboxOptions<T extends Topics> extends DatabaseOptions {
+  /** Topics by name. */
   readonly topics: T;
-  /** Where relays publish. Not needed by a process that only puts. */
+  /** Broker that relays publish to. Default none, for a process that only puts: `relay` and `track` throw then. */
   readonly publisher?: Publisher;
-  /** Larger payloads are refused. Default 256 KiB. */
+  /** Largest payload in bytes; a put of a larger one throws InvalidPayloadError. Default 262,144 (256 KiB). */
   readonly maxBodyBytes?: number;
-  /** How long a caller's `id` makes later puts with it do nothing. Default 7 days. */
+  /** Time for which the `id` of a put makes later puts with the same id do nothing. Default 7 days. */
   readonly idWindow?: Duration;
-  /** Tells relays in other processes of new messages. Default: LISTEN on Postgres, the file's version on SQLite; else relays look each second. */
+  /**
+   * Wakes relays of other processes when messages are put. Default: LISTEN on Postgres, the file's data version on SQLite, none on MySQL
+   * and MariaDB. Relays that are not woken read each second.
+   */
   readonly waker?: Waker;
+  /** Default: warnings and errors, one line each on standard error. */
   readonly logger?: Logger;
 }
 
@@ -74,19 +79,22 @@ export class Outbox<T extends Topics> {
   }
 
   /**
-   * Puts that are published if and only if the ROOT transaction of `trx` commits.
+   * Puts messages that are published if and only if the ROOT transaction of `trx` commits.
    * @throws NotInTransactionError unless `trx` is an open transaction
    */
   in(trx: Knex.Transaction): OutboxTransaction<T> {
     return this.#putter.in(trx);
   }
 
-  /** Puts in transactions of their own, for what goes with no other change. */
+  /** Puts messages in transactions of their own, for messages that go with no other change. */
   now(): OutboxTransaction<T> {
     return this.#putter.now();
   }
 
-  /** A relay: start it with `await relay.start()`. As many as you like, in as many processes, share the work. */
+  /**
+   * Creates a relay; start it with `await relay.start()`. Any number of relays, in any number of processes, share the lanes.
+   * @throws InvalidArgumentError
+   */
   relay(options: RelayOptions = {}): Relay {
     const publisher = this.#publisher;
     if (!publisher)
@@ -103,23 +111,29 @@ export class Outbox<T extends Topics> {
     return relay;
   }
 
-  /** Publishes rows of a table of yours that carry their own state, instead of messages: see {@link TrackedTable}. */
+  /**
+   * Publishes rows of one of your tables that carry their own state, instead of messages: see {@link TrackedTable}.
+   * @throws InvalidArgumentError
+   */
   track<Row extends Record<string, unknown>>(table: string, options: TrackOptions<Row>): TrackedTable<Row> {
     const publisher = this.#publisher;
     if (!publisher) throw new InvalidArgumentError('track publishes, so it needs a publisher; pass one to createOutbox.');
     return new TrackedTable<Row>({ database: this.database, publisher, logger: this.logger }, table, options);
   }
 
-  /** @throws MigrationRequiredError, DatabaseUnavailableError, UnsupportedDatabaseError */
+  /**
+   * Checks the database and the version of its tables; call it before the service starts. Logs a warning if the tables are newer.
+   * @throws MigrationRequiredError, DatabaseUnavailableError, UnsupportedDatabaseError
+   */
   async check(): Promise<void> {
     const { warnings } = await this.database.describe();
     for (const warning of warnings) this.logger.warn({}, warning);
     const newer = await checkMigrated(this.database, [coreSchema, outboxSchema]);
     if (newer.length > 0)
-      this.logger.warn({ newer }, 'the tables were migrated by a newer version; this one goes on, since migrations only add');
+      this.logger.warn({ newer }, 'the tables were migrated by a newer version; this version continues, since migrations only add');
   }
 
-  /** For operators' tools. */
+  /** The view for operators' tools: it goes into `holdfast.config.ts`, for the `holdfast` command. */
   inspect(): OutboxInspection {
     return this.#inspection;
   }
@@ -129,24 +143,24 @@ export class Outbox<T extends Topics> {
     return this.#inspection.overview();
   }
 
-  /** Messages by `status`: `waiting` (default), `parked`, `delayed`, `dead`. */
+  /** Messages of one `status` by row id: `waiting` (default), `parked`, `delayed` or `dead`. */
   list(query?: ListQuery): Promise<readonly Readonly<Record<string, unknown>>[]> {
     return this.#inspection.list(query);
   }
 
-  /** A message that is not published yet, by its id. */
+  /** A message that is not published yet, by its message id. */
   get(id: string): Promise<Readonly<Record<string, unknown>> | undefined> {
     return this.#inspection.get(id);
   }
 
-  /** Publishes dead letters again: see {@link RedriveOptions}. Returns how many. */
+  /** Publishes dead letters again: see {@link RedriveOptions}. Returns their number, also with `dryRun`. The audit records `by`. */
   async redrive(filter: DeadFilter, options: RedriveOptions, by: Actor): Promise<number> {
     const count = await redriveDead(this.database, filter, options, by);
     if (count > 0 && !options.dryRun) this.#wakers.wake();
     return count;
   }
 
-  /** Lets a held key go on now. Returns whether it was held. */
+  /** Publishes the messages of a held key now, without waiting for its next try. Returns whether the key was held. */
   async release(topic: string, key: string): Promise<boolean> {
     const changed = await this.database.run(`UPDATE ${this.database.table('outbox_held')} SET until_at = {now} WHERE hold = ?`, [
       `${topic} ${key}`,
@@ -155,13 +169,13 @@ export class Outbox<T extends Topics> {
     return changed > 0;
   }
 
-  /** Deletes dead letters older than `dead`, and ids whose window is over. Returns how many dead letters. */
+  /** Deletes dead letters older than `dead`, and ids whose window has ended. Returns the number of deleted dead letters. */
   async purge(age: { readonly dead: Duration }): Promise<number> {
     await this.#putter.purgeIds();
     return purgeDead(this.database, age.dead);
   }
 
-  /** Stops relays and ends the loops' connections. The service's knex and the publisher stay open. */
+  /** Stops the relays and closes the connections of their loops. Your knex and the publisher stay open. */
   async close(): Promise<void> {
     await this.#relays.stop();
     await this.#wakers.close();

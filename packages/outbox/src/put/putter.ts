@@ -4,30 +4,30 @@ import { insertMessages } from './insert-messages.ts';
 import { type NewMessage, newMessage, type PutOptions } from './new-message.ts';
 import type { PayloadInput, Topics } from './topic.ts';
 
-/** What came of a put. */
+/** Result of a put. */
 export interface Put {
   /** The message's id, as consumers see it. */
   readonly id: string;
-  /** Whether a message with this id was put before: then nothing was written. */
+  /** True if a message with this id was put before; nothing was written then. */
   readonly duplicate: boolean;
 }
 
-/** One of many messages. */
+/** One message of `putMany`, which takes no `id`. */
 export interface PutMany<Input> {
   readonly payload: Input;
   readonly options?: Omit<PutOptions, 'id'>;
 }
 
-/** Puts that commit with a transaction. */
+/** Puts messages, and takes delayed ones back. Both take effect when their transaction commits. */
 export interface OutboxTransaction<T extends Topics> {
   /**
-   * Puts a message, which is published once the root transaction has committed, and never if it does not.
+   * Puts a message. It is published after the root transaction has committed, and never if that rolls back.
    * @throws UnknownTopicError, InvalidPayloadError, NotInTransactionError
    */
   put<Name extends keyof T & string>(topic: Name, payload: PayloadInput<T[Name]>, options?: PutOptions): Promise<Put>;
-  /** Thousands of messages in a few statements. Returns their ids, in order. */
+  /** Puts thousands of messages in a few statements. Returns their ids in the same order. Throws what `put` throws. */
   putMany<Name extends keyof T & string>(topic: Name, messages: readonly PutMany<PayloadInput<T[Name]>>[]): Promise<string[]>;
-  /** Takes back a message that is still delayed. Returns whether it was. */
+  /** Deletes a message that is still delayed. Returns whether it was. */
   cancel(id: string): Promise<boolean>;
 }
 
@@ -35,7 +35,7 @@ export interface PutterOptions<T extends Topics> {
   readonly database: Database;
   readonly topics: T;
   readonly maxBodyBytes: number;
-  /** How long a caller's `id` makes later puts with it do nothing. */
+  /** Time for which an `id` makes later puts with the same id do nothing. */
   readonly idWindowMs: number;
   /** Returns the lane of a message without a key. */
   readonly freeLane: () => number;
@@ -113,7 +113,7 @@ export class Putter<T extends Topics> {
     if (!Array.isArray(messages)) throw new InvalidArgumentError('putMany takes an array of { payload, options }.');
     const rows: NewMessage[] = [];
     for (const { payload, options } of messages) {
-      if (options && 'id' in options) throw new InvalidArgumentError('id is an option of put: putMany takes none.');
+      if (options && 'id' in options) throw new InvalidArgumentError('putMany takes no id; use put for a message that has one.');
       rows.push(await this.#message(topic, payload, options ?? {}));
     }
     return rows;

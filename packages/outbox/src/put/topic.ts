@@ -1,16 +1,17 @@
 import { InvalidArgumentError } from '@holdfast/core';
 import type { StandardSchemaV1 } from '@standard-schema/spec';
 
-/** What orders the messages of a topic, and how they are sent. */
+/** Options of a topic: how its messages are ordered. */
 export interface TopicOptions<Output> {
-  /** Messages of one key are published in order. Without it they have no order. */
+  /** Returns the key of a message. Messages of one key are published in order. Default none: messages have no order. */
   readonly key?: (payload: Output) => string;
   /**
-   * What "in order" means for messages of one key that are put by transactions at the same time.
+   * The order of messages of one key that are put by transactions at the same time.
    *
-   * - `causal` (default): in the order of the puts, which is right when the application locks what the key stands for before it
-   *   puts (the row of the order, the account). Costs nothing.
-   * - `commit`: in the order of the commits, without such a lock; puts of a key wait for each other's commit.
+   * - `causal` (default): the order of the puts. It is the right order if the application locks the thing that the key stands for (the
+   *   row of the order, the account) before it puts. It costs nothing.
+   * - `commit`: the order of the commits, without such a lock. A put waits until earlier transactions with puts of the same key have
+   *   ended. It costs one row lock per put.
    */
   readonly order?: 'causal' | 'commit';
 }
@@ -18,14 +19,14 @@ export interface TopicOptions<Output> {
 /** A topic with its defaults filled in. */
 export interface Topic<Input, Output> {
   readonly schema: StandardSchemaV1<Input, Output> | undefined;
-  /** What a message is ordered by: messages of one key are published in order. */
+  /** Returns the key of a message. Messages of one key are published in order. */
   readonly key: ((payload: Output) => string) | undefined;
   readonly order: 'causal' | 'commit';
   readonly contentType: string;
 }
 
 /**
- * Declares a topic of JSON messages: the schema of their payload (zod, valibot, arktype, or any Standard Schema) and their key.
+ * Declares a topic of JSON messages. `schema` checks their payload; it is a Standard Schema (zod, valibot, arktype and others).
  * @throws InvalidArgumentError
  */
 export function topic<Input, Output>(schema: StandardSchemaV1<Input, Output>, options: TopicOptions<Output> = {}): Topic<Input, Output> {
@@ -34,7 +35,7 @@ export function topic<Input, Output>(schema: StandardSchemaV1<Input, Output>, op
   return { schema, key: options.key, order: options.order ?? 'causal', contentType: 'application/json' };
 }
 
-/** Declares a topic of messages that are bytes already: Protobuf, Avro, images. */
+/** Declares a topic whose payloads are bytes: Protobuf, Avro, images. */
 export function bytesTopic(options: TopicOptions<Uint8Array> & { readonly contentType?: string } = {}): Topic<Uint8Array, Uint8Array> {
   return {
     schema: undefined,
@@ -47,10 +48,10 @@ export function bytesTopic(options: TopicOptions<Uint8Array> & { readonly conten
 /** Topics by name. */
 // biome-ignore lint/suspicious/noExplicitAny: a record of topics with different payloads
 export type Topics = Readonly<Record<string, Topic<any, any>>>;
-/** What `put` takes for a topic. */
+/** The payload that `put` takes for a topic. */
 export type PayloadInput<T> = T extends Topic<infer Input, infer _Output> ? Input : never;
 
-/** So that neither broker nor order name can misread it. */
+/** Characters that every broker accepts. The name of a line (`orderName`) needs topics without spaces and `#`. */
 const topicName = /^[A-Za-z0-9._-]{1,191}$/;
 
 /** Checks the names of topics. @throws InvalidArgumentError */
@@ -60,7 +61,7 @@ export function checkTopics(topics: Topics): void {
   for (const name of Object.keys(topics)) {
     if (!topicName.test(name))
       throw new InvalidArgumentError(
-        `The topic ${JSON.stringify(name)} has a name that not every broker takes; use letters, digits, '.', '_' and '-', at most 191.`,
+        `The topic ${JSON.stringify(name)} has a name that not every broker accepts; use letters, digits, '.', '_' and '-', at most 191.`,
       );
   }
 }

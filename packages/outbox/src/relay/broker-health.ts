@@ -52,12 +52,12 @@ export class BrokerHealth {
     return this.#acceptedBatches;
   }
 
-  /** Whether the last publish found no outage. */
+  /** False after an outage, until the broker accepts a message. */
   get up(): boolean {
     return this.#failures === 0;
   }
 
-  /** Whether the broker refused this service at the last publish that it answered. */
+  /** True after the broker refused this service, until it accepts a message. */
   get fatal(): boolean {
     return this.#fatalSince !== undefined;
   }

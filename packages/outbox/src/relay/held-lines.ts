@@ -4,11 +4,11 @@ import { monotonicMs } from '@holdfast/core';
 export interface HeldLine {
   readonly lane: number;
   readonly name: string;
-  /** Refusals that count: the broker accepted other messages meanwhile. */
+  /** Refusals that count, since the broker accepted other messages in between. */
   attempts: number;
-  /** Refusals in a row, which the pause between two tries depends on. */
+  /** Refusals in a row, on which the pause before the next try depends. */
   tries: number;
-  /** Publishes that the broker had accepted at the last refusal. */
+  /** Publishes accepted by the broker up to the last refusal. */
   acceptedBatches: number;
   /** Monotonic ms; infinite for a line that waits for an operator. */
   dueAt: number;
@@ -53,12 +53,12 @@ export class HeldLines {
     this.#lines.delete(name);
   }
 
-  /** Whether the holds of the lane have been read. */
+  /** Returns whether the holds of the lane have been read. */
   knows(lane: number): boolean {
     return this.#loaded.has(lane);
   }
 
-  /** The holds of the lane have been read. */
+  /** Marks the holds of the lane as read. */
   loaded(lane: number): void {
     this.#loaded.add(lane);
     this.schedule();

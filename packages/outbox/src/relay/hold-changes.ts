@@ -22,7 +22,7 @@ export interface HoldChangesOptions {
   readonly queue: KeyQueue;
   readonly lines: HeldLines;
   readonly events: Events<RelayEvents>;
-  /** Publishes in which the broker has accepted a message so far. */
+  /** The number of publishes in which the broker accepted a message. A refusal counts as an attempt only if it has grown since the last. */
   readonly acceptedBatches: () => number;
   /** Called when a line may be taken from the queue. */
   readonly onReady: () => void;
@@ -54,8 +54,8 @@ export interface NewDeadLetter {
 const pageRows = 200;
 
 /**
- * Stores what changes about held lines, and reads their parked rows, one step after another: a row that arrives while its line is being
- * released is either parked before the release reads the parked list, or published after it. A step that fails is repeated.
+ * Stores changes of held lines and reads their parked rows, one step after another: a row that arrives while its line is being released
+ * is either parked before the release reads the parked list, or published after it. A step that fails is repeated.
  */
 export class HoldChanges {
   readonly #options: HoldChangesOptions;
@@ -84,7 +84,7 @@ export class HoldChanges {
     this.#run();
   }
 
-  /** The lane was lost: its holds are not read. */
+  /** Cancels `load` of a lane that was lost. */
   forgetLane(lane: number): void {
     this.#toLoad.delete(lane);
   }
@@ -158,9 +158,9 @@ export class HoldChanges {
         pauseMs = Math.min(pauseMs * 2, 2_000);
       }
     }
-    // What is acked leaves its list even when we stop: otherwise it is published again.
+    // Published rows leave their parked list even when the relay stops; otherwise they would be published again.
     if (this.#closed) await this.#unpark().catch((err) => this.#options.logger.debug({ err }, 'published messages stay parked'));
-    // In the turn in which nothing was pending: what comes after it begins a run of its own.
+    // Cleared in the same turn in which nothing was pending, so that later changes start a new run.
     this.#running = undefined;
   }
 
@@ -181,17 +181,17 @@ export class HoldChanges {
         }
         const acceptedBatches = this.#options.acceptedBatches();
         this.#lines.set({ lane, name, attempts, tries: attempts, acceptedBatches, dueAt, draining: false });
-        // What was read before it was known that the line is held.
+        // Rows that were read before the hold was known.
         this.#toPark.push(...this.#queue.extract(name));
       }
-      // Left from before the lane was lost and came back: it goes before all that is read from now on, of which nothing is under way.
+      // Rows left from before the lane was lost and came back. They go before rows that are read from now on; none of those is under way.
       this.#requeue((row) => Number(row.lane) === lane && !this.#lines.has(orderName(row)));
       this.#lines.loaded(lane);
       this.#options.onReady();
     }
   }
 
-  /** Rows that were to be parked return to the queue. */
+  /** Returns rows that were to be parked to the queue. */
   #requeue(free: (row: OutboxRow) => boolean): void {
     const rows = this.#toPark.filter(free);
     if (rows.length === 0) return;
@@ -207,12 +207,12 @@ export class HoldChanges {
     this.#toBury = [];
     const incoming = this.#toPark;
     this.#toPark = [];
-    // A lane whose lease we are not sure of at the moment is neither written nor given up: it is renewed, or lost.
+    // A lane whose lease is uncertain at the moment counts as ours: fencing fails below, until the lease is renewed or the lane lost.
     const ours = (lane: number): boolean => feed.holds(Number(lane));
     const parks = incoming.filter((row) => ours(row.lane) && this.#lines.has(orderName(row)));
-    // The lane was lost and came back in this moment.
+    // The lane was lost and came back meanwhile, so that these lines are not held any more.
     this.#queue.push(incoming.filter((row) => ours(row.lane) && !this.#lines.has(orderName(row))));
-    // Whoever has the lane next reads them where they are.
+    // The next owner of the lane reads these rows where they are.
     feed.forget(incoming.filter((row) => !ours(row.lane)));
     const holds = changes.filter(({ lane }) => ours(lane));
     const buried = burials.filter(({ row }) => ours(row.lane));
@@ -230,7 +230,7 @@ export class HoldChanges {
       await feed.database.transaction(async (sql) => {
         for (const lane of lanes.sort((a, b) => a - b)) {
           const lease = feed.lease(lane);
-          if (!lease) throw new LeaseLostError(`The lease of lane ${lane} has run out.`);
+          if (!lease) throw new LeaseLostError(`The lease of lane ${lane} has expired.`);
           await feed.leases.fence(sql, lease);
         }
         for (const { lane, name, waitMs, attempts, error } of holds) await this.#table.hold(sql, lane, name, waitMs, attempts, error);
@@ -238,7 +238,7 @@ export class HoldChanges {
         if (parks.length > 0) await this.#table.park(sql, parks);
       });
     } catch (error) {
-      // Nothing of it was stored; said again, less what is of lost lanes.
+      // Nothing was stored: all of it is queued again, except for rows of lost lanes.
       for (const change of changes) if (!this.#toHold.has(change.name)) this.#toHold.set(change.name, change);
       this.#toBury = [...buried, ...this.#toBury];
       this.#toPark = [...parks, ...this.#toPark];
@@ -255,7 +255,7 @@ export class HoldChanges {
 
   async #unpark(): Promise<void> {
     for (const [name, rows] of [...this.#toUnpark]) {
-      // What is published meanwhile makes a list of its own.
+      // Rows that are published meanwhile start a new list.
       this.#toUnpark.delete(name);
       await checkpoint('holds:before-unpark');
       try {
@@ -274,7 +274,7 @@ export class HoldChanges {
         if (!line?.draining) this.#toRead.delete(name);
         continue;
       }
-      // A line that failed is tried with its first message alone.
+      // After a refusal only the first message of the line is tried.
       const rows = await this.#table.parked(line.lane, name, line.tries > 0 ? 1 : pageRows);
       this.#toRead.delete(name);
       if (this.#lines.get(name) !== line) continue;
@@ -291,7 +291,7 @@ export class HoldChanges {
     let released: boolean;
     try {
       const lease = feed.lease(lane);
-      if (!lease) throw new LeaseLostError(`The lease of lane ${lane} has run out.`);
+      if (!lease) throw new LeaseLostError(`The lease of lane ${lane} has expired.`);
       released = await feed.database.transaction(async (sql) => {
         await feed.leases.fence(sql, lease);
         const empty = await this.#table.release(sql, lane, name);
@@ -300,7 +300,7 @@ export class HoldChanges {
       });
       await checkpoint('holds:after-release');
     } catch (error) {
-      // It may have been committed: what is parked from now on must find its hold there again, or nobody would look for it.
+      // The release may have been committed. The hold is stored again, or rows parked from now on would never be read.
       if (!this.#toHold.has(name))
         this.#toHold.set(name, { lane, name, waitMs: 0, attempts: line.attempts, error: storedError(error), head: undefined });
       this.#toRead.add(name);
@@ -311,7 +311,7 @@ export class HoldChanges {
       return;
     }
     this.#lines.delete(name);
-    // What was read while the hold ended goes before what is read from now on.
+    // Rows that were read while the hold ended go before rows that are read from now on.
     this.#requeue((row) => orderName(row) === name);
     this.#options.onReady();
   }

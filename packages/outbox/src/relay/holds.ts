@@ -8,13 +8,12 @@ export interface HoldsOptions extends Omit<HoldChangesOptions, 'lines'> {
   readonly onPoison: 'continue' | 'hold-key';
 }
 
-/** A line that fails for the first time waits in memory for this long: most failures are over by then. */
+/** A line that fails for the first time waits in memory for this long: most failures have ended by then. */
 const firstWaitMs = 100;
 
 /**
- * Lines whose first message the broker does not take. The whole line waits, and no other: its rows leave the lane for a
- * parked list, so that a hundred thousand of them are not in anybody's way, and are published from there, in order, before the
- * hold ends.
+ * Holds lines whose first message the broker refuses. The whole line waits, and no other line: its rows leave the lane for a parked list,
+ * so that a hundred thousand of them do not slow the lane down. They are published from there, in order, before the hold ends.
  *
  * ```
  * free --fails--> waits 100 ms in memory --fails--> held (rows parked) --due--> draining --parked list empty--> free
@@ -43,23 +42,24 @@ export class Holds {
     this.#changes.open();
   }
 
-  /** Whether it is known what of the lane is held. */
+  /** Returns whether the holds of the lane have been read. */
   knows(lane: number): boolean {
     return this.#lines.knows(lane);
   }
 
-  /** The lane is ours: what of it is held must be read before any of it is published. */
+  /** Reads the holds of a lane that this relay got. None of its messages is published before. */
   taken(lane: number): void {
     this.#changes.load([lane]);
   }
 
+  /** Forgets a lane that went to another relay. */
   lost(lane: number): void {
     this.#lines.forgetLane(lane);
     this.#changes.forgetLane(lane);
     for (const [name, refusal] of this.#firstRefusals) if (refusal.lane === lane) this.#firstRefusals.delete(name);
   }
 
-  /** Rows as they were read: those of held lines are parked, the others returned. */
+  /** Parks the rows of held lines and returns the others. */
   admit(rows: readonly OutboxRow[]): readonly OutboxRow[] {
     if (this.#lines.empty) return rows;
     const free: OutboxRow[] = [];
@@ -73,7 +73,10 @@ export class Holds {
     return this.#lines.has(name);
   }
 
-  /** The head of a line was refused. Returns whether the line stays in memory, to be resumed. */
+  /**
+   * Handles a refusal of the first message of a line. Returns true if the line stays in memory, to be resumed.
+   * @param counts whether the refusal may count as an attempt
+   */
   failed(name: string, lane: number, head: OutboxRow, error: StoredError, counts: boolean): boolean {
     const { backoff, queue, onReady } = this.#options;
     const acceptedBatches = this.#options.acceptedBatches();
@@ -100,19 +103,19 @@ export class Holds {
     return false;
   }
 
-  /** The head of a line can never be published. */
+  /** Moves the first message of a line, which can never be published, to the dead letters. */
   poisoned(name: string, lane: number, row: OutboxRow, error: StoredError): void {
     this.#changes.bury({ row, parkedUnder: this.#lines.has(name) ? name : undefined, reason: 'poison', error });
     if (this.#options.onPoison === 'hold-key' && row.message_key !== null)
       this.#hold({ lane, name, waitMs: undefined, attempts: 0, error, head: row }, 0);
   }
 
-  /** Rows whose line is held by now. */
+  /** Parks rows whose line is held. */
   park(rows: readonly OutboxRow[]): void {
     this.#changes.park(rows);
   }
 
-  /** Published: a line of parked rows goes on with the next, and its hold ends when there is none. */
+  /** Resets the refusals of a line that published messages. `rows` are those of them that were parked. */
   published(name: string, rows: readonly OutboxRow[]): void {
     this.#firstRefusals.delete(name);
     const held = this.#lines.get(name);
@@ -122,17 +125,17 @@ export class Holds {
     if (rows.length > 0) this.#changes.unpark(name, rows);
   }
 
-  /** All that was read of a parked line is through. */
+  /** Reads the next parked rows of a line whose earlier ones are published; if it has none, its hold ends. */
   drained(name: string): void {
     if (this.#lines.get(name)?.draining) this.#changes.read([name]);
   }
 
-  /** Looks at the stored holds again: somebody released one. */
+  /** Reads stored holds again, after an operator released one. */
   reload(lanes: readonly number[]): void {
     this.#changes.load(lanes.filter((lane) => this.#lines.knows(lane)));
   }
 
-  /** Resolves when what was said so far is stored, or can't be. */
+  /** Resolves when the changes so far are stored, or cannot be. */
   flush(): Promise<void> {
     return this.#changes.flush();
   }
@@ -146,7 +149,7 @@ export class Holds {
     this.#firstRefusals.clear();
   }
 
-  /** A schedule with an end gives the pause before its last attempt for good: it is the attempts that end. */
+  /** After the end of a schedule its last pause is repeated: the end limits the attempts that count, not the tries. */
   #pauseMs(tries: number): number {
     const { backoff } = this.#options;
     for (let n = tries; n > 0; n--) {

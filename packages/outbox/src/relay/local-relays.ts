@@ -22,7 +22,7 @@ export class LocalRelays {
     this.#wakers = wakers;
   }
 
-  /** Adds a relay that has started. `listener` gets the lane of each new message, or `undefined` for all lanes. Returns a function that removes the relay. */
+  /** Adds a started relay. `listener` gets the lane of each new message, or `undefined` for all. Returns a function that removes the relay. */
   add(relay: Relay, listener: (lane: number | undefined) => void): () => void {
     this.#relays.add(relay);
     const end = this.#wakers.listen((notes) => {
@@ -51,7 +51,7 @@ export class LocalRelays {
       this.#wakers.wakeHere(String(lane));
       if (![...this.#relays].some((relay) => relay.owns(lane))) this.#wakers.wakeElsewhere(String(lane));
     }
-    // A relay that has the lane of a delayed message must read when the next one is due.
+    // The relay that has the lane reads anew when the next delayed message is due.
     if (messages.some(({ due }) => due)) this.#wakers.wake();
   }
 

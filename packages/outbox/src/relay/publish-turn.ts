@@ -23,7 +23,7 @@ const unanswered: PublishResult = {
   error: { name: 'Error', message: 'The publisher gave no result for this message.' },
 };
 
-/** Publishes one batch and ends the turn of each of its lines: accepted rows are deleted, the others wait, are held, or become dead letters. */
+/** Publishes one batch and ends the turn of each of its lines: accepted rows are deleted; others wait, are held, or become dead letters. */
 export async function publishTurn(context: PublishContext, taken: readonly Taken[]): Promise<void> {
   const batch: Message[] = [];
   for (const { rows } of taken) for (const row of rows) batch.push(toMessage(row));
@@ -102,7 +102,7 @@ function endLine(
   }
   if (waits || stays) return;
   if (failure !== undefined || heldNow) {
-    // The line is held by now. Rows that are parked are read again when the line is due; the others are parked.
+    // The line is held. Parked rows are read again when the line is due; rows that are not parked yet are parked now.
     const rest = queue.extract(name);
     if (!parked) holds.park(rest);
   } else if (parked && !queue.has(name)) holds.drained(name);

@@ -26,41 +26,47 @@ import { KeyQueue } from './key-queue.ts';
 import { type PublishContext, publishTurn } from './publish-turn.ts';
 import type { RelayEvents } from './relay-events.ts';
 
-/** How much a relay publishes at a time, how long its lease is, and what it does with what is refused. */
+/** Options of a relay. */
 export interface RelayOptions {
-  /** How long a lane stays this relay's without a sign of life. At least twice `publishTimeout`. Default 10 s. */
+  /** Time after which other relays take the lanes of a relay that died. At least twice `publishTimeout`. Default 10 s. */
   readonly lease?: Duration;
-  /** How long one publish may take before its outcome counts as unknown. Give the publisher the same. Default 3 s. */
+  /** Time after which a publish counts as failed, and its messages are published again. Give the publisher the same. Default 3 s. */
   readonly publishTimeout?: Duration;
-  /** Messages per publish at most. Default 500. */
+  /** Messages in one publish at most. Default 500. */
   readonly batch?: number;
-  /** Bytes of bodies per publish, about. Brokers limit what one request may hold. Default 512 KiB. */
+  /** Bytes of the bodies in one publish, about. Brokers limit the size of a request. Default 524,288 (512 KiB). */
   readonly batchBytes?: number;
-  /** Publishes under way at a time. Default 2: more cost up to a third on one machine, since the broker's work and ours then overlap less. */
+  /** Publishes under way at a time. Default 2: more cost up to a third on one machine, since the broker's work and ours overlap less. */
   readonly concurrency?: number;
   /** Messages in memory at most. Default 4,000. */
   readonly window?: number;
-  /** When a key that the broker refuses is tried again. Default: 1 s, doubled up to a minute, without end. Where it ends, its first message is dead. */
+  /**
+   * When a key that the broker refuses is tried again. Default: 1 s, doubled up to a minute, without end. After the last try of a schedule
+   * that ends, the first message of the key becomes a dead letter.
+   */
   readonly hold?: Backoff;
-  /** Later messages of a key one of which can never be published: `continue` (default) or `hold-key`, until the dead one is redriven or the key released. */
+  /**
+   * Later messages of a key after one that can never be published: `continue` (default) publishes them; `hold-key` keeps them until the
+   * dead letter is redriven or the key is released.
+   */
   readonly onPoison?: 'continue' | 'hold-key';
-  /** How often publishing is tried after the broker said that a person must act. Default 30 s. */
+  /** Pause between tries after the broker refused this service, as `relay:fatal` reports. Default 30 s. */
   readonly fatalRetry?: Duration;
-  /** How long `stop` waits for publishes under way. Default 10 s. */
-  readonly stopAfter?: Duration;
+  /** Time after which `stop` gives up waiting for publishes under way, whose messages may be published again. Default 10 s. */
+  readonly stopTimeout?: Duration;
 }
 
-/** What the relay needs of its outbox. */
+/** The part of an outbox that a relay needs. */
 export interface RelayHost {
   readonly database: Database;
   readonly publisher: Publisher;
   readonly logger: Logger;
-  /** Calls with the lane of each new message, or with none to look everywhere. Returns the function that ends it. */
+  /** Calls `listener` with the lane of each new message, or with `undefined` for all lanes. Returns a function that ends it. */
   readonly listen: (listener: (lane: number | undefined) => void) => () => void;
 }
 
 /**
- * Publishes what stands in the outbox. Any number of relays share the lanes.
+ * Publishes the messages of an outbox. Any number of relays share its lanes.
  *
  * ```
  * lane --read (by id)--> queue (lines by key) --take--> publish --acked--> delete
@@ -68,7 +74,7 @@ export interface RelayHost {
  *                            |                             |-- poison: dead letters
  *                            '------- held lines, due -----'-- everything refused: an outage; all stay where they are
  * ```
- * The next rows are read, and rows handled before are deleted, while a publish is under way.
+ * While a publish is under way, the next rows are read and published rows are deleted.
  */
 export class Relay implements Service {
   /** Names this relay in the leases. */
@@ -76,7 +82,7 @@ export class Relay implements Service {
   readonly #host: RelayHost;
   readonly #options: Required<Pick<RelayOptions, 'batch' | 'batchBytes' | 'concurrency'>>;
   readonly #publishTimeoutMs: number;
-  readonly #stopAfterMs: number;
+  readonly #stopTimeoutMs: number;
   readonly #feed: LaneFeed<OutboxRow>;
   readonly #queue = new KeyQueue();
   readonly #holds: Holds;
@@ -96,11 +102,11 @@ export class Relay implements Service {
     const { database, logger } = host;
     this.#publishTimeoutMs = durationMs(options.publishTimeout ?? '3s', 'publishTimeout');
     const fatalRetryMs = durationMs(options.fatalRetry ?? '30s', 'fatalRetry');
-    this.#stopAfterMs = durationMs(options.stopAfter ?? '10s', 'stopAfter');
+    this.#stopTimeoutMs = durationMs(options.stopTimeout ?? '10s', 'stopTimeout');
     const leaseMs = durationMs(options.lease ?? '10s', 'lease');
     if (leaseMs < 2 * this.#publishTimeoutMs)
       throw new InvalidArgumentError(
-        `lease is ${leaseMs} ms and publishTimeout ${this.#publishTimeoutMs} ms; give a lease of at least twice the time-out, or no publish may start for half of it.`,
+        `lease is ${leaseMs} ms and publishTimeout ${this.#publishTimeoutMs} ms; give a lease of at least twice publishTimeout, since a publish starts only while the lease lasts that long.`,
       );
     this.#options = {
       batch: whole('batch', options.batch ?? 500),
@@ -178,23 +184,23 @@ export class Relay implements Service {
     return this.#events;
   }
 
-  /** Lanes that are this relay's at present. */
+  /** Lanes of this relay at present. */
   get lanes(): readonly number[] {
     return this.#feed.lanes;
   }
 
-  /** Whether the broker took the last publish, or nothing was tried yet. */
+  /** True until a publish finds that the broker is down or refuses this service, and again after it accepts a message. */
   get ready(): boolean {
     return this.#health.up && !this.#health.fatal;
   }
 
-  /** A lane of ours, another one at each call; `undefined` if we have none. */
+  /** A lane of this relay, another one at each call; `undefined` if it has none. */
   nextLane(): number | undefined {
     const { lanes } = this.#feed;
     return lanes[this.#nextLane++ % Math.max(1, lanes.length)];
   }
 
-  /** Whether it holds the lane at present. */
+  /** Returns whether this relay publishes from the lane at present. */
   owns(lane: number): boolean {
     return !this.#stopping && this.#feed.lease(lane) !== undefined;
   }
@@ -203,7 +209,7 @@ export class Relay implements Service {
     return this.#lifecycle.start();
   }
 
-  /** Takes nothing more, waits for what is being published, removes it, and gives its lanes back. */
+  /** Starts no publish, waits for those under way, deletes their rows, and gives the lanes to other relays. */
   stop(): Promise<void> {
     return this.#lifecycle.stop();
   }
@@ -213,7 +219,7 @@ export class Relay implements Service {
     return this.stop();
   }
 
-  /** Somebody changed what is held, or when a message is due. */
+  /** Reads holds, due times and lanes again, after an operator released a key or a delayed message was put. */
   refresh(): void {
     this.#holds.reload(this.#feed.lanes);
     this.#promote.wake();
@@ -238,14 +244,14 @@ export class Relay implements Service {
     this.#health.close();
     await this.#promote.stop();
     this.#feed.pauseReading();
-    const late = new Promise<void>((resolve) => setTimeout(resolve, this.#stopAfterMs).unref());
+    const late = new Promise<void>((resolve) => setTimeout(resolve, this.#stopTimeoutMs).unref());
     await Promise.race([this.#queue.quiet(), late]);
     await this.#holds.close();
     for (let lane = 0; lane < laneCount; lane++) this.#queue.extractLane(lane);
     await this.#feed.stop();
   }
 
-  /** Nothing more of the lane is begun. */
+  /** Forgets the rows of a lane that are not under way. */
   #drop(lane: number): void {
     this.#holds.lost(lane);
     this.#feed.forget(this.#queue.extractLane(lane));
@@ -258,11 +264,11 @@ export class Relay implements Service {
         rows: this.#options.batch,
         bytes: this.#options.batchBytes,
         wholeLines: this.#host.publisher.prefixPerKey,
-        // No publish starts with less lease left than it may take.
+        // A publish starts only if the lease lasts longer than it may take.
         mayTake: (lane) => this.#holds.knows(lane) && this.#feed.lease(lane, this.#publishTimeoutMs) !== undefined,
       });
       if (taken.length === 0) {
-        // Leases about to be renewed, or lanes about to be lost.
+        // The leases are about to be renewed, or the lanes about to be lost.
         this.#health.pause(50);
         return;
       }

@@ -6,19 +6,19 @@ export const outboxSchema: Schema = {
   migrations: [{ name: '0001_create', statements: create }],
 };
 
-/** Stripes on which topics with `order: 'commit'` take turns. */
+/** Rows of `outbox_stripe`. A put to a topic with `order: 'commit'` locks one of them. */
 export const stripes = 4_096;
 
 /**
- * `outbox_message` holds what is to be published and nothing else: what fails, waits or is dead stands in tables of its own, so
- * that none of it is in the way. Its one index on Postgres is its primary key (lane, id): an id alone is never looked for.
+ * `outbox_message` holds only messages that can be published now. Held, delayed and dead messages have tables of their own, so that
+ * reading a lane never passes them. Its one index on Postgres is its primary key (lane, id): no statement looks for an id alone.
  */
 function create(database: Database): readonly string[] {
   const { family } = database;
   const mysql = family === 'mysql';
   const ddl = new SchemaWriter(database);
   const { text, bytes } = ddl;
-  // Not SchemaWriter's id, which is the primary key by itself.
+  // SchemaWriter's id is the primary key by itself; the key of these tables is (lane, id).
   const id = family === 'postgres' ? 'BIGSERIAL NOT NULL' : mysql ? 'BIGINT NOT NULL AUTO_INCREMENT' : 'INTEGER PRIMARY KEY AUTOINCREMENT';
   const columns = `topic VARCHAR(191) NOT NULL, message_key VARCHAR(191) NULL, message_id VARCHAR(191) NOT NULL, headers ${text} NULL, body ${bytes} NOT NULL, content_type VARCHAR(100) NOT NULL, tenant VARCHAR(100) NOT NULL DEFAULT '', subject VARCHAR(191) NULL, first_put_at BIGINT NOT NULL`;
 
@@ -47,7 +47,7 @@ function create(database: Database): readonly string[] {
   );
   ddl.index('outbox_dead_topic', 'outbox_dead', 'topic, id');
   ddl.table('outbox_stripe', 'stripe INTEGER NOT NULL PRIMARY KEY');
-  // In statements of 512, which every database takes.
+  // 512 rows per statement, which every database accepts.
   for (let from = 0; from < stripes; from += 512) {
     const values = Array.from({ length: 512 }, (_, i) => `(${from + i})`).join(', ');
     const into = `INTO ${database.table('outbox_stripe')} (stripe) VALUES ${values}`;
