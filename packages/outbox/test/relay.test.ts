@@ -154,7 +154,7 @@ onEveryDatabase('the relay', (suite) => {
     publisher.rule = ({ key }) => (key === 'bad' ? 'retriable' : 'acked');
     await relay.start();
     await outbox.now().put('keyed', { k: 'bad', n: 0 });
-    // A refusal counts while the broker takes others.
+    // A refusal counts only while the broker accepts other messages.
     await until(async () => {
       await outbox.now().put('keyed', { k: 'good', n: 1 });
       return (await outbox.stats()).dead === 1;
@@ -215,7 +215,7 @@ onEveryDatabase('the relay', (suite) => {
       await until(async () => (await count('held')) === 1 && (await count('parked')) === 1);
       let failed = false;
       const orphans: number[] = [];
-      // At the first, what ends is rolled back; at the second, it was committed, and nobody was told.
+      // At the first checkpoint the release rolls back; at the second it was committed, and the relay did not learn of it.
       setCheckpointHook(async (name) => {
         if (name === where && !failed) {
           failed = true;

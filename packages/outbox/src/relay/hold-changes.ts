@@ -238,7 +238,7 @@ export class HoldChanges {
         if (parks.length > 0) await this.#table.park(sql, parks);
       });
     } catch (error) {
-      // Nothing was stored: all of it is queued again, except for rows of lost lanes.
+      // Nothing was stored, or all of it and the reply was lost; to store it again does no harm. Lost lanes are left out.
       for (const change of changes) if (!this.#toHold.has(change.name)) this.#toHold.set(change.name, change);
       this.#toBury = [...buried, ...this.#toBury];
       this.#toPark = [...parks, ...this.#toPark];
