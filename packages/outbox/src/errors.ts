@@ -10,7 +10,7 @@ export class UnknownTopicError extends HoldfastError {
   }
 }
 
-/** A payload that its topic's schema, the size limit or the store refuses. Nothing was written. */
+/** The payload does not fit its topic's schema, is too large, or cannot be stored. Nothing was written. */
 export class InvalidPayloadError extends HoldfastError {
   constructor(message: string, cause?: unknown) {
     super(message, { code: 'invalid-payload', cause });

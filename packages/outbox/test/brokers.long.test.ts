@@ -97,7 +97,7 @@ onEveryDatabase(
           expect(outOfOrder(seen)).toBe(0);
           expect(await outbox.stats()).toMatchObject({ dead: 0, heldKeys: 0 });
           if (service.name === 'rabbitmq') {
-            // Nobody has asked for it: it comes back, is dead, and is published once there is a place for it.
+            // No queue takes it: it becomes a dead letter, and is published once there is a queue.
             await outbox.now().put('free', { n: 1 });
             await until(async () => (await outbox.stats()).dead === 1);
             expect(await outbox.list({ status: 'dead' })).toMatchObject([{ topic: 'free', reason: 'poison' }]);

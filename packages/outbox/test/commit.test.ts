@@ -15,7 +15,7 @@ onEveryDatabase(
       through = await throughProxy(suite.db.address);
     });
     afterAll(() => through?.close());
-    /** Puts in a transaction whose COMMIT reaches the server, and whose caller never hears of it; then once more, as it must. */
+    /** Puts in a transaction whose COMMIT reaches the server and whose reply is lost; then once more, as the caller must. */
     const putTwice = async (options: { id?: string }, n: number): Promise<void> => {
       const { knex, proxy } = through;
       const outbox = suite.outbox({ knex });
@@ -90,7 +90,7 @@ onEveryDatabase(
             await suite.db.knex.transaction(async (trx) => {
               await outbox.in(trx).put('keyed', { k: `k${n}`, n });
               await trx(copy).insert({ n });
-              // Long and short ones side by side: low ids commit after high ones.
+              // Long and short transactions at the same time: low ids commit after high ones.
               await wait(n % 8 === 0 ? 120 : 5);
             });
           }
@@ -118,7 +118,7 @@ onEveryDatabase(
           await wait(n * 5);
           await suite.db.knex.transaction(async (trx) => {
             await outbox.in(trx).put('strict', { k: 'one', n });
-            // From the put to the commit nobody else gets past theirs: the order of the puts is that of the commits.
+            // From a put to its commit no other put of the key returns: the order of the puts is that of the commits.
             inOrder.push(n);
             if (++inside > 1) overlaps += 1;
             await wait(40 - n * 4);

@@ -141,7 +141,7 @@ onEveryDatabase('the inbox', (suite) => {
     expect(await consumption.force('ancient')).toBe(true);
     expect(await consumption.force('ancient')).toBe(false);
     expect(await effects('ancient')).toBe(1);
-    // Handled by now, and remembered: a duplicate, however old.
+    // It is handled and remembered by now, so that it is a duplicate, however old.
     await broker.publish([old('ancient')]);
     expect(consumption.counts).toMatchObject({ duplicates: 1, late: 1 });
     expect(await inbox.parked('late')).toEqual([]);
@@ -170,7 +170,7 @@ onEveryDatabase('the inbox', (suite) => {
   it('sets a message aside that ended its process at each start', async () => {
     const broker = suite.use(memoryBroker({ logger: silentLogger }));
     const inbox = suite.inbox();
-    // What three lives before this one left behind.
+    // The starts that three dead processes left behind.
     for (let life = 0; life < 3; life++) await inbox.table.started('crash', 'killer');
     const handled: string[] = [];
     const consumption = suite.use(

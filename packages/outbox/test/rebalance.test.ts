@@ -48,7 +48,7 @@ onEveryDatabase(
                 contentType: 'text/plain',
               };
             });
-            // A topic that was made a moment ago may have no leader yet; what may have arrived all the same comes again under its id.
+            // A new topic may have no leader yet. A message that arrived nevertheless is published again with the same id.
             for (let left = batch; left.length > 0; ) {
               const results = await writer.publish(left);
               expect(results.map(({ outcome }) => outcome)).not.toContain('poison');

@@ -54,7 +54,7 @@ export class Recorder implements Publisher {
   }
 }
 
-/** How many numbers stand after a greater one. */
+/** Counts the numbers that stand after a greater one. */
 export function outOfOrder(lists: Map<string, number[]>): number {
   let count = 0;
   for (const list of lists.values()) for (let i = 1; i < list.length; i++) if ((list[i] ?? 0) < (list[i - 1] ?? 0)) count += 1;

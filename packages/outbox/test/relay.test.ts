@@ -154,7 +154,7 @@ onEveryDatabase('the relay', (suite) => {
     publisher.rule = ({ key }) => (key === 'bad' ? 'retriable' : 'acked');
     await relay.start();
     await outbox.now().put('keyed', { k: 'bad', n: 0 });
-    // A refusal counts while the broker takes others.
+    // A refusal counts only while the broker accepts other messages.
     await until(async () => {
       await outbox.now().put('keyed', { k: 'good', n: 1 });
       return (await outbox.stats()).dead === 1;
@@ -215,7 +215,7 @@ onEveryDatabase('the relay', (suite) => {
       await until(async () => (await count('held')) === 1 && (await count('parked')) === 1);
       let failed = false;
       const orphans: number[] = [];
-      // At the first, what ends is rolled back; at the second, it was committed, and nobody was told.
+      // At the first checkpoint the release rolls back; at the second it was committed, and the relay did not learn of it.
       setCheckpointHook(async (name) => {
         if (name === where && !failed) {
           failed = true;
@@ -275,6 +275,21 @@ onEveryDatabase('the relay', (suite) => {
     await until(() => events.length === 2);
     expect(events).toEqual(['fatal fatal', 'recovered']);
     expect((await outbox.stats()).dead).toBe(0);
+  });
+
+  it('publishes at once when it is started again during a pause', async () => {
+    const publisher = new Recorder();
+    const outbox = suite.outbox({ publisher });
+    const relay = suite.use(outbox.relay({ fatalRetry: '1h' }));
+    publisher.rule = () => 'fatal';
+    await relay.start();
+    await outbox.now().put('keyed', { k: 'a', n: 1 });
+    await until(() => !relay.ready);
+    await relay.stop();
+    publisher.rule = () => 'acked';
+    await relay.start();
+    await until(() => publisher.acked.length === 1);
+    await until(empty);
   });
 
   it('shares lanes with a relay that joins, and takes over those of one that leaves', async () => {

@@ -4,29 +4,31 @@ import {
   type Backoff,
   Batcher,
   checkpoint,
+  type Database,
   defineLoop,
   exponential,
   InvalidArgumentError,
   keyText,
+  type Logger,
   type Loop,
   type SqlRunner,
   Telemetry,
 } from '@holdfast/core';
 import type { Knex } from 'knex';
-import { AloneGate } from './alone-gate.ts';
 import { firstPutAt } from './first-put-at.ts';
-import type { Inbox } from './inbox.ts';
-import type { Entry } from './inbox-table.ts';
+import type { Entry, InboxTable } from './inbox-table.ts';
+import { SharedLock } from './shared-lock.ts';
 
-/** Which topic is consumed as whom, and what is done with a message. */
+/** Options of a consumption. Give either `handler` or `handleMany`. */
 export interface ConsumeOptions {
   readonly subscriber: Subscriber;
+  /** One topic or several. */
   readonly topic: string | readonly string[];
-  /** Names who handles: the broker's group, and the scope of the inbox. At most 100 characters. */
+  /** Name of the consumer: the broker's group, and the scope of its notes in the inbox. At most 100 characters. */
   readonly consumer: string;
   /**
-   * What to do with a message, in a transaction that also notes it as handled. Return `reject(reason)` to put it with the broker's dead
-   * letters; throw to have it again later. In both cases the transaction rolls back.
+   * Handles a message with `trx`, the transaction that also notes it as handled. If it returns `reject(reason)`, the message goes to the
+   * broker's dead letters; if it throws, the message is delivered again after `retry`. In both cases the transaction rolls back.
    */
   readonly handler?: (
     message: Message,
@@ -34,34 +36,54 @@ export interface ConsumeOptions {
     context: { readonly attempt: number; readonly signal: AbortSignal },
   ) => unknown;
   /**
-   * Instead of `handler`: takes messages that arrived together, in one transaction with their notes. When it throws or rejects, each of
-   * them is handed over again in a transaction of its own, so that one message can't hold up another. `concurrency` is how many can
-   * meet; messages of one key never do, since the next waits for the one before.
+   * Handles messages that arrived together, in one transaction with their notes. If it throws or rejects, each of them is handed over
+   * again in a transaction of its own, so that one message cannot hold up another. At most `concurrency` messages come together; messages
+   * of one key never do, since each waits for the one before.
    */
   readonly handleMany?: (messages: readonly Message[], trx: Knex.Transaction) => unknown;
-  /** Handlers at a time in this process. Default 6; with `handleMany` 100. */
+  /** Messages that are handled at a time in this process. Default 6; with `handleMany` 100. */
   readonly concurrency?: number;
-  /** When a message whose handler threw comes again. Default: 1 s, doubled up to a minute, without end; where it ends, the message is rejected. */
+  /**
+   * When a message whose handler threw is delivered again. Default: 1 s, doubled up to a minute, without end. After the last try of a
+   * schedule that ends, the message is rejected.
+   */
   readonly retry?: Backoff;
-  /** Starts that end with the death of the process before the message is set aside. Default 3. */
+  /** Handler starts that end with the death of the process, after which the message is set aside. Default 3. */
   readonly maxStarts?: number;
-  /** A message that is older than the retention and not remembered: set it aside (default), or handle it, at the risk of a second time. */
+  /** A message that is older than the retention and not remembered: `park` (default) sets it aside; `run` handles it, perhaps again. */
   readonly late?: 'park' | 'run';
 }
 
-/** What a consumption has seen since the process began. */
+/** Counts of a consumption since it was created. */
 export interface ConsumptionCounts {
+  /** Messages whose transaction committed. */
   handled: number;
+  /** Deliveries of messages that had been handled before. */
   duplicates: number;
+  /** Handlers that threw, and transactions that did not commit. */
   failed: number;
+  /** Messages that the handler rejected. */
   rejected: number;
+  /** Messages that were older than the retention and not remembered. */
   late: number;
+  /** Messages that were set aside after `maxStarts`. */
   crashLooped: number;
+}
+
+/** The part of an inbox that a consumption needs. */
+export interface ConsumptionHost {
+  readonly database: Database;
+  readonly logger: Logger;
+  readonly table: InboxTable;
+  readonly retentionMs: number;
+  /** Deletes notes older than the retention. Returns their number. */
+  readonly purge: () => Promise<number>;
 }
 
 const ack: DeliveryVerdict = { outcome: 'ack' };
 
-class Rolled extends Error {
+/** Rolls a transaction back because of the handler's verdict. */
+class RolledBack extends Error {
   readonly verdict: DeliveryVerdict;
 
   constructor(verdict: DeliveryVerdict) {
@@ -71,41 +93,42 @@ class Rolled extends Error {
 }
 
 /**
- * Deliveries of a broker, each in a transaction with its note in the inbox; the broker is told only after the commit.
+ * Handles the deliveries of a broker, each in a transaction with its note in the inbox. The broker gets its ack only after the commit.
  *
- * A message that kills its process comes again, to the next process, for ever. So after a start (and for a message that was
- * delivered before, to who knows whom) deliveries of a partition run alone, with their start noted first, until one of them commits: what
- * kills alone is counted, and set aside after `maxStarts`.
+ * A message that kills its process is delivered again to the next process, without end. Therefore a delivery runs alone, and its start is
+ * noted first, in two cases: no delivery of its partition has committed in this process yet, or it is a redelivery whose failure this
+ * process has not seen. A message that kills the process then runs alone; it is set aside after `maxStarts`.
  */
 export class Consumption {
   readonly counts: ConsumptionCounts = { handled: 0, duplicates: 0, failed: 0, rejected: 0, late: 0, crashLooped: 0 };
-  readonly #inbox: Inbox;
+  readonly #host: ConsumptionHost;
   readonly #options: ConsumeOptions;
   readonly #topics: readonly string[];
   readonly #retry: Backoff;
   readonly #maxStarts: number;
-  readonly #gate = new AloneGate();
-  readonly #proven = new Set<string>();
-  /** Messages that failed here, in this life: their next delivery is no riddle. */
+  readonly #lock = new SharedLock();
+  /** Partitions of which a delivery has committed in this process. */
+  readonly #committedPlaces = new Set<string>();
+  /** Messages that failed in this process, so that their redelivery is expected and need not run alone. */
   readonly #failedHere = new Set<string>();
   readonly #purge: Loop<number>;
   readonly #telemetry = new Telemetry('@holdfast/outbox');
   readonly #handler: NonNullable<ConsumeOptions['handler']>;
-  readonly #together: Batcher<Delivery, Entry | 'failed'> | undefined;
+  readonly #batcher: Batcher<Delivery, Entry | 'failed'> | undefined;
   #subscription: Subscription | undefined;
 
-  constructor(inbox: Inbox, options: ConsumeOptions) {
-    this.#inbox = inbox;
+  constructor(host: ConsumptionHost, options: ConsumeOptions) {
+    this.#host = host;
     this.#options = options;
     keyText('consumer', options.consumer, 100);
     const { handler, handleMany } = options;
     if ((handler === undefined) === (handleMany === undefined))
-      throw new InvalidArgumentError('consume takes a handler, or handleMany in its place; pass one of them.');
+      throw new InvalidArgumentError('consume takes either handler or handleMany; pass one of them.');
     this.#handler = handler ?? ((message, trx) => handleMany?.([message], trx));
-    this.#together =
+    this.#batcher =
       handleMany &&
       new Batcher({
-        // What fails is tried again message by message, which says why.
+        // Messages of a batch that fails are handled one by one, which finds the failing one.
         run: (deliveries) => this.#transactMany(deliveries, handleMany).catch(() => deliveries.map(() => 'failed' as const)),
       });
     this.#topics = typeof options.topic === 'string' ? [options.topic] : options.topic;
@@ -116,25 +139,25 @@ export class Consumption {
       throw new InvalidArgumentError(`maxStarts is ${options.maxStarts}; give a whole number of at least 1.`);
     this.#purge = defineLoop({
       name: 'inbox purge',
-      logger: inbox.logger,
-      runOnce: () => inbox.purge(),
+      logger: host.logger,
+      runOnce: () => host.purge(),
       pauseMs: () => 600_000,
     });
   }
 
-  /** Whether messages arrive at present. */
+  /** True while messages arrive. */
   get ready(): boolean {
     return this.#subscription?.ready ?? false;
   }
 
-  /** Begins, or begins again after it was closed. */
+  /** Subscribes, also after `close`. */
   async start(): Promise<void> {
-    const { subscriber, consumer, concurrency = this.#together ? 100 : 6 } = this.#options;
+    const { subscriber, consumer, concurrency = this.#batcher ? 100 : 6 } = this.#options;
     this.#subscription = await subscriber.subscribe(this.#topics, { group: consumer, concurrency }, (delivery) => this.#deliver(delivery));
     await this.#purge.start();
   }
 
-  /** Takes no more, and waits for handlers under way. */
+  /** Takes no more messages, and waits for the handlers under way. */
   async close(): Promise<void> {
     await this.#subscription?.close();
     await this.#purge.stop();
@@ -145,18 +168,18 @@ export class Consumption {
     return this.close();
   }
 
-  /** Handles a message that was set aside, whatever the inbox says of it. Returns whether there was one. */
+  /** Handles a message that was set aside, even if the inbox remembers it. Returns false if no such message is set aside. */
   async force(messageId: string): Promise<boolean> {
     const { consumer } = this.#options;
-    const [parked] = await this.#inbox.table.parked(consumer, messageId, 1);
+    const [parked] = await this.#host.table.parked(consumer, messageId, 1);
     if (!parked) return false;
-    await this.#inbox.database.knex.transaction(async (trx) => {
-      const sql = await this.#inbox.database.within(trx, 'force');
-      if ((await this.#inbox.table.unpark(sql, consumer, messageId)) === 0) return;
-      await this.#inbox.table.enter(sql, consumer, messageId, undefined, this.#inbox.retentionMs);
+    await this.#host.database.knex.transaction(async (trx) => {
+      const sql = await this.#host.database.within(trx, 'force');
+      if ((await this.#host.table.unpark(sql, consumer, messageId)) === 0) return;
+      await this.#host.table.enter(sql, consumer, messageId, undefined, this.#host.retentionMs);
       const verdict = await this.#handler(parked.message, trx, { attempt: 1, signal: new AbortController().signal });
       if (isVerdict(verdict) && verdict.outcome !== 'ack')
-        throw new InvalidArgumentError(`The handler refused the message ${messageId} again; it stays set aside.`);
+        throw new InvalidArgumentError(`The handler rejected the message ${messageId}; it stays set aside.`);
     });
     return true;
   }
@@ -164,45 +187,45 @@ export class Consumption {
   async #deliver(delivery: Delivery): Promise<DeliveryVerdict> {
     const { message, attempt } = delivery;
     const place = placeOf(delivery);
-    const known = this.#proven.has(place) && (attempt === 1 || this.#failedHere.has(message.id));
-    if (known) return this.#gate.together(() => this.#handle(delivery, place, this.#together));
-    return this.#gate.alone(async () => {
+    const expected = this.#committedPlaces.has(place) && (attempt === 1 || this.#failedHere.has(message.id));
+    if (expected) return this.#lock.together(() => this.#handle(delivery, place, this.#batcher));
+    return this.#lock.alone(async () => {
       const { consumer } = this.#options;
-      const starts = await this.#inbox.table.started(consumer, message.id);
+      const starts = await this.#host.table.started(consumer, message.id);
       if (starts > this.#maxStarts) {
-        await this.#inbox.table.park(consumer, message, 'crash-loop');
-        await this.#inbox.table.ended(consumer, message.id);
+        await this.#host.table.park(consumer, message, 'crash-loop');
+        await this.#host.table.ended(consumer, message.id);
         this.counts.crashLooped += 1;
-        this.#inbox.logger.error(
+        this.#host.logger.error(
           { id: message.id, topic: message.topic, starts: starts - 1 },
-          'a message ended its process at each start; it is set aside, and the next one is handled',
+          'a message ended the process at each of its starts; it is set aside, and the next message is handled',
         );
         return ack;
       }
       await checkpoint('inbox:started');
       const verdict = await this.#handle(delivery, place);
-      await this.#inbox.table.ended(consumer, message.id);
+      await this.#host.table.ended(consumer, message.id);
       return verdict;
     });
   }
 
-  async #handle(delivery: Delivery, place: string, together?: Batcher<Delivery, Entry | 'failed'>): Promise<DeliveryVerdict> {
+  async #handle(delivery: Delivery, place: string, batcher?: Batcher<Delivery, Entry | 'failed'>): Promise<DeliveryVerdict> {
     const { message, attempt } = delivery;
     try {
-      const joint = (await together?.call(delivery)) ?? 'failed';
-      const outcome = joint === 'failed' ? await this.#transact(delivery) : joint;
+      const batched = (await batcher?.call(delivery)) ?? 'failed';
+      const outcome = batched === 'failed' ? await this.#transact(delivery) : batched;
       if (outcome === 'late') return await this.#late(delivery);
       this.#failedHere.delete(message.id);
       if (outcome === 'duplicate') this.counts.duplicates += 1;
       else {
         this.counts.handled += 1;
-        this.#proven.add(place);
+        this.#committedPlaces.add(place);
       }
       this.#telemetry.settled.add(1, { kind: message.topic, outcome });
       await checkpoint('inbox:committed');
       return ack;
     } catch (error) {
-      if (error instanceof Rolled) {
+      if (error instanceof RolledBack) {
         this.counts.rejected += 1;
         return error.verdict;
       }
@@ -210,9 +233,11 @@ export class Consumption {
       if (this.#failedHere.size > 10_000) this.#failedHere.clear();
       this.#failedHere.add(message.id);
       const waitMs = this.#retry.delayMs(attempt);
-      this.#inbox.logger.warn(
+      this.#host.logger.warn(
         { err: error, id: message.id, topic: message.topic, attempt },
-        waitMs === undefined ? 'a handler failed for the last time; its message is rejected' : 'a handler failed; its message comes again',
+        waitMs === undefined
+          ? 'a handler failed for the last time; its message is rejected'
+          : 'a handler failed; its message is delivered again',
       );
       return waitMs === undefined
         ? { outcome: 'reject', reason: `failed ${attempt} times: ${String((error as Error)?.message ?? error).slice(0, 500)}` }
@@ -221,7 +246,7 @@ export class Consumption {
   }
 
   async #transact(delivery: Delivery, ignoreAge = false): Promise<Entry> {
-    const { table, retentionMs } = this.#inbox;
+    const { table, retentionMs } = this.#host;
     const { message, attempt, signal } = delivery;
     return this.#commit(async (trx, sql) => {
       const firstPut = ignoreAge ? undefined : firstPutAt(message);
@@ -231,7 +256,7 @@ export class Consumption {
   }
 
   async #transactMany(deliveries: readonly Delivery[], handleMany: NonNullable<ConsumeOptions['handleMany']>): Promise<readonly Entry[]> {
-    const { table, retentionMs } = this.#inbox;
+    const { table, retentionMs } = this.#host;
     const messages = deliveries.map(({ message }) => ({ id: message.id, firstPutAt: firstPutAt(message) }));
     return this.#commit(async (trx, sql) => {
       const entries = await table.enterMany(sql, this.#options.consumer, messages, retentionMs);
@@ -241,7 +266,7 @@ export class Consumption {
   }
 
   async #commit<T>(fn: (trx: Knex.Transaction, sql: SqlRunner) => Promise<{ readonly result: T; readonly verdict: unknown }>): Promise<T> {
-    const { database } = this.#inbox;
+    const { database } = this.#host;
     let committed = false;
     const result = await database.knex.transaction(
       async (trx) => {
@@ -250,14 +275,14 @@ export class Consumption {
           committed = true;
         });
         const done = await fn(trx, sql);
-        if (isVerdict(done.verdict) && done.verdict.outcome !== 'ack') throw new Rolled(done.verdict);
+        if (isVerdict(done.verdict) && done.verdict.outcome !== 'ack') throw new RolledBack(done.verdict);
         return done.result;
       },
       database.family === 'mysql' ? { isolationLevel: 'read committed' } : {},
     );
     await undefined;
-    // knex resolves, too, where the server answered COMMIT with ROLLBACK: nothing was done then.
-    if (!committed) throw new Error('The transaction did not commit; its messages come again.');
+    // knex also resolves if the server answered COMMIT with ROLLBACK. Nothing was stored then.
+    if (!committed) throw new Error('The transaction did not commit; its messages are delivered again.');
     return result;
   }
 
@@ -268,10 +293,10 @@ export class Consumption {
       await this.#transact(delivery, true);
       return ack;
     }
-    await this.#inbox.table.park(this.#options.consumer, message, 'late');
-    this.#inbox.logger.warn(
+    await this.#host.table.park(this.#options.consumer, message, 'late');
+    this.#host.logger.warn(
       { id: message.id, topic: message.topic, first: message.headers.ce_time },
-      'a message is older than the inbox remembers, so nobody can tell whether it was handled; it is set aside (consumption.force handles it)',
+      'a message is older than the retention of the inbox, so it may have been handled; it is set aside (consumption.force handles it)',
     );
     return ack;
   }
@@ -281,7 +306,7 @@ function isVerdict(value: unknown): value is DeliveryVerdict {
   return typeof value === 'object' && value !== null && 'outcome' in value && ['ack', 'retry', 'reject'].includes(String(value.outcome));
 }
 
-/** Where the delivery was read, without its position there. */
+/** The partition, stream, queue or lane that the delivery was read from. */
 function placeOf({ message, at }: Delivery): string {
   return `${message.topic}/${at.partition ?? at.stream ?? at.queue ?? at.lane ?? ''}`;
 }

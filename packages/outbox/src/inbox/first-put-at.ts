@@ -1,6 +1,6 @@
 import type { Message } from '@holdfast/broker';
 
-/** When a message was first put, as its `ce_time` says. */
+/** Time of a message's first put in epoch ms, from its header `ce_time`. */
 export function firstPutAt(message: Message): number | undefined {
   const time = Date.parse(message.headers.ce_time ?? '');
   return Number.isNaN(time) ? undefined : time;

@@ -1,24 +1,26 @@
 import type { Message } from '@holdfast/broker';
 import { type Database, insertIgnore, type SqlRunner, valuesTable } from '@holdfast/core';
 
-/** What the inbox knows of a message. */
+/** Result of entering a message. */
 export type Entry =
-  /** Never seen: it is noted as handled now, with what the transaction does. */
+  /** New: it is noted as handled, together with the changes of the transaction. */
   | 'first'
   /** Handled before, or being handled by a transaction that this one waited for. */
   | 'duplicate'
-  /** Older than what the inbox remembers: whether it was handled nobody can tell. */
+  /** Older than the retention and not noted: it is unknown if it was handled. */
   | 'late';
 
 /** A message that was set aside. */
 export interface ParkedMessage {
   readonly consumer: string;
   readonly message: Message;
+  /** `late` or `crash-loop`. */
   readonly reason: string;
+  /** Epoch ms. */
   readonly parkedAt: number;
 }
 
-/** The statements over `inbox_message`, `inbox_start` and `inbox_parked`. */
+/** The statements on `inbox_message`, `inbox_start` and `inbox_parked`. */
 export class InboxTable {
   readonly database: Database;
   readonly #messages: string;
@@ -33,8 +35,8 @@ export class InboxTable {
   }
 
   /**
-   * Notes the message, unless it is known or too old: one statement. A second transaction with the same message waits here for the
-   * first to end.
+   * Notes the message as handled, unless it is known or too old, in one statement. A second transaction with the same message waits here
+   * until the first has ended.
    */
   async enter(sql: SqlRunner, consumer: string, messageId: string, firstPutAt: number | undefined, retentionMs: number): Promise<Entry> {
     const columns = '(consumer, message_id, first_put_at)';
@@ -51,7 +53,7 @@ export class InboxTable {
     return known.length > 0 || firstPutAt === undefined ? 'duplicate' : 'late';
   }
 
-  /** The same of many, in the order given; a message that comes twice among them is a duplicate the second time. */
+  /** Enters many messages; the results are in their order. The second of two equal messages is a duplicate. */
   async enterMany(
     sql: SqlRunner,
     consumer: string,
@@ -66,7 +68,7 @@ export class InboxTable {
     }
     const rows = messages.map(({ id, firstPutAt }) => ({ consumer, id, first: firstPutAt ?? null }));
     const values = valuesTable(this.database, { consumer: 'text', id: 'text', first: 'integer' }, rows);
-    // In the order of ids: two transactions with the same messages wait for each other one way only.
+    // In the order of ids, so that two transactions with the same messages cannot deadlock.
     const noted = await sql.rows<{ message_id: string }>(
       `INSERT INTO ${this.#messages} (consumer, message_id, first_put_at) SELECT consumer, id, COALESCE(first, {now}) FROM ${values.sql} WHERE COALESCE(first, {now}) >= {now} - ${retentionMs} ORDER BY id ON CONFLICT DO NOTHING RETURNING message_id`,
       [values.param],
@@ -77,12 +79,12 @@ export class InboxTable {
     return entries;
   }
 
-  /** Takes back a note whose work failed in a transaction that goes on. */
+  /** Deletes the note of a message whose handler failed in a transaction that continues. */
   async forget(sql: SqlRunner, consumer: string, messageId: string): Promise<void> {
     await sql.run(`DELETE FROM ${this.#messages} WHERE consumer = ? AND message_id = ?`, [consumer, messageId]);
   }
 
-  /** Notes, in a statement of its own, that a handler starts. Returns how often one has, this time included. */
+  /** Notes, in a transaction of its own, that a handler starts. Returns the number of starts, this one included. */
   async started(consumer: string, messageId: string): Promise<number> {
     return this.database.transaction(async (sql) => {
       await sql.run(insertIgnore(this.database, this.#starts, ['consumer', 'message_id', 'starts', 'started_at']), [
@@ -103,11 +105,12 @@ export class InboxTable {
     });
   }
 
-  /** It came to an end of some kind. */
+  /** Forgets the starts of a message whose handler returned or threw. */
   async ended(consumer: string, messageId: string): Promise<void> {
     await this.database.run(`DELETE FROM ${this.#starts} WHERE consumer = ? AND message_id = ?`, [consumer, messageId]);
   }
 
+  /** Sets a message aside; does nothing if it is already. */
   async park(consumer: string, message: Message, reason: string): Promise<void> {
     await this.database.run(
       `${this.database.family === 'mysql' ? 'INSERT IGNORE' : 'INSERT'} INTO ${this.#parked} (consumer, message_id, topic, message_key, headers, body, content_type, reason, parked_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, {now})${this.database.family === 'mysql' ? '' : ' ON CONFLICT DO NOTHING'}`,
@@ -124,6 +127,7 @@ export class InboxTable {
     );
   }
 
+  /** Messages that were set aside, oldest first; only `messageId` if it is given. */
   async parked(consumer: string, messageId: string | undefined, limit: number): Promise<ParkedMessage[]> {
     const rows = await this.database.rows<{
       message_id: string;
@@ -153,11 +157,15 @@ export class InboxTable {
     }));
   }
 
+  /** Deletes a message that was set aside. Returns the number of deleted rows. */
   async unpark(sql: SqlRunner, consumer: string, messageId: string): Promise<number> {
     return sql.run(`DELETE FROM ${this.#parked} WHERE consumer = ? AND message_id = ?`, [consumer, messageId]);
   }
 
-  /** Forgets messages older than the retention, a thousand per statement. An hour more, so that "late" is said before "never seen". */
+  /**
+   * Deletes notes older than the retention, a thousand per statement. They stay for an hour more, so that a message counts as late before
+   * its note is gone.
+   */
   async purge(retentionMs: number): Promise<number> {
     const old = `first_put_at < {now} - ${retentionMs + 3_600_000}`;
     const t = this.#messages;

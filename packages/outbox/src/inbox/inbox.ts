@@ -16,27 +16,28 @@ import { outboxSchema } from '../table/schema.ts';
 import { type ConsumeOptions, Consumption } from './consumption.ts';
 import { InboxTable, type ParkedMessage } from './inbox-table.ts';
 
-/** Where handled messages are noted, and for how long. */
+/** Options of an inbox. */
 export interface InboxOptions extends DatabaseOptions {
   /**
-   * How long handled messages are remembered, counted from when each was first put. What comes later, and is not remembered, is set
-   * aside. Default 7 days.
+   * Time for which handled messages are remembered, from their first put. An older message that is not remembered is set aside, since it
+   * may have been handled. Default 7 days.
    */
   readonly retention?: Duration;
+  /** Default: warnings and errors, one line each on standard error. */
   readonly logger?: Logger;
 }
 
-/** A message, or enough of it. */
+/** Names a message and its consumer. */
 export interface OnceTarget {
-  /** Who handles it: each consumer handles each message once. */
+  /** The consumer, at most 100 characters. Each consumer handles each message once. */
   readonly consumer: string;
   readonly messageId: string;
 }
 
-/** Whether a message was handled now, before, or is too old for anybody to know. */
+/** Result of `once`: the value of the function, or `duplicate: true` if the message had been handled before. */
 export type OnceResult<T> = { readonly duplicate: false; readonly value: T } | { readonly duplicate: true };
 
-/** Handles each message once, though it comes several times. */
+/** Lets each message take effect once per consumer, though it is delivered several times. */
 export class Inbox {
   readonly database: Database;
   readonly logger: Logger;
@@ -52,8 +53,8 @@ export class Inbox {
   }
 
   /**
-   * Runs `fn` unless `consumer` has handled the message: the note and what `fn` does commit together, or neither does. A second
-   * delivery at the same time waits for the first to commit, and then runs nothing; if the first rolls back, it runs.
+   * Runs `fn` unless `consumer` has handled the message. The note that it is handled commits together with the changes of `fn`. A second
+   * delivery at the same time waits for the first: if that commits, the second runs nothing; if it rolls back, the second runs `fn`.
    * @throws NotInTransactionError
    */
   async once<T>(trx: Knex.Transaction, target: OnceTarget, fn: () => Promise<T> | T): Promise<OnceResult<T>> {
@@ -66,13 +67,13 @@ export class Inbox {
     try {
       return { duplicate: false, value: await fn() };
     } catch (error) {
-      // A caller that goes on with its transaction must not have the message noted as handled.
+      // If the caller continues its transaction, the message must not be noted as handled.
       await this.table.forget(sql, consumer, messageId).catch(() => undefined);
       throw error;
     }
   }
 
-  /** Ties broker, inbox and transaction together: see {@link ConsumeOptions}. Resolves when messages arrive. */
+  /** Handles the messages of a topic, each in a transaction with its note: see {@link ConsumeOptions}. Resolves when it is subscribed. */
   async consume(options: ConsumeOptions): Promise<Consumption> {
     const consumption = new Consumption(this, options);
     this.#consumptions.add(consumption);
@@ -85,18 +86,21 @@ export class Inbox {
     return this.table.parked(consumer, undefined, limit);
   }
 
-  /** Forgets handled messages that are older than the retention. Consumptions do it every ten minutes. */
+  /** Deletes notes of handled messages older than the retention. Returns their number. Consumptions do it every ten minutes. */
   purge(): Promise<number> {
     return this.table.purge(this.retentionMs);
   }
 
-  /** @throws MigrationRequiredError, DatabaseUnavailableError, UnsupportedDatabaseError */
+  /**
+   * Checks the database and the version of its tables; call it before the service starts.
+   * @throws MigrationRequiredError, DatabaseUnavailableError, UnsupportedDatabaseError
+   */
   async check(): Promise<void> {
     await this.database.describe();
     await checkMigrated(this.database, [coreSchema, outboxSchema]);
   }
 
-  /** Ends consumptions and the loops' connections. The service's knex and the subscribers stay open. */
+  /** Stops the consumptions and closes the connections of their loops. Your knex and the subscribers stay open. */
   async close(): Promise<void> {
     for (const consumption of this.#consumptions) await consumption.close();
     await this.database.close();

@@ -3,7 +3,7 @@ import { messageColumns, type OutboxRow } from '../table/message-columns.ts';
 
 const columns = messageColumns.filter((name) => name !== 'first_put_at').join(', ');
 
-/** Moves delayed messages of our lanes that are due to where the relay reads, by due time and id. */
+/** Moves due messages of this relay's lanes from `outbox_delayed` to `outbox_message`, by due time and id. */
 export class Delays {
   readonly #database: Database;
   readonly #feed: LaneFeed<OutboxRow>;
@@ -14,7 +14,7 @@ export class Delays {
     this.#feed = feed;
   }
 
-  /** Returns how many were moved, and whether that was the limit. */
+  /** Returns the number of moved messages, and whether more may be due. */
   async promote(): Promise<{ readonly moved: number; readonly more: boolean }> {
     const mine = this.#feed.lanes.filter((lane) => this.#feed.lease(lane));
     if (mine.length === 0) return { moved: 0, more: false };
@@ -30,11 +30,11 @@ export class Delays {
     const moved = await this.#database.transaction(async (sql) => {
       for (const lane of lanes) {
         const lease = this.#feed.lease(lane);
-        // Another's by now, who will move them.
+        // The lane went to another relay, which moves them.
         if (!lease) return 0;
         await this.#feed.leases.fence(sql, lease);
       }
-      // Locked before they are copied: one that is cancelled at the same time is either gone here, or cancelled too late.
+      // Locks the rows before it copies them: a message that is cancelled at the same time is either missing here, or cancelled too late.
       const lock = this.#database.family === 'sqlite' ? '' : ' FOR UPDATE';
       const rows = await sql.rows<{ id: string }>(
         `SELECT ${id} AS id FROM ${delayed} t${this.#database.primaryKeyHint} WHERE id IN (${ids}) ORDER BY t.id${lock}`,
@@ -51,7 +51,7 @@ export class Delays {
     return { moved, more: due.length === this.#limit };
   }
 
-  /** Milliseconds until the next one is due, if any is delayed. */
+  /** Milliseconds until the next delayed message is due; `undefined` if none is delayed. */
   async nextDueMs(): Promise<number | undefined> {
     const mine = this.#feed.lanes;
     if (mine.length === 0) return undefined;

@@ -1,18 +1,18 @@
 import { type Database, deleteLaneRows, laneRowsWhere, type SqlRunner, type StoredError } from '@holdfast/core';
 import { messageColumns, type OutboxRow, publishColumns } from '../table/message-columns.ts';
 
-/** A line that is held, as it is stored. */
-export interface HeldLine {
+/** A held line, as it is stored. */
+export interface StoredHold {
   readonly lane: number;
   readonly name: string;
-  /** From now; `undefined`: until somebody releases it. */
+  /** From now; `undefined` for a line that waits for an operator. */
   readonly waitMs: number | undefined;
   readonly attempts: number;
 }
 
 const columns = messageColumns.join(', ');
 
-/** The statements over `outbox_held`, `outbox_parked` and `outbox_dead`. Their transactions are fenced by the lane's lease. */
+/** The statements on `outbox_held`, `outbox_parked` and `outbox_dead`. The lane's lease fences the transaction of those that take `sql`. */
 export class HoldTable {
   readonly #database: Database;
   readonly #message: string;
@@ -29,7 +29,7 @@ export class HoldTable {
   }
 
   /** Held lines of a lane. */
-  async load(lane: number): Promise<HeldLine[]> {
+  async load(lane: number): Promise<StoredHold[]> {
     const rows = await this.#database.rows<{ hold: string; wait_ms: string | number | null; attempts: number }>(
       `SELECT hold, until_at - {now} AS wait_ms, attempts FROM ${this.#held} WHERE lane = ?`,
       [lane],
@@ -42,7 +42,7 @@ export class HoldTable {
     }));
   }
 
-  /** Notes that a line is held. */
+  /** Stores that a line is held. */
   async hold(sql: SqlRunner, lane: number, name: string, waitMs: number | undefined, attempts: number, error: StoredError): Promise<void> {
     const text = JSON.stringify(error);
     const until = waitMs === undefined ? 'NULL' : `{now} + ${Math.round(waitMs)}`;
@@ -53,7 +53,7 @@ export class HoldTable {
       name,
     ]);
     if (changed === 0 || this.#database.family === 'mysql') {
-      // MySQL counts a row that was found and already so as not changed.
+      // MySQL does not count a row that it found with these values already.
       const verb = this.#database.family === 'mysql' ? 'INSERT IGNORE' : 'INSERT';
       const conflict = this.#database.family === 'mysql' ? '' : ' ON CONFLICT DO NOTHING';
       await sql.run(`${verb} INTO ${this.#held} (lane, hold, until_at, attempts, error) VALUES (?, ?, ${until}, ?, ?)${conflict}`, [
@@ -65,16 +65,16 @@ export class HoldTable {
     }
   }
 
-  /** Moves waiting rows to the parked lists of their lines; their ids, and with them their order, stay. */
-  async park(x: SqlRunner, rows: readonly OutboxRow[]): Promise<void> {
-    const { sql, params } = laneRowsWhere(this.#database, rows);
+  /** Moves rows to the parked lists of their lines. They keep their ids, and so their order. */
+  async park(sql: SqlRunner, rows: readonly OutboxRow[]): Promise<void> {
+    const { sql: where, params } = laneRowsWhere(this.#database, rows);
     const concat = (...parts: string[]): string => (this.#database.family === 'mysql' ? `CONCAT(${parts.join(', ')})` : parts.join(' || '));
     const name = `CASE WHEN message_key IS NULL THEN ${concat("'#'", this.#database.text('t.id'))} ELSE ${concat('topic', "' '", 'message_key')} END`;
-    await x.run(
-      `INSERT INTO ${this.#parked} (id, lane, hold, ${columns}) SELECT t.id, t.lane, ${name}, ${columns} FROM ${this.#message} t WHERE ${sql}`,
+    await sql.run(
+      `INSERT INTO ${this.#parked} (id, lane, hold, ${columns}) SELECT t.id, t.lane, ${name}, ${columns} FROM ${this.#message} t WHERE ${where}`,
       params,
     );
-    await deleteLaneRows(x, this.#database, 'outbox_message', rows);
+    await deleteLaneRows(sql, this.#database, 'outbox_message', rows);
   }
 
   /** The first parked rows of a line. */
@@ -85,7 +85,7 @@ export class HoldTable {
     );
   }
 
-  /** Published rows leave the parked list. */
+  /** Deletes published rows from the parked list of their line. */
   async unpark(lane: number, name: string, rows: readonly OutboxRow[]): Promise<void> {
     await this.#database.run(
       `${this.#database.deleteByPrimaryKey(this.#parked)} WHERE lane = ? AND hold = ? AND id IN (${rows.map(({ id }) => BigInt(id)).join(', ')})`,
@@ -93,7 +93,7 @@ export class HoldTable {
     );
   }
 
-  /** Ends a hold whose parked list is empty. */
+  /** Ends a hold if its parked list is empty. Returns whether it was. */
   async release(sql: SqlRunner, lane: number, name: string): Promise<boolean> {
     const left = await sql.rows(`SELECT 1 AS one FROM ${this.#parked} WHERE lane = ? AND hold = ? LIMIT 1`, [lane, name]);
     if (left.length > 0) return false;
@@ -101,7 +101,7 @@ export class HoldTable {
     return true;
   }
 
-  /** Moves a row to the dead letters, from where it stands. */
+  /** Moves a row to the dead letters, from `outbox_message` or from the parked list `parkedUnder`. */
   async bury(sql: SqlRunner, row: OutboxRow, parkedUnder: string | undefined, reason: string, error: StoredError): Promise<void> {
     const from = parkedUnder === undefined ? this.#message : this.#parked;
     const of = parkedUnder === undefined ? `lane = ? AND id = ${BigInt(row.id)}` : `lane = ? AND hold = ? AND id = ${BigInt(row.id)}`;

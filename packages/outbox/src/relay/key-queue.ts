@@ -1,34 +1,34 @@
 import { type OutboxRow, orderName } from '../table/message-columns.ts';
 
-/** Messages of one order name, the head of which may be under way. */
+/** The messages of one line, the first of which may be under way. */
 export interface KeyLine {
   readonly name: string;
   readonly lane: number;
   rows: OutboxRow[];
-  /** How many of its first rows are being published. */
+  /** The number of its first rows that are being published. */
   underWay: number;
-  /** Not to be taken though it has rows: its last attempt failed, or its lane is not known yet. */
+  /** True if the line may not be taken, since its last try failed. */
   waiting: boolean;
 }
 
 export interface TakeOptions {
   readonly rows: number;
   readonly bytes: number;
-  /** Whether several messages of a line may be in one batch. */
+  /** Allows several messages of a line in one batch. */
   readonly wholeLines: boolean;
-  /** Whether messages of the lane may be sent now. */
+  /** Returns whether messages of the lane may be sent now. */
   readonly mayTake: (lane: number) => boolean;
 }
 
-/** What was taken for one publish. */
+/** Rows of one line that were taken for a publish. */
 export interface Taken {
   readonly line: KeyLine;
   readonly rows: readonly OutboxRow[];
 }
 
 /**
- * What has been read and not yet published, in lines by order name. A line is in at most one batch at a time, and takes its turn
- * with the others in the order in which they got something to do.
+ * Rows that were read and are not yet published, in lines. A line is in at most one batch at a time. Lines take turns, in the order in
+ * which they became ready.
  */
 export class KeyQueue {
   readonly #lines = new Map<string, KeyLine>();
@@ -36,11 +36,12 @@ export class KeyQueue {
   #idle: (() => void)[] = [];
   #underWay = 0;
 
-  /** Whether anything waits to be taken. */
+  /** The number of lines that may be taken. */
   get ready(): number {
     return this.#ready.size;
   }
 
+  /** Adds rows to their lines, or to the line `name`. */
   push(rows: readonly OutboxRow[], name?: string): void {
     for (const row of rows) {
       const of = name ?? orderName(row);
@@ -56,6 +57,7 @@ export class KeyQueue {
     }
   }
 
+  /** Takes the first rows of ready lines, up to the limits. */
   take(options: TakeOptions): Taken[] {
     const taken: Taken[] = [];
     let rows = 0;
@@ -79,7 +81,7 @@ export class KeyQueue {
     return taken;
   }
 
-  /** Ends a turn: of the rows that were taken only those that are `still` there stay, in their order. A line that waits is not ready before `resume`. */
+  /** Ends the turn of a line: of the taken rows only `still` stay in the queue. A line that `waits` is not ready before `resume`. */
   ended({ line, rows: taken }: Taken, still: readonly OutboxRow[], waits: boolean): void {
     const rest = line.rows.length === taken.length ? [] : line.rows.slice(taken.length);
     const kept = still.length === 0 ? rest : [...still, ...rest];
@@ -96,7 +98,7 @@ export class KeyQueue {
     }
   }
 
-  /** A line that waited may be taken again. */
+  /** Makes a waiting line ready again. */
   resume(name: string): void {
     const line = this.#lines.get(name);
     if (!line) return;
@@ -109,7 +111,7 @@ export class KeyQueue {
     return this.#lines.has(name);
   }
 
-  /** Takes a line's rows out, except those under way. */
+  /** Removes and returns the rows of a line, except those under way. */
   extract(name: string): OutboxRow[] {
     const line = this.#lines.get(name);
     if (!line) return [];
@@ -122,14 +124,14 @@ export class KeyQueue {
     return rows;
   }
 
-  /** Takes everything of a lane out, except what is under way. */
+  /** Removes and returns the rows of a lane, except those under way. */
   extractLane(lane: number): OutboxRow[] {
     const rows: OutboxRow[] = [];
     for (const line of [...this.#lines.values()]) if (line.lane === lane) rows.push(...this.extract(line.name));
     return rows;
   }
 
-  /** Resolves when nothing of the lane, or of any, is under way. */
+  /** Resolves when no row of the lane, or of any lane, is under way. */
   async quiet(lane?: number): Promise<void> {
     const busy = (): boolean => {
       if (lane === undefined) return this.#underWay > 0;
@@ -140,7 +142,7 @@ export class KeyQueue {
   }
 }
 
-/** As a rule at the end: a lower id that was committed late goes before what is not under way. */
+/** Inserts by id: at the end as a rule. A lower id that was committed late goes before all rows that are not under way. */
 function insertInOrder(line: KeyLine, row: OutboxRow): void {
   let at = line.rows.length;
   while (at > line.underWay && isBefore(row.id, line.rows[at - 1]?.id ?? '')) at -= 1;
@@ -148,7 +150,7 @@ function insertInOrder(line: KeyLine, row: OutboxRow): void {
   else line.rows.splice(at, 0, row);
 }
 
-/** Of decimal numbers without leading zeros. */
+/** Compares decimal numbers without leading zeros. */
 function isBefore(a: string, b: string): boolean {
   return a.length === b.length ? a < b : a.length < b.length;
 }

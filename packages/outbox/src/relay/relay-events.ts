@@ -1,17 +1,17 @@
 import type { StoredError } from '@holdfast/core';
 
-/** Events of a relay. None of them is stored: each may be lost with the process, and repeated by another. */
+/** Events of a relay. They are not stored: an event may be lost with the process, and repeated by another relay. */
 export interface RelayEvents {
-  /** The broker has it. Its row is deleted right after: if the process dies before that, the message is published again. */
+  /** The broker accepted the message, at `at`. Its row is deleted after this event; after a crash in between, it is published again. */
   'message:published': {
     readonly id: string;
     readonly topic: string;
     readonly key: string | undefined;
     readonly at: Readonly<Record<string, string | number>>;
   };
-  /** Messages of this topic and key wait until the broker takes the first of them. After the commit. */
+  /** Messages of this topic and key wait until the broker accepts the first of them. After the commit. `attempts` counts its refusals. */
   'message:held': { readonly topic: string; readonly key: string | undefined; readonly attempts: number; readonly error: StoredError };
-  /** It can not be published, and stands with the dead letters. After the commit. */
+  /** The message is with the dead letters. After the commit. `reason` is `poison`, or `exhausted` where `hold` ended. */
   'message:dead': {
     readonly id: string;
     readonly topic: string;
@@ -19,10 +19,12 @@ export interface RelayEvents {
     readonly reason: string;
     readonly error: StoredError;
   };
+  /** This relay got a lane. */
   'relay:lane-taken': { readonly lane: number };
+  /** This relay gave a lane to another relay, or lost its lease. */
   'relay:lane-lost': { readonly lane: number };
-  /** Nothing can be published until a person acts (credentials, an unknown cluster). It is tried again every `fatalRetry`. */
+  /** The broker refuses this service (credentials, an unknown cluster): a person must act. Publishing is tried again every `fatalRetry`. */
   'relay:fatal': { readonly error: StoredError };
-  /** After `relay:fatal`: the broker takes messages again. */
+  /** The broker accepts messages again after `relay:fatal`. */
   'relay:recovered': { readonly afterMs: number };
 }

@@ -1,7 +1,6 @@
-import type { Message, Publisher, PublishResult } from '@holdfast/broker';
+import type { Publisher } from '@holdfast/broker';
 import {
   type Backoff,
-  checkpoint,
   type Database,
   type Duration,
   defineLoop,
@@ -14,58 +13,60 @@ import {
   type Logger,
   type Loop,
   lifecycle,
-  monotonicMs,
   type Service,
-  type StoredError,
-  storedError,
   Telemetry,
   uuidv7,
 } from '@holdfast/core';
-import { laneCount } from '../new-message.ts';
-import { type OutboxRow, publishColumns, toMessage } from '../table/message-columns.ts';
+import { laneCount } from '../table/lanes.ts';
+import { type OutboxRow, publishColumns } from '../table/message-columns.ts';
+import { BrokerHealth } from './broker-health.ts';
 import { Delays } from './delays.ts';
-import { HoldTable } from './hold-table.ts';
 import { Holds } from './holds.ts';
-import { KeyQueue, type Taken } from './key-queue.ts';
+import { KeyQueue } from './key-queue.ts';
+import { type PublishContext, publishTurn } from './publish-turn.ts';
 import type { RelayEvents } from './relay-events.ts';
 
-/** How much a relay publishes at a time, how long its lease is, and what it does with what is refused. */
+/** Options of a relay. */
 export interface RelayOptions {
-  /** How long a lane stays this relay's without a sign of life. At least twice `publishTimeout`. Default 10 s. */
+  /** Time after which other relays take the lanes of a relay that died. At least twice `publishTimeout`. Default 10 s. */
   readonly lease?: Duration;
-  /** How long one publish may take before its outcome counts as unknown. Give the publisher the same. Default 3 s. */
+  /** Time after which a publish counts as failed, and its messages are published again. Give the publisher the same. Default 3 s. */
   readonly publishTimeout?: Duration;
-  /** Messages per publish at most. Default 500. */
+  /** Messages in one publish at most. Default 500. */
   readonly batch?: number;
-  /** Bytes of bodies per publish, about. Brokers limit what one request may hold. Default 512 KiB. */
+  /** Bytes of the bodies in one publish, about. Brokers limit the size of a request. Default 524,288 (512 KiB). */
   readonly batchBytes?: number;
-  /** Publishes under way at a time. Default 2: more cost up to a third on one machine, since the broker's work and ours then overlap less. */
+  /** Publishes under way at a time. Default 2: more cost up to a third on one machine, since the broker's work and ours overlap less. */
   readonly concurrency?: number;
   /** Messages in memory at most. Default 4,000. */
   readonly window?: number;
-  /** When a key that the broker refuses is tried again. Default: 1 s, doubled up to a minute, without end. Where it ends, its first message is dead. */
+  /**
+   * When a key that the broker refuses is tried again. Default: 1 s, doubled up to a minute, without end. After the last try of a schedule
+   * that ends, the first message of the key becomes a dead letter.
+   */
   readonly hold?: Backoff;
-  /** Later messages of a key one of which can never be published: `continue` (default) or `hold-key`, until the dead one is redriven or the key released. */
+  /**
+   * Later messages of a key after one that can never be published: `continue` (default) publishes them; `hold-key` keeps them until the
+   * dead letter is redriven or the key is released.
+   */
   readonly onPoison?: 'continue' | 'hold-key';
-  /** How often publishing is tried after the broker said that a person must act. Default 30 s. */
+  /** Pause between tries after the broker refused this service, as `relay:fatal` reports. Default 30 s. */
   readonly fatalRetry?: Duration;
-  /** How long `stop` waits for publishes under way. Default 10 s. */
-  readonly stopAfter?: Duration;
+  /** Time after which `stop` gives up waiting for publishes under way, whose messages may be published again. Default 10 s. */
+  readonly stopTimeout?: Duration;
 }
 
-/** What the relay needs of its outbox. */
+/** The part of an outbox that a relay needs. */
 export interface RelayHost {
   readonly database: Database;
   readonly publisher: Publisher;
   readonly logger: Logger;
-  /** Calls with the lane of each new message, or with none to look everywhere. Returns the function that ends it. */
+  /** Calls `listener` with the lane of each new message, or with `undefined` for all lanes. Returns a function that ends it. */
   readonly listen: (listener: (lane: number | undefined) => void) => () => void;
 }
 
-const fullPauseMs = 1_000;
-
 /**
- * Publishes what stands in the outbox. Any number of relays share the lanes.
+ * Publishes the messages of an outbox. Any number of relays share its lanes.
  *
  * ```
  * lane --read (by id)--> queue (lines by key) --take--> publish --acked--> delete
@@ -73,7 +74,7 @@ const fullPauseMs = 1_000;
  *                            |                             |-- poison: dead letters
  *                            '------- held lines, due -----'-- everything refused: an outage; all stay where they are
  * ```
- * The next rows are read, and rows handled before are deleted, while a publish is under way.
+ * While a publish is under way, the next rows are read and published rows are deleted.
  */
 export class Relay implements Service {
   /** Names this relay in the leases. */
@@ -81,38 +82,31 @@ export class Relay implements Service {
   readonly #host: RelayHost;
   readonly #options: Required<Pick<RelayOptions, 'batch' | 'batchBytes' | 'concurrency'>>;
   readonly #publishTimeoutMs: number;
-  readonly #fatalRetryMs: number;
-  readonly #stopAfterMs: number;
+  readonly #stopTimeoutMs: number;
   readonly #feed: LaneFeed<OutboxRow>;
   readonly #queue = new KeyQueue();
   readonly #holds: Holds;
   readonly #events: Events<RelayEvents>;
   readonly #promote: Loop<unknown>;
   readonly #lifecycle: Service;
-  readonly #telemetry = new Telemetry('@holdfast/outbox');
+  readonly #health: BrokerHealth;
+  readonly #publishContext: PublishContext;
   #unlisten: (() => void) | undefined;
   #publishing = 0;
-  #failures = 0;
-  #pausedUntil = 0;
-  #pauseTimer: NodeJS.Timeout | undefined;
-  #proof = 0;
-  /** Since the broker took anything. */
-  readonly #refusedLines = new Set<string>();
-  #fatalSince: number | undefined;
   #stopping = true;
   #nextDueMs: number | undefined;
-  #turn = 0;
+  #nextLane = 0;
 
   constructor(host: RelayHost, options: RelayOptions = {}) {
     this.#host = host;
     const { database, logger } = host;
     this.#publishTimeoutMs = durationMs(options.publishTimeout ?? '3s', 'publishTimeout');
-    this.#fatalRetryMs = durationMs(options.fatalRetry ?? '30s', 'fatalRetry');
-    this.#stopAfterMs = durationMs(options.stopAfter ?? '10s', 'stopAfter');
+    const fatalRetryMs = durationMs(options.fatalRetry ?? '30s', 'fatalRetry');
+    this.#stopTimeoutMs = durationMs(options.stopTimeout ?? '10s', 'stopTimeout');
     const leaseMs = durationMs(options.lease ?? '10s', 'lease');
     if (leaseMs < 2 * this.#publishTimeoutMs)
       throw new InvalidArgumentError(
-        `lease is ${leaseMs} ms and publishTimeout ${this.#publishTimeoutMs} ms; give a lease of at least twice the time-out, or no publish may start for half of it.`,
+        `lease is ${leaseMs} ms and publishTimeout ${this.#publishTimeoutMs} ms; give a lease of at least twice publishTimeout, since a publish starts only while the lease lasts that long.`,
       );
     this.#options = {
       batch: whole('batch', options.batch ?? 500),
@@ -120,6 +114,7 @@ export class Relay implements Service {
       concurrency: whole('concurrency', options.concurrency ?? 2),
     };
     this.#events = new Events(logger);
+    this.#health = new BrokerHealth({ fatalRetryMs, events: this.#events, logger, onResume: () => this.#pump() });
     this.#feed = new LaneFeed<OutboxRow>({
       database,
       shape: { table: 'outbox_message', columns: publishColumns },
@@ -149,16 +144,26 @@ export class Relay implements Service {
       logger,
     });
     this.#holds = new Holds({
-      table: new HoldTable(database),
+      database,
       feed: () => this.#feed,
       queue: this.#queue,
       events: this.#events,
       backoff: options.hold ?? exponential({ first: '1s', cap: '1m' }),
       onPoison: options.onPoison ?? 'continue',
-      proof: () => this.#proof,
+      acceptedBatches: () => this.#health.acceptedBatches,
       onReady: () => this.#pump(),
       logger,
     });
+    this.#publishContext = {
+      publisher: host.publisher,
+      publishTimeoutMs: this.#publishTimeoutMs,
+      feed: this.#feed,
+      queue: this.#queue,
+      holds: this.#holds,
+      health: this.#health,
+      events: this.#events,
+      telemetry: new Telemetry('@holdfast/outbox'),
+    };
     const delays = new Delays(database, this.#feed);
     this.#promote = defineLoop({
       name: 'outbox delays',
@@ -179,23 +184,23 @@ export class Relay implements Service {
     return this.#events;
   }
 
-  /** Lanes that are this relay's at present. */
+  /** Lanes of this relay at present. */
   get lanes(): readonly number[] {
     return this.#feed.lanes;
   }
 
-  /** Whether the broker took the last publish, or nothing was tried yet. */
+  /** True until a publish finds that the broker is down or refuses this service, and again after it accepts a message. */
   get ready(): boolean {
-    return this.#failures === 0 && this.#fatalSince === undefined;
+    return this.#health.up && !this.#health.fatal;
   }
 
-  /** A lane of ours, another one at each call; `undefined` if we have none. */
+  /** A lane of this relay, another one at each call; `undefined` if it has none. */
   nextLane(): number | undefined {
     const { lanes } = this.#feed;
-    return lanes[this.#turn++ % Math.max(1, lanes.length)];
+    return lanes[this.#nextLane++ % Math.max(1, lanes.length)];
   }
 
-  /** Whether it holds the lane at present. */
+  /** Returns whether this relay publishes from the lane at present. */
   owns(lane: number): boolean {
     return !this.#stopping && this.#feed.lease(lane) !== undefined;
   }
@@ -204,7 +209,7 @@ export class Relay implements Service {
     return this.#lifecycle.start();
   }
 
-  /** Takes nothing more, waits for what is being published, removes it, and gives its lanes back. */
+  /** Starts no publish, waits for those under way, deletes their rows, and gives the lanes to other relays. */
   stop(): Promise<void> {
     return this.#lifecycle.stop();
   }
@@ -214,7 +219,7 @@ export class Relay implements Service {
     return this.stop();
   }
 
-  /** Somebody changed what is held, or when a message is due. */
+  /** Reads holds, due times and lanes again, after an operator released a key or a delayed message was put. */
   refresh(): void {
     this.#holds.reload(this.#feed.lanes);
     this.#promote.wake();
@@ -223,6 +228,7 @@ export class Relay implements Service {
 
   async #start(): Promise<void> {
     this.#stopping = false;
+    this.#health.open();
     this.#holds.open();
     this.#unlisten = this.#host.listen((lane) => {
       if (lane === undefined) this.refresh();
@@ -235,179 +241,45 @@ export class Relay implements Service {
   async #stop(): Promise<void> {
     this.#stopping = true;
     this.#unlisten?.();
-    clearTimeout(this.#pauseTimer);
+    this.#health.close();
     await this.#promote.stop();
     this.#feed.pauseReading();
-    const late = new Promise<void>((resolve) => setTimeout(resolve, this.#stopAfterMs).unref());
+    const late = new Promise<void>((resolve) => setTimeout(resolve, this.#stopTimeoutMs).unref());
     await Promise.race([this.#queue.quiet(), late]);
     await this.#holds.close();
     for (let lane = 0; lane < laneCount; lane++) this.#queue.extractLane(lane);
     await this.#feed.stop();
   }
 
-  /** Nothing more of the lane is begun. */
+  /** Forgets the rows of a lane that are not under way. */
   #drop(lane: number): void {
     this.#holds.lost(lane);
     this.#feed.forget(this.#queue.extractLane(lane));
   }
 
   #pump(): void {
-    if (this.#stopping || monotonicMs() < this.#pausedUntil) return;
-    while (this.#publishing < (this.#failures > 0 ? 1 : this.#options.concurrency) && this.#queue.ready > 0) {
+    if (this.#stopping || this.#health.paused) return;
+    while (this.#publishing < (this.#health.up ? this.#options.concurrency : 1) && this.#queue.ready > 0) {
       const taken = this.#queue.take({
         rows: this.#options.batch,
         bytes: this.#options.batchBytes,
         wholeLines: this.#host.publisher.prefixPerKey,
-        // No publish starts with less lease left than it may take.
+        // A publish starts only if the lease lasts longer than it may take.
         mayTake: (lane) => this.#holds.knows(lane) && this.#feed.lease(lane, this.#publishTimeoutMs) !== undefined,
       });
       if (taken.length === 0) {
-        // Leases about to be renewed, or lanes about to be lost.
-        this.#pause(50);
+        // The leases are about to be renewed, or the lanes about to be lost.
+        this.#health.pause(50);
         return;
       }
       this.#publishing += 1;
-      void this.#publish(taken).finally(() => {
+      void publishTurn(this.#publishContext, taken).finally(() => {
         this.#publishing -= 1;
         this.#pump();
       });
     }
   }
-
-  #pause(ms: number): void {
-    const until = monotonicMs() + ms;
-    if (this.#pauseTimer !== undefined && this.#pausedUntil >= until) return;
-    this.#pausedUntil = until;
-    clearTimeout(this.#pauseTimer);
-    this.#pauseTimer = setTimeout(() => {
-      this.#pauseTimer = undefined;
-      this.#pausedUntil = 0;
-      this.#pump();
-    }, ms);
-  }
-
-  async #publish(taken: readonly Taken[]): Promise<void> {
-    const batch: Message[] = [];
-    for (const { rows } of taken) for (const row of rows) batch.push(toMessage(row));
-    await checkpoint('relay:before-publish');
-    const results = await this.#send(batch);
-    await checkpoint('relay:after-publish');
-    let acked = 0;
-    let refused = 0;
-    let fatal: StoredError | undefined;
-    for (let i = 0; i < batch.length; i++) {
-      const result = results[i] ?? unanswered;
-      if (result.outcome === 'acked') acked += 1;
-      else if (result.outcome !== 'poison') refused += 1;
-      if (result.outcome === 'fatal') fatal ??= result.error;
-    }
-    if (acked > 0) {
-      this.#proof += 1;
-      this.#refusedLines.clear();
-      this.#recovered();
-      this.#telemetry.settled.add(acked, { kind: batch[0]?.topic ?? '', outcome: 'published' });
-    } else for (const { line } of taken) this.#refusedLines.add(line.name);
-    // Nothing but refusals of several lines says more of the broker than of the messages: they stay where they are. One line alone
-    // says neither: it is held, and no attempt is counted before the broker takes something else.
-    const outage = fatal !== undefined || (acked === 0 && refused > 0 && this.#refusedLines.size > 1);
-    const done: OutboxRow[] = [];
-    let at = 0;
-    for (const one of taken) {
-      this.#endTurn(one, results, at, outage, done);
-      at += one.rows.length;
-    }
-    this.#feed.remove(done);
-    if (fatal) this.#fatal(fatal);
-    else if (outage) this.#outage(results[0]);
-  }
-
-  async #send(batch: readonly Message[]): Promise<readonly PublishResult[]> {
-    const signal = AbortSignal.timeout(this.#publishTimeoutMs);
-    try {
-      return await this.#host.publisher.publish(batch, { signal });
-    } catch (error) {
-      // A time-out is indefinite: the broker may have them. They are published again.
-      const result: PublishResult = { outcome: 'retriable', error: storedError(error) };
-      return batch.map(() => result);
-    }
-  }
-
-  /** Rows to be deleted are added to `done`. */
-  #endTurn(one: Taken, results: readonly PublishResult[], from: number, outage: boolean, done: OutboxRow[]): void {
-    const { name, lane } = one.line;
-    const parked = this.#holds.isHeld(name);
-    const acked: OutboxRow[] = parked ? [] : done;
-    const kept: OutboxRow[] = [];
-    let failure: { row: OutboxRow; error: StoredError; counts: boolean } | undefined;
-    for (const [i, row] of one.rows.entries()) {
-      const result = results[from + i] ?? unanswered;
-      if (result.outcome === 'acked') {
-        acked.push(row);
-        if (this.#events.has('message:published')) this.#acked(row, result.at);
-      } else if (result.outcome === 'poison') this.#holds.poisoned(name, lane, row, result.error);
-      else {
-        kept.push(row);
-        failure ??= { row, error: result.error, counts: result.outcome === 'retriable' };
-      }
-    }
-    if (kept.length < one.rows.length) this.#holds.published(name, parked ? acked : []);
-    const heldNow = !parked && this.#holds.isHeld(name);
-    // A line that is parked goes back there; others stay in memory through an outage.
-    const stays = failure !== undefined && outage && !parked;
-    const waits = failure !== undefined && !stays ? this.#holds.failed(name, lane, failure.row, failure.error, failure.counts) : false;
-    this.#queue.ended(one, kept, waits);
-    if (!this.#feed.holds(lane)) {
-      // It went to another relay meanwhile, who reads what is left.
-      this.#feed.forget(this.#queue.extract(name));
-      return;
-    }
-    if (waits || stays) return;
-    if (failure !== undefined || heldNow) {
-      // The line is held by now: what is parked already is read again when it is due, the rest is parked.
-      const rest = this.#queue.extract(name);
-      if (!parked) this.#holds.park(rest);
-    } else if (parked && !this.#queue.has(name)) this.#holds.drained(name);
-  }
-
-  #acked(row: OutboxRow, at: Readonly<Record<string, string | number>>): void {
-    this.#events.emit('message:published', { id: row.message_id, topic: row.topic, key: row.message_key ?? undefined, at });
-  }
-
-  #recovered(): void {
-    this.#failures = 0;
-    if (this.#fatalSince === undefined) return;
-    this.#events.emit('relay:recovered', { afterMs: Math.round(monotonicMs() - this.#fatalSince) });
-    this.#fatalSince = undefined;
-  }
-
-  #outage(first: PublishResult | undefined): void {
-    this.#failures += 1;
-    if (this.#failures === 3)
-      this.#host.logger.warn(
-        { err: first && 'error' in first ? first.error : undefined },
-        'the broker takes nothing; messages wait in the outbox',
-      );
-    this.#pause(Math.min(50 * this.#failures, fullPauseMs));
-  }
-
-  #fatal(error: StoredError): void {
-    if (this.#fatalSince === undefined) {
-      this.#fatalSince = monotonicMs();
-      this.#host.logger.error(
-        { err: error },
-        'the broker refuses this service: nothing is published until a person acts (credentials, permissions, the name of the cluster). Messages wait in the outbox, and none of them counts a failed attempt',
-      );
-      this.#events.emit('relay:fatal', { error });
-    }
-    this.#failures += 1;
-    this.#pause(this.#fatalRetryMs);
-  }
 }
-
-const unanswered: PublishResult = {
-  outcome: 'retriable',
-  error: { name: 'Error', message: 'The publisher gave no result for this message.' },
-};
 
 function whole(what: string, value: number): number {
   if (!Number.isInteger(value) || value < 1) throw new InvalidArgumentError(`${what} is ${value}; give a whole number of at least 1.`);

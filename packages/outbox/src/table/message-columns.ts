@@ -1,7 +1,7 @@
 import type { Message } from '@holdfast/broker';
 import type { LaneRow } from '@holdfast/core';
 
-/** Columns that a message keeps wherever it is: waiting, parked, delayed, dead. */
+/** Columns that a message keeps in every table: waiting, parked, delayed, dead. */
 export const messageColumns = [
   'topic',
   'message_key',
@@ -14,10 +14,10 @@ export const messageColumns = [
   'first_put_at',
 ] as const;
 
-/** What is read to publish a message. */
+/** Columns that the relay reads to publish a message. */
 export const publishColumns = messageColumns.filter((name) => name !== 'tenant');
 
-/** A message as it is read to be published. */
+/** A message as the relay reads it. */
 export interface OutboxRow extends LaneRow {
   readonly topic: string;
   readonly message_key: string | null;
@@ -32,14 +32,14 @@ export interface OutboxRow extends LaneRow {
 }
 
 /**
- * What messages wait behind: those of one topic and key behind each other, one without a key behind nothing. Topics have no
- * spaces and no `#`.
+ * Names the line that a message stands in. Messages of one topic and key wait for each other; a message without a key waits for none.
+ * A topic has no space and no `#` in its name, so two lines never share a name.
  */
 export function orderName(row: Pick<OutboxRow, 'id' | 'topic' | 'message_key'>): string {
   return row.message_key === null ? `#${row.id}` : `${row.topic} ${row.message_key}`;
 }
 
-/** What travels. `ce_time` is when the message was first put, from which an inbox tells a late duplicate. */
+/** Makes the message that is sent. `ce_time` is the time of the first put, by which an inbox recognises a late duplicate. */
 export function toMessage(row: OutboxRow): Message {
   const headers: Record<string, string> = row.headers === null ? {} : (JSON.parse(row.headers) as Record<string, string>);
   headers.ce_time = isoTime(Number(row.first_put_at));
@@ -57,7 +57,7 @@ export function toMessage(row: OutboxRow): Message {
 let lastMs = Number.NaN;
 let lastIso = '';
 
-/** Messages of a burst share their millisecond. */
+/** Keeps the last result, since the messages of a burst share their millisecond. */
 function isoTime(ms: number): string {
   if (ms !== lastMs) {
     lastMs = ms;

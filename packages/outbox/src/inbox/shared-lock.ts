@@ -1,5 +1,5 @@
-/** Runs side by side, or alone: who runs alone waits for the others, and those who come meanwhile wait for it. */
-export class AloneGate {
+/** A shared/exclusive lock: `together` is shared, `alone` is exclusive. A waiting `alone` keeps later calls of `together` waiting. */
+export class SharedLock {
   #together = 0;
   #alone = 0;
   #tail: Promise<void> = Promise.resolve();

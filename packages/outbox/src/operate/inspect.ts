@@ -1,28 +1,32 @@
 import { type Actor, type Database, type Inspectable, InvalidArgumentError, LeaseTable, type ListQuery } from '@holdfast/core';
-import { laneCount } from './new-message.ts';
+import { laneCount } from '../table/lanes.ts';
+import { messageColumns } from '../table/message-columns.ts';
 import { redriveDead } from './redrive.ts';
-import { messageColumns } from './table/message-columns.ts';
 
-/** What is in the outbox. Counts stop at {@link OutboxStats.countedTo}. */
+/** Figures of an outbox. Counts stop at {@link OutboxStats.countedTo}. */
 export interface OutboxStats {
-  /** Committed and not yet published, held ones included. */
+  /** Messages that are committed and not yet published, those of held keys included. */
   readonly unsent: number;
-  /** Of the oldest of them, in ms; 0 if there is none. */
+  /** Age of the oldest of them in ms; 0 if there is none. */
   readonly oldestUnsentMs: number;
+  /** Messages that are not due yet. */
   readonly delayed: number;
-  /** Topics' keys (and messages without one) that wait because the broker refused them. */
+  /** Held keys: the broker refused their first message, and the others wait. A refused message without a key counts as one. */
   readonly heldKeys: number;
+  /** Messages of held keys. */
   readonly parked: number;
+  /** Dead letters. */
   readonly dead: number;
-  /** How many lanes each relay has. */
+  /** Number of lanes of each relay, by its id. */
   readonly lanes: Readonly<Record<string, number>>;
+  /** Limit of the counts; a count that equals it means this many or more. */
   readonly countedTo: number;
 }
 
 const countedTo = 100_000;
 const tables = { waiting: 'outbox_message', parked: 'outbox_parked', delayed: 'outbox_delayed', dead: 'outbox_dead' } as const;
 
-/** What operators' tools see of the outbox. A `status` is the list in which a message stands. */
+/** The view of an outbox for operators' tools. A `status` is the list that a message is in: `waiting`, `parked`, `delayed`, `dead`. */
 export class OutboxInspection implements Inspectable {
   readonly name = 'outbox';
   readonly statuses = Object.keys(tables);
@@ -41,7 +45,7 @@ export class OutboxInspection implements Inspectable {
     };
   }
 
-  /** A few figures in words, for the command line. */
+  /** Figures of the outbox, with the lanes of each relay. */
   async overview(): Promise<OutboxStats> {
     const count = async (table: string): Promise<number> => {
       const [row] = await this.#database.rows<{ n: string | number }>(
@@ -64,12 +68,13 @@ export class OutboxInspection implements Inspectable {
     };
   }
 
-  /** Figures for gauges and dashboards. */
+  /** The same figures as one flat row, for gauges and dashboards. */
   async stats(): Promise<readonly Readonly<Record<string, string | number | null>>[]> {
     const { lanes, countedTo: _, ...counts } = await this.overview();
     return [{ ...counts, relays: Object.keys(lanes).length }];
   }
 
+  /** Messages of one list by row id, 50 by default. @throws InvalidArgumentError */
   async list(query: ListQuery = {}): Promise<readonly Readonly<Record<string, unknown>>[]> {
     const limit = query.limit ?? 50;
     if (!Number.isInteger(limit) || limit < 1 || limit > 1_000)
@@ -92,10 +97,10 @@ export class OutboxInspection implements Inspectable {
     );
   }
 
-  /** A message that is not published yet, by its message id or, in the lists, its row id. */
+  /** A message that is not published yet, by its message id. */
   async get(id: string): Promise<Readonly<Record<string, unknown>> | undefined> {
     for (const [status, table] of Object.entries(tables)) {
-      // A row of the waiting ones is found by scanning: they are few as a rule, and an index would cost every put.
+      // Scans outbox_message, which is short as a rule; an index on message_id would slow every put down.
       const [row] = await this.#database.rows<Record<string, unknown>>(
         `SELECT ${this.#database.text('id')} AS id, lane, ${messageColumns.join(', ')} FROM ${this.#database.table(table)} t WHERE message_id = ? LIMIT 1`,
         [id],
@@ -106,7 +111,7 @@ export class OutboxInspection implements Inspectable {
   }
 
   async #oldestMs(): Promise<number> {
-    // The first of each lane by primary key; the oldest of those is the oldest, but for a late commit or two.
+    // Reads the first row of each lane by primary key. The oldest of them is the oldest message, save for one that committed late.
     const t = this.#database.table('outbox_message');
     const heads = Array.from(
       { length: laneCount },

@@ -11,32 +11,35 @@ import {
 } from '@holdfast/core';
 import type { Knex } from 'knex';
 
-/** What is sent for a row. */
+/** The message that is sent for a row. */
 export interface TrackedMessage {
   readonly topic: string;
   readonly key?: string;
-  /** Sent as JSON, or as they are if bytes. */
+  /** A `Uint8Array` is sent as it is; any other value as JSON. */
   readonly payload: unknown;
   readonly headers?: Readonly<Record<string, string>>;
 }
 
-/** Which rows of a table are published, as which messages. */
+/** Columns of a tracked table, and the message for a row. */
 export interface TrackOptions<Row> {
-  /** Primary key. Default `id`. */
+  /** Column of the primary key. Default `id`. */
   readonly id?: string;
-  /** Default `mq_state`. */
+  /** Column of the state. Default `mq_state`. */
   readonly state?: string;
   /** Values of the state column. Default 0, 1 and 2. */
   readonly states?: { readonly unsent: number; readonly sent: number; readonly failed: number };
   /**
-   * A column that changes with every change of the row (a version, `updated_at`). The state is written only while it is as it was
-   * read: otherwise version 1 is published, the row becomes version 2 and unsent, the publisher of version 1 writes "sent", and
-   * version 2 is never found.
+   * A column that changes with every change of the row: a version, `updated_at`. The state is written only if this column still has the
+   * value that was read. Without that condition version 1 is published, the row becomes version 2 and unsent, the publisher of version 1
+   * writes "sent", and version 2 is never found. Required, unless `insertOnly` is given.
    */
   readonly version?: string;
-  /** Instead of a version: rows of this table never change after their insert. */
+  /** Declares that rows never change after their insert, so that the table needs no version. */
   readonly insertOnly?: true;
-  /** The row, as it is committed, as a message. 64-bit columns are text in it, on every database. */
+  /**
+   * Makes the message of a committed row. 64-bit columns are strings in the row, on every database. If it throws, a warning is logged and
+   * the row stays unsent.
+   */
   readonly message: (row: Row) => TrackedMessage;
 }
 
@@ -46,19 +49,19 @@ interface Host {
   readonly logger: Logger;
 }
 
-/** What became of rows that were to be published. */
+/** Result of publishing rows. */
 export interface TrackedResult {
   readonly sent: number;
-  /** Not published: they stay unsent (or failed, where they can never be), to be found by a scan. */
+  /** Rows that were not published. They stay unsent for a later scan, or become failed if the broker can never accept them. */
   readonly failed: number;
-  /** Published, and changed meanwhile: they are unsent again. */
+  /** Rows that were published and changed meanwhile: they are unsent again. */
   readonly changed: number;
 }
 
 /**
- * For tables that carry their own `mq_state` (0 unsent, 1 sent, 2 failed) instead of a message in the outbox: rows are published
- * after their transaction has committed, and their state is written by compare-and-set on a version. What a crash leaves behind is
- * unsent, and is found by a scan over the state column.
+ * Publishes rows of a table that carries its own `mq_state` (0 unsent, 1 sent, 2 failed) instead of messages in the outbox. Rows are
+ * published after their transaction has committed, and their state is written by compare-and-set on a version. A row stays unsent after
+ * a crash, and a scan over the state column finds it.
  */
 export class TrackedTable<Row extends Record<string, unknown>> {
   readonly #host: Host;
@@ -74,7 +77,7 @@ export class TrackedTable<Row extends Record<string, unknown>> {
   constructor(host: Host, table: string, options: TrackOptions<Row>) {
     if (options.version === undefined && options.insertOnly !== true) {
       throw new InvalidArgumentError(
-        `track('${table}') has no version column: a change that commits while its row is being published would be marked as sent, and never be. Name one with version: 'updated_at', or say insertOnly: true if rows never change.`,
+        `track('${table}') has no version column: a change that commits while its row is being published would be marked as sent and never published. Name a column with version: 'updated_at', or pass insertOnly: true if rows never change.`,
       );
     }
     this.#host = host;
@@ -85,11 +88,13 @@ export class TrackedTable<Row extends Record<string, unknown>> {
     this.#states = options.states ?? { unsent: 0, sent: 1, failed: 2 };
     for (const name of [table, this.#id, this.#state, options.version ?? 'x']) {
       if (!/^[A-Za-z_][A-Za-z0-9_]*$/.test(name))
-        throw new InvalidArgumentError(`${JSON.stringify(name)} is no name of a table or column; use letters, digits and underscores.`);
+        throw new InvalidArgumentError(
+          `${JSON.stringify(name)} is not a valid name of a table or column; use letters, digits and underscores.`,
+        );
     }
   }
 
-  /** Publishes rows after the commit of `trx`. Their state must have been written as unsent in it. */
+  /** Publishes rows after the commit of `trx`, which must have written their state as unsent. */
   in(trx: Knex.Transaction): { publish(...ids: (string | number | bigint)[]): Promise<void> } {
     requireTransaction(trx, 'track.in(trx)');
     return {
@@ -99,7 +104,7 @@ export class TrackedTable<Row extends Record<string, unknown>> {
     };
   }
 
-  /** Publishes rows that are unsent or failed now, by id: what a scan calls with what it found. */
+  /** Publishes rows that are unsent or failed, by id. A scan calls it with the rows that it found. */
   async publish(ids: readonly (string | number | bigint)[]): Promise<TrackedResult> {
     const result = { sent: 0, failed: 0, changed: 0 };
     for (let from = 0; from < ids.length; from += 200) {
@@ -111,7 +116,7 @@ export class TrackedTable<Row extends Record<string, unknown>> {
     return result;
   }
 
-  /** Resolves when what was committed so far is published, or has failed to be. */
+  /** Resolves when every row that was committed so far is published, or has failed. */
   async flush(): Promise<void> {
     await this.#running;
   }
@@ -134,7 +139,7 @@ export class TrackedTable<Row extends Record<string, unknown>> {
         );
       }
     }
-    // In the turn in which nothing was pending: what comes after it begins a run of its own.
+    // Cleared in the same turn in which nothing was pending, so that later ids start a new run.
     this.#running = undefined;
   }
 
@@ -147,7 +152,7 @@ export class TrackedTable<Row extends Record<string, unknown>> {
       throw error;
     }));
     const versionText = version === undefined ? '' : `, ${database.text(version)} AS holdfast_version`;
-    // Read after the commit: what is sent is what the table says, with the version that goes with it.
+    // Read after the commit, so that the message and the version are those of one committed row.
     const rows = await database.rows<Row & { holdfast_id: string; holdfast_version?: string }>(
       `SELECT ${await columns}, ${database.text(this.#id)} AS holdfast_id${versionText} FROM ${table} WHERE ${this.#id} IN (${ids.map(() => '?').join(', ')}) AND ${this.#state} <> ${this.#states.sent} ORDER BY ${this.#id}`,
       ids.map(String),
@@ -175,7 +180,7 @@ export class TrackedTable<Row extends Record<string, unknown>> {
     return result;
   }
 
-  /** 64-bit columns are read as text, which no driver rounds. */
+  /** Reads 64-bit columns as text, which no driver rounds. */
   async #readColumns(): Promise<string> {
     const { database } = this.#host;
     const columns = await tableColumns(database, database, this.#table);
@@ -207,13 +212,13 @@ export class TrackedTable<Row extends Record<string, unknown>> {
     return changed > 0;
   }
 
-  /** MySQL's `ON UPDATE CURRENT_TIMESTAMP` would count our own mark as a change of the row. */
+  /** Without it MySQL's `ON UPDATE CURRENT_TIMESTAMP` would count the new state as a change of the row. */
   #keepVersion(): string {
     const { version } = this.#options;
     return version !== undefined && this.#host.database.family === 'mysql' ? `, ${version} = ${version}` : '';
   }
 
-  /** A row that makes no message does not keep its neighbours from being sent. */
+  /** Leaves out rows whose message cannot be made; the others are sent nevertheless. */
   #messages<Read extends Row & { holdfast_id: string; holdfast_version?: string }>(rows: readonly Read[]): [Read[], Message[]] {
     const sendable: Read[] = [];
     const messages: Message[] = [];
@@ -222,10 +227,7 @@ export class TrackedTable<Row extends Record<string, unknown>> {
         messages.push(this.#message(row, row.holdfast_id, row.holdfast_version));
         sendable.push(row);
       } catch (err) {
-        this.#host.logger.warn(
-          { err, table: this.#table, id: row.holdfast_id },
-          'no message can be made of a row; it stays unsent until its message() can',
-        );
+        this.#host.logger.warn({ err, table: this.#table, id: row.holdfast_id }, 'message() failed for a row; the row stays unsent');
       }
     }
     return [sendable, messages];
@@ -239,7 +241,7 @@ export class TrackedTable<Row extends Record<string, unknown>> {
       cleanText(String(value)).replace(/[\r\n]/g, ' '),
     ]);
     return {
-      // The same version of a row has the same id wherever and how often it is published.
+      // One version of a row has the same id each time it is published, by whichever process.
       id: version === undefined ? `${this.#table}:${id}` : `${this.#table}:${id}:${version}`,
       topic,
       ...(key === undefined ? {} : { key }),

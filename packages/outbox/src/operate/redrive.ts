@@ -1,20 +1,30 @@
-import { type Actor, audit, type Database, type Duration, durationMs, InvalidArgumentError, requireActor, wait } from '@holdfast/core';
-import { messageColumns, type OutboxRow, orderName } from './table/message-columns.ts';
+import {
+  type Actor,
+  audit,
+  type Database,
+  type Duration,
+  durationMs,
+  InvalidArgumentError,
+  requireActor,
+  type SqlRunner,
+  wait,
+} from '@holdfast/core';
+import { messageColumns, type OutboxRow, orderName } from '../table/message-columns.ts';
 
-/** Which dead letters. Without any: all. */
+/** Selects dead letters. Without any field it selects all of them. */
 export interface DeadFilter {
   readonly topic?: string;
   readonly key?: string;
-  /** Of the dead letter, as `list` shows it. */
+  /** Row id of the dead letter, as `list` shows it. */
   readonly id?: string;
   readonly reason?: 'poison' | 'exhausted';
 }
 
-/** How fast dead messages are put again, and whether only to count them. */
+/** Options of a redrive. */
 export interface RedriveOptions {
-  /** Messages per second at most. Default no limit. */
+  /** Messages per second at most. Default: no limit. */
   readonly rate?: number;
-  /** Only counts. */
+  /** Counts the dead letters and changes nothing. Default false. */
   readonly dryRun?: boolean;
 }
 
@@ -25,14 +35,14 @@ interface DeadRow extends OutboxRow {
 }
 
 /**
- * Publishes dead letters again. One whose key is held (`onPoison: 'hold-key'`) takes its old place before the others, and the hold
- * ends; any other comes late, after what was published since, and says so in the header `x-redriven`.
- * Returns how many there were.
+ * Publishes dead letters again. A letter whose key is held (`onPoison: 'hold-key'`) takes its old place before the later messages of the
+ * key, and the hold ends. Any other letter comes after messages that were put since, and carries the header `x-redriven`.
+ * Returns the number of letters.
  */
 export async function redriveDead(database: Database, filter: DeadFilter, options: RedriveOptions, by: Actor): Promise<number> {
   requireActor(by, 'redrive');
   const { rate } = options;
-  if (rate !== undefined && !(rate > 0)) throw new InvalidArgumentError(`rate is ${rate}; give messages per second.`);
+  if (rate !== undefined && !(rate > 0)) throw new InvalidArgumentError(`rate is ${rate}; give a number of messages per second, above 0.`);
   const { sql, params } = conditions(filter);
   const dead = database.table('outbox_dead');
   if (options.dryRun) {
@@ -47,7 +57,7 @@ export async function redriveDead(database: Database, filter: DeadFilter, option
     if (!moved) return total;
     total += moved.count;
     after = moved.last;
-    if (moved.seen < size) return total;
+    if (moved.count < size) return total;
     if (rate !== undefined) await wait(Math.max(0, (moved.count / rate) * 1_000 - (performance.now() - started)));
   }
 }
@@ -73,13 +83,13 @@ function conditions(filter: DeadFilter): { sql: string; params: unknown[] } {
 
 async function redriveChunk(
   database: Database,
-  sql: Parameters<Parameters<Database['transaction']>[0]>[0],
+  sql: SqlRunner,
   condition: string,
   params: readonly unknown[],
   after: bigint,
   size: number,
   by: Actor,
-): Promise<{ count: number; seen: number; last: bigint } | undefined> {
+): Promise<{ count: number; last: bigint } | undefined> {
   const dead = database.table('outbox_dead');
   const lock = database.family === 'sqlite' ? '' : ' FOR UPDATE';
   const rows = await sql.rows<DeadRow>(
@@ -111,7 +121,7 @@ async function redriveChunk(
   }
   await sql.run(`${database.deleteByPrimaryKey(dead)} WHERE id IN (${rows.map(({ id }) => BigInt(id)).join(', ')})`);
   await audit(database, sql, by, 'outbox:redrive', `${rows.length} dead letters up to ${last.id}`);
-  return { count: rows.length, seen: rows.length, last: BigInt(last.id) };
+  return { count: rows.length, last: BigInt(last.id) };
 }
 
 /** Deletes dead letters older than `age`, in batches. */

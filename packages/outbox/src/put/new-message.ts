@@ -11,34 +11,35 @@ import {
   unfitText,
   uuidv7,
 } from '@holdfast/core';
-import { InvalidPayloadError, UnknownTopicError } from './errors.ts';
+import { InvalidPayloadError, UnknownTopicError } from '../errors.ts';
+import { laneCount } from '../table/lanes.ts';
 import type { Topic, Topics } from './topic.ts';
-
-/** Lanes of an outbox. Part of the stored rows: never changed. */
-export const laneCount = 32;
 
 /** Options of a put. */
 export interface PutOptions {
   /**
-   * Names the message for good, and makes the put idempotent: a second one with this id does nothing, for 7 days or `idWindow`, also
-   * after the first was published and deleted. Default: a new UUIDv7. At most 191 characters.
+   * Id of the message, which makes the put idempotent: a second put with the same id does nothing for 7 days, or for `idWindow`, even
+   * if the first message was published and deleted. At most 191 characters. Default: a new UUIDv7.
    */
   readonly id?: string;
-  /** Instead of the topic's key. */
+  /** Replaces the key that the topic gives the message. At most 191 characters. */
   readonly key?: string;
-  /** Not published before this much later. */
+  /** Publishes the message after this time at the earliest. Not together with `at`. Default: at once. */
   readonly delay?: Duration;
-  /** Not published before this time. */
+  /** Publishes the message at this time at the earliest. Not together with `delay`. Default: at once. */
   readonly at?: Date;
-  /** Names are lower-case tokens; values are text without line breaks. Those that start with `ce_` are ours. */
+  /**
+   * Headers that travel with the message. Names are lower-case tokens; values are text without line breaks, at most 8,000 characters.
+   * Names that start with `ce_` are reserved. Default: the active `traceparent`, if any.
+   */
   readonly headers?: Readonly<Record<string, string>>;
-  /** Business key under which a timeline is drawn across tables. */
+  /** Business key, such as the id of an order, that finds everything about it across tables. It travels as `ce_subject`. */
   readonly subject?: string;
-  /** Whose it is. Default `''`. */
+  /** Tenant that the message belongs to. At most 100 characters. Default `''`. */
   readonly tenant?: string;
 }
 
-/** A message as it is written. */
+/** A message that is ready to be written. */
 export interface NewMessage {
   readonly topic: string;
   readonly message_key: string | null;
@@ -49,23 +50,21 @@ export interface NewMessage {
   readonly tenant: string;
   readonly subject: string | null;
   readonly lane: number;
-  /** How long from now, or when. */
+  /** The delay from now, or the time, of a delayed message. */
   readonly due: { readonly delayMs: number } | { readonly atMs: number } | undefined;
   readonly order: 'causal' | 'commit';
 }
 
 export interface MessageLimits {
   readonly maxBodyBytes: number;
-  /** The lane of a message without a key. */
+  /** Returns the lane of a message without a key. */
   readonly freeLane: () => number;
 }
 
 const token = /^[a-z0-9!#$%&'*+.^_`|~-]{1,100}$/;
-/** So that neither broker nor order name can misread it. */
-const topicName = /^[A-Za-z0-9._-]{1,191}$/;
 
 /**
- * Checks a payload and makes it a message.
+ * Checks a payload and makes a message of it.
  * @throws UnknownTopicError, InvalidPayloadError, InvalidArgumentError
  */
 export async function newMessage(
@@ -96,18 +95,6 @@ export async function newMessage(
   };
 }
 
-/** Checks the names of topics. @throws InvalidArgumentError */
-export function checkTopics(topics: Topics): void {
-  if (typeof topics !== 'object' || topics === null || Object.keys(topics).length === 0)
-    throw new InvalidArgumentError('topics is missing or empty; pass at least one, as in topics: { "order.paid": topic(schema) }.');
-  for (const name of Object.keys(topics)) {
-    if (!topicName.test(name))
-      throw new InvalidArgumentError(
-        `The topic ${JSON.stringify(name)} has a name that not every broker takes; use letters, digits, '.', '_' and '-', at most 191.`,
-      );
-  }
-}
-
 function dueOf({ delay, at }: PutOptions): NewMessage['due'] {
   if (at !== undefined) {
     if (!(at instanceof Date) || Number.isNaN(at.getTime())) throw new InvalidArgumentError('at is not a valid Date.');
@@ -136,7 +123,7 @@ async function encode(
   let result = topic.schema['~standard'].validate(payload);
   if (result instanceof Promise) result = await result;
   if (result.issues) throw new InvalidPayloadError(`The payload of ${name} does not fit its schema: ${describeIssues(result.issues)}.`);
-  // What was given is sent, not what the schema made of it: whoever receives it parses it again.
+  // The payload is sent as it was given, not as the schema transformed it: the receiver parses it again.
   const json = jsonText(payload, maxBytes, 'maxBodyBytes');
   if ('problem' in json) throw new InvalidPayloadError(`The payload of ${name} ${json.problem}`, json.cause);
   return { body: Buffer.from(json.text), value: result.value };
@@ -147,11 +134,11 @@ function headerText(headers: PutOptions['headers']): string | null {
   for (const [name, value] of Object.entries(headers ?? {})) {
     if (!token.test(name) || name.startsWith('ce_') || name === 'content-type')
       throw new InvalidArgumentError(
-        `The header ${JSON.stringify(cleanText(name)).slice(0, 60)} has a bad name; use a lower-case token that does not start with ce_.`,
+        `${JSON.stringify(cleanText(name)).slice(0, 60)} is not a valid header name; use a lower-case token that does not start with ce_.`,
       );
     if (typeof value !== 'string' || /[\r\n]/.test(value) || unfitText(value) !== undefined || value.length > 8_000)
       throw new InvalidArgumentError(
-        `The header ${name} has a bad value; give text without line breaks, NUL or lone surrogates, at most 8,000 characters.`,
+        `The value of the header ${name} is not valid; give text without line breaks, NUL or lone surrogates, at most 8,000 characters.`,
       );
     all[name] = value;
   }

@@ -1,6 +1,6 @@
 import { type Database, laneOf, type SqlRunner } from '@holdfast/core';
-import type { NewMessage } from '../new-message.ts';
-import { stripes } from './schema.ts';
+import { stripes } from '../table/schema.ts';
+import type { NewMessage } from './new-message.ts';
 
 const columns = ['lane', 'topic', 'message_key', 'message_id', 'headers', 'body', 'content_type', 'tenant', 'subject'] as const;
 const postgresTypes = {
@@ -15,7 +15,7 @@ const postgresTypes = {
   subject: 'varchar',
 } as const;
 
-/** Writes messages, in order. Those with a due time go to `outbox_delayed`. */
+/** Writes messages in their order. Messages with a due time go to `outbox_delayed`. */
 export async function insertMessages(database: Database, sql: SqlRunner, messages: readonly NewMessage[]): Promise<void> {
   await lockStripes(database, sql, messages);
   const now = messages.filter((message) => !message.due);
@@ -25,9 +25,9 @@ export async function insertMessages(database: Database, sql: SqlRunner, message
 }
 
 /**
- * For topics in commit order: one of the stripes is locked before the id is taken and held to the end of the transaction, so ids
- * of a key are in the order of the commits. All stripes of a call in one order; stripes of several calls may deadlock, which the
- * database ends and the caller's retry mends. SQLite has one writer, whose order is the order of commits.
+ * For topics in commit order: locks one stripe per key before ids are assigned, to the end of the transaction, so that the ids of a key
+ * are in the order of the commits. The stripes of one call are locked in ascending order. Transactions with several calls may deadlock;
+ * the database then ends one of them, and the caller tries it again. SQLite has one writer, so its ids are in the order of the commits.
  */
 async function lockStripes(database: Database, sql: SqlRunner, messages: readonly NewMessage[]): Promise<void> {
   if (database.family === 'sqlite') return;
@@ -59,7 +59,7 @@ async function insertInto(
     );
     return;
   }
-  // SQLite takes 32,766 parameters.
+  // SQLite accepts 32,766 parameters per statement.
   const chunk = database.family === 'sqlite' ? 100 : 500;
   for (let from = 0; from < messages.length; from += chunk) {
     const rows = messages.slice(from, from + chunk);

@@ -1,0 +1,143 @@
+import { type Database, InvalidArgumentError, keyText, Once, requireTransaction, type SqlRunner, transactionTrace } from '@holdfast/core';
+import type { Knex } from 'knex';
+import { insertMessages } from './insert-messages.ts';
+import { type NewMessage, newMessage, type PutOptions } from './new-message.ts';
+import type { PayloadInput, Topics } from './topic.ts';
+
+/** Result of a put. */
+export interface Put {
+  /** The message's id, as consumers see it. */
+  readonly id: string;
+  /** True if a message with this id was put before; nothing was written then. */
+  readonly duplicate: boolean;
+}
+
+/** One message of `putMany`, which takes no `id`. */
+export interface PutMany<Input> {
+  readonly payload: Input;
+  readonly options?: Omit<PutOptions, 'id'>;
+}
+
+/** Puts messages, and takes delayed ones back. Both take effect when their transaction commits. */
+export interface OutboxTransaction<T extends Topics> {
+  /**
+   * Puts a message. It is published after the root transaction has committed, and never if that rolls back.
+   * @throws UnknownTopicError, InvalidPayloadError, NotInTransactionError
+   */
+  put<Name extends keyof T & string>(topic: Name, payload: PayloadInput<T[Name]>, options?: PutOptions): Promise<Put>;
+  /** Puts thousands of messages in a few statements. Returns their ids in the same order. Throws what `put` throws. */
+  putMany<Name extends keyof T & string>(topic: Name, messages: readonly PutMany<PayloadInput<T[Name]>>[]): Promise<string[]>;
+  /** Deletes a message that is still delayed. Returns whether it was. */
+  cancel(id: string): Promise<boolean>;
+}
+
+export interface PutterOptions<T extends Topics> {
+  readonly database: Database;
+  readonly topics: T;
+  readonly maxBodyBytes: number;
+  /** Time for which an `id` makes later puts with the same id do nothing. */
+  readonly idWindowMs: number;
+  /** Returns the lane of a message without a key. */
+  readonly freeLane: () => number;
+  /** Called with messages that have been committed. */
+  readonly onCommitted: (messages: readonly NewMessage[]) => void;
+}
+
+const onceScope = 'outbox';
+/** Rows per statement at most. */
+const chunkRows = 1_000;
+
+/** Checks messages and writes them, in the caller's transaction or in one of their own. */
+export class Putter<T extends Topics> {
+  readonly #options: PutterOptions<T>;
+  readonly #database: Database;
+  readonly #once: Once;
+
+  constructor(options: PutterOptions<T>) {
+    this.#options = options;
+    this.#database = options.database;
+    this.#once = new Once(options.database);
+  }
+
+  in(trx: Knex.Transaction): OutboxTransaction<T> {
+    requireTransaction(trx, 'in(trx)');
+    const executor = (): Promise<SqlRunner> => this.#database.within(trx, 'put');
+    return {
+      put: async (topic, payload, options = {}) => {
+        const message = await this.#message(topic, payload, options);
+        const put = await this.#write(await executor(), message, options);
+        if (!put.duplicate) await this.#afterCommit(trx, [message]);
+        return put;
+      },
+      putMany: async (topic, messages) => {
+        const rows = await this.#messages(topic, messages);
+        await this.#writeMany(await executor(), rows);
+        await this.#afterCommit(trx, rows);
+        return rows.map((row) => row.message_id);
+      },
+      cancel: async (id) => this.#cancel(await executor(), id),
+    };
+  }
+
+  now(): OutboxTransaction<T> {
+    return {
+      put: async (topic, payload, options = {}) => {
+        const message = await this.#message(topic, payload, options);
+        const put =
+          options.id === undefined && message.order === 'causal'
+            ? await this.#database.use((sql) => this.#write(sql, message, options))
+            : await this.#database.transaction((sql) => this.#write(sql, message, options));
+        if (!put.duplicate) this.#options.onCommitted([message]);
+        return put;
+      },
+      putMany: async (topic, messages) => {
+        const rows = await this.#messages(topic, messages);
+        await this.#database.transaction((sql) => this.#writeMany(sql, rows));
+        this.#options.onCommitted(rows);
+        return rows.map((row) => row.message_id);
+      },
+      cancel: (id) => this.#database.transaction((sql) => this.#cancel(sql, id)),
+    };
+  }
+
+  /** Deletes ids whose window has ended. */
+  async purgeIds(): Promise<void> {
+    await this.#once.purge();
+  }
+
+  #message(topic: string, payload: unknown, options: PutOptions): Promise<NewMessage> {
+    return newMessage(this.#options.topics, this.#options, topic, payload, options);
+  }
+
+  async #messages(topic: string, messages: readonly PutMany<unknown>[]): Promise<NewMessage[]> {
+    if (!Array.isArray(messages)) throw new InvalidArgumentError('putMany takes an array of { payload, options }.');
+    const rows: NewMessage[] = [];
+    for (const { payload, options } of messages) {
+      if (options && 'id' in options) throw new InvalidArgumentError('putMany takes no id; use put for a message that has one.');
+      rows.push(await this.#message(topic, payload, options ?? {}));
+    }
+    return rows;
+  }
+
+  async #write(sql: SqlRunner, message: NewMessage, options: PutOptions): Promise<Put> {
+    if (options.id !== undefined) {
+      const entry = await this.#once.enter(sql, onceScope, options.id, this.#options.idWindowMs);
+      if (!entry.first) return { id: options.id, duplicate: true };
+    }
+    await insertMessages(this.#database, sql, [message]);
+    return { id: message.message_id, duplicate: false };
+  }
+
+  async #writeMany(sql: SqlRunner, messages: readonly NewMessage[]): Promise<void> {
+    for (let from = 0; from < messages.length; from += chunkRows)
+      await insertMessages(this.#database, sql, messages.slice(from, from + chunkRows));
+  }
+
+  async #cancel(sql: SqlRunner, id: string): Promise<boolean> {
+    return (await sql.run(`DELETE FROM ${this.#database.table('outbox_delayed')} WHERE message_id = ?`, [keyText('id', id)])) > 0;
+  }
+
+  async #afterCommit(trx: Knex.Transaction, messages: readonly NewMessage[]): Promise<void> {
+    (await transactionTrace(trx)).add(() => this.#options.onCommitted(messages));
+  }
+}

@@ -1,0 +1,113 @@
+import type { Message, Publisher, PublishResult } from '@holdfast/broker';
+import { checkpoint, type Events, type LaneFeed, type StoredError, storedError, type Telemetry } from '@holdfast/core';
+import { type OutboxRow, toMessage } from '../table/message-columns.ts';
+import type { BrokerHealth } from './broker-health.ts';
+import type { Holds } from './holds.ts';
+import type { KeyQueue, Taken } from './key-queue.ts';
+import type { RelayEvents } from './relay-events.ts';
+
+/** The parts of a relay that a publish uses. */
+export interface PublishContext {
+  readonly publisher: Publisher;
+  readonly publishTimeoutMs: number;
+  readonly feed: LaneFeed<OutboxRow>;
+  readonly queue: KeyQueue;
+  readonly holds: Holds;
+  readonly health: BrokerHealth;
+  readonly events: Events<RelayEvents>;
+  readonly telemetry: Telemetry;
+}
+
+const unanswered: PublishResult = {
+  outcome: 'retriable',
+  error: { name: 'Error', message: 'The publisher gave no result for this message.' },
+};
+
+/** Publishes one batch and ends the turn of each of its lines: accepted rows are deleted; others wait, are held, or become dead letters. */
+export async function publishTurn(context: PublishContext, taken: readonly Taken[]): Promise<void> {
+  const batch: Message[] = [];
+  for (const { rows } of taken) for (const row of rows) batch.push(toMessage(row));
+  await checkpoint('relay:before-publish');
+  const results = await send(context, batch);
+  await checkpoint('relay:after-publish');
+  let acked = 0;
+  let refused = 0;
+  let fatal: StoredError | undefined;
+  for (let i = 0; i < batch.length; i++) {
+    const result = results[i] ?? unanswered;
+    if (result.outcome === 'acked') acked += 1;
+    else if (result.outcome !== 'poison') refused += 1;
+    if (result.outcome === 'fatal') fatal ??= result.error;
+  }
+  const outage = context.health.record({ acked, refused, fatal, lines: taken.map(({ line }) => line.name) });
+  if (acked > 0) context.telemetry.settled.add(acked, { kind: batch[0]?.topic ?? '', outcome: 'published' });
+  const done: OutboxRow[] = [];
+  let at = 0;
+  for (const one of taken) {
+    endLine(context, one, results, at, outage, done);
+    at += one.rows.length;
+  }
+  context.feed.remove(done);
+  if (fatal) context.health.refusedService(fatal);
+  else if (outage) context.health.outage(errorOf(results[0]));
+}
+
+async function send({ publisher, publishTimeoutMs }: PublishContext, batch: readonly Message[]): Promise<readonly PublishResult[]> {
+  const signal = AbortSignal.timeout(publishTimeoutMs);
+  try {
+    return await publisher.publish(batch, { signal });
+  } catch (error) {
+    // After a time-out the outcome is unknown: the broker may have the messages. They are published again.
+    const result: PublishResult = { outcome: 'retriable', error: storedError(error) };
+    return batch.map(() => result);
+  }
+}
+
+/** Adds the rows to delete to `done`. `from` is the index of the line's first result. */
+function endLine(
+  { feed, queue, holds, events }: PublishContext,
+  one: Taken,
+  results: readonly PublishResult[],
+  from: number,
+  outage: boolean,
+  done: OutboxRow[],
+): void {
+  const { name, lane } = one.line;
+  const parked = holds.isHeld(name);
+  const acked: OutboxRow[] = parked ? [] : done;
+  const kept: OutboxRow[] = [];
+  let failure: { row: OutboxRow; error: StoredError; counts: boolean } | undefined;
+  for (const [i, row] of one.rows.entries()) {
+    const result = results[from + i] ?? unanswered;
+    if (result.outcome === 'acked') {
+      acked.push(row);
+      if (events.has('message:published'))
+        events.emit('message:published', { id: row.message_id, topic: row.topic, key: row.message_key ?? undefined, at: result.at });
+    } else if (result.outcome === 'poison') holds.poisoned(name, lane, row, result.error);
+    else {
+      kept.push(row);
+      failure ??= { row, error: result.error, counts: result.outcome === 'retriable' };
+    }
+  }
+  if (kept.length < one.rows.length) holds.published(name, parked ? acked : []);
+  const heldNow = !parked && holds.isHeld(name);
+  // During an outage a parked line returns to its parked list; every other line stays in memory.
+  const stays = failure !== undefined && outage && !parked;
+  const waits = failure !== undefined && !stays ? holds.failed(name, lane, failure.row, failure.error, failure.counts) : false;
+  queue.ended(one, kept, waits);
+  if (!feed.holds(lane)) {
+    // The lane went to another relay during the publish; that relay reads the remaining rows.
+    feed.forget(queue.extract(name));
+    return;
+  }
+  if (waits || stays) return;
+  if (failure !== undefined || heldNow) {
+    // The line is held. Parked rows are read again when the line is due; rows that are not parked yet are parked now.
+    const rest = queue.extract(name);
+    if (!parked) holds.park(rest);
+  } else if (parked && !queue.has(name)) holds.drained(name);
+}
+
+function errorOf(result: PublishResult | undefined): StoredError | undefined {
+  return result && 'error' in result ? result.error : undefined;
+}
