@@ -1,8 +1,8 @@
 import { Database } from '@holdfast/core';
 import { seededRandom, type TestDatabase, testDialects } from '@holdfast/core/testing';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { Keyset, type Position } from '../src/scan/keyset.ts';
-import { tableShape } from '../src/scan/table-shape.ts';
+import { Keyset, type Position } from '../src/walk/keyset.ts';
+import { tableShape } from '../src/walk/table-shape.ts';
 
 interface Row {
   readonly a: number;

@@ -4,6 +4,11 @@ import type { TableShape } from './table-shape.ts';
 /** A place in the order of the key: the texts of its columns. */
 export type Position = readonly string[];
 
+/** Whether two positions are the same place. */
+export function samePosition(one: Position, other: Position): boolean {
+  return one.every((text, i) => text === other[i]);
+}
+
 interface Sql {
   readonly sql: string;
   readonly params: readonly unknown[];

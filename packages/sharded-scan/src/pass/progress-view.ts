@@ -1,5 +1,6 @@
-import type { RunOptions, Scan, ScanResult } from './scan.ts';
-import type { UnitProgress } from './scan-store.ts';
+import type { UnitProgress } from '../walk/scan-store.ts';
+import type { Scan } from './scan.ts';
+import type { RunOptions, ScanResult } from './scan-options.ts';
 
 interface ProgressView {
   end(result: ScanResult): void;

@@ -1,7 +1,8 @@
 import { parseArgs } from 'node:util';
 import { InvalidArgumentError } from '@holdfast/core';
 import { progressView } from './progress-view.ts';
-import type { RunOptions, Scan } from './scan.ts';
+import type { Scan } from './scan.ts';
+import type { RunOptions } from './scan-options.ts';
 
 const usage = '[--only 1,2 | --shard INDEX/TOTAL]';
 

@@ -12,9 +12,10 @@ import {
 } from '@holdfast/core';
 import { NotScannableError } from '../errors.ts';
 import type { Shard } from '../route/shard.ts';
+import { type Batch, BatchReader } from './batch-reader.ts';
 import type { BatchSize } from './batch-size.ts';
 import { handOver, isOutage } from './hand-over.ts';
-import { Keyset, type Position } from './keyset.ts';
+import { Keyset, type Position, samePosition } from './keyset.ts';
 import type { BatchCounts, Checkpoint, ScanStore } from './scan-store.ts';
 import { ScanUnit } from './scan-unit.ts';
 import { Speed } from './speed.ts';
@@ -51,22 +52,6 @@ export type WalkEnd = 'done' | 'failed' | 'left' | 'lost';
 /** A throttle is asked again after this long at the latest. */
 const longestPauseMs = 5_000;
 
-/** What one read may go past. */
-interface Window {
-  readonly end: Position;
-  /** Its rows that are not counted yet. */
-  readonly rows: number;
-  readonly last: boolean;
-}
-
-interface Batch<Row> {
-  readonly rows: readonly Row[];
-  /** Everything up to here is in this batch or before it. */
-  readonly position: Position;
-  readonly examined: number;
-  readonly last: boolean;
-}
-
 /**
  * Walks one unit from its last checkpoint to the bound that was taken when its pass began.
  *
@@ -84,8 +69,6 @@ export class UnitWalk<Row extends Record<string, unknown>> {
   #lease: Lease;
   #leaving = false;
   readonly #speed = new Speed();
-  #window: Window | undefined;
-  #ahead: Promise<Window> | undefined;
   #outageSince: number | undefined;
 
   constructor(options: WalkOptions<Row>) {
@@ -155,13 +138,21 @@ export class UnitWalk<Row extends Record<string, unknown>> {
     );
     const keyset = new Keyset(database, shape);
     const bound = knownBound ?? (await this.#patiently(() => keyset.last()));
-    if (!bound || (from && this.#same(from, bound))) return (await store.finish(epoch, shard.name)) ? 'done' : 'lost';
+    if (!bound || (from && samePosition(from, bound))) return (await store.finish(epoch, shard.name)) ? 'done' : 'lost';
     // Written with the first checkpoint: a walk that is killed before it takes its bound once more.
     const expected = knownBound ? undefined : this.#patiently(() => keyset.estimate());
     expected?.catch(ignore);
     const unit = new ScanUnit<Row>({ shard, shape, signal: this.#abort.signal, database, version });
     const where = this.#options.where(nowMs);
-    const read = (position: Position | undefined): Promise<Batch<Row>> => this.#patiently(() => this.#read(keyset, position, bound, where));
+    const reader = new BatchReader<Row>({
+      keyset,
+      bound,
+      where,
+      window: this.#options.window,
+      size: () => batch.size,
+      patiently: (ask) => this.#patiently(ask),
+    });
+    const read = (position: Position | undefined): Promise<Batch<Row>> => this.#patiently(() => reader.read(position));
     let first = !knownBound;
     for (let next: Promise<Batch<Row>> | undefined = read(from); next; ) {
       const current: Batch<Row> = await next;
@@ -241,51 +232,6 @@ export class UnitWalk<Row extends Record<string, unknown>> {
       handled,
       failures: failures.map(({ row, error }) => ({ key: keyset.positionOf(row), error })),
     };
-  }
-
-  async #read(
-    keyset: Keyset,
-    position: Position | undefined,
-    bound: Position,
-    where: { readonly sql: string; readonly params: readonly unknown[] },
-  ): Promise<Batch<Row>> {
-    const window = (this.#window ??= await this.#enterWindow(keyset, position, bound));
-    const limit = this.#options.batch.size;
-    const rows = await keyset.read<Row>(position, window.end, where, limit);
-    const last = rows.at(-1);
-    if (rows.length >= limit && last) {
-      const here = keyset.positionOf(last);
-      if (!this.#same(here, window.end)) {
-        // What did not match between them is counted with the window's last batch.
-        this.#window = { ...window, rows: Math.max(0, window.rows - rows.length) };
-        return { rows, position: here, examined: rows.length, last: false };
-      }
-    }
-    this.#window = undefined;
-    return { rows, position: window.end, examined: Math.max(rows.length, window.rows), last: window.last };
-  }
-
-  /** The end of the window after it is looked for while this one is read. */
-  async #enterWindow(keyset: Keyset, position: Position | undefined, bound: Position): Promise<Window> {
-    const ahead = this.#ahead;
-    this.#ahead = undefined;
-    const window = await (ahead ?? this.#nextWindow(keyset, position, bound));
-    if (!window.last) {
-      this.#ahead = this.#patiently(() => this.#nextWindow(keyset, window.end, bound));
-      this.#ahead.catch(ignore);
-    }
-    return window;
-  }
-
-  async #nextWindow(keyset: Keyset, position: Position | undefined, bound: Position): Promise<Window> {
-    const { window } = this.#options;
-    const end = await keyset.ahead(position, bound, window);
-    if (end && !this.#same(end, bound)) return { end, rows: window, last: false };
-    return { end: bound, rows: await keyset.count(position, bound), last: true };
-  }
-
-  #same(one: Position, other: Position): boolean {
-    return one.every((text, i) => text === other[i]);
   }
 
   /** Nothing is begun under a lease that may be over. */

@@ -1,7 +1,7 @@
 import { type Lease, type LeaseTable, type Logger, monotonicMs, wait } from '@holdfast/core';
 import type { Shard } from '../route/shard.ts';
-import type { ScanStore } from './scan-store.ts';
-import type { UnitWalk, WalkEnd } from './unit-walk.ts';
+import type { ScanStore } from '../walk/scan-store.ts';
+import type { UnitWalk, WalkEnd } from '../walk/unit-walk.ts';
 
 export interface ShareOptions<Row extends Record<string, unknown>> {
   readonly store: ScanStore;
