@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 
-/** As it fits into its column, and no two the same. */
+/** Shortens a name to fit its column of 100 characters. Different names stay different, by a hash. */
 export function fitsColumn(text: string): string {
   return text.length <= 90 ? text : `${text.slice(0, 60)} ${createHash('sha256').update(text).digest('hex').slice(0, 20)}`;
 }

@@ -1,41 +1,45 @@
 import { type Keyset, type Position, samePosition } from './keyset.ts';
 
-/** What one read may go past. */
+/** A range of rows that one read may examine. */
 interface Window {
   readonly end: Position;
-  /** Its rows that are not counted yet. */
+  /** Rows of the window that are not counted as examined yet. */
   readonly rows: number;
+  /** The window ends at the bound. */
   readonly last: boolean;
 }
 
 export interface Batch<Row> {
   readonly rows: readonly Row[];
-  /** Everything up to here is in this batch or before it. */
+  /** Every row up to this position is in this batch or in one before it. */
   readonly position: Position;
+  /** Rows passed, matching or not. */
   readonly examined: number;
+  /** The batch ends at the bound. */
   readonly last: boolean;
 }
 
 export interface BatchReaderOptions {
   readonly keyset: Keyset;
+  /** The last position to read. */
   readonly bound: Position;
   readonly where: { readonly sql: string; readonly params: readonly unknown[] };
-  /** Rows that one read goes past at most, matching or not. */
+  /** The most rows that one read may examine, matching or not. */
   readonly window: number;
-  /** Rows of a batch at most. */
+  /** The largest number of rows in the next batch. */
   readonly size: () => number;
-  /** Asks again while the database is away. */
-  readonly patiently: <T>(ask: () => Promise<T>) => Promise<T>;
+  /** Calls `ask` again while the database is unavailable. */
+  readonly retryOutages: <T>(ask: () => Promise<T>) => Promise<T>;
 }
 
 /**
- * Reads a unit batch by batch. A read goes past a bounded number of rows, and the position moves through windows in which nothing
- * matches: rare matches keep no read going for longer than the lease.
+ * Reads a unit batch by batch. One read examines a bounded number of rows (a window), and the position also moves through windows in which
+ * no row matches: so a read for rare matches does not outlast the lease.
  */
 export class BatchReader<Row extends Record<string, unknown>> {
   readonly #options: BatchReaderOptions;
   #window: Window | undefined;
-  #ahead: Promise<Window> | undefined;
+  #nextWindowAhead: Promise<Window> | undefined;
 
   constructor(options: BatchReaderOptions) {
     this.#options = options;
@@ -51,7 +55,7 @@ export class BatchReader<Row extends Record<string, unknown>> {
     if (rows.length >= limit && last) {
       const here = keyset.positionOf(last);
       if (!samePosition(here, window.end)) {
-        // What did not match between them is counted with the window's last batch.
+        // The rows between them that did not match are counted with the window's last batch.
         this.#window = { ...window, rows: Math.max(0, window.rows - rows.length) };
         return { rows, position: here, examined: rows.length, last: false };
       }
@@ -60,15 +64,15 @@ export class BatchReader<Row extends Record<string, unknown>> {
     return { rows, position: window.end, examined: Math.max(rows.length, window.rows), last: window.last };
   }
 
-  /** The end of the window after it is looked for while this one is read. */
+  /** Enters the next window, and starts to find the end of the one after it while this one is read. */
   async #enterWindow(position: Position | undefined): Promise<Window> {
-    const { patiently } = this.#options;
-    const ahead = this.#ahead;
-    this.#ahead = undefined;
+    const { retryOutages } = this.#options;
+    const ahead = this.#nextWindowAhead;
+    this.#nextWindowAhead = undefined;
     const window = await (ahead ?? this.#nextWindow(position));
     if (!window.last) {
-      this.#ahead = patiently(() => this.#nextWindow(window.end));
-      this.#ahead.catch(() => undefined);
+      this.#nextWindowAhead = retryOutages(() => this.#nextWindow(window.end));
+      this.#nextWindowAhead.catch(() => undefined);
     }
     return window;
   }
