@@ -43,7 +43,10 @@ function toMessage(row: Export): Message {
   };
 }
 
-/** The job of a lottery: when the admin triggers it, it finds tickets in 2 x 4 tables that were not sent, by their `mq_state`, and sends them. */
+/**
+ * The job of a lottery: when the admin triggers it, it finds tickets in 2 x 4 tables that were not sent, by their `mq_state`, and sends
+ * them.
+ */
 describe.runIf(brokers).each(
   testDialects().flatMap((dialect) => [
     { dialect, name: `${dialect.name}, tables 000 to 003`, from: 0 },

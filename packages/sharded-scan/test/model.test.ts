@@ -98,7 +98,8 @@ onEveryPair('a scan of a random world', (suite) => {
       if (!scan || !one) return;
       alive.delete(scan);
       one.stop.abort(new Error('leaves'));
-      // The test does not wait for an instance that is cut off: it ends when its leases have expired or its wait for a connection times out.
+      // The test does not wait for an instance that is cut off: it ends when its leases have expired or its wait for a connection times
+      // out.
       if (how === 'cut off') await suite.cutOff(scan);
       else left.push(one.ended);
     };

@@ -23,7 +23,9 @@ export interface Suite {
   cutOff(scan: Scan<Thing>): Promise<void>;
 }
 
-/** Runs the same tests on pairs of databases: two of each kind that is up, and mixed pairs if two kinds are up; or on the named pairs only. */
+/**
+ * Runs the same tests on pairs of databases: two of each kind that is up, and mixed pairs if two kinds are up; or on the named pairs only.
+ */
 export function onEveryPair(name: string, tests: (suite: Suite) => void, only?: readonly string[]): void {
   const dialects = testDialects();
   const [first, second] = dialects;

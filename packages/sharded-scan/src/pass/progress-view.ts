@@ -47,7 +47,7 @@ export function progressView(scan: Scan<any>, options: Pick<RunOptions, 'only' |
 
 const endings = {
   0: 'is done',
-  1: 'is done, with failures; their keys and errors are in scan_failure',
+  1: 'is done, with failures; the keys and errors of failed rows are in scan_failure',
   75: 'is unfinished; run it again to continue',
 } as const;
 

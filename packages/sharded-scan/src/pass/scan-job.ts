@@ -8,8 +8,9 @@ const usage = '[--only 1,2 | --shard INDEX/TOTAL]';
 
 /**
  * Makes a scan a job of `holdfast.config.ts`: `jobs: { 'invoice-mq': scanJob(invoices) }`, then `holdfast run invoice-mq --only 1,2`. The
- * job shows its progress on `stream` (default: standard error), as a bar on a terminal and as lines elsewhere. SIGTERM and SIGINT end it after
- * the current batches. It sets the exit code: 0 if all is done, 1 if units or rows failed, 75 if the pass is unfinished and must be run again.
+ * job shows its progress on `stream` (default: standard error), as a bar on a terminal and as lines elsewhere. SIGTERM and SIGINT end it
+ * after the current batches. It sets the exit code: 0 if all is done, 1 if units or rows failed, 75 if the pass is unfinished and must be
+ * run again.
  */
 // biome-ignore lint/suspicious/noExplicitAny: a scan of rows of any type
 export function scanJob(scan: Scan<any>, stream: NodeJS.WriteStream = process.stderr): (args: readonly string[]) => Promise<void> {

@@ -34,8 +34,8 @@ export interface ScanOptions<Row extends Record<string, unknown>> {
   readonly batch?: BatchPolicy;
   /**
    * Handles a batch. Each row is passed at least once, in the order of the key within its unit. Returns nothing, or an array with one
-   * {@link RowResult} per row. If it throws, the batch is bisected to find the rows that fail. An outage (a lost connection, an error that is
-   * `retryable`), thrown or returned, blames no row: the same rows are passed again, for at most `outage`.
+   * {@link RowResult} per row. If it throws, the batch is bisected to find the rows that fail. An outage (a lost connection, an error that
+   * is `retryable`), thrown or returned, blames no row: the same rows are passed again, for at most `outage`.
    */
   readonly process: (rows: readonly Row[], unit: ScanUnit<Row>) => unknown;
   /** The most rows that one read may examine, matching or not. Lower it if reads of rare matches take too long. Default 50,000. */
@@ -51,15 +51,18 @@ export interface ScanOptions<Row extends Record<string, unknown>> {
   /** The most units of one database that all instances together walk at a time, to spare its server. Default: no limit. */
   readonly maxPerDatabase?: number;
   /**
-   * How long a unit stays leased without a renewal: after a kill, another instance takes the unit after this time. It is renewed ten times
-   * as often. Default 15 s, at least 200 ms.
+   * How long a unit stays leased without a renewal: after a kill, another instance takes the unit after this time. It is renewed every
+   * tenth of this time. Default 15 s, at least 200 ms.
    */
   readonly lease?: Duration;
   /** How long a unit waits for an unavailable database or service. After that the run leaves the unit to the next run. Default 30 s. */
   readonly outage?: Duration;
   /** The most rows per second that one instance handles. Default: no limit. */
   readonly rate?: number;
-  /** Called before each batch; pauses the scan. {@link replicaLag}, {@link openHours}, your own function, or several: the longest wait counts. */
+  /**
+   * Called before each batch; pauses the scan. {@link replicaLag}, {@link openHours}, your own function, or several: the longest wait
+   * counts.
+   */
   readonly throttle?: Throttle | readonly Throttle[];
   /** Default: core's `defaultLogger`. */
   readonly logger?: Logger;

@@ -19,7 +19,8 @@ export interface TopologyOptions {
 
 /**
  * Maps keys to shards. A shard is found by key (`forKey`) or by place (`shard`), or set for everything that a function calls (`at`,
- * `atKey`). The latter uses `AsyncLocalStorage`: nothing has to be cleared, and when a nested call returns, the outer shard is current again.
+ * `atKey`). The latter uses `AsyncLocalStorage`: nothing has to be cleared, and when a nested call returns, the outer shard is current
+ * again.
  */
 export class Topology {
   readonly databases: number;

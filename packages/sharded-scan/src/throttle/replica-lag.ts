@@ -5,9 +5,9 @@ import type { Throttle } from './throttle.ts';
 const pollMs = 1_000;
 
 /**
- * A throttle that pauses a scan while a replica lags by more than `max`, so that the scan's writes do not make reads from the replica stale.
- * The lag is polled at most once a second. A replica whose replication has stopped counts as lagging. On MySQL the replica's user needs the
- * right REPLICATION CLIENT, on MariaDB REPLICA MONITOR.
+ * A throttle that pauses a scan while a replica lags by more than `max`, so that the scan's writes do not make reads from the replica
+ * stale. The lag is polled at most once a second. A replica whose replication has stopped counts as lagging. On MySQL the replica's user
+ * needs the right REPLICATION CLIENT, on MariaDB REPLICA MONITOR.
  * @throws InvalidArgumentError if `replica` is not a knex of Postgres, MySQL or MariaDB; when called, if that database is not a replica
  */
 export function replicaLag(options: { readonly replica: Knex; readonly max: Duration }): Throttle {

@@ -126,7 +126,8 @@ export class Keyset {
   #ranges(after: Position | undefined, bound: Position): readonly Sql[] {
     const upTo = this.#compare(bound, false);
     if (this.#database.family === 'mysql' || bound.length === 1) return [after ? both(this.#compare(after, true), upTo) : upTo];
-    // Texts that differ may still be equal in a collation. The first ranges, which `upTo` ends, then hold every row, and `lower` empties the last.
+    // Texts that differ may still be equal in a collation. The first ranges, which `upTo` ends, then hold every row, and `lower` empties
+    // the last.
     const same = after ? bound.findIndex((text, i) => text !== after[i]) : 0;
     const shared = same < 0 ? bound.length - 1 : same;
     const from = after ? this.#levels(after, true) : [];

@@ -88,8 +88,9 @@ function readsExactly(database: Database): Promise<boolean> {
 }
 
 /**
- * True if the text of a type does not order and compare as its values do: floating point loses digits as text, the text of MySQL's TIMESTAMP
- * depends on the session's time zone, and its ENUM sorts by position but compares as text. A scan would skip rows, or read a row for ever.
+ * True if the text of a type does not order and compare as its values do: floating point loses digits as text, the text of MySQL's
+ * TIMESTAMP depends on the session's time zone, and its ENUM sorts by position but compares as text. A scan would skip rows, or read a row
+ * for ever.
  */
 function textDiffers(database: Database, type: string): boolean {
   if (database.family === 'mysql') return /^(float|double|real|timestamp|enum|set|bit|json)/.test(type);
@@ -124,7 +125,8 @@ async function describeColumns(
   const sql = {
     // A column that is an alias of the rowid is never NULL, although the catalogue reports it as nullable.
     sqlite: `SELECT name, lower(type) AS type, CASE WHEN "notnull" = 0 AND NOT (pk = 1 AND lower(type) = 'integer') THEN 1 ELSE 0 END AS nullable FROM pragma_table_info(?)`,
-    // to_regclass finds the table by the search path, as a query does. The modifier -1 gives bpchar, which unlike character truncates nothing.
+    // to_regclass finds the table by the search path, as a query does. The modifier -1 gives bpchar, which unlike character truncates
+    // nothing.
     postgres: `SELECT attname AS name, format_type(atttypid, -1) AS type, CASE WHEN attnotnull THEN 0 ELSE 1 END AS nullable FROM pg_attribute WHERE attrelid = to_regclass(?) AND attnum > 0 AND NOT attisdropped ORDER BY attnum`,
     mysql: `SELECT column_name AS name, column_type AS type, CASE WHEN is_nullable = 'YES' THEN 1 ELSE 0 END AS nullable FROM information_schema.columns WHERE table_name = ? AND table_schema = DATABASE() ORDER BY ordinal_position`,
   }[database.family];
@@ -144,8 +146,8 @@ function notNullSql(database: Database, table: string, column: string, type: str
 }
 
 /**
- * The columns of each unique index, in order. Partial indexes are left out because they do not hold every row, and indexes on expressions or
- * on prefixes because their order differs from that of the columns.
+ * The columns of each unique index, in order. Partial indexes are left out because they do not hold every row, and indexes on expressions
+ * or on prefixes because their order differs from that of the columns.
  */
 async function uniqueKeys(database: Database, table: string): Promise<readonly (readonly string[])[]> {
   if (database.family === 'sqlite') {

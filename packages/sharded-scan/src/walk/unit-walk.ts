@@ -47,8 +47,8 @@ export interface WalkOptions<Row extends Record<string, unknown>> {
 }
 
 /**
- * The end of a walk. `left`: the unit is open, for another instance or the next run. `lost`: another instance took the unit over because the
- * lease had expired.
+ * The end of a walk. `left`: the unit is open, for another instance or the next run. `lost`: another instance took the unit over because
+ * the lease had expired.
  */
 export type WalkEnd = 'done' | 'failed' | 'left' | 'lost';
 

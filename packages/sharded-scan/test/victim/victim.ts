@@ -1,4 +1,5 @@
-// A scan that tests kill. Arguments: the addresses of the two databases, the file to which it writes the handled ids, the checkpoint at which
+// A scan that tests kill. Arguments: the addresses of the two databases, the file to which it writes the handled ids, the checkpoint at
+// which
 // it kills itself, and how many times that checkpoint must be reached first.
 
 import { appendFileSync } from 'node:fs';
