@@ -1,4 +1,12 @@
 export { NoShardError, NotScannableError } from './errors.ts';
+export {
+  type FailureView,
+  inspectScans,
+  type PassDetails,
+  type PassStatus,
+  type PassView,
+  type ScanInspection,
+} from './operate/inspect.ts';
 export { defineScan, type Scan } from './pass/scan.ts';
 export { scanJob } from './pass/scan-job.ts';
 export type { RunOptions, ScanEvents, ScanNow, ScanOptions, ScanResult } from './pass/scan-options.ts';

@@ -23,7 +23,7 @@ import { type ScanProgress, ScanStore } from '../walk/scan-store.ts';
 import type { KeyColumn } from '../walk/table-shape.ts';
 import { UnitWalk } from '../walk/unit-walk.ts';
 import type { RunOptions, ScanEvents, ScanNow, ScanOptions, ScanResult } from './scan-options.ts';
-import { fitsColumn } from './scope-name.ts';
+import { fitsColumn, memberScope } from './scope-name.ts';
 import { Share } from './share.ts';
 
 /** The names of the scans on each state database. */
@@ -101,7 +101,7 @@ export class Scan<Row extends Record<string, unknown>> {
       store,
       leases: this.#leases,
       leaseScope: `scan ${this.name}`,
-      members: fitsColumn(`scan ${this.name} ${scope}`),
+      members: memberScope(this.name, scope),
       // A new owner per run: two runs of one instance do not take each other's units.
       owner: uuidv7(),
       leaseMs: this.#leaseMs,

@@ -70,12 +70,16 @@ export interface Checkpoint {
 
 const progressColumns = 'unit, state, position, bound, expected, rate, examined, matched, handled, failed, error';
 const unitsPerInsert = 500;
-/** Failures are kept for this many passes, the current one included. Without a limit, a row that always fails would add one per pass for ever. */
+/**
+ * Failures are kept for this many passes, the current one included. Without a limit, a row that always fails would add one per pass for
+ * ever.
+ */
 const passesKept = 10;
 
 /**
  * The passes and checkpoints of one scan and scope. Each unit's row holds the epoch of the lease under which the unit was last begun, and
- * every write of a walk is conditional on its own epoch: after another instance has begun the unit, the writes of the former change nothing.
+ * every write of a walk is conditional on its own epoch: after another instance has begun the unit, the writes of the former change
+ * nothing.
  */
 export class ScanStore {
   readonly #database: Database;
@@ -209,6 +213,25 @@ export class ScanStore {
       `UPDATE ${this.#passes} SET ended_at = {now} WHERE scan = ? AND scope = ? AND pass = ${pass} AND ended_at IS NULL AND NOT EXISTS (SELECT 1 FROM ${this.#units} u WHERE u.scan = ? AND u.scope = ? AND u.pass = ${pass} AND u.state IN ('todo', 'running'))`,
       [this.#scan, this.#scope, this.#scan, this.#scope],
     );
+  }
+
+  /**
+   * Reopens the failed units of a pass that has ended, so that the next run resumes them. Returns whether there were any. An open pass is
+   * left as it is: on Postgres a `close` that began before could end it with units to do.
+   */
+  async reopen(sql: SqlRunner): Promise<boolean> {
+    const ids = [this.#scan, this.#scope];
+    const lock = this.#database.family === 'sqlite' ? '' : ' FOR UPDATE';
+    // The pass before its units, as in open and close.
+    const ended = await sql.rows(`SELECT 1 FROM ${this.#passes} WHERE scan = ? AND scope = ? AND ended_at IS NOT NULL${lock}`, ids);
+    if (ended.length === 0) return false;
+    // Position and bound stay: the walk continues after the last checkpoint.
+    const units = await sql.run(
+      `UPDATE ${this.#units} SET state = 'todo', updated_at = {now} WHERE scan = ? AND scope = ? AND state = 'failed'`,
+      ids,
+    );
+    if (units > 0) await sql.run(`UPDATE ${this.#passes} SET ended_at = NULL WHERE scan = ? AND scope = ?`, ids);
+    return units > 0;
   }
 
   /** Writes a unit's row if it is still running under `epoch`. Returns whether it was. */
