@@ -108,6 +108,23 @@ onEveryPair(
       expect(handled).toBe(240);
     });
 
+    it('leaves its units when the run is aborted, though a throttle never answers', async () => {
+      await suite.fill(5);
+      let called = 0;
+      const scan = suite.scan({
+        throttle: () => {
+          called += 1;
+          return new Promise<number>(() => undefined);
+        },
+      });
+      const stop = new AbortController();
+      const running = scan.run({ signal: stop.signal });
+      await until(() => called > 0);
+      stop.abort(new Error('enough'));
+      expect(await running).toMatchObject({ exitCode: 75 });
+      expect(await suite.databases[0].knex('holdfast_lease').where({ scope: 'scan things' }).whereNotNull('owner')).toEqual([]);
+    });
+
     it('fails the unit, with the error, when a throttle throws', async () => {
       await suite.fill(5);
       const scan = suite.scan({

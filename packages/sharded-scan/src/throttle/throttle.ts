@@ -3,6 +3,7 @@ import { InvalidArgumentError } from '@holdfast/core';
 /**
  * Called before each batch. Returns the ms to wait before it is called again, or 0 to continue. The instance keeps its lease on the unit
  * during the wait. If the throttle throws an outage, it is called again, for at most the scan's `outage`; any other error fails the unit.
+ * A run that is aborted does not wait for the answer.
  */
 export type Throttle = () => number | Promise<number>;
 

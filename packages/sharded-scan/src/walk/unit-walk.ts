@@ -198,11 +198,27 @@ export class UnitWalk<Row extends Record<string, unknown>> {
   async #waitForTurn(rows: number): Promise<boolean> {
     const turn = monotonicMs() + this.#options.pace(rows);
     while (!this.#leaving) {
-      const ms = Math.max(turn - monotonicMs(), await this.#retryOutages(this.#options.throttle));
+      const ms = Math.max(turn - monotonicMs(), await this.#untilStopped(this.#retryOutages(this.#options.throttle), 0));
       if (ms <= 0) return true;
       await this.#pause(Math.min(ms, longestPauseMs));
     }
     return false;
+  }
+
+  /** The result of user code, or `otherwise` once the walk must leave the unit: code that never answers must not keep a run from ending. */
+  async #untilStopped<T>(result: Promise<T>, otherwise: T): Promise<T> {
+    const { signal } = this.#stop;
+    let stop = (): void => undefined;
+    const stopped = new Promise<T>((resolve) => {
+      stop = () => resolve(otherwise);
+    });
+    signal.addEventListener('abort', stop, { once: true });
+    if (signal.aborted) stop();
+    try {
+      return await Promise.race([result, stopped]);
+    } finally {
+      signal.removeEventListener('abort', stop);
+    }
   }
 
   /** Waits; ends early when the walk must leave the unit. @throws LeaseLostError if the lease is lost */
