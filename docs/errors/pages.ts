@@ -283,7 +283,7 @@ export const errorPages: readonly ErrorPage[] = [
     error: 'NoShardError',
     from: 'sharded-scan',
     retryable: false,
-    means: 'Code that needs a shard ran outside of any route.',
+    means: 'Code that needs the current shard ran outside of `topology.at` and `topology.atKey`.',
     because: ['It was called outside of `topology.atKey(key, …)`, or from a callback that left its async context.'],
     next: [
       'Call it within `topology.at({ database, table }, …)` or `topology.atKey(key, …)`, or bind what an emitter calls with `topology.bind(fn)`.',
@@ -312,7 +312,7 @@ export const errorPages: readonly ErrorPage[] = [
     error: 'NotScannableError',
     from: 'sharded-scan',
     retryable: false,
-    means: 'A table can not be walked as the scan says.',
+    means: 'A table is missing, or its key cannot order a scan.',
     because: [
       'The key is not unique, may be null, or has no index in that order.',
       'Its type or collation does not compare the same in the database and in a keyset condition.',

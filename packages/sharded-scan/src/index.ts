@@ -1,16 +1,25 @@
 export { NoShardError, NotScannableError } from './errors.ts';
+export {
+  type FailureView,
+  inspectScans,
+  type PassDetails,
+  type PassStatus,
+  type PassView,
+  type ScanInspection,
+} from './operate/inspect.ts';
+export { defineScan, type Scan } from './pass/scan.ts';
+export { scanJob } from './pass/scan-job.ts';
+export type { RunOptions, ScanEvents, ScanNow, ScanOptions, ScanResult } from './pass/scan-options.ts';
 export { parseDatabases } from './route/parse-databases.ts';
 export type { Shard, ShardLocation } from './route/shard.ts';
 export { javaHashCode, javaSpread, type ShardHash, type ShardKey } from './route/shard-hash.ts';
 export { createTopology, type Topology, type TopologyOptions } from './route/topology.ts';
-export { type AdaptiveBatch, adaptive, type BatchPolicy } from './scan/batch-size.ts';
-export type { RowResult } from './scan/hand-over.ts';
-export { openHours } from './scan/open-hours.ts';
-export { replicaLag } from './scan/replica-lag.ts';
-export { defineScan, type RunOptions, type Scan, type ScanEvents, type ScanNow, type ScanOptions, type ScanResult } from './scan/scan.ts';
-export { scanJob } from './scan/scan-job.ts';
-export type { RowFailure, ScanProgress, UnitProgress, UnitState } from './scan/scan-store.ts';
-export type { ScanUnit, UpdateOptions } from './scan/scan-unit.ts';
-export type { KeyColumn } from './scan/table-shape.ts';
-export type { Throttle } from './scan/throttle.ts';
 export { scanSchema } from './schema.ts';
+export { openHours } from './throttle/open-hours.ts';
+export { replicaLag } from './throttle/replica-lag.ts';
+export type { Throttle } from './throttle/throttle.ts';
+export { type AdaptiveBatch, adaptive, type BatchPolicy } from './walk/batch-size.ts';
+export type { RowResult } from './walk/hand-over.ts';
+export type { RowFailure, ScanProgress, UnitProgress, UnitState } from './walk/scan-store.ts';
+export type { ScanUnit, UpdateOptions } from './walk/scan-unit.ts';
+export type { KeyColumn } from './walk/table-shape.ts';

@@ -1,6 +1,6 @@
 import { type Database, type Schema, SchemaWriter } from '@holdfast/core';
 
-/** The tables of this package, in the service's own database: not in the shards. */
+/** The tables of this package. They belong in the service's own database, not in the shards. */
 export const scanSchema: Schema = {
   name: 'sharded-scan',
   migrations: [{ name: '0001_create', statements: create }],
@@ -8,7 +8,7 @@ export const scanSchema: Schema = {
 
 function create(database: Database): readonly string[] {
   const ddl = new SchemaWriter(database);
-  // A pass over the units that a run may take. Runs that may take others have passes of their own.
+  // One row per scan and scope (the set of units that a run may take). Runs of different scopes have separate passes.
   ddl.table(
     'scan_pass',
     'scan VARCHAR(100) NOT NULL, scope VARCHAR(100) NOT NULL, pass BIGINT NOT NULL DEFAULT 0, started_at BIGINT NULL, ended_at BIGINT NULL, PRIMARY KEY (scan, scope)',

@@ -40,7 +40,7 @@ onEveryPair(
         ...args,
       ];
       const [program = '', ...rest] = terminal
-        ? // A terminal of 100 columns, as a person has before them.
+        ? // A terminal of 100 columns.
           ['script', '-qefc', `stty cols 100; ${command.map((part) => `'${part}'`).join(' ')}`, '/dev/null']
         : command;
       const child = spawn(program, rest, {
@@ -57,7 +57,7 @@ onEveryPair(
       return { child, printed, exited };
     };
 
-    it('says in lines what was scanned, and ends with 0', async () => {
+    it('reports in lines what was scanned, and ends with 0', async () => {
       await suite.fill(30, 3);
       const { printed, exited } = start([]);
       expect(await exited).toBe(0);
@@ -68,7 +68,7 @@ onEveryPair(
       expect(lines.at(-1)).toBe('things: pass 1 is done');
     });
 
-    it('ends with 1 when rows failed, and names what it could not do', async () => {
+    it('ends with 1 when rows failed, and reports the failures', async () => {
       await suite.fill(20);
       const { printed, exited } = start(['--only', '1'], { SCAN_FAILS: '7' });
       expect(await exited).toBe(1);
@@ -76,13 +76,13 @@ onEveryPair(
       expect(printed.text).toContain('things: pass 1 is done, with failures');
     });
 
-    it('ends at the next batch when it is told to, with 75, and goes on where it was when it is run again', async () => {
+    it('ends after the current batch at SIGTERM, with 75, and continues from there when it is run again', async () => {
       await suite.fill(200);
       const first = start(['--shard', '0/2'], { SCAN_MS: '40' });
       await until(async () => Number((await suite.databases[0].knex('scan_unit').sum({ n: 'handled' }).first())?.n) > 60);
       first.child.kill('SIGTERM');
       expect(await first.exited).toBe(75);
-      expect(first.printed.text).toContain('things: pass 1 is broken off; run it again to go on');
+      expect(first.printed.text).toContain('things: pass 1 is unfinished; run it again to continue');
       const handled = Number((await suite.databases[0].knex('scan_unit').sum({ n: 'handled' }).first())?.n);
       expect(handled).toBeLessThan(800);
       const second = start(['--shard', '0/2']);
@@ -90,10 +90,10 @@ onEveryPair(
       expect(second.printed.text).toContain('things: 01.000 done, 200 rows scanned, 200 matched, 200 handled');
     });
 
-    it('refuses what names nothing before it does anything, with 1', async () => {
+    it('refuses parameters that name nothing before any work, with 1', async () => {
       await suite.fill(10);
       for (const [args, why] of [
-        [['--only', ''], /name databases with commas/],
+        [['--only', ''], /separated by commas/],
         [['--only', '0'], /there are databases 1 to 2/],
         [['--only', '9'], /there are databases 1 to 2/],
         [['--only', 'x'], /there are databases 1 to 2/],
@@ -109,7 +109,7 @@ onEveryPair(
       expect(await suite.databases[0].knex('scan_pass')).toEqual([]);
     }, 60_000);
 
-    it.runIf(hasTerminal)('draws a bar on a terminal, over itself, and leaves the figures there', async () => {
+    it.runIf(hasTerminal)('redraws a bar in place on a terminal, and leaves the figures there', async () => {
       await suite.fill(100);
       const { printed, exited } = start([], { SCAN_MS: '60' }, true);
       expect(await exited).toBe(0);

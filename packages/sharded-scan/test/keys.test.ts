@@ -6,7 +6,7 @@ import { onEveryPair } from './suite.ts';
 const n60 = Array.from({ length: 60 }, (_, i) => i);
 const two = (n: number): string => String(n).padStart(2, '0');
 
-/** Of MySQL and MariaDB: kinds of keys, with 60 values in their order. */
+/** Key types of MySQL and MariaDB, with 60 values in their order. */
 const mysqlKinds: Readonly<Record<string, (i: number) => unknown>> = {
   'char(26)': (i) => `01JG${two(i)}`,
   'binary(4)': (i) => Buffer.from([i, 0, 255 - i, 7]),
@@ -18,7 +18,7 @@ const mysqlKinds: Readonly<Record<string, (i: number) => unknown>> = {
   'varchar(40) character set utf8mb4': (i) => `K ${two(i)}'"\\`,
 };
 
-/** Kinds of keys, with 60 values in their order. */
+/** Key types, with 60 values in their order. */
 const kinds: Readonly<Record<string, Readonly<Record<string, (i: number) => unknown>>>> = {
   sqlite: {
     integer: (i) => i * 3 - 50,
@@ -42,7 +42,7 @@ const kinds: Readonly<Record<string, Readonly<Record<string, (i: number) => unkn
 
 const mysqlUnfit = ['double', 'float', 'timestamp', "enum('a', 'b')"];
 
-/** Those that a scan could not walk. */
+/** Types that a scan could not walk. */
 const unfit: Readonly<Record<string, readonly string[]>> = {
   sqlite: ['real'],
   postgres: [],
@@ -72,7 +72,7 @@ onEveryPair(
       for (const [type, value] of Object.entries(kinds[name] ?? {})) {
         await knex.raw(`CREATE TABLE keyed_000 (id ${type} NOT NULL PRIMARY KEY, touched INTEGER NOT NULL)`);
         try {
-          // Not in their order.
+          // Inserted in another order.
           await knex('keyed_000').insert(n60.map((i) => ({ id: value((i * 7) % 60), touched: 0 })));
           for (const direction of ['asc', 'desc'] as const) {
             const seen: string[] = [];
@@ -101,7 +101,7 @@ onEveryPair(
       }
     });
 
-    it('by two columns reads a large group once, not from its begin for each page', async () => {
+    it('by two columns reads a large group once, not from its beginning for each page', async () => {
       const { knex } = suite.databases[0];
       await knex.raw('CREATE TABLE keyed_000 (shop INTEGER NOT NULL, id INTEGER NOT NULL PRIMARY KEY)');
       try {
@@ -131,7 +131,7 @@ onEveryPair(
       const { knex, name } = suite.databases[0];
       // A server that demands primary keys would refuse these tables first.
       const create = (...statements: readonly string[]): Promise<void> =>
-        // For the sake of one connection: such statements commit by themselves.
+        // One transaction keeps one connection; these statements commit implicitly.
         knex.transaction(async (trx) => {
           if (name === 'mysql') await trx.raw('SET SESSION sql_require_primary_key = OFF');
           for (const statement of statements) await trx.raw(statement);
@@ -144,7 +144,7 @@ onEveryPair(
       };
       for (const type of unfit[name] ?? []) {
         await knex.raw(`CREATE TABLE keyed_000 (id ${type} NOT NULL PRIMARY KEY)`);
-        expect(await refused(), type).toMatch(/there is no text that sorts and compares as it does/);
+        expect(await refused(), type).toMatch(/whose text does not sort and compare as the column does/);
         await knex.schema.dropTable('keyed_000');
       }
       const mysqlIndexes = [
@@ -185,7 +185,7 @@ onEveryPair(
           await knex.schema.dropTable('keyed_000');
         }
       if (name !== 'mariadb' && name !== 'mysql') return;
-      // No read would go by it.
+      // No read would use such an index.
       const hidden = name === 'mysql' ? 'INVISIBLE' : 'IGNORED';
       await create(
         'CREATE TABLE keyed_000 (n INTEGER NOT NULL PRIMARY KEY, id INTEGER NOT NULL, name VARCHAR(40) NOT NULL)',
@@ -193,7 +193,7 @@ onEveryPair(
       );
       expect(await refused()).toContain('CREATE UNIQUE INDEX keyed_000_id');
       await knex.schema.dropTable('keyed_000');
-      // Ten letters of a name say nothing of its order.
+      // An index on a prefix of ten letters does not give the order of the names.
       await create('CREATE TABLE keyed_000 (id VARCHAR(40) NOT NULL)', 'CREATE UNIQUE INDEX one ON keyed_000 (id(10))');
       expect(await refused()).toContain('CREATE UNIQUE INDEX keyed_000_id');
       await knex.schema.dropTable('keyed_000');

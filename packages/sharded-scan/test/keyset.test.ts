@@ -1,8 +1,8 @@
 import { Database } from '@holdfast/core';
 import { seededRandom, type TestDatabase, testDialects } from '@holdfast/core/testing';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { Keyset, type Position } from '../src/scan/keyset.ts';
-import { tableShape } from '../src/scan/table-shape.ts';
+import { Keyset, type Position } from '../src/walk/keyset.ts';
+import { tableShape } from '../src/walk/table-shape.ts';
 
 interface Row {
   readonly a: number;
@@ -59,14 +59,14 @@ describe.each(testDialects())('the statements of a scan by several columns on $n
     }
   });
 
-  it('look ahead though rows come into the group between two statements', async () => {
+  it('look ahead correctly when rows are added to the group between two statements', async () => {
     await db.knex('keyed').insert([...Array.from({ length: 9 }, (_, c) => ({ a: 1, b: 1, c: c * 10 })), { a: 2, b: 2, c: 1 }]);
     const keyset = new Keyset(database, await tableShape(database, 'keyed', key));
     const rows = database.rows.bind(database);
     let late = true;
     database.rows = async (sql, params) => {
       const found = await rows(sql, params);
-      // In the gap that a busy writer finds.
+      // Rows are added between the two statements, as by a busy writer.
       if (late && sql.includes('OFFSET')) {
         late = false;
         await db.knex('keyed').insert([1, 2, 3].map((c) => ({ a: 1, b: 1, c })));

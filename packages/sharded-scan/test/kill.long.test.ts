@@ -21,7 +21,7 @@ onEveryPair('a scan whose processes are killed', (suite) => {
   it(
     'hands every row over at least once in one pass, and after each kill repeats one batch of each unit at most',
     async () => {
-      // As many as the kills leave something of.
+      // As many kills as leave work to do.
       const rows = 40 * cycles;
       await suite.fill(rows);
       const file = join(folder, `rows-${Math.trunc(performance.now())}`);
@@ -29,7 +29,7 @@ onEveryPair('a scan whose processes are killed', (suite) => {
       for (let cycle = 0; cycle < cycles; cycle++)
         for (const checkpoint of checkpoints) {
           const victim = start(file, checkpoint, 2 + (cycle % 3));
-          // It may find that nothing is left.
+          // The process may find no work left.
           const ended = await victim.ended;
           if (ended.signal === 'SIGKILL') kills += 1;
           else expect(ended).toEqual(done);

@@ -30,7 +30,7 @@ onEveryPair('a cap on a database', (suite) => {
     expect(results[0]?.units.map(({ handled }) => handled)).toEqual(new Array(8).fill(60));
     const slots = await suite.databases[0].knex('holdfast_lease').where('scope', 'like', '% slots').whereNotNull('owner');
     expect(slots).toEqual([]);
-    // The control: without it they are at one database together.
+    // The control: without the cap, the instances work on one database together.
     most.clear();
     const free = () => suite.other({ batch: 10, perDatabase: 4, process: () => undefined });
     const owned = free();
@@ -51,18 +51,18 @@ onEveryPair('a cap on a database', (suite) => {
 onEveryPair(
   'a scan that goes gently',
   (suite) => {
-    it('hands over no more rows per second than it may, over all of its units', async () => {
+    it('handles no more rows per second than its rate, over all of its units', async () => {
       await suite.fill(25);
       let last = 0;
       const scan = suite.scan({ batch: 5, rate: 100, process: () => void (last = performance.now()) });
       const started = performance.now();
       await scan.run();
-      // 200 rows, of which the last five have their turn after 1.95 s.
+      // 200 rows; the turn of the last five begins after 1.95 s.
       expect(last - started).toBeGreaterThan(1_900);
       expect(last - started).toBeLessThan(6_000);
     });
 
-    it('waits for every throttle, keeps its units meanwhile, and leaves at once when it is told to', async () => {
+    it('waits for every throttle, keeps its units meanwhile, and leaves at once when the run is aborted', async () => {
       await suite.fill(30);
       let open = false;
       let handled = 0;
@@ -93,7 +93,7 @@ onEveryPair(
       const stop = new AbortController();
       const running = scan.run({ signal: stop.signal, only: '1' });
       await until(() => (asked[0] ?? 0) > 20 && (asked[1] ?? 0) > 20);
-      // Longer than its lease, and its units are still its own.
+      // The wait is longer than the lease, and the units are still leased.
       await new Promise((resolve) => setTimeout(resolve, 800));
       const held = await suite.databases[0].knex('holdfast_lease').where({ scope: 'scan things' }).whereNotNull('owner');
       expect(held.filter(({ lease_until }) => Number(lease_until) > Date.now())).toHaveLength(2);
@@ -108,19 +108,36 @@ onEveryPair(
       expect(handled).toBe(240);
     });
 
-    it('fails the unit, with the reason, when a throttle has a fault', async () => {
+    it('leaves its units when the run is aborted, though a throttle never answers', async () => {
+      await suite.fill(5);
+      let called = 0;
+      const scan = suite.scan({
+        throttle: () => {
+          called += 1;
+          return new Promise<number>(() => undefined);
+        },
+      });
+      const stop = new AbortController();
+      const running = scan.run({ signal: stop.signal });
+      await until(() => called > 0);
+      stop.abort(new Error('enough'));
+      expect(await running).toMatchObject({ exitCode: 75 });
+      expect(await suite.databases[0].knex('holdfast_lease').where({ scope: 'scan things' }).whereNotNull('owner')).toEqual([]);
+    });
+
+    it('fails the unit, with the error, when a throttle throws', async () => {
       await suite.fill(5);
       const scan = suite.scan({
         throttle: () => {
-          throw new TypeError('undefined is no replica');
+          throw new TypeError('replica is undefined');
         },
       });
       const { exitCode, units } = await scan.run();
       expect(exitCode).toBe(1);
-      expect(units.every(({ state, error }) => state === 'failed' && error?.message === 'undefined is no replica')).toBe(true);
+      expect(units.every(({ state, error }) => state === 'failed' && error?.message === 'replica is undefined')).toBe(true);
     });
 
-    it('says while it runs how much is left, how fast it is, and since when', async () => {
+    it('reports the remaining rows, the speed and the start while it runs', async () => {
       await suite.fill(400);
       const seen: ScanProgress[] = [];
       const scan = suite.scan({
@@ -135,7 +152,7 @@ onEveryPair(
       const running = middle?.units.filter(({ state, examined }) => state === 'running' && examined > 0) ?? [];
       expect(running.length).toBeGreaterThan(0);
       for (const { examined, remaining, perSecond } of running) {
-        // SQLite counts; the others reckon.
+        // SQLite counts the rows; the others estimate.
         if (suite.databases[0].name === 'sqlite') expect(examined + (remaining ?? 0)).toBe(400);
         else expect(remaining).toBeGreaterThanOrEqual(0);
         expect(perSecond).toBeGreaterThan(0);
@@ -157,7 +174,7 @@ describe('opening hours', () => {
   const at = (time: string, hours: string, timeZone?: string) =>
     openHours(hours, { now: () => new Date(time), ...(timeZone ? { timeZone } : {}) })();
 
-  it('let it work between two times of the day, also over midnight, in their time zone', () => {
+  it('let a scan work between two times of the day, also over midnight, in their time zone', () => {
     expect(at('2026-01-05T22:00:00Z', '22:00-06:00')).toBe(0);
     expect(at('2026-01-06T05:59:59Z', '22:00-06:00')).toBe(0);
     expect(at('2026-01-06T06:00:00Z', '22:00-06:00')).toBe(60_000);
@@ -171,9 +188,9 @@ describe('opening hours', () => {
     expect(at('2026-01-06T20:30:00Z', '22:00-06:00', 'Europe/Berlin')).toBeGreaterThan(0);
   });
 
-  it('refuse what is no time', () => {
+  it('refuse invalid times and time zones', () => {
     for (const hours of ['', '22-6', '24:00-06:00', '22:00-22:00', '22:60-06:00', 'always'])
       expect(() => openHours(hours), hours).toThrow(/two different times/);
-    expect(() => openHours('22:00-06:00', { timeZone: 'Mars/Olympus' })).toThrow(/no time zone/);
+    expect(() => openHours('22:00-06:00', { timeZone: 'Mars/Olympus' })).toThrow(/not a known time zone/);
   });
 });

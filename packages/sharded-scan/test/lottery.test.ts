@@ -23,7 +23,7 @@ interface Export extends Record<string, unknown> {
   readonly award_content: string;
 }
 
-/** What the invoice system reads. */
+/** The message that the invoice system reads. */
 function toMessage(row: Export): Message {
   const invoice = {
     uId: row.u_id,
@@ -43,7 +43,10 @@ function toMessage(row: Export): Message {
   };
 }
 
-/** The job of a lottery: what was drawn and not sent is found by its `mq_state` in 2 x 4 tables, and sent, when the admin says so. */
+/**
+ * The job of a lottery: when the admin triggers it, it finds tickets in 2 x 4 tables that were not sent, by their `mq_state`, and sends
+ * them.
+ */
 describe.runIf(brokers).each(
   testDialects().flatMap((dialect) => [
     { dialect, name: `${dialect.name}, tables 000 to 003`, from: 0 },
@@ -73,7 +76,7 @@ describe.runIf(brokers).each(
           t.dateTime('create_time').notNullable();
         });
     const admin = new Admin({ clientId: 'lottery', bootstrapBrokers: [String(brokers)] });
-    // Another of these tests may have made it.
+    // Another of these tests may have created the topic.
     await admin.createTopics({ topics: ['lottery_invoice'], partitions: 4, replicas: 1 }).catch(() => undefined);
     await admin.close();
     kafka = platformaticKafka({ brokers: [String(brokers)], logger: silentLogger });
@@ -190,7 +193,7 @@ describe.runIf(brokers).each(
       expect(logContent).toContain(`database 01, table ${suffix(table).slice(1)}: ${counts}`);
     expect(logContent).not.toContain('database 02');
 
-    // A parameter that names nothing is told to the admin, and nothing is done.
+    // A parameter that names no database is reported to the admin, and nothing is done.
     await admin.trigger(executor.address, { jobId: 3, logId: 32, handler: 'lotteryOrderMQStateJobHandler', param: '3' });
     const refused = await until(() => admin.callbacks[1]);
     expect(refused).toMatchObject({ logId: 32, code: 500, msg: expect.stringContaining('databases 1 to 2') });

@@ -6,7 +6,7 @@ import { onEveryPair, type Thing } from './suite.ts';
 const worlds = Number(process.env.HOLDFAST_CYCLES ?? 3) * 3;
 const firstSeed = Number(process.env.HOLDFAST_SEED ?? 1);
 
-/** What the test knows of a row that matches from the beginning to the end. */
+/** The test's record of a row that matches from the beginning to the end. */
 interface Known {
   readonly shard: Shard;
   readonly id: bigint;
@@ -98,13 +98,14 @@ onEveryPair('a scan of a random world', (suite) => {
       if (!scan || !one) return;
       alive.delete(scan);
       one.stop.abort(new Error('leaves'));
-      // Who is cut off is not waited for: it notices when its leases are over, or when it has waited for a connection for long enough.
+      // The test does not wait for an instance that is cut off: it ends when its leases have expired or its wait for a connection times
+      // out.
       if (how === 'cut off') await suite.cutOff(scan);
       else left.push(one.ended);
     };
     const seen = new Map<string, bigint>();
     const look = async (): Promise<void> => {
-      // What is checkpointed now must have been handled before.
+      // Every row before the checkpoint must have been handled.
       const units = await first.knex('scan_unit').select('unit', 'pass', 'position');
       const failed = new Set(
         (await first.knex('scan_failure').select('unit', 'row_key')).map(({ unit, row_key }) => nameOf(unit, JSON.parse(row_key)[0])),
@@ -148,12 +149,12 @@ onEveryPair('a scan of a random world', (suite) => {
       else if (dice < 0.15) await leave('stop');
       else if (dice < 0.2) await leave('cut off');
       if (alive.size === 0) join();
-      // Every instance found the pass done: what follows would be another.
+      // Every instance found the pass done: a further run would begin another.
       if ((await first.knex('scan_pass').first('ended_at'))?.ended_at) break;
     }
     await Promise.all([...alive.values()].map(({ ended }) => ended));
     await Promise.all(left);
-    // Whoever left last may have left something.
+    // The instance that left last may have left units open.
     if (!(await first.knex('scan_pass').first('ended_at'))?.ended_at) {
       const scan = suite.other(options);
       const { exitCode } = await scan.run();

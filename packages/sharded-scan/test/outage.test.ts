@@ -15,7 +15,7 @@ onEveryPair(
       setCheckpointHook(undefined);
       for (const one of opened.splice(0).reverse()) await one.close();
     });
-    /** A way to a database that can be cut. */
+    /** A proxy to a database whose connections can be cut. */
     const through = async (address: string): Promise<ThroughProxy> => {
       const made = await throughProxy(address);
       opened.push(made);
@@ -43,7 +43,7 @@ onEveryPair(
       await suite.fill(100);
       const { proxy, knex } = await through(suite.databases[0].address);
       let cuts = 0;
-      // The checkpoint reaches the server, which writes it; nobody hears of it.
+      // The checkpoint reaches the server, which writes it; the answer is lost.
       setCheckpointHook((name) => {
         if (name !== 'scan:before-checkpoint' || cuts >= cycles) return;
         cuts += 1;
@@ -62,11 +62,11 @@ onEveryPair(
       expect(exitCode).toBe(0);
       expect(units.map(({ examined, matched, handled }) => [examined, matched, handled])).toEqual(new Array(8).fill([100, 100, 100]));
       expect(times.size).toBe(800);
-      // Where a lease was over before it could be prolonged, one batch more.
+      // If a lease expired before it could be renewed, one batch more is replayed.
       expect([...times.values()].filter((n) => n > 1).length).toBeLessThan(cycles * 4 * 10);
     }, 60_000);
 
-    it('leaves the units of a database that is away for the next run, and says so: 75', async () => {
+    it('leaves the units of an unavailable database to the next run, with exit code 75', async () => {
       await suite.fill(50);
       const { proxy, knex } = await through(suite.databases[1].address);
       proxy.set('refuse');
@@ -84,7 +84,7 @@ onEveryPair(
       expect(again.units.map(({ handled, error }) => [handled, error])).toEqual(new Array(8).fill([50, undefined]));
     }, 60_000);
 
-    it('goes on when the database of its checkpoints comes back', async () => {
+    it('continues when the state database is available again', async () => {
       await suite.fill(200);
       const { proxy, knex } = await through(suite.databases[0].address);
       let [handled, away] = [0, false];
@@ -101,7 +101,7 @@ onEveryPair(
       proxy.set('refuse');
       proxy.reset();
       away = true;
-      // Longer than the lease: it may not go on meanwhile.
+      // Longer than the lease: the scan must not continue meanwhile.
       await new Promise((resolve) => setTimeout(resolve, 2_500));
       const stopped = handled;
       await new Promise((resolve) => setTimeout(resolve, 500));

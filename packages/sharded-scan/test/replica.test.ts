@@ -26,7 +26,7 @@ describe('a replica that lags', () => {
     knexes.push(knex);
     return knex;
   };
-  /** A scan on the primary that goes on only while the replica keeps up. */
+  /** A scan on the primary that continues only while the replica keeps up. */
   const held = async (primary: Knex, replica: Knex, lag: () => Promise<unknown>, catchUp: () => Promise<unknown>) => {
     const throttle = replicaLag({ replica, max: '1s' });
     expect(await throttle()).toBe(0);
@@ -57,7 +57,7 @@ describe('a replica that lags', () => {
       process: async (rows) => {
         handled += rows.length;
         if (handled === 30) await lag();
-        // Something to follow, and for long enough that the look of a second ago is old.
+        // Writes for the replica to follow, for longer than the poll interval of one second.
         await primary('thing_000').insert({ id: 1_000 + handled });
         await new Promise((resolve) => setTimeout(resolve, handled === 30 ? 2_500 : 20));
       },
@@ -71,8 +71,8 @@ describe('a replica that lags', () => {
     await catchUp();
     expect(await running).toMatchObject({ exitCode: 0 });
     expect(handled).toBe(100);
-    // The primary itself is no replica.
-    await expect(replicaLag({ replica: primary, max: '1s' })()).rejects.toThrow(/is no replica/);
+    // The primary itself is not a replica.
+    await expect(replicaLag({ replica: primary, max: '1s' })()).rejects.toThrow(/is not a replica/);
   };
 
   it.runIf(process.env[postgres.variable])(
@@ -101,7 +101,7 @@ describe('a replica that lags', () => {
         () => replica.raw('SELECT pg_wal_replay_pause()'),
         () => replica.raw('SELECT pg_wal_replay_resume()'),
       );
-      // One that hears nothing any more is behind, however little it knows of.
+      // A replica that receives nothing counts as lagging, even if it has replayed all that it received.
       await primary.kill();
       const throttle = replicaLag({ replica, max: '1s' });
       await until(async () => (await throttle()) > 0, { withinMs: 15_000, what: 'it counts as behind' });

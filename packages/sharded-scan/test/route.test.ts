@@ -51,7 +51,7 @@ describe('the router', () => {
     for (const [key, [database, table]] of Object.entries(places)) {
       expect(topology().forKey(key), key).toMatchObject({ database, table });
     }
-    // The text whose hash is the lowest number there is.
+    // A text whose hash is the lowest 32-bit number.
     expect(javaHashCode('polygenelubricants')).toBe(-2_147_483_648);
   });
 
@@ -101,14 +101,14 @@ describe('the router', () => {
     expect(own.forKey(7)).toMatchObject({ database: 1, table: 1 });
     const bad = createTopology({ databases: { a: one }, tables: 2, hash: () => 2 });
     expect(() => bad.forKey('x')).toThrow(/hash gave 2/);
-    expect(() => createTopology({ databases: { a: one }, tables: 3, hash: 'mod' }).forKey('abc')).toThrow(/no whole number/);
+    expect(() => createTopology({ databases: { a: one }, tables: 3, hash: 'mod' }).forKey('abc')).toThrow(/is not a whole number/);
     for (const key of [1.5, Number.NaN, 2 ** 53, undefined, null, {}]) expect(() => topology().forKey(key as never)).toThrow(/The key is/);
     expect(createTopology({ databases: { a: one }, tables: 3, hash: 'mod' }).forKey(-1)).toMatchObject({ table: 2 });
   });
 
   it('refuses a topology that can not be right', () => {
     expect(() => createTopology({ databases: {}, tables: 4 })).toThrow(/needs databases/);
-    expect(() => createTopology({ databases: { a: {} as never }, tables: 4 })).toThrow(/databases\['a'\] is no knex/);
+    expect(() => createTopology({ databases: { a: {} as never }, tables: 4 })).toThrow(/databases\['a'\] is not a knex/);
     expect(() => createTopology({ databases: { a: one }, tables: 0 })).toThrow(/tables is 0/);
     expect(() => createTopology({ databases: { a: one }, tables: 2, suffix: () => '_x' })).toThrow(/for tables 0 and 1/);
     expect(() => createTopology({ databases: { a: one }, tables: 2, suffix: (i) => `_${i}; DROP` })).toThrow(
@@ -125,7 +125,7 @@ describe('the router', () => {
       expect(() => topology().shard(place)).toThrow(/databases are 1 to 2, tables 0 to 3/);
   });
 
-  it('names tables by their suffix, from 000 or as it is told', () => {
+  it('names tables by their suffix, from 000 or as the option says', () => {
     expect(topology().shards.map(({ name }) => name)).toEqual([
       '01.000',
       '01.001',
@@ -151,12 +151,12 @@ describe('the router', () => {
     });
     expect(await two('thing_000')).toHaveLength(2);
     await one.transaction(async (trx) => {
-      expect(() => shard.query('thing', trx)).toThrow(/not one of database 02/);
+      expect(() => shard.query('thing', trx)).toThrow(/does not belong to database 02/);
     });
     await two('thing_000').delete();
   });
 
-  it('keeps the route of a function over all that it awaits, ends it with it, and takes no other for it', async () => {
+  it('keeps the shard of a function over all that it awaits, restores the outer shard at its end, and never mixes shards up', async () => {
     const t = topology();
     const seen: string[] = [];
     const repository = async (): Promise<void> => {
@@ -173,11 +173,11 @@ describe('the router', () => {
       await t.at({ database: 2, table: 1 }, () => Promise.reject(new Error('inside'))).catch(() => undefined);
       expect(t.current.name).toBe('01.003');
     });
-    expect(() => t.current).toThrow(/runs on no shard/);
-    expect(() => topology().current).toThrow(/runs on no shard/);
+    expect(() => t.current).toThrow(/No shard is set/);
+    expect(() => topology().current).toThrow(/No shard is set/);
   });
 
-  it('goes along with what an emitter calls, if it is bound', async () => {
+  it('keeps the shard in a bound callback of an emitter', async () => {
     const t = topology();
     const emitter = new EventEmitter();
     const heard: string[] = [];
@@ -190,7 +190,7 @@ describe('the router', () => {
     emitter.emit('event');
     t.at({ database: 2, table: 0 }, () => emitter.emit('event'));
     expect(heard).toEqual(['01.002', '01.002']);
-    expect(() => t.bind(() => undefined)).toThrow(/runs on no shard/);
+    expect(() => t.bind(() => undefined)).toThrow(/No shard is set/);
   });
 
   it("reads a job's parameter, and refuses what names no database before anything is done", () => {

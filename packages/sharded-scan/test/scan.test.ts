@@ -18,7 +18,7 @@ onEveryPair('a scan', (suite) => {
   };
 
   it('hands every matching row over once, by key, 64-bit values exact, and says how many there were', async () => {
-    // Neighbours that are one number to a double.
+    // Neighbouring ids that are equal as doubles.
     await suite.fill(250, 2, 9_007_199_254_740_993n);
     const { times, record } = recorder();
     const orders = new Map<string, string[]>();
@@ -38,18 +38,18 @@ onEveryPair('a scan', (suite) => {
     expect(result.units.map(({ unit, state, examined, matched, handled }) => [unit, state, examined, matched, handled])).toEqual(
       ['01.000', '01.001', '01.002', '01.003', '02.000', '02.001', '02.002', '02.003'].map((unit) => [unit, 'done', 250, 125, 125]),
     );
-    // Another pass, over what is there then.
+    // The next pass walks the rows again.
     expect(await scan.run()).toMatchObject({ pass: '2', resumed: false });
     expect([...times.values()].every((n) => n === 2)).toBe(true);
   });
 
-  it('writes what was read and is still as it was read', async () => {
+  it('writes only rows that have not changed since they were read', async () => {
     await suite.fill(120, 1, 9_007_199_254_740_993n);
     const [first] = suite.databases;
     const scan = suite.scan({
       batch: 50,
       process: async (rows, unit) => {
-        // Somebody is faster with one of them.
+        // Another writer changes one of the rows first.
         if (unit.shard.name === '01.000') await unit.shard.knex('thing_000').where({ id: rows[0]?.id }).update({ mq_state: 7 });
         const changed = await unit.update(rows, { mq_state: 1 }, { where: { mq_state: [0, 2] } });
         expect(changed).toBe(unit.shard.name === '01.000' ? rows.length - 1 : rows.length);
@@ -66,7 +66,7 @@ onEveryPair('a scan', (suite) => {
     });
   });
 
-  it('finds the rows that fail, keeps their reasons, and hands the others over', async () => {
+  it('finds the rows that fail, stores their errors, and handles the others', async () => {
     await suite.fill(100);
     const { times, record } = recorder();
     const failing = new Set(['7', '8', '77', '305']);
@@ -106,7 +106,7 @@ onEveryPair('a scan', (suite) => {
     expect(passes.map(({ pass }) => Number(pass))).toEqual([3, 4, 5, 6, 7, 8, 9, 10, 11, 12]);
   });
 
-  it('blames no row for an outage, and goes on when it is over', async () => {
+  it('blames no row for an outage, and continues after it', async () => {
     await suite.fill(30);
     let left = 3;
     const scan = suite.scan({
@@ -116,7 +116,7 @@ onEveryPair('a scan', (suite) => {
     });
     expect(await scan.run()).toMatchObject({ exitCode: 0 });
     expect(await suite.databases[0].knex('scan_failure')).toHaveLength(0);
-    // Said of single rows: those alone come again.
+    // Outages returned for single rows: only these rows are passed again.
     const { times, record } = recorder();
     let refusals = 5;
     const each = suite.other({
@@ -137,7 +137,7 @@ onEveryPair('a scan', (suite) => {
     expect([...times.values()].reduce((sum, n) => sum + n, 0)).toBe(240 + 5);
   });
 
-  it('goes on after its last checkpoint when it was stopped, and replays one batch of a unit at most', async () => {
+  it('continues after its last checkpoint when it was stopped, and replays at most one batch of a unit', async () => {
     await suite.fill(400);
     const { times, record } = recorder();
     const stop = new AbortController();
@@ -188,7 +188,7 @@ onEveryPair('a scan', (suite) => {
     expect([...times.values()].filter((n) => n > 1)).toEqual([]);
   });
 
-  it('gives its place to another when its lease is over, and what it says then is not counted', async () => {
+  it('loses its unit when its lease has expired, and its later checkpoints are refused', async () => {
     await suite.fill(60);
     const { times, record } = recorder();
     let release = (): void => undefined;
@@ -210,7 +210,7 @@ onEveryPair('a scan', (suite) => {
     zombie.events.on('unit:ended', ({ unit, how }) => how === 'lost' && lost.push(unit));
     const running = zombie.run();
     await until(() => blocked);
-    // Another takes its unit: the epoch of the lease is the newer one.
+    // Another owner takes the unit, under a newer epoch.
     await suite.databases[0]
       .knex('holdfast_lease')
       .where({ scope: 'scan things', name: '01.000' })
@@ -223,7 +223,7 @@ onEveryPair('a scan', (suite) => {
       batch: 20,
       process: async (rows, unit) => {
         record(rows);
-        // In the middle of the same unit, behind its first checkpoint.
+        // In the middle of the same unit, after its first checkpoint.
         if (unit.shard.name !== '01.000' || rows[0]?.id === '1') return;
         reached = true;
         await later;
@@ -242,11 +242,11 @@ onEveryPair('a scan', (suite) => {
     expect(result.exitCode).toBe(0);
     expect(result.units.find(({ unit }) => unit === '01.000')?.handled).toBe(60);
     expect(times.size).toBe(480);
-    // The batch that was under way, once more.
+    // The batch in progress is handled once more.
     expect([...times.values()].filter((n) => n > 1).length).toBeLessThanOrEqual(20);
   });
 
-  it('skips none of 100,000 rows though others change, appear and go while it walks', async () => {
+  it('skips none of 100,000 rows while others are changed, added and deleted', async () => {
     await suite.fill(12_500);
     const { times, record } = recorder();
     let [stop, changed] = [false, 0];
@@ -254,7 +254,7 @@ onEveryPair('a scan', (suite) => {
       for (let n = 0; !stop; n++) {
         const shard = suite.topology.shards[n % 8];
         const id = (n * 7_919) % 100_000;
-        // Ids that the scan does not look for come and go among those that it does.
+        // Rows that the test does not check are added and deleted among those that it does.
         const done = await Promise.all([
           shard
             ?.query('thing')
@@ -286,11 +286,11 @@ onEveryPair('a scan', (suite) => {
     }
     expect(changed).toBeGreaterThan(60);
     expect(Array.from({ length: 100_000 }, (_, i) => String(i + 1)).filter((id) => times.get(id) !== 1)).toEqual([]);
-    // What came after the pass began waits for the next: the bound of each unit was taken at its start.
+    // Rows added after the pass began wait for the next pass: the bound of each unit was taken at its start.
     expect(times.size).toBeLessThan(100_000 + changed / 3);
   });
 
-  it('adapts its batches to how long they take, by a fifth at most', async () => {
+  it('adapts the batch size to the time that batches take, by at most a fifth', async () => {
     await suite.fill(600);
     const sizes: number[] = [];
     const scan = suite.scan({
@@ -308,7 +308,7 @@ onEveryPair('a scan', (suite) => {
     for (let i = 2; i < sizes.length - 1; i++) expect((sizes[i] ?? 0) / (sizes[i - 1] ?? 1)).toBeGreaterThan(0.79);
   });
 
-  it('takes up a pass after the topology has changed, and leaves units that are no more', async () => {
+  it('resumes a pass after the topology has changed, and drops units that no longer exist', async () => {
     await suite.fill(100);
     const stop = new AbortController();
     const { times, record } = recorder();
@@ -329,7 +329,7 @@ onEveryPair('a scan', (suite) => {
     expect(whole.units).toHaveLength(8);
   });
 
-  it('takes only what its parameter or its index names, and refuses what names nothing before any work', async () => {
+  it('takes only the units that its parameter or index names, and refuses parameters that name nothing before any work', async () => {
     await suite.fill(20);
     const { times, record } = recorder();
     const scan = suite.scan({ process: record });
@@ -341,7 +341,7 @@ onEveryPair('a scan', (suite) => {
       await expect(scan.run({ only })).rejects.toMatchObject({ code: 'invalid-argument' });
     await expect(scan.run({ shard: [3, 3] })).rejects.toThrow(/index from 0/);
     await expect(scan.run({ only: '1', shard: [0, 1] })).rejects.toThrow(/not both/);
-    expect(() => suite.scan()).toThrow(/There is a scan things already/);
+    expect(() => suite.scan()).toThrow(/A scan named things exists already/);
     for (const options of [
       { key: [] },
       { key: ['id; DROP'] },
@@ -355,7 +355,7 @@ onEveryPair('a scan', (suite) => {
       expect(() => suite.other({ name: 'bad', ...options } as never), JSON.stringify(options)).toThrow();
   });
 
-  it('says of a unit that can not be walked what must be done, and finishes the others', async () => {
+  it('says how to fix a table that it cannot walk, and finishes the other units', async () => {
     await suite.fill(10);
     const [first, second] = suite.databases;
     await first.knex.schema.renameTable('thing_001', 'thing_gone');
@@ -389,7 +389,7 @@ onEveryPair('a scan', (suite) => {
     }
   });
 
-  it('goes by several columns, up and down, with times to the microsecond', async () => {
+  it('orders by several columns, up and down, with times to the microsecond', async () => {
     const tables: string[] = [];
     for (const shard of suite.topology.shards) {
       const table = shard.tableName('event');

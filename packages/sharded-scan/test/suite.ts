@@ -16,14 +16,16 @@ export interface Suite {
   /** Fills `thing_000` to `thing_003` of both databases with ids from `first`, every `step`-th of which is to be sent. */
   fill(rowsPerTable: number, step?: number, first?: bigint): Promise<void>;
   scan(options?: Partial<ScanOptions<Thing>>): Scan<Thing>;
-  /** Another process's, as it were: with connections of its own. */
+  /** A scan with connections of its own, as another process would have. */
   other(options?: Partial<ScanOptions<Thing>>): Scan<Thing>;
   count(where: object): Promise<number>;
-  /** Cuts another process's scan off its databases for good, as a kill does; it goes on by itself. */
+  /** Cuts such a scan off its databases for good, as a kill does. Its code keeps running. */
   cutOff(scan: Scan<Thing>): Promise<void>;
 }
 
-/** Runs the same tests on pairs of databases: two of each kind that is up, and two kinds where there are two; or on those named. */
+/**
+ * Runs the same tests on pairs of databases: two of each kind that is up, and mixed pairs if two kinds are up; or on the named pairs only.
+ */
 export function onEveryPair(name: string, tests: (suite: Suite) => void, only?: readonly string[]): void {
   const dialects = testDialects();
   const [first, second] = dialects;

@@ -1,13 +1,15 @@
 import { InvalidArgumentError } from '@holdfast/core';
 
 /**
- * The databases that a job's parameter names, as `'1,2'`: numbers from 1, each once, in ascending order.
- * @throws InvalidArgumentError before any work is done
+ * Parses a job's parameter such as `'1,2'` into database numbers: from 1, without duplicates, in ascending order.
+ * @throws InvalidArgumentError if the parameter is empty or names a database that does not exist
  */
 export function parseDatabases(parameter: string, databases: number): readonly number[] {
   const known = databases === 1 ? 'there is database 1' : `there are databases 1 to ${databases}`;
   if (typeof parameter !== 'string' || parameter.trim() === '')
-    throw new InvalidArgumentError(`The parameter is ${JSON.stringify(parameter)}; name databases with commas, as in "1,2": ${known}.`);
+    throw new InvalidArgumentError(
+      `The parameter is ${JSON.stringify(parameter)}; list database numbers separated by commas, as in "1,2": ${known}.`,
+    );
   const numbers = parameter.split(',').map((part) => {
     const text = part.trim();
     const number = Number(text);

@@ -1,15 +1,15 @@
 import { InvalidArgumentError } from '@holdfast/core';
 import type { Knex } from 'knex';
 
-/** Where a table is. */
+/** The place of a table in the topology. */
 export interface ShardLocation {
-  /** From 1, in the order in which the databases were given. */
+  /** Number of the database: from 1, in the order of the topology's `databases`. */
   readonly database: number;
-  /** From 0. */
+  /** Index of the table within its database: from 0. */
   readonly table: number;
 }
 
-/** One table of each kind: a database and a suffix. */
+/** A database and a table suffix: one table of each kind. */
 export class Shard implements ShardLocation {
   readonly database: number;
   readonly table: number;
@@ -26,27 +26,31 @@ export class Shard implements ShardLocation {
     this.knex = parts.knex;
   }
 
-  /** `01.003`, as logs say it. */
+  /** The name in logs, events and checkpoints, for example `01.003`. */
   get name(): string {
     return `${this.databaseName}${this.suffix.replace(/^_?/, '.')}`;
   }
 
-  /** The table's name here: the logical name and the suffix. */
+  /** The name of a table on this shard: its logical name followed by the suffix. */
   tableName(logical: string): string {
     return `${logical}${this.suffix}`;
   }
 
-  /** A query on a table of this shard, in `trx` if one is given, which must be of this shard's database. */
+  /**
+   * A query on a table of this shard.
+   * @param trx the transaction to run the query in; it must belong to this shard's database
+   * @throws InvalidArgumentError if `trx` belongs to another database
+   */
   // biome-ignore lint/suspicious/noExplicitAny: as knex types its own rows
   query<Row extends {} = any>(logical: string, trx?: Knex.Transaction): Knex.QueryBuilder<Row> {
     if (trx && (trx.client as { config: unknown }).config !== (this.knex.client as { config: unknown }).config)
       throw new InvalidArgumentError(
-        `The transaction is not one of database ${this.databaseName}; begin it on this shard: shard.transaction(async (trx) => …).`,
+        `The transaction does not belong to database ${this.databaseName}; begin it on this shard: shard.transaction(async (trx) => …).`,
       );
     return (trx ?? this.knex)(this.tableName(logical)) as Knex.QueryBuilder<Row>;
   }
 
-  /** A transaction on this shard's database. */
+  /** Runs `fn` in a transaction on this shard's database. */
   transaction<T>(fn: (trx: Knex.Transaction) => Promise<T>): Promise<T> {
     return this.knex.transaction(fn);
   }

@@ -5,21 +5,22 @@ import { NoShardError } from '../errors.ts';
 import { Shard, type ShardLocation } from './shard.ts';
 import { checkHash, type ShardHash, type ShardKey, shardIndex } from './shard-hash.ts';
 
-/** Which databases there are, how many tables each has, and which hash chooses. */
+/** The databases, the number of tables in each, and the hash that maps keys to them. */
 export interface TopologyOptions {
-  /** The databases by name, in their order: the first is number 1. */
+  /** The databases by name. Their order counts: the first is number 1. */
   readonly databases: Readonly<Record<string, Knex>>;
-  /** Tables of each kind in each database. */
+  /** Number of tables of each kind in each database, from 1 to 10,000. */
   readonly tables: number;
-  /** What follows a table's name, by its index from 0. Default `_000`, `_001`, … */
+  /** Returns the suffix of a table's name for its index, from 0. Letters, digits and underscores. Default `_000`, `_001`, … */
   readonly suffix?: (table: number) => string;
-  /** How keys are spread. Default `java-spread`. */
+  /** The rule that maps a key to a table. Default `java-spread`. */
   readonly hash?: ShardHash;
 }
 
 /**
- * Where rows are: databases of tables. Route by key (`forKey`), by place (`shard`), or for everything that a function calls (`at`,
- * `atKey`), by `AsyncLocalStorage`: there is nothing to clear, and a route within a route ends with it.
+ * Maps keys to shards. A shard is found by key (`forKey`) or by place (`shard`), or set for everything that a function calls (`at`,
+ * `atKey`). The latter uses `AsyncLocalStorage`: nothing has to be cleared, and when a nested call returns, the outer shard is current
+ * again.
  */
 export class Topology {
   readonly databases: number;
@@ -51,12 +52,12 @@ export class Topology {
     }
     this.#shards = databases.flatMap(([databaseName, knex], i) => {
       if (typeof knex !== 'function' || !('client' in knex))
-        throw new InvalidArgumentError(`databases['${databaseName}'] is no knex instance; pass one for each database.`);
+        throw new InvalidArgumentError(`databases['${databaseName}'] is not a knex instance; pass one for each database.`);
       return suffixes.map((one, table) => new Shard({ database: i + 1, table, databaseName, suffix: one, knex }));
     });
   }
 
-  /** Every shard, database by database. */
+  /** All shards, ordered by database, then by table. */
   get shards(): readonly Shard[] {
     return this.#shards;
   }
@@ -79,31 +80,32 @@ export class Topology {
     return this.#shards[shardIndex(this.#hash, key, this.#shards.length)] as Shard;
   }
 
-  /** Runs `fn`, and all that it calls and awaits, on the shard at a place. */
+  /** Runs `fn` with the shard at a place as {@link current}, also in everything that `fn` calls and awaits. @throws InvalidArgumentError */
   at<T>(location: ShardLocation, fn: (shard: Shard) => T): T {
     const shard = this.shard(location);
     return this.#context.run(shard, () => fn(shard));
   }
 
-  /** Runs `fn`, and all that it calls and awaits, on the shard of a key. */
+  /** Runs `fn` with the shard of a key as {@link current}, also in everything that `fn` calls and awaits. @throws InvalidArgumentError */
   atKey<T>(key: ShardKey, fn: (shard: Shard) => T): T {
     const shard = this.forKey(key);
     return this.#context.run(shard, () => fn(shard));
   }
 
-  /** The shard of the route that this code runs in. @throws NoShardError outside of any */
+  /** The shard set by the innermost `at` or `atKey` around this code. @throws NoShardError if there is none */
   get current(): Shard {
     const shard = this.#context.getStore();
     if (!shard)
       throw new NoShardError(
-        'This code runs on no shard: call it within topology.at({ database, table }, …) or topology.atKey(key, …), or bind what an emitter calls with topology.bind(fn).',
+        'No shard is set for this code: call it within topology.at({ database, table }, …) or topology.atKey(key, …), or wrap a callback of an emitter in topology.bind(fn).',
       );
     return shard;
   }
 
   /**
-   * `fn` with the route of this moment, for emitters and others that call it from elsewhere.
-   * @typeParam Fn the function, whose shape it keeps
+   * Binds `fn` to the current shard, for callbacks that an emitter or a pool calls from another context.
+   * @typeParam Fn the type of the function, which the result keeps
+   * @throws NoShardError if no shard is set
    */
   // biome-ignore lint/suspicious/noExplicitAny: the arguments are the caller's
   bind<Fn extends (...args: any[]) => unknown>(fn: Fn): Fn {
@@ -112,7 +114,7 @@ export class Topology {
   }
 }
 
-/** Describes where rows are. @throws InvalidArgumentError */
+/** Creates a topology. @throws InvalidArgumentError if an option is not valid, or the hash would leave tables unused */
 export function createTopology(options: TopologyOptions): Topology {
   return new Topology(options);
 }

@@ -1,4 +1,4 @@
-// What `holdfast run` reads in the tests: addresses of the two databases, ms for each batch.
+// The configuration of `holdfast run` in the tests. The environment gives the addresses of the two databases and the ms per batch.
 import { coreSchema, type HoldfastConfig, silentLogger } from '@holdfast/core';
 import { connectTestDatabase } from '@holdfast/core/testing';
 import { createTopology, defineScan, scanJob, scanSchema } from '../../src/index.ts';

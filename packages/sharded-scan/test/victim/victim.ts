@@ -1,5 +1,6 @@
-// A scan that tests kill. Arguments: addresses of the two databases, the file where it notes what it handles, the checkpoint to die at, and
-// at which time it is reached.
+// A scan that tests kill. Arguments: the addresses of the two databases, the file to which it writes the handled ids, the checkpoint at
+// which
+// it kills itself, and how many times that checkpoint must be reached first.
 
 import { appendFileSync } from 'node:fs';
 import { silentLogger } from '@holdfast/core';
@@ -20,7 +21,7 @@ const scan = defineScan<{ id: string }>({
   state: one,
   logger: silentLogger,
   process: async (rows, unit) => {
-    // One line a row, in one write a batch: it outlives this process.
+    // One line per row, and one write per batch, which survives a kill of this process.
     appendFileSync(file, rows.map(({ id }) => `${unit.shard.name} ${id}\n`).join(''));
     await new Promise((resolve) => setTimeout(resolve, 2));
   },

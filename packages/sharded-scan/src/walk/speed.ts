@@ -2,14 +2,14 @@ import { monotonicMs } from '@holdfast/core';
 
 const timeConstantMs = 5_000;
 
-/** Rows per second: of the whole time at first, and then what was long ago counts little. */
+/** Measures rows per second: at first the mean since the start, then a moving average that decays with a time constant of 5 s. */
 export class Speed {
   #at = monotonicMs();
   #elapsedMs = 0;
   #perSecond = 0;
 
-  /** So many more have been gone past since the last call. Returns rows per second. */
-  after(rows: number): number {
+  /** Counts `rows` rows examined since the last call. Returns rows per second. */
+  record(rows: number): number {
     const now = monotonicMs();
     const ms = Math.max(1, now - this.#at);
     this.#at = now;

@@ -3,17 +3,18 @@ import { InvalidArgumentError } from '@holdfast/core';
 import type { Shard } from '../route/shard.ts';
 import type { TableShape } from './table-shape.ts';
 
-/** What a conditional update changes besides, and under which version. */
+/** The condition of {@link ScanUnit.update}. */
 export interface UpdateOptions {
-  /** Columns that must be as said: one value, or one of several. */
+  /** The values that columns must still have: one value, `null`, or one of several. Rows that differ are not changed. */
   readonly where?: Readonly<Record<string, string | number | null | readonly (string | number)[]>>;
 }
 
-/** One table while it is walked, as `process` sees it. */
+/** The table that is being walked, as `process` sees it. */
 export class ScanUnit<Row extends Record<string, unknown> = Record<string, unknown>> {
   readonly shard: Shard;
+  /** The table's name with its suffix. */
   readonly table: string;
-  /** Aborts when the unit is lost, or the run is. */
+  /** Aborts when this instance loses its lease on the unit: another instance may walk the unit from then on. */
   readonly signal: AbortSignal;
   readonly #database: Database;
   readonly #shape: TableShape;
@@ -35,32 +36,34 @@ export class ScanUnit<Row extends Record<string, unknown> = Record<string, unkno
   }
 
   /**
-   * Writes columns of rows, each only while it is as it was read: by the scan's `version` column, or by `where`. A row that changed
-   * meanwhile stays as it is, and is found by the next pass. Returns how many were written.
+   * Sets columns of rows, but only of rows that have not changed since they were read: compared by the scan's `version` column, by `where`,
+   * or by both. A row that has changed is left as it is; the next pass finds it if it still matches.
+   * @returns the number of rows written
+   * @throws InvalidArgumentError if the scan has no `version` column and `where` is not given
    */
   async update(rows: readonly Row[], set: Readonly<Record<string, string | number | null>>, options: UpdateOptions = {}): Promise<number> {
     if (this.#version === undefined && options.where === undefined)
       throw new InvalidArgumentError(
-        'update must know that a row is still as it was read: give the scan a version column, or say in where which state it must have, as in { where: { mq_state: [0, 2] } }.',
+        'update must check that a row has not changed since it was read: give the scan a version column, or name the expected values in where, as in { where: { mq_state: [0, 2] } }.',
       );
     const names = Object.keys(set);
     const conditions = Object.entries(options.where ?? {}).map(([name, value]) => this.#condition(name, value));
     let changed = 0;
     const { key, fromText } = this.#shape;
-    const isRow = [
+    const sameRow = [
       ...key.map(({ column }, i) => `${this.#quoted(column)} = ${fromText[i]}`),
       ...(this.#version === undefined ? [] : [`${this.#database.text(this.#quoted(this.#version))} = ?`]),
     ].join(' AND ');
-    const known = [...key.map(({ column }) => column), ...(this.#version === undefined ? [] : [this.#version])];
+    const compared = [...key.map(({ column }) => column), ...(this.#version === undefined ? [] : [this.#version])];
     for (let from = 0; from < rows.length; from += 200) {
       const some = rows.slice(from, from + 200);
-      const which =
-        known.length === 1
-          ? `${this.#quoted(known[0] ?? '')} IN (${some.map(() => fromText[0]).join(', ')})`
-          : `(${some.map(() => `(${isRow})`).join(' OR ')})`;
-      const params = some.flatMap((row) => known.map((column) => this.#value(row, column)));
+      const matchesRow =
+        compared.length === 1
+          ? `${this.#quoted(compared[0] ?? '')} IN (${some.map(() => fromText[0]).join(', ')})`
+          : `(${some.map(() => `(${sameRow})`).join(' OR ')})`;
+      const params = some.flatMap((row) => compared.map((column) => this.#value(row, column)));
       changed += await this.#database.run(
-        `UPDATE ${this.#database.table(this.table)} SET ${names.map((name) => `${this.#quoted(name)} = ?`).join(', ')} WHERE ${[which, ...conditions.map(({ sql }) => sql)].join(' AND ')}`,
+        `UPDATE ${this.#database.table(this.table)} SET ${names.map((name) => `${this.#quoted(name)} = ?`).join(', ')} WHERE ${[matchesRow, ...conditions.map(({ sql }) => sql)].join(' AND ')}`,
         [...names.map((name) => set[name]), ...params, ...conditions.flatMap(({ params }) => params)],
       );
     }
@@ -68,7 +71,7 @@ export class ScanUnit<Row extends Record<string, unknown> = Record<string, unkno
   }
 
   #value(row: Row, column: string): unknown {
-    if (!(column in row)) throw new InvalidArgumentError(`A row has no ${column}; pass rows as they were handed over.`);
+    if (!(column in row)) throw new InvalidArgumentError(`A row has no column ${column}; pass the rows as process received them.`);
     return row[column];
   }
 
@@ -83,7 +86,7 @@ export class ScanUnit<Row extends Record<string, unknown> = Record<string, unkno
 
   #quoted(name: string): string {
     if (!/^[A-Za-z_][A-Za-z0-9_]*$/.test(name))
-      throw new InvalidArgumentError(`${JSON.stringify(name)} is no name of a column; use letters, digits and underscores.`);
+      throw new InvalidArgumentError(`${JSON.stringify(name)} is not a valid column name; use letters, digits and underscores.`);
     return this.#database.family === 'mysql' ? `\`${name}\`` : `"${name}"`;
   }
 }

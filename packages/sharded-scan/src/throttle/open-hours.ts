@@ -5,9 +5,9 @@ const minuteMs = 60_000;
 const dayMinutes = 24 * 60;
 
 /**
- * Lets a scan work between two times of the day only, as in `openHours('22:00-06:00', { timeZone: 'Europe/Berlin' })`. Outside of
- * them it waits. Default time zone: UTC.
- * @throws InvalidArgumentError
+ * A throttle that lets a scan work only between two times of the day, as in `openHours('22:00-06:00', { timeZone: 'Europe/Berlin' })`.
+ * Outside of these hours the scan waits. Default time zone: UTC. `now` replaces the process's clock in tests.
+ * @throws InvalidArgumentError if the hours or the time zone are not valid
  */
 export function openHours(hours: string, options: { readonly timeZone?: string; readonly now?: () => Date } = {}): Throttle {
   const { timeZone = 'UTC', now = () => new Date() } = options;
@@ -20,14 +20,17 @@ export function openHours(hours: string, options: { readonly timeZone?: string; 
   try {
     clock = new Intl.DateTimeFormat('en', { timeZone, hourCycle: 'h23', hour: 'numeric', minute: 'numeric' });
   } catch (cause) {
-    throw new InvalidArgumentError(`openHours knows no time zone ${JSON.stringify(timeZone)}; give one as in 'Europe/Berlin'.`, { cause });
+    throw new InvalidArgumentError(
+      `timeZone is ${JSON.stringify(timeZone)}, which is not a known time zone; give one such as 'Europe/Berlin'.`,
+      { cause },
+    );
   }
   return () => {
     const date = now();
     const part = (type: string): number => Number(clock.formatToParts(date).find((one) => one.type === type)?.value);
     const since = (part('hour') * 60 + part('minute') - from + dayMinutes) % dayMinutes;
     if (since < length) return 0;
-    // To the minute's end at most: the clocks may be put forward or back before the hour has come.
+    // No longer than to the end of the minute: daylight saving time may begin or end during the wait.
     return minuteMs - (date.getTime() % minuteMs);
   };
 }

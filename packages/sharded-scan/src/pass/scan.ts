@@ -1,9 +1,7 @@
-import { createHash } from 'node:crypto';
 import {
   checkMigrated,
   coreSchema,
   Database,
-  type Duration,
   defaultLogger,
   durationMs,
   type EventSource,
@@ -17,102 +15,24 @@ import {
 import type { Knex } from 'knex';
 import { parseDatabases } from '../route/parse-databases.ts';
 import type { Shard } from '../route/shard.ts';
-import type { Topology } from '../route/topology.ts';
 import { scanSchema } from '../schema.ts';
-import { type BatchPolicy, BatchSize } from './batch-size.ts';
-import { Pace } from './pace.ts';
-import { type RowFailure, type ScanProgress, ScanStore, type UnitProgress } from './scan-store.ts';
-import type { ScanUnit } from './scan-unit.ts';
+import { Pace } from '../throttle/pace.ts';
+import { type Throttle, throttleList } from '../throttle/throttle.ts';
+import { BatchSize } from '../walk/batch-size.ts';
+import { type ScanProgress, ScanStore } from '../walk/scan-store.ts';
+import type { KeyColumn } from '../walk/table-shape.ts';
+import { UnitWalk } from '../walk/unit-walk.ts';
+import type { RunOptions, ScanEvents, ScanNow, ScanOptions, ScanResult } from './scan-options.ts';
+import { fitsColumn, memberScope } from './scope-name.ts';
 import { Share } from './share.ts';
-import type { KeyColumn } from './table-shape.ts';
-import { type Throttle, throttles } from './throttle.ts';
-import { UnitWalk, type WalkEnd } from './unit-walk.ts';
 
-/** The shard's clock when a unit is begun, for conditions on times. */
-export interface ScanNow {
-  readonly date: Date;
-  /** That long before. */
-  minus(age: Duration): Date;
-}
+/** The names of the scans on each state database. */
+const namesInUse = new WeakMap<object, Set<string>>();
 
-/** What is walked, by which key, and what is done with the rows. */
-export interface ScanOptions<Row extends Record<string, unknown>> {
-  /** Names the scan in its tables. Each name once per service. */
-  readonly name: string;
-  readonly topology: Topology;
-  /** Without its suffix. */
-  readonly table: string;
-  /** What it goes by: unique, not null, indexed, and never changed. Several columns in the order of their index. Ascending unless said. */
-  readonly key: readonly (string | KeyColumn)[];
-  /** Which rows. Stands in parentheses: an OR of yours stays yours. */
-  readonly where: (query: Knex.QueryBuilder, now: ScanNow) => void;
-  /** Default 1,000; or `adaptive({ targetMs })`. */
-  readonly batch?: BatchPolicy;
-  /**
-   * Handles rows: at least once each, in batches, in the order of the key within a unit. Returns nothing, or an array
-   * with, for each row, nothing or the error that it failed with ({@link RowResult}). What it throws is found out for which row it
-   * was; an outage (a lost connection, a `retryable` error), thrown or returned, is tried again.
-   */
-  readonly process: (rows: readonly Row[], unit: ScanUnit<Row>) => unknown;
-  /** Rows that one read goes past at most, matching or not. Default 50,000. */
-  readonly window?: number;
-  /** A column that changes with every change of a row, for `unit.update`. */
-  readonly version?: string;
-  /** Where leases and checkpoints are kept: a knex of the service. */
-  readonly state: Knex;
-  /** Units walked at a time by one instance. Default 4. */
-  readonly concurrency?: number;
-  /** Units walked at a time in one database. Default 2. */
-  readonly perDatabase?: number;
-  /** Units walked at a time in one database by all instances together, to spare its server. Default no limit. */
-  readonly maxPerDatabase?: number;
-  /** How long a unit stays an instance's without a sign of life. Default 15 s. */
-  readonly lease?: Duration;
-  /** How long a database may be away before its units are left for the next run. Default 30 s. */
-  readonly outage?: Duration;
-  /** Rows per second and instance at most. Default no limit. */
-  readonly rate?: number;
-  /** Asked before each batch: {@link replicaLag}, {@link openHours}, or a function of yours. The longest wait counts. */
-  readonly throttle?: Throttle | readonly Throttle[];
-  readonly logger?: Logger;
-}
-
-/** Which units one run walks, and what ends it. */
-export interface RunOptions {
-  /** Only these databases, as a job's parameter names them: `'1,2'`. */
-  readonly only?: string;
-  /** Only units whose number leaves this index, of so many: `[0, 3]`. As a broadcast gives it. */
-  readonly shard?: readonly [index: number, total: number];
-  /** Ends at the next batch of each unit; the pass can be taken up again. */
-  readonly signal?: AbortSignal;
-}
-
-/** What a run saw when it ended. */
-export interface ScanResult {
-  readonly pass: string;
-  /** Whether it took up a pass that was under way or broken off. */
-  readonly resumed: boolean;
-  readonly units: readonly UnitProgress[];
-  /** 0: all done. 1: units failed, or rows did. 75 (EX_TEMPFAIL): to be taken up again. */
-  readonly exitCode: 0 | 1 | 75;
-}
-
-/** Events of a scan, in this process, each after what it says was written. */
-export interface ScanEvents {
-  'unit:started': {
-    readonly unit: string;
-    readonly pass: string;
-    /** Of the lease that it is walked under: higher than all before it. */
-    readonly epoch: number;
-  };
-  'batch:handled': { readonly unit: string; readonly matched: number; readonly handled: number };
-  'row:failed': { readonly unit: string } & RowFailure;
-  'unit:ended': { readonly unit: string; readonly how: WalkEnd };
-}
-
-const names = new WeakMap<object, Set<string>>();
-
-/** Walks all tables of a topology, in passes that survive whatever ends them. */
+/**
+ * Walks all tables of a topology in passes. A pass that is interrupted, even by a kill, continues with the next run. Made by
+ * {@link defineScan}.
+ */
 export class Scan<Row extends Record<string, unknown>> {
   readonly name: string;
   readonly #options: ScanOptions<Row>;
@@ -137,13 +57,15 @@ export class Scan<Row extends Record<string, unknown>> {
     this.#options = options;
     this.#key = keyColumns(options.key);
     if (typeof options.where !== 'function' || typeof options.process !== 'function')
-      throw new InvalidArgumentError(`The scan ${options.name} needs where and process: which rows, and what is done with them.`);
+      throw new InvalidArgumentError(
+        `The scan ${options.name} needs two functions: where, which selects rows, and process, which handles them.`,
+      );
     for (const name of ['concurrency', 'perDatabase', 'maxPerDatabase', 'window'] as const) {
       const n = options[name] ?? 1;
       if (!Number.isInteger(n) || n < 1) throw new InvalidArgumentError(`${name} is ${n}; give a whole number of at least 1.`);
     }
     this.#pace = new Pace(options.rate);
-    this.#throttles = throttles(options.throttle);
+    this.#throttles = throttleList(options.throttle);
     new BatchSize(options.batch ?? 1_000);
     this.#leaseMs = Math.max(200, durationMs(options.lease ?? '15s', 'lease'));
     durationMs(options.outage ?? '30s', 'outage');
@@ -151,24 +73,26 @@ export class Scan<Row extends Record<string, unknown>> {
     this.#events = new Events(this.#logger);
     this.#state = new Database({ knex: options.state, loopConnections: 3 });
     this.#leases = new LeaseTable(this.#state);
-    const used = names.get(options.state) ?? new Set();
+    const used = namesInUse.get(options.state) ?? new Set();
     if (used.has(options.name))
       throw new InvalidArgumentError(
-        `There is a scan ${options.name} already; scans share their checkpoints by name, so give this one another.`,
+        `A scan named ${options.name} exists already on this state database; scans share checkpoints by name, so give this one another name.`,
       );
-    names.set(options.state, used.add(options.name));
+    namesInUse.set(options.state, used.add(options.name));
   }
 
+  /** The events of this scan in this process. A listener that throws is logged; it does not stop the scan. */
   get events(): EventSource<ScanEvents> {
     return this.#events;
   }
 
   /**
-   * Walks the units, together with whoever else is at it, until each has ended. A pass that was broken off goes on where it was.
-   * @throws InvalidArgumentError for a parameter that names nothing, before any work
+   * Walks the units of the current pass, together with other instances that run the same scan, until every unit has ended. An interrupted
+   * pass is resumed from its checkpoints; otherwise a new pass begins. A unit that fails does not make `run` throw: see `exitCode`.
+   * @throws InvalidArgumentError if `only` or `shard` is not valid, before any work; MigrationRequiredError if tables are missing
    */
   async run(options: RunOptions = {}): Promise<ScanResult> {
-    const { scope, shards } = this.#narrow(options);
+    const { scope, shards } = this.#select(options);
     await checkMigrated(this.#state, [coreSchema, scanSchema]);
     const store = new ScanStore(this.#state, this.name, scope);
     const { pass, resumed } = await store.open(shards.map(({ name }) => name));
@@ -177,8 +101,8 @@ export class Scan<Row extends Record<string, unknown>> {
       store,
       leases: this.#leases,
       leaseScope: `scan ${this.name}`,
-      members: fitting(`scan ${this.name} ${scope}`),
-      // Each run its own: two runs of one instance do not take each other's units.
+      members: memberScope(this.name, scope),
+      // A new owner per run: two runs of one instance do not take each other's units.
       owner: uuidv7(),
       leaseMs: this.#leaseMs,
       shards,
@@ -198,39 +122,45 @@ export class Scan<Row extends Record<string, unknown>> {
     return { pass, resumed, units, exitCode: open ? 75 : failed ? 1 : 0 };
   }
 
-  /** How far the pass of a run like this one is. */
+  /**
+   * Reads the progress of the current or latest pass of a run with these options, by any instance.
+   * @throws InvalidArgumentError if `only` or `shard` is not valid
+   */
   async progress(options: Pick<RunOptions, 'only' | 'shard'> = {}): Promise<ScanProgress> {
-    const { scope } = this.#narrow(options);
+    const { scope } = this.#select(options);
     return new ScanStore(this.#state, this.name, scope).progress();
   }
 
-  /** Ends the connections that it made. The knex instances stay open, and the name is free again. */
+  /** Closes the connections that the scan opened, and frees its name. The knex instances stay open. End its runs first. */
   async close(): Promise<void> {
-    names.get(this.#options.state)?.delete(this.name);
+    namesInUse.get(this.#options.state)?.delete(this.name);
     for (const database of this.#databases.values()) await database.close();
     this.#databases.clear();
     await this.#state.close();
   }
 
-  /** Closes it, for `await using`. */
+  /** Calls {@link close}, for `await using`. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }
 
-  #narrow({ only, shard }: Pick<RunOptions, 'only' | 'shard'>): { readonly scope: string; readonly shards: readonly Shard[] } {
+  /** The units that a run takes, and the name under which runs of the same units share a pass. */
+  #select({ only, shard }: Pick<RunOptions, 'only' | 'shard'>): { readonly scope: string; readonly shards: readonly Shard[] } {
     const { topology } = this.#options;
     if (only !== undefined && shard !== undefined) throw new InvalidArgumentError('Give only or shard, not both.');
     if (only !== undefined) {
       const databases = parseDatabases(only, topology.databases);
       return {
-        scope: fitting(`only ${databases.join(',')}`),
+        scope: fitsColumn(`only ${databases.join(',')}`),
         shards: topology.shards.filter(({ database }) => databases.includes(database)),
       };
     }
     if (shard === undefined) return { scope: 'all', shards: topology.shards };
     const [index, total] = shard;
     if (!Number.isInteger(index) || !Number.isInteger(total) || total < 1 || index < 0 || index >= total)
-      throw new InvalidArgumentError(`shard is [${shard.join(', ')}]; give an index from 0 and a total above it, as a broadcast does.`);
+      throw new InvalidArgumentError(
+        `shard is [${shard.join(', ')}]; give an index from 0 and a total greater than it, as an xxl-job broadcast does.`,
+      );
     return { scope: `shard ${index}/${total}`, shards: topology.shards.filter((_, i) => i % total === index) };
   }
 
@@ -246,11 +176,11 @@ export class Scan<Row extends Record<string, unknown>> {
       lease,
       pass,
       where: (nowMs) => this.#where(shard, nowMs),
-      // On the unit's shard, for code that asks for its route.
+      // With the unit's shard as topology.current.
       process: (rows, unit) => topology.at(shard, () => process(rows, unit)),
       batch: new BatchSize(batch ?? 1_000),
       window: window ?? 50_000,
-      pace: (rows) => this.#pace.take(rows),
+      pace: (rows) => this.#pace.reserve(rows),
       throttle: async () => Math.max(0, ...(await Promise.all(this.#throttles.map((throttle) => throttle())))),
       outageMs: durationMs(outage ?? '30s', 'outage'),
       onBatch: ({ matched, handled, failures }) => {
@@ -261,7 +191,7 @@ export class Scan<Row extends Record<string, unknown>> {
     });
   }
 
-  /** The caller's condition as SQL: compiled once per unit, and not by the batch. */
+  /** The caller's condition as SQL. It is compiled once per unit, not once per batch. */
   #where(shard: Shard, nowMs: number): { readonly sql: string; readonly params: readonly unknown[] } {
     const now: ScanNow = { date: new Date(nowMs), minus: (age) => new Date(nowMs - durationMs(age, 'age')) };
     const { sql, bindings } = shard.knex
@@ -279,14 +209,9 @@ export class Scan<Row extends Record<string, unknown>> {
   }
 }
 
-/** As it fits into its column, and no two the same. */
-function fitting(text: string): string {
-  return text.length <= 90 ? text : `${text.slice(0, 60)} ${createHash('sha256').update(text).digest('hex').slice(0, 20)}`;
-}
-
 function keyColumns(key: readonly (string | KeyColumn)[]): readonly KeyColumn[] {
   if (!Array.isArray(key) || key.length === 0)
-    throw new InvalidArgumentError("key is empty; name what the scan goes by, as in key: ['id'].");
+    throw new InvalidArgumentError("key is empty; name the columns that order the scan, as in key: ['id'].");
   return key.map((one): KeyColumn => {
     const { column, direction } = typeof one === 'string' ? { column: one, direction: 'asc' as const } : (one as KeyColumn);
     if (!/^[A-Za-z_][A-Za-z0-9_]*$/.test(column) || !['asc', 'desc'].includes(direction))
@@ -295,7 +220,7 @@ function keyColumns(key: readonly (string | KeyColumn)[]): readonly KeyColumn[] 
   });
 }
 
-/** Defines a scan. @throws InvalidArgumentError */
+/** Defines a scan. @throws InvalidArgumentError if an option is not valid, or the name is in use on this state database */
 export function defineScan<Row extends Record<string, unknown> = Record<string, unknown>>(options: ScanOptions<Row>): Scan<Row> {
   return new Scan(options);
 }

@@ -1,15 +1,20 @@
 import type { Database } from '@holdfast/core';
 import type { TableShape } from './table-shape.ts';
 
-/** A place in the order of the key: the texts of its columns. */
+/** A position in the order of the key: the values of the key's columns as text. */
 export type Position = readonly string[];
+
+/** True if two positions have the same texts. */
+export function samePosition(one: Position, other: Position): boolean {
+  return one.every((text, i) => text === other[i]);
+}
 
 interface Sql {
   readonly sql: string;
   readonly params: readonly unknown[];
 }
 
-/** Statements that walk one table by its key: never by offset, which reads again all that it skips. */
+/** The statements that walk one table by its key. Pages are not read by offset, because each page would read all rows before it again. */
 export class Keyset {
   readonly #database: Database;
   readonly #shape: TableShape;
@@ -30,18 +35,18 @@ export class Keyset {
     this.#keyText = this.#columns.map((column, i) => `${shape.toText[i]?.(column)} AS k${i}`).join(', ');
   }
 
-  /** The last row there is; `undefined` in an empty table. */
+  /** The position of the last row; `undefined` if the table is empty. */
   async last(): Promise<Position | undefined> {
     return this.#position(`SELECT ${this.#keyText} FROM ${this.#table} ORDER BY ${this.#backwards} LIMIT 1`, []);
   }
 
-  /** The row that is `rows` rows after `after`, if it is not beyond `bound`. Reads the index alone. */
+  /** The position `rows` rows after `after`; `undefined` if it is beyond `bound`. Reads only the index. */
   async ahead(after: Position | undefined, bound: Position, rows: number): Promise<Position | undefined> {
     let left = rows;
     const ranges = this.#ranges(after, bound);
     for (const range of ranges)
       for (;;) {
-        // Text of one row, not of all that are skipped.
+        // The subquery makes the database convert one row to text, not every row that it skips.
         const row = `SELECT ${this.#columns.map((column, i) => `${column} AS c${i}`).join(', ')} FROM ${this.#table} WHERE ${range.sql} ORDER BY ${this.#order} LIMIT 1 OFFSET ${left - 1}`;
         const texts = this.#shape.toText.map((toText, i) => `${toText(`c${i}`)} AS k${i}`).join(', ');
         const found = await this.#position(`SELECT ${texts} FROM (${row}) one_row`, range.params);
@@ -51,19 +56,19 @@ export class Keyset {
           left -= there;
           break;
         }
-        // Rows have come in between the two statements, so the one that is wanted is in this range by now.
+        // Rows were inserted between the two statements, so this range now holds the wanted row.
       }
     return undefined;
   }
 
-  /** How many rows there are after `after` and up to `bound`. */
+  /** The number of rows after `after` and up to `bound`. */
   async count(after: Position | undefined, bound: Position): Promise<number> {
     let rows = 0;
     for (const range of this.#ranges(after, bound)) rows += await this.#count(range);
     return rows;
   }
 
-  /** About how many rows the table has, by what the database knows of it: nothing is read for it, but on SQLite. */
+  /** The approximate number of rows, from the database's statistics. Only SQLite, which keeps none, counts the rows. */
   async estimate(): Promise<number | undefined> {
     const { family } = this.#database;
     if (family === 'sqlite') return this.#number(`SELECT count(*) AS n FROM ${this.#table}`, []);
@@ -71,7 +76,7 @@ export class Keyset {
       return this.#number('SELECT table_rows AS n FROM information_schema.tables WHERE table_schema = DATABASE() AND table_name = ?', [
         this.#shape.table,
       ]);
-    // By the planner, which also reckons with what was added since the statistics were taken.
+    // The planner's estimate includes rows that were added since the statistics were taken.
     const [plan] = await this.#database.rows<{ 'QUERY PLAN': [{ Plan: { 'Plan Rows': number } }] }>(
       `EXPLAIN (FORMAT JSON) SELECT 1 FROM ${this.#table}`,
       [],
@@ -79,7 +84,7 @@ export class Keyset {
     return plan?.['QUERY PLAN'][0].Plan['Plan Rows'];
   }
 
-  /** The next rows that match, after `after` and up to `bound`. */
+  /** The next matching rows after `after` and up to `bound`, in the order of the key. */
   async read<Row>(after: Position | undefined, bound: Position, where: Sql, limit: number): Promise<Row[]> {
     const rows: Row[] = [];
     for (const range of this.#ranges(after, bound)) {
@@ -93,7 +98,7 @@ export class Keyset {
     return rows;
   }
 
-  /** Where a row stands. */
+  /** The position of a row. */
   positionOf(row: Readonly<Record<string, unknown>>): Position {
     return this.#shape.key.map(({ column }) => String(row[column]));
   }
@@ -113,14 +118,16 @@ export class Keyset {
   }
 
   /**
-   * Splits the rows after `after`, up to and including `bound`, into consecutive ranges that an index serves at both ends. A key of two
-   * columns gives the rest of the first group, the groups between, and the start of the last group; or one range, if both ends are in one
-   * group. MySQL and MariaDB derive these ranges from one condition with ORs. PostgreSQL and SQLite would read the whole group for each page.
+   * Splits the rows after `after`, up to and including `bound`, into consecutive ranges whose two ends an index can seek to. A key of two
+   * columns gives the rest of the first group, the groups between, and the start of the last group; or one range if both ends are in the
+   * same group. MySQL and MariaDB derive these ranges from one condition with ORs; PostgreSQL and SQLite would read the whole group for
+   * each page.
    */
   #ranges(after: Position | undefined, bound: Position): readonly Sql[] {
     const upTo = this.#compare(bound, false);
     if (this.#database.family === 'mysql' || bound.length === 1) return [after ? both(this.#compare(after, true), upTo) : upTo];
-    // Texts that differ may still be equal by a collation. Then all is in the first ranges, which `upTo` ends, and `lower` empties the last.
+    // Texts that differ may still be equal in a collation. The first ranges, which `upTo` ends, then hold every row, and `lower` empties
+    // the last.
     const same = after ? bound.findIndex((text, i) => text !== after[i]) : 0;
     const shared = same < 0 ? bound.length - 1 : same;
     const from = after ? this.#levels(after, true) : [];
@@ -137,12 +144,12 @@ export class Keyset {
     ];
   }
 
-  /** After a position, or up to and including it. */
+  /** The condition for rows after a position, or up to and including it. */
   #compare(position: Position, after: boolean): Sql {
     return this.#either(position[0] ?? '', this.#levels(position, after), after);
   }
 
-  /** One condition for each column of the key: equal in the columns before, and on the wanted side in that one. */
+  /** One condition per key column: equal in the columns before it, and on the wanted side in that column. */
   #levels(position: Position, after: boolean): readonly Sql[] {
     const { key, fromText } = this.#shape;
     return key.map(({ direction }, i) => {
@@ -156,7 +163,7 @@ export class Keyset {
   #either(first: string, levels: readonly Sql[], after: boolean): Sql {
     const [only] = levels;
     if (only && levels.length === 1) return only;
-    // The comparison of the first column by itself lets the index be used on databases that see none in an OR.
+    // The separate comparison of the first column lets databases use the index that they would not find through an OR.
     const { key, fromText } = this.#shape;
     return {
       sql: `${this.#columns[0]} ${sign(key[0]?.direction ?? 'asc', after)}= ${fromText[0]} AND (${levels.map(({ sql }) => `(${sql})`).join(' OR ')})`,

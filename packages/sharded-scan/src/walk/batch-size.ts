@@ -1,17 +1,23 @@
 import { InvalidArgumentError } from '@holdfast/core';
 
-/** How many rows are handed over at once. */
+/** The number of rows in a batch: a fixed number from 1 to 100,000, or {@link adaptive}. */
 export type BatchPolicy = number | AdaptiveBatch;
 
-/** A batch size that follows from how long batches take. */
+/** A batch size that is adjusted to the time that batches take; made by {@link adaptive}. */
 export interface AdaptiveBatch {
-  /** How long a batch should take, in ms. */
+  /** Time that `process` should take for a batch, in ms. */
   readonly targetMs: number;
+  /** The smallest size, in rows. */
   readonly min: number;
+  /** The largest size, in rows. */
   readonly max: number;
 }
 
-/** A batch size that follows from how long batches take. */
+/**
+ * A batch size that is adjusted to the time that batches take. It begins at 500 rows and changes by at most a fifth per batch. Defaults:
+ * `targetMs` 500, `min` 50 rows, `max` 5,000 rows.
+ * @throws InvalidArgumentError
+ */
 export function adaptive(options: { readonly targetMs?: number; readonly min?: number; readonly max?: number } = {}): AdaptiveBatch {
   const { targetMs = 500, min = 50, max = 5_000 } = options;
   if (!(targetMs > 0) || !Number.isInteger(min) || !Number.isInteger(max) || min < 1 || max < min)
@@ -21,7 +27,7 @@ export function adaptive(options: { readonly targetMs?: number; readonly min?: n
   return { targetMs, min, max };
 }
 
-/** The size of the next batch: it changes by a fifth at most, and does not grow for want of matches. */
+/** The size of the next batch. It changes by at most a fifth, and does not grow after a batch that was not full. */
 export class BatchSize {
   readonly #policy: BatchPolicy;
   #size: number;
@@ -37,11 +43,11 @@ export class BatchSize {
     return this.#size;
   }
 
-  /** A batch of `rows` took `ms`. */
-  took(rows: number, ms: number): void {
+  /** Adjusts the size after a batch of `rows` rows took `ms`. */
+  adjust(rows: number, ms: number): void {
     if (typeof this.#policy === 'number') return;
     const { targetMs, min, max } = this.#policy;
-    // A batch that was not full says how slow rows are, not how many more there could be.
+    // A batch that was not full may show that rows are slow, but not that a larger batch would be fast enough.
     if (rows < this.#size && ms <= targetMs) return;
     const wanted = ms <= 0 ? max : (rows * targetMs) / ms;
     this.#size = Math.round(Math.min(max, Math.max(min, Math.min(this.#size * 1.2, Math.max(this.#size * 0.8, wanted)))));

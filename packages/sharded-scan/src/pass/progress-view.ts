@@ -1,5 +1,6 @@
-import type { RunOptions, Scan, ScanResult } from './scan.ts';
-import type { UnitProgress } from './scan-store.ts';
+import type { UnitProgress } from '../walk/scan-store.ts';
+import type { Scan } from './scan.ts';
+import type { RunOptions, ScanResult } from './scan-options.ts';
 
 interface ProgressView {
   end(result: ScanResult): void;
@@ -9,8 +10,8 @@ interface ProgressView {
 const barWidth = 24;
 const lineMs = 5_000;
 
-/** Shows how far a run is: a bar that is drawn over on a terminal, a line now and then elsewhere. */
-// biome-ignore lint/suspicious/noExplicitAny: a scan of whatever rows
+/** Shows the progress of a run: as a bar that is redrawn in place on a terminal, as a line every 5 s elsewhere. */
+// biome-ignore lint/suspicious/noExplicitAny: a scan of rows of any type
 export function progressView(scan: Scan<any>, options: Pick<RunOptions, 'only' | 'shard'>, stream: NodeJS.WriteStream): ProgressView {
   const terminal = stream.isTTY === true;
   let stopped = false;
@@ -22,7 +23,7 @@ export function progressView(scan: Scan<any>, options: Pick<RunOptions, 'only' |
     const units = progress?.units ?? [];
     if (stopped || units.length === 0) return;
     const line = summary(scan.name, units, terminal ? (stream.columns ?? 80) - 1 : undefined);
-    // Over what stood there, and nothing left of it.
+    // Overwrites the previous line and clears the rest of it.
     stream.write(terminal ? `\r${line}\u001b[K` : `${line}\n`);
   };
   const timer = setInterval(() => void show(), terminal ? 200 : lineMs);
@@ -46,16 +47,16 @@ export function progressView(scan: Scan<any>, options: Pick<RunOptions, 'only' |
 
 const endings = {
   0: 'is done',
-  1: 'is done, with failures; scan_failure has their keys and reasons',
-  75: 'is broken off; run it again to go on',
+  1: 'is done, with failures; the keys and errors of failed rows are in scan_failure',
+  75: 'is unfinished; run it again to continue',
 } as const;
 
-/** @param width of the terminal, which gets a bar, and as many facts as fit behind it */
+/** @param width columns of the terminal; the line then has a bar, and only as many facts as fit */
 function summary(name: string, units: readonly UnitProgress[], width: number | undefined): string {
   const sum = (pick: (unit: UnitProgress) => number): number => units.reduce((total, unit) => total + pick(unit), 0);
   const ended = sum(({ state }) => (state === 'done' || state === 'failed' ? 1 : 0));
   const scanned = sum(({ examined }) => examined);
-  // Tables that are not begun are taken to be like those that are.
+  // A unit that is not begun is assumed to have as many rows as the mean of those that are.
   const begun = units.filter(({ remaining }) => remaining !== undefined);
   const begunRows = begun.reduce((total, { examined, remaining }) => total + examined + (remaining ?? 0), 0);
   const left = sum(({ remaining }) => remaining ?? (begun.length === 0 ? 0 : begunRows / begun.length));

@@ -1,6 +1,6 @@
 import { HoldfastError, isConnectionError, isTransient, type StoredError, storedError } from '@holdfast/core';
 
-/** What became of one row: nothing, or an error, which is kept with its key. */
+/** The result of one row: `undefined` if it was handled, or the error that it failed with, which is stored with the row's key. */
 export type RowResult = undefined | Error;
 
 export interface HandedOver<Row> {
@@ -9,16 +9,16 @@ export interface HandedOver<Row> {
 }
 
 export interface HandOverOptions {
-  /** Aborts when the unit is lost. */
+  /** Aborts when the lease of the unit is lost. */
   readonly signal: AbortSignal;
-  /** Told of each outage. What it throws ends it. */
+  /** Called at each outage. If it throws, the retries end with that error. */
   readonly onOutage: (error: unknown) => void;
   readonly pause: (ms: number) => Promise<void>;
 }
 
 /**
- * Hands rows to `process`. Where it throws, the batch is halved until the row is found that it throws for; the others are handed over
- * again, in halves. What is an outage, thrown or returned for a row, is no row's fault: those rows are handed over again, with pauses.
+ * Hands rows to `process`. If it throws, the batch is bisected: the halves are handed over again, down to the single rows that fail.
+ * An outage, thrown or returned for a row, is not blamed on a row: the rows concerned are handed over again, with growing pauses.
  */
 export async function handOver<Row>(
   rows: readonly Row[],
@@ -33,8 +33,8 @@ export async function handOver<Row>(
     try {
       const outcome = outcomes(left, await process(left));
       failures.push(...outcome.failures);
-      if (outcome.again.length === 0) return { handled: rows.length - failures.length, failures };
-      left = outcome.again;
+      if (outcome.retry.length === 0) return { handled: rows.length - failures.length, failures };
+      left = outcome.retry;
       onOutage(outcome.outage);
     } catch (error) {
       signal.throwIfAborted();
@@ -51,23 +51,23 @@ export async function handOver<Row>(
   }
 }
 
-/** What `process` says of each row, if it does. */
+/** Sorts the rows by the results that `process` returned, if it returned any. */
 function outcomes<Row>(rows: readonly Row[], results: unknown) {
   const failures: { row: Row; error: StoredError }[] = [];
-  const again: Row[] = [];
+  const retry: Row[] = [];
   let outage: unknown;
   for (const [i, result] of (Array.isArray(results) ? results : []).entries()) {
     const row = rows[i];
     if (!(result instanceof Error) || row === undefined) continue;
     if (isOutage(result)) {
-      again.push(row);
+      retry.push(row);
       outage = result;
     } else failures.push({ row, error: storedError(result) });
   }
-  return { failures, again, outage };
+  return { failures, retry, outage };
 }
 
-/** Whether something that both sides need was away: nothing that a row could be blamed for. */
+/** True if a database, a broker or another service was unavailable, so that no row can be blamed for the error. */
 export function isOutage(error: unknown): boolean {
   return isConnectionError(error) || isTransient(error) || (HoldfastError.is(error) && error.retryable);
 }

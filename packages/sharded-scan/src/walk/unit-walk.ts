@@ -12,9 +12,10 @@ import {
 } from '@holdfast/core';
 import { NotScannableError } from '../errors.ts';
 import type { Shard } from '../route/shard.ts';
+import { type Batch, BatchReader } from './batch-reader.ts';
 import type { BatchSize } from './batch-size.ts';
 import { handOver, isOutage } from './hand-over.ts';
-import { Keyset, type Position } from './keyset.ts';
+import { Keyset, type Position, samePosition } from './keyset.ts';
 import type { BatchCounts, Checkpoint, ScanStore } from './scan-store.ts';
 import { ScanUnit } from './scan-unit.ts';
 import { Speed } from './speed.ts';
@@ -29,63 +30,47 @@ export interface WalkOptions<Row extends Record<string, unknown>> {
   readonly store: ScanStore;
   readonly lease: Lease;
   readonly pass: string;
-  /** SQL of what matches, of this moment by the shard's clock. */
+  /** The scan's condition as SQL, for a time by the shard's clock. */
   readonly where: (nowMs: number) => { readonly sql: string; readonly params: readonly unknown[] };
   readonly process: (rows: readonly Row[], unit: ScanUnit<Row>) => unknown;
   readonly batch: BatchSize;
-  /** Rows that one read goes past at most, matching or not. */
+  /** The most rows that one read may examine, matching or not. */
   readonly window: number;
-  /** Ms until so many rows may be handled, by the rate. */
+  /** Reserves a turn for a number of rows under the scan's rate; returns the ms until it begins. */
   readonly pace: (rows: number) => number;
-  /** Ms to wait before a batch and ask again; 0 to go on. */
+  /** Ms to wait before it is called again; 0 to continue with the batch. */
   readonly throttle: () => Promise<number>;
-  /** How long an outage may last before the unit is left for later. */
+  /** How long an outage may last before the walk leaves the unit. */
   readonly outageMs: number;
   readonly onBatch: (counts: BatchCounts) => void;
   readonly logger: Logger;
 }
 
-/** How a walk ended: `left` for another, or for later; `lost` to another. */
+/**
+ * The end of a walk. `left`: the unit is open, for another instance or the next run. `lost`: another instance took the unit over because
+ * the lease had expired.
+ */
 export type WalkEnd = 'done' | 'failed' | 'left' | 'lost';
 
-/** A throttle is asked again after this long at the latest. */
+/** A throttle is called again after at most this long. */
 const longestPauseMs = 5_000;
 
-/** What one read may go past. */
-interface Window {
-  readonly end: Position;
-  /** Its rows that are not counted yet. */
-  readonly rows: number;
-  readonly last: boolean;
-}
-
-interface Batch<Row> {
-  readonly rows: readonly Row[];
-  /** Everything up to here is in this batch or before it. */
-  readonly position: Position;
-  readonly examined: number;
-  readonly last: boolean;
-}
-
 /**
- * Walks one unit from its last checkpoint to the bound that was taken when its pass began.
+ * Walks one unit from its last checkpoint to its bound: the last key when the unit was begun in this pass.
  *
- * The next batch is read while this one is handled, and it is handled when the checkpoint of this one is written: so a walk that is
- * killed replays one batch at most. A read goes past a bounded number of rows, and the position moves through windows in which
- * nothing matches: rare matches keep no read going for longer than the lease.
+ * The next batch is read while the current one is handled, but it is handled only after the checkpoint of the current one is written: so
+ * after a kill, at most one batch is handled again.
  */
 export class UnitWalk<Row extends Record<string, unknown>> {
   readonly shard: Shard;
   readonly #options: WalkOptions<Row>;
-  /** The unit is another's. */
+  /** Aborts when the lease is lost. */
   readonly #abort = new AbortController();
-  /** That, or it is to be left: ends pauses. */
+  /** Aborts then too, and when the walk is to leave the unit: ends pauses. */
   readonly #stop = new AbortController();
   #lease: Lease;
   #leaving = false;
   readonly #speed = new Speed();
-  #window: Window | undefined;
-  #ahead: Promise<Window> | undefined;
   #outageSince: number | undefined;
 
   constructor(options: WalkOptions<Row>) {
@@ -98,25 +83,25 @@ export class UnitWalk<Row extends Record<string, unknown>> {
     return this.#lease;
   }
 
-  /** Whether it was told to leave. */
-  get asked(): boolean {
+  /** True once `leave` was called. */
+  get leaving(): boolean {
     return this.#leaving;
   }
 
-  /** Ends at the next batch. */
+  /** Makes the walk end after the current batch. */
   leave(): void {
     this.#leaving = true;
     this.#stop.abort(new Error('the unit is left'));
   }
 
-  /** The lease was prolonged, or is gone. */
-  renewed(lease: Lease | undefined): void {
+  /** Takes the renewed lease; `undefined` if the lease is lost. */
+  onRenewal(lease: Lease | undefined): void {
     if (lease) {
       this.#lease = lease;
       return;
     }
     const lost = new LeaseLostError(
-      `The unit ${this.shard.name} has passed to another instance. Stop; what is written now is not counted.`,
+      `Another instance may hold the unit ${this.shard.name}, because the lease was lost. Stop; checkpoints of this walk are refused.`,
     );
     this.#abort.abort(lost);
     this.#stop.abort(lost);
@@ -126,8 +111,8 @@ export class UnitWalk<Row extends Record<string, unknown>> {
     const { store, pass, shard, logger } = this.#options;
     const { epoch } = this.#lease;
     try {
-      const begun = await this.#patiently(() => store.begin(this.#lease.epoch, shard.name, pass));
-      // Somebody has ended it since we looked.
+      const begun = await this.#retryOutages(() => store.begin(this.#lease.epoch, shard.name, pass));
+      // Another instance has ended the unit since this one read its state.
       if (!begun) return 'left';
       return await this.#walk(begun.position, begun.bound);
     } catch (error) {
@@ -135,13 +120,16 @@ export class UnitWalk<Row extends Record<string, unknown>> {
       const stored: StoredError = storedError(error);
       try {
         if (!isOutage(error)) {
-          logger.error({ err: error, unit: shard.name }, 'a unit failed; the others go on');
+          logger.error({ err: error, unit: shard.name }, 'a unit failed; the other units continue');
           return (await store.fail(epoch, shard.name, stored)) ? 'failed' : 'lost';
         }
-        logger.warn({ err: error, unit: shard.name }, 'a unit is left for later: its database was away for too long');
-        await store.note(epoch, shard.name, stored);
+        logger.warn(
+          { err: error, unit: shard.name },
+          'a unit is left unfinished, because a service was unavailable; a later run resumes it',
+        );
+        await store.noteError(epoch, shard.name, stored);
       } catch (err) {
-        logger.warn({ err, unit: shard.name }, 'how a unit ended could not be written; it is taken up again');
+        logger.warn({ err, unit: shard.name }, 'the end of a unit could not be written; a later run resumes it');
       }
       return 'left';
     }
@@ -150,18 +138,26 @@ export class UnitWalk<Row extends Record<string, unknown>> {
   async #walk(from: Position | undefined, knownBound: Position | undefined): Promise<WalkEnd> {
     const { database, store, table, key, version, shard, batch } = this.#options;
     const { epoch } = this.#lease;
-    const [shape, nowMs] = await this.#patiently(() =>
+    const [shape, nowMs] = await this.#retryOutages(() =>
       Promise.all([tableShape(database, shard.tableName(table), key, version), database.now()]),
     );
     const keyset = new Keyset(database, shape);
-    const bound = knownBound ?? (await this.#patiently(() => keyset.last()));
-    if (!bound || (from && this.#same(from, bound))) return (await store.finish(epoch, shard.name)) ? 'done' : 'lost';
-    // Written with the first checkpoint: a walk that is killed before it takes its bound once more.
-    const expected = knownBound ? undefined : this.#patiently(() => keyset.estimate());
+    const bound = knownBound ?? (await this.#retryOutages(() => keyset.last()));
+    if (!bound || (from && samePosition(from, bound))) return (await store.finish(epoch, shard.name)) ? 'done' : 'lost';
+    // Written with the first checkpoint: if the walk is killed before that, the next one takes the bound anew.
+    const expected = knownBound ? undefined : this.#retryOutages(() => keyset.estimate());
     expected?.catch(ignore);
     const unit = new ScanUnit<Row>({ shard, shape, signal: this.#abort.signal, database, version });
     const where = this.#options.where(nowMs);
-    const read = (position: Position | undefined): Promise<Batch<Row>> => this.#patiently(() => this.#read(keyset, position, bound, where));
+    const reader = new BatchReader<Row>({
+      keyset,
+      bound,
+      where,
+      window: this.#options.window,
+      size: () => batch.size,
+      retryOutages: (ask) => this.#retryOutages(ask),
+    });
+    const read = (position: Position | undefined): Promise<Batch<Row>> => this.#retryOutages(() => reader.read(position));
     let first = !knownBound;
     for (let next: Promise<Batch<Row>> | undefined = read(from); next; ) {
       const current: Batch<Row> = await next;
@@ -170,10 +166,10 @@ export class UnitWalk<Row extends Record<string, unknown>> {
         next = read(current.position);
         next.catch(ignore);
       }
-      if (!(await this.#permitted(current.rows.length))) break;
+      if (!(await this.#waitForTurn(current.rows.length))) break;
       const started = monotonicMs();
       const counts = await this.#handle(current, unit, keyset);
-      batch.took(current.rows.length, monotonicMs() - started);
+      batch.adjust(current.rows.length, monotonicMs() - started);
       await checkpoint('scan:before-checkpoint');
       const begun = first ? { bound, expected: await expected } : undefined;
       if (!(await this.#checkpoint(current, counts, begun))) return 'lost';
@@ -186,30 +182,46 @@ export class UnitWalk<Row extends Record<string, unknown>> {
     return 'left';
   }
 
-  /** Written once, also where the answer to a first attempt was lost. */
+  /** Writes the checkpoint exactly once, even if the answer to an attempt is lost. */
   async #checkpoint({ position, last }: Batch<Row>, counts: BatchCounts, begun: Checkpoint['begun']): Promise<boolean> {
     const { store, shard, pass } = this.#options;
-    const rate = this.#speed.after(counts.examined);
+    const rate = this.#speed.record(counts.examined);
     let again = false;
-    return this.#patiently(async () => {
+    return this.#retryOutages(async () => {
       if (again && (await store.isAt(this.#lease.epoch, shard.name, position))) return true;
       again = true;
       return store.checkpoint({ epoch: this.#lease.epoch, unit: shard.name, pass, position, counts, rate, last, begun });
     });
   }
 
-  /** Waits for the rate and the throttles. False if the unit is to be left meanwhile. */
-  async #permitted(rows: number): Promise<boolean> {
+  /** Waits for the rate and the throttles. Returns false if the walk must leave the unit during the wait. */
+  async #waitForTurn(rows: number): Promise<boolean> {
     const turn = monotonicMs() + this.#options.pace(rows);
     while (!this.#leaving) {
-      const ms = Math.max(turn - monotonicMs(), await this.#patiently(this.#options.throttle));
+      const ms = Math.max(turn - monotonicMs(), await this.#untilStopped(this.#retryOutages(this.#options.throttle), 0));
       if (ms <= 0) return true;
       await this.#pause(Math.min(ms, longestPauseMs));
     }
     return false;
   }
 
-  /** Until the unit is to be left. @throws LeaseLostError if it is lost */
+  /** The result of user code, or `otherwise` once the walk must leave the unit: code that never answers must not keep a run from ending. */
+  async #untilStopped<T>(result: Promise<T>, otherwise: T): Promise<T> {
+    const { signal } = this.#stop;
+    let stop = (): void => undefined;
+    const stopped = new Promise<T>((resolve) => {
+      stop = () => resolve(otherwise);
+    });
+    signal.addEventListener('abort', stop, { once: true });
+    if (signal.aborted) stop();
+    try {
+      return await Promise.race([result, stopped]);
+    } finally {
+      signal.removeEventListener('abort', stop);
+    }
+  }
+
+  /** Waits; ends early when the walk must leave the unit. @throws LeaseLostError if the lease is lost */
   async #pause(ms: number): Promise<void> {
     await wait(ms, this.#stop.signal).catch(ignore);
     this.#abort.signal.throwIfAborted();
@@ -228,8 +240,8 @@ export class UnitWalk<Row extends Record<string, unknown>> {
       {
         signal: this.#abort.signal,
         onOutage: (err) => {
-          this.#outage(err);
-          logger.warn({ err, unit: shard.name }, 'rows could not be handed over: something is away; they are handed over again');
+          this.#checkOutage(err);
+          logger.warn({ err, unit: shard.name }, 'rows could not be handled because a service was unavailable; retrying');
         },
         pause: (ms) => this.#pause(ms),
       },
@@ -243,61 +255,16 @@ export class UnitWalk<Row extends Record<string, unknown>> {
     };
   }
 
-  async #read(
-    keyset: Keyset,
-    position: Position | undefined,
-    bound: Position,
-    where: { readonly sql: string; readonly params: readonly unknown[] },
-  ): Promise<Batch<Row>> {
-    const window = (this.#window ??= await this.#enterWindow(keyset, position, bound));
-    const limit = this.#options.batch.size;
-    const rows = await keyset.read<Row>(position, window.end, where, limit);
-    const last = rows.at(-1);
-    if (rows.length >= limit && last) {
-      const here = keyset.positionOf(last);
-      if (!this.#same(here, window.end)) {
-        // What did not match between them is counted with the window's last batch.
-        this.#window = { ...window, rows: Math.max(0, window.rows - rows.length) };
-        return { rows, position: here, examined: rows.length, last: false };
-      }
-    }
-    this.#window = undefined;
-    return { rows, position: window.end, examined: Math.max(rows.length, window.rows), last: window.last };
-  }
-
-  /** The end of the window after it is looked for while this one is read. */
-  async #enterWindow(keyset: Keyset, position: Position | undefined, bound: Position): Promise<Window> {
-    const ahead = this.#ahead;
-    this.#ahead = undefined;
-    const window = await (ahead ?? this.#nextWindow(keyset, position, bound));
-    if (!window.last) {
-      this.#ahead = this.#patiently(() => this.#nextWindow(keyset, window.end, bound));
-      this.#ahead.catch(ignore);
-    }
-    return window;
-  }
-
-  async #nextWindow(keyset: Keyset, position: Position | undefined, bound: Position): Promise<Window> {
-    const { window } = this.#options;
-    const end = await keyset.ahead(position, bound, window);
-    if (end && !this.#same(end, bound)) return { end, rows: window, last: false };
-    return { end: bound, rows: await keyset.count(position, bound), last: true };
-  }
-
-  #same(one: Position, other: Position): boolean {
-    return one.every((text, i) => text === other[i]);
-  }
-
-  /** Nothing is begun under a lease that may be over. */
+  /** @throws LeaseLostError if the lease may have expired: no work begins under such a lease */
   #checkLease(): void {
     this.#abort.signal.throwIfAborted();
     if (this.#lease.deadline > monotonicMs()) return;
-    this.renewed(undefined);
+    this.onRenewal(undefined);
     this.#abort.signal.throwIfAborted();
   }
 
-  /** An outage of a database is waited out, for a while. */
-  async #patiently<T>(ask: () => Promise<T>): Promise<T> {
+  /** Calls `ask` again, with growing pauses, while it fails because of an outage. */
+  async #retryOutages<T>(ask: () => Promise<T>): Promise<T> {
     for (let pauseMs = 100; ; pauseMs = Math.min(pauseMs * 2, 5_000)) {
       this.#abort.signal.throwIfAborted();
       try {
@@ -306,14 +273,14 @@ export class UnitWalk<Row extends Record<string, unknown>> {
         return answer;
       } catch (error) {
         if (error instanceof NotScannableError || !isOutage(error)) throw error;
-        this.#outage(error);
+        this.#checkOutage(error);
       }
       await this.#pause(pauseMs);
     }
   }
 
-  /** @throws the error of the outage when it has lasted for too long */
-  #outage(error: unknown): void {
+  /** Notes an outage. @throws its error if the outage has lasted too long, or the walk must leave the unit */
+  #checkOutage(error: unknown): void {
     const now = monotonicMs();
     this.#outageSince ??= now;
     if (now - this.#outageSince > this.#options.outageMs || this.#leaving) throw error;
@@ -321,5 +288,5 @@ export class UnitWalk<Row extends Record<string, unknown>> {
 }
 
 function ignore(): void {
-  // Whoever awaits it hears of it.
+  // The code that awaits the promise handles the error.
 }

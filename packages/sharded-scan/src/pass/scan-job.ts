@@ -1,21 +1,23 @@
 import { parseArgs } from 'node:util';
 import { InvalidArgumentError } from '@holdfast/core';
 import { progressView } from './progress-view.ts';
-import type { RunOptions, Scan } from './scan.ts';
+import type { Scan } from './scan.ts';
+import type { RunOptions } from './scan-options.ts';
 
 const usage = '[--only 1,2 | --shard INDEX/TOTAL]';
 
 /**
- * A scan as a job of `holdfast.config.ts`: `jobs: { 'invoice-mq': scanJob(invoices) }`, then `holdfast run invoice-mq --only 1,2`. Draws
- * its progress on a terminal, and says it in lines elsewhere. SIGTERM and SIGINT end it at the next batch. Sets the exit code: 0 done, 1
- * units or rows failed, 75 to be taken up again.
+ * Makes a scan a job of `holdfast.config.ts`: `jobs: { 'invoice-mq': scanJob(invoices) }`, then `holdfast run invoice-mq --only 1,2`. The
+ * job shows its progress on `stream` (default: standard error), as a bar on a terminal and as lines elsewhere. SIGTERM and SIGINT end it
+ * after the current batches. It sets the exit code: 0 if all is done, 1 if units or rows failed, 75 if the pass is unfinished and must be
+ * run again.
  */
-// biome-ignore lint/suspicious/noExplicitAny: a scan of whatever rows
+// biome-ignore lint/suspicious/noExplicitAny: a scan of rows of any type
 export function scanJob(scan: Scan<any>, stream: NodeJS.WriteStream = process.stderr): (args: readonly string[]) => Promise<void> {
   return async (args) => {
     const options = readArgs(args);
     const stop = new AbortController();
-    const end = (): void => stop.abort(new Error('the process was told to end'));
+    const end = (): void => stop.abort(new Error('the process received SIGTERM or SIGINT'));
     process.once('SIGTERM', end);
     process.once('SIGINT', end);
     const view = progressView(scan, options, stream);

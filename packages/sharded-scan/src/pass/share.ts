@@ -1,21 +1,22 @@
 import { type Lease, type LeaseTable, type Logger, monotonicMs, wait } from '@holdfast/core';
 import type { Shard } from '../route/shard.ts';
-import type { ScanStore } from './scan-store.ts';
-import type { UnitWalk, WalkEnd } from './unit-walk.ts';
+import type { ScanStore } from '../walk/scan-store.ts';
+import type { UnitWalk, WalkEnd } from '../walk/unit-walk.ts';
 
+/** Options of {@link Share}. */
 export interface ShareOptions<Row extends Record<string, unknown>> {
   readonly store: ScanStore;
   readonly leases: LeaseTable;
-  /** Of units, whatever run they are walked by: two runs that share units share their leases. */
+  /** Scope of the units' leases. All runs of a scan use the same, so runs of different scopes never walk the same unit at once. */
   readonly leaseScope: string;
-  /** Of the instances that share this run's units. */
+  /** Scope of the instances that share this run's units. */
   readonly members: string;
   readonly owner: string;
   readonly leaseMs: number;
   readonly shards: readonly Shard[];
   readonly concurrency: number;
   readonly perDatabase: number;
-  /** Over all instances. */
+  /** The most units of one database walked at a time by all instances together. */
   readonly maxPerDatabase: number | undefined;
   readonly walk: (shard: Shard, lease: Lease) => UnitWalk<Row>;
   readonly onStarted: (unit: string, epoch: number) => void;
@@ -24,46 +25,47 @@ export interface ShareOptions<Row extends Record<string, unknown>> {
 }
 
 /**
- * Shares the units of a run between the instances that are at it. Each takes a fair part of those that are open, by their leases, and
- * gives up at the next batch what is more than that. A cap over all instances is a number of slots per database, which are leases too.
+ * Shares the units of a run among the instances that take part in it. Each instance leases its fair share of the open units, and leaves
+ * units above that share after their current batch. The cap over all instances is a number of slots per database, which are leases too.
  */
 export class Share<Row extends Record<string, unknown>> {
   readonly #options: ShareOptions<Row>;
   readonly #walks = new Map<string, UnitWalk<Row>>();
   readonly #slots = new Map<string, Lease>();
   readonly #ends = new Set<Promise<void>>();
-  /** Left because their database is away: not again in this run. */
-  readonly #later = new Set<string>();
-  /** Ends the pause; a walk that ends while there is none leaves no time for one. */
-  #woken = (): void => undefined;
-  #restless = false;
+  /** Units left because of an outage; this run does not take them again. */
+  readonly #deferred = new Set<string>();
+  /** Ends the current pause. */
+  #wake = (): void => undefined;
+  /** A walk has ended since the turn began: the next turn follows without a pause. */
+  #walkEnded = false;
   #renewAt = 0;
 
   constructor(options: ShareOptions<Row>) {
     this.#options = options;
   }
 
-  /** Until no unit is open, or, after `signal`, none is walked here. */
+  /** Runs until no unit is open, or, once `signal` has aborted, until this instance walks none. */
   async run(signal: AbortSignal): Promise<void> {
     const { logger, leases, members, owner } = this.#options;
     try {
       for (let pauseMs = 50; ; ) {
-        this.#restless = false;
+        this.#walkEnded = false;
         const stopping = signal.aborted;
         try {
           if (await this.#turn(stopping)) break;
           pauseMs = 50;
         } catch (err) {
-          logger.warn({ err, scan: this.#options.leaseScope }, 'the state of a scan could not be reached; trying again');
-          for (const walk of this.#walks.values()) if (walk.lease.deadline <= monotonicMs()) walk.renewed(undefined);
+          logger.warn({ err, scan: this.#options.leaseScope }, 'the state database of a scan is unavailable; retrying');
+          for (const walk of this.#walks.values()) if (walk.lease.deadline <= monotonicMs()) walk.onRenewal(undefined);
           pauseMs = Math.min(pauseMs * 2, 2_000);
           if (this.#walks.size === 0 && stopping) break;
         }
         const pause = new AbortController();
-        this.#woken = () => pause.abort(new Error('a walk ended'));
-        const stop = (): void => this.#woken();
+        this.#wake = () => pause.abort(new Error('a walk ended'));
+        const stop = (): void => this.#wake();
         if (!stopping) signal.addEventListener('abort', stop, { once: true });
-        if (!this.#restless && signal.aborted === stopping)
+        if (!this.#walkEnded && signal.aborted === stopping)
           await wait(Math.max(pauseMs, this.#renewAt - monotonicMs()), pause.signal).catch(() => undefined);
         signal.removeEventListener('abort', stop);
       }
@@ -73,7 +75,7 @@ export class Share<Row extends Record<string, unknown>> {
     }
   }
 
-  /** Returns whether it is over. */
+  /** Renews leases, leaves units above the fair share, and takes free ones. Returns true when the run has ended. */
   async #turn(stopping: boolean): Promise<boolean> {
     const { store, leases, leaseScope, members, owner, leaseMs, shards, concurrency } = this.#options;
     if (monotonicMs() >= this.#renewAt) {
@@ -83,18 +85,18 @@ export class Share<Row extends Record<string, unknown>> {
     if (stopping) for (const walk of this.#walks.values()) walk.leave();
     const [units, alive, holders] = await Promise.all([store.units(), leases.members(members), leases.holders(leaseScope)]);
     const open = new Set(units.filter(({ state }) => state === 'todo' || state === 'running').map(({ unit }) => unit));
-    for (const unit of this.#later) open.delete(unit);
+    for (const unit of this.#deferred) open.delete(unit);
     if (this.#walks.size === 0 && (stopping || open.size === 0)) return true;
     const fair = Math.ceil(open.size / Math.max(1, alive.length));
     for (const walk of [...this.#walks.values()].slice(fair)) walk.leave();
     const room = Math.min(concurrency, fair) - this.#walks.size;
     if (room <= 0 || stopping) return false;
     const free = shards.filter(({ name }) => open.has(name) && !this.#walks.has(name) && !holders.has(name));
-    const picked = await this.#withSlots(this.#pick(free, room));
+    const picked = await this.#takeSlots(this.#pick(free, room));
     const names = picked.map(({ name }) => name);
     for (const lease of await leases.acquireAll(leaseScope, names, owner, leaseMs))
       this.#start(picked.find(({ name }) => name === lease.name) as Shard, lease);
-    await this.#release(names.filter((name) => !this.#walks.has(name)));
+    await this.#releaseSlots(names.filter((name) => !this.#walks.has(name)));
     return false;
   }
 
@@ -105,20 +107,20 @@ export class Share<Row extends Record<string, unknown>> {
     onStarted(shard.name, lease.epoch);
     const ended = walk.run().then(async (how) => {
       this.#walks.delete(shard.name);
-      // Left without being asked: its database is away.
-      if (how === 'left' && !walk.asked) this.#later.add(shard.name);
+      // The walk left the unit by itself: because of an outage.
+      if (how === 'left' && !walk.leaving) this.#deferred.add(shard.name);
       onEnded(shard.name, how);
-      await this.#release([shard.name]).catch(() => undefined);
-      // What is done is not waited for; what is left is another's to take.
-      this.#restless = true;
-      this.#woken();
+      await this.#releaseSlots([shard.name]).catch(() => undefined);
+      // The freed place is filled at once.
+      this.#walkEnded = true;
+      this.#wake();
       if (how !== 'lost') await leases.release(walk.lease).catch(() => undefined);
     });
     this.#ends.add(ended);
     void ended.finally(() => this.#ends.delete(ended));
   }
 
-  /** Units to take, database by database in turn, so that all of them have work. */
+  /** Picks units to take from each database in turn, so that every database has work. */
   #pick(free: readonly Shard[], room: number): readonly Shard[] {
     const busy = new Map<number, number>();
     for (const { shard } of this.#walks.values()) busy.set(shard.database, (busy.get(shard.database) ?? 0) + 1);
@@ -133,8 +135,8 @@ export class Share<Row extends Record<string, unknown>> {
     return picked;
   }
 
-  /** Those of the units for which their database has a slot left, which is theirs now. */
-  async #withSlots(shards: readonly Shard[]): Promise<readonly Shard[]> {
+  /** Takes a slot for each unit whose database has one free; returns these units. */
+  async #takeSlots(shards: readonly Shard[]): Promise<readonly Shard[]> {
     const { maxPerDatabase, leases, leaseScope, owner, leaseMs } = this.#options;
     if (maxPerDatabase === undefined || shards.length === 0) return shards;
     const scope = `${leaseScope} slots`;
@@ -156,8 +158,8 @@ export class Share<Row extends Record<string, unknown>> {
     return got;
   }
 
-  /** Gives back the slots of units that are not walked. */
-  async #release(units: readonly string[]): Promise<void> {
+  /** Releases the slots of units that are no longer walked. */
+  async #releaseSlots(units: readonly string[]): Promise<void> {
     for (const unit of units) {
       const slot = this.#slots.get(unit);
       this.#slots.delete(unit);
@@ -179,11 +181,11 @@ export class Share<Row extends Record<string, unknown>> {
         leaseMs,
       ),
     ]);
-    for (const walk of walks) walk.renewed(renewed.get(walk.lease.name));
+    for (const walk of walks) walk.onRenewal(renewed.get(walk.lease.name));
     for (const [unit, slot] of slots) {
       const lease = kept.get(slot.name);
       if (lease && this.#slots.has(unit)) this.#slots.set(unit, lease);
-      // Its place is another's: the unit goes on when there is one again.
+      // The slot is lost: the unit is left, and continues when a slot is free again.
       else this.#walks.get(unit)?.leave();
     }
   }

@@ -1,45 +1,50 @@
 import { type Database, insertIgnore, type SqlRunner, type StoredError } from '@holdfast/core';
 import type { Position } from './keyset.ts';
 
-/** Where a unit of a pass is. */
+/** The state of a unit in its pass. `running` means begun: by an instance that still walks the unit, or by one that stopped. */
 export type UnitState = 'todo' | 'running' | 'done' | 'failed';
 
-/** How far a unit is. */
+/** The progress of a unit in its pass. */
 export interface UnitProgress {
   readonly unit: string;
   readonly state: UnitState;
+  /** The key up to which every row is handled. `undefined` before the first checkpoint. */
   readonly position: Position | undefined;
+  /** The key at which the unit ends in this pass: its last when the unit was begun. `undefined` before the first checkpoint. */
   readonly bound: Position | undefined;
-  /** Rows that were gone past. */
+  /** Rows passed, matching or not. */
   readonly examined: number;
-  /** Of these: rows that matched, and were handed over. */
+  /** Of these: rows that matched and were handed to `process`. */
   readonly matched: number;
+  /** Of the matched rows: those handled without an error. */
   readonly handled: number;
+  /** Of the matched rows: those that failed. Their keys and errors are in `scan_failure`. */
   readonly failed: number;
-  /** About how many rows are left to go past, by the database's own estimate of the table. `undefined` before the unit is begun. */
+  /** About how many rows are left to examine, by the database's estimate of the table. `undefined` before the first checkpoint. */
   readonly remaining: number | undefined;
-  /** Rows gone past per second, lately. 0 unless it is being walked. */
+  /** Rows examined per second, averaged over the last seconds. 0 unless the state is `running`. */
   readonly perSecond: number;
+  /** The error that failed the unit, or the outage that interrupted it. */
   readonly error: StoredError | undefined;
 }
 
-/** How far a pass is. */
+/** The progress of a pass. */
 export interface ScanProgress {
-  /** The last pass that was begun; `'0'` before the first. */
+  /** The number of the latest pass; `'0'` before the first. */
   readonly pass: string;
   readonly startedAt: Date | undefined;
-  /** `undefined` while it is under way or broken off. */
+  /** `undefined` while the pass is in progress or interrupted. */
   readonly endedAt: Date | undefined;
   readonly units: readonly UnitProgress[];
 }
 
-/** A row that could not be handled. */
+/** A row that could not be handled: the text of its key, and the error. */
 export interface RowFailure {
   readonly key: Position;
   readonly error: StoredError;
 }
 
-/** What a batch came to. */
+/** The result of a batch. */
 export interface BatchCounts {
   readonly examined: number;
   readonly matched: number;
@@ -47,30 +52,34 @@ export interface BatchCounts {
   readonly failures: readonly RowFailure[];
 }
 
-/** What is written after a batch. */
+/** The data written after a batch. */
 export interface Checkpoint {
   readonly epoch: number;
   readonly unit: string;
   readonly pass: string;
-  /** Everything up to here is handled. */
+  /** Every row up to this position is handled. */
   readonly position: Position;
   readonly counts: BatchCounts;
   /** Rows per second. */
   readonly rate: number;
-  /** The unit is done. */
+  /** The batch was the unit's last: the unit is done. */
   readonly last: boolean;
-  /** With the first checkpoint of a unit: where it ends, and about how many rows there are. */
+  /** With the first checkpoint of a unit: the position at which it ends, and its approximate number of rows. */
   readonly begun: { readonly bound: Position; readonly expected: number | undefined } | undefined;
 }
 
 const progressColumns = 'unit, state, position, bound, expected, rate, examined, matched, handled, failed, error';
 const unitsPerInsert = 500;
-/** Failures are kept for so many passes, this one among them: a row that can never be handled fails in each. */
+/**
+ * Failures are kept for this many passes, the current one included. Without a limit, a row that always fails would add one per pass for
+ * ever.
+ */
 const passesKept = 10;
 
 /**
- * Passes and checkpoints of one scan and scope. Each unit's row carries the epoch of the lease that it was last taken under, and every
- * write of a walk names its own: what one says after another has taken the unit changes nothing.
+ * The passes and checkpoints of one scan and scope. Each unit's row holds the epoch of the lease under which the unit was last begun, and
+ * every write of a walk is conditional on its own epoch: after another instance has begun the unit, the writes of the former change
+ * nothing.
  */
 export class ScanStore {
   readonly #database: Database;
@@ -87,51 +96,51 @@ export class ScanStore {
     this.#units = database.table('scan_unit');
   }
 
-  /** Joins the pass that is under way, or was broken off; begins the next one if there is none. */
+  /** Joins the pass that is in progress or interrupted; begins the next pass if there is none. */
   async open(units: readonly string[]): Promise<{ readonly pass: string; readonly resumed: boolean }> {
-    const of = [this.#scan, this.#scope];
+    const ids = [this.#scan, this.#scope];
     const lock = this.#database.family === 'sqlite' ? '' : ' FOR UPDATE';
     return this.#database.transaction(async (sql) => {
-      await sql.run(insertIgnore(this.#database, this.#passes, ['scan', 'scope']), of);
+      await sql.run(insertIgnore(this.#database, this.#passes, ['scan', 'scope']), ids);
       const [row] = await sql.rows<{ pass: string; open: number | string }>(
         `SELECT ${this.#database.text('pass')} AS pass, CASE WHEN started_at IS NOT NULL AND ended_at IS NULL THEN 1 ELSE 0 END AS open FROM ${this.#passes} WHERE scan = ? AND scope = ?${lock}`,
-        of,
+        ids,
       );
       const known = row?.pass ?? '0';
       const resumed = Number(row?.open) === 1;
       const pass = resumed ? known : String(BigInt(known) + 1n);
       if (!resumed)
-        await sql.run(`UPDATE ${this.#passes} SET pass = ${pass}, started_at = {now}, ended_at = NULL WHERE scan = ? AND scope = ?`, of);
-      const rows = await sql.rows<{ unit: string }>(`SELECT unit FROM ${this.#units} WHERE scan = ? AND scope = ?`, of);
-      const there = new Set(rows.map(({ unit }) => unit));
-      // Units that the topology has no more would never end.
-      for (const unit of there)
-        if (!units.includes(unit)) await sql.run(`DELETE FROM ${this.#units} WHERE scan = ? AND scope = ? AND unit = ?`, [...of, unit]);
-      const added = units.filter((unit) => !there.has(unit));
+        await sql.run(`UPDATE ${this.#passes} SET pass = ${pass}, started_at = {now}, ended_at = NULL WHERE scan = ? AND scope = ?`, ids);
+      const rows = await sql.rows<{ unit: string }>(`SELECT unit FROM ${this.#units} WHERE scan = ? AND scope = ?`, ids);
+      const stored = new Set(rows.map(({ unit }) => unit));
+      // Units that are no longer in the topology would never end.
+      for (const unit of stored)
+        if (!units.includes(unit)) await sql.run(`DELETE FROM ${this.#units} WHERE scan = ? AND scope = ? AND unit = ?`, [...ids, unit]);
+      const added = units.filter((unit) => !stored.has(unit));
       for (let from = 0; from < added.length; from += unitsPerInsert) {
         const some = added.slice(from, from + unitsPerInsert);
         await sql.run(
           `INSERT INTO ${this.#units} (scan, scope, unit, pass, state) VALUES ${some.map(() => `(?, ?, ?, ${pass}, 'todo')`).join(', ')}`,
-          some.flatMap((unit) => [...of, unit]),
+          some.flatMap((unit) => [...ids, unit]),
         );
       }
       if (resumed) return { pass, resumed };
       await sql.run(
         `DELETE FROM ${this.#database.table('scan_failure')} WHERE scan = ? AND scope = ? AND pass <= ${BigInt(pass) - BigInt(passesKept)}`,
-        of,
+        ids,
       );
-      // The epoch stays: it only grows.
+      // The epoch is kept, because the epochs of a lease only grow.
       await sql.run(
         `UPDATE ${this.#units} SET pass = ${pass}, state = 'todo', position = NULL, bound = NULL, expected = NULL, rate = NULL, examined = 0, matched = 0, handled = 0, failed = 0, error = NULL, started_at = NULL, updated_at = {now} WHERE scan = ? AND scope = ?`,
-        of,
+        ids,
       );
       return { pass, resumed: false };
     });
   }
 
   /**
-   * Takes a unit under its lease, unless it has ended or a later epoch has it. Epochs of a lease only grow, so a holder of long ago
-   * that begins now changes nothing.
+   * Begins or resumes a unit under its lease; returns `undefined` if the unit has ended or was begun under a later epoch. Epochs of a lease
+   * only grow, so a late call by a former holder changes nothing.
    */
   async begin(epoch: number, unit: string, pass: string): Promise<UnitProgress | undefined> {
     await this.#database.run(
@@ -141,14 +150,14 @@ export class ScanStore {
     return (await this.#progress(this.#database, `AND unit = ? AND epoch = ${epoch} AND state = 'running'`, [unit]))[0];
   }
 
-  /** Returns whether the unit is still ours. */
+  /** Writes the progress and the failures of a batch. Returns whether the unit is still this epoch's; if not, nothing is written. */
   async checkpoint({ epoch, unit, pass, position, counts, rate, last, begun }: Checkpoint): Promise<boolean> {
     const { examined, matched, handled, failures } = counts;
     const params = [...(begun ? [JSON.stringify(begun.bound), begun.expected ?? null] : []), JSON.stringify(position)];
     const set = `${begun ? 'bound = ?, expected = ?, ' : ''}position = ?, rate = ${rate}, examined = examined + ${examined}, matched = matched + ${matched}, handled = handled + ${handled}, failed = failed + ${failures.length}${last ? ", state = 'done', error = NULL" : ''}`;
-    if (failures.length === 0) return this.#write(this.#database, epoch, unit, set, params);
+    if (failures.length === 0) return this.#writeAs(this.#database, epoch, unit, set, params);
     return this.#database.transaction(async (sql) => {
-      if (!(await this.#write(sql, epoch, unit, set, params))) return false;
+      if (!(await this.#writeAs(sql, epoch, unit, set, params))) return false;
       for (const { key, error } of failures)
         await sql.run(
           `INSERT INTO ${this.#database.table('scan_failure')} (scan, scope, unit, pass, row_key, error, failed_at) VALUES (?, ?, ?, ${pass}, ?, ?, {now})`,
@@ -158,7 +167,7 @@ export class ScanStore {
     });
   }
 
-  /** Whether this epoch has written that position: what it was asked for before has happened. */
+  /** True if this epoch has written that position: a checkpoint whose answer was lost had succeeded. */
   async isAt(epoch: number, unit: string, position: Position): Promise<boolean> {
     const rows = await this.#database.rows(
       `SELECT 1 FROM ${this.#units} WHERE scan = ? AND scope = ? AND unit = ? AND epoch = ${epoch} AND position = ?`,
@@ -167,18 +176,19 @@ export class ScanStore {
     return rows.length > 0;
   }
 
-  /** Nothing is left to do. */
+  /** Ends a unit that has no rows left. Returns whether the unit is still this epoch's. */
   async finish(epoch: number, unit: string): Promise<boolean> {
-    return this.#write(this.#database, epoch, unit, "state = 'done', error = NULL", []);
+    return this.#writeAs(this.#database, epoch, unit, "state = 'done', error = NULL", []);
   }
 
+  /** Ends a unit with an error. Returns whether the unit is still this epoch's. */
   async fail(epoch: number, unit: string, error: StoredError): Promise<boolean> {
-    return this.#write(this.#database, epoch, unit, "state = 'failed', error = ?", [JSON.stringify(error)]);
+    return this.#writeAs(this.#database, epoch, unit, "state = 'failed', error = ?", [JSON.stringify(error)]);
   }
 
-  /** Says what keeps a unit from going on; it stays open. */
-  async note(epoch: number, unit: string, error: StoredError): Promise<void> {
-    await this.#write(this.#database, epoch, unit, 'error = ?', [JSON.stringify(error)]);
+  /** Stores the error that interrupted a unit; the unit stays open. */
+  async noteError(epoch: number, unit: string, error: StoredError): Promise<void> {
+    await this.#writeAs(this.#database, epoch, unit, 'error = ?', [JSON.stringify(error)]);
   }
 
   units(): Promise<readonly UnitProgress[]> {
@@ -197,7 +207,7 @@ export class ScanStore {
     return { pass: rows[0]?.pass ?? '0', startedAt: date(rows[0]?.started_at), endedAt: date(rows[0]?.ended_at), units };
   }
 
-  /** Ends the pass if all its units have ended. */
+  /** Ends the pass if every unit has ended. */
   async close(pass: string): Promise<void> {
     await this.#database.run(
       `UPDATE ${this.#passes} SET ended_at = {now} WHERE scan = ? AND scope = ? AND pass = ${pass} AND ended_at IS NULL AND NOT EXISTS (SELECT 1 FROM ${this.#units} u WHERE u.scan = ? AND u.scope = ? AND u.pass = ${pass} AND u.state IN ('todo', 'running'))`,
@@ -205,7 +215,27 @@ export class ScanStore {
     );
   }
 
-  async #write(sql: Pick<SqlRunner, 'run'>, epoch: number, unit: string, set: string, params: readonly unknown[]): Promise<boolean> {
+  /**
+   * Reopens the failed units of a pass that has ended, so that the next run resumes them. Returns whether there were any. An open pass is
+   * left as it is: on Postgres a `close` that began before could end it with units to do.
+   */
+  async reopen(sql: SqlRunner): Promise<boolean> {
+    const ids = [this.#scan, this.#scope];
+    const lock = this.#database.family === 'sqlite' ? '' : ' FOR UPDATE';
+    // The pass before its units, as in open and close.
+    const ended = await sql.rows(`SELECT 1 FROM ${this.#passes} WHERE scan = ? AND scope = ? AND ended_at IS NOT NULL${lock}`, ids);
+    if (ended.length === 0) return false;
+    // Position and bound stay: the walk continues after the last checkpoint.
+    const units = await sql.run(
+      `UPDATE ${this.#units} SET state = 'todo', updated_at = {now} WHERE scan = ? AND scope = ? AND state = 'failed'`,
+      ids,
+    );
+    if (units > 0) await sql.run(`UPDATE ${this.#passes} SET ended_at = NULL WHERE scan = ? AND scope = ?`, ids);
+    return units > 0;
+  }
+
+  /** Writes a unit's row if it is still running under `epoch`. Returns whether it was. */
+  async #writeAs(sql: Pick<SqlRunner, 'run'>, epoch: number, unit: string, set: string, params: readonly unknown[]): Promise<boolean> {
     const changed = await sql.run(
       `UPDATE ${this.#units} SET ${set}, updated_at = {now} WHERE scan = ? AND scope = ? AND unit = ? AND epoch = ${epoch} AND state = 'running'`,
       [...params, this.#scan, this.#scope, unit],
