@@ -1,13 +1,13 @@
-import { timingSafeEqual } from 'node:crypto';
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { defaultLogger, defineLoop, InvalidArgumentError, type Logger, type Loop, lifecycle, type Service } from '@holdfast/core';
-import { AdminClient } from './admin-client.ts';
-import { JobLog } from './job-log.ts';
-import { type JobHandler, JobQueue } from './job-queue.ts';
-import { codes, type ProtocolVersion, protocolVersions, type Reply, readTrigger, reply } from './protocol.ts';
+import { AdminClient } from './admin/admin-client.ts';
+import { type ProtocolVersion, protocolVersions, readTrigger } from './admin/protocol.ts';
+import { type AdminOperations, serveAdmin } from './admin/serve-admin.ts';
+import { JobLog } from './job/job-log.ts';
+import { type JobHandler, JobQueue } from './job/job-queue.ts';
 
 /** Which admins there are, under which name jobs are run, and how they are reached. */
 export interface ExecutorOptions {
@@ -34,7 +34,6 @@ export interface ExecutorOptions {
   readonly logger?: Logger;
 }
 
-const maxBodyBytes = 1_048_576;
 const graceMs = 5_000;
 
 /** Lets an xxl-job admin run handlers of this process. */
@@ -51,6 +50,7 @@ export class Executor implements Service {
   #version: ProtocolVersion;
   #server: Server | undefined;
   #port = 0;
+  #keeping: Promise<void> = Promise.resolve();
 
   constructor(options: ExecutorOptions) {
     if (!Array.isArray(options?.admins) || options.admins.some((admin) => !/^https?:\/\//.test(admin)))
@@ -125,7 +125,7 @@ export class Executor implements Service {
   }
 
   async #start(): Promise<void> {
-    const server = createServer((request, response) => void this.#serve(request, response));
+    const server = createServer(serveAdmin(this.#operations, this.#options.accessToken));
     await new Promise<void>((resolve, reject) => {
       server.once('error', reject);
       server.listen(this.#options.port ?? 9_999, this.#options.host ?? '127.0.0.1', resolve);
@@ -149,58 +149,27 @@ export class Executor implements Service {
     await new Promise<void>((resolve) => (server ? server.close(() => resolve()) : resolve()));
   }
 
-  async #serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
-    let answer: Reply;
-    try {
-      answer = await this.#answer(request);
-    } catch (error) {
-      answer = reply(codes.failed, (error as Error).message);
-    }
-    response.writeHead(200, { 'content-type': 'application/json;charset=UTF-8' }).end(JSON.stringify(answer));
-  }
+  readonly #operations: AdminOperations = {
+    trigger: (body, path) => {
+      if (path === 'trigger') this.#version = this.#options.version ?? '3.5';
+      return this.#trigger(body);
+    },
+    busy: (jobId) => this.#queues.get(jobId)?.busy ?? false,
+    kill: (jobId) => this.#queues.get(jobId)?.kill('The job was killed from the admin.'),
+    log: (logId, fromLine) => {
+      const ended = ![...this.#queues.values()].some((queue) => queue.has(logId));
+      return this.#log.read(logId, fromLine, ended);
+    },
+  };
 
-  async #answer(request: IncomingMessage): Promise<Reply> {
-    if (request.method !== 'POST') return reply(codes.failed, 'Only POST is spoken here.');
-    if (!this.#mayCall(request)) return reply(codes.failed, 'The access token is wrong.');
-    const body = await readJson(request);
-    const path = (request.url ?? '/').split('?')[0]?.replace(/^\/+|\/+$/g, '');
-    switch (path) {
-      case 'beat':
-        return reply(codes.ok);
-      case 'idleBeat':
-        return this.#queues.get(idOf(body, 'jobId'))?.busy ? reply(codes.failed, 'The job is under way or waits.') : reply(codes.ok);
-      case 'trigger':
-        this.#version = this.#options.version ?? '3.5';
-        return this.#trigger(body);
-      case 'run':
-        return this.#trigger(body);
-      case 'kill':
-        this.#queues.get(idOf(body, 'jobId'))?.kill('The job was killed from the admin.');
-        return reply(codes.ok);
-      case 'log': {
-        const logId = idOf(body, 'logId');
-        const over = ![...this.#queues.values()].some((queue) => queue.has(logId));
-        return reply(codes.ok, null, await this.#log.read(logId, Number((body as { fromLineNum?: unknown })?.fromLineNum ?? 1), over));
-      }
-      default:
-        return reply(codes.failed, `There is nothing at /${path}.`);
-    }
-  }
-
-  #trigger(body: unknown): Reply {
+  #trigger(body: unknown): string | undefined {
     const request = readTrigger(body);
-    if (typeof request === 'string') return reply(codes.failed, request);
+    if (typeof request === 'string') return request;
     if (request.glueType !== 'BEAN')
-      return reply(
-        codes.failed,
-        `Jobs of type ${request.glueType} are scripts from the admin, which this executor does not run; use BEAN.`,
-      );
+      return `Jobs of type ${request.glueType} are scripts from the admin, which this executor does not run; use BEAN.`;
     const handler = this.#handlers.get(request.executorHandler);
     if (!handler)
-      return reply(
-        codes.failed,
-        `There is no job handler ${JSON.stringify(request.executorHandler)}; known are ${[...this.#handlers.keys()].join(', ') || 'none'}.`,
-      );
+      return `There is no job handler ${JSON.stringify(request.executorHandler)}; known are ${[...this.#handlers.keys()].join(', ') || 'none'}.`;
     let queue = this.#queues.get(request.jobId);
     if (!queue) {
       queue = new JobQueue({
@@ -217,38 +186,7 @@ export class Executor implements Service {
       });
       this.#queues.set(request.jobId, queue);
     }
-    const refused = queue.add(request, handler);
-    return refused === undefined ? reply(codes.ok) : reply(codes.failed, refused);
-  }
-
-  #keeping: Promise<void> = Promise.resolve();
-
-  #mayCall(request: IncomingMessage): boolean {
-    const { accessToken } = this.#options;
-    if (accessToken === undefined || accessToken === '') return true;
-    const given = Buffer.from(String(request.headers['xxl-job-access-token'] ?? ''));
-    const expected = Buffer.from(accessToken);
-    return given.length === expected.length && timingSafeEqual(given, expected);
-  }
-}
-
-function idOf(body: unknown, name: string): number {
-  return Number((body as Record<string, unknown> | null)?.[name] ?? 0);
-}
-
-async function readJson(request: IncomingMessage): Promise<unknown> {
-  const chunks: Buffer[] = [];
-  let size = 0;
-  for await (const chunk of request) {
-    size += (chunk as Buffer).length;
-    if (size > maxBodyBytes) throw new InvalidArgumentError('The body is larger than 1 MiB.');
-    chunks.push(chunk as Buffer);
-  }
-  const text = Buffer.concat(chunks).toString('utf8');
-  try {
-    return text === '' ? null : (JSON.parse(text) as unknown);
-  } catch {
-    throw new InvalidArgumentError('The body is no JSON.');
+    return queue.add(request, handler);
   }
 }
 

@@ -1,6 +1,6 @@
 import { createServer, type IncomingMessage } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import type { ProtocolVersion } from '../protocol.ts';
+import type { ProtocolVersion } from '../admin/protocol.ts';
 
 /** An executor as it registered. */
 export interface Registration {

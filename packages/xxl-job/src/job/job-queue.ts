@@ -1,5 +1,5 @@
 import { HoldfastError, storedError } from '@holdfast/core';
-import { codes, type JobEnd, type TriggerRequest } from './protocol.ts';
+import { codes, type JobEnd, type TriggerRequest } from '../admin/protocol.ts';
 
 /** What a handler is given besides its parameter. */
 export interface JobContext {
