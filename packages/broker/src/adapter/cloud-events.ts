@@ -1,4 +1,4 @@
-import type { Message } from './message.ts';
+import type { Message } from '../port/message.ts';
 
 /**
  * Metadata travels as CloudEvents 1.0 in binary mode (`ce_id`, `ce_type`, `ce_source`), so that consumers in other languages

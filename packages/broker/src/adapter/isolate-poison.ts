@@ -1,6 +1,6 @@
-import type { Message } from './message.ts';
-import { refused } from './publish-results.ts';
-import type { PublishResult } from './publisher.ts';
+import type { Message } from '../port/message.ts';
+import { refused } from '../port/publish-results.ts';
+import type { PublishResult } from '../port/publisher.ts';
 
 /**
  * Finds which message of a batch is poison, where the broker says only that one is: halves in turn; after a message that was not

@@ -1,6 +1,6 @@
 import { wait } from '@holdfast/core';
-import type { Message } from './message.ts';
-import type { Delivery, DeliveryVerdict } from './subscriber.ts';
+import type { Message } from '../port/message.ts';
+import type { Delivery, DeliveryVerdict } from '../port/subscriber.ts';
 
 /** What a {@link KeyedRunner} is made of. */
 export interface KeyedRunnerOptions {

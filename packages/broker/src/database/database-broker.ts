@@ -11,8 +11,8 @@ import {
   type Waker,
   Wakers,
 } from '@holdfast/core';
-import type { Publisher } from '../publisher.ts';
-import type { Subscriber } from '../subscriber.ts';
+import type { Publisher } from '../port/publisher.ts';
+import type { Subscriber } from '../port/subscriber.ts';
 import { DatabasePublisher } from './database-publisher.ts';
 import { DatabaseSubscription } from './database-subscription.ts';
 import { DatabaseTopics } from './database-topics.ts';

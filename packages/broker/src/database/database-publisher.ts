@@ -1,8 +1,10 @@
-import { type Database, HoldfastError, isConnectionError, isTransient, laneOf, type Wakers, wait } from '@holdfast/core';
-import { toHeaders } from '../cloud-events.ts';
-import type { Message } from '../message.ts';
-import { publishTimedOut, refused } from '../publish-results.ts';
-import type { Publisher, PublishResult } from '../publisher.ts';
+import { type Database, HoldfastError, isConnectionError, isTransient, laneOf, type Wakers } from '@holdfast/core';
+import { toHeaders } from '../adapter/cloud-events.ts';
+import { oversized } from '../adapter/oversized.ts';
+import { PublishDeadline } from '../adapter/publish-deadline.ts';
+import type { Message } from '../port/message.ts';
+import { publishTimedOut, refused } from '../port/publish-results.ts';
+import type { Publisher, PublishResult } from '../port/publisher.ts';
 import type { DatabaseTopics } from './database-topics.ts';
 import { lanesPerGroup } from './schema.ts';
 
@@ -34,25 +36,17 @@ export class DatabasePublisher implements Publisher {
     signal?.throwIfAborted();
     const { maxMessageBytes, timeoutMs } = this.#options;
     if (this.#closed) return batch.map(() => refused('retriable', new Error('The publisher is closed.')));
-    const fits = batch.filter(({ body }) => body.byteLength <= maxMessageBytes);
-    const done = new AbortController();
-    const late = wait(timeoutMs, AbortSignal.any([done.signal, ...(signal ? [signal] : [])])).then(() => publishTimedOut(timeoutMs));
-    late.catch(() => undefined);
+    const refusals = batch.map((message) => oversized(message, maxMessageBytes));
+    const fits = batch.filter((_, i) => refusals[i] === undefined);
+    const deadline = new PublishDeadline(timeoutMs, signal);
     const writing = this.#write(fits);
     this.#under.add(writing);
     void writing.finally(() => this.#under.delete(writing));
     try {
-      const result = fits.length > 0 ? await Promise.race([writing, late]) : undefined;
-      return batch.map((message) =>
-        message.body.byteLength > maxMessageBytes
-          ? refused(
-              'poison',
-              new Error(`The body has ${message.body.byteLength} bytes; the limit is ${maxMessageBytes} (maxMessageBytes).`),
-            )
-          : (result ?? { outcome: 'acked', at: { topic: message.topic } }),
-      );
+      const result = (await deadline.race(writing)) ?? publishTimedOut(timeoutMs);
+      return batch.map(({ topic }, i) => refusals[i] ?? (result === 'written' ? { outcome: 'acked', at: { topic } } : result));
     } finally {
-      done.abort(new Error('published'));
+      deadline.end();
     }
   }
 
@@ -61,12 +55,12 @@ export class DatabasePublisher implements Publisher {
     await Promise.all(this.#under);
   }
 
-  /** Resolves with what is wrong, or with nothing. */
-  async #write(batch: readonly Message[]): Promise<PublishResult | undefined> {
+  /** Resolves with the refusal of all, unless they were written. */
+  async #write(batch: readonly Message[]): Promise<PublishResult | 'written'> {
     const { database, topics, wakers, source } = this.#options;
     const names = [...new Set(batch.map(({ topic }) => topic))].sort();
     const woken = new Set<number>();
-    if (batch.length === 0) return undefined;
+    if (batch.length === 0) return 'written';
     try {
       await database.transaction(async (sql) => {
         woken.clear();
@@ -90,7 +84,7 @@ export class DatabasePublisher implements Publisher {
     }
     topics.committed(names);
     for (const lane of woken) wakers.wake(String(lane));
-    return undefined;
+    return 'written';
   }
 
   async #insert(x: Pick<Database, 'run'>, rows: readonly (readonly unknown[])[]): Promise<void> {

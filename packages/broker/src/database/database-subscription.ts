@@ -1,8 +1,8 @@
 import { type Database, LaneFeed, type LaneRow, type Logger, uuidv7, type Wakers, wait } from '@holdfast/core';
-import { fromHeaders } from '../cloud-events.ts';
-import { KeyedRunner } from '../keyed-runner.ts';
-import type { Delivery, DeliveryVerdict, SubscribeOptions, Subscription } from '../subscriber.ts';
-import { untilThere } from '../until-there.ts';
+import { fromHeaders } from '../adapter/cloud-events.ts';
+import { KeyedRunner } from '../adapter/keyed-runner.ts';
+import { retryUntilOpen } from '../adapter/retry-until-open.ts';
+import type { Delivery, DeliveryVerdict, SubscribeOptions, Subscription } from '../port/subscriber.ts';
 import type { DatabaseTopics, TopicGroup } from './database-topics.ts';
 import { lanesPerGroup } from './schema.ts';
 
@@ -83,7 +83,7 @@ export class DatabaseSubscription implements Subscription {
     const member = uuidv7();
     const name = mode === 'broadcast' ? `${group}.${member}` : group;
     const made: TopicGroup[] = [];
-    await untilThere(
+    await retryUntilOpen(
       async () => {
         for (const topic of topics.slice(made.length))
           made.push(await groups.register(topic, name, mode === 'broadcast' ? leaseMs * 3 : undefined));

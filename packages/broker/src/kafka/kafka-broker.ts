@@ -1,7 +1,7 @@
 import { defaultLogger, type Logger, uuidv7 } from '@holdfast/core';
 import { Kafka, type KafkaConfig, logLevel } from 'kafkajs';
-import type { Publisher } from '../publisher.ts';
-import type { Subscriber } from '../subscriber.ts';
+import type { Publisher } from '../port/publisher.ts';
+import type { Subscriber } from '../port/subscriber.ts';
 import { KafkaPublisher } from './kafka-publisher.ts';
 import { KafkaSubscription } from './kafka-subscription.ts';
 import { quietRequestQueue } from './quiet-request-queue.ts';

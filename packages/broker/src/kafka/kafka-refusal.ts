@@ -1,22 +1,6 @@
-import { refused } from '../publish-results.ts';
-import type { PublishResult } from '../publisher.ts';
-
-const poison = new Set([
-  'MESSAGE_TOO_LARGE',
-  'RECORD_LIST_TOO_LARGE',
-  'INVALID_TOPIC_EXCEPTION',
-  'INVALID_RECORD',
-  'INVALID_TIMESTAMP',
-  'UNKNOWN_TOPIC_OR_PARTITION',
-]);
-const fatal = new Set([
-  'SASL_AUTHENTICATION_FAILED',
-  'ILLEGAL_SASL_STATE',
-  'UNSUPPORTED_SASL_MECHANISM',
-  'TOPIC_AUTHORIZATION_FAILED',
-  'CLUSTER_AUTHORIZATION_FAILED',
-  'TRANSACTIONAL_ID_AUTHORIZATION_FAILED',
-]);
+import { fatalErrors, poisonErrors } from '../kafka-wire/refusals.ts';
+import { refused } from '../port/publish-results.ts';
+import type { PublishResult } from '../port/publisher.ts';
 
 interface KafkaError {
   readonly name?: string;
@@ -29,8 +13,8 @@ interface KafkaError {
 /** What an error of kafkajs says of the messages that were being sent. The innermost cause decides. */
 export function kafkaRefusal(error: unknown): PublishResult {
   for (let at = error as KafkaError | undefined; at; at = (at.cause ?? at.originalError) as KafkaError | undefined) {
-    if (at.type !== undefined && poison.has(at.type)) return refused('poison', error);
-    if ((at.type !== undefined && fatal.has(at.type)) || at.name === 'KafkaJSSASLAuthenticationError') return refused('fatal', error);
+    if (at.type !== undefined && poisonErrors.has(at.type)) return refused('poison', error);
+    if ((at.type !== undefined && fatalErrors.has(at.type)) || at.name === 'KafkaJSSASLAuthenticationError') return refused('fatal', error);
     if (at.name === 'KafkaJSNonRetriableError' && /topic/i.test(at.message ?? '') && /invalid/i.test(at.message ?? ''))
       return refused('poison', error);
   }

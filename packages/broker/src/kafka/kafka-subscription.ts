@@ -1,10 +1,10 @@
 import type { Logger } from '@holdfast/core';
 import type { Consumer, EachBatchPayload, IHeaders, Kafka, KafkaMessage } from 'kafkajs';
-import { fromHeaders } from '../cloud-events.ts';
-import type { Message } from '../message.ts';
-import type { Publisher } from '../publisher.ts';
-import type { Delivery, DeliveryVerdict, SubscribeOptions, Subscription } from '../subscriber.ts';
-import { untilThere } from '../until-there.ts';
+import { retryUntilOpen } from '../adapter/retry-until-open.ts';
+import { type HandleRecordOptions, handleRecord } from '../kafka-wire/handle-record.ts';
+import { fromRecord } from '../kafka-wire/records.ts';
+import type { Publisher } from '../port/publisher.ts';
+import type { Delivery, DeliveryVerdict, SubscribeOptions, Subscription } from '../port/subscriber.ts';
 
 export interface KafkaSubscriptionOptions extends SubscribeOptions {
   readonly client: Kafka;
@@ -24,7 +24,7 @@ const commitEvery = 200;
  */
 export class KafkaSubscription implements Subscription {
   readonly #options: KafkaSubscriptionOptions;
-  readonly #handler: (delivery: Delivery) => Promise<DeliveryVerdict>;
+  readonly #handling: HandleRecordOptions;
   readonly #consumer: Consumer;
   readonly #closing = new AbortController();
   /** Deliveries of the message that each partition stands at. */
@@ -36,7 +36,8 @@ export class KafkaSubscription implements Subscription {
 
   constructor(options: KafkaSubscriptionOptions, handler: (delivery: Delivery) => Promise<DeliveryVerdict>) {
     this.#options = options;
-    this.#handler = handler;
+    const { deadLetters, logger, retryMs = 1_000 } = options;
+    this.#handling = { handler, deadLetters, retryMs, logger };
     this.#consumer = options.client.consumer({
       groupId: options.groupId,
       sessionTimeout: 30_000,
@@ -69,7 +70,7 @@ export class KafkaSubscription implements Subscription {
       this.#ready = false;
     });
     const { topics, mode, logger } = this.#options;
-    await untilThere(
+    await retryUntilOpen(
       async () => {
         await this.#consumer.connect();
         await this.#consumer.subscribe({ topics: [...topics], fromBeginning: mode !== 'broadcast' });
@@ -144,45 +145,14 @@ export class KafkaSubscription implements Subscription {
     const before = this.#attempts.get(place);
     const attempt = before?.offset === record.offset ? before.count + 1 : 1;
     this.#attempts.set(place, { offset: record.offset, count: attempt });
-    const message = readMessage(topic, partition, record);
-    let verdict: DeliveryVerdict;
-    try {
-      verdict = await this.#handler({
-        message,
-        attempt,
-        at: { topic, partition, offset: record.offset },
-        signal: this.#closing.signal,
-      });
-    } catch (err) {
-      this.#options.logger.warn({ err, id: message.id, topic }, 'a handler threw; the message is delivered again');
-      verdict = { outcome: 'retry', afterMs: this.#options.retryMs ?? 1_000 };
-    }
-    if (verdict.outcome !== 'reject') return verdict;
-    const [result] = await this.#options.deadLetters.publish([
-      { ...message, topic: `${topic}.dead`, headers: { ...message.headers, 'x-dead-reason': verdict.reason.replace(/[\r\n]/g, ' ') } },
-    ]);
-    if (result?.outcome === 'acked') return verdict;
-    this.#options.logger.error(
-      { id: message.id, topic: `${topic}.dead`, result },
-      'a rejected message could not be put with the dead letters; it is delivered again. Does the topic exist?',
-    );
-    return { outcome: 'retry', afterMs: 5_000 };
+    const { offset } = record;
+    const message = fromRecord({ topic, partition, offset }, text(record.headers ?? {}), record.key, record.value);
+    return handleRecord({ message, attempt, at: { topic, partition, offset }, signal: this.#closing.signal }, this.#handling);
   }
 }
 
 function aborted(signal: AbortSignal): Promise<void> {
   return new Promise((resolve) => signal.addEventListener('abort', () => resolve(), { once: true }));
-}
-
-function readMessage(topic: string, partition: number, record: KafkaMessage): Message {
-  const message = fromHeaders(
-    text(record.headers ?? {}),
-    topic,
-    `${topic}/${partition}/${record.offset}`,
-    record.value ?? new Uint8Array(),
-  );
-  const key = record.key?.toString();
-  return message.key !== undefined || key === undefined ? message : { ...message, key };
 }
 
 function text(headers: IHeaders): Record<string, string> {

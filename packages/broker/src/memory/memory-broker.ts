@@ -1,9 +1,9 @@
 import { defaultLogger, type Logger, laneOf } from '@holdfast/core';
-import { KeyedRunner } from '../keyed-runner.ts';
-import type { Message } from '../message.ts';
-import { refused } from '../publish-results.ts';
-import type { Publisher, PublishResult } from '../publisher.ts';
-import type { Delivery, DeliveryVerdict, SubscribeOptions, Subscriber, Subscription } from '../subscriber.ts';
+import { KeyedRunner } from '../adapter/keyed-runner.ts';
+import type { Message } from '../port/message.ts';
+import { refused } from '../port/publish-results.ts';
+import type { Publisher, PublishResult } from '../port/publisher.ts';
+import type { Delivery, DeliveryVerdict, SubscribeOptions, Subscriber, Subscription } from '../port/subscriber.ts';
 
 /** A broker within one process, for tests: it keeps nothing when the process ends. */
 export interface MemoryBroker extends Publisher, Subscriber {

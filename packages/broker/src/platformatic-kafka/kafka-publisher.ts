@@ -1,10 +1,12 @@
-import { type Logger, wait } from '@holdfast/core';
+import type { Logger } from '@holdfast/core';
 import { type BaseOptions, compatibilityPartitioner, type MessageToProduce, ProduceAcks, Producer } from '@platformatic/kafka';
-import { toBareHeaders } from '../cloud-events.ts';
-import { isolatePoison } from '../isolate-poison.ts';
-import type { Message } from '../message.ts';
-import { publishTimedOut } from '../publish-results.ts';
-import type { Publisher, PublishResult } from '../publisher.ts';
+import { toBareHeaders } from '../adapter/cloud-events.ts';
+import { isolatePoison } from '../adapter/isolate-poison.ts';
+import { PublishDeadline } from '../adapter/publish-deadline.ts';
+import { ackedRecords } from '../kafka-wire/records.ts';
+import type { Message } from '../port/message.ts';
+import { publishTimedOut } from '../port/publish-results.ts';
+import type { Publisher, PublishResult } from '../port/publisher.ts';
 import { kafkaRefusal } from './kafka-refusal.ts';
 
 export interface KafkaPublisherOptions {
@@ -46,17 +48,15 @@ export class KafkaPublisher implements Publisher {
   async publish(batch: readonly Message[], { signal }: { readonly signal?: AbortSignal } = {}): Promise<readonly PublishResult[]> {
     signal?.throwIfAborted();
     if (batch.length === 0) return [];
-    const done = new AbortController();
-    const late = wait(this.#options.timeoutMs, AbortSignal.any([done.signal, ...(signal ? [signal] : [])])).then(() => undefined);
-    late.catch(() => undefined);
+    const deadline = new PublishDeadline(this.#options.timeoutMs, signal);
     try {
-      const results = await Promise.race([this.#send(batch), late]);
+      const results = await deadline.race(this.#send(batch));
       if (results) return results;
       // What was sent may still arrive. A new producer, so that nothing waits behind it.
       this.#discard();
       return batch.map(() => publishTimedOut(this.#options.timeoutMs));
     } finally {
-      done.abort(new Error('published'));
+      deadline.end();
     }
   }
 
@@ -88,12 +88,10 @@ export class KafkaPublisher implements Publisher {
         };
       });
       const { offsets = [] } = await producer.send({ messages });
-      const next = new Map(offsets.map(({ topic, partition, offset }) => [`${topic} ${partition}`, Number(offset)]));
-      return messages.map(({ topic, partition }) => {
-        const offset = next.get(`${topic} ${partition}`) ?? 0;
-        next.set(`${topic} ${partition}`, offset + 1);
-        return { outcome: 'acked', at: { topic, partition, offset } };
-      });
+      return ackedRecords(
+        messages,
+        offsets.map(({ topic, partition, offset }) => ({ topic, partition, baseOffset: Number(offset) })),
+      );
     } catch (error) {
       const refusal = kafkaRefusal(error);
       if (refusal.outcome === 'poison' && batch.length > 1) return isolatePoison(batch, (part) => this.#send(part));

@@ -8,11 +8,11 @@ import {
   MessagesStreamFallbackModes,
   MessagesStreamModes,
 } from '@platformatic/kafka';
-import { fromHeaders } from '../cloud-events.ts';
-import type { Message } from '../message.ts';
-import type { Publisher } from '../publisher.ts';
-import type { Delivery, DeliveryVerdict, SubscribeOptions, Subscription } from '../subscriber.ts';
-import { untilThere } from '../until-there.ts';
+import { retryUntilOpen } from '../adapter/retry-until-open.ts';
+import { type HandleRecordOptions, handleRecord } from '../kafka-wire/handle-record.ts';
+import { fromRecord } from '../kafka-wire/records.ts';
+import type { Publisher } from '../port/publisher.ts';
+import type { Delivery, DeliveryVerdict, SubscribeOptions, Subscription } from '../port/subscriber.ts';
 import { PartitionQueue } from './partition-queue.ts';
 
 export interface KafkaSubscriptionOptions extends SubscribeOptions {
@@ -33,7 +33,7 @@ const maxPending = 1_000;
  */
 export class KafkaSubscription implements Subscription {
   readonly #options: KafkaSubscriptionOptions;
-  readonly #handler: (delivery: Delivery) => Promise<DeliveryVerdict>;
+  readonly #handling: HandleRecordOptions;
   readonly #closing = new AbortController();
   readonly #giveUp = new AbortController();
   readonly #queues = new Map<string, PartitionQueue>();
@@ -48,7 +48,8 @@ export class KafkaSubscription implements Subscription {
 
   constructor(options: KafkaSubscriptionOptions, handler: (delivery: Delivery) => Promise<DeliveryVerdict>) {
     this.#options = options;
-    this.#handler = handler;
+    const { deadLetters, logger, retryMs = 1_000 } = options;
+    this.#handling = { handler, deadLetters, retryMs, logger };
   }
 
   get ready(): boolean {
@@ -83,7 +84,7 @@ export class KafkaSubscription implements Subscription {
   /** One consumer after another: what the client can not recover from ends it, and another joins. */
   async #live(joined: () => void): Promise<void> {
     const { signal } = this.#closing;
-    await untilThere(
+    await retryUntilOpen(
       async () => {
         await this.#join(joined);
         // Left for no reason of ours: again, with a pause.
@@ -256,26 +257,12 @@ export class KafkaSubscription implements Subscription {
   }
 
   async #deliver(record: KafkaMessage, attempt: number): Promise<DeliveryVerdict> {
-    const { logger, deadLetters, retryMs } = this.#options;
-    const { topic, partition, offset } = record;
-    const message = readMessage(record);
-    let verdict: DeliveryVerdict;
-    try {
-      verdict = await this.#handler({ message, attempt, at: { topic, partition, offset: offset.toString() }, signal: this.#giveUp.signal });
-    } catch (err) {
-      logger.warn({ err, id: message.id, topic }, 'a handler threw; the message is delivered again');
-      verdict = { outcome: 'retry', afterMs: retryMs ?? 1_000 };
-    }
-    if (verdict.outcome !== 'reject') return verdict;
-    const [result] = await deadLetters.publish([
-      { ...message, topic: `${topic}.dead`, headers: { ...message.headers, 'x-dead-reason': verdict.reason.replace(/[\r\n]/g, ' ') } },
-    ]);
-    if (result?.outcome === 'acked') return verdict;
-    logger.error(
-      { id: message.id, topic: `${topic}.dead`, result },
-      'a rejected message could not be put with the dead letters; it is delivered again. Does the topic exist?',
-    );
-    return { outcome: 'retry', afterMs: 5_000 };
+    const { topic, partition } = record;
+    const place = { topic, partition, offset: record.offset.toString() };
+    const headers: Record<string, string> = {};
+    for (const [name, value] of record.headers) headers[name.toString()] = value?.toString() ?? '';
+    const message = fromRecord(place, headers, record.key, record.value);
+    return handleRecord({ message, attempt, at: place, signal: this.#giveUp.signal }, this.#handling);
   }
 
   /** Offsets of what has its verdict, one request at a time. */
@@ -297,13 +284,4 @@ export class KafkaSubscription implements Subscription {
     await this.#committing;
     this.#committing = undefined;
   }
-}
-
-function readMessage(record: KafkaMessage): Message {
-  const { topic, partition, offset } = record;
-  const headers: Record<string, string> = {};
-  for (const [name, value] of record.headers) headers[name.toString()] = value?.toString() ?? '';
-  const message = fromHeaders(headers, topic, `${topic}/${partition}/${offset}`, record.value ?? new Uint8Array());
-  const key = record.key?.toString();
-  return message.key !== undefined || key === undefined ? message : { ...message, key };
 }

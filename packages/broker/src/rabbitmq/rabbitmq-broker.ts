@@ -1,7 +1,7 @@
 import { defaultLogger, type Logger } from '@holdfast/core';
 import { type ChannelModel, connect } from 'amqplib';
-import type { Publisher } from '../publisher.ts';
-import type { Subscriber } from '../subscriber.ts';
+import type { Publisher } from '../port/publisher.ts';
+import type { Subscriber } from '../port/subscriber.ts';
 import { Link } from './link.ts';
 import { RabbitmqPublisher } from './rabbitmq-publisher.ts';
 import { RabbitmqSubscription } from './rabbitmq-subscription.ts';

@@ -1,9 +1,11 @@
-import { laneOf, wait } from '@holdfast/core';
+import { laneOf } from '@holdfast/core';
 import type { ConfirmChannel } from 'amqplib';
-import { toBareHeaders } from '../cloud-events.ts';
-import type { Message } from '../message.ts';
-import { publishTimedOut, refused } from '../publish-results.ts';
-import type { Publisher, PublishResult } from '../publisher.ts';
+import { toBareHeaders } from '../adapter/cloud-events.ts';
+import { oversized } from '../adapter/oversized.ts';
+import { PublishDeadline } from '../adapter/publish-deadline.ts';
+import type { Message } from '../port/message.ts';
+import { publishTimedOut, refused } from '../port/publish-results.ts';
+import type { Publisher, PublishResult } from '../port/publisher.ts';
 import type { Link } from './link.ts';
 import { assertTopic, routingKey } from './topology.ts';
 
@@ -32,31 +34,31 @@ export class RabbitmqPublisher implements Publisher {
 
   async publish(batch: readonly Message[], { signal }: { readonly signal?: AbortSignal } = {}): Promise<readonly PublishResult[]> {
     signal?.throwIfAborted();
-    const { link, timeoutMs } = this.#options;
+    const { link, timeoutMs, maxMessageBytes } = this.#options;
     if (link.blocked !== undefined) {
       const result = refused('backpressure', new Error(`RabbitMQ has blocked publishers: ${link.blocked}.`));
       return batch.map(() => result);
     }
-    const done = new AbortController();
-    const late = wait(timeoutMs, AbortSignal.any([done.signal, ...(signal ? [signal] : [])])).then(() => undefined);
-    late.catch(() => undefined);
+    const deadline = new PublishDeadline(timeoutMs, signal);
     try {
       let channel: ConfirmChannel | undefined;
       try {
-        channel = await Promise.race([this.#open(), late]);
+        channel = await deadline.race(this.#open());
       } catch (error) {
         signal?.throwIfAborted();
         return batch.map(() => this.#refusal(error));
       }
       if (!channel) return batch.map(() => publishTimedOut(timeoutMs));
       const refusals = await this.#refusedBefore(channel, batch);
-      const results: (PublishResult | undefined)[] = batch.map((message) => this.#oversized(message) ?? refusals.get(message.topic));
-      const settled = await Promise.race([this.#send(channel, batch, results).then(() => true), late]);
+      const results: (PublishResult | undefined)[] = batch.map(
+        (message) => oversized(message, maxMessageBytes) ?? refusals.get(message.topic),
+      );
+      const settled = await deadline.race(this.#send(channel, batch, results).then(() => true));
       if (settled) return results as PublishResult[];
       const unconfirmed = this.#unconfirmed(channel);
       return results.map((result) => result ?? unconfirmed);
     } finally {
-      done.abort(new Error('published'));
+      deadline.end();
     }
   }
 
@@ -83,12 +85,6 @@ export class RabbitmqPublisher implements Publisher {
       }
     }
     return refusals;
-  }
-
-  #oversized({ body }: Message): PublishResult | undefined {
-    const { maxMessageBytes } = this.#options;
-    if (body.byteLength <= maxMessageBytes) return undefined;
-    return refused('poison', new Error(`The body has ${body.byteLength} bytes; the limit is ${maxMessageBytes} (maxMessageBytes).`));
   }
 
   /** Fills what is `undefined` in `results`; resolves when nothing is. */

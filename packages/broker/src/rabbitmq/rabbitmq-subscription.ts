@@ -1,9 +1,9 @@
 import type { Logger } from '@holdfast/core';
 import type { ChannelModel, ConfirmChannel, ConsumeMessage } from 'amqplib';
-import { fromHeaders } from '../cloud-events.ts';
-import { KeyedRunner } from '../keyed-runner.ts';
-import type { Message } from '../message.ts';
-import type { Delivery, DeliveryVerdict, SubscribeOptions, Subscription } from '../subscriber.ts';
+import { fromHeaders } from '../adapter/cloud-events.ts';
+import { KeyedRunner } from '../adapter/keyed-runner.ts';
+import type { Message } from '../port/message.ts';
+import type { Delivery, DeliveryVerdict, SubscribeOptions, Subscription } from '../port/subscriber.ts';
 import type { Link } from './link.ts';
 import { assertBroadcast, assertDelay, assertGroup, assertTopic, queueName, type TopologyOptions } from './topology.ts';
 

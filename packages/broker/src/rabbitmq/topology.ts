@@ -1,6 +1,6 @@
 import type { Logger } from '@holdfast/core';
 import type { Channel, ChannelModel } from 'amqplib';
-import { keepRedelivered } from './keep-redelivered.ts';
+import { withoutDeliveryLimit } from './without-delivery-limit.ts';
 
 export interface TopologyOptions {
   readonly lanes: number;
@@ -34,7 +34,7 @@ export async function assertGroup(
   options: TopologyOptions & { readonly logger: Logger },
 ): Promise<string[]> {
   const assertQueue = async (queue: string, args: Readonly<Record<string, unknown>>): Promise<void> => {
-    await channel.assertQueue(queue, { durable: true, arguments: await keepRedelivered(connection, queue, args, options.logger) });
+    await channel.assertQueue(queue, { durable: true, arguments: await withoutDeliveryLimit(connection, queue, args, options.logger) });
   };
   const type = { 'x-queue-type': options.queueType };
   const queues: string[] = [];

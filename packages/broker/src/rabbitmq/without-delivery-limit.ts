@@ -14,7 +14,7 @@ type QueueArguments = NonNullable<Options.AssertQueue['arguments']>;
  * A queue that is there without the argument, made before its server was upgraded, can't be given it: it is used as it is, with a warning
  * that says what to do. Tried on a channel of its own, because a refusal closes the channel.
  */
-export async function keepRedelivered(
+export async function withoutDeliveryLimit(
   connection: ChannelModel,
   queue: string,
   args: QueueArguments,

@@ -1,7 +1,7 @@
 import { defaultLogger, type Logger } from '@holdfast/core';
 import { Redis } from 'ioredis';
-import type { Publisher } from '../publisher.ts';
-import type { Subscriber } from '../subscriber.ts';
+import type { Publisher } from '../port/publisher.ts';
+import type { Subscriber } from '../port/subscriber.ts';
 import { RedisPublisher } from './redis-publisher.ts';
 import { RedisSubscription } from './redis-subscription.ts';
 

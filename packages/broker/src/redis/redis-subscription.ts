@@ -1,11 +1,12 @@
 import { type Logger, uuidv7, wait } from '@holdfast/core';
 import type { Redis } from 'ioredis';
-import { KeyedRunner } from '../keyed-runner.ts';
-import type { Message } from '../message.ts';
-import type { Delivery, DeliveryVerdict, SubscribeOptions, Subscription } from '../subscriber.ts';
-import { untilThere } from '../until-there.ts';
+import { KeyedRunner } from '../adapter/keyed-runner.ts';
+import { retryUntilOpen } from '../adapter/retry-until-open.ts';
+import type { Message } from '../port/message.ts';
+import type { Delivery, DeliveryVerdict, SubscribeOptions, Subscription } from '../port/subscriber.ts';
+import { answered } from './answered.ts';
 import { LaneShare } from './lane-share.ts';
-import { ensureGroup, fields, type RawEntry, readEntry, type StreamLayout, streamKey } from './streams.ts';
+import { ensureGroup, fields, lastId, type RawEntry, readEntry, type StreamLayout, streamKey } from './streams.ts';
 
 export interface RedisSubscriptionOptions extends SubscribeOptions, StreamLayout {
   readonly client: Redis;
@@ -18,8 +19,6 @@ export interface RedisSubscriptionOptions extends SubscribeOptions, StreamLayout
 const blockMs = 500;
 const count = 100;
 const maxPending = 1_000;
-/** How long Redis may take for what does not block. */
-const answerMs = 5_000;
 
 interface StreamOf {
   readonly topic: string;
@@ -93,7 +92,7 @@ export class RedisSubscription implements Subscription {
   async start(): Promise<void> {
     const { mode, client, group, logger } = this.#options;
     const there = (open: () => Promise<void>): Promise<void> =>
-      untilThere(open, this.#closing.signal, (err) => logger.debug({ err }, 'Redis is not there; trying again'));
+      retryUntilOpen(open, this.#closing.signal, (err) => logger.debug({ err }, 'Redis is not there; trying again'));
     if (mode === 'broadcast') {
       await there(async () => {
         for (const stream of this.#streams.keys()) this.#last.set(stream, await lastId(client, stream));
@@ -306,23 +305,4 @@ export class RedisSubscription implements Subscription {
  */
 function raw(client: Redis): Record<'xreadBuffer' | 'xreadgroupBuffer', (...args: string[]) => Promise<unknown>> {
   return client as never;
-}
-
-/**
- * A command whose connection is lost may never end in ioredis, and a loop that waits for it never goes on. What it did is unknown
- * then.
- */
-async function answered<T>(command: Promise<T>): Promise<T> {
-  const done = new AbortController();
-  command.catch(() => undefined);
-  const late = wait(answerMs, done.signal).then(() => {
-    throw new Error(`Redis did not answer within ${answerMs} ms.`);
-  });
-  late.catch(() => undefined);
-  return Promise.race([command, late]).finally(() => done.abort(new Error('answered')));
-}
-
-async function lastId(client: Redis, stream: string): Promise<string> {
-  const [entry] = await client.xrevrange(stream, '+', '-', 'COUNT', 1);
-  return entry?.[0] ?? '0-0';
 }

@@ -1,7 +1,7 @@
 import { laneOf } from '@holdfast/core';
 import type { Redis } from 'ioredis';
-import { fromHeaders, toHeaders } from '../cloud-events.ts';
-import type { Message } from '../message.ts';
+import { fromHeaders, toHeaders } from '../adapter/cloud-events.ts';
+import type { Message } from '../port/message.ts';
 
 export interface StreamLayout {
   readonly prefix: string;
@@ -50,6 +50,12 @@ export async function ensureGroup(client: Redis, streams: readonly string[], gro
       if (!error.message.startsWith('BUSYGROUP')) throw error;
     });
   }
+}
+
+/** The id of a stream's newest entry. */
+export async function lastId(client: Redis, stream: string): Promise<string> {
+  const [entry] = await client.xrevrange(stream, '+', '-', 'COUNT', 1);
+  return entry?.[0] ?? '0-0';
 }
 
 function parseHeaders(text: string): Record<string, string> {

@@ -1,38 +1,8 @@
-import { uuidv7, wait } from '@holdfast/core';
-import type { Message } from '../message.ts';
-import type { Publisher } from '../publisher.ts';
-import {
-  ack,
-  type Delivery,
-  type DeliveryVerdict,
-  reject,
-  retry,
-  type SubscribeOptions,
-  type Subscriber,
-  type Subscription,
-} from '../subscriber.ts';
-
-/** The parts of a test runner that the contract needs; vitest's and node:test's fit. */
-export interface ContractApi {
-  /** Defines a test: `it` of vitest, or `test` of node:test. */
-  readonly it: (name: string, test: () => Promise<void>, timeoutMs?: number) => void;
-  /** Fails unless the two are deeply equal. */
-  readonly equal: (actual: unknown, expected: unknown) => void;
-}
-
-/** An adapter, and what the contract may do to its broker. */
-export interface BrokerUnderTest {
-  /** A connection of its own, as another process would have. */
-  readonly connect: () => Publisher & Subscriber;
-  /** Creates a topic and what belongs to it, where the broker needs that. */
-  readonly createTopic: (topic: string) => Promise<void>;
-  /** Larger than the broker takes; `undefined` where nothing is too large. */
-  readonly oversizedBytes: number | undefined;
-  /** Whether a topic that nobody created or subscribes to refuses messages, and how. */
-  readonly unroutable: 'poison' | 'backpressure' | undefined;
-  /** Reads what was rejected for a group. */
-  readonly dead: (topic: string, group: string) => Promise<readonly string[]>;
-}
+import { wait } from '@holdfast/core';
+import type { Message } from '../port/message.ts';
+import type { Publisher } from '../port/publisher.ts';
+import { ack, type Delivery, type DeliveryVerdict, reject, retry } from '../port/subscriber.ts';
+import { type BrokerUnderTest, type ContractApi, fact, harness, message, numbered, subscribe } from './broker-under-test.ts';
 
 /** What every adapter must do, on a real broker. */
 export function brokerContract(under: BrokerUnderTest, { it, equal }: ContractApi): void {
@@ -236,93 +206,6 @@ export function brokerContract(under: BrokerUnderTest, { it, equal }: ContractAp
   });
 }
 
-/** What every adapter must do when its broker goes away and comes back. Needs a broker of its own. */
-export function brokerOutageContract(under: BrokerUnderTest & { readonly outage: () => Promise<void> }, { it }: ContractApi): void {
-  const { outage } = under;
-  const { test, connect, names } = harness(under, it);
-
-  test('loses nothing that was acked when the broker goes away and comes back', async () => {
-    const { topic, group } = await names();
-    const [writer, reader] = [connect(), connect()];
-    const seen = new Set<string>();
-    await subscribe(reader, topic, { group }, async ({ message: { id } }) => {
-      seen.add(id);
-      return ack;
-    });
-    const acked = new Set<string>();
-    let stop = false;
-    const writing = (async () => {
-      while (!stop) {
-        const batch = Array.from({ length: 5 }, (_, i) => numbered(topic, `k${i}`, i));
-        const results = await writer.publish(batch);
-        results.forEach((result, i) => {
-          if (result.outcome === 'acked') acked.add(batch[i]?.id ?? '');
-        });
-        await wait(20);
-      }
-    })();
-    await fact(() => acked.size > 50);
-    await outage();
-    const before = acked.size;
-    await fact(() => acked.size > before + 50, 60_000);
-    stop = true;
-    await writing;
-    await fact(() => [...acked].every((id) => seen.has(id)), 60_000);
-  }, 240_000);
-}
-
-/** Closes after each test what it opened, also when it failed. */
-function harness(under: BrokerUnderTest, it: ContractApi['it']) {
-  const open: { close(): Promise<void> }[] = [];
-  const connect = (): Publisher & Subscriber => {
-    const broker = under.connect();
-    open.push(broker);
-    return broker;
-  };
-  const test = (name: string, run: () => Promise<void>, timeoutMs = 60_000): void =>
-    it(
-      name,
-      async () => {
-        try {
-          await run();
-        } finally {
-          for (const broker of open.splice(0)) await broker.close();
-        }
-      },
-      timeoutMs,
-    );
-  const names = async (): Promise<{ topic: string; group: string }> => {
-    const id = uuidv7().slice(-12);
-    await under.createTopic(`topic-${id}`);
-    return { topic: `topic-${id}`, group: `group-${id}` };
-  };
-  return { connect, test, names };
-}
-
-async function subscribe(
-  broker: Subscriber,
-  topic: string,
-  options: SubscribeOptions,
-  handler: (delivery: Delivery) => Promise<DeliveryVerdict>,
-): Promise<Subscription> {
-  return broker.subscribe([topic], options, handler);
-}
-
-function message(topic: string, key: string | undefined): Message {
-  return {
-    id: uuidv7(),
-    topic,
-    ...(key === undefined ? {} : { key }),
-    headers: {},
-    body: new Uint8Array(),
-    contentType: 'application/octet-stream',
-  };
-}
-
-function numbered(topic: string, key: string | undefined, n: number): Message {
-  return { ...message(topic, key), headers: { 'x-n': `${n}` }, body: new TextEncoder().encode(`${n}`) };
-}
-
 /** Publishes as a caller must: what is to be tried again is, in order. */
 async function publishAll(broker: Publisher, batch: readonly Message[]): Promise<void> {
   let left = [...batch];
@@ -337,12 +220,4 @@ async function publishAll(broker: Publisher, batch: readonly Message[]): Promise
 /** Without what came more than once. */
 function firsts<T>(list: readonly T[]): T[] {
   return [...new Set(list)];
-}
-
-async function fact(check: () => boolean | Promise<boolean>, withinMs = 30_000): Promise<void> {
-  const started = performance.now();
-  while (!(await check())) {
-    if (performance.now() - started > withinMs) throw new Error(`not within ${withinMs} ms: ${check.toString()}`);
-    await wait(10);
-  }
 }
