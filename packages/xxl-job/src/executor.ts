@@ -9,34 +9,40 @@ import { type AdminOperations, serveAdmin } from './admin/serve-admin.ts';
 import { JobLog } from './job/job-log.ts';
 import { type JobHandler, JobQueue } from './job/job-queue.ts';
 
-/** Which admins there are, under which name jobs are run, and how they are reached. */
+/** Options of an executor: its admins, its handlers, and its address. */
 export interface ExecutorOptions {
-  /** Addresses of the admins, such as `['http://xxl.example/xxl-job-admin']`. */
+  /** Addresses of the admins, such as `['http://xxl.example/xxl-job-admin']`. The executor registers with each, every 30 s. */
   readonly admins: readonly string[];
-  /** The executor's AppName in the admin. */
+  /** The executor's AppName in the admin: 4 to 64 letters, digits, dots, dashes and underscores. */
   readonly appName: string;
-  /** As the admin's `xxl.job.accessToken`. Without one, anybody who reaches the port can start jobs. */
+  /** The admin's `xxl.job.accessToken`. Default: none; anybody who reaches the port can then start jobs. */
   readonly accessToken?: string;
-  /** Jobs by the name that the admin calls JobHandler. */
+  /** Handlers by the name that a job in the admin gives as JobHandler. */
   readonly handlers: Readonly<Record<string, JobHandler>>;
-  /** Where to listen. Default `127.0.0.1`. */
+  /** The address to listen on. Default `127.0.0.1`, which other machines can't reach. */
   readonly host?: string;
-  /** Default 9999; 0 takes a free one. */
+  /** The port to listen on; 0 takes a free one. Default 9999. */
   readonly port?: number;
-  /** Where the admin reaches this executor. Default: `http://host:port/`. */
+  /** The address at which the admin calls this executor. Default `http://host:port/`. */
   readonly address?: string;
-  /** How callbacks are written until a trigger tells: see {@link ProtocolVersion}. Default `2.3`, of 2.3 to 3.4; a call of `/trigger` says 3.5. */
+  /**
+   * The version of the admin's protocol. Default `2.3`, for admins of 2.3 to 3.4, until an admin of 3.5 calls `/trigger`. An admin of
+   * 2.2 can't be recognised: set `2.2` for it.
+   */
   readonly version?: ProtocolVersion;
-  /** For logs, and for ends that no admin has taken yet: must outlive the process. Default: in the system's folder for temporary files. */
+  /**
+   * The folder of logs and of job ends that no admin has accepted yet. It must outlive the process, and no other executor may use it.
+   * Default: a folder for `appName` in the system's temporary folder.
+   */
   readonly folder?: string;
-  /** Logs are kept for so many days. Default 30. */
+  /** Logs are deleted after this number of days. Default 30. */
   readonly keepDays?: number;
   readonly logger?: Logger;
 }
 
 const graceMs = 5_000;
 
-/** Lets an xxl-job admin run handlers of this process. */
+/** An executor: it lets an xxl-job admin run handlers of this process. */
 export class Executor implements Service {
   readonly #options: ExecutorOptions;
   readonly #logger: Logger;
@@ -50,7 +56,8 @@ export class Executor implements Service {
   #version: ProtocolVersion;
   #server: Server | undefined;
   #port = 0;
-  #keeping: Promise<void> = Promise.resolve();
+  /** The last write of a job's end, behind which the next one waits. */
+  #storing: Promise<void> = Promise.resolve();
 
   constructor(options: ExecutorOptions) {
     if (!Array.isArray(options?.admins) || options.admins.some((admin) => !/^https?:\/\//.test(admin)))
@@ -104,22 +111,22 @@ export class Executor implements Service {
     this.#lifecycle = lifecycle({ start: () => this.#start(), stop: () => this.#stop() });
   }
 
-  /** Where the admin reaches it. */
+  /** The address at which the admin calls this executor. */
   get address(): string {
     return this.#options.address ?? `http://${this.#options.host ?? '127.0.0.1'}:${this.#port}/`;
   }
 
-  /** Listens, and says to the admins that it is there. */
+  /** Listens for requests of the admins and registers with them. */
   start(): Promise<void> {
     return this.#lifecycle.start();
   }
 
-  /** Takes itself off the admins' lists, ends its jobs, and tells how they ended, if an admin answers. */
+  /** Unregisters from the admins, ends running jobs, and reports their ends. Ends that no admin accepts are reported at the next start. */
   stop(): Promise<void> {
     return this.#lifecycle.stop();
   }
 
-  /** Stops it, for `await using`. */
+  /** Calls `stop`, for `await using`. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.#lifecycle.stop();
   }
@@ -138,11 +145,11 @@ export class Executor implements Service {
   async #stop(): Promise<void> {
     await Promise.all(this.#loops.map((loop) => loop.stop()));
     await this.#admin.unregister();
-    for (const queue of this.#queues.values()) queue.kill('The executor stops.');
+    for (const queue of this.#queues.values()) queue.kill('The executor is stopping.');
     await Promise.all([...this.#queues.values()].map((queue) => queue.quiet()));
     await this.#log.flush();
-    await this.#keeping;
-    await this.#admin.deliver().catch((err) => this.#logger.warn({ err }, 'how the last jobs ended is told at the next start'));
+    await this.#storing;
+    await this.#admin.deliver().catch((err) => this.#logger.warn({ err }, 'results of the last jobs will be reported at the next start'));
     const server = this.#server;
     this.#server = undefined;
     server?.closeAllConnections();
@@ -169,18 +176,18 @@ export class Executor implements Service {
       return `Jobs of type ${request.glueType} are scripts from the admin, which this executor does not run; use BEAN.`;
     const handler = this.#handlers.get(request.executorHandler);
     if (!handler)
-      return `There is no job handler ${JSON.stringify(request.executorHandler)}; known are ${[...this.#handlers.keys()].join(', ') || 'none'}.`;
+      return `There is no job handler ${JSON.stringify(request.executorHandler)}; known handlers: ${[...this.#handlers.keys()].join(', ') || 'none'}.`;
     let queue = this.#queues.get(request.jobId);
     if (!queue) {
       queue = new JobQueue({
         graceMs,
         log: (logId, text) => this.#log.append(logId, text),
         ended: (end) => {
-          this.#keeping = this.#keeping
-            .then(() => this.#admin.keep(end))
+          this.#storing = this.#storing
+            .then(() => this.#admin.store(end))
             .then(
               () => this.#deliver.wake(),
-              (err) => this.#logger.error({ err, logId: end.logId }, 'how a job ended could not be kept; its admin will not hear of it'),
+              (err) => this.#logger.error({ err, logId: end.logId }, 'a job end could not be stored; it will not be reported to the admin'),
             );
         },
       });

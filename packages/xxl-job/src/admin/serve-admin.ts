@@ -9,7 +9,7 @@ const maxBodyBytes = 1_048_576;
 export interface AdminOperations {
   /** Starts a job. `path` is `run`, or `trigger` from 3.5 on. */
   trigger(body: unknown, path: 'run' | 'trigger'): string | undefined;
-  /** Whether the job runs or waits. */
+  /** Returns true if the job runs or waits. */
   busy(jobId: number): boolean;
   kill(jobId: number): void;
   /** Lines of a run's log, from `fromLine`, which counts from 1. */
@@ -26,7 +26,7 @@ export function serveAdmin(operations: AdminOperations, accessToken: string | un
 }
 
 async function answer(request: IncomingMessage, operations: AdminOperations, accessToken: string | undefined): Promise<Reply> {
-  if (request.method !== 'POST') return reply(codes.failed, 'Only POST is spoken here.');
+  if (request.method !== 'POST') return reply(codes.failed, 'Only POST is supported.');
   if (!isAuthorized(request, accessToken)) return reply(codes.failed, 'The access token is wrong.');
   const body = await readJson(request);
   const path = (request.url ?? '/').split('?')[0]?.replace(/^\/+|\/+$/g, '');
@@ -34,7 +34,7 @@ async function answer(request: IncomingMessage, operations: AdminOperations, acc
     case 'beat':
       return reply(codes.ok);
     case 'idleBeat':
-      return operations.busy(numberOf(body, 'jobId')) ? reply(codes.failed, 'The job is under way or waits.') : reply(codes.ok);
+      return operations.busy(numberOf(body, 'jobId')) ? reply(codes.failed, 'The job runs or waits.') : reply(codes.ok);
     case 'run':
     case 'trigger': {
       const refusal = operations.trigger(body, path);
@@ -73,6 +73,6 @@ async function readJson(request: IncomingMessage): Promise<unknown> {
   try {
     return text === '' ? null : (JSON.parse(text) as unknown);
   } catch {
-    throw new InvalidArgumentError('The body is no JSON.');
+    throw new InvalidArgumentError('The body is not valid JSON.');
   }
 }
