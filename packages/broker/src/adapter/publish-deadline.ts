@@ -7,7 +7,7 @@ export class PublishDeadline {
 
   constructor(timeoutMs: number, signal?: AbortSignal) {
     this.#expired = wait(timeoutMs, AbortSignal.any([this.#ended.signal, ...(signal ? [signal] : [])])).then(() => undefined);
-    // A rejection while nothing races is not an unhandled one.
+    // Otherwise an abort while nothing races would be an unhandled rejection.
     this.#expired.catch(() => undefined);
   }
 

@@ -1,24 +1,23 @@
 import { type Database, type Schema, SchemaWriter } from '@holdfast/core';
 
-/** The tables of the broker that is a table. */
+/** The tables of `databaseBroker`. */
 export const brokerSchema: Schema = {
   name: 'broker',
   migrations: [{ name: '0001_create', statements: create }],
 };
 
-/** Lanes of a group in a topic. Part of the stored rows: never changed. */
+/** Lanes per group and topic. Stored rows depend on it: it must never change. */
 export const lanesPerGroup = 16;
 
 /**
- * A message is stored once per group that is to have it, in one of the group's lanes, and deleted when the group has handled it:
- * no positions are kept, so none can pass a row that commits late. What no group is there for waits under the topic itself, in
- * lane `-topic.id`, for the first group that comes.
+ * A message is stored once per group, in one of the group's lanes, and deleted when the group has handled it: no read positions are
+ * stored, so none can pass a row that commits late. Messages of a topic without a group wait in lane `-topic.id` for the first group.
  */
 function create(database: Database): readonly string[] {
   const { family } = database;
   const writer = new SchemaWriter(database);
   const { text, bytes } = writer;
-  // Lanes are 32-bit numbers made from a group's id: so ids of groups and topics are.
+  // 32 bits: lanes are 32-bit numbers that are computed from these ids.
   const id = {
     postgres: 'SERIAL PRIMARY KEY',
     mysql: 'INTEGER NOT NULL AUTO_INCREMENT PRIMARY KEY',
@@ -31,7 +30,7 @@ function create(database: Database): readonly string[] {
   );
   const message = `topic VARCHAR(191) NOT NULL, message_key VARCHAR(191) NULL, message_id VARCHAR(191) NOT NULL, headers ${text} NOT NULL, body ${bytes} NOT NULL, content_type VARCHAR(100) NOT NULL`;
   const messageId = { postgres: 'BIGSERIAL NOT NULL', mysql: 'BIGINT NOT NULL AUTO_INCREMENT', sqlite: writer.id }[family];
-  // Rows of a lane stand together. SQLite counts up in a primary key alone: an index has the lanes there.
+  // Rows of a lane lie together. SQLite numbers rows only by a primary key of one column, so there an index orders the lanes.
   const keys = { postgres: ', PRIMARY KEY (lane, id)', mysql: ', PRIMARY KEY (lane, id), KEY broker_message_id (id)', sqlite: '' }[family];
   writer.table(
     'broker_message',

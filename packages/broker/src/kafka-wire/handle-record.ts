@@ -6,7 +6,7 @@ export interface HandleRecordOptions {
   readonly handler: (delivery: Delivery) => Promise<DeliveryVerdict>;
   /** Publishes rejected messages to `<topic>.dead`. */
   readonly deadLetters: Publisher;
-  /** Pause after a throw, in ms. */
+  /** Pause in ms before a record whose handler threw is delivered again. */
   readonly retryMs: number;
   readonly logger: Logger;
 }

@@ -16,9 +16,9 @@ export interface KafkaPublisherOptions {
   readonly logger: Logger;
 }
 
-/** One `sendBatch` per call, idempotent, `acks = -1`; the key decides the partition. */
+/** Sends each batch by one `sendBatch` of an idempotent producer with `acks = -1`. The key decides the partition. */
 export class KafkaPublisher implements Publisher {
-  /** The idempotent producer's sequence numbers make a partition refuse what comes after a gap. */
+  /** By the idempotent producer's sequence numbers a partition refuses every record after a gap. */
   readonly prefixPerKey = true;
   readonly #options: KafkaPublisherOptions;
   readonly #partitions = new WeakMap<KafkaMessage, number>();
@@ -36,7 +36,7 @@ export class KafkaPublisher implements Publisher {
     try {
       const results = await deadline.race(this.#send(batch));
       if (results) return results;
-      // What was sent may still arrive. A new producer, so that nothing waits behind it.
+      // The records may still arrive. A new producer keeps later ones from waiting behind them.
       this.#discard();
       return batch.map(() => publishTimedOut(this.#options.timeoutMs));
     } finally {
@@ -100,7 +100,7 @@ export class KafkaPublisher implements Publisher {
       const producer = this.#options.client.producer({
         idempotent: true,
         allowAutoTopicCreation: false,
-        // The caller tries again, and knows more; kafkajs must try once more to be idempotent at all.
+        // The caller retries, and knows more; but kafkajs refuses to be idempotent without a retry.
         retry: { retries: 1, initialRetryTime: 50 },
         createPartitioner: () => (args) => {
           const partition = inner(args);
@@ -122,8 +122,6 @@ export class KafkaPublisher implements Publisher {
   #discard(): void {
     const producer = this.#producer;
     this.#producer = undefined;
-    producer
-      ?.then((open) => open.disconnect())
-      .catch((err) => this.#options.logger.debug({ err }, 'a producer was not closed in good order'));
+    producer?.then((open) => open.disconnect()).catch((err) => this.#options.logger.debug({ err }, 'closing a producer failed'));
   }
 }

@@ -10,7 +10,7 @@ interface KafkaError {
   readonly originalError?: unknown;
 }
 
-/** What an error of kafkajs says of the messages that were being sent. The innermost cause decides. */
+/** The result of messages whose publish failed with an error of kafkajs. Errors are nested; the outermost known one decides. */
 export function kafkaRefusal(error: unknown): PublishResult {
   for (let at = error as KafkaError | undefined; at; at = (at.cause ?? at.originalError) as KafkaError | undefined) {
     if (at.type !== undefined && poisonErrors.has(at.type)) return refused('poison', error);

@@ -9,7 +9,7 @@ import type { Delivery, DeliveryVerdict, SubscribeOptions, Subscription } from '
 export interface KafkaSubscriptionOptions extends SubscribeOptions {
   readonly client: Kafka;
   readonly topics: readonly string[];
-  /** As Kafka knows the group: for a broadcast one of its own per member. */
+  /** Kafka's id of the group; unique for each member of a broadcast. */
   readonly groupId: string;
   readonly deadLetters: Publisher;
   readonly logger: Logger;
@@ -19,15 +19,15 @@ const heartbeatMs = 3_000;
 const commitEvery = 200;
 
 /**
- * A member of a consumer group. One delivery at a time per partition, partitions side by side. An offset is committed only
- * after the verdict on all before it; a retry pauses its partition and no other.
+ * A member of a consumer group. It delivers one record of a partition at a time, and partitions concurrently. An offset is committed only
+ * after the verdicts on all records before it. A retry pauses its partition only.
  */
 export class KafkaSubscription implements Subscription {
   readonly #options: KafkaSubscriptionOptions;
   readonly #handling: HandleRecordOptions;
   readonly #consumer: Consumer;
   readonly #closing = new AbortController();
-  /** Deliveries of the message that each partition stands at. */
+  /** The next record of each partition, and the number of its deliveries so far. */
   readonly #attempts = new Map<string, { readonly offset: string; readonly count: number }>();
   readonly #timers = new Set<NodeJS.Timeout>();
   #ready = false;
@@ -53,7 +53,7 @@ export class KafkaSubscription implements Subscription {
     return this.#ready;
   }
 
-  /** Resolves when the group has let this member in. */
+  /** Resolves when this member has joined the group. */
   async start(): Promise<void> {
     const { events } = this.#consumer;
     const joined = new Promise<void>((resolve) => {
@@ -64,7 +64,7 @@ export class KafkaSubscription implements Subscription {
     });
     this.#consumer.on(events.CRASH, ({ payload }) => {
       this.#ready = false;
-      this.#options.logger.warn({ err: payload.error }, 'a Kafka consumer stumbled; it joins again');
+      this.#options.logger.warn({ err: payload.error }, 'a Kafka consumer failed; joining again');
     });
     this.#consumer.on(events.DISCONNECT, () => {
       this.#ready = false;
@@ -76,7 +76,7 @@ export class KafkaSubscription implements Subscription {
         await this.#consumer.subscribe({ topics: [...topics], fromBeginning: mode !== 'broadcast' });
       },
       this.#closing.signal,
-      (err) => logger.warn({ err, topics }, 'Kafka, or a topic, is not there; trying again'),
+      (err) => logger.warn({ err, topics }, 'Kafka can not be reached, or a topic does not exist; trying again'),
     );
     if (this.#closed) return;
     this.#running = true;
@@ -94,10 +94,10 @@ export class KafkaSubscription implements Subscription {
     this.#closed = true;
     this.#ready = false;
     for (const timer of this.#timers) clearTimeout(timer);
-    // Nothing of ours is under way yet: a start that still tries is given up.
+    // Without a running consumer no handler runs: only a start that keeps trying is to be ended.
     if (!this.#running) this.#closing.abort(new Error('the subscription is closed'));
     const timer = setTimeout(
-      () => this.#closing.abort(new Error('The subscription is closing and has waited long enough; the message comes again.')),
+      () => this.#closing.abort(new Error('The subscription is closing and has waited long enough; the message will be delivered again.')),
       this.#options.closeMs ?? 30_000,
     );
     await this.#consumer.disconnect();
@@ -107,7 +107,7 @@ export class KafkaSubscription implements Subscription {
 
   async #eachBatch({ batch, resolveOffset, heartbeat, pause, isRunning, isStale }: EachBatchPayload): Promise<void> {
     const { topic, partition } = batch;
-    // A handler may take longer than the session.
+    // A handler may run for longer than the session time-out.
     const beat = setInterval(() => heartbeat().catch(() => undefined), heartbeatMs);
     let next: string | undefined;
     let uncommitted = 0;

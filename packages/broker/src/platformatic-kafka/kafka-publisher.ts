@@ -18,7 +18,7 @@ export interface KafkaPublisherOptions {
 
 const known = new Map<string, Buffer>();
 
-/** Names of headers are few, most of their values recur for a while, and the client takes bytes. */
+/** The bytes of a header's name, cached, because the client takes bytes and names are few. */
 function bytesOf(text: string): Buffer {
   let bytes = known.get(text);
   if (!bytes) {
@@ -29,12 +29,12 @@ function bytesOf(text: string): Buffer {
   return bytes;
 }
 
-/** The partitioner looks at the key alone. */
+/** The partitioner reads only the key. */
 const noMessage = { topic: '', value: Buffer.alloc(0) };
 
-/** One produce request per broker and call, idempotent, `acks = -1`; the key decides the partition. */
+/** Sends each batch by one request per broker of an idempotent producer with `acks = -1`. The key decides the partition. */
 export class KafkaPublisher implements Publisher {
-  /** The idempotent producer's sequence numbers make a partition refuse what comes after a gap. */
+  /** By the idempotent producer's sequence numbers a partition refuses every record after a gap. */
   readonly prefixPerKey = true;
   readonly #options: KafkaPublisherOptions;
   #producer: Producer | undefined;
@@ -52,7 +52,7 @@ export class KafkaPublisher implements Publisher {
     try {
       const results = await deadline.race(this.#send(batch));
       if (results) return results;
-      // What was sent may still arrive. A new producer, so that nothing waits behind it.
+      // The records may still arrive. A new producer keeps later ones from waiting behind them.
       this.#discard();
       return batch.map(() => publishTimedOut(this.#options.timeoutMs));
     } finally {
@@ -83,7 +83,7 @@ export class KafkaPublisher implements Publisher {
           ...(keyBytes === undefined ? {} : { key: keyBytes }),
           value: Buffer.from(body.buffer, body.byteOffset, body.byteLength),
           headers,
-          // As Kafka's Java client and kafkajs have it; this client's own default would put a key elsewhere.
+          // The partition that Kafka's Java client and kafkajs choose; this client's default chooses another.
           partition: (keyBytes === undefined ? this.#turn++ : compatibilityPartitioner(noMessage, keyBytes)) % partitions,
         };
       });
@@ -107,7 +107,7 @@ export class KafkaPublisher implements Publisher {
       idempotent: true,
       acks: ProduceAcks.ALL,
       autocreateTopics: false,
-      // An idempotent producer of this client tries for ever, whatever is said here: ours is thrown away after the time-out.
+      // An idempotent producer of this client retries for ever, whatever `retries` is; this one is discarded after the time-out.
       retryDelay: 50,
       timeout: this.#options.timeoutMs,
     });
@@ -117,6 +117,6 @@ export class KafkaPublisher implements Publisher {
   #discard(): void {
     const producer = this.#producer;
     this.#producer = undefined;
-    producer?.close().catch((err) => this.#options.logger.debug({ err }, 'a producer was not closed in good order'));
+    producer?.close().catch((err) => this.#options.logger.debug({ err }, 'closing a producer failed'));
   }
 }

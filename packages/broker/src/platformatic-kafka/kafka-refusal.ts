@@ -10,11 +10,11 @@ interface KafkaError {
   readonly errors?: readonly unknown[];
 }
 
-/** What an error of the client says of the messages that were being sent; they come nested, one per broker and partition. */
+/** The result of messages whose publish failed with an error of the client. Errors are nested, one per broker and partition. */
 export function kafkaRefusal(error: unknown): PublishResult {
   const all = [...walk(error)];
   if (all.some(({ apiId, code }) => fatalErrors.has(String(apiId)) || code === 'PLT_KFK_AUTHENTICATION')) return refused('fatal', error);
-  // An unknown topic has no code of its own.
+  // The client has no code for an unknown topic.
   if (all.some(({ apiId, message }) => poisonErrors.has(String(apiId)) || /^Unknown topic /.test(message ?? '')))
     return refused('poison', error);
   return refused('retriable', error);

@@ -1,11 +1,11 @@
-/** What travels. */
+/** A message as it is published and received. */
 export interface Message {
-  /** Unique for good: what an inbox tells duplicates by. At most 200 characters. */
+  /** Never used again: an inbox recognises duplicates by it. At most 200 characters. */
   readonly id: string;
   readonly topic: string;
-  /** Messages of one topic and key arrive in the order in which they were published. */
+  /** Messages of one topic and key are delivered in the order in which they were published. Without a key there is no order. */
   readonly key?: string;
-  /** Text without line breaks; names are lower-case tokens. Those that start with `ce_` are ours. */
+  /** Values are text without line breaks; names are lower-case tokens. Names that start with `ce_` are reserved for CloudEvents. */
   readonly headers: Readonly<Record<string, string>>;
   readonly body: Uint8Array;
   readonly contentType: string;

@@ -2,27 +2,27 @@ import type { StoredError } from '@holdfast/core';
 import type { Message } from './message.ts';
 
 /**
- * What became of one message.
+ * The result of publishing one message.
  *
- * - `acked`: the broker has it; `at` says where (partition and offset, stream id, delivery tag).
- * - `retriable`: it has not, or nobody knows (a time-out is indefinite): publish it again.
- * - `backpressure`: it takes nothing at the moment; waiting is no failed attempt.
- * - `poison`: this message can never be published (too large, unroutable, an invalid topic).
- * - `fatal`: nothing can be published until a person acts (credentials, an unknown cluster).
+ * - `acked`: the broker has the message; `at` says where (partition and offset, stream id, delivery tag).
+ * - `retriable`: the broker does not have the message, or that is unknown, as after a time-out. Publish it again under the same id.
+ * - `backpressure`: the broker takes no messages at present. Wait; this does not count as a failed attempt.
+ * - `poison`: this message can never be published: it is too large or unroutable, or its topic is invalid.
+ * - `fatal`: nothing can be published until a person acts, as when credentials are wrong.
  */
 export type PublishResult =
   | { readonly outcome: 'acked'; readonly at: Readonly<Record<string, string | number>> }
   | { readonly outcome: 'retriable' | 'backpressure' | 'poison' | 'fatal'; readonly error: StoredError };
 
-/** Whatever messages are published through. One per broker, for as long as the process lives. */
+/** Publishes messages to a broker. Create one per broker and keep it for as long as the process runs. */
 export interface Publisher {
   /**
-   * Whether of the messages of one key in a batch those acked are always the first ones. Where it is not so, at most one
-   * message of a key may be under way: K:1 refused and K:2 acked would break their order.
+   * True if the acked messages of one key in a batch are always the first ones of that key. If false, publish at most one message
+   * of a key at a time: if K:1 were refused and K:2 acked, their order would be lost.
    */
   readonly prefixPerKey: boolean;
-  /** One result per message, in their order. Rejects only with `signal.reason`. */
+  /** Publishes a batch and resolves with one result per message, in the same order. Rejects only with `signal.reason`. */
   publish(batch: readonly Message[], options?: { readonly signal?: AbortSignal }): Promise<readonly PublishResult[]>;
-  /** Waits for what is under way, and closes what this publisher opened itself. */
+  /** Waits for publishes in progress, then closes the connections that this publisher opened itself. */
   close(): Promise<void>;
 }

@@ -1,65 +1,72 @@
 import type { Message } from './message.ts';
 
-/** A message as it arrived. */
+/** One delivery of a message to a handler. */
 export interface Delivery {
   readonly message: Message;
-  /** Deliveries so far, this one included, as far as the broker or this process knows. */
+  /** The number of this delivery, from 1, as far as the broker or this process has counted. */
   readonly attempt: number;
-  /** Where it was read: partition and offset, stream id, queue. */
+  /** The place that the message was read from: partition and offset, stream id, or queue. */
   readonly at: Readonly<Record<string, string | number>>;
-  /** Aborts when the delivery is no longer ours, or the subscription gives up waiting at its close. */
+  /** Aborts when another member takes the delivery over, or when `close` has waited for `closeMs`. The message is then delivered again. */
   readonly signal: AbortSignal;
 }
 
-/** What a handler says of a delivery. A throw counts as `retry` with the subscription's `retryMs`. */
+/** A handler's answer to a delivery. A handler that throws counts as `retry` after the subscription's `retryMs`. */
 export type DeliveryVerdict =
+  /** The message is handled: it is not delivered again. */
   | { readonly outcome: 'ack' }
-  /** Deliver it again after `afterMs`; later messages of its key wait. */
+  /** Deliver the message again after `afterMs`; later messages of its key wait. */
   | { readonly outcome: 'retry'; readonly afterMs: number }
-  /** Never again: to the dead letters, with the reason. */
+  /** Never deliver the message again: store it with the dead letters, with the reason. */
   | { readonly outcome: 'reject'; readonly reason: string };
 
-/** Handled: it does not come again. */
+/** The message is handled: it is not delivered again. */
 export const ack: DeliveryVerdict = { outcome: 'ack' };
-/** It comes again after so many ms, before later ones of its key. */
+/** Delivers the message again after `afterMs`, before later messages of its key. */
 export function retry(afterMs: number): DeliveryVerdict {
   return { outcome: 'retry', afterMs };
 }
-/** It can never be handled: it goes to the dead letters with the reason, and the next one comes. */
+/** Stores the message with the dead letters, with the reason, because it can never be handled. The next one is delivered. */
 export function reject(reason: string): DeliveryVerdict {
   return { outcome: 'reject', reason };
 }
 
-/** How a subscription reads. */
+/** Options of one subscription. */
 export interface SubscribeOptions {
-  /** Members of one group share the messages; each group gets all of them. */
+  /** Members of one group share the messages; each group gets every message. */
   readonly group: string;
-  /** `broadcast`: every member gets every message from now on (a wake-up, a cache to clear). Default `group`. */
+  /**
+   * `group`: the members share the messages. `broadcast`: every member gets every message from now on, as for a cache to
+   * clear. Default `group`.
+   */
   readonly mode?: 'group' | 'broadcast';
-  /** Deliveries at a time in this process; those of one key never overlap. Default 6. */
+  /** The most handlers that run at a time in this process. Deliveries of one key never overlap. Default 6. */
   readonly concurrency?: number;
-  /** Pause before a delivery whose handler threw comes again, in ms. Default 1,000. */
+  /** Pause in ms before a message whose handler threw is delivered again. Default 1,000. */
   readonly retryMs?: number;
-  /** How long `close` waits for handlers before their signals abort and their messages are left to others, in ms. Default 30,000. */
+  /**
+   * The time, in ms, that `close` waits for running handlers. Then their signals abort, and their messages are delivered again
+   * elsewhere. Default 30,000.
+   */
   readonly closeMs?: number;
 }
 
-/** A reader of topics in a group, until it is closed. */
+/** Delivers messages of topics to a handler until it is closed. */
 export interface Subscription {
-  /** Whether messages arrive at present. */
+  /** True while messages are delivered; false while the broker can't be reached. */
   readonly ready: boolean;
-  /** Takes no more, waits for handlers under way, closes what it opened. What has no verdict comes again elsewhere. */
+  /** Stops reading, waits for running handlers, and closes what it opened. Messages without a verdict are delivered again elsewhere. */
   close(): Promise<void>;
 }
 
-/** Whatever messages are read through. */
+/** Reads messages from a broker. */
 export interface Subscriber {
-  /** Resolves when messages published from now on will arrive; while the broker is not there it keeps trying. */
+  /** Resolves once messages that are published from now on will be delivered. While the broker can't be reached it keeps trying. */
   subscribe(
     topics: readonly string[],
     options: SubscribeOptions,
     handler: (delivery: Delivery) => Promise<DeliveryVerdict>,
   ): Promise<Subscription>;
-  /** Ends all subscriptions and closes what was opened. */
+  /** Closes all subscriptions, then the connections that were opened for them. */
   close(): Promise<void>;
 }

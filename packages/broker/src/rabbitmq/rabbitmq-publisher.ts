@@ -18,14 +18,14 @@ export interface RabbitmqPublisherOptions {
   readonly maxMessageBytes: number;
 }
 
-/** Persistent, mandatory, confirmed: a message is acked when the broker confirmed it and did not return it. */
+/** Publishes persistent, mandatory messages with confirms: a message is acked when the server confirmed and did not return it. */
 export class RabbitmqPublisher implements Publisher {
   readonly prefixPerKey = false;
   readonly #options: RabbitmqPublisherOptions;
-  readonly #known = new Set<string>();
+  readonly #checked = new Set<string>();
   #channel: Promise<ConfirmChannel> | undefined;
   #sequence = 0;
-  /** Messages that came back as unroutable; the return precedes the confirm. */
+  /** Ids of messages that the server returned as unroutable. The return arrives before the confirm. */
   readonly #returned = new Set<string>();
 
   constructor(options: RabbitmqPublisherOptions) {
@@ -49,7 +49,7 @@ export class RabbitmqPublisher implements Publisher {
         return batch.map(() => this.#refusal(error));
       }
       if (!channel) return batch.map(() => publishTimedOut(timeoutMs));
-      const refusals = await this.#refusedBefore(channel, batch);
+      const refusals = await this.#refusedTopics(channel, batch);
       const results: (PublishResult | undefined)[] = batch.map(
         (message) => oversized(message, maxMessageBytes) ?? refusals.get(message.topic),
       );
@@ -69,12 +69,12 @@ export class RabbitmqPublisher implements Publisher {
     await channel?.close().catch(() => undefined);
   }
 
-  /** Topics that take nothing, with the reason. */
-  async #refusedBefore(channel: ConfirmChannel, batch: readonly Message[]): Promise<Map<string, PublishResult>> {
+  /** The results of messages to topics whose exchange can't be published to. */
+  async #refusedTopics(channel: ConfirmChannel, batch: readonly Message[]): Promise<Map<string, PublishResult>> {
     const refusals = new Map<string, PublishResult>();
     for (const topic of new Set(batch.map((message) => message.topic))) {
       try {
-        await this.#knowTopic(channel, topic);
+        await this.#checkTopic(channel, topic);
       } catch (error) {
         refusals.set(
           topic,
@@ -87,7 +87,7 @@ export class RabbitmqPublisher implements Publisher {
     return refusals;
   }
 
-  /** Fills what is `undefined` in `results`; resolves when nothing is. */
+  /** Publishes the messages whose result is `undefined`; resolves when `results` is complete. */
   #send(channel: ConfirmChannel, batch: readonly Message[], results: (PublishResult | undefined)[]): Promise<void> {
     const { source, lanes } = this.#options;
     return new Promise((resolve) => {
@@ -113,7 +113,7 @@ export class RabbitmqPublisher implements Publisher {
         const bare = toBareHeaders(message, source);
         const confirmed = (error: unknown): void => {
           if (this.#returned.delete(message.id))
-            settle(i, refused('poison', new Error(`No queue is bound to ${message.topic} for it: unroutable.`)));
+            settle(i, refused('poison', new Error(`The message is unroutable: no queue is bound to ${message.topic} for it.`)));
           else if (error)
             settle(i, refused('retriable', error instanceof Error ? error : new Error('The broker refused the message (nack).')));
           else settle(i, { outcome: 'acked', at: { exchange: message.topic, deliveryTag: number } });
@@ -139,23 +139,23 @@ export class RabbitmqPublisher implements Publisher {
     });
   }
 
-  async #knowTopic(channel: ConfirmChannel, topic: string): Promise<void> {
-    if (this.#known.has(topic)) return;
+  async #checkTopic(channel: ConfirmChannel, topic: string): Promise<void> {
+    if (this.#checked.has(topic)) return;
     if (this.#options.assert) await assertTopic(channel, topic);
     else {
-      // A failed check closes its channel, which must not be the one that others publish on.
+      // A failed check closes its channel, so it must not run on the one that publishes.
       const probe = await (await this.#options.link.connection()).createChannel();
       probe.on('error', () => undefined);
       await probe.checkExchange(topic);
       await probe.close();
     }
-    this.#known.add(topic);
+    this.#checked.add(topic);
   }
 
   #unconfirmed(channel: ConfirmChannel): PublishResult {
     if (this.#options.link.blocked !== undefined)
       return refused('backpressure', new Error(`RabbitMQ has blocked publishers: ${this.#options.link.blocked}.`));
-    // Confirms that come later must not be taken for those of the next try.
+    // Late confirms of this channel must not be taken for those of the next publish.
     this.#channel = undefined;
     void channel.close().catch(() => undefined);
     return publishTimedOut(this.#options.timeoutMs);
@@ -174,7 +174,7 @@ export class RabbitmqPublisher implements Publisher {
         channel.on('error', () => undefined);
         channel.on('close', () => {
           this.#channel = undefined;
-          this.#known.clear();
+          this.#checked.clear();
         });
         channel.on('return', ({ properties }) => {
           if (typeof properties.messageId === 'string') this.#returned.add(properties.messageId);

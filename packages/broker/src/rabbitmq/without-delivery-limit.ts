@@ -1,18 +1,20 @@
 import type { Logger } from '@holdfast/core';
 import type { ChannelModel, Options } from 'amqplib';
 
-/** Queues that were warned of, once in a process. */
+/** Queues of which this process has warned. */
 const warned = new Set<string>();
 
 type QueueArguments = NonNullable<Options.AssertQueue['arguments']>;
 
 /**
- * Declares a quorum queue that keeps a message however often it is delivered again. RabbitMQ 4 drops one after 20 redeliveries, and each
- * lost connection counts, also for messages that only waited in a consumer's window. Older servers have no such limit, and no name for
- * none.
+ * Declares a quorum queue without a limit on redeliveries, and returns the arguments that it has. RabbitMQ 4 drops a message after its
+ * 20th redelivery, and each lost connection counts, also for messages that only waited in a consumer's window.
  *
- * A queue that is there without the argument, made before its server was upgraded, can't be given it: it is used as it is, with a warning
- * that says what to do. Tried on a channel of its own, because a refusal closes the channel.
+ * Older servers have no limit and must not get the argument: 3.10.8 accepts `x-delivery-limit = -1`, and then drops a message at its
+ * first redelivery.
+ *
+ * RabbitMQ can't add the argument to a queue that exists: such a queue is used as it is, with a warning that says what to do. The queue
+ * is declared on a channel of its own, because a refusal closes the channel.
  */
 export async function withoutDeliveryLimit(
   connection: ChannelModel,
@@ -24,7 +26,7 @@ export async function withoutDeliveryLimit(
   const unlimited = { ...args, 'x-delivery-limit': -1 };
   const channel = await connection.createChannel();
   channel.on('error', () => {
-    // Told by the call that fails.
+    // The call that fails reports it.
   });
   try {
     await channel.assertQueue(queue, { durable: true, arguments: unlimited });
@@ -35,7 +37,7 @@ export async function withoutDeliveryLimit(
     if (!warned.has(queue))
       logger.warn(
         { err, queue },
-        `the queue ${queue} was made without x-delivery-limit, so RabbitMQ 4 drops a message after 20 redeliveries; lift the limit: rabbitmqctl set_policy holdfast-keep '^${queue.split('.')[0]}\\.' '{"delivery-limit": -1}' --apply-to quorum_queues`,
+        `the queue ${queue} was declared without x-delivery-limit, so RabbitMQ drops a message after its 20th redelivery; lift the limit: rabbitmqctl set_policy holdfast-keep '^${queue.split('.')[0]}\\.' '{"delivery-limit": -1}' --apply-to quorum_queues`,
       );
     warned.add(queue);
     return args;

@@ -1,11 +1,11 @@
 import { wait } from '@holdfast/core';
 
-/** How long Redis may take for what does not block. */
+/** The time limit of a command that does not block. */
 const answerMs = 5_000;
 
 /**
- * A command whose connection is lost may never end in ioredis, and a loop that waits for it never goes on. What it did is unknown
- * then.
+ * Bounds the wait for a command. When its connection is lost, ioredis may never settle it, and the loop that awaits it would stop. After
+ * the error it is unknown whether Redis ran the command.
  */
 export async function answered<T>(command: Promise<T>): Promise<T> {
   const done = new AbortController();

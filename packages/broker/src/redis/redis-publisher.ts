@@ -11,11 +11,11 @@ export interface RedisPublisherOptions extends StreamLayout {
   readonly source: string;
   readonly timeoutMs: number;
   readonly maxMessageBytes: number;
-  /** Entries that each stream keeps, about; `undefined`: all. */
+  /** About how many entries each stream keeps; `undefined` keeps all. */
   readonly maxLength: number | undefined;
 }
 
-/** One pipeline of XADD per call. */
+/** Sends each batch as one pipeline of XADD. */
 export class RedisPublisher implements Publisher {
   readonly prefixPerKey = false;
   readonly #options: RedisPublisherOptions;
@@ -59,11 +59,11 @@ export class RedisPublisher implements Publisher {
   }
 
   async close(): Promise<void> {
-    // Replies are awaited by their callers; the connection belongs to the broker.
+    // Callers await their own replies; the broker closes the connection.
   }
 }
 
-/** What an error of Redis says of a message. */
+/** The result of a message for which Redis answered with an error. */
 export function redisRefusal(error: Error): PublishResult {
   const code = /^[A-Z]+/.exec(error.message)?.[0] ?? '';
   if (['NOAUTH', 'WRONGPASS', 'NOPERM'].includes(code)) return refused('fatal', error);

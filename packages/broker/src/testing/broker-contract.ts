@@ -4,7 +4,7 @@ import type { Publisher } from '../port/publisher.ts';
 import { ack, type Delivery, type DeliveryVerdict, reject, retry } from '../port/subscriber.ts';
 import { type BrokerUnderTest, type ContractApi, fact, harness, message, numbered, subscribe } from './broker-under-test.ts';
 
-/** What every adapter must do, on a real broker. */
+/** Defines the tests that every adapter must pass, on a real broker. */
 export function brokerContract(under: BrokerUnderTest, { it, equal }: ContractApi): void {
   const { test, connect, names } = harness(under, it);
 
@@ -68,7 +68,7 @@ export function brokerContract(under: BrokerUnderTest, { it, equal }: ContractAp
     equal(new Set([...seen.values()].flat()).size, total);
   });
 
-  test('gives each group every message, and a member of a broadcast what comes after it joined', async () => {
+  test('gives each group every message, and each member of a broadcast the messages since it joined', async () => {
     const { topic, group } = await names();
     const broker = connect();
     const counts = { a: 0, b: 0, c: 0, d: 0 };
@@ -88,7 +88,7 @@ export function brokerContract(under: BrokerUnderTest, { it, equal }: ContractAp
     equal(counts, { a: 10, b: 10, c: 10, d: 10 });
   });
 
-  test('delivers again what a handler asks for or throws at, and lets later messages of the key wait', async () => {
+  test('delivers again after a retry or a throw, and lets later messages of the key wait', async () => {
     const { topic, group } = await names();
     const broker = connect();
     const log: string[] = [];
@@ -119,7 +119,7 @@ export function brokerContract(under: BrokerUnderTest, { it, equal }: ContractAp
     equal(attempts, [1, 2, 3]);
   });
 
-  test('puts what is rejected with the dead letters, and goes on', async () => {
+  test('stores a rejected message with the dead letters, and continues', async () => {
     const { topic, group } = await names();
     const broker = connect();
     let handled = 0;
@@ -134,7 +134,7 @@ export function brokerContract(under: BrokerUnderTest, { it, equal }: ContractAp
     equal(await under.dead(topic, group), [batch[1]?.id]);
   });
 
-  test('redelivers what a member had not finished when it left', async () => {
+  test('redelivers messages that a member had not finished when it left', async () => {
     const { topic, group } = await names();
     const [first, second, writer] = [connect(), connect(), connect()];
     let stuck = 0;
@@ -161,7 +161,7 @@ export function brokerContract(under: BrokerUnderTest, { it, equal }: ContractAp
     await publishing;
   }, 90_000);
 
-  test('says of each message alone what is wrong with it', async () => {
+  test('gives each message of a batch its own result', async () => {
     const { topic, group } = await names();
     const broker = connect();
     const seen: string[] = [];
@@ -187,7 +187,7 @@ export function brokerContract(under: BrokerUnderTest, { it, equal }: ContractAp
     }
   });
 
-  test('finishes what is being published when it is closed, or says that it did not', async () => {
+  test('finishes a publish in progress when it is closed, or reports that it did not', async () => {
     const { topic, group } = await names();
     const reader = connect();
     const seen = new Set<string>();
@@ -206,7 +206,7 @@ export function brokerContract(under: BrokerUnderTest, { it, equal }: ContractAp
   });
 }
 
-/** Publishes as a caller must: what is to be tried again is, in order. */
+/** Publishes as a caller must: messages that were not acked are published again, in order. */
 async function publishAll(broker: Publisher, batch: readonly Message[]): Promise<void> {
   let left = [...batch];
   for (let tries = 0; left.length > 0 && tries < 20; tries++) {
@@ -217,7 +217,7 @@ async function publishAll(broker: Publisher, batch: readonly Message[]): Promise
   if (left.length > 0) throw new Error(`${left.length} messages were never acked`);
 }
 
-/** Without what came more than once. */
+/** The list without repetitions. */
 function firsts<T>(list: readonly T[]): T[] {
   return [...new Set(list)];
 }

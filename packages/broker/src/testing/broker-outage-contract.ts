@@ -2,12 +2,12 @@ import { wait } from '@holdfast/core';
 import { ack } from '../port/subscriber.ts';
 import { type BrokerUnderTest, type ContractApi, fact, harness, numbered, subscribe } from './broker-under-test.ts';
 
-/** What every adapter must do when its broker goes away and comes back. Needs a broker of its own. */
+/** Defines the test of a broker that fails and returns. It needs a broker that no other test uses. */
 export function brokerOutageContract(under: BrokerUnderTest & { readonly outage: () => Promise<void> }, { it }: ContractApi): void {
   const { outage } = under;
   const { test, connect, names } = harness(under, it);
 
-  test('loses nothing that was acked when the broker goes away and comes back', async () => {
+  test('loses no acked message when the broker fails and returns', async () => {
     const { topic, group } = await names();
     const [writer, reader] = [connect(), connect()];
     const seen = new Set<string>();

@@ -3,7 +3,7 @@ import type { Message } from '../port/message.ts';
 import type { Publisher } from '../port/publisher.ts';
 import type { Delivery, DeliveryVerdict, SubscribeOptions, Subscriber, Subscription } from '../port/subscriber.ts';
 
-/** The parts of a test runner that the contract needs; vitest's and node:test's fit. */
+/** The parts of a test runner that the contract needs. Those of vitest and of node:test fit. */
 export interface ContractApi {
   /** Defines a test: `it` of vitest, or `test` of node:test. */
   readonly it: (name: string, test: () => Promise<void>, timeoutMs?: number) => void;
@@ -11,21 +11,21 @@ export interface ContractApi {
   readonly equal: (actual: unknown, expected: unknown) => void;
 }
 
-/** An adapter, and what the contract may do to its broker. */
+/** An adapter under test, and the facts about its broker that the contract depends on. */
 export interface BrokerUnderTest {
-  /** A connection of its own, as another process would have. */
+  /** Opens a connection of its own, as another process would. */
   readonly connect: () => Publisher & Subscriber;
-  /** Creates a topic and what belongs to it, where the broker needs that. */
+  /** Creates a topic with its dead letters, where the broker requires it. */
   readonly createTopic: (topic: string) => Promise<void>;
-  /** Larger than the broker takes; `undefined` where nothing is too large. */
+  /** The size of a body that the broker refuses; `undefined` if it has no limit. */
   readonly oversizedBytes: number | undefined;
-  /** Whether a topic that nobody created or subscribes to refuses messages, and how. */
+  /** The result of a message to a topic that does not exist; `undefined` if the broker accepts it. */
   readonly unroutable: 'poison' | 'backpressure' | undefined;
-  /** Reads what was rejected for a group. */
+  /** Reads the ids of the messages that a group rejected. */
   readonly dead: (topic: string, group: string) => Promise<readonly string[]>;
 }
 
-/** Closes after each test what it opened, also when it failed. */
+/** Closes the connections of each test after it, also when it failed. */
 export function harness(under: BrokerUnderTest, it: ContractApi['it']) {
   const open: { close(): Promise<void> }[] = [];
   const connect = (): Publisher & Subscriber => {
