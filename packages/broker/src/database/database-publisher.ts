@@ -7,6 +7,7 @@ import { publishTimedOut, refused } from '../port/publish-results.ts';
 import type { Publisher, PublishResult } from '../port/publisher.ts';
 import type { DatabaseTopics } from './database-topics.ts';
 import { lanesPerGroup } from './schema.ts';
+import { unstorable } from './unstorable.ts';
 
 export interface DatabasePublisherOptions {
   readonly database: Database;
@@ -36,7 +37,7 @@ export class DatabasePublisher implements Publisher {
     signal?.throwIfAborted();
     const { maxMessageBytes, timeoutMs } = this.#options;
     if (this.#closed) return batch.map(() => refused('retriable', new Error('The publisher is closed.')));
-    const refusals = batch.map((message) => oversized(message, maxMessageBytes));
+    const refusals = batch.map((message) => oversized(message, maxMessageBytes) ?? unstorable(message));
     const fits = batch.filter((_, i) => refusals[i] === undefined);
     const deadline = new PublishDeadline(timeoutMs, signal);
     const writing = this.#write(fits);

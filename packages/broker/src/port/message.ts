@@ -1,6 +1,6 @@
 /** A message as it is published and received. */
 export interface Message {
-  /** Never used again: an inbox recognises duplicates by it. At most 200 characters. */
+  /** Never used again: an inbox recognises duplicates by it. At most 191 characters. */
   readonly id: string;
   readonly topic: string;
   /** Messages of one topic and key are delivered in the order in which they were published. Without a key there is no order. */
