@@ -34,10 +34,12 @@ export async function withoutDeliveryLimit(
     return unlimited;
   } catch (err) {
     if (!/x-delivery-limit.*current is none/s.test((err as Error).message)) throw err;
+    const [group] = queue.split('.');
     if (!warned.has(queue))
       logger.warn(
         { err, queue },
-        `the queue ${queue} was declared without x-delivery-limit, so RabbitMQ drops a message after its 20th redelivery; lift the limit: rabbitmqctl set_policy holdfast-keep '^${queue.split('.')[0]}\\.' '{"delivery-limit": -1}' --apply-to quorum_queues`,
+        // The policy's name contains the group's: a second policy of the same name would replace the first.
+        `the queue ${queue} was declared without x-delivery-limit, so RabbitMQ drops a message after its 20th redelivery; lift the limit: rabbitmqctl set_policy holdfast-keep-${group} '^${group}\\.' '{"delivery-limit": -1}' --apply-to quorum_queues`,
       );
     warned.add(queue);
     return args;
