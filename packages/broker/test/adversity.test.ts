@@ -70,6 +70,21 @@ describe.each(proxied)('$name behind a network that breaks', ({ url, connect }) 
     await until(async () => (await broker.publish([message(topic)]))[0]?.outcome === 'acked');
     await subscription.close();
   });
+
+  it('bounds a publish to a new topic over a connection that is half open', async () => {
+    const topic = `t-${uuidv7().slice(-8)}`;
+    proxy.set('none');
+    const subscription = await broker.subscribe([topic], { group: topic }, async () => ack);
+    await until(async () => (await broker.publish([message(topic)]))[0]?.outcome === 'acked');
+    proxy.set('stall');
+    const started = performance.now();
+    const results = await broker.publish([message(`${topic}-new`), message(topic)]);
+    expect(results.map(({ outcome }) => outcome)).toEqual(['retriable', 'retriable']);
+    expect(performance.now() - started).toBeLessThan(4_000);
+    proxy.set('none');
+    await until(async () => (await broker.publish([message(topic)]))[0]?.outcome === 'acked');
+    await subscription.close();
+  });
 });
 
 describe('errors that a person must fix', () => {

@@ -25,8 +25,8 @@ export class RabbitmqPublisher implements Publisher {
   readonly #checked = new Set<string>();
   #channel: Promise<ConfirmChannel> | undefined;
   #sequence = 0;
-  /** Ids of messages that the server returned as unroutable. The return arrives before the confirm. */
-  readonly #returned = new Set<string>();
+  /** Per channel, ids of messages that the server returned as unroutable. The return arrives before the confirm. */
+  readonly #returned = new WeakMap<ConfirmChannel, Set<string>>();
 
   constructor(options: RabbitmqPublisherOptions) {
     this.#options = options;
@@ -49,7 +49,11 @@ export class RabbitmqPublisher implements Publisher {
         return batch.map(() => this.#refusal(error));
       }
       if (!channel) return batch.map(() => publishTimedOut(timeoutMs));
-      const refusals = await this.#refusedTopics(channel, batch);
+      const refusals = await deadline.race(this.#refusedTopics(channel, batch));
+      if (!refusals) {
+        const unconfirmed = this.#unconfirmed(channel);
+        return batch.map(() => unconfirmed);
+      }
       const results: (PublishResult | undefined)[] = batch.map(
         (message) => oversized(message, maxMessageBytes) ?? refusals.get(message.topic),
       );
@@ -112,7 +116,7 @@ export class RabbitmqPublisher implements Publisher {
         const number = ++this.#sequence;
         const bare = toBareHeaders(message, source);
         const confirmed = (error: unknown): void => {
-          if (this.#returned.delete(message.id))
+          if (this.#returned.get(channel)?.delete(message.id))
             settle(i, refused('poison', new Error(`The message is unroutable: no queue is bound to ${message.topic} for it.`)));
           else if (error)
             settle(i, refused('retriable', error instanceof Error ? error : new Error('The broker refused the message (nack).')));
@@ -157,6 +161,7 @@ export class RabbitmqPublisher implements Publisher {
       return refused('backpressure', new Error(`RabbitMQ has blocked publishers: ${this.#options.link.blocked}.`));
     // Late confirms of this channel must not be taken for those of the next publish.
     this.#channel = undefined;
+    this.#checked.clear();
     void channel.close().catch(() => undefined);
     return publishTimedOut(this.#options.timeoutMs);
   }
@@ -167,24 +172,28 @@ export class RabbitmqPublisher implements Publisher {
   }
 
   #open(): Promise<ConfirmChannel> {
-    this.#channel ??= (async () => {
-      try {
-        const channel = await (await this.#options.link.connection()).createConfirmChannel();
-        channel.setMaxListeners(0);
-        channel.on('error', () => undefined);
-        channel.on('close', () => {
-          this.#channel = undefined;
-          this.#checked.clear();
-        });
-        channel.on('return', ({ properties }) => {
-          if (typeof properties.messageId === 'string') this.#returned.add(properties.messageId);
-        });
-        return channel;
-      } catch (error) {
+    if (this.#channel) return this.#channel;
+    const opening: Promise<ConfirmChannel> = (async () => {
+      const channel = await (await this.#options.link.connection()).createConfirmChannel();
+      const returned = new Set<string>();
+      this.#returned.set(channel, returned);
+      channel.setMaxListeners(0);
+      channel.on('error', () => undefined);
+      channel.on('close', () => {
+        // A channel that was given up after a time-out may close when another one is open.
+        if (this.#channel !== opening) return;
         this.#channel = undefined;
-        throw error;
-      }
+        this.#checked.clear();
+      });
+      channel.on('return', ({ properties }) => {
+        if (typeof properties.messageId === 'string') returned.add(properties.messageId);
+      });
+      return channel;
     })();
-    return this.#channel;
+    this.#channel = opening;
+    opening.catch(() => {
+      if (this.#channel === opening) this.#channel = undefined;
+    });
+    return opening;
   }
 }
