@@ -30,7 +30,7 @@ export function ackedRecords(
   });
 }
 
-/** The message of a record. Kafka has a place for the key, so ours carry it in no header. */
+/** The message of a record. Kafka has a place for the key, so this library sends no header for it. */
 export function fromRecord(
   { topic, partition, offset }: Partition & { readonly offset: string },
   headers: Readonly<Record<string, string>>,

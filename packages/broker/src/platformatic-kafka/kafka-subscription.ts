@@ -202,11 +202,11 @@ export class KafkaSubscription implements Subscription {
 
   /** Drops queued records of partitions that another member has now. */
   #dropUnassigned(consumer: Consumer): void {
-    const ours = new Set(
+    const assigned = new Set(
       (consumer.assignments ?? []).flatMap(({ topic, partitions }) => partitions.map((partition) => `${topic}/${partition}`)),
     );
     for (const [name, queue] of this.#queues) {
-      if (ours.has(name)) continue;
+      if (assigned.has(name)) continue;
       clearTimeout(queue.timer);
       this.#pending -= queue.records.length;
       this.#queues.delete(name);

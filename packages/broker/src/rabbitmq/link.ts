@@ -32,7 +32,7 @@ export class Link {
     this.#connection ??= this.#options.connect().then(
       (connection) => {
         connection.on('error', (err) => this.#options.logger.debug({ err }, 'the RabbitMQ connection failed'));
-        connection.on('close', () => this.#gone());
+        connection.on('close', () => this.#closed());
         connection.on('blocked', (reason) => {
           this.blocked = reason;
         });
@@ -81,7 +81,7 @@ export class Link {
     if (connection && this.#options.owned) await connection.close().catch(() => undefined);
   }
 
-  #gone(): void {
+  #closed(): void {
     this.#connection = undefined;
     this.blocked = undefined;
     for (const again of this.#reopen) again();

@@ -22,6 +22,7 @@ export interface RabbitmqPublisherOptions {
 export class RabbitmqPublisher implements Publisher {
   readonly prefixPerKey = false;
   readonly #options: RabbitmqPublisherOptions;
+  /** Topics whose exchange exists. */
   readonly #checked = new Set<string>();
   #channel: Promise<ConfirmChannel> | undefined;
   #sequence = 0;
