@@ -1,9 +1,9 @@
-export { fromHeaders, toHeaders } from './cloud-events.ts';
-export { delayLevel } from './delay-level.ts';
-export { KeyedRunner, type KeyedRunnerOptions } from './keyed-runner.ts';
-export type { Message } from './message.ts';
-export { publishTimedOut, refused } from './publish-results.ts';
-export type { Publisher, PublishResult } from './publisher.ts';
+export { fromHeaders, toHeaders } from './adapter/cloud-events.ts';
+export { KeyedRunner, type KeyedRunnerOptions } from './adapter/keyed-runner.ts';
+export { delayLevel } from './port/delay-level.ts';
+export type { Message } from './port/message.ts';
+export { publishTimedOut, refused } from './port/publish-results.ts';
+export type { Publisher, PublishResult } from './port/publisher.ts';
 export {
   ack,
   type Delivery,
@@ -13,4 +13,4 @@ export {
   type SubscribeOptions,
   type Subscriber,
   type Subscription,
-} from './subscriber.ts';
+} from './port/subscriber.ts';

@@ -36,7 +36,7 @@ describe.each(proxied)('$name behind a network that breaks', ({ url, connect }) 
     await proxy.close();
   });
 
-  it('starts without its broker, says that nothing was sent, and recovers', async () => {
+  it('starts without its broker, reports that nothing was sent, and recovers', async () => {
     const topic = `t-${uuidv7().slice(-8)}`;
     const seen: string[] = [];
     const subscribing = broker.subscribe([topic], { group: topic }, async ({ message: { id } }) => {
@@ -70,9 +70,24 @@ describe.each(proxied)('$name behind a network that breaks', ({ url, connect }) 
     await until(async () => (await broker.publish([message(topic)]))[0]?.outcome === 'acked');
     await subscription.close();
   });
+
+  it('bounds a publish to a new topic over a connection that is half open', async () => {
+    const topic = `t-${uuidv7().slice(-8)}`;
+    proxy.set('none');
+    const subscription = await broker.subscribe([topic], { group: topic }, async () => ack);
+    await until(async () => (await broker.publish([message(topic)]))[0]?.outcome === 'acked');
+    proxy.set('stall');
+    const started = performance.now();
+    const results = await broker.publish([message(`${topic}-new`), message(topic)]);
+    expect(results.map(({ outcome }) => outcome)).toEqual(['retriable', 'retriable']);
+    expect(performance.now() - started).toBeLessThan(4_000);
+    proxy.set('none');
+    await until(async () => (await broker.publish([message(topic)]))[0]?.outcome === 'acked');
+    await subscription.close();
+  });
 });
 
-describe('what a person must mend', () => {
+describe('errors that a person must fix', () => {
   it.runIf(rabbitUrl)('RabbitMQ: wrong credentials are fatal, a missing exchange is poison', async () => {
     const wrong = new URL(rabbitUrl ?? '');
     wrong.password = 'wrong';
@@ -98,14 +113,14 @@ describe('what a person must mend', () => {
     admin.disconnect();
   });
 
-  it('Kafka: nobody there is retriable, within the time-out', async () => {
+  it('Kafka: an unreachable broker is retriable, within the time-out', async () => {
     const broker = kafka({ brokers: ['127.0.0.1:1'], logger });
     const started = performance.now();
     expect((await broker.publish([message('t')]))[0]?.outcome).toBe('retriable');
     expect(performance.now() - started).toBeLessThan(4_000);
     const subscribing = broker.subscribe(['t'], { group: 'g' }, async () => ack);
     await wait(200);
-    // A start that still tries is given up.
+    // Closing ends a subscription that still tries to start.
     await broker.close();
     expect((await subscribing).ready).toBe(false);
   });

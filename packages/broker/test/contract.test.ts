@@ -23,7 +23,7 @@ describe('memory', () => {
   let shared: MemoryBroker | undefined;
   brokerContract(
     {
-      // One process: everybody shares it, and it ends when the test does.
+      // One broker per process: its connections share it, and it ends with the test.
       connect: () => {
         const broker = (shared ??= memoryBroker({ logger }));
         const own: { close(): Promise<void> }[] = [];

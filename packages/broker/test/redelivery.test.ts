@@ -6,7 +6,7 @@ import { rabbitmq } from '../src/rabbitmq/index.ts';
 
 const { HOLDFAST_RABBITMQ_URL: url = '' } = process.env;
 
-/** Takes a message and loses the connection, as a process that is killed does. */
+/** Receives a message and closes the connection without a verdict, as a killed process does. */
 async function loseIt(queue: string, times: number): Promise<void> {
   for (let i = 0; i < times; i++) {
     const connection = await connect(url);
@@ -40,7 +40,7 @@ describe.runIf(url)('a message whose consumers die, over RabbitMQ', () => {
       signal: AbortSignal.timeout(5_000),
     });
 
-  it('is there after fifty deaths', async () => {
+  it('is delivered after fifty deaths', async () => {
     const topic = `dies-${uuidv7().slice(-12)}`;
     const { broker, got, subscribe } = await setUp(topic);
     expect((await publish(broker, topic))[0]).toMatchObject({ outcome: 'acked' });
@@ -51,12 +51,12 @@ describe.runIf(url)('a message whose consumers die, over RabbitMQ', () => {
     await broker.close();
   });
 
-  it('(control) is lost from a queue without our argument where RabbitMQ has a limit, and such a queue is used with a warning', async () => {
+  it('(control) is lost from a queue that was declared without the argument where RabbitMQ has a limit, and such a queue is used with a warning', async () => {
     const topic = `limited-${uuidv7().slice(-12)}`;
     const connection = await connect(url);
     const limited = Number.parseInt(String((connection.connection.serverProperties as { version?: string }).version), 10) >= 4;
     const channel = await connection.createChannel();
-    // As an older version of the adapter made it.
+    // As an older version of the adapter declared them.
     for (const queue of [`g.${topic}`, `g.${topic}.k0`, `g.${topic}.dead`])
       await channel.assertQueue(queue, {
         durable: true,
@@ -66,7 +66,7 @@ describe.runIf(url)('a message whose consumers die, over RabbitMQ', () => {
     const { broker } = await setUp(topic, warnings);
     expect(warnings.filter((text) => text.includes('x-delivery-limit'))).toHaveLength(limited ? 3 : 0);
     expect((await publish(broker, topic))[0]).toMatchObject({ outcome: 'acked' });
-    // One delivery and 20 redeliveries.
+    // One delivery and 20 redeliveries: the message is dropped after the 20th.
     await loseIt(`g.${topic}`, 21);
     await until(async () => (await channel.checkQueue(`g.${topic}`)).messageCount === (limited ? 0 : 1));
     await broker.close();

@@ -6,7 +6,7 @@ import { redisWaker } from '../src/redis/index.ts';
 
 const url = process.env.HOLDFAST_REDIS_URL;
 
-it.runIf(url)('carries notes to other processes, not to itself, and looks at everything after its connection was lost', async () => {
+it.runIf(url)('carries notes to other processes, not to itself, and wakes every listener after its connection was lost', async () => {
   const clients = [new Redis(url ?? ''), new Redis(url ?? '')] as const;
   const [here, there] = clients.map((client) => redisWaker({ client, prefix: `w${process.pid}`, logger: silentLogger }));
   const own: (readonly string[])[] = [];
@@ -28,7 +28,7 @@ it.runIf(url)('carries notes to other processes, not to itself, and looks at eve
   await clients[0].call('CLIENT', 'KILL', 'TYPE', 'pubsub');
   await until(() => heard.length > 2);
   expect(heard[2]).toEqual([]);
-  // Who has no connection to say it on says it when there is one again; listeners that are there poll seldom meanwhile.
+  // A wake-up that could not be sent is sent after the reconnect: connected listeners poll seldom in the meantime.
   await until(() => there?.reliable);
   clients[0].disconnect();
   await until(() => clients[0].status === 'end');

@@ -1,43 +1,48 @@
-import { timingSafeEqual } from 'node:crypto';
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { defaultLogger, defineLoop, InvalidArgumentError, type Logger, type Loop, lifecycle, type Service } from '@holdfast/core';
-import { AdminClient } from './admin-client.ts';
-import { JobLog } from './job-log.ts';
-import { type JobHandler, JobQueue } from './job-queue.ts';
-import { codes, type ProtocolVersion, protocolVersions, type Reply, readTrigger, reply } from './protocol.ts';
+import { AdminClient } from './admin/admin-client.ts';
+import { type ProtocolVersion, protocolVersions, readTrigger } from './admin/protocol.ts';
+import { type AdminOperations, serveAdmin } from './admin/serve-admin.ts';
+import { JobLog } from './job/job-log.ts';
+import { type JobHandler, JobQueue } from './job/job-queue.ts';
 
-/** Which admins there are, under which name jobs are run, and how they are reached. */
+/** Options of an executor: its admins, its handlers, and its address. */
 export interface ExecutorOptions {
-  /** Addresses of the admins, such as `['http://xxl.example/xxl-job-admin']`. */
+  /** Addresses of the admins, such as `['http://xxl.example/xxl-job-admin']`. The executor registers with each, every 30 s. */
   readonly admins: readonly string[];
-  /** The executor's AppName in the admin. */
+  /** The executor's AppName in the admin: 4 to 64 letters, digits, dots, dashes and underscores. */
   readonly appName: string;
-  /** As the admin's `xxl.job.accessToken`. Without one, anybody who reaches the port can start jobs. */
+  /** The admin's `xxl.job.accessToken`. Default: none; anybody who reaches the port can then start jobs. */
   readonly accessToken?: string;
-  /** Jobs by the name that the admin calls JobHandler. */
+  /** Handlers by the name that a job in the admin gives as JobHandler. */
   readonly handlers: Readonly<Record<string, JobHandler>>;
-  /** Where to listen. Default `127.0.0.1`. */
+  /** The address to listen on. Default `127.0.0.1`, which other machines can't reach. */
   readonly host?: string;
-  /** Default 9999; 0 takes a free one. */
+  /** The port to listen on; 0 takes a free one. Default 9999. */
   readonly port?: number;
-  /** Where the admin reaches this executor. Default: `http://host:port/`. */
+  /** The address at which the admin calls this executor. Default `http://host:port/`. */
   readonly address?: string;
-  /** How callbacks are written until a trigger tells: see {@link ProtocolVersion}. Default `2.3`, of 2.3 to 3.4; a call of `/trigger` says 3.5. */
+  /**
+   * The version of the admin's protocol. Default `2.3`, for admins of 2.3 to 3.4, until an admin of 3.5 calls `/trigger`. An admin of
+   * 2.2 can't be recognised: set `2.2` for it.
+   */
   readonly version?: ProtocolVersion;
-  /** For logs, and for ends that no admin has taken yet: must outlive the process. Default: in the system's folder for temporary files. */
+  /**
+   * The folder of logs and of job ends that no admin has accepted yet. It must outlive the process, and no other executor may use it.
+   * Default: a folder for `appName` in the system's temporary folder.
+   */
   readonly folder?: string;
-  /** Logs are kept for so many days. Default 30. */
+  /** Logs are deleted after this number of days. Default 30. */
   readonly keepDays?: number;
   readonly logger?: Logger;
 }
 
-const maxBodyBytes = 1_048_576;
 const graceMs = 5_000;
 
-/** Lets an xxl-job admin run handlers of this process. */
+/** An executor: it lets an xxl-job admin run handlers of this process. */
 export class Executor implements Service {
   readonly #options: ExecutorOptions;
   readonly #logger: Logger;
@@ -51,6 +56,8 @@ export class Executor implements Service {
   #version: ProtocolVersion;
   #server: Server | undefined;
   #port = 0;
+  /** The last write of a job's end, behind which the next one waits. */
+  #storing: Promise<void> = Promise.resolve();
 
   constructor(options: ExecutorOptions) {
     if (!Array.isArray(options?.admins) || options.admins.some((admin) => !/^https?:\/\//.test(admin)))
@@ -104,28 +111,28 @@ export class Executor implements Service {
     this.#lifecycle = lifecycle({ start: () => this.#start(), stop: () => this.#stop() });
   }
 
-  /** Where the admin reaches it. */
+  /** The address at which the admin calls this executor. */
   get address(): string {
     return this.#options.address ?? `http://${this.#options.host ?? '127.0.0.1'}:${this.#port}/`;
   }
 
-  /** Listens, and says to the admins that it is there. */
+  /** Listens for requests of the admins and registers with them. */
   start(): Promise<void> {
     return this.#lifecycle.start();
   }
 
-  /** Takes itself off the admins' lists, ends its jobs, and tells how they ended, if an admin answers. */
+  /** Unregisters from the admins, ends running jobs, and reports their ends. Ends that no admin accepts are reported at the next start. */
   stop(): Promise<void> {
     return this.#lifecycle.stop();
   }
 
-  /** Stops it, for `await using`. */
+  /** Calls `stop`, for `await using`. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.#lifecycle.stop();
   }
 
   async #start(): Promise<void> {
-    const server = createServer((request, response) => void this.#serve(request, response));
+    const server = createServer(serveAdmin(this.#operations, this.#options.accessToken));
     await new Promise<void>((resolve, reject) => {
       server.once('error', reject);
       server.listen(this.#options.port ?? 9_999, this.#options.host ?? '127.0.0.1', resolve);
@@ -138,117 +145,55 @@ export class Executor implements Service {
   async #stop(): Promise<void> {
     await Promise.all(this.#loops.map((loop) => loop.stop()));
     await this.#admin.unregister();
-    for (const queue of this.#queues.values()) queue.kill('The executor stops.');
+    for (const queue of this.#queues.values()) queue.kill('The executor is stopping.');
     await Promise.all([...this.#queues.values()].map((queue) => queue.quiet()));
     await this.#log.flush();
-    await this.#keeping;
-    await this.#admin.deliver().catch((err) => this.#logger.warn({ err }, 'how the last jobs ended is told at the next start'));
+    await this.#storing;
+    await this.#admin.deliver().catch((err) => this.#logger.warn({ err }, 'results of the last jobs will be reported at the next start'));
     const server = this.#server;
     this.#server = undefined;
     server?.closeAllConnections();
     await new Promise<void>((resolve) => (server ? server.close(() => resolve()) : resolve()));
   }
 
-  async #serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
-    let answer: Reply;
-    try {
-      answer = await this.#answer(request);
-    } catch (error) {
-      answer = reply(codes.failed, (error as Error).message);
-    }
-    response.writeHead(200, { 'content-type': 'application/json;charset=UTF-8' }).end(JSON.stringify(answer));
-  }
+  readonly #operations: AdminOperations = {
+    trigger: (body, path) => {
+      if (path === 'trigger') this.#version = this.#options.version ?? '3.5';
+      return this.#trigger(body);
+    },
+    busy: (jobId) => this.#queues.get(jobId)?.busy ?? false,
+    kill: (jobId) => this.#queues.get(jobId)?.kill('The job was killed from the admin.'),
+    log: (logId, fromLine) => {
+      const ended = ![...this.#queues.values()].some((queue) => queue.has(logId));
+      return this.#log.read(logId, fromLine, ended);
+    },
+  };
 
-  async #answer(request: IncomingMessage): Promise<Reply> {
-    if (request.method !== 'POST') return reply(codes.failed, 'Only POST is spoken here.');
-    if (!this.#mayCall(request)) return reply(codes.failed, 'The access token is wrong.');
-    const body = await readJson(request);
-    const path = (request.url ?? '/').split('?')[0]?.replace(/^\/+|\/+$/g, '');
-    switch (path) {
-      case 'beat':
-        return reply(codes.ok);
-      case 'idleBeat':
-        return this.#queues.get(idOf(body, 'jobId'))?.busy ? reply(codes.failed, 'The job is under way or waits.') : reply(codes.ok);
-      case 'trigger':
-        this.#version = this.#options.version ?? '3.5';
-        return this.#trigger(body);
-      case 'run':
-        return this.#trigger(body);
-      case 'kill':
-        this.#queues.get(idOf(body, 'jobId'))?.kill('The job was killed from the admin.');
-        return reply(codes.ok);
-      case 'log': {
-        const logId = idOf(body, 'logId');
-        const over = ![...this.#queues.values()].some((queue) => queue.has(logId));
-        return reply(codes.ok, null, await this.#log.read(logId, Number((body as { fromLineNum?: unknown })?.fromLineNum ?? 1), over));
-      }
-      default:
-        return reply(codes.failed, `There is nothing at /${path}.`);
-    }
-  }
-
-  #trigger(body: unknown): Reply {
+  #trigger(body: unknown): string | undefined {
     const request = readTrigger(body);
-    if (typeof request === 'string') return reply(codes.failed, request);
+    if (typeof request === 'string') return request;
     if (request.glueType !== 'BEAN')
-      return reply(
-        codes.failed,
-        `Jobs of type ${request.glueType} are scripts from the admin, which this executor does not run; use BEAN.`,
-      );
+      return `Jobs of type ${request.glueType} are scripts from the admin, which this executor does not run; use BEAN.`;
     const handler = this.#handlers.get(request.executorHandler);
     if (!handler)
-      return reply(
-        codes.failed,
-        `There is no job handler ${JSON.stringify(request.executorHandler)}; known are ${[...this.#handlers.keys()].join(', ') || 'none'}.`,
-      );
+      return `There is no job handler ${JSON.stringify(request.executorHandler)}; known handlers: ${[...this.#handlers.keys()].join(', ') || 'none'}.`;
     let queue = this.#queues.get(request.jobId);
     if (!queue) {
       queue = new JobQueue({
         graceMs,
         log: (logId, text) => this.#log.append(logId, text),
         ended: (end) => {
-          this.#keeping = this.#keeping
-            .then(() => this.#admin.keep(end))
+          this.#storing = this.#storing
+            .then(() => this.#admin.store(end))
             .then(
               () => this.#deliver.wake(),
-              (err) => this.#logger.error({ err, logId: end.logId }, 'how a job ended could not be kept; its admin will not hear of it'),
+              (err) => this.#logger.error({ err, logId: end.logId }, 'a job end could not be stored; it will not be reported to the admin'),
             );
         },
       });
       this.#queues.set(request.jobId, queue);
     }
-    const refused = queue.add(request, handler);
-    return refused === undefined ? reply(codes.ok) : reply(codes.failed, refused);
-  }
-
-  #keeping: Promise<void> = Promise.resolve();
-
-  #mayCall(request: IncomingMessage): boolean {
-    const { accessToken } = this.#options;
-    if (accessToken === undefined || accessToken === '') return true;
-    const given = Buffer.from(String(request.headers['xxl-job-access-token'] ?? ''));
-    const expected = Buffer.from(accessToken);
-    return given.length === expected.length && timingSafeEqual(given, expected);
-  }
-}
-
-function idOf(body: unknown, name: string): number {
-  return Number((body as Record<string, unknown> | null)?.[name] ?? 0);
-}
-
-async function readJson(request: IncomingMessage): Promise<unknown> {
-  const chunks: Buffer[] = [];
-  let size = 0;
-  for await (const chunk of request) {
-    size += (chunk as Buffer).length;
-    if (size > maxBodyBytes) throw new InvalidArgumentError('The body is larger than 1 MiB.');
-    chunks.push(chunk as Buffer);
-  }
-  const text = Buffer.concat(chunks).toString('utf8');
-  try {
-    return text === '' ? null : (JSON.parse(text) as unknown);
-  } catch {
-    throw new InvalidArgumentError('The body is no JSON.');
+    return queue.add(request, handler);
   }
 }
 

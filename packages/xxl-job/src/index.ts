@@ -1,3 +1,3 @@
+export { type ProtocolVersion, protocolVersions } from './admin/protocol.ts';
 export { createExecutor, type Executor, type ExecutorOptions } from './executor.ts';
-export type { JobContext, JobHandler } from './job-queue.ts';
-export { type ProtocolVersion, protocolVersions } from './protocol.ts';
+export type { JobContext, JobHandler } from './job/job-queue.ts';

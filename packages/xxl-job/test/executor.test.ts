@@ -37,7 +37,7 @@ describe.each(protocolVersions)('the executor with an admin of %s', (version) =>
     return executor.address;
   };
   const ended = (logId: number) => until(() => admin.callbacks.find((callback) => callback.logId === logId));
-  /** A job that goes on until it is told. */
+  /** A job that runs until the test finishes or aborts it. */
   const slow = () => {
     const running: { context: JobContext; finish: (result?: unknown) => void }[] = [];
     return {
@@ -50,7 +50,7 @@ describe.each(protocolVersions)('the executor with an admin of %s', (version) =>
     };
   };
 
-  it('says that it is there, runs a named handler with its parameter, shows its log, and tells how it ended', async () => {
+  it('registers, runs a named handler with its parameter, serves its log, and reports its end', async () => {
     const seen: unknown[] = [];
     const executor = await start({
       lotteryOrderMQStateJobHandler: async (param, { log, jobId, logId, shard }) => {
@@ -80,7 +80,7 @@ describe.each(protocolVersions)('the executor with an admin of %s', (version) =>
     expect(admin.refused).toEqual([]);
   });
 
-  it('answers what it can not do with 500 and the reason', async () => {
+  it('refuses invalid requests with 500 and the reason', async () => {
     const executor = await start({
       fails: () => {
         throw new Error('no such customer');
@@ -88,7 +88,7 @@ describe.each(protocolVersions)('the executor with an admin of %s', (version) =>
     });
     expect(await admin.trigger(executor, { jobId: 1, logId: 1, handler: 'nobody' })).toMatchObject({
       code: 500,
-      msg: expect.stringContaining('no job handler "nobody"; known are fails'),
+      msg: expect.stringContaining('no job handler "nobody"; known handlers: fails'),
     });
     expect(await admin.trigger(executor, { jobId: 1, logId: 2, handler: 'fails', glueType: 'GLUE_SHELL' })).toMatchObject({
       code: 500,
@@ -107,7 +107,7 @@ describe.each(protocolVersions)('the executor with an admin of %s', (version) =>
     expect(await post({}, '{}')).toMatchObject({ code: 500 });
     expect(await post({ 'xxl-job-access-token': 'default_token' }, 'no json')).toMatchObject({
       code: 500,
-      msg: expect.stringContaining('The body is no JSON.'),
+      msg: expect.stringContaining('The body is not valid JSON.'),
     });
     expect(await post({ 'xxl-job-access-token': 'default_token' }, '{}', 'nothing')).toMatchObject({
       code: 500,
@@ -116,7 +116,7 @@ describe.each(protocolVersions)('the executor with an admin of %s', (version) =>
     expect(await (await fetch(executor)).json()).toMatchObject({ code: 500, msg: expect.stringContaining('POST') });
   });
 
-  it('runs triggers of a job one after another, discards them, or covers the one before, as its strategy says', async () => {
+  it('runs the triggers of a job one after another, refuses them, or ends the earlier ones, by their block strategy', async () => {
     const { running, handler } = slow();
     const executor = await start({ slow: handler });
     const trigger = (logId: number, blockStrategy: 'SERIAL_EXECUTION' | 'DISCARD_LATER' | 'COVER_EARLY') =>
@@ -124,7 +124,7 @@ describe.each(protocolVersions)('the executor with an admin of %s', (version) =>
     expect(await admin.call(executor, 'idleBeat', { jobId: 1 })).toMatchObject({ code: 200 });
     expect(await trigger(1, 'SERIAL_EXECUTION')).toMatchObject({ code: 200 });
     expect(await trigger(2, 'SERIAL_EXECUTION')).toMatchObject({ code: 200 });
-    expect(await trigger(2, 'SERIAL_EXECUTION')).toMatchObject({ code: 500, msg: expect.stringContaining('under way already') });
+    expect(await trigger(2, 'SERIAL_EXECUTION')).toMatchObject({ code: 500, msg: expect.stringContaining('has not ended yet') });
     expect(await trigger(3, 'DISCARD_LATER')).toMatchObject({ code: 500, msg: expect.stringContaining('Discard Later') });
     expect(await admin.call(executor, 'idleBeat', { jobId: 1 })).toMatchObject({ code: 500 });
     expect(await admin.call(executor, 'idleBeat', { jobId: 2 })).toMatchObject({ code: 200 });
@@ -146,7 +146,7 @@ describe.each(protocolVersions)('the executor with an admin of %s', (version) =>
     await until(() => running.length === 5);
   });
 
-  it('kills a job, and one that runs for too long', async () => {
+  it('ends a job that is killed, and one that exceeds its time-out', async () => {
     const { running, handler } = slow();
     const executor = await start({ slow: handler });
     await admin.trigger(executor, { jobId: 1, logId: 1, handler: 'slow' });
@@ -160,7 +160,7 @@ describe.each(protocolVersions)('the executor with an admin of %s', (version) =>
     expect(await admin.call(executor, 'kill', { jobId: 99 })).toMatchObject({ code: 200 });
   });
 
-  it('tells how jobs ended when the admin is back, also after a restart, each once', async () => {
+  it('reports the ends of jobs once, when the admin is back, also after a restart', async () => {
     const executor = await start({ quick: () => 'ok' });
     await until(() => admin.registered.size === 1);
     admin.down = true;
@@ -168,7 +168,7 @@ describe.each(protocolVersions)('the executor with an admin of %s', (version) =>
     await until(async () => (await admin.log(executor, 5)).isEnd && (await admin.log(executor, 5)).toLineNum === 2);
     await executors.splice(0)[0]?.stop();
     expect(admin.callbacks).toHaveLength(0);
-    // One that the machine did not get to write holds up no other.
+    // A file that was not written to its end does not block the others.
     writeFileSync(join(folder, 'ends', '0.json'), '');
     admin.down = false;
     const next = await start({ quick: () => 'ok' }, version === '3.5' ? { version } : {});
@@ -180,7 +180,7 @@ describe.each(protocolVersions)('the executor with an admin of %s', (version) =>
     expect(existsSync(join(folder, 'ends', '0.json.broken'))).toBe(true);
   });
 
-  it('may be started and stopped by anybody at any time, and tells all of several admins', async () => {
+  it('may be started and stopped at any time, and registers with each of several admins', async () => {
     await using second = await adminDouble(version);
     await start({}, { admins: [admin.url, second.url] });
     await until(() => admin.registered.size === 1 && second.registered.size === 1);

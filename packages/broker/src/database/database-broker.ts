@@ -11,39 +11,48 @@ import {
   type Waker,
   Wakers,
 } from '@holdfast/core';
-import type { Publisher } from '../publisher.ts';
-import type { Subscriber } from '../subscriber.ts';
+import type { Publisher } from '../port/publisher.ts';
+import type { Subscriber } from '../port/subscriber.ts';
 import { DatabasePublisher } from './database-publisher.ts';
 import { DatabaseSubscription } from './database-subscription.ts';
 import { DatabaseTopics } from './database-topics.ts';
 import { brokerSchema } from './schema.ts';
 
-/** Where the tables are, and how long readers hold lanes and unread messages are kept. */
+/** Options of a broker in your database. */
 export interface DatabaseBrokerOptions extends DatabaseOptions {
-  /** Names this service as `ce_source`. Default `holdfast`. */
+  /** The name of this service, sent as `ce_source` with each message. Default `holdfast`. */
   readonly source?: string;
-  /** Default 3,000 ms. */
+  /**
+   * The time limit of a publish, in ms. After it the result is `retriable`, because it is unknown if the broker has the message. Default
+   * 3,000.
+   */
   readonly publishTimeoutMs?: number;
-  /** Larger bodies are poison. Default 16 MiB. */
+  /** The largest body in bytes. A message with a larger one is `poison`. Default 16 MiB. */
   readonly maxMessageBytes?: number;
-  /** How long a lane stays a reader's without a sign of life. Default 10,000 ms. */
+  /** The lease of a lane, in ms. The lanes of a member that died are taken over after this time. Default 10,000. */
   readonly leaseMs?: number;
-  /** How long messages are kept of a topic that no group has ever subscribed to. Default 7 days. */
+  /** Messages of a topic to which no group has ever subscribed are deleted after this time. Default 7 days. */
   readonly keepUnclaimed?: Duration;
-  /** Tells readers in other processes of new messages. Default: LISTEN on Postgres, the file's version on SQLite; else they look each second. */
+  /**
+   * Wakes members in other processes when messages are published. Default: LISTEN on PostgreSQL, the file's version on SQLite; on other
+   * databases they poll each second.
+   */
   readonly waker?: Waker;
   readonly logger?: Logger;
 }
 
-/** A broker that is a table: what publishes, what reads, and a check that its tables are there. */
+/** A broker in your database: it publishes, subscribes, and checks that its tables exist. */
 export interface DatabaseBroker extends Publisher, Subscriber {
-  /** @throws MigrationRequiredError, DatabaseUnavailableError, UnsupportedDatabaseError */
+  /**
+   * Checks that the database is supported and the broker's tables exist. Call it at start-up.
+   * @throws MigrationRequiredError, DatabaseUnavailableError, UnsupportedDatabaseError
+   */
   check(): Promise<void>;
 }
 
 /**
- * A broker that is a table in your database: durable, over any number of processes, and nothing to run. A first group gets what was
- * published before it came, each later one what is published from then on.
+ * Creates a broker whose messages are rows of your database: durable, shared by any number of processes, without another server. The
+ * first group of a topic gets the messages that were published before it subscribed; each later group gets those published from then on.
  */
 export function databaseBroker(options: DatabaseBrokerOptions): DatabaseBroker {
   const logger = options.logger ?? defaultLogger;

@@ -1,10 +1,13 @@
-import { type Database, HoldfastError, isConnectionError, isTransient, laneOf, type Wakers, wait } from '@holdfast/core';
-import { toHeaders } from '../cloud-events.ts';
-import type { Message } from '../message.ts';
-import { publishTimedOut, refused } from '../publish-results.ts';
-import type { Publisher, PublishResult } from '../publisher.ts';
+import { type Database, HoldfastError, isConnectionError, isTransient, laneOf, type Wakers } from '@holdfast/core';
+import { toHeaders } from '../adapter/cloud-events.ts';
+import { oversized } from '../adapter/oversized.ts';
+import { PublishDeadline } from '../adapter/publish-deadline.ts';
+import type { Message } from '../port/message.ts';
+import { publishTimedOut, refused } from '../port/publish-results.ts';
+import type { Publisher, PublishResult } from '../port/publisher.ts';
 import type { DatabaseTopics } from './database-topics.ts';
 import { lanesPerGroup } from './schema.ts';
+import { unstorable } from './unstorable.ts';
 
 export interface DatabasePublisherOptions {
   readonly database: Database;
@@ -18,11 +21,11 @@ export interface DatabasePublisherOptions {
 const columns = ['lane', 'key_lane', 'topic', 'message_key', 'message_id', 'headers', 'body', 'content_type'] as const;
 const postgresTypes = ['integer', 'smallint', 'varchar', 'varchar', 'varchar', 'text', 'bytea', 'varchar'] as const;
 
-/** One transaction per batch: all of it is there, or none. */
+/** Writes each batch in one transaction: all of it, or nothing. */
 export class DatabasePublisher implements Publisher {
   readonly prefixPerKey = true;
   readonly #options: DatabasePublisherOptions;
-  readonly #under = new Set<Promise<unknown>>();
+  readonly #writing = new Set<Promise<unknown>>();
   #turn = 0;
   #closed = false;
 
@@ -34,43 +37,35 @@ export class DatabasePublisher implements Publisher {
     signal?.throwIfAborted();
     const { maxMessageBytes, timeoutMs } = this.#options;
     if (this.#closed) return batch.map(() => refused('retriable', new Error('The publisher is closed.')));
-    const fits = batch.filter(({ body }) => body.byteLength <= maxMessageBytes);
-    const done = new AbortController();
-    const late = wait(timeoutMs, AbortSignal.any([done.signal, ...(signal ? [signal] : [])])).then(() => publishTimedOut(timeoutMs));
-    late.catch(() => undefined);
+    const refusals = batch.map((message) => oversized(message, maxMessageBytes) ?? unstorable(message));
+    const fits = batch.filter((_, i) => refusals[i] === undefined);
+    const deadline = new PublishDeadline(timeoutMs, signal);
     const writing = this.#write(fits);
-    this.#under.add(writing);
-    void writing.finally(() => this.#under.delete(writing));
+    this.#writing.add(writing);
+    void writing.finally(() => this.#writing.delete(writing));
     try {
-      const result = fits.length > 0 ? await Promise.race([writing, late]) : undefined;
-      return batch.map((message) =>
-        message.body.byteLength > maxMessageBytes
-          ? refused(
-              'poison',
-              new Error(`The body has ${message.body.byteLength} bytes; the limit is ${maxMessageBytes} (maxMessageBytes).`),
-            )
-          : (result ?? { outcome: 'acked', at: { topic: message.topic } }),
-      );
+      const result = (await deadline.race(writing)) ?? publishTimedOut(timeoutMs);
+      return batch.map(({ topic }, i) => refusals[i] ?? (result === 'written' ? { outcome: 'acked', at: { topic } } : result));
     } finally {
-      done.abort(new Error('published'));
+      deadline.end();
     }
   }
 
   async close(): Promise<void> {
     this.#closed = true;
-    await Promise.all(this.#under);
+    await Promise.all(this.#writing);
   }
 
-  /** Resolves with what is wrong, or with nothing. */
-  async #write(batch: readonly Message[]): Promise<PublishResult | undefined> {
+  /** Resolves with `written`, or with the result of every message of the batch if the transaction failed. */
+  async #write(batch: readonly Message[]): Promise<PublishResult | 'written'> {
     const { database, topics, wakers, source } = this.#options;
     const names = [...new Set(batch.map(({ topic }) => topic))].sort();
     const woken = new Set<number>();
-    if (batch.length === 0) return undefined;
+    if (batch.length === 0) return 'written';
     try {
       await database.transaction(async (sql) => {
         woken.clear();
-        const lanes = await topics.lock(sql, names);
+        const lanes = await topics.lockLanes(sql, names);
         const rows = batch.flatMap((message) => {
           const own = message.key === undefined ? this.#turn++ % lanesPerGroup : laneOf(message.key, lanesPerGroup);
           const { topic, key, id, body, contentType } = message;
@@ -84,20 +79,20 @@ export class DatabasePublisher implements Publisher {
         await this.#insert(sql, rows);
       });
     } catch (error) {
-      // Anything else is no fault of the messages, and nothing that trying again mends: a missing table, a missing permission.
-      const passing = isConnectionError(error) || isTransient(error) || (HoldfastError.is(error) && error.retryable);
-      return refused(passing ? 'retriable' : 'fatal', error);
+      // Any other error is not the messages' fault, and publishing again can't fix it: a missing table, a missing permission.
+      const retriable = isConnectionError(error) || isTransient(error) || (HoldfastError.is(error) && error.retryable);
+      return refused(retriable ? 'retriable' : 'fatal', error);
     }
     topics.committed(names);
     for (const lane of woken) wakers.wake(String(lane));
-    return undefined;
+    return 'written';
   }
 
-  async #insert(x: Pick<Database, 'run'>, rows: readonly (readonly unknown[])[]): Promise<void> {
+  async #insert(sql: Pick<Database, 'run'>, rows: readonly (readonly unknown[])[]): Promise<void> {
     const { database } = this.#options;
     const into = `INSERT INTO ${database.table('broker_message')} (${columns.join(', ')}, put_at)`;
     if (database.family === 'postgres' && rows.length > 1) {
-      await x.run(
+      await sql.run(
         `${into} SELECT ${columns.map((name) => `u.${name}`).join(', ')}, {now} FROM unnest(${postgresTypes.map((type) => `?::${type}[]`).join(', ')}) WITH ORDINALITY AS u(${columns.join(', ')}, ord) ORDER BY u.ord`,
         columns.map((_, i) => rows.map((row) => row[i])),
       );
@@ -106,7 +101,7 @@ export class DatabasePublisher implements Publisher {
     const chunk = database.family === 'sqlite' ? 100 : 500;
     for (let from = 0; from < rows.length; from += chunk) {
       const part = rows.slice(from, from + chunk);
-      await x.run(
+      await sql.run(
         `${into} VALUES ${part.map(() => `(${columns.map(() => '?').join(', ')}, {now})`).join(', ')}`,
         part.flatMap((row) => [...row]),
       );

@@ -1,8 +1,8 @@
 import { type Database, LaneFeed, type LaneRow, type Logger, uuidv7, type Wakers, wait } from '@holdfast/core';
-import { fromHeaders } from '../cloud-events.ts';
-import { KeyedRunner } from '../keyed-runner.ts';
-import type { Delivery, DeliveryVerdict, SubscribeOptions, Subscription } from '../subscriber.ts';
-import { untilThere } from '../until-there.ts';
+import { fromHeaders } from '../adapter/cloud-events.ts';
+import { KeyedRunner } from '../adapter/keyed-runner.ts';
+import { retryUntilOpen } from '../adapter/retry-until-open.ts';
+import type { Delivery, DeliveryVerdict, SubscribeOptions, Subscription } from '../port/subscriber.ts';
 import type { DatabaseTopics, TopicGroup } from './database-topics.ts';
 import { lanesPerGroup } from './schema.ts';
 
@@ -23,45 +23,46 @@ interface Row extends LaneRow {
 
 const columns = ['topic', 'headers', 'body'];
 
-/** What is under way of a lane, and whether it is still ours. */
+/** The deliveries of a lane that are with the runner, and a signal for the loss of the lane. */
 class LaneState {
   readonly lost = new AbortController();
-  #under = 0;
+  #running = 0;
   #idle: (() => void)[] = [];
 
   began(): void {
-    this.#under += 1;
+    this.#running += 1;
   }
 
   ended(): void {
-    this.#under -= 1;
-    if (this.#under === 0) for (const resolve of this.#idle.splice(0)) resolve();
+    this.#running -= 1;
+    if (this.#running === 0) for (const resolve of this.#idle.splice(0)) resolve();
   }
 
+  /** Resolves when no delivery of the lane is with the runner. */
   async quiet(): Promise<void> {
-    while (this.#under > 0) await new Promise<void>((resolve) => this.#idle.push(resolve));
+    while (this.#running > 0) await new Promise<void>((resolve) => this.#idle.push(resolve));
   }
 }
 
-/** Lanes of one topic that are this member's. */
+/** Reads this member's lanes of one topic. */
 interface Feed {
   readonly group: TopicGroup;
   readonly feed: LaneFeed<Row>;
 }
 
 /**
- * A member of a group: of each topic it reads the lanes that are its own. A row is deleted when its handler has given the verdict;
- * whoever has the lane next gets what is left.
+ * A member of a group: it reads the lanes of each topic that it holds by lease. A row is deleted after its handler has given the
+ * verdict; the rows that are left go to the next holder of the lane.
  */
 export class DatabaseSubscription implements Subscription {
   readonly #options: DatabaseSubscriptionOptions;
   readonly #runner: KeyedRunner;
   readonly #closing = new AbortController();
   readonly #feeds: Feed[] = [];
-  /** Deliveries that are with a handler, per lane, and whether the lane is still ours. */
+  /** The state of each lane that this member holds. */
   readonly #lanes = new Map<number, LaneState>();
   #unlisten: (() => void) | undefined;
-  #beat: Promise<void> | undefined;
+  #heartbeat: Promise<void> | undefined;
   #ready = false;
 
   constructor(options: DatabaseSubscriptionOptions, handler: (delivery: Delivery) => Promise<DeliveryVerdict>) {
@@ -83,13 +84,13 @@ export class DatabaseSubscription implements Subscription {
     const member = uuidv7();
     const name = mode === 'broadcast' ? `${group}.${member}` : group;
     const made: TopicGroup[] = [];
-    await untilThere(
+    await retryUntilOpen(
       async () => {
         for (const topic of topics.slice(made.length))
           made.push(await groups.register(topic, name, mode === 'broadcast' ? leaseMs * 3 : undefined));
       },
       this.#closing.signal,
-      (err) => logger.warn({ err, topics }, 'the database, or the tables of the broker, are not there; trying again'),
+      (err) => logger.warn({ err, topics }, 'the database can not be reached, or the tables of the broker do not exist; trying again'),
     );
     if (this.#closing.signal.aborted) return;
     for (const one of made) this.#feeds.push({ group: one, feed: this.#feedOf(one, member) });
@@ -100,7 +101,7 @@ export class DatabaseSubscription implements Subscription {
       }
     });
     for (const { feed } of this.#feeds) await feed.start();
-    if (mode === 'broadcast') this.#beat = this.#keepAlive(leaseMs);
+    if (mode === 'broadcast') this.#heartbeat = this.#keepAlive(leaseMs);
     this.#ready = true;
   }
 
@@ -111,7 +112,7 @@ export class DatabaseSubscription implements Subscription {
     this.#unlisten?.();
     for (const { feed } of this.#feeds) feed.pauseReading();
     await this.#runner.close(this.#options.closeMs ?? 30_000);
-    await this.#beat;
+    await this.#heartbeat;
     for (const { feed, group } of this.#feeds) {
       await feed.stop();
       if (this.#options.mode === 'broadcast') await this.#options.groups.remove(group.id).catch(() => undefined);
@@ -141,7 +142,7 @@ export class DatabaseSubscription implements Subscription {
       onLost: (lane) => {
         this.#lanes
           .get(lane)
-          ?.lost.abort(new Error('The lane of this message went to another member; what is not handled yet comes again there.'));
+          ?.lost.abort(new Error('Another member has taken over the lane of this message; the message will be delivered again there.'));
         drop(lane);
       },
       onDrain: async (lane) => {
@@ -168,10 +169,10 @@ export class DatabaseSubscription implements Subscription {
       signal: state.lost.signal,
       settle: async (verdict) => {
         if (verdict.outcome === 'ack') feed.remove([row]);
-        else if (verdict.outcome === 'reject') await this.#bury(feed, group, row, verdict.reason);
+        else if (verdict.outcome === 'reject') await this.#deadLetter(feed, group, row, verdict.reason);
         else if (state.lost.signal.aborted) feed.forget([row]);
         else {
-          // Without a key: it waits here, and nothing waits for it.
+          // A message without a key waits here for its next delivery; no other message waits for it.
           wait(verdict.afterMs, AbortSignal.any([this.#closing.signal, state.lost.signal])).then(
             () => this.#deliver(feed, group, row, attempt + 1),
             () => feed.forget([row]),
@@ -182,7 +183,7 @@ export class DatabaseSubscription implements Subscription {
     });
   }
 
-  async #bury(feed: LaneFeed<Row>, group: TopicGroup, row: Row, reason: string): Promise<void> {
+  async #deadLetter(feed: LaneFeed<Row>, group: TopicGroup, row: Row, reason: string): Promise<void> {
     const { database, logger } = this.#options;
     const message = database.table('broker_message');
     const columns = 'topic, message_key, message_id, headers, body, content_type';
@@ -196,7 +197,7 @@ export class DatabaseSubscription implements Subscription {
         await sql.run(`DELETE FROM ${message} WHERE ${of}`);
       });
     } catch (err) {
-      logger.debug({ err, id: row.id }, 'a verdict did not reach the database; the message comes again');
+      logger.debug({ err, id: row.id }, 'a verdict did not reach the database; the message is delivered again');
     }
     feed.forget([row]);
   }
@@ -207,7 +208,9 @@ export class DatabaseSubscription implements Subscription {
       await wait(leaseMs / 2, this.#closing.signal).catch(() => undefined);
       for (const { group } of this.#feeds) {
         if (this.#closing.signal.aborted) return;
-        await groups.alive(group, leaseMs * 3).catch((err) => logger.debug({ err }, 'a sign of life did not reach the database'));
+        await groups
+          .renew(group, leaseMs * 3)
+          .catch((err) => logger.debug({ err }, 'the heartbeat of a broadcast did not reach the database'));
       }
     }
   }

@@ -1,7 +1,7 @@
 import { type Database, insertIgnore, type SqlRunner } from '@holdfast/core';
 import { lanesPerGroup } from './schema.ts';
 
-/** A group in one topic. */
+/** A group of one topic. */
 export interface TopicGroup {
   readonly id: number;
   readonly topic: string;
@@ -9,8 +9,8 @@ export interface TopicGroup {
 }
 
 /**
- * Topics and their groups. Who publishes locks the topic's row in share mode, who registers a group locks it alone: so a message is
- * either seen by the registration that takes what waits for a first group, or written for that group.
+ * Topics and their groups. A publish takes a shared lock on the topic's row, a registration of a group an exclusive one: so a message is
+ * either committed before the registration, which hands waiting messages to a first group, or written for that group.
  */
 export class DatabaseTopics {
   readonly #database: Database;
@@ -24,8 +24,8 @@ export class DatabaseTopics {
     this.#groups = database.table('broker_group');
   }
 
-  /** Lanes into which a message of each topic goes, before its key's is added: those of its groups, or that of the topic itself. */
-  async lock(sql: SqlRunner, topics: readonly string[]): Promise<Map<string, readonly TopicLane[]>> {
+  /** Locks the topics, and returns per topic the lanes of its groups into which a message is written, or the topic's own waiting lane. */
+  async lockLanes(sql: SqlRunner, topics: readonly string[]): Promise<Map<string, readonly TopicLane[]>> {
     const { family } = this.#database;
     for (const topic of topics) {
       if (this.#known.has(topic)) continue;
@@ -44,18 +44,18 @@ export class DatabaseTopics {
     for (const { id, name } of ids) {
       const own = groups.filter((group) => Number(group.topic_id) === Number(id));
       const list = own.map((group) => ({ base: Number(group.id) * lanesPerGroup, spread: true }));
-      // A broadcast's members are no reason to throw away what the first group is to have.
+      // Members of a broadcast don't count as a group: messages wait for the first group all the same.
       lanes.set(name, own.some(({ durable }) => Number(durable) === 1) ? list : [...list, { base: -Number(id), spread: false }]);
     }
     return lanes;
   }
 
-  /** To be called once the transaction in which topics were made has committed. */
+  /** Call it after the transaction that created the topics has committed. */
   committed(topics: readonly string[]): void {
     for (const topic of topics) this.#known.add(topic);
   }
 
-  /** Makes the group if it is new. The first one of a topic gets what waits there. */
+  /** Creates the group unless it exists. The first group of a topic gets the messages that wait there. */
   async register(topic: string, name: string, aliveMs: number | undefined): Promise<TopicGroup> {
     const id = await this.#database.transaction(async (sql) => {
       await sql.run(insertIgnore(this.#database, this.#topics, ['name']), [topic]);
@@ -74,7 +74,7 @@ export class DatabaseTopics {
         [topicId, name],
       );
       const made = await found();
-      if (made === undefined) throw new Error(`the group ${name} was not made`);
+      if (made === undefined) throw new Error(`The group ${name} was not created.`);
       if (first.length === 0 && aliveMs === undefined)
         await sql.run(
           `UPDATE ${this.#database.table('broker_message')} SET lane = ${made * lanesPerGroup} + key_lane WHERE lane = ${-topicId}`,
@@ -84,15 +84,15 @@ export class DatabaseTopics {
     return { id, topic, name };
   }
 
-  /** A member of a broadcast lives. Returns whether it was still there. */
-  async alive(group: TopicGroup, aliveMs: number): Promise<boolean> {
+  /** Renews a broadcast member's group. Returns whether the group still existed. */
+  async renew(group: TopicGroup, aliveMs: number): Promise<boolean> {
     return (await this.#database.run(`UPDATE ${this.#groups} SET alive_until = {now} + ${Math.round(aliveMs)} WHERE id = ${group.id}`)) > 0;
   }
 
-  /** A group that ends, with what is left for it. */
+  /** Deletes a group and the messages that are left for it. */
   async remove(id: number): Promise<void> {
     await this.#database.transaction(async (sql) => {
-      // Alone, or who is publishing right now writes for a group that is gone.
+      // An exclusive lock: a publish in progress would write messages for a group that no longer exists.
       const lock = this.#database.family === 'sqlite' ? '' : ' FOR UPDATE';
       await sql.rows(`SELECT id FROM ${this.#topics} WHERE id = (SELECT topic_id FROM ${this.#groups} WHERE id = ${id})${lock}`);
       await sql.run(`DELETE FROM ${this.#groups} WHERE id = ${id}`);
@@ -102,16 +102,18 @@ export class DatabaseTopics {
     });
   }
 
-  /** Removes members of broadcasts that gave no sign of life, and what nobody came for within `keepMs`. */
+  /** Removes members of broadcasts whose heartbeat has lapsed, and messages for which no group came within `keepMs`. */
   async purge(keepMs: number): Promise<void> {
-    const gone = await this.#database.rows<{ id: number }>(`SELECT id FROM ${this.#groups} WHERE alive_until < {now} - 60000`);
-    for (const { id } of gone) await this.remove(Number(id));
+    const lapsed = await this.#database.rows<{ id: number }>(`SELECT id FROM ${this.#groups} WHERE alive_until < {now} - 60000`);
+    for (const { id } of lapsed) await this.remove(Number(id));
     await this.#database.run(`DELETE FROM ${this.#database.table('broker_message')} WHERE lane < 0 AND put_at < {now} - ${keepMs}`);
   }
 }
 
+/** Lanes into which a topic's messages are written. */
 export interface TopicLane {
+  /** The first lane. */
   readonly base: number;
-  /** Whether the key's lane is added. */
+  /** True if the lane of the message's key is added to `base`. */
   readonly spread: boolean;
 }

@@ -1,24 +1,30 @@
 import { defaultLogger, type Logger, uuidv7 } from '@holdfast/core';
 import { Kafka, type KafkaConfig, logLevel } from 'kafkajs';
-import type { Publisher } from '../publisher.ts';
-import type { Subscriber } from '../subscriber.ts';
+import type { Publisher } from '../port/publisher.ts';
+import type { Subscriber } from '../port/subscriber.ts';
 import { KafkaPublisher } from './kafka-publisher.ts';
 import { KafkaSubscription } from './kafka-subscription.ts';
 import { quietRequestQueue } from './quiet-request-queue.ts';
 
-// Also for clients of the caller's.
+// At import, so that it applies to clients of the caller's, too.
 quietRequestQueue();
 
-/** Where Kafka is, and how it is spoken to through kafkajs. */
+/** Options of a broker over Kafka, through kafkajs. Give `client` or `brokers`. */
 export interface KafkaOptions {
-  /** A client of yours, or what one is made of. */
+  /** A client of yours. `brokers`, `ssl` and `sasl` are ignored then. */
   readonly client?: Kafka;
+  /** The brokers to connect to first, as `host:port`. */
   readonly brokers?: readonly string[];
+  /** TLS settings of kafkajs; `true` for its defaults. Default: no TLS. */
   readonly ssl?: KafkaConfig['ssl'];
+  /** Credentials, as kafkajs takes them. Default: none. */
   readonly sasl?: KafkaConfig['sasl'];
-  /** Names this service, in Kafka's logs and as `ce_source`. Default `holdfast`. */
+  /** The name of this service: Kafka's client id, and sent as `ce_source` with each message. Default `holdfast`. */
   readonly source?: string;
-  /** How long a publish may take before its outcome counts as unknown, in ms. Default 3,000. */
+  /**
+   * The time limit of a publish, in ms. After it the result is `retriable`, because it is unknown if the broker has the message. Default
+   * 3,000.
+   */
   readonly publishTimeoutMs?: number;
   readonly logger?: Logger;
 }
@@ -26,7 +32,7 @@ export interface KafkaOptions {
 /** Publishes to Kafka and reads from it, through kafkajs. */
 export type KafkaBroker = Publisher & Subscriber;
 
-/** Kafka through kafkajs 2. Topics, and `<topic>.dead` for what is rejected, must exist. */
+/** Creates a broker over Kafka, through kafkajs 2. Topics must exist, and so must `<topic>.dead` for rejected messages. */
 export function kafka(options: KafkaOptions): KafkaBroker {
   const logger = options.logger ?? defaultLogger;
   const source = options.source ?? 'holdfast';

@@ -1,11 +1,13 @@
-import { type Logger, wait } from '@holdfast/core';
+import type { Logger } from '@holdfast/core';
 import { type Kafka, type Message as KafkaMessage, Partitioners, type Producer, type RecordMetadata } from 'kafkajs';
-import { toBareHeaders } from '../cloud-events.ts';
-import { isolatePoison } from '../isolate-poison.ts';
-import type { Message } from '../message.ts';
-import { publishTimedOut } from '../publish-results.ts';
-import type { Publisher, PublishResult } from '../publisher.ts';
-import { kafkaRefusal } from './kafka-error.ts';
+import { toBareHeaders } from '../adapter/cloud-events.ts';
+import { isolatePoison } from '../adapter/isolate-poison.ts';
+import { PublishDeadline } from '../adapter/publish-deadline.ts';
+import { ackedRecords } from '../kafka-wire/records.ts';
+import type { Message } from '../port/message.ts';
+import { publishTimedOut } from '../port/publish-results.ts';
+import type { Publisher, PublishResult } from '../port/publisher.ts';
+import { kafkaRefusal } from './kafka-refusal.ts';
 
 export interface KafkaPublisherOptions {
   readonly client: Kafka;
@@ -14,9 +16,9 @@ export interface KafkaPublisherOptions {
   readonly logger: Logger;
 }
 
-/** One `sendBatch` per call, idempotent, `acks = -1`; the key decides the partition. */
+/** Sends each batch by one `sendBatch` of an idempotent producer with `acks = -1`. The key decides the partition. */
 export class KafkaPublisher implements Publisher {
-  /** The idempotent producer's sequence numbers make a partition refuse what comes after a gap. */
+  /** By the idempotent producer's sequence numbers a partition refuses every record after a gap. */
   readonly prefixPerKey = true;
   readonly #options: KafkaPublisherOptions;
   readonly #partitions = new WeakMap<KafkaMessage, number>();
@@ -30,17 +32,15 @@ export class KafkaPublisher implements Publisher {
   async publish(batch: readonly Message[], { signal }: { readonly signal?: AbortSignal } = {}): Promise<readonly PublishResult[]> {
     signal?.throwIfAborted();
     if (batch.length === 0) return [];
-    const done = new AbortController();
-    const late = wait(this.#options.timeoutMs, AbortSignal.any([done.signal, ...(signal ? [signal] : [])])).then(() => undefined);
-    late.catch(() => undefined);
+    const deadline = new PublishDeadline(this.#options.timeoutMs, signal);
     try {
-      const results = await Promise.race([this.#send(batch), late]);
+      const results = await deadline.race(this.#send(batch));
       if (results) return results;
-      // What was sent may still arrive. A new producer, so that nothing waits behind it.
+      // The records may still arrive. A new producer keeps later ones from waiting behind them.
       this.#discard();
       return batch.map(() => publishTimedOut(this.#options.timeoutMs));
     } finally {
-      done.abort(new Error('published'));
+      deadline.end();
     }
   }
 
@@ -83,25 +83,14 @@ export class KafkaPublisher implements Publisher {
       if (batch.length === 1) return [refusal];
       return isolatePoison(batch, (part) => this.#send(part));
     }
-    return this.#placed(batch, records, metadata);
-  }
-
-  /** Where each message is: the base offset of its partition and its place among those of the batch. */
-  #placed(batch: readonly Message[], records: readonly KafkaMessage[], metadata: readonly RecordMetadata[]): PublishResult[] {
-    // Offsets stay far below 2^53: a partition would have to take a million a second for 285 years.
-    const next = new Map<string, Map<number, number>>();
-    for (const { topicName, partition, baseOffset, offset } of metadata) {
-      const partitions = next.get(topicName) ?? new Map<number, number>();
-      next.set(topicName, partitions);
-      partitions.set(partition, Number(baseOffset ?? offset ?? 0));
-    }
-    return batch.map(({ topic }, i) => {
-      const partition = this.#partitions.get(records[i] as KafkaMessage) ?? 0;
-      const partitions = next.get(topic);
-      const offset = partitions?.get(partition) ?? 0;
-      partitions?.set(partition, offset + 1);
-      return { outcome: 'acked', at: { topic, partition, offset } };
-    });
+    return ackedRecords(
+      batch.map(({ topic }, i) => ({ topic, partition: this.#partitions.get(records[i] as KafkaMessage) ?? 0 })),
+      metadata.map(({ topicName, partition, baseOffset, offset }) => ({
+        topic: topicName,
+        partition,
+        baseOffset: Number(baseOffset ?? offset ?? 0),
+      })),
+    );
   }
 
   #open(): Promise<Producer> {
@@ -111,7 +100,7 @@ export class KafkaPublisher implements Publisher {
       const producer = this.#options.client.producer({
         idempotent: true,
         allowAutoTopicCreation: false,
-        // The caller tries again, and knows more; kafkajs must try once more to be idempotent at all.
+        // The caller retries, and knows more; but kafkajs refuses to be idempotent without a retry.
         retry: { retries: 1, initialRetryTime: 50 },
         createPartitioner: () => (args) => {
           const partition = inner(args);
@@ -133,8 +122,6 @@ export class KafkaPublisher implements Publisher {
   #discard(): void {
     const producer = this.#producer;
     this.#producer = undefined;
-    producer
-      ?.then((open) => open.disconnect())
-      .catch((err) => this.#options.logger.debug({ err }, 'a producer was not closed in good order'));
+    producer?.then((open) => open.disconnect()).catch((err) => this.#options.logger.debug({ err }, 'closing a producer failed'));
   }
 }

@@ -1,15 +1,15 @@
 import type { Logger } from '@holdfast/core';
 import type { Consumer, EachBatchPayload, IHeaders, Kafka, KafkaMessage } from 'kafkajs';
-import { fromHeaders } from '../cloud-events.ts';
-import type { Message } from '../message.ts';
-import type { Publisher } from '../publisher.ts';
-import type { Delivery, DeliveryVerdict, SubscribeOptions, Subscription } from '../subscriber.ts';
-import { untilThere } from '../until-there.ts';
+import { retryUntilOpen } from '../adapter/retry-until-open.ts';
+import { type HandleRecordOptions, handleRecord } from '../kafka-wire/handle-record.ts';
+import { fromRecord } from '../kafka-wire/records.ts';
+import type { Publisher } from '../port/publisher.ts';
+import type { Delivery, DeliveryVerdict, SubscribeOptions, Subscription } from '../port/subscriber.ts';
 
 export interface KafkaSubscriptionOptions extends SubscribeOptions {
   readonly client: Kafka;
   readonly topics: readonly string[];
-  /** As Kafka knows the group: for a broadcast one of its own per member. */
+  /** Kafka's id of the group; unique for each member of a broadcast. */
   readonly groupId: string;
   readonly deadLetters: Publisher;
   readonly logger: Logger;
@@ -19,15 +19,15 @@ const heartbeatMs = 3_000;
 const commitEvery = 200;
 
 /**
- * A member of a consumer group. One delivery at a time per partition, partitions side by side. An offset is committed only
- * after the verdict on all before it; a retry pauses its partition and no other.
+ * A member of a consumer group. It delivers one record of a partition at a time, and partitions concurrently. An offset is committed only
+ * after the verdicts on all records before it. A retry pauses its partition only.
  */
 export class KafkaSubscription implements Subscription {
   readonly #options: KafkaSubscriptionOptions;
-  readonly #handler: (delivery: Delivery) => Promise<DeliveryVerdict>;
+  readonly #handling: HandleRecordOptions;
   readonly #consumer: Consumer;
   readonly #closing = new AbortController();
-  /** Deliveries of the message that each partition stands at. */
+  /** The next record of each partition, and the number of its deliveries so far. */
   readonly #attempts = new Map<string, { readonly offset: string; readonly count: number }>();
   readonly #timers = new Set<NodeJS.Timeout>();
   #ready = false;
@@ -36,7 +36,8 @@ export class KafkaSubscription implements Subscription {
 
   constructor(options: KafkaSubscriptionOptions, handler: (delivery: Delivery) => Promise<DeliveryVerdict>) {
     this.#options = options;
-    this.#handler = handler;
+    const { deadLetters, logger, retryMs = 1_000 } = options;
+    this.#handling = { handler, deadLetters, retryMs, logger };
     this.#consumer = options.client.consumer({
       groupId: options.groupId,
       sessionTimeout: 30_000,
@@ -52,7 +53,7 @@ export class KafkaSubscription implements Subscription {
     return this.#ready;
   }
 
-  /** Resolves when the group has let this member in. */
+  /** Resolves when this member has joined the group. */
   async start(): Promise<void> {
     const { events } = this.#consumer;
     const joined = new Promise<void>((resolve) => {
@@ -63,19 +64,19 @@ export class KafkaSubscription implements Subscription {
     });
     this.#consumer.on(events.CRASH, ({ payload }) => {
       this.#ready = false;
-      this.#options.logger.warn({ err: payload.error }, 'a Kafka consumer stumbled; it joins again');
+      this.#options.logger.warn({ err: payload.error }, 'a Kafka consumer failed; joining again');
     });
     this.#consumer.on(events.DISCONNECT, () => {
       this.#ready = false;
     });
     const { topics, mode, logger } = this.#options;
-    await untilThere(
+    await retryUntilOpen(
       async () => {
         await this.#consumer.connect();
         await this.#consumer.subscribe({ topics: [...topics], fromBeginning: mode !== 'broadcast' });
       },
       this.#closing.signal,
-      (err) => logger.warn({ err, topics }, 'Kafka, or a topic, is not there; trying again'),
+      (err) => logger.warn({ err, topics }, 'Kafka can not be reached, or a topic does not exist; trying again'),
     );
     if (this.#closed) return;
     this.#running = true;
@@ -93,10 +94,10 @@ export class KafkaSubscription implements Subscription {
     this.#closed = true;
     this.#ready = false;
     for (const timer of this.#timers) clearTimeout(timer);
-    // Nothing of ours is under way yet: a start that still tries is given up.
+    // Without a running consumer no handler runs: only a start that keeps trying is to be ended.
     if (!this.#running) this.#closing.abort(new Error('the subscription is closed'));
     const timer = setTimeout(
-      () => this.#closing.abort(new Error('The subscription is closing and has waited long enough; the message comes again.')),
+      () => this.#closing.abort(new Error('The subscription is closing and has waited long enough; the message will be delivered again.')),
       this.#options.closeMs ?? 30_000,
     );
     await this.#consumer.disconnect();
@@ -106,7 +107,7 @@ export class KafkaSubscription implements Subscription {
 
   async #eachBatch({ batch, resolveOffset, heartbeat, pause, isRunning, isStale }: EachBatchPayload): Promise<void> {
     const { topic, partition } = batch;
-    // A handler may take longer than the session.
+    // A handler may run for longer than the session time-out.
     const beat = setInterval(() => heartbeat().catch(() => undefined), heartbeatMs);
     let next: string | undefined;
     let uncommitted = 0;
@@ -144,45 +145,17 @@ export class KafkaSubscription implements Subscription {
     const before = this.#attempts.get(place);
     const attempt = before?.offset === record.offset ? before.count + 1 : 1;
     this.#attempts.set(place, { offset: record.offset, count: attempt });
-    const message = readMessage(topic, partition, record);
-    let verdict: DeliveryVerdict;
-    try {
-      verdict = await this.#handler({
-        message,
-        attempt,
-        at: { topic, partition, offset: record.offset },
-        signal: this.#closing.signal,
-      });
-    } catch (err) {
-      this.#options.logger.warn({ err, id: message.id, topic }, 'a handler threw; the message is delivered again');
-      verdict = { outcome: 'retry', afterMs: this.#options.retryMs ?? 1_000 };
-    }
-    if (verdict.outcome !== 'reject') return verdict;
-    const [result] = await this.#options.deadLetters.publish([
-      { ...message, topic: `${topic}.dead`, headers: { ...message.headers, 'x-dead-reason': verdict.reason.replace(/[\r\n]/g, ' ') } },
-    ]);
-    if (result?.outcome === 'acked') return verdict;
-    this.#options.logger.error(
-      { id: message.id, topic: `${topic}.dead`, result },
-      'a rejected message could not be put with the dead letters; it is delivered again. Does the topic exist?',
-    );
-    return { outcome: 'retry', afterMs: 5_000 };
+    const { offset } = record;
+    const message = fromRecord({ topic, partition, offset }, text(record.headers ?? {}), record.key, record.value);
+    return handleRecord({ message, attempt, at: { topic, partition, offset }, signal: this.#closing.signal }, this.#handling);
   }
 }
 
 function aborted(signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => signal.addEventListener('abort', () => resolve(), { once: true }));
-}
-
-function readMessage(topic: string, partition: number, record: KafkaMessage): Message {
-  const message = fromHeaders(
-    text(record.headers ?? {}),
-    topic,
-    `${topic}/${partition}/${record.offset}`,
-    record.value ?? new Uint8Array(),
-  );
-  const key = record.key?.toString();
-  return message.key !== undefined || key === undefined ? message : { ...message, key };
+  return new Promise((resolve) => {
+    if (signal.aborted) return resolve();
+    signal.addEventListener('abort', () => resolve(), { once: true });
+  });
 }
 
 function text(headers: IHeaders): Record<string, string> {

@@ -11,9 +11,9 @@ interface RequestQueue {
 let done = false;
 
 /**
- * kafkajs 2.2.4 looks at its queue of requests again after `throttledUntil - now` ms, which is negative whenever no broker
- * throttles. Node 24 warns of it (TimeoutNegativeWarning) and makes it 1 ms, so each idle connection polls a thousand times a
- * second. With nothing pending and no throttle the passing of time changes nothing: then it is not scheduled at all.
+ * Stops kafkajs from polling idle connections. kafkajs 2.2.4 checks its request queue again after `throttledUntil - now` ms, which is
+ * negative unless a broker throttles. Node 24 warns of it (TimeoutNegativeWarning) and takes it for 1 ms, so each idle connection polls a
+ * thousand times a second. Without a pending request or a throttle the check can't find anything, so it is not scheduled.
  */
 export function quietRequestQueue(): void {
   if (done) return;

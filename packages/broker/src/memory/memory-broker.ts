@@ -1,26 +1,26 @@
 import { defaultLogger, type Logger, laneOf } from '@holdfast/core';
-import { KeyedRunner } from '../keyed-runner.ts';
-import type { Message } from '../message.ts';
-import { refused } from '../publish-results.ts';
-import type { Publisher, PublishResult } from '../publisher.ts';
-import type { Delivery, DeliveryVerdict, SubscribeOptions, Subscriber, Subscription } from '../subscriber.ts';
+import { KeyedRunner } from '../adapter/keyed-runner.ts';
+import type { Message } from '../port/message.ts';
+import { refused } from '../port/publish-results.ts';
+import type { Publisher, PublishResult } from '../port/publisher.ts';
+import type { Delivery, DeliveryVerdict, SubscribeOptions, Subscriber, Subscription } from '../port/subscriber.ts';
 
-/** A broker within one process, for tests: it keeps nothing when the process ends. */
+/** A broker within one process, for tests: its messages are lost when the process ends. */
 export interface MemoryBroker extends Publisher, Subscriber {
-  /** What was rejected, with the reason. */
+  /** Rejected messages, with the reason. */
   readonly dead: readonly { readonly message: Message; readonly reason: string }[];
 }
 
 interface Member {
   readonly topics: ReadonlySet<string>;
-  /** Of its own for each member of a broadcast. */
+  /** Unique for each member of a broadcast. */
   readonly group: string;
   readonly runner: KeyedRunner;
-  /** What has no final verdict yet. */
-  readonly open: Set<Open>;
+  /** Deliveries without a final verdict. */
+  readonly open: Set<OpenDelivery>;
 }
 
-interface Open {
+interface OpenDelivery {
   readonly message: Message;
   readonly group: string;
   readonly attempt: number;
@@ -28,22 +28,22 @@ interface Open {
 }
 
 /**
- * A message is acked when every group has given its final verdict, so that nothing that was acked can be lost with the
- * process; a topic that nobody subscribes to gives backpressure. Members of a group take turns; messages of a key stay
- * with one member.
+ * Creates a broker within this process, for tests. A message is acked after every group has given its final verdict, so that no acked
+ * message is lost with the process. A topic without a subscription gives `backpressure`. Members of a group take turns; messages of a
+ * key stay with one member.
  */
 export function memoryBroker(options: { readonly logger?: Logger } = {}): MemoryBroker {
   const logger = options.logger ?? defaultLogger;
   const members = new Set<Member>();
   const dead: { message: Message; reason: string }[] = [];
-  /** Left behind by a member that went, until another of its group comes. */
-  let orphans: Open[] = [];
+  /** Deliveries of members that left, until another member of their group subscribes. */
+  let orphans: OpenDelivery[] = [];
   let turn = 0;
 
   const groupsOf = (topic: string): Set<string> =>
     new Set([...members].filter(({ topics }) => topics.has(topic)).map(({ group }) => group));
 
-  const deliver = (open: Open): void => {
+  const deliver = (open: OpenDelivery): void => {
     const { message, group, attempt } = open;
     const candidates = [...members].filter((member) => member.group === group && member.topics.has(message.topic));
     const member = candidates[(message.key === undefined ? turn++ : laneOf(message.key, 1024)) % Math.max(1, candidates.length)];
@@ -107,7 +107,7 @@ export function memoryBroker(options: { readonly logger?: Logger } = {}): Memory
           await runner.close(subscribe.closeMs ?? 30_000);
           const left = [...member.open];
           member.open.clear();
-          // Nobody waits for what a member of a broadcast missed.
+          // A member of a broadcast has no successor that could handle its deliveries.
           for (const open of left) subscribe.mode === 'broadcast' ? open.done() : deliver({ ...open, attempt: open.attempt + 1 });
         },
       };

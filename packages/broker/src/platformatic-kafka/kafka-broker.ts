@@ -1,19 +1,24 @@
 import { defaultLogger, type Logger, uuidv7 } from '@holdfast/core';
 import type { BaseOptions } from '@platformatic/kafka';
-import type { Publisher } from '../publisher.ts';
-import type { Subscriber } from '../subscriber.ts';
+import type { Publisher } from '../port/publisher.ts';
+import type { Subscriber } from '../port/subscriber.ts';
 import { KafkaPublisher } from './kafka-publisher.ts';
 import { KafkaSubscription } from './kafka-subscription.ts';
 
-/** Where Kafka is, and how it is spoken to through @platformatic/kafka. */
+/** Options of a broker over Kafka, through @platformatic/kafka. */
 export interface PlatformaticKafkaOptions {
-  /** `host:port`. */
+  /** The brokers to connect to first, as `host:port`. */
   readonly brokers: readonly string[];
+  /** TLS settings, as @platformatic/kafka takes them. Default: no TLS. */
   readonly tls?: BaseOptions['tls'];
+  /** Credentials, as @platformatic/kafka takes them. Default: none. */
   readonly sasl?: BaseOptions['sasl'];
-  /** Names this service, in Kafka's logs and as `ce_source`. Default `holdfast`. */
+  /** The name of this service: Kafka's client id, and sent as `ce_source` with each message. Default `holdfast`. */
   readonly source?: string;
-  /** How long a publish may take before its outcome counts as unknown, in ms. Default 3,000. */
+  /**
+   * The time limit of a publish, in ms. After it the result is `retriable`, because it is unknown if the broker has the message. Default
+   * 3,000.
+   */
   readonly publishTimeoutMs?: number;
   readonly logger?: Logger;
 }
@@ -21,7 +26,7 @@ export interface PlatformaticKafkaOptions {
 /** Publishes to Kafka and reads from it, through @platformatic/kafka. */
 export type PlatformaticKafkaBroker = Publisher & Subscriber;
 
-/** Kafka through `@platformatic/kafka` 2. Topics, and `<topic>.dead` for what is rejected, must exist. */
+/** Creates a broker over Kafka, through `@platformatic/kafka` 2. Topics must exist, and so must `<topic>.dead` for rejected messages. */
 export function platformaticKafka(options: PlatformaticKafkaOptions): PlatformaticKafkaBroker {
   const logger = options.logger ?? defaultLogger;
   const source = options.source ?? 'holdfast';

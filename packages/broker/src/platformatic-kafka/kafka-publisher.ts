@@ -1,10 +1,12 @@
-import { type Logger, wait } from '@holdfast/core';
+import type { Logger } from '@holdfast/core';
 import { type BaseOptions, compatibilityPartitioner, type MessageToProduce, ProduceAcks, Producer } from '@platformatic/kafka';
-import { toBareHeaders } from '../cloud-events.ts';
-import { isolatePoison } from '../isolate-poison.ts';
-import type { Message } from '../message.ts';
-import { publishTimedOut } from '../publish-results.ts';
-import type { Publisher, PublishResult } from '../publisher.ts';
+import { toBareHeaders } from '../adapter/cloud-events.ts';
+import { isolatePoison } from '../adapter/isolate-poison.ts';
+import { PublishDeadline } from '../adapter/publish-deadline.ts';
+import { ackedRecords } from '../kafka-wire/records.ts';
+import type { Message } from '../port/message.ts';
+import { publishTimedOut } from '../port/publish-results.ts';
+import type { Publisher, PublishResult } from '../port/publisher.ts';
 import { kafkaRefusal } from './kafka-refusal.ts';
 
 export interface KafkaPublisherOptions {
@@ -16,7 +18,7 @@ export interface KafkaPublisherOptions {
 
 const known = new Map<string, Buffer>();
 
-/** Names of headers are few, most of their values recur for a while, and the client takes bytes. */
+/** The bytes of a header's name, cached, because the client takes bytes and names are few. */
 function bytesOf(text: string): Buffer {
   let bytes = known.get(text);
   if (!bytes) {
@@ -27,12 +29,12 @@ function bytesOf(text: string): Buffer {
   return bytes;
 }
 
-/** The partitioner looks at the key alone. */
+/** The partitioner reads only the key. */
 const noMessage = { topic: '', value: Buffer.alloc(0) };
 
-/** One produce request per broker and call, idempotent, `acks = -1`; the key decides the partition. */
+/** Sends each batch by one request per broker of an idempotent producer with `acks = -1`. The key decides the partition. */
 export class KafkaPublisher implements Publisher {
-  /** The idempotent producer's sequence numbers make a partition refuse what comes after a gap. */
+  /** By the idempotent producer's sequence numbers a partition refuses every record after a gap. */
   readonly prefixPerKey = true;
   readonly #options: KafkaPublisherOptions;
   #producer: Producer | undefined;
@@ -46,17 +48,15 @@ export class KafkaPublisher implements Publisher {
   async publish(batch: readonly Message[], { signal }: { readonly signal?: AbortSignal } = {}): Promise<readonly PublishResult[]> {
     signal?.throwIfAborted();
     if (batch.length === 0) return [];
-    const done = new AbortController();
-    const late = wait(this.#options.timeoutMs, AbortSignal.any([done.signal, ...(signal ? [signal] : [])])).then(() => undefined);
-    late.catch(() => undefined);
+    const deadline = new PublishDeadline(this.#options.timeoutMs, signal);
     try {
-      const results = await Promise.race([this.#send(batch), late]);
+      const results = await deadline.race(this.#send(batch));
       if (results) return results;
-      // What was sent may still arrive. A new producer, so that nothing waits behind it.
+      // The records may still arrive. A new producer keeps later ones from waiting behind them.
       this.#discard();
       return batch.map(() => publishTimedOut(this.#options.timeoutMs));
     } finally {
-      done.abort(new Error('published'));
+      deadline.end();
     }
   }
 
@@ -83,17 +83,15 @@ export class KafkaPublisher implements Publisher {
           ...(keyBytes === undefined ? {} : { key: keyBytes }),
           value: Buffer.from(body.buffer, body.byteOffset, body.byteLength),
           headers,
-          // As Kafka's Java client and kafkajs have it; this client's own default would put a key elsewhere.
+          // The partition that Kafka's Java client and kafkajs choose; this client's default chooses another.
           partition: (keyBytes === undefined ? this.#turn++ : compatibilityPartitioner(noMessage, keyBytes)) % partitions,
         };
       });
       const { offsets = [] } = await producer.send({ messages });
-      const next = new Map(offsets.map(({ topic, partition, offset }) => [`${topic} ${partition}`, Number(offset)]));
-      return messages.map(({ topic, partition }) => {
-        const offset = next.get(`${topic} ${partition}`) ?? 0;
-        next.set(`${topic} ${partition}`, offset + 1);
-        return { outcome: 'acked', at: { topic, partition, offset } };
-      });
+      return ackedRecords(
+        messages,
+        offsets.map(({ topic, partition, offset }) => ({ topic, partition, baseOffset: Number(offset) })),
+      );
     } catch (error) {
       const refusal = kafkaRefusal(error);
       if (refusal.outcome === 'poison' && batch.length > 1) return isolatePoison(batch, (part) => this.#send(part));
@@ -109,7 +107,7 @@ export class KafkaPublisher implements Publisher {
       idempotent: true,
       acks: ProduceAcks.ALL,
       autocreateTopics: false,
-      // An idempotent producer of this client tries for ever, whatever is said here: ours is thrown away after the time-out.
+      // An idempotent producer of this client retries for ever, whatever `retries` is; this one is discarded after the time-out.
       retryDelay: 50,
       timeout: this.#options.timeoutMs,
     });
@@ -119,6 +117,6 @@ export class KafkaPublisher implements Publisher {
   #discard(): void {
     const producer = this.#producer;
     this.#producer = undefined;
-    producer?.close().catch((err) => this.#options.logger.debug({ err }, 'a producer was not closed in good order'));
+    producer?.close().catch((err) => this.#options.logger.debug({ err }, 'closing a producer failed'));
   }
 }

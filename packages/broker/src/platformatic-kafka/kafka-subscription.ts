@@ -8,17 +8,17 @@ import {
   MessagesStreamFallbackModes,
   MessagesStreamModes,
 } from '@platformatic/kafka';
-import { fromHeaders } from '../cloud-events.ts';
-import type { Message } from '../message.ts';
-import type { Publisher } from '../publisher.ts';
-import type { Delivery, DeliveryVerdict, SubscribeOptions, Subscription } from '../subscriber.ts';
-import { untilThere } from '../until-there.ts';
+import { retryUntilOpen } from '../adapter/retry-until-open.ts';
+import { type HandleRecordOptions, handleRecord } from '../kafka-wire/handle-record.ts';
+import { fromRecord } from '../kafka-wire/records.ts';
+import type { Publisher } from '../port/publisher.ts';
+import type { Delivery, DeliveryVerdict, SubscribeOptions, Subscription } from '../port/subscriber.ts';
 import { PartitionQueue } from './partition-queue.ts';
 
 export interface KafkaSubscriptionOptions extends SubscribeOptions {
   readonly base: BaseOptions;
   readonly topics: readonly string[];
-  /** As Kafka knows the group: for a broadcast one of its own per member. */
+  /** Kafka's id of the group; unique for each member of a broadcast. */
   readonly groupId: string;
   readonly deadLetters: Publisher;
   readonly logger: Logger;
@@ -28,12 +28,12 @@ const commitEveryMs = 100;
 const maxPending = 1_000;
 
 /**
- * A member of a consumer group. One delivery at a time per partition, partitions side by side. An offset is committed only after
- * the verdict on all before it; a retry keeps its partition waiting, and no other.
+ * A member of a consumer group. It delivers one record of a partition at a time, and partitions concurrently. An offset is committed only
+ * after the verdicts on all records before it. A retry pauses its partition only.
  */
 export class KafkaSubscription implements Subscription {
   readonly #options: KafkaSubscriptionOptions;
-  readonly #handler: (delivery: Delivery) => Promise<DeliveryVerdict>;
+  readonly #handling: HandleRecordOptions;
   readonly #closing = new AbortController();
   readonly #giveUp = new AbortController();
   readonly #queues = new Map<string, PartitionQueue>();
@@ -43,24 +43,25 @@ export class KafkaSubscription implements Subscription {
   #pending = 0;
   #paused = false;
   #ready = false;
-  #life: Promise<void> | undefined;
+  #membership: Promise<void> | undefined;
   #committing: Promise<void> | undefined;
 
   constructor(options: KafkaSubscriptionOptions, handler: (delivery: Delivery) => Promise<DeliveryVerdict>) {
     this.#options = options;
-    this.#handler = handler;
+    const { deadLetters, logger, retryMs = 1_000 } = options;
+    this.#handling = { handler, deadLetters, retryMs, logger };
   }
 
   get ready(): boolean {
     return this.#ready;
   }
 
-  /** Resolves when the group has let this member in. */
+  /** Resolves when this member has joined the group. */
   async start(): Promise<void> {
     const { signal } = this.#closing;
     await new Promise<void>((resolve) => {
       signal.addEventListener('abort', () => resolve(), { once: true });
-      this.#life = this.#live(resolve);
+      this.#membership = this.#keepJoined(resolve);
     });
   }
 
@@ -68,7 +69,7 @@ export class KafkaSubscription implements Subscription {
     if (this.#closing.signal.aborted) return;
     this.#ready = false;
     const giveUp = setTimeout(
-      () => this.#giveUp.abort(new Error('The subscription is closing and has waited long enough; the message comes again.')),
+      () => this.#giveUp.abort(new Error('The subscription is closing and has waited long enough; the message will be delivered again.')),
       this.#options.closeMs ?? 30_000,
     );
     this.#closing.abort(new Error('the subscription is closed'));
@@ -77,22 +78,25 @@ export class KafkaSubscription implements Subscription {
     while (this.#running > 0 && performance.now() - waited < (this.#options.closeMs ?? 30_000) + 1_000) await wait(5);
     clearTimeout(giveUp);
     this.#giveUp.abort(new Error('the subscription is closed'));
-    await this.#life;
+    await this.#membership;
   }
 
-  /** One consumer after another: what the client can not recover from ends it, and another joins. */
-  async #live(joined: () => void): Promise<void> {
+  /** Joins the group until it is closed. An error from which the client can't recover ends a consumer, and a new one joins. */
+  async #keepJoined(joined: () => void): Promise<void> {
     const { signal } = this.#closing;
-    await untilThere(
+    await retryUntilOpen(
       async () => {
         await this.#join(joined);
-        // Left for no reason of ours: again, with a pause.
-        if (!signal.aborted) throw new Error('the consumer ended');
+        // Thrown, so that the next consumer joins after a pause.
+        if (!signal.aborted) throw new Error('The consumer ended.');
       },
       signal,
       (err) => {
         if (!signal.aborted)
-          this.#options.logger.warn({ err, topics: this.#options.topics }, 'Kafka, or a topic, is not there; joining again');
+          this.#options.logger.warn(
+            { err, topics: this.#options.topics },
+            'Kafka can not be reached, or a topic does not exist; joining again',
+          );
       },
     );
   }
@@ -117,11 +121,11 @@ export class KafkaSubscription implements Subscription {
     this.#consumer = consumer;
     consumer.on('client:broker:failed', () => undefined);
     consumer.on('consumer:heartbeat:error', ({ error }) => this.#options.logger.debug({ err: error }, 'a heartbeat did not reach Kafka'));
-    consumer.on('consumer:group:join', () => this.#assigned(consumer));
+    consumer.on('consumer:group:join', () => this.#dropUnassigned(consumer));
     const ticker = setInterval(() => void this.#commit(consumer), commitEveryMs);
     let stream: MessagesStream<Buffer, Buffer, Buffer, Buffer> | undefined;
     try {
-      await this.#positions(consumer, broadcast);
+      await this.#commitStart(consumer, broadcast);
       stream = await consumer.consume({
         topics: [...topics],
         autocommit: false,
@@ -130,7 +134,7 @@ export class KafkaSubscription implements Subscription {
       });
       this.#stream = stream;
       this.#paused = false;
-      await this.#follow(consumer, stream, joined);
+      await this.#read(consumer, stream, joined);
     } finally {
       clearInterval(ticker);
       this.#ready = false;
@@ -142,20 +146,20 @@ export class KafkaSubscription implements Subscription {
     }
   }
 
-  /** Resolves when we close; rejects when the stream ends on its own. */
-  #follow(consumer: Consumer, stream: MessagesStream<Buffer, Buffer, Buffer, Buffer>, joined: () => void): Promise<void> {
+  /** Queues the stream's records. Resolves when the subscription closes; rejects when the stream ends before. */
+  #read(consumer: Consumer, stream: MessagesStream<Buffer, Buffer, Buffer, Buffer>, joined: () => void): Promise<void> {
     const { signal } = this.#closing;
     return new Promise((resolve, reject) => {
       if (signal.aborted) return resolve();
       signal.addEventListener('abort', () => resolve(), { once: true });
       stream.on('error', reject);
-      stream.on('close', () => reject(new Error('the stream of messages ended')));
-      const there = (): void => {
+      stream.on('close', () => reject(new Error('The stream of messages ended.')));
+      const joinedGroup = (): void => {
         this.#ready = true;
         joined();
       };
-      if (consumer.assignments) there();
-      stream.on('offsets', there);
+      if (consumer.assignments) joinedGroup();
+      stream.on('offsets', joinedGroup);
       stream.on('data', (record) => {
         if (!this.#queue(record.topic, record.partition).push(record)) return;
         this.#pending += 1;
@@ -168,8 +172,11 @@ export class KafkaSubscription implements Subscription {
     });
   }
 
-  /** A group without a commit would begin, after each rebalance, where this client's memory was: so there is one from the start. */
-  async #positions(consumer: Consumer, broadcast: boolean): Promise<void> {
+  /**
+   * Commits the first offset of each partition that has no commit. Without one, this client would resume after a rebalance at the offset
+   * that it had read to.
+   */
+  async #commitStart(consumer: Consumer, broadcast: boolean): Promise<void> {
     if (broadcast) return;
     await consumer.joinGroup({});
     const { assignments } = consumer;
@@ -193,18 +200,18 @@ export class KafkaSubscription implements Subscription {
     return fresh;
   }
 
-  /** Forgets what was read of partitions that are another member's now. */
-  #assigned(consumer: Consumer): void {
-    const ours = new Set(
+  /** Drops queued records of partitions that another member has now. */
+  #dropUnassigned(consumer: Consumer): void {
+    const assigned = new Set(
       (consumer.assignments ?? []).flatMap(({ topic, partitions }) => partitions.map((partition) => `${topic}/${partition}`)),
     );
     for (const [name, queue] of this.#queues) {
-      if (ours.has(name)) continue;
+      if (assigned.has(name)) continue;
       clearTimeout(queue.timer);
       this.#pending -= queue.records.length;
       this.#queues.delete(name);
     }
-    // What is left may be nothing, and nothing of it under way: then nobody else would.
+    // If no record is left and none is being handled, nothing else would resume the stream.
     this.#resume();
   }
 
@@ -230,7 +237,7 @@ export class KafkaSubscription implements Subscription {
     }
   }
 
-  /** Up to a hundred records of a partition, so that others get their turn. */
+  /** Delivers up to a hundred records of a partition, so that other partitions get their turn. */
   async #drain(queue: PartitionQueue): Promise<void> {
     for (let n = 0; n < 100; n++) {
       const [record] = queue.records;
@@ -246,7 +253,7 @@ export class KafkaSubscription implements Subscription {
         }, verdict.afterMs);
         return;
       }
-      queue.settled();
+      queue.settleHead();
       this.#pending -= 1;
     }
   }
@@ -256,34 +263,22 @@ export class KafkaSubscription implements Subscription {
   }
 
   async #deliver(record: KafkaMessage, attempt: number): Promise<DeliveryVerdict> {
-    const { logger, deadLetters, retryMs } = this.#options;
-    const { topic, partition, offset } = record;
-    const message = readMessage(record);
-    let verdict: DeliveryVerdict;
-    try {
-      verdict = await this.#handler({ message, attempt, at: { topic, partition, offset: offset.toString() }, signal: this.#giveUp.signal });
-    } catch (err) {
-      logger.warn({ err, id: message.id, topic }, 'a handler threw; the message is delivered again');
-      verdict = { outcome: 'retry', afterMs: retryMs ?? 1_000 };
-    }
-    if (verdict.outcome !== 'reject') return verdict;
-    const [result] = await deadLetters.publish([
-      { ...message, topic: `${topic}.dead`, headers: { ...message.headers, 'x-dead-reason': verdict.reason.replace(/[\r\n]/g, ' ') } },
-    ]);
-    if (result?.outcome === 'acked') return verdict;
-    logger.error(
-      { id: message.id, topic: `${topic}.dead`, result },
-      'a rejected message could not be put with the dead letters; it is delivered again. Does the topic exist?',
-    );
-    return { outcome: 'retry', afterMs: 5_000 };
+    const { topic, partition } = record;
+    const place = { topic, partition, offset: record.offset.toString() };
+    const headers: Record<string, string> = {};
+    for (const [name, value] of record.headers) headers[name.toString()] = value?.toString() ?? '';
+    const message = fromRecord(place, headers, record.key, record.value);
+    return handleRecord({ message, attempt, at: place, signal: this.#giveUp.signal }, this.#handling);
   }
 
-  /** Offsets of what has its verdict, one request at a time. */
+  /** Commits the offsets of records with a verdict, one request at a time. */
   async #commit(consumer: Consumer): Promise<void> {
     if (this.#options.mode === 'broadcast') return;
     await this.#committing;
     const offsets = [...this.#queues.values()].flatMap((queue) =>
-      queue.done && queue.done.offset > queue.committed ? [{ queue, topic: queue.topic, partition: queue.partition, ...queue.done }] : [],
+      queue.settled && queue.settled.offset > queue.committed
+        ? [{ queue, topic: queue.topic, partition: queue.partition, ...queue.settled }]
+        : [],
     );
     if (offsets.length === 0 || consumer !== this.#consumer) return;
     this.#committing = (async () => {
@@ -291,19 +286,10 @@ export class KafkaSubscription implements Subscription {
         await consumer.commit({ offsets: offsets.map(({ queue: _, ...offset }) => offset) });
         for (const { queue, offset } of offsets) queue.committed = offset;
       } catch (err) {
-        this.#options.logger.debug({ err }, 'offsets were not committed yet');
+        this.#options.logger.debug({ err }, 'committing offsets failed; trying again');
       }
     })();
     await this.#committing;
     this.#committing = undefined;
   }
-}
-
-function readMessage(record: KafkaMessage): Message {
-  const { topic, partition, offset } = record;
-  const headers: Record<string, string> = {};
-  for (const [name, value] of record.headers) headers[name.toString()] = value?.toString() ?? '';
-  const message = fromHeaders(headers, topic, `${topic}/${partition}/${offset}`, record.value ?? new Uint8Array());
-  const key = record.key?.toString();
-  return message.key !== undefined || key === undefined ? message : { ...message, key };
 }

@@ -1,17 +1,18 @@
 import type { Message } from '@platformatic/kafka';
 
-/** What was read of one partition and has no verdict yet, in order; one delivery at a time. */
+/** Records of one partition without a verdict, in order. They are delivered one at a time. */
 export class PartitionQueue {
   readonly topic: string;
   readonly partition: number;
   readonly records: Message[] = [];
-  /** Deliveries of the record at the head. */
+  /** The number of deliveries of the record at the head. */
   attempts = 0;
   running = false;
-  /** Until then nothing is delivered: the head is to be retried. */
+  /** Set while the head waits for its next delivery. */
   timer: NodeJS.Timeout | undefined;
-  /** The offset after the last verdict, and of what is committed. */
-  done: { readonly offset: bigint; readonly leaderEpoch: number } | undefined;
+  /** The offset after the last record with a verdict. */
+  settled: { readonly offset: bigint; readonly leaderEpoch: number } | undefined;
+  /** The last committed offset; -1 for none. */
   committed = -1n;
   #last = -1n;
 
@@ -20,7 +21,7 @@ export class PartitionQueue {
     this.partition = partition;
   }
 
-  /** After a rebalance the stream begins again at what was committed: what is here already is not taken twice. Returns whether it was taken. */
+  /** Adds a record and returns true, unless it was added before: after a rebalance the stream restarts at the committed offset. */
   push(record: Message): boolean {
     if (record.offset <= this.#last) return false;
     this.#last = record.offset;
@@ -28,9 +29,10 @@ export class PartitionQueue {
     return true;
   }
 
-  settled(): void {
+  /** Removes the head after its verdict. */
+  settleHead(): void {
     const record = this.records.shift();
     this.attempts = 0;
-    if (record) this.done = { offset: record.offset + 1n, leaderEpoch: record.leaderEpoch };
+    if (record) this.settled = { offset: record.offset + 1n, leaderEpoch: record.leaderEpoch };
   }
 }

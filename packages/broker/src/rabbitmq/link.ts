@@ -3,18 +3,19 @@ import type { ChannelModel } from 'amqplib';
 
 export interface LinkOptions {
   readonly connect: () => Promise<ChannelModel>;
-  /** Whether to close the connection at the end: not one of the caller's. */
+  /** True if `close` closes the connection; false for one of the caller's. */
   readonly owned: boolean;
   readonly logger: Logger;
 }
 
-/** One connection, opened when first needed and again after it was lost, with growing pauses. */
+/** One connection: opened when first needed, and again after it was lost, with growing pauses. */
 export class Link {
   readonly #options: LinkOptions;
   readonly #closing = new AbortController();
-  readonly #lost = new Set<() => void>();
+  /** Called after the connection was lost. */
+  readonly #reopen = new Set<() => void>();
   #connection: Promise<ChannelModel> | undefined;
-  /** Why the broker takes nothing at the moment (memory, disk), if it said so. */
+  /** The reason why the server takes no messages at present (memory, disk); `undefined` while it does. */
   blocked: string | undefined;
 
   constructor(options: LinkOptions) {
@@ -25,13 +26,13 @@ export class Link {
     return this.#closing.signal.aborted;
   }
 
-  /** The connection there is, or one attempt at a new one. */
+  /** The open connection, or one attempt to open it. */
   connection(): Promise<ChannelModel> {
     if (this.closed) return Promise.reject(new Error('The broker was closed.'));
     this.#connection ??= this.#options.connect().then(
       (connection) => {
         connection.on('error', (err) => this.#options.logger.debug({ err }, 'the RabbitMQ connection failed'));
-        connection.on('close', () => this.#gone());
+        connection.on('close', () => this.#closed());
         connection.on('blocked', (reason) => {
           this.blocked = reason;
         });
@@ -48,25 +49,28 @@ export class Link {
     return this.#connection;
   }
 
-  /** Runs `open` until it succeeds, and again whenever the connection was lost, until this link is closed. */
-  async keep(open: (connection: ChannelModel) => Promise<void>): Promise<() => void> {
+  /**
+   * Runs `open` until it succeeds, and again whenever the connection was lost, until this link is closed or the returned function is
+   * called.
+   */
+  async keepOpen(open: (connection: ChannelModel) => Promise<void>): Promise<() => void> {
     let stopped = false;
     const run = async (): Promise<void> => {
       for (let pauseMs = 100; !stopped && !this.closed; pauseMs = Math.min(pauseMs * 2, 5_000)) {
         try {
           return await open(await this.connection());
         } catch (err) {
-          this.#options.logger.debug({ err }, 'RabbitMQ is not there; trying again');
+          this.#options.logger.debug({ err }, 'RabbitMQ can not be reached; trying again');
         }
         await wait(pauseMs, this.#closing.signal).catch(() => undefined);
       }
     };
     const again = (): void => void run();
-    this.#lost.add(again);
+    this.#reopen.add(again);
     await run();
     return () => {
       stopped = true;
-      this.#lost.delete(again);
+      this.#reopen.delete(again);
     };
   }
 
@@ -77,9 +81,9 @@ export class Link {
     if (connection && this.#options.owned) await connection.close().catch(() => undefined);
   }
 
-  #gone(): void {
+  #closed(): void {
     this.#connection = undefined;
     this.blocked = undefined;
-    for (const again of this.#lost) again();
+    for (const again of this.#reopen) again();
   }
 }

@@ -1,28 +1,34 @@
 import { defaultLogger, type Logger } from '@holdfast/core';
 import { type ChannelModel, connect } from 'amqplib';
-import type { Publisher } from '../publisher.ts';
-import type { Subscriber } from '../subscriber.ts';
+import type { Publisher } from '../port/publisher.ts';
+import type { Subscriber } from '../port/subscriber.ts';
 import { Link } from './link.ts';
 import { RabbitmqPublisher } from './rabbitmq-publisher.ts';
 import { RabbitmqSubscription } from './rabbitmq-subscription.ts';
 
-/** Where RabbitMQ is, and how its exchanges and queues are named. */
+/** Options of a broker over RabbitMQ. Give `url` or `connection`. */
 export interface RabbitmqOptions {
-  /** `amqp://…`. */
+  /** The server's address, `amqp://…`. The connection is opened when first needed, and again after it was lost. */
   readonly url?: string;
-  /** Or a connection of yours, which stays open; nobody opens it again when it is lost. */
+  /** A connection of yours. `close` leaves it open, and it is not opened again after it was lost. */
   readonly connection?: ChannelModel;
-  /** Names this service as `ce_source`. Default `holdfast`. */
+  /** The name of this service, sent as `ce_source` with each message. Default `holdfast`. */
   readonly source?: string;
-  /** Default 3,000 ms. */
+  /**
+   * The time limit of a publish, in ms. After it the result is `retriable`, because it is unknown if the broker has the message. Default
+   * 3,000.
+   */
   readonly publishTimeoutMs?: number;
-  /** Queues per group and topic for messages with keys. The same in all services that share a topic. Default 8. */
+  /** Queues per group and topic for messages with keys. All services that share a topic need the same value. Default 8. */
   readonly lanes?: number;
-  /** Quorum queues are twice as fast as classic ones when confirms are pipelined. Default `quorum`. */
+  /**
+   * The type of the group's queues. Quorum queues are replicated, and twice as fast as classic ones when confirms are pipelined. Default
+   * `quorum`.
+   */
   readonly queueType?: 'quorum' | 'classic';
-  /** Whether publishing declares a topic's exchange. Default true. */
+  /** Lets a publish declare its topic's exchange. If `false`, a message to an exchange that does not exist is `poison`. Default `true`. */
   readonly assert?: boolean;
-  /** Larger bodies are poison. Default 16 MiB. */
+  /** The largest body in bytes. A message with a larger one is `poison`. Default 16 MiB. */
   readonly maxMessageBytes?: number;
   readonly logger?: Logger;
 }
@@ -30,7 +36,7 @@ export interface RabbitmqOptions {
 /** Publishes to RabbitMQ and reads from it, through amqplib. */
 export type RabbitmqBroker = Publisher & Subscriber;
 
-/** RabbitMQ 3.10 or newer through amqplib 2. */
+/** Creates a broker over RabbitMQ 3.10 or newer, through amqplib 2. */
 export function rabbitmq(options: RabbitmqOptions): RabbitmqBroker {
   const logger = options.logger ?? defaultLogger;
   const { connection: given } = options;

@@ -1,9 +1,11 @@
-import { laneOf, wait } from '@holdfast/core';
+import { laneOf } from '@holdfast/core';
 import type { ConfirmChannel } from 'amqplib';
-import { toBareHeaders } from '../cloud-events.ts';
-import type { Message } from '../message.ts';
-import { publishTimedOut, refused } from '../publish-results.ts';
-import type { Publisher, PublishResult } from '../publisher.ts';
+import { toBareHeaders } from '../adapter/cloud-events.ts';
+import { oversized } from '../adapter/oversized.ts';
+import { PublishDeadline } from '../adapter/publish-deadline.ts';
+import type { Message } from '../port/message.ts';
+import { publishTimedOut, refused } from '../port/publish-results.ts';
+import type { Publisher, PublishResult } from '../port/publisher.ts';
 import type { Link } from './link.ts';
 import { assertTopic, routingKey } from './topology.ts';
 
@@ -16,15 +18,16 @@ export interface RabbitmqPublisherOptions {
   readonly maxMessageBytes: number;
 }
 
-/** Persistent, mandatory, confirmed: a message is acked when the broker confirmed it and did not return it. */
+/** Publishes persistent, mandatory messages with confirms: a message is acked when the server confirmed and did not return it. */
 export class RabbitmqPublisher implements Publisher {
   readonly prefixPerKey = false;
   readonly #options: RabbitmqPublisherOptions;
-  readonly #known = new Set<string>();
+  /** Topics whose exchange exists. */
+  readonly #checked = new Set<string>();
   #channel: Promise<ConfirmChannel> | undefined;
   #sequence = 0;
-  /** Messages that came back as unroutable; the return precedes the confirm. */
-  readonly #returned = new Set<string>();
+  /** Per channel, ids of messages that the server returned as unroutable. The return arrives before the confirm. */
+  readonly #returned = new WeakMap<ConfirmChannel, Set<string>>();
 
   constructor(options: RabbitmqPublisherOptions) {
     this.#options = options;
@@ -32,31 +35,35 @@ export class RabbitmqPublisher implements Publisher {
 
   async publish(batch: readonly Message[], { signal }: { readonly signal?: AbortSignal } = {}): Promise<readonly PublishResult[]> {
     signal?.throwIfAborted();
-    const { link, timeoutMs } = this.#options;
+    const { link, timeoutMs, maxMessageBytes } = this.#options;
     if (link.blocked !== undefined) {
       const result = refused('backpressure', new Error(`RabbitMQ has blocked publishers: ${link.blocked}.`));
       return batch.map(() => result);
     }
-    const done = new AbortController();
-    const late = wait(timeoutMs, AbortSignal.any([done.signal, ...(signal ? [signal] : [])])).then(() => undefined);
-    late.catch(() => undefined);
+    const deadline = new PublishDeadline(timeoutMs, signal);
     try {
       let channel: ConfirmChannel | undefined;
       try {
-        channel = await Promise.race([this.#open(), late]);
+        channel = await deadline.race(this.#open());
       } catch (error) {
         signal?.throwIfAborted();
         return batch.map(() => this.#refusal(error));
       }
       if (!channel) return batch.map(() => publishTimedOut(timeoutMs));
-      const refusals = await this.#refusedBefore(channel, batch);
-      const results: (PublishResult | undefined)[] = batch.map((message) => this.#oversized(message) ?? refusals.get(message.topic));
-      const settled = await Promise.race([this.#send(channel, batch, results).then(() => true), late]);
+      const refusals = await deadline.race(this.#refusedTopics(channel, batch));
+      if (!refusals) {
+        const unconfirmed = this.#unconfirmed(channel);
+        return batch.map(() => unconfirmed);
+      }
+      const results: (PublishResult | undefined)[] = batch.map(
+        (message) => oversized(message, maxMessageBytes) ?? refusals.get(message.topic),
+      );
+      const settled = await deadline.race(this.#send(channel, batch, results).then(() => true));
       if (settled) return results as PublishResult[];
       const unconfirmed = this.#unconfirmed(channel);
       return results.map((result) => result ?? unconfirmed);
     } finally {
-      done.abort(new Error('published'));
+      deadline.end();
     }
   }
 
@@ -67,12 +74,12 @@ export class RabbitmqPublisher implements Publisher {
     await channel?.close().catch(() => undefined);
   }
 
-  /** Topics that take nothing, with the reason. */
-  async #refusedBefore(channel: ConfirmChannel, batch: readonly Message[]): Promise<Map<string, PublishResult>> {
+  /** The results of messages to topics whose exchange can't be published to. */
+  async #refusedTopics(channel: ConfirmChannel, batch: readonly Message[]): Promise<Map<string, PublishResult>> {
     const refusals = new Map<string, PublishResult>();
     for (const topic of new Set(batch.map((message) => message.topic))) {
       try {
-        await this.#knowTopic(channel, topic);
+        await this.#checkTopic(channel, topic);
       } catch (error) {
         refusals.set(
           topic,
@@ -85,13 +92,7 @@ export class RabbitmqPublisher implements Publisher {
     return refusals;
   }
 
-  #oversized({ body }: Message): PublishResult | undefined {
-    const { maxMessageBytes } = this.#options;
-    if (body.byteLength <= maxMessageBytes) return undefined;
-    return refused('poison', new Error(`The body has ${body.byteLength} bytes; the limit is ${maxMessageBytes} (maxMessageBytes).`));
-  }
-
-  /** Fills what is `undefined` in `results`; resolves when nothing is. */
+  /** Publishes the messages whose result is `undefined`; resolves when `results` is complete. */
   #send(channel: ConfirmChannel, batch: readonly Message[], results: (PublishResult | undefined)[]): Promise<void> {
     const { source, lanes } = this.#options;
     return new Promise((resolve) => {
@@ -116,8 +117,8 @@ export class RabbitmqPublisher implements Publisher {
         const number = ++this.#sequence;
         const bare = toBareHeaders(message, source);
         const confirmed = (error: unknown): void => {
-          if (this.#returned.delete(message.id))
-            settle(i, refused('poison', new Error(`No queue is bound to ${message.topic} for it: unroutable.`)));
+          if (this.#returned.get(channel)?.delete(message.id))
+            settle(i, refused('poison', new Error(`The message is unroutable: no queue is bound to ${message.topic} for it.`)));
           else if (error)
             settle(i, refused('retriable', error instanceof Error ? error : new Error('The broker refused the message (nack).')));
           else settle(i, { outcome: 'acked', at: { exchange: message.topic, deliveryTag: number } });
@@ -143,24 +144,25 @@ export class RabbitmqPublisher implements Publisher {
     });
   }
 
-  async #knowTopic(channel: ConfirmChannel, topic: string): Promise<void> {
-    if (this.#known.has(topic)) return;
+  async #checkTopic(channel: ConfirmChannel, topic: string): Promise<void> {
+    if (this.#checked.has(topic)) return;
     if (this.#options.assert) await assertTopic(channel, topic);
     else {
-      // A failed check closes its channel, which must not be the one that others publish on.
+      // A failed check closes its channel, so it must not run on the one that publishes.
       const probe = await (await this.#options.link.connection()).createChannel();
       probe.on('error', () => undefined);
       await probe.checkExchange(topic);
       await probe.close();
     }
-    this.#known.add(topic);
+    this.#checked.add(topic);
   }
 
   #unconfirmed(channel: ConfirmChannel): PublishResult {
     if (this.#options.link.blocked !== undefined)
       return refused('backpressure', new Error(`RabbitMQ has blocked publishers: ${this.#options.link.blocked}.`));
-    // Confirms that come later must not be taken for those of the next try.
+    // Late confirms of this channel must not be taken for those of the next publish.
     this.#channel = undefined;
+    this.#checked.clear();
     void channel.close().catch(() => undefined);
     return publishTimedOut(this.#options.timeoutMs);
   }
@@ -171,24 +173,28 @@ export class RabbitmqPublisher implements Publisher {
   }
 
   #open(): Promise<ConfirmChannel> {
-    this.#channel ??= (async () => {
-      try {
-        const channel = await (await this.#options.link.connection()).createConfirmChannel();
-        channel.setMaxListeners(0);
-        channel.on('error', () => undefined);
-        channel.on('close', () => {
-          this.#channel = undefined;
-          this.#known.clear();
-        });
-        channel.on('return', ({ properties }) => {
-          if (typeof properties.messageId === 'string') this.#returned.add(properties.messageId);
-        });
-        return channel;
-      } catch (error) {
+    if (this.#channel) return this.#channel;
+    const opening: Promise<ConfirmChannel> = (async () => {
+      const channel = await (await this.#options.link.connection()).createConfirmChannel();
+      const returned = new Set<string>();
+      this.#returned.set(channel, returned);
+      channel.setMaxListeners(0);
+      channel.on('error', () => undefined);
+      channel.on('close', () => {
+        // A channel that was given up after a time-out may close when another one is open.
+        if (this.#channel !== opening) return;
         this.#channel = undefined;
-        throw error;
-      }
+        this.#checked.clear();
+      });
+      channel.on('return', ({ properties }) => {
+        if (typeof properties.messageId === 'string') returned.add(properties.messageId);
+      });
+      return channel;
     })();
-    return this.#channel;
+    this.#channel = opening;
+    opening.catch(() => {
+      if (this.#channel === opening) this.#channel = undefined;
+    });
+    return opening;
   }
 }

@@ -1,9 +1,9 @@
 import type { Logger } from '@holdfast/core';
 import type { ChannelModel, ConfirmChannel, ConsumeMessage } from 'amqplib';
-import { fromHeaders } from '../cloud-events.ts';
-import { KeyedRunner } from '../keyed-runner.ts';
-import type { Message } from '../message.ts';
-import type { Delivery, DeliveryVerdict, SubscribeOptions, Subscription } from '../subscriber.ts';
+import { fromHeaders } from '../adapter/cloud-events.ts';
+import { KeyedRunner } from '../adapter/keyed-runner.ts';
+import type { Message } from '../port/message.ts';
+import type { Delivery, DeliveryVerdict, SubscribeOptions, Subscription } from '../port/subscriber.ts';
 import type { Link } from './link.ts';
 import { assertBroadcast, assertDelay, assertGroup, assertTopic, queueName, type TopologyOptions } from './topology.ts';
 
@@ -13,7 +13,7 @@ export interface RabbitmqSubscriptionOptions extends SubscribeOptions, TopologyO
   readonly logger: Logger;
 }
 
-/** Consumes a group's queues on a channel of its own; opened again, with its topology, whenever it was lost. */
+/** Consumes a group's queues on a channel of its own. After a loss the channel is opened again and its queues are declared again. */
 export class RabbitmqSubscription implements Subscription {
   readonly #options: RabbitmqSubscriptionOptions;
   readonly #runner: KeyedRunner;
@@ -37,7 +37,7 @@ export class RabbitmqSubscription implements Subscription {
   }
 
   async start(): Promise<void> {
-    this.#stop = await this.#options.link.keep((connection) => this.#open(connection));
+    this.#stop = await this.#options.link.keepOpen((connection) => this.#open(connection));
   }
 
   async close(): Promise<void> {
@@ -48,7 +48,7 @@ export class RabbitmqSubscription implements Subscription {
     for (const tag of this.#tags) await channel?.cancel(tag).catch(() => undefined);
     await this.#runner.close(this.#options.closeMs ?? 30_000);
     this.#channel = undefined;
-    // What has no verdict goes back to its queue.
+    // Messages without a verdict go back to their queues.
     await channel?.close().catch(() => undefined);
   }
 
@@ -59,7 +59,7 @@ export class RabbitmqSubscription implements Subscription {
     channel.on('close', () => {
       if (this.#channel !== channel) return;
       this.#channel = undefined;
-      // The connection may live on: a queue was deleted, a permission taken.
+      // A channel can close alone, as when a queue was deleted or a permission revoked.
       if (!this.#closed) setTimeout(() => void this.#reopen(), 1_000).unref();
     });
     await channel.prefetch(Math.max(1, concurrency));
@@ -72,7 +72,7 @@ export class RabbitmqSubscription implements Subscription {
           : await assertGroup(connection, channel, group, topic, this.#options);
       for (const queue of queues) {
         const { consumerTag } = await channel.consume(queue, (message) => {
-          // Cancelled by the broker: its queue was deleted, or has moved.
+          // The server cancelled the consumer: its queue was deleted or has moved.
           if (message === null) void channel.close().catch(() => undefined);
           else this.#received(channel, topic, queue, message);
         });
@@ -85,33 +85,33 @@ export class RabbitmqSubscription implements Subscription {
   async #reopen(): Promise<void> {
     if (this.#closed || this.#channel) return;
     this.#stop?.();
-    this.#stop = await this.#options.link.keep((connection) => (this.#channel ? Promise.resolve() : this.#open(connection)));
+    this.#stop = await this.#options.link.keepOpen((connection) => (this.#channel ? Promise.resolve() : this.#open(connection)));
   }
 
   #received(channel: ConfirmChannel, topic: string, queue: string, received: ConsumeMessage): void {
     const headers: Record<string, string> = {};
     for (const [name, value] of Object.entries(received.properties.headers ?? {})) if (typeof value === 'string') headers[name] = value;
-    const lost = Number(received.properties.headers?.['x-delivery-count'] ?? Number(received.fields.redelivered));
-    const tries = Number(headers['x-holdfast-attempt'] ?? 0);
+    const redeliveries = Number(received.properties.headers?.['x-delivery-count'] ?? Number(received.fields.redelivered));
+    const retries = Number(headers['x-holdfast-attempt'] ?? 0);
     delete headers['x-holdfast-attempt'];
     headers['content-type'] ??= (received.properties.contentType as string | undefined) ?? 'application/octet-stream';
     const place = (received.properties.messageId as string | undefined) ?? `${queue}/${received.fields.deliveryTag}`;
     const message = fromHeaders(headers, topic, place, received.content);
     this.#runner.push({
       message,
-      attempt: tries + lost + 1,
+      attempt: retries + redeliveries + 1,
       at: { queue, deliveryTag: received.fields.deliveryTag },
-      settle: (verdict) => this.#settle(channel, queue, received, message, tries + 1, verdict),
+      settle: (verdict) => this.#settle(channel, queue, received, message, retries + 1, verdict),
     });
   }
 
-  /** What takes the message's place is confirmed before the message is acked. */
+  /** Settles a message. Its copy in the delay queue or among the dead letters is confirmed before the message is acked. */
   async #settle(
     channel: ConfirmChannel,
     queue: string,
     received: ConsumeMessage,
     message: Message,
-    tries: number,
+    retries: number,
     verdict: DeliveryVerdict,
   ): Promise<void> {
     const { group, mode } = this.#options;
@@ -119,14 +119,14 @@ export class RabbitmqSubscription implements Subscription {
       const { headers, ...properties } = received.properties;
       if (verdict.outcome === 'retry') {
         const delay = await assertDelay(channel, queue, verdict.afterMs, this.#options);
-        await send(channel, delay, received.content, { ...properties, headers: { ...headers, 'x-holdfast-attempt': String(tries) } });
+        await send(channel, delay, received.content, { ...properties, headers: { ...headers, 'x-holdfast-attempt': String(retries) } });
       } else if (verdict.outcome === 'reject' && mode !== 'broadcast') {
         const dead = queueName(group, message.topic, 'dead');
         await send(channel, dead, received.content, { ...properties, headers: { ...headers, 'x-dead-reason': verdict.reason } });
       }
       channel.ack(received);
     } catch (err) {
-      // The channel is gone, and with it our claim on the message: it comes again.
+      // The channel was lost, so the server delivers the message again.
       this.#options.logger.debug({ err, id: message.id }, 'a verdict did not reach RabbitMQ');
     }
   }
@@ -134,7 +134,7 @@ export class RabbitmqSubscription implements Subscription {
 
 function send(channel: ConfirmChannel, queue: string, content: Buffer, properties: object): Promise<void> {
   return new Promise((resolve, reject) => {
-    channel.once('close', () => reject(new Error('the channel was closed')));
+    channel.once('close', () => reject(new Error('The channel was closed before RabbitMQ confirmed.')));
     channel.sendToQueue(queue, content, { ...properties, persistent: true }, (error) => (error ? reject(error) : resolve()));
   });
 }

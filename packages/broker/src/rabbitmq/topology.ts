@@ -1,13 +1,13 @@
 import type { Logger } from '@holdfast/core';
 import type { Channel, ChannelModel } from 'amqplib';
-import { keepRedelivered } from './keep-redelivered.ts';
+import { withoutDeliveryLimit } from './without-delivery-limit.ts';
 
 export interface TopologyOptions {
   readonly lanes: number;
   readonly queueType: 'quorum' | 'classic';
 }
 
-/** Where messages of a lane, or without a key, are routed. */
+/** The routing key of a lane, or of messages without a key. */
 export function routingKey(lane: number | undefined): string {
   return lane === undefined ? '' : `k${lane}`;
 }
@@ -16,15 +16,15 @@ export function queueName(group: string, topic: string, suffix: string = ''): st
   return suffix === '' ? `${group}.${topic}` : `${group}.${topic}.${suffix}`;
 }
 
-/** A topic is a durable direct exchange. */
+/** Declares a topic, which is a durable direct exchange. */
 export async function assertTopic(channel: Channel, topic: string): Promise<void> {
   await channel.assertExchange(topic, 'direct', { durable: true });
 }
 
 /**
- * A group has, per topic, one queue for messages without a key, which its members share, and one per lane with a single
- * active consumer: so messages of a key are handled in order over all members, at the price that a lane's load stays with one
- * of them. Returns their names.
+ * Declares a group's queues for a topic and returns their names: one for messages without a key, which the members share, and one per
+ * lane with a single active consumer, so that messages of a key are handled in order over all members. The price is that one member has
+ * a lane's whole load.
  */
 export async function assertGroup(
   connection: ChannelModel,
@@ -34,7 +34,7 @@ export async function assertGroup(
   options: TopologyOptions & { readonly logger: Logger },
 ): Promise<string[]> {
   const assertQueue = async (queue: string, args: Readonly<Record<string, unknown>>): Promise<void> => {
-    await channel.assertQueue(queue, { durable: true, arguments: await keepRedelivered(connection, queue, args, options.logger) });
+    await channel.assertQueue(queue, { durable: true, arguments: await withoutDeliveryLimit(connection, queue, args, options.logger) });
   };
   const type = { 'x-queue-type': options.queueType };
   const queues: string[] = [];
@@ -49,7 +49,7 @@ export async function assertGroup(
   return queues;
 }
 
-/** A queue of one member that ends with its connection, for a broadcast. */
+/** Declares the queue of one member of a broadcast, which is deleted with its connection. */
 export async function assertBroadcast(channel: Channel, topic: string, lanes: number): Promise<string> {
   const { queue } = await channel.assertQueue('', { exclusive: true, autoDelete: true });
   for (let lane = -1; lane < lanes; lane++) await channel.bindQueue(queue, topic, routingKey(lane < 0 ? undefined : lane));
@@ -59,8 +59,8 @@ export async function assertBroadcast(channel: Channel, topic: string, lanes: nu
 const steps = [100, 500, 1_000, 5_000, 15_000, 60_000, 300_000, 1_800_000, 7_200_000];
 
 /**
- * A queue whose messages go back to `target` when their time is over: no plugin is needed. Delays are rounded up to a few
- * steps, since each is a queue; one that nobody uses goes away.
+ * Declares a queue whose messages expire after the delay and then go back to `target`; no plugin is needed. Each delay has a queue of its
+ * own, so delays are rounded up to a few steps. A queue that is not used is deleted.
  */
 export async function assertDelay(channel: Channel, target: string, afterMs: number, options: TopologyOptions): Promise<string> {
   const ms = steps.find((step) => step >= afterMs) ?? steps.at(-1) ?? afterMs;
@@ -73,7 +73,7 @@ export async function assertDelay(channel: Channel, target: string, afterMs: num
       'x-dead-letter-exchange': '',
       'x-dead-letter-routing-key': target,
       'x-expires': ms + 3_600_000,
-      // Otherwise a message may be lost on its way from this queue to the other.
+      // Otherwise a message may be lost on its way to `target`.
       ...(options.queueType === 'quorum' ? { 'x-dead-letter-strategy': 'at-least-once', 'x-overflow': 'reject-publish' } : {}),
     },
   });

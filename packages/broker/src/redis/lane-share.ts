@@ -3,16 +3,16 @@ import type { Redis } from 'ioredis';
 
 export interface LaneShareOptions {
   readonly client: Redis;
-  /** Names the group's members and owners in Redis. */
+  /** Prefix of the Redis keys of the group's members and owners. */
   readonly scope: string;
   readonly member: string;
   readonly lanes: readonly string[];
   readonly leaseMs: number;
-  /** A lane is ours from now on; what its last reader left is to be looked at before anything else of it. */
+  /** Called when this member becomes the owner of a lane. First handle the entries that its last owner left without a verdict. */
   readonly onTaken: (lane: string) => void;
 }
 
-/** Sets the owner if there is none or it is this member; returns 1 if it is this member now. */
+/** Takes or renews the lease of a lane, unless another member has it. Returns 1 if this member has it now. */
 const acquire = `
 local owner = redis.call('GET', KEYS[1])
 if owner == false or owner == ARGV[1] then redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2]) return 1 end
@@ -20,29 +20,30 @@ return 0`;
 const release = `if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0`;
 
 /**
- * Splits lanes fairly among the living members of a group: a lane has one reader at a time, so that messages of a key are
- * handled in order over all members. Leases in Redis are no fence: a member that was stopped past its lease may still run
- * a handler; the inbox makes that harmless.
+ * Shares lanes out evenly among the living members of a group. A lane has one owner at a time, so that messages of a key are handled in
+ * order over all members. A lease in Redis is not a fence: a member that was paused for longer than its lease may still run a handler;
+ * an inbox makes that harmless.
  */
 export class LaneShare {
   readonly #options: LaneShareOptions;
-  /** Lanes of ours, with the monotonic time until which they are. */
+  /** This member's lanes, with the monotonic time at which the lease expires. */
   readonly #owned = new Map<string, number>();
+  /** Lanes to be given up once none of their deliveries is in progress. */
   readonly #leaving = new Set<string>();
 
   constructor(options: LaneShareOptions) {
     this.#options = options;
   }
 
-  /** Lanes that may be read now. */
+  /** Lanes that this member may read now. */
   get owned(): readonly string[] {
     const now = monotonicMs();
     return [...this.#owned].filter(([lane, until]) => until > now && !this.#leaving.has(lane)).map(([lane]) => lane);
   }
 
   /**
-   * Says that this member lives, renews what it owns, takes what is free up to its share, and gives up what is above it, once
-   * `quiet` says that nothing of the lane is under way.
+   * Sends this member's heartbeat, renews its lanes, takes free ones up to its share, and gives up those above it. A lane is given up
+   * once `quiet` returns true for it, which means that none of its deliveries is in progress.
    */
   async refresh(quiet: (lane: string) => boolean): Promise<void> {
     const { client, scope, member, lanes, leaseMs } = this.#options;
@@ -55,7 +56,7 @@ export class LaneShare {
     const share = Math.ceil(lanes.length / members);
     for (const lane of [...this.#owned.keys()]) {
       if (this.#leaving.has(lane) && quiet(lane)) await this.#giveUp(lane);
-      else if ((await this.#try(lane)) === 1) this.#hold(lane, sentAt + leaseMs);
+      else if ((await this.#acquire(lane)) === 1) this.#hold(lane, sentAt + leaseMs);
       else this.#drop(lane);
     }
     let above = this.#owned.size - this.#leaving.size - share;
@@ -67,23 +68,24 @@ export class LaneShare {
     }
     for (const lane of lanes) {
       if (this.#owned.size >= share) break;
-      if (this.#owned.has(lane) || (await this.#try(lane)) !== 1) continue;
+      if (this.#owned.has(lane) || (await this.#acquire(lane)) !== 1) continue;
       this.#hold(lane, sentAt + leaseMs);
     }
   }
 
+  /** Gives up all lanes and leaves the group. */
   async leave(): Promise<void> {
     const { client, scope, member } = this.#options;
     for (const lane of [...this.#owned.keys()]) await this.#giveUp(lane);
     await client.zrem(`${scope}:members`, member);
   }
 
-  async #try(lane: string): Promise<number> {
+  async #acquire(lane: string): Promise<number> {
     const { client, scope, member, leaseMs } = this.#options;
     return Number(await client.eval(acquire, 1, `${scope}:owner:${lane}`, member, leaseMs));
   }
 
-  /** A lane whose lease had run out may have been another's meanwhile: it counts as taken anew. */
+  /** After its lease expired, a lane may have had another owner: it counts as newly taken. */
   #hold(lane: string, until: number): void {
     if ((this.#owned.get(lane) ?? 0) < monotonicMs()) this.#options.onTaken(lane);
     this.#owned.set(lane, until);

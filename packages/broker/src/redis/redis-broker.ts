@@ -1,29 +1,35 @@
 import { defaultLogger, type Logger } from '@holdfast/core';
 import { Redis } from 'ioredis';
-import type { Publisher } from '../publisher.ts';
-import type { Subscriber } from '../subscriber.ts';
+import type { Publisher } from '../port/publisher.ts';
+import type { Subscriber } from '../port/subscriber.ts';
 import { RedisPublisher } from './redis-publisher.ts';
 import { RedisSubscription } from './redis-subscription.ts';
 
-/** Where Redis is, and how its streams are named and cut. */
+/** Options of a broker over Redis Streams. Give `url` or `client`. */
 export interface RedisOptions {
-  /** `redis://…`. */
+  /** The server's address, `redis://…`. Default `redis://127.0.0.1`. */
   readonly url?: string;
-  /** Or a client of yours, which stays open. */
+  /** A client of yours. `close` leaves it open. */
   readonly client?: Redis;
-  /** Begins every key. Default `holdfast`. */
+  /** Prefix of every key. Default `holdfast`. */
   readonly prefix?: string;
-  /** Streams per topic; the same in all services that share a topic. Default 8. */
+  /** Streams per topic, which bounds the members that read it at a time. All services that share a topic need the same value. Default 8. */
   readonly lanes?: number;
-  /** Names this service as `ce_source`. Default `holdfast`. */
+  /** The name of this service, sent as `ce_source` with each message. Default `holdfast`. */
   readonly source?: string;
-  /** Default 3,000 ms. */
+  /**
+   * The time limit of a publish, in ms. After it the result is `retriable`, because it is unknown if the broker has the message. Default
+   * 3,000.
+   */
   readonly publishTimeoutMs?: number;
-  /** Larger bodies are poison. Default 16 MiB. */
+  /** The largest body in bytes. A message with a larger one is `poison`. Default 16 MiB. */
   readonly maxMessageBytes?: number;
-  /** About how many entries each stream keeps, read or not. Default: all; watch the memory. */
+  /**
+   * About how many entries each stream keeps. Older ones are deleted, also those that were not read. Default: all are kept; watch Redis'
+   * memory.
+   */
   readonly maxLength?: number;
-  /** How long a lane stays a reader's without a sign of life. Default 10,000 ms. */
+  /** The lease of a lane, in ms. The lanes of a member that died are taken over after this time. Default 10,000. */
   readonly leaseMs?: number;
   readonly logger?: Logger;
 }
@@ -31,16 +37,18 @@ export interface RedisOptions {
 /** Publishes to Redis Streams and reads from them, through ioredis. */
 export type RedisBroker = Publisher & Subscriber;
 
-/** Redis Streams through ioredis. As durable as your Redis is: with AOF `everysec` a crash may lose a second. */
+/**
+ * Creates a broker over Redis Streams, through ioredis. It is as durable as your Redis: with AOF `everysec` a crash may lose one second.
+ */
 export function redis(options: RedisOptions): RedisBroker {
   const logger = options.logger ?? defaultLogger;
   const layout = { prefix: options.prefix ?? 'holdfast', lanes: options.lanes ?? 8 };
   const source = options.source ?? 'holdfast';
-  // What was not answered must not be sent again behind the caller's back, nor pile up while there is no connection.
+  // A command without an answer must not be sent again without the caller's knowledge, and commands must not pile up while disconnected.
   const client =
     options.client ??
     new Redis(options.url ?? 'redis://127.0.0.1', { autoResendUnfulfilledCommands: false, maxRetriesPerRequest: 1, connectTimeout: 2_000 });
-  if (!options.client) client.on('error', (err) => logger.debug({ err }, 'the Redis connection failed; it connects again'));
+  if (!options.client) client.on('error', (err) => logger.debug({ err }, 'the Redis connection failed; reconnecting'));
   const publisher = new RedisPublisher({
     ...layout,
     client,

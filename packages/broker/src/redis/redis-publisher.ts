@@ -1,8 +1,9 @@
-import { wait } from '@holdfast/core';
 import type { Redis } from 'ioredis';
-import type { Message } from '../message.ts';
-import { publishTimedOut, refused } from '../publish-results.ts';
-import type { Publisher, PublishResult } from '../publisher.ts';
+import { oversized } from '../adapter/oversized.ts';
+import { PublishDeadline } from '../adapter/publish-deadline.ts';
+import type { Message } from '../port/message.ts';
+import { publishTimedOut, refused } from '../port/publish-results.ts';
+import type { Publisher, PublishResult } from '../port/publisher.ts';
 import { fields, laneFor, type StreamLayout, streamKey } from './streams.ts';
 
 export interface RedisPublisherOptions extends StreamLayout {
@@ -10,11 +11,11 @@ export interface RedisPublisherOptions extends StreamLayout {
   readonly source: string;
   readonly timeoutMs: number;
   readonly maxMessageBytes: number;
-  /** Entries that each stream keeps, about; `undefined`: all. */
+  /** About how many entries each stream keeps; `undefined` keeps all. */
   readonly maxLength: number | undefined;
 }
 
-/** One pipeline of XADD per call. */
+/** Sends each batch as one pipeline of XADD. */
 export class RedisPublisher implements Publisher {
   readonly prefixPerKey = false;
   readonly #options: RedisPublisherOptions;
@@ -27,11 +28,7 @@ export class RedisPublisher implements Publisher {
   async publish(batch: readonly Message[], { signal }: { readonly signal?: AbortSignal } = {}): Promise<readonly PublishResult[]> {
     signal?.throwIfAborted();
     const { client, source, timeoutMs, maxMessageBytes, maxLength } = this.#options;
-    const results: (PublishResult | undefined)[] = batch.map(({ body }) =>
-      body.byteLength > maxMessageBytes
-        ? refused('poison', new Error(`The body has ${body.byteLength} bytes; the limit is ${maxMessageBytes} (maxMessageBytes).`))
-        : undefined,
-    );
+    const results: (PublishResult | undefined)[] = batch.map((message) => oversized(message, maxMessageBytes));
     const pipeline = client.pipeline();
     const sent: { readonly at: number; readonly stream: string }[] = [];
     for (const [at, message] of batch.entries()) {
@@ -41,11 +38,9 @@ export class RedisPublisher implements Publisher {
       else pipeline.xadd(stream, 'MAXLEN', '~', maxLength, '*', ...fields(message, source));
       sent.push({ at, stream });
     }
-    const done = new AbortController();
-    const late = wait(timeoutMs, AbortSignal.any([done.signal, ...(signal ? [signal] : [])])).then(() => undefined);
-    late.catch(() => undefined);
+    const deadline = new PublishDeadline(timeoutMs, signal);
     try {
-      const replies = sent.length === 0 ? [] : await Promise.race([pipeline.exec(), late]);
+      const replies = sent.length === 0 ? [] : await deadline.race(pipeline.exec());
       for (const [i, { at, stream }] of sent.entries()) {
         const [error, id] = replies?.[i] ?? [];
         results[at] = replies
@@ -58,17 +53,17 @@ export class RedisPublisher implements Publisher {
       signal?.throwIfAborted();
       for (const { at } of sent) results[at] = redisRefusal(error as Error);
     } finally {
-      done.abort(new Error('published'));
+      deadline.end();
     }
     return results.map((result) => result ?? publishTimedOut(timeoutMs));
   }
 
   async close(): Promise<void> {
-    // Replies are awaited by their callers; the connection belongs to the broker.
+    // Callers await their own replies; the broker closes the connection.
   }
 }
 
-/** What an error of Redis says of a message. */
+/** The result of a message for which Redis answered with an error. */
 export function redisRefusal(error: Error): PublishResult {
   const code = /^[A-Z]+/.exec(error.message)?.[0] ?? '';
   if (['NOAUTH', 'WRONGPASS', 'NOPERM'].includes(code)) return refused('fatal', error);

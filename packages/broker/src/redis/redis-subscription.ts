@@ -1,11 +1,12 @@
 import { type Logger, uuidv7, wait } from '@holdfast/core';
 import type { Redis } from 'ioredis';
-import { KeyedRunner } from '../keyed-runner.ts';
-import type { Message } from '../message.ts';
-import type { Delivery, DeliveryVerdict, SubscribeOptions, Subscription } from '../subscriber.ts';
-import { untilThere } from '../until-there.ts';
+import { KeyedRunner } from '../adapter/keyed-runner.ts';
+import { retryUntilOpen } from '../adapter/retry-until-open.ts';
+import type { Message } from '../port/message.ts';
+import type { Delivery, DeliveryVerdict, SubscribeOptions, Subscription } from '../port/subscriber.ts';
+import { answered } from './answered.ts';
 import { LaneShare } from './lane-share.ts';
-import { ensureGroup, fields, type RawEntry, readEntry, type StreamLayout, streamKey } from './streams.ts';
+import { ensureGroup, fields, lastId, type RawEntry, readEntry, type StreamLayout, streamKey } from './streams.ts';
 
 export interface RedisSubscriptionOptions extends SubscribeOptions, StreamLayout {
   readonly client: Redis;
@@ -16,35 +17,29 @@ export interface RedisSubscriptionOptions extends SubscribeOptions, StreamLayout
 }
 
 const blockMs = 500;
-const count = 100;
+const entriesPerRead = 100;
 const maxPending = 1_000;
-/** How long Redis may take for what does not block. */
-const answerMs = 5_000;
-
-interface StreamOf {
-  readonly topic: string;
-  readonly stream: string;
-}
 
 /**
- * Reads the lanes that are this member's. A lane taken over is read from what its last reader left without a verdict, in
- * order, and then from where it stopped.
+ * Reads the lanes that this member owns. When it takes a lane over, it first delivers the entries that the last owner left without a
+ * verdict, in order, and then reads on.
  */
 export class RedisSubscription implements Subscription {
   readonly #options: RedisSubscriptionOptions;
   readonly #runner: KeyedRunner;
   readonly #reader: Redis;
-  readonly #streams: ReadonlyMap<string, StreamOf>;
+  /** The topic of each stream. */
+  readonly #streams: ReadonlyMap<string, string>;
   readonly #share: LaneShare;
   readonly #consumer = uuidv7();
   readonly #closing = new AbortController();
-  /** Deliveries under way per stream. */
-  readonly #under = new Map<string, number>();
-  /** Entries that are with the runner. */
-  readonly #inHand = new Set<string>();
-  /** Streams that were taken over, or of which a reply may have been lost with entries that Redis thinks are ours: look at what is pending. */
-  readonly #missed = new Set<string>();
-  #missedLater: NodeJS.Timeout | undefined;
+  /** Deliveries in progress per stream. */
+  readonly #inProgress = new Map<string, number>();
+  /** Entries that the runner has. */
+  readonly #held = new Set<string>();
+  /** Streams that were taken over, or of which a reply with entries may have been lost: their pending entries are to be read first. */
+  readonly #toRecheck = new Set<string>();
+  #recheckTimer: NodeJS.Timeout | undefined;
   #lost = new AbortController();
   #last = new Map<string, string>();
   #running: Promise<unknown> | undefined;
@@ -54,12 +49,7 @@ export class RedisSubscription implements Subscription {
     this.#options = options;
     const { client, topics, group, lanes } = options;
     this.#streams = new Map(
-      topics.flatMap((topic) =>
-        Array.from({ length: lanes }, (_, lane): [string, StreamOf] => {
-          const stream = streamKey(options, topic, lane);
-          return [stream, { topic, stream }];
-        }),
-      ),
+      topics.flatMap((topic) => Array.from({ length: lanes }, (_, lane): [string, string] => [streamKey(options, topic, lane), topic])),
     );
     this.#share = new LaneShare({
       client,
@@ -67,7 +57,7 @@ export class RedisSubscription implements Subscription {
       member: this.#consumer,
       lanes: [...this.#streams.keys()],
       leaseMs: options.leaseMs,
-      onTaken: (stream) => this.#missed.add(stream),
+      onTaken: (stream) => this.#toRecheck.add(stream),
     });
     this.#runner = new KeyedRunner({
       concurrency: options.concurrency ?? 6,
@@ -75,15 +65,15 @@ export class RedisSubscription implements Subscription {
       handler,
       onThrow: (err, { id, topic }) => options.logger.warn({ err, id, topic }, 'a handler threw; the message is delivered again'),
     });
-    // A blocking read occupies its connection. Without a connection it fails: one that waited in ioredis's queue would be sent later,
-    // when nobody listens to its reply any more, and what it read would be pending for ever.
+    // A blocking read occupies its connection. It must fail while disconnected: if it waited in ioredis's queue, it would be sent after
+    // its caller had given up, and the entries that it read would stay pending.
     this.#reader = client.duplicate({ maxRetriesPerRequest: null, enableOfflineQueue: false });
     this.#reader.on('close', () => {
-      this.#miss();
+      this.#recheckAll();
       this.#lost.abort(new Error('the connection was lost'));
       this.#lost = new AbortController();
     });
-    this.#reader.on('error', (err) => options.logger.debug({ err }, 'the Redis connection of a reader failed; it connects again'));
+    this.#reader.on('error', (err) => options.logger.debug({ err }, 'the Redis connection of a reader failed; reconnecting'));
   }
 
   get ready(): boolean {
@@ -92,15 +82,15 @@ export class RedisSubscription implements Subscription {
 
   async start(): Promise<void> {
     const { mode, client, group, logger } = this.#options;
-    const there = (open: () => Promise<void>): Promise<void> =>
-      untilThere(open, this.#closing.signal, (err) => logger.debug({ err }, 'Redis is not there; trying again'));
+    const untilOpen = (open: () => Promise<void>): Promise<void> =>
+      retryUntilOpen(open, this.#closing.signal, (err) => logger.debug({ err }, 'Redis can not be reached; trying again'));
     if (mode === 'broadcast') {
-      await there(async () => {
+      await untilOpen(async () => {
         for (const stream of this.#streams.keys()) this.#last.set(stream, await lastId(client, stream));
       });
       this.#running = this.#loop(() => this.#readBroadcast());
     } else {
-      await there(async () => {
+      await untilOpen(async () => {
         await ensureGroup(client, [...this.#streams.keys()], group);
         await this.#refresh();
       });
@@ -114,9 +104,9 @@ export class RedisSubscription implements Subscription {
     this.#ready = false;
     this.#closing.abort(new Error('the subscription is closed'));
     this.#reader.disconnect();
-    clearTimeout(this.#missedLater);
+    clearTimeout(this.#recheckTimer);
     await this.#running;
-    clearTimeout(this.#missedLater);
+    clearTimeout(this.#recheckTimer);
     await this.#runner.close(this.#options.closeMs ?? 30_000);
     if (this.#options.mode !== 'broadcast' && this.#options.client.status === 'ready') await this.#share.leave().catch(() => undefined);
   }
@@ -128,8 +118,8 @@ export class RedisSubscription implements Subscription {
         pauseMs = 50;
       } catch (err) {
         if (this.#closing.signal.aborted) return;
-        this.#options.logger.debug({ err }, 'Redis is not there; trying again');
-        // Flushed, or another server by now: the groups must be there before they can be read.
+        this.#options.logger.debug({ err }, 'reading from Redis failed; trying again');
+        // After a flush or a failover the groups may not exist; they must before they can be read.
         if (this.#options.mode !== 'broadcast' && /NOGROUP/.test((err as Error).message))
           await ensureGroup(this.#options.client, [...this.#streams.keys()], this.#options.group).catch(() => undefined);
         await wait(pauseMs, this.#closing.signal).catch(() => undefined);
@@ -144,10 +134,10 @@ export class RedisSubscription implements Subscription {
   }
 
   async #refresh(): Promise<void> {
-    await answered(this.#share.refresh((lane) => (this.#under.get(lane) ?? 0) === 0));
+    await answered(this.#share.refresh((lane) => (this.#inProgress.get(lane) ?? 0) === 0));
   }
 
-  /** What the last reader of the lane was given and did not settle, in order. */
+  /** Delivers, in order, the entries that the last owner of the lane read and did not settle. */
   async #takeOver(stream: string): Promise<void> {
     const { client, group } = this.#options;
     const counts = new Map<string, number>();
@@ -170,7 +160,7 @@ export class RedisSubscription implements Subscription {
       ];
       for (const entry of entries) {
         const id = entry[0].toString();
-        if (!this.#inHand.has(`${stream} ${id}`)) this.#push(stream, entry, (counts.get(id) ?? 0) + 1);
+        if (!this.#held.has(`${stream} ${id}`)) this.#push(stream, entry, (counts.get(id) ?? 0) + 1);
       }
       from = next.toString();
       if (from === '0-0') return;
@@ -179,24 +169,24 @@ export class RedisSubscription implements Subscription {
 
   async #readOwned(): Promise<void> {
     const owned = this.#share.owned;
-    // Not before its lease is sure again: the outage that cost us a reply may have cost us the lane.
+    // Only lanes whose lease is certain: the outage that lost a reply may have lost the lane, too.
     for (const stream of owned) {
-      if (!this.#missed.delete(stream)) continue;
+      if (!this.#toRecheck.delete(stream)) continue;
       try {
         await answered(this.#takeOver(stream));
       } catch (error) {
-        this.#missed.add(stream);
+        this.#toRecheck.add(stream);
         throw error;
       }
     }
     if (owned.length === 0 || this.#runner.pending >= maxPending) return wait(20, this.#closing.signal).catch(() => undefined);
     const reply = (await this.#bounded(
-      raw(this.#reader).xreadgroupBuffer(
+      bufferReads(this.#reader).xreadgroupBuffer(
         'GROUP',
         this.#options.group,
         this.#consumer,
         'COUNT',
-        String(count),
+        String(entriesPerRead),
         'BLOCK',
         String(blockMs),
         'STREAMS',
@@ -210,7 +200,15 @@ export class RedisSubscription implements Subscription {
   async #readBroadcast(): Promise<void> {
     const streams = [...this.#last.keys()];
     const reply = (await this.#bounded(
-      raw(this.#reader).xreadBuffer('COUNT', String(count), 'BLOCK', String(blockMs), 'STREAMS', ...streams, ...this.#last.values()),
+      bufferReads(this.#reader).xreadBuffer(
+        'COUNT',
+        String(entriesPerRead),
+        'BLOCK',
+        String(blockMs),
+        'STREAMS',
+        ...streams,
+        ...this.#last.values(),
+      ),
     )) as [Buffer, RawEntry[]][] | null;
     for (const [stream, entries] of reply ?? []) {
       for (const entry of entries) {
@@ -220,7 +218,7 @@ export class RedisSubscription implements Subscription {
     }
   }
 
-  /** A blocking read whose connection is lost never ends in ioredis, nor does one over a connection that is half open. */
+  /** Bounds a blocking read. ioredis never settles one whose connection is lost or half open. */
   async #bounded<T>(read: Promise<T>): Promise<T> {
     const done = new AbortController();
     const { signal } = this.#lost;
@@ -233,31 +231,31 @@ export class RedisSubscription implements Subscription {
     try {
       return await Promise.race([read, late]);
     } catch (error) {
-      this.#miss();
+      this.#recheckAll();
       throw error;
     } finally {
       done.abort(new Error('read'));
     }
   }
 
-  /** A server that was frozen may carry out what we gave up waiting for after we have looked: so once more, later. */
-  #miss(): void {
+  /** Has all pending entries read, now and in 3 s: a server that was frozen may run a read that was given up after the first check. */
+  #recheckAll(): void {
     const mark = (): void => {
-      for (const stream of this.#streams.keys()) this.#missed.add(stream);
+      for (const stream of this.#streams.keys()) this.#toRecheck.add(stream);
     };
     mark();
-    clearTimeout(this.#missedLater);
-    this.#missedLater = setTimeout(mark, 3_000);
+    clearTimeout(this.#recheckTimer);
+    this.#recheckTimer = setTimeout(mark, 3_000);
   }
 
   #push(stream: string, entry: RawEntry, attempt: number): void {
-    const topic = this.#streams.get(stream)?.topic ?? '';
+    const topic = this.#streams.get(stream) ?? '';
     const id = entry[0].toString();
-    // Deleted or trimmed while it was pending: there is nothing to deliver.
+    // The entry was deleted or trimmed while it was pending.
     if (entry[1] === null) return void this.#options.client.xack(stream, this.#options.group, id).catch(() => undefined);
     const message = readEntry(entry, topic, stream);
-    this.#inHand.add(`${stream} ${id}`);
-    this.#under.set(stream, (this.#under.get(stream) ?? 0) + 1);
+    this.#held.add(`${stream} ${id}`);
+    this.#inProgress.set(stream, (this.#inProgress.get(stream) ?? 0) + 1);
     this.#deliver(stream, id, message, attempt);
   }
 
@@ -268,7 +266,7 @@ export class RedisSubscription implements Subscription {
       at: { stream, id },
       settle: async (verdict) => {
         if (verdict.outcome === 'retry') {
-          // Without a key: it waits here, still pending in Redis, and nothing waits for it.
+          // A message without a key waits here, still pending in Redis, for its next delivery; no other message waits for it.
           wait(verdict.afterMs, this.#closing.signal).then(
             () => this.#deliver(stream, id, message, attempt + 1),
             () => undefined,
@@ -276,8 +274,8 @@ export class RedisSubscription implements Subscription {
           return;
         }
         await this.#settle(stream, id, message, verdict);
-        this.#inHand.delete(`${stream} ${id}`);
-        this.#under.set(stream, (this.#under.get(stream) ?? 1) - 1);
+        this.#held.delete(`${stream} ${id}`);
+        this.#inProgress.set(stream, (this.#inProgress.get(stream) ?? 1) - 1);
       },
     });
   }
@@ -293,36 +291,17 @@ export class RedisSubscription implements Subscription {
       }
       await answered(transaction.xack(stream, group, id).exec());
     } catch (err) {
-      // It stays pending, perhaps, and then comes again.
-      this.#missed.add(stream);
+      // If the entry is still pending, it is delivered again.
+      this.#toRecheck.add(stream);
       this.#options.logger.debug({ err, id: message.id }, 'a verdict did not reach Redis');
     }
   }
 }
 
 /**
- * The forms that give buffers, without their hundred overloads. Not `callBuffer`: under RESP3 its replies have another shape
- * than under RESP2, and these have one.
+ * The reads that return buffers, without ioredis's hundred overloads. `callBuffer` lost: its replies have different shapes under RESP2
+ * and RESP3.
  */
-function raw(client: Redis): Record<'xreadBuffer' | 'xreadgroupBuffer', (...args: string[]) => Promise<unknown>> {
+function bufferReads(client: Redis): Record<'xreadBuffer' | 'xreadgroupBuffer', (...args: string[]) => Promise<unknown>> {
   return client as never;
-}
-
-/**
- * A command whose connection is lost may never end in ioredis, and a loop that waits for it never goes on. What it did is unknown
- * then.
- */
-async function answered<T>(command: Promise<T>): Promise<T> {
-  const done = new AbortController();
-  command.catch(() => undefined);
-  const late = wait(answerMs, done.signal).then(() => {
-    throw new Error(`Redis did not answer within ${answerMs} ms.`);
-  });
-  late.catch(() => undefined);
-  return Promise.race([command, late]).finally(() => done.abort(new Error('answered')));
-}
-
-async function lastId(client: Redis, stream: string): Promise<string> {
-  const [entry] = await client.xrevrange(stream, '+', '-', 'COUNT', 1);
-  return entry?.[0] ?? '0-0';
 }

@@ -1,18 +1,18 @@
 import { type Logger, uuidv7, type WakeListener, type Waker } from '@holdfast/core';
 import type { Redis } from 'ioredis';
 
-/** Where Redis is, and which channel wakes. */
+/** Options of a waker over Redis. */
 export interface RedisWakerOptions {
-  /** A connection to publish on. A second one, for listening, is made by `duplicate()`. */
+  /** The connection to publish on. A second one, for listening, is made from it by `duplicate()`. */
   readonly client: Redis;
-  /** Default `holdfast`. */
+  /** Prefix of the channel's name. Wakers with the same prefix wake each other. Default `holdfast`. */
   readonly prefix?: string;
   readonly logger: Logger;
 }
 
 const maxNotes = 64;
 
-/** Wake-ups over Redis pub/sub, coalesced for 2 ms. Losing all of them costs only speed. */
+/** Creates a waker that sends wake-ups over Redis pub/sub, coalesced for 2 ms. A lost wake-up costs latency only, since loops also poll. */
 export function redisWaker(options: RedisWakerOptions): Waker {
   const { client, logger } = options;
   const name = `${options.prefix ?? 'holdfast'}:wake`;
@@ -22,7 +22,7 @@ export function redisWaker(options: RedisWakerOptions): Waker {
   const subscriber = client.duplicate({ maxRetriesPerRequest: null, autoResubscribe: true });
   let subscribed = false;
   let closed = false;
-  subscriber.on('error', (err) => logger.debug({ err }, 'the Redis connection for wake-ups failed; it connects again'));
+  subscriber.on('error', (err) => logger.debug({ err }, 'the Redis connection for wake-ups failed; reconnecting'));
   subscriber.on('close', () => {
     subscribed = false;
   });
@@ -30,10 +30,10 @@ export function redisWaker(options: RedisWakerOptions): Waker {
     subscriber.subscribe(name).then(
       () => {
         subscribed = true;
-        // Whatever was sent while nobody listened.
+        // Wake-ups that were sent while this process was disconnected are lost: wake everything.
         for (const set of listeners.values()) for (const listener of set) queueMicrotask(() => listener([]));
       },
-      (err) => logger.debug({ err }, 'Redis does not let us subscribe'),
+      (err) => logger.debug({ err }, 'subscribing to wake-ups failed'),
     );
   });
   subscriber.on('message', (_channel, payload: string) => {
@@ -47,7 +47,7 @@ export function redisWaker(options: RedisWakerOptions): Waker {
     due.clear();
     for (const payload of payloads) client.publish(name, payload).catch((err) => logger.debug({ err }, 'a wake-up was not sent'));
   };
-  // What could not be said while there was no connection: a listener that is back first takes silence for no news.
+  // Send the wake-ups that were queued while disconnected, or a listener that reconnected first would miss them.
   client.on('ready', flush);
   return {
     get reliable() {

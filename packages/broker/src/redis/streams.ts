@@ -1,7 +1,7 @@
 import { laneOf } from '@holdfast/core';
 import type { Redis } from 'ioredis';
-import { fromHeaders, toHeaders } from '../cloud-events.ts';
-import type { Message } from '../message.ts';
+import { fromHeaders, toHeaders } from '../adapter/cloud-events.ts';
+import type { Message } from '../port/message.ts';
 
 export interface StreamLayout {
   readonly prefix: string;
@@ -9,12 +9,12 @@ export interface StreamLayout {
   readonly lanes: number;
 }
 
-/** The stream of one lane of a topic; the braces keep a topic in one slot of a cluster. */
+/** The stream of one lane of a topic. The braces keep all streams of a topic in one slot of a cluster. */
 export function streamKey({ prefix }: StreamLayout, topic: string, lane: number | 'dead'): string {
   return `${prefix}:{${topic}}:${lane}`;
 }
 
-/** Messages with a key go to its lane, the others in turn. */
+/** The lane of the message's key; without a key, lanes take turns. */
 export function laneFor(layout: StreamLayout, message: Message, turn: number): number {
   return message.key === undefined ? turn % layout.lanes : laneOf(message.key, layout.lanes);
 }
@@ -28,7 +28,7 @@ export function fields(message: Message, source: string): (string | Buffer)[] {
   ];
 }
 
-/** An entry as ioredis gives it with buffers. */
+/** A stream entry as ioredis returns it in buffers; `null` fields mean that it was deleted. */
 export type RawEntry = readonly [id: Buffer, fields: readonly Buffer[] | null];
 
 export function readEntry([id, raw]: RawEntry, topic: string, stream: string): Message {
@@ -43,13 +43,19 @@ export function readEntry([id, raw]: RawEntry, topic: string, stream: string): M
   return fromHeaders(headers, topic, `${stream}/${id.toString()}`, body);
 }
 
-/** Creates a group on each stream, from its beginning; one that exists is left as it is. */
+/** Creates the group on each stream, at the stream's beginning, unless it exists. */
 export async function ensureGroup(client: Redis, streams: readonly string[], group: string): Promise<void> {
   for (const stream of streams) {
     await client.xgroup('CREATE', stream, group, '0', 'MKSTREAM').catch((error: Error) => {
       if (!error.message.startsWith('BUSYGROUP')) throw error;
     });
   }
+}
+
+/** The id of the stream's newest entry, `0-0` if it is empty. */
+export async function lastId(client: Redis, stream: string): Promise<string> {
+  const [entry] = await client.xrevrange(stream, '+', '-', 'COUNT', 1);
+  return entry?.[0] ?? '0-0';
 }
 
 function parseHeaders(text: string): Record<string, string> {

@@ -1,40 +1,10 @@
-import { uuidv7, wait } from '@holdfast/core';
-import type { Message } from '../message.ts';
-import type { Publisher } from '../publisher.ts';
-import {
-  ack,
-  type Delivery,
-  type DeliveryVerdict,
-  reject,
-  retry,
-  type SubscribeOptions,
-  type Subscriber,
-  type Subscription,
-} from '../subscriber.ts';
+import { wait } from '@holdfast/core';
+import type { Message } from '../port/message.ts';
+import type { Publisher } from '../port/publisher.ts';
+import { ack, type Delivery, type DeliveryVerdict, reject, retry } from '../port/subscriber.ts';
+import { type BrokerUnderTest, type ContractApi, fact, harness, message, numbered, subscribe } from './broker-under-test.ts';
 
-/** The parts of a test runner that the contract needs; vitest's and node:test's fit. */
-export interface ContractApi {
-  /** Defines a test: `it` of vitest, or `test` of node:test. */
-  readonly it: (name: string, test: () => Promise<void>, timeoutMs?: number) => void;
-  /** Fails unless the two are deeply equal. */
-  readonly equal: (actual: unknown, expected: unknown) => void;
-}
-
-/** An adapter, and what the contract may do to its broker. */
-export interface BrokerUnderTest {
-  /** A connection of its own, as another process would have. */
-  readonly connect: () => Publisher & Subscriber;
-  /** Creates a topic and what belongs to it, where the broker needs that. */
-  readonly createTopic: (topic: string) => Promise<void>;
-  /** Larger than the broker takes; `undefined` where nothing is too large. */
-  readonly oversizedBytes: number | undefined;
-  /** Whether a topic that nobody created or subscribes to refuses messages, and how. */
-  readonly unroutable: 'poison' | 'backpressure' | undefined;
-  /** Reads what was rejected for a group. */
-  readonly dead: (topic: string, group: string) => Promise<readonly string[]>;
-}
-
-/** What every adapter must do, on a real broker. */
+/** Defines the tests that every adapter must pass, on a real broker. */
 export function brokerContract(under: BrokerUnderTest, { it, equal }: ContractApi): void {
   const { test, connect, names } = harness(under, it);
 
@@ -98,7 +68,7 @@ export function brokerContract(under: BrokerUnderTest, { it, equal }: ContractAp
     equal(new Set([...seen.values()].flat()).size, total);
   });
 
-  test('gives each group every message, and a member of a broadcast what comes after it joined', async () => {
+  test('gives each group every message, and each member of a broadcast the messages since it joined', async () => {
     const { topic, group } = await names();
     const broker = connect();
     const counts = { a: 0, b: 0, c: 0, d: 0 };
@@ -118,7 +88,7 @@ export function brokerContract(under: BrokerUnderTest, { it, equal }: ContractAp
     equal(counts, { a: 10, b: 10, c: 10, d: 10 });
   });
 
-  test('delivers again what a handler asks for or throws at, and lets later messages of the key wait', async () => {
+  test('delivers again after a retry or a throw, and lets later messages of the key wait', async () => {
     const { topic, group } = await names();
     const broker = connect();
     const log: string[] = [];
@@ -149,7 +119,7 @@ export function brokerContract(under: BrokerUnderTest, { it, equal }: ContractAp
     equal(attempts, [1, 2, 3]);
   });
 
-  test('puts what is rejected with the dead letters, and goes on', async () => {
+  test('stores a rejected message with the dead letters, and continues', async () => {
     const { topic, group } = await names();
     const broker = connect();
     let handled = 0;
@@ -164,7 +134,7 @@ export function brokerContract(under: BrokerUnderTest, { it, equal }: ContractAp
     equal(await under.dead(topic, group), [batch[1]?.id]);
   });
 
-  test('redelivers what a member had not finished when it left', async () => {
+  test('redelivers messages that a member had not finished when it left', async () => {
     const { topic, group } = await names();
     const [first, second, writer] = [connect(), connect(), connect()];
     let stuck = 0;
@@ -191,7 +161,7 @@ export function brokerContract(under: BrokerUnderTest, { it, equal }: ContractAp
     await publishing;
   }, 90_000);
 
-  test('says of each message alone what is wrong with it', async () => {
+  test('gives each message of a batch its own result', async () => {
     const { topic, group } = await names();
     const broker = connect();
     const seen: string[] = [];
@@ -217,7 +187,7 @@ export function brokerContract(under: BrokerUnderTest, { it, equal }: ContractAp
     }
   });
 
-  test('finishes what is being published when it is closed, or says that it did not', async () => {
+  test('finishes a publish in progress when it is closed, or reports that it did not', async () => {
     const { topic, group } = await names();
     const reader = connect();
     const seen = new Set<string>();
@@ -236,94 +206,7 @@ export function brokerContract(under: BrokerUnderTest, { it, equal }: ContractAp
   });
 }
 
-/** What every adapter must do when its broker goes away and comes back. Needs a broker of its own. */
-export function brokerOutageContract(under: BrokerUnderTest & { readonly outage: () => Promise<void> }, { it }: ContractApi): void {
-  const { outage } = under;
-  const { test, connect, names } = harness(under, it);
-
-  test('loses nothing that was acked when the broker goes away and comes back', async () => {
-    const { topic, group } = await names();
-    const [writer, reader] = [connect(), connect()];
-    const seen = new Set<string>();
-    await subscribe(reader, topic, { group }, async ({ message: { id } }) => {
-      seen.add(id);
-      return ack;
-    });
-    const acked = new Set<string>();
-    let stop = false;
-    const writing = (async () => {
-      while (!stop) {
-        const batch = Array.from({ length: 5 }, (_, i) => numbered(topic, `k${i}`, i));
-        const results = await writer.publish(batch);
-        results.forEach((result, i) => {
-          if (result.outcome === 'acked') acked.add(batch[i]?.id ?? '');
-        });
-        await wait(20);
-      }
-    })();
-    await fact(() => acked.size > 50);
-    await outage();
-    const before = acked.size;
-    await fact(() => acked.size > before + 50, 60_000);
-    stop = true;
-    await writing;
-    await fact(() => [...acked].every((id) => seen.has(id)), 60_000);
-  }, 240_000);
-}
-
-/** Closes after each test what it opened, also when it failed. */
-function harness(under: BrokerUnderTest, it: ContractApi['it']) {
-  const open: { close(): Promise<void> }[] = [];
-  const connect = (): Publisher & Subscriber => {
-    const broker = under.connect();
-    open.push(broker);
-    return broker;
-  };
-  const test = (name: string, run: () => Promise<void>, timeoutMs = 60_000): void =>
-    it(
-      name,
-      async () => {
-        try {
-          await run();
-        } finally {
-          for (const broker of open.splice(0)) await broker.close();
-        }
-      },
-      timeoutMs,
-    );
-  const names = async (): Promise<{ topic: string; group: string }> => {
-    const id = uuidv7().slice(-12);
-    await under.createTopic(`topic-${id}`);
-    return { topic: `topic-${id}`, group: `group-${id}` };
-  };
-  return { connect, test, names };
-}
-
-async function subscribe(
-  broker: Subscriber,
-  topic: string,
-  options: SubscribeOptions,
-  handler: (delivery: Delivery) => Promise<DeliveryVerdict>,
-): Promise<Subscription> {
-  return broker.subscribe([topic], options, handler);
-}
-
-function message(topic: string, key: string | undefined): Message {
-  return {
-    id: uuidv7(),
-    topic,
-    ...(key === undefined ? {} : { key }),
-    headers: {},
-    body: new Uint8Array(),
-    contentType: 'application/octet-stream',
-  };
-}
-
-function numbered(topic: string, key: string | undefined, n: number): Message {
-  return { ...message(topic, key), headers: { 'x-n': `${n}` }, body: new TextEncoder().encode(`${n}`) };
-}
-
-/** Publishes as a caller must: what is to be tried again is, in order. */
+/** Publishes as a caller must: messages that were not acked are published again, in order. */
 async function publishAll(broker: Publisher, batch: readonly Message[]): Promise<void> {
   let left = [...batch];
   for (let tries = 0; left.length > 0 && tries < 20; tries++) {
@@ -334,15 +217,7 @@ async function publishAll(broker: Publisher, batch: readonly Message[]): Promise
   if (left.length > 0) throw new Error(`${left.length} messages were never acked`);
 }
 
-/** Without what came more than once. */
+/** The list without repetitions. */
 function firsts<T>(list: readonly T[]): T[] {
   return [...new Set(list)];
-}
-
-async function fact(check: () => boolean | Promise<boolean>, withinMs = 30_000): Promise<void> {
-  const started = performance.now();
-  while (!(await check())) {
-    if (performance.now() - started > withinMs) throw new Error(`not within ${withinMs} ms: ${check.toString()}`);
-    await wait(10);
-  }
 }

@@ -1,1 +1,3 @@
-export { type BrokerUnderTest, brokerContract, brokerOutageContract, type ContractApi } from './broker-contract.ts';
+export { brokerContract } from './broker-contract.ts';
+export { brokerOutageContract } from './broker-outage-contract.ts';
+export type { BrokerUnderTest, ContractApi } from './broker-under-test.ts';

@@ -1,22 +1,22 @@
 import { createServer, type IncomingMessage } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import type { ProtocolVersion } from '../protocol.ts';
+import type { ProtocolVersion } from '../admin/protocol.ts';
 
-/** An executor as it registered. */
+/** A registration of an executor. */
 export interface Registration {
   readonly registryGroup: string;
   readonly registryKey: string;
   readonly registryValue: string;
 }
 
-/** How a job ended, as the admin was told. */
+/** The end of a job as it was reported to the admin. */
 export interface Callback {
   readonly logId: number;
   readonly code: number;
   readonly msg: string;
 }
 
-/** How a job is triggered: parameter, strategy, time-out. */
+/** A trigger of a job. */
 export interface TriggerOptions {
   readonly jobId: number;
   readonly logId: number;
@@ -28,6 +28,7 @@ export interface TriggerOptions {
   readonly shard?: readonly [index: number, total: number];
 }
 
+/** A part of a run's log. */
 export interface LogPart {
   readonly fromLineNum: number;
   readonly toLineNum: number;
@@ -35,33 +36,33 @@ export interface LogPart {
   readonly isEnd: boolean;
 }
 
-/** An admin of one version: takes what that version's admin takes, refuses the rest, and triggers as it does. */
+/** A test double of an admin of one version: it accepts and refuses requests, and triggers jobs, as that version does. */
 export interface AdminDouble extends AsyncDisposable {
-  /** As an executor is given it. */
+  /** The address to give to an executor. */
   readonly url: string;
   readonly registered: ReadonlyMap<string, Registration>;
   readonly callbacks: readonly Callback[];
   /** Requests that were refused, with the reason. */
   readonly refused: readonly string[];
-  /** Answers nothing with 200 while `true`. */
+  /** While `true`, every request is answered with 503. */
   down: boolean;
-  /** Posts to an executor as the admin does; returns the reply's `code` and `msg`. */
+  /** Triggers a job of an executor. Returns the answer's `code` and `msg`. */
   trigger(executor: string, options: TriggerOptions): Promise<{ readonly code: number; readonly msg: string | null }>;
-  /** Calls an executor, as an admin does. Returns its answer. */
+  /** Calls another operation of an executor. Returns its answer. */
   call(
     executor: string,
     path: 'beat' | 'idleBeat' | 'kill',
     body?: object,
   ): Promise<{ readonly code: number; readonly msg: string | null }>;
-  /** The whole log of a job, part by part, as the admin's page reads it. */
+  /** Reads a part of a run's log, from a line that counts from 1. */
   log(executor: string, logId: number, fromLineNum?: number): Promise<LogPart>;
-  /** Ends it. */
+  /** Stops the admin. */
   close(): Promise<void>;
 }
 
 const triggeredAt = 1_763_700_000_000;
 
-/** Starts an admin that keeps what it is told, and triggers on demand. */
+/** Starts a test double of an admin. It records registrations and callbacks. */
 export async function adminDouble(version: ProtocolVersion, accessToken: string = 'default_token'): Promise<AdminDouble> {
   const registered = new Map<string, Registration>();
   const callbacks: Callback[] = [];
@@ -100,7 +101,7 @@ export async function adminDouble(version: ProtocolVersion, accessToken: string 
       headers: { 'content-type': 'application/json;charset=UTF-8', 'XXL-JOB-ACCESS-TOKEN': accessToken },
       body: JSON.stringify(body),
     });
-    if (response.status !== 200) throw new Error(`HTTP ${response.status}, and the protocol knows 200 alone`);
+    if (response.status !== 200) throw new Error(`The executor answered with HTTP ${response.status}; the protocol has only 200.`);
     return (await response.json()) as T;
   };
   const close = async (): Promise<void> => {
@@ -141,7 +142,7 @@ export async function adminDouble(version: ProtocolVersion, accessToken: string 
       const time = version === '3.5' ? { logDateTime: triggeredAt } : { logDateTim: triggeredAt };
       const reply = await post<{ code: number; content?: LogPart; data?: LogPart }>(executor, 'log', { ...time, logId, fromLineNum });
       const part = version === '3.5' ? reply.data : reply.content;
-      if (reply.code !== 200 || !part) throw new Error(`the log was not given: ${JSON.stringify(reply)}`);
+      if (reply.code !== 200 || !part) throw new Error(`The executor did not return the log: ${JSON.stringify(reply)}`);
       return part;
     },
     close,
@@ -149,7 +150,7 @@ export async function adminDouble(version: ProtocolVersion, accessToken: string 
   };
 }
 
-/** What this version's admin makes of a callback; the reason where it makes nothing of it. */
+/** Reads a callback as this version's admin does. Returns the reason if the admin refuses it. */
 function readCallbacks(version: ProtocolVersion, body: unknown): readonly Callback[] | string {
   const list = version === '3.5' ? (body as { callbackList?: unknown })?.callbackList : body;
   if (!Array.isArray(list)) return 'Illegal Argument: no list of callbacks.';

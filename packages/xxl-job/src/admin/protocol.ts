@@ -1,6 +1,6 @@
 /**
- * How an admin and its executors talk, by version of xxl-job. All is POST with JSON, answered with HTTP 200 whatever the outcome;
- * `code` says it.
+ * The versions of the protocol between an admin and its executors, by version of xxl-job. Every request is a POST with JSON. Every answer
+ * has the HTTP status 200; its `code` says the outcome.
  *
  * - `2.2`: callbacks as `[{ logId, logDateTim, executeResult: { code, msg } }]`
  * - `2.3` (to 3.4): `[{ logId, logDateTim, handleCode, handleMsg }]`; the misspelling is the protocol's
@@ -9,18 +9,18 @@
  * The source is xxl-job's own: `com.xxl.job.core.biz.model` up to 3.4, `com.xxl.job.core.openapi` from 3.5.
  */
 export const protocolVersions = ['2.2', '2.3', '3.5'] as const;
-/** A generation of xxl-job’s protocol. */
+/** A version of xxl-job's protocol. */
 export type ProtocolVersion = (typeof protocolVersions)[number];
 
 export const codes = { ok: 200, failed: 500, timedOut: 502 } as const;
 
-/** What an admin sends to start a job. */
+/** An admin's request to run a job. */
 export interface TriggerRequest {
   readonly jobId: number;
   readonly executorHandler: string;
   readonly executorParams: string;
   readonly executorBlockStrategy: string;
-  /** In seconds; 0 for none. */
+  /** The job's time-out in seconds; 0 for none. */
   readonly executorTimeout: number;
   readonly logId: number;
   readonly logDateTime: number;
@@ -29,7 +29,7 @@ export interface TriggerRequest {
   readonly broadcastTotal: number;
 }
 
-/** Both names of the same thing: `content` up to 3.4, `data` from 3.5. */
+/** An executor's answer. The result has two names: `content` up to 3.4, `data` from 3.5. */
 export interface Reply {
   readonly code: number;
   readonly msg: string | null;
@@ -41,7 +41,7 @@ export function reply(code: number, msg: string | null = null, data: unknown = n
   return { code, msg, content: data, data };
 }
 
-/** How a job ended. */
+/** The end of a run of a job, as it is reported to an admin. */
 export interface JobEnd {
   readonly logId: number;
   readonly logDateTime: number;
@@ -58,14 +58,15 @@ export function callbackBody(version: ProtocolVersion, ends: readonly JobEnd[]):
   return ends.map(({ logId, logDateTime, code, msg }) => ({ logId, logDateTim: logDateTime, handleCode: code, handleMsg: msg }));
 }
 
-/** Reads a trigger of any version; the sentence that says what is wrong with it otherwise. */
+/** Reads a trigger of any version. Returns a sentence that says what is wrong if it is not valid. */
 export function readTrigger(body: unknown): TriggerRequest | string {
-  if (typeof body !== 'object' || body === null) return 'The body is no JSON object.';
+  if (typeof body !== 'object' || body === null) return 'The body is not a JSON object.';
   const fields = body as Record<string, unknown>;
   const number = (name: string): number => Number(fields[name] ?? 0);
   const text = (name: string): string => (fields[name] === null || fields[name] === undefined ? '' : String(fields[name]));
   for (const name of ['jobId', 'logId'])
-    if (!Number.isInteger(number(name)) || number(name) < 1) return `${name} is ${JSON.stringify(fields[name])}; it must be a number.`;
+    if (!Number.isInteger(number(name)) || number(name) < 1)
+      return `${name} is ${JSON.stringify(fields[name])}; it must be a whole number above 0.`;
   return {
     jobId: number('jobId'),
     executorHandler: text('executorHandler'),

@@ -1,19 +1,19 @@
 import { HoldfastError, storedError } from '@holdfast/core';
-import { codes, type JobEnd, type TriggerRequest } from './protocol.ts';
+import { codes, type JobEnd, type TriggerRequest } from '../admin/protocol.ts';
 
-/** What a handler is given besides its parameter. */
+/** A handler's context: its run, its log, and a signal that ends it. */
 export interface JobContext {
-  /** Says a line that the admin shows. */
+  /** Adds a line, or several, to the run's log, which the admin shows. */
   log(text: string): void;
-  /** Aborts when the job is killed, has run for too long, or is covered by a newer one. */
+  /** Aborts when the job is killed, exceeds its time-out, or is covered by a newer trigger, and when the executor stops. */
   readonly signal: AbortSignal;
   readonly jobId: number;
   readonly logId: number;
-  /** For a sharding broadcast: the number of this instance, and how many there are. */
+  /** For a sharding broadcast: the index of this instance, from 0, and the number of instances. Otherwise `[0, 1]`. */
   readonly shard: readonly [index: number, total: number];
 }
 
-/** A job. What it returns, if text, is shown as its result; what it throws is why it failed. */
+/** Runs a job. If it returns a string, the admin shows it as the result; if it throws, the run has failed and the admin shows the error. */
 export type JobHandler = (param: string, context: JobContext) => unknown;
 
 interface Job {
@@ -22,7 +22,7 @@ interface Job {
   readonly abort: AbortController;
 }
 
-/** A job was ended from outside. */
+/** The reason why a run was ended from outside: killed, timed out, or covered. */
 class JobEndedError extends HoldfastError {
   readonly end: number;
 
@@ -35,11 +35,11 @@ class JobEndedError extends HoldfastError {
 export interface JobQueueOptions {
   readonly log: (logId: number, text: string) => void;
   readonly ended: (end: JobEnd) => void;
-  /** How long a job that was ended is waited for before it is given up as lost, in ms. */
+  /** The time in ms that a handler may run on after its signal aborted. Then its end is reported, and the next run starts. */
   readonly graceMs: number;
 }
 
-/** The triggers of one job: one runs, the others wait, or do not, as its strategy says. */
+/** The runs of one job: one at a time. The block strategy of a trigger decides whether it waits, is refused, or ends the earlier ones. */
 export class JobQueue {
   readonly #options: JobQueueOptions;
   readonly #waiting: Job[] = [];
@@ -58,11 +58,11 @@ export class JobQueue {
     return this.#running?.request.logId === logId || this.#waiting.some(({ request }) => request.logId === logId);
   }
 
-  /** Takes a trigger; the sentence that says why not otherwise. */
+  /** Queues a run. Returns a sentence that says why if the trigger is refused. */
   add(request: TriggerRequest, handler: JobHandler): string | undefined {
-    if (this.has(request.logId)) return `The log ${request.logId} is under way already.`;
+    if (this.has(request.logId)) return `The run with log ${request.logId} has not ended yet.`;
     if (this.busy && request.executorBlockStrategy === 'DISCARD_LATER')
-      return 'The job is under way, and its block strategy is Discard Later.';
+      return 'The job runs or waits, and its block strategy is Discard Later.';
     if (this.busy && request.executorBlockStrategy === 'COVER_EARLY')
       this.kill('A newer trigger covers this one: block strategy Cover Early.');
     this.#waiting.push({ request, handler, abort: new AbortController() });
@@ -70,13 +70,13 @@ export class JobQueue {
     return undefined;
   }
 
-  /** Ends what runs and what waits. */
+  /** Ends the run in progress and all that wait. */
   kill(reason: string, code: number = codes.failed): void {
     for (const { request } of this.#waiting.splice(0)) this.#end(request, code, reason);
     this.#running?.abort.abort(new JobEndedError(reason, code));
   }
 
-  /** Resolves when nothing runs. */
+  /** Resolves when no run is in progress. */
   async quiet(): Promise<void> {
     while (this.#running) await this.#ended;
   }
@@ -98,7 +98,7 @@ export class JobQueue {
     const timer =
       executorTimeout > 0
         ? setTimeout(
-            () => abort.abort(new JobEndedError(`The job ran for longer than its ${executorTimeout} s.`, codes.timedOut)),
+            () => abort.abort(new JobEndedError(`The job exceeded its time-out of ${executorTimeout} s.`, codes.timedOut)),
             executorTimeout * 1_000,
           )
         : undefined;
@@ -109,7 +109,7 @@ export class JobQueue {
     let code: number = codes.ok;
     let msg = '';
     const ended = new Promise<never>((_, reject) => {
-      // A handler that does not listen is not waited for for ever.
+      // A handler that ignores its signal is waited for no longer than this.
       abort.signal.addEventListener('abort', () => setTimeout(() => reject(abort.signal.reason), graceMs).unref(), { once: true });
     });
     try {

@@ -1,7 +1,7 @@
 import { appendFile, mkdir, readdir, readFile, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 
-/** A part of a job's log, as an admin asks for it. */
+/** A part of a run's log, as the admin reads it. */
 export interface LogPart {
   readonly fromLineNum: number;
   readonly toLineNum: number;
@@ -11,10 +11,10 @@ export interface LogPart {
 
 const maxLines = 1_000;
 
-/** What jobs say, in one file each, so that the admin can show it, also after a restart. */
+/** The logs of runs, one file each, so that the admin can show them, also after a restart. */
 export class JobLog {
   readonly #folder: string;
-  /** Writes of one log take turns. */
+  /** The last write of each log, behind which the next one waits. */
   readonly #writing = new Map<number, Promise<void>>();
 
   constructor(folder: string) {
@@ -32,18 +32,23 @@ export class JobLog {
     });
   }
 
-  /** Lines from `fromLineNum`, which counts from 1. `isEnd` once all have been read of a job that is over. */
-  async read(logId: number, fromLineNum: number, over: boolean): Promise<LogPart> {
+  /** Reads lines from `fromLineNum`, which counts from 1. `isEnd` is true when the run has ended and its last line was read. */
+  async read(logId: number, fromLineNum: number, ended: boolean): Promise<LogPart> {
     await this.#writing.get(logId);
     const from = Math.max(1, fromLineNum);
     const text = await readFile(this.#file(logId), 'utf8').catch(() => '');
     const lines = text === '' ? [] : text.trimEnd().split('\n');
     const part = lines.slice(from - 1, from - 1 + maxLines);
     const toLineNum = from - 1 + part.length;
-    return { fromLineNum: from, toLineNum, logContent: part.map((line) => `${line}\n`).join(''), isEnd: over && toLineNum >= lines.length };
+    return {
+      fromLineNum: from,
+      toLineNum,
+      logContent: part.map((line) => `${line}\n`).join(''),
+      isEnd: ended && toLineNum >= lines.length,
+    };
   }
 
-  /** Deletes logs older than `days`. */
+  /** Deletes logs to which nothing was written for `days`. */
   async purge(days: number, nowMs: number): Promise<void> {
     for (const name of await readdir(this.#folder).catch(() => [])) {
       const file = join(this.#folder, name);
@@ -52,6 +57,7 @@ export class JobLog {
     }
   }
 
+  /** Resolves when all lines are written. */
   async flush(): Promise<void> {
     await Promise.all(this.#writing.values());
   }

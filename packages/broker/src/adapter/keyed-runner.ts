@@ -1,27 +1,30 @@
 import { wait } from '@holdfast/core';
-import type { Message } from './message.ts';
-import type { Delivery, DeliveryVerdict } from './subscriber.ts';
+import type { Message } from '../port/message.ts';
+import type { Delivery, DeliveryVerdict } from '../port/subscriber.ts';
 
-/** What a {@link KeyedRunner} is made of. */
+/** Options of a {@link KeyedRunner}. */
 export interface KeyedRunnerOptions {
-  /** Handlers at a time. */
+  /** The most handlers that run at a time. */
   readonly concurrency: number;
-  /** Pause after a throw, in ms. */
+  /** Pause in ms before a delivery whose handler threw is handled again. */
   readonly retryMs: number;
-  /** Handles one delivery; what it throws counts as a retry. */
+  /** Handles one delivery. A throw counts as `retry`. */
   readonly handler: (delivery: Delivery) => Promise<DeliveryVerdict>;
-  /** Called with what a handler threw, which counts as a retry. */
+  /** Called with the error that a handler threw. */
   readonly onThrow: (error: unknown, message: Message) => void;
 }
 
-/** One delivery and what the broker is told of it. Must not throw. */
+/** One delivery, and how its verdict reaches the broker. */
 export interface KeyedWork {
   readonly message: Message;
   readonly attempt: number;
   readonly at: Delivery['at'];
-  /** Aborts when the delivery is no longer ours. */
+  /** Aborts when another member takes the delivery over. */
   readonly signal?: AbortSignal;
-  /** Called once, with the final verdict. A `retry` only for a message without a key: one with a key waits here. */
+  /**
+   * Called once, with the final verdict. Must not throw. `retry` is passed on only for a message without a key, or after `signal`
+   * aborted: a message with a key waits in the runner.
+   */
   readonly settle: (verdict: DeliveryVerdict) => Promise<void> | void;
 }
 
@@ -36,8 +39,8 @@ interface Lane {
 }
 
 /**
- * Runs deliveries side by side, those of one key (of one topic) one after another in the order of their arrival. A key
- * whose head is to be retried waits, and nothing else does: its head stays here unsettled, so that a crash brings it back.
+ * Runs deliveries concurrently; deliveries of one topic and key run one after another, in the order of their arrival. When a message
+ * with a key is to be retried, only its key waits: the message stays here without a verdict, so that after a crash it is delivered again.
  */
 export class KeyedRunner {
   readonly #options: KeyedRunnerOptions;
@@ -52,14 +55,14 @@ export class KeyedRunner {
     this.#options = options;
   }
 
-  /** Deliveries without a final verdict. */
+  /** The number of deliveries without a final verdict. */
   get pending(): number {
     let queued = 0;
     for (const lane of this.#lanes.values()) queued += lane.queue.length;
     return queued;
   }
 
-  /** Puts a delivery into the line of its key; it is handled when those before it are. */
+  /** Queues a delivery behind the earlier ones of its key. */
   push(work: KeyedWork): void {
     if (this.#closing.signal.aborted) return;
     const { key, topic } = work.message;
@@ -75,7 +78,7 @@ export class KeyedRunner {
     this.#pump();
   }
 
-  /** Forgets what matches and is not running. Returns it. */
+  /** Removes and returns the matching deliveries whose handlers do not run. */
   drop(matches: (work: KeyedWork) => boolean): KeyedWork[] {
     const dropped: KeyedWork[] = [];
     for (const lane of [...this.#lanes.values()]) {
@@ -93,7 +96,7 @@ export class KeyedRunner {
     return dropped;
   }
 
-  /** Forgets what has not started, and waits for `graceMs` for handlers under way before their signals abort. */
+  /** Removes deliveries that have not started, then waits up to `graceMs` for running handlers before their signals abort. */
   async close(graceMs: number): Promise<void> {
     if (this.#closing.signal.aborted) return;
     for (const [name, lane] of this.#lanes) {
@@ -102,8 +105,8 @@ export class KeyedRunner {
     }
     this.#ready.length = 0;
     await this.#quiet(graceMs);
-    this.#closing.abort(new Error('The subscription is closing and has waited long enough; the message comes again.'));
-    // A handler that does not listen to its signal is left alone: its verdict is refused.
+    this.#closing.abort(new Error('The subscription is closing and has waited long enough; the message will be delivered again.'));
+    // A handler that ignores its signal is waited for no longer than this.
     await this.#quiet(1_000);
   }
 
@@ -152,7 +155,7 @@ export class KeyedRunner {
     }
     if (closing.aborted && verdict.outcome === 'retry') return;
     if (signal.aborted && verdict.outcome === 'retry') {
-      // Somebody else's by now. What is behind it is dropped by whoever aborted.
+      // Another member has it by now. The caller who aborted drops the deliveries behind it.
       await work.settle(verdict);
       lane.queue.shift();
       if (lane.queue.length > 0) this.#ready.push(lane);
@@ -163,7 +166,7 @@ export class KeyedRunner {
       work.tries += 1;
       wait(verdict.afterMs, signal).then(
         () => {
-          // Dropped meanwhile: nothing of it is ours.
+          // The lane was dropped while the message waited.
           if (this.#lanes.get(lane.name) !== lane || lane.running || this.#ready.includes(lane)) return;
           this.#ready.push(lane);
           this.#pump();

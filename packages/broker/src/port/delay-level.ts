@@ -1,11 +1,11 @@
 import { durationMs, InvalidArgumentError } from '@holdfast/core';
 
-/** RocketMQ's delay levels 1 to 18, in its own defaults. */
+/** RocketMQ's default delays of the levels 1 to 18. */
 const levels = '1s 5s 10s 30s 1m 2m 3m 4m 5m 6m 7m 8m 9m 10m 20m 30m 1h 2h'.split(' ');
 
 /**
- * The delay, in ms, of a RocketMQ delay level, for code that is being ported.
- * @throws InvalidArgumentError for anything but 1 to 18.
+ * The delay of a RocketMQ delay level in ms, for code that is being ported from RocketMQ.
+ * @throws InvalidArgumentError unless the level is a whole number from 1 to 18.
  */
 export function delayLevel(level: number): number {
   const text = levels[level - 1];

@@ -6,7 +6,7 @@ export function refused(outcome: Exclude<PublishResult['outcome'], 'acked'>, err
   return { outcome, error: storedError(error) };
 }
 
-/** A publish whose reply did not come in time. Whether the broker has the message is unknown. */
+/** The result of a message that the broker did not confirm in time. It is unknown whether the broker has it. */
 export function publishTimedOut(timeoutMs: number): PublishResult {
   return refused(
     'retriable',

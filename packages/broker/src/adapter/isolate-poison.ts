@@ -1,10 +1,10 @@
-import type { Message } from './message.ts';
-import { refused } from './publish-results.ts';
-import type { PublishResult } from './publisher.ts';
+import type { Message } from '../port/message.ts';
+import { refused } from '../port/publish-results.ts';
+import type { PublishResult } from '../port/publisher.ts';
 
 /**
- * Finds which message of a batch is poison, where the broker says only that one is: halves in turn; after a message that was not
- * acked nothing later of its key is sent.
+ * Publishes a batch of which a broker said only that some message in it is poison: one half, then the other, until the poison is
+ * alone. After a message that was neither acked nor poison, later messages of its key are not sent.
  */
 export async function isolatePoison(
   batch: readonly Message[],
@@ -22,6 +22,6 @@ export async function isolatePoison(
   const free = rest.filter(({ topic, key }) => key === undefined || !held.has(`${topic} ${key}`));
   const sent = free.length > 0 ? await send(free) : [];
   const results = new Map(free.map((message, i) => [message, sent[i]]));
-  const waits = refused('retriable', new Error('An earlier message of its key was not acked.'));
-  return [...first, ...rest.map((message) => results.get(message) ?? waits)];
+  const notSent = refused('retriable', new Error('An earlier message of its key was not acked.'));
+  return [...first, ...rest.map((message) => results.get(message) ?? notSent)];
 }

@@ -4,28 +4,28 @@ import { HoldfastError, type Logger } from '@holdfast/core';
 import { callbackBody, codes, type JobEnd, type ProtocolVersion } from './protocol.ts';
 
 export interface AdminClientOptions {
-  /** Base addresses, such as `http://xxl.example/xxl-job-admin`. Each is told of this executor; one is told how a job ended. */
+  /** Base addresses, such as `http://xxl.example/xxl-job-admin`. The executor registers with each; a job's end is reported to one. */
   readonly admins: readonly string[];
   readonly appName: string;
   readonly accessToken: string | undefined;
-  /** Where this executor can be called. */
+  /** The address at which admins call this executor. */
   readonly address: () => string;
   readonly version: () => ProtocolVersion;
-  /** Where ends wait until an admin has taken them. */
+  /** The folder of job ends that no admin has accepted yet. */
   readonly folder: string;
   readonly logger: Logger;
 }
 
 const timeoutMs = 5_000;
 
-/** An admin refused, or could not be reached. */
+/** An admin refused a request or could not be reached. */
 class AdminError extends HoldfastError {
   constructor(message: string, cause?: unknown) {
     super(message, { code: 'xxl-job-admin', retryable: true, cause });
   }
 }
 
-/** What the executor says to its admins. */
+/** Sends the executor's requests to its admins. */
 export class AdminClient {
   readonly #options: AdminClientOptions;
 
@@ -33,25 +33,26 @@ export class AdminClient {
     this.#options = options;
   }
 
-  /** Says that this executor is there, to every admin. Returns how many took it. */
+  /** Registers this executor with every admin. Returns how many accepted it. */
   async register(): Promise<number> {
     return this.#toAll('registry');
   }
 
+  /** Removes this executor from every admin. Returns how many accepted it. */
   async unregister(): Promise<number> {
     return this.#toAll('registryRemove');
   }
 
-  /** Keeps how a job ended until an admin has it. */
-  async keep(end: JobEnd): Promise<void> {
+  /** Stores a job's end until an admin has accepted it. */
+  async store(end: JobEnd): Promise<void> {
     const { folder } = this.#options;
     await mkdir(folder, { recursive: true });
-    // Whole or not at all, if the process dies while it writes.
+    // The rename keeps a half-written file from being read if the process dies.
     await writeFile(join(folder, `${end.logId}.tmp`), JSON.stringify(end));
     await rename(join(folder, `${end.logId}.tmp`), join(folder, `${end.logId}.json`));
   }
 
-  /** Tells an admin what is kept. Returns how many ends it took. */
+  /** Reports stored ends, at most 100, to the first admin that accepts them. Returns how many it accepted. */
   async deliver(): Promise<number> {
     const { folder, admins, version } = this.#options;
     const names = (await readdir(folder).catch(() => [])).filter((name) => name.endsWith('.json')).slice(0, 100);
@@ -70,13 +71,13 @@ export class AdminClient {
     throw failure;
   }
 
-  /** One that can't be read, as a machine leaves it that loses its power, is put aside and holds up no other. */
+  /** Reads a stored end. A broken file, as a loss of power leaves it, is renamed so that it does not block the others. */
   async #read(name: string): Promise<JobEnd | undefined> {
     const { folder, logger } = this.#options;
     try {
       return JSON.parse(await readFile(join(folder, name), 'utf8')) as JobEnd;
     } catch (err) {
-      logger.error({ err, file: join(folder, name) }, 'how a job ended can not be read any more; its admin will not hear of it');
+      logger.error({ err, file: join(folder, name) }, 'a stored job end can not be read; it will not be reported to the admin');
       await rename(join(folder, name), join(folder, `${name}.broken`));
       return undefined;
     }
@@ -88,7 +89,7 @@ export class AdminClient {
     const results = await Promise.allSettled(admins.map((admin) => this.#post(admin, path, body)));
     for (const [i, result] of results.entries())
       if (result.status === 'rejected')
-        logger.warn({ err: result.reason, admin: admins[i] }, `an xxl-job admin did not take ${path}; it is tried again`);
+        logger.warn({ err: result.reason, admin: admins[i] }, `an xxl-job admin did not accept ${path}; trying again`);
     return results.filter(({ status }) => status === 'fulfilled').length;
   }
 
@@ -101,7 +102,7 @@ export class AdminClient {
         method: 'POST',
         headers: {
           'content-type': 'application/json;charset=UTF-8',
-          // From 3.5 on; older ones do not look.
+          // Required from 3.5 on; older admins ignore it.
           'XXL-JOB-APPNAME': appName,
           ...(accessToken === undefined ? {} : { 'XXL-JOB-ACCESS-TOKEN': accessToken }),
         },

@@ -1,0 +1,22 @@
+import { fatalErrors, poisonErrors } from '../kafka-wire/refusals.ts';
+import { refused } from '../port/publish-results.ts';
+import type { PublishResult } from '../port/publisher.ts';
+
+interface KafkaError {
+  readonly name?: string;
+  readonly type?: string;
+  readonly message?: string;
+  readonly cause?: unknown;
+  readonly originalError?: unknown;
+}
+
+/** The result of messages whose publish failed with an error of kafkajs. Errors are nested; the outermost known one decides. */
+export function kafkaRefusal(error: unknown): PublishResult {
+  for (let at = error as KafkaError | undefined; at; at = (at.cause ?? at.originalError) as KafkaError | undefined) {
+    if (at.type !== undefined && poisonErrors.has(at.type)) return refused('poison', error);
+    if ((at.type !== undefined && fatalErrors.has(at.type)) || at.name === 'KafkaJSSASLAuthenticationError') return refused('fatal', error);
+    if (at.name === 'KafkaJSNonRetriableError' && /topic/i.test(at.message ?? '') && /invalid/i.test(at.message ?? ''))
+      return refused('poison', error);
+  }
+  return refused('retriable', error);
+}

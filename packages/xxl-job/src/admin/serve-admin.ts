@@ -1,0 +1,78 @@
+import { timingSafeEqual } from 'node:crypto';
+import type { IncomingMessage, RequestListener } from 'node:http';
+import { InvalidArgumentError } from '@holdfast/core';
+import { codes, type Reply, reply } from './protocol.ts';
+
+const maxBodyBytes = 1_048_576;
+
+/** The operations that an admin calls. One that returns a sentence was refused for that reason. */
+export interface AdminOperations {
+  /** Starts a job. `path` is `run`, or `trigger` from 3.5 on. */
+  trigger(body: unknown, path: 'run' | 'trigger'): string | undefined;
+  /** Returns true if the job runs or waits. */
+  busy(jobId: number): boolean;
+  kill(jobId: number): void;
+  /** Lines of a run's log, from `fromLine`, which counts from 1. */
+  log(logId: number, fromLine: number): Promise<unknown>;
+}
+
+/** Answers an admin's requests. Every answer has the HTTP status 200; its `code` says the outcome. */
+export function serveAdmin(operations: AdminOperations, accessToken: string | undefined): RequestListener {
+  return (request, response) => {
+    void answer(request, operations, accessToken)
+      .catch((error: Error) => reply(codes.failed, error.message))
+      .then((body) => response.writeHead(200, { 'content-type': 'application/json;charset=UTF-8' }).end(JSON.stringify(body)));
+  };
+}
+
+async function answer(request: IncomingMessage, operations: AdminOperations, accessToken: string | undefined): Promise<Reply> {
+  if (request.method !== 'POST') return reply(codes.failed, 'Only POST is supported.');
+  if (!isAuthorized(request, accessToken)) return reply(codes.failed, 'The access token is wrong.');
+  const body = await readJson(request);
+  const path = (request.url ?? '/').split('?')[0]?.replace(/^\/+|\/+$/g, '');
+  switch (path) {
+    case 'beat':
+      return reply(codes.ok);
+    case 'idleBeat':
+      return operations.busy(numberOf(body, 'jobId')) ? reply(codes.failed, 'The job runs or waits.') : reply(codes.ok);
+    case 'run':
+    case 'trigger': {
+      const refusal = operations.trigger(body, path);
+      return refusal === undefined ? reply(codes.ok) : reply(codes.failed, refusal);
+    }
+    case 'kill':
+      operations.kill(numberOf(body, 'jobId'));
+      return reply(codes.ok);
+    case 'log':
+      return reply(codes.ok, null, await operations.log(numberOf(body, 'logId'), numberOf(body, 'fromLineNum', 1)));
+    default:
+      return reply(codes.failed, `There is nothing at /${path}.`);
+  }
+}
+
+function isAuthorized(request: IncomingMessage, accessToken: string | undefined): boolean {
+  if (accessToken === undefined || accessToken === '') return true;
+  const given = Buffer.from(String(request.headers['xxl-job-access-token'] ?? ''));
+  const expected = Buffer.from(accessToken);
+  return given.length === expected.length && timingSafeEqual(given, expected);
+}
+
+function numberOf(body: unknown, name: string, missing: number = 0): number {
+  return Number((body as Record<string, unknown> | null)?.[name] ?? missing);
+}
+
+async function readJson(request: IncomingMessage): Promise<unknown> {
+  const chunks: Buffer[] = [];
+  let size = 0;
+  for await (const chunk of request) {
+    size += (chunk as Buffer).length;
+    if (size > maxBodyBytes) throw new InvalidArgumentError('The body is larger than 1 MiB.');
+    chunks.push(chunk as Buffer);
+  }
+  const text = Buffer.concat(chunks).toString('utf8');
+  try {
+    return text === '' ? null : (JSON.parse(text) as unknown);
+  } catch {
+    throw new InvalidArgumentError('The body is not valid JSON.');
+  }
+}
