@@ -1,4 +1,4 @@
-import type { AttemptOutcome } from './outcome.ts';
+import type { AttemptOutcome } from './attempt/outcome.ts';
 
 /** Events of a notifier. All come after the change was committed, in this process only, and are lost with it. */
 export interface NotifierEvents {

@@ -13,35 +13,31 @@ import {
   every,
   InvalidArgumentError,
   type Logger,
-  monotonicMs,
   openDatabase,
-  requireTransaction,
-  type SqlRunner,
   steps,
-  transactionTrace,
-  uuidv7,
   type Waker,
   Wakers,
 } from '@holdfast/core';
 import type { Knex } from 'knex';
-import { type Ack, ack } from './ack.ts';
+import { type Ack, ack } from './attempt/ack.ts';
+import { DatabaseClock } from './attempt/database-clock.ts';
+import { Delivery } from './attempt/delivery.ts';
+import type { PrepareOptions } from './attempt/prepare.ts';
+import { type Probe, probe } from './attempt/probe.ts';
 import { Egress, type EgressOptions } from './egress/egress.ts';
-import { EndpointTable, type EndpointView } from './endpoint-table.ts';
+import { EndpointTable } from './endpoint/endpoint-table.ts';
+import { type Endpoints, endpointsOf } from './endpoint/endpoints.ts';
 import type { NotifierEvents } from './events.ts';
-import { type NewNotification, newNotification, type Trigger } from './new-notification.ts';
-import { type AttemptView, NotificationTable, type Triggered } from './notification-table.ts';
 import { NotifierInspection, type NotifierStats } from './operate/inspect.ts';
 import { compensate, type ReplayOptions, replay, resend } from './operate/steer.ts';
-import type { Judgement } from './outcome.ts';
-import { notifierSchema } from './schema.ts';
-import { checkKeys, type KeySource, keysOf } from './sign/key-ring.ts';
+import type { KeySource } from './sign/key-ring.ts';
 import { checkSealingKeys, type SealingKeys } from './sign/sealed-key.ts';
 import type { Signer } from './sign/signer.ts';
 import { standardWebhooks } from './sign/standard-webhooks.ts';
-import { Delivery } from './worker/delivery.ts';
-import type { DueRow } from './worker/due-reader.ts';
-import { prepare } from './worker/prepare.ts';
-import { NotifierWorker, settingsNote, type WorkerOptions } from './worker/worker.ts';
+import { type AttemptView, NotificationTable } from './table/notification-table.ts';
+import { notifierSchema } from './table/schema.ts';
+import { type NotifierTransaction, TriggerWriter } from './trigger/trigger-writer.ts';
+import { NotifierWorker, type WorkerOptions } from './worker/worker.ts';
 
 /** Where notifications are kept, how they are signed, and when they are sent again. */
 export interface NotifierOptions extends DatabaseOptions {
@@ -73,51 +69,8 @@ export interface NotifierOptions extends DatabaseOptions {
   readonly logger?: Logger;
 }
 
-/** Triggers that commit with a transaction. */
-export interface NotifierTransaction {
-  /**
-   * An event that must be heard of. The same event (tenant, subject, status, sequence) again is a no-op that returns the first.
-   * @throws InvalidArgumentError, EgressDeniedError, UnknownKeyError, InvalidKeyError, NotSignableError
-   */
-  trigger(event: Trigger): Promise<Triggered>;
-  /**
-   * The same of many events, in a handful of statements. Returns what came of each, in order. None is written if one of them is refused.
-   * @throws as {@link trigger}
-   */
-  triggerMany(events: readonly Trigger[]): Promise<readonly Triggered[]>;
-}
-
-/** What a probe found. */
-export type Probe = Omit<Judgement, 'retryAfterMs'> & { readonly trigger: 'test' };
-
 /** When attempts are made by default: at once; 3, 9, 27, 81 s after the one before; every 30 minutes (and up to 3 more); ten in all. */
 export const defaultSchedule: Backoff = steps('3s', '9s', '27s', '81s').then(every('30m').jitter(0.1).upTo(10));
-
-/**
- * Steers endpoints. Workers that serve one hear of a change at once, or within half a second. Each is a tenant and an origin
- * (`https://example.com`), made with its first notification.
- */
-export interface Endpoints {
-  /** Endpoints in the order of their ids. */
-  list(query?: { readonly tenant?: string; readonly after?: string; readonly limit?: number }): Promise<readonly EndpointView[]>;
-  /** One endpoint, with its state, limits and figures. */
-  get(id: string): Promise<EndpointView | undefined>;
-  /** Makes the endpoint of a URL, or finds it. With `keyRef`, that is what its notifications are signed with unless they say otherwise. */
-  register(endpoint: { readonly tenant?: string; readonly url: string; readonly keyRef?: string; readonly pool?: string }): Promise<string>;
-  /** Sends nothing to it until it is resumed; notifications wait. Returns whether it is there. */
-  pause(id: string, by: Actor): Promise<boolean>;
-  /** Sends again. Returns whether it is there. */
-  resume(id: string, by: Actor): Promise<boolean>;
-  /** Limits its requests; `null` takes a limit away. Returns whether it is there. */
-  limit(id: string, limits: { readonly concurrency?: number | null; readonly ratePerSecond?: number | null }, by: Actor): Promise<boolean>;
-  /** Signs with another key from now on, and for `overlap` (default 24 hours) with the one before as well. */
-  rotate(id: string, to: { readonly keyRef: string; readonly overlap?: Duration }, by: Actor): Promise<boolean>;
-}
-
-interface Addressed {
-  readonly one: NewNotification;
-  readonly endpointId: string;
-}
 
 /** Callbacks that are kept as rows until they are acknowledged. */
 export class Notifier {
@@ -126,18 +79,18 @@ export class Notifier {
   readonly #logger: Logger;
   readonly #signers: readonly Signer[];
   readonly #schedule: Backoff;
-  readonly #ack: Ack;
   readonly #egress: Egress;
-  readonly #allowHeaders: ReadonlySet<string>;
-  readonly #endpoints: EndpointTable;
+  readonly #endpointTable: EndpointTable;
+  readonly #endpoints: Endpoints;
   readonly #notifications: NotificationTable;
+  readonly #triggers: TriggerWriter;
+  readonly #clock: DatabaseClock;
+  readonly #prepare: PrepareOptions;
   readonly #delivery: Delivery;
   readonly #inspection: NotifierInspection;
   readonly #events: Events<NotifierEvents>;
   readonly #wakers: Wakers;
   readonly #workers = new Set<NotifierWorker>();
-  /** The database's clock less the monotonic one, in ms. */
-  #clockOffsetMs: number | undefined;
 
   constructor(options: NotifierOptions) {
     this.#options = options;
@@ -147,22 +100,50 @@ export class Notifier {
     this.#schedule = options.schedule ?? defaultSchedule;
     if (!(this.#schedule instanceof Backoff) && typeof (this.#schedule as Backoff).delayMs !== 'function')
       throw new InvalidArgumentError("schedule is no schedule; build one, as in steps('3s', '9s').then(every('30m').upTo(10)).");
-    this.#ack = options.ack ?? ack.body('success');
     checkSealingKeys(options.sealingKeys);
-    this.#allowHeaders = new Set((options.allowHeaders ?? []).map((name) => name.toLowerCase()));
     for (const age of ['keep', 'remember'] as const) durationMs(options[age] ?? '30d', age);
     this.#egress = new Egress(options.egress);
-    this.#endpoints = new EndpointTable(this.database);
+    this.#endpointTable = new EndpointTable(this.database);
     this.#notifications = new NotificationTable(this.database);
     this.#events = new Events(this.#logger);
     this.#wakers = new Wakers({ database: this.database, channel: 'notifier', waker: options.waker, logger: this.#logger });
     this.#inspection = new NotifierInspection(this.database, () => this.#wakers.wake());
+    this.#clock = new DatabaseClock(this.database);
     this.#delivery = new Delivery({
       egress: this.#egress,
       signers: this.#signers,
-      ack: this.#ack,
+      ack: options.ack ?? ack.body('success'),
       schedule: this.#schedule,
-      now: () => monotonicMs() + (this.#clockOffsetMs ?? 0),
+      now: () => this.#clock.now(),
+    });
+    const { keys, sealingKeys } = options;
+    this.#prepare = {
+      notifications: this.#notifications,
+      keys,
+      sealingKeys,
+      signs: this.#signers.length > 0,
+      stillWanted: options.stillWanted,
+      logger: this.#logger,
+    };
+    this.#triggers = new TriggerWriter({
+      database: this.database,
+      endpoints: this.#endpointTable,
+      notifications: this.#notifications,
+      rules: {
+        egress: this.#egress,
+        signers: this.#signers,
+        keys,
+        sealingKeys,
+        allowHeaders: new Set((options.allowHeaders ?? []).map((name) => name.toLowerCase())),
+      },
+      wake: (endpointId) => this.#wake(endpointId),
+    });
+    this.#endpoints = endpointsOf({
+      table: this.#endpointTable,
+      egress: this.#egress,
+      signers: this.#signers,
+      keys,
+      wakers: this.#wakers,
     });
   }
 
@@ -175,44 +156,12 @@ export class Notifier {
    * @throws NotInTransactionError unless `trx` is an open transaction
    */
   in(trx: Knex.Transaction): NotifierTransaction {
-    requireTransaction(trx, 'in(trx)');
-    return {
-      trigger: async (event) => {
-        const sql = await this.database.within(trx, 'trigger');
-        const checked = await this.#check(event, sql);
-        const endpointId = await this.#endpoints.idOf(sql, checked.tenant, checked.origin);
-        const triggered = await this.#notifications.insert(sql, endpointId, checked);
-        if (!triggered.duplicate) (await transactionTrace(trx)).add(() => this.#wake(endpointId));
-        return triggered;
-      },
-      triggerMany: async (events) => {
-        const sql = await this.database.within(trx, 'triggerMany');
-        const items = await this.#checkMany(events, sql);
-        const triggered = await this.#insertMany(sql, items);
-        (await transactionTrace(trx)).add(() => this.#wakeNew(items, triggered));
-        return triggered;
-      },
-    };
+    return this.#triggers.in(trx);
   }
 
   /** Triggers in transactions of their own. */
   now(): NotifierTransaction {
-    return {
-      trigger: async (event) => {
-        const checked = await this.#check(event, undefined);
-        // Before the transaction: within it, it would need a second connection of the same pool.
-        const endpointId = await this.#endpoints.idOf(undefined, checked.tenant, checked.origin);
-        const triggered = await this.database.transaction((sql) => this.#notifications.insert(sql, endpointId, checked));
-        if (!triggered.duplicate) this.#wake(endpointId);
-        return triggered;
-      },
-      triggerMany: async (events) => {
-        const items = await this.#checkMany(events, undefined);
-        const triggered = await this.database.transaction((sql) => this.#insertMany(sql, items));
-        this.#wakeNew(items, triggered);
-        return triggered;
-      },
-    };
+    return this.#triggers.now();
   }
 
   /** A worker: start it with `await worker.start()`. As many as you like, in as many processes, share the endpoints. */
@@ -220,20 +169,10 @@ export class Notifier {
     const worker = new NotifierWorker(
       {
         database: this.database,
-        endpoints: this.#endpoints,
+        endpoints: this.#endpointTable,
         delivery: this.#delivery,
-        prepare: (row: DueRow, keyRefs) =>
-          prepare(row, keyRefs, {
-            notifications: this.#notifications,
-            keys: this.#options.keys,
-            sealingKeys: this.#options.sealingKeys,
-            signs: this.#signers.length > 0,
-            stillWanted: this.#options.stillWanted,
-            logger: this.#logger,
-          }),
-        seenNow: (now) => {
-          this.#clockOffsetMs = now - monotonicMs();
-        },
+        prepare: this.#prepare,
+        clock: this.#clock,
         check: () => this.check(),
         compensate: () => this.compensate(),
         purge: () => this.purge(),
@@ -248,32 +187,7 @@ export class Notifier {
   }
 
   get endpoints(): Endpoints {
-    const table = this.#endpoints;
-    const changed = async (done: Promise<boolean>): Promise<boolean> => {
-      const was = await done;
-      if (was) this.#wakers.wake(settingsNote);
-      return was;
-    };
-    return {
-      list: (query) => table.list(query),
-      get: (id) => table.get(id),
-      register: async ({ tenant = '', url, keyRef, pool }) => {
-        const { origin } = this.#egress.check(url);
-        if (keyRef !== undefined) checkKeys(this.#signers, await keysOf(this.#options.keys, keyRef));
-        return table.register(tenant, origin, { keyRef, pool });
-      },
-      pause: (id, by) => changed(table.pause(id, by)),
-      resume: async (id, by) => {
-        const done = await table.resume(id, by);
-        if (done) this.#wakers.wake();
-        return done;
-      },
-      limit: (id, limits, by) => changed(table.limit(id, limits, by)),
-      rotate: async (id, { keyRef, overlap }, by) => {
-        checkKeys(this.#signers, await keysOf(this.#options.keys, keyRef));
-        return changed(table.rotate(id, keyRef, durationMs(overlap ?? '24h', 'overlap'), by));
-      },
-    };
+    return this.#endpoints;
   }
 
   /** Every attempt of a notification, the first first. */
@@ -311,24 +225,13 @@ export class Notifier {
 
   /** Sends a signed test to a URL, the way that notifications go, and says what came back. Nothing is stored. */
   async probe(url: string, options: { readonly keyRef?: string; readonly payload?: unknown } = {}): Promise<Probe> {
-    const checked = this.#egress.check(url);
-    if (this.#signers.length > 0 && options.keyRef === undefined)
-      throw new InvalidArgumentError('probe signs as notifications do; pass keyRef.');
-    const keys = options.keyRef === undefined ? [] : await keysOf(this.#options.keys, options.keyRef);
-    checkKeys(this.#signers, keys);
-    this.#clockOffsetMs ??= (await this.database.now()) - monotonicMs();
-    let payload: unknown = options.payload ?? { type: 'test' };
-    for (const signer of this.#signers) if (signer.seal) payload = signer.seal(payload, keys[0] ?? '');
-    const parcel = {
-      url: checked.href,
-      webhookId: `test_${uuidv7().replaceAll('-', '')}`,
-      contentType: 'application/json',
-      headers: null,
-    };
-    const judgement = await this.#delivery.send(parcel, JSON.stringify(payload), keys);
-    if (!judgement) throw new InvalidArgumentError('the probe was given up');
-    const { retryAfterMs: _, ...found } = judgement;
-    return { ...found, trigger: 'test' };
+    return probe(url, options, {
+      egress: this.#egress,
+      signers: this.#signers,
+      keys: this.#options.keys,
+      clock: this.#clock,
+      delivery: this.#delivery,
+    });
   }
 
   /** Deletes what ended longer ago than `keep`. Workers do it every 10 minutes. Returns how many. */
@@ -366,43 +269,6 @@ export class Notifier {
   /** Closes it, for `await using`. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
-  }
-
-  #check(event: Trigger, x: SqlRunner | undefined): Promise<NewNotification> {
-    return newNotification(event, {
-      egress: this.#egress,
-      signers: this.#signers,
-      keys: this.#options.keys,
-      sealingKeys: this.#options.sealingKeys,
-      allowHeaders: this.#allowHeaders,
-      endpointKey: (tenant, origin) => this.#endpoints.keyRef(x, tenant, origin),
-    });
-  }
-
-  async #checkMany(events: readonly Trigger[], x: SqlRunner | undefined): Promise<readonly Addressed[]> {
-    if (!Array.isArray(events)) throw new InvalidArgumentError('triggerMany takes an array of events.');
-    const items: Addressed[] = [];
-    for (const event of events) {
-      const one = await this.#check(event, x);
-      items.push({ one, endpointId: await this.#endpoints.idOf(x, one.tenant, one.origin) });
-    }
-    return items;
-  }
-
-  /** Those that supersede others one by one, since each looks at what is there of its subject. */
-  async #insertMany(sql: SqlRunner, items: readonly Addressed[]): Promise<readonly Triggered[]> {
-    const triggered: Triggered[] = [];
-    if (items.some(({ one }) => one.supersede)) {
-      for (const { one, endpointId } of items) triggered.push(await this.#notifications.insert(sql, endpointId, one));
-      return triggered;
-    }
-    for (let from = 0; from < items.length; from += 1_000)
-      triggered.push(...(await this.#notifications.insertMany(sql, items.slice(from, from + 1_000))));
-    return triggered;
-  }
-
-  #wakeNew(items: readonly Addressed[], triggered: readonly Triggered[]): void {
-    for (const id of new Set(items.flatMap(({ endpointId }, i) => (triggered[i]?.duplicate ? [] : [endpointId])))) this.#wake(id);
   }
 
   #wake(endpointId: string): void {

@@ -1,7 +1,7 @@
 import { until } from '@holdfast/core/testing';
 import { expect, it } from 'vitest';
-import { EndpointTable } from '../src/endpoint-table.ts';
-import { routeWakes } from '../src/worker/router.ts';
+import { EndpointTable } from '../src/endpoint/endpoint-table.ts';
+import { routeWakes } from '../src/endpoint/wake-endpoints.ts';
 import { event, onEveryDatabase } from './suite.ts';
 
 onEveryDatabase('a hundred thousand endpoints', (suite) => {

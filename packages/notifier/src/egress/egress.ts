@@ -4,7 +4,7 @@ import { buildConnector, type Dispatcher, ProxyAgent } from 'undici';
 import { EgressDeniedError } from '../errors.ts';
 import { AddressRules } from './address-rules.ts';
 import { ConnectionPool } from './connection-pool.ts';
-import { type Answer, exchange } from './exchange.ts';
+import { type Answer, type EgressRequest, exchange } from './exchange.ts';
 import { dnsResolver, type Resolve } from './name-resolver.ts';
 import { checkUrl } from './url-rules.ts';
 
@@ -29,13 +29,6 @@ export interface EgressOptions {
   readonly proxy?: string;
   /** DNS servers as `host:port`. Default: those of the machine. */
   readonly dnsServers?: readonly string[];
-}
-
-export interface EgressRequest {
-  readonly url: URL;
-  readonly headers: Readonly<Record<string, string>>;
-  readonly body: Uint8Array;
-  readonly signal?: AbortSignal;
 }
 
 /** Ports that are allowed by default. */

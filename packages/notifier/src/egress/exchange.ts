@@ -1,6 +1,12 @@
 import { monotonicMs } from '@holdfast/core';
 import type { Dispatcher } from 'undici';
-import type { EgressRequest } from './egress.ts';
+
+export interface EgressRequest {
+  readonly url: URL;
+  readonly headers: Readonly<Record<string, string>>;
+  readonly body: Uint8Array;
+  readonly signal?: AbortSignal;
+}
 
 /** What came of one request. */
 export type Answer = Response | Failure;

@@ -1,6 +1,6 @@
 import { type Actor, type Database, type Inspectable, InvalidArgumentError, type ListQuery } from '@holdfast/core';
-import { integerId } from '../endpoint-table.ts';
-import type { AttemptView } from '../notification-table.ts';
+import { integerId } from '../table/integer-id.ts';
+import type { AttemptView } from '../table/notification-table.ts';
 import { resend } from './steer.ts';
 
 /** What stands in the tables at the moment. */

@@ -1,5 +1,5 @@
 import { type Actor, audit, type Database, InvalidArgumentError, requireActor, wait } from '@holdfast/core';
-import { integerId } from '../endpoint-table.ts';
+import { integerId } from '../table/integer-id.ts';
 
 /** Which notifications are sent again, and how fast. */
 export interface ReplayOptions {

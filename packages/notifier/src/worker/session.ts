@@ -1,9 +1,11 @@
 import { type ClaimedRow, isConnectionError, isTransient, type Logger, monotonicMs, wait } from '@holdfast/core';
-import type { Judgement } from '../outcome.ts';
-import type { AttemptLog, End, Setback } from './attempt-log.ts';
-import type { DueReader, DueRow } from './due-reader.ts';
-import { type BreakerLimits, EndpointBreaker } from './endpoint-breaker.ts';
-import type { Sender, Slots } from './slots.ts';
+import type { AttemptLog, End, Setback } from '../attempt/attempt-log.ts';
+import type { EndpointHolder } from '../attempt/deliver.ts';
+import type { Judgement } from '../attempt/outcome.ts';
+import { type BreakerLimits, EndpointBreaker } from '../endpoint/endpoint-breaker.ts';
+import type { DueRow } from '../table/due-row.ts';
+import type { DueReader } from './due-reader.ts';
+import type { FairTurns, Sender } from './fair-turns.ts';
 
 export interface SessionOptions {
   readonly row: ClaimedRow;
@@ -11,7 +13,7 @@ export interface SessionOptions {
   readonly signal: AbortSignal;
   readonly reader: DueReader;
   readonly log: AttemptLog;
-  readonly slots: Slots<Session, DueRow>;
+  readonly turns: FairTurns<Session, DueRow>;
   readonly breaker: BreakerLimits;
   /** Requests at a time, unless the endpoint says otherwise. */
   readonly concurrency: number;
@@ -49,7 +51,7 @@ const rescanMs = 1_000;
  * nothing is due, the breaker opened, the rate is used up, or others wait. It ends only when every attempt that it began is written
  * down: whoever has the endpoint next takes an attempt that is not for one whose worker vanished.
  */
-export class Session implements Sender<DueRow> {
+export class Session implements Sender<DueRow>, EndpointHolder {
   readonly endpointId: string;
   keyRefs: readonly string[] = [];
   readonly signal: AbortSignal;
@@ -211,7 +213,7 @@ export class Session implements Sender<DueRow> {
       this.#queue = [];
     } else {
       this.#refill();
-      if (this.#maySend()) this.#options.slots.offer(this);
+      if (this.#maySend()) this.#options.turns.offer(this);
       else if (this.#queue.length > 0 && this.#nextSendAt > now) this.#later(this.#nextSendAt - now);
     }
     const quiet = !this.#reading && this.#inFlight === 0 && this.#known.size === 0;
@@ -300,7 +302,7 @@ export class Session implements Sender<DueRow> {
     if (this.#finishing) return;
     this.#finishing = true;
     clearTimeout(this.#timer);
-    this.#options.slots.withdraw(this);
+    this.#options.turns.withdraw(this);
     const finish = this.#finish;
     let afterMs: number | undefined;
     if (this.#closing === 'held') afterMs = this.#holdMs;

@@ -1,7 +1,6 @@
 import {
   Batcher,
   type ClaimedRow,
-  checkpoint,
   type Database,
   type Duration,
   defineLoop,
@@ -16,24 +15,26 @@ import {
   type Service,
   type SettleHook,
   Telemetry,
-  updateFromValues,
   uuidv7,
   type Verdict,
   type Verdicts,
   type Wakers,
   WorkRunner,
 } from '@holdfast/core';
-import type { EndpointTable } from '../endpoint-table.ts';
+import { AttemptLog } from '../attempt/attempt-log.ts';
+import type { DatabaseClock } from '../attempt/database-clock.ts';
+import { type DeliverParts, deliver } from '../attempt/deliver.ts';
+import type { Delivery } from '../attempt/delivery.ts';
+import type { PrepareOptions } from '../attempt/prepare.ts';
+import type { BreakerLimits } from '../endpoint/endpoint-breaker.ts';
+import type { EndpointTable } from '../endpoint/endpoint-table.ts';
+import { settingsNote } from '../endpoint/endpoints.ts';
+import { makeReady, routeWakes } from '../endpoint/wake-endpoints.ts';
 import type { NotifierEvents } from '../events.ts';
-import type { Judgement } from '../outcome.ts';
-import { AttemptLog } from './attempt-log.ts';
-import { type Delivery, noKey } from './delivery.ts';
-import { DueReader, type DueRow } from './due-reader.ts';
-import type { BreakerLimits } from './endpoint-breaker.ts';
-import type { Plan } from './prepare.ts';
-import { makeReady, routeWakes } from './router.ts';
+import type { DueRow } from '../table/due-row.ts';
+import { DueReader } from './due-reader.ts';
+import { FairTurns } from './fair-turns.ts';
 import { Session, type SessionEnd } from './session.ts';
-import { Slots } from './slots.ts';
 
 /** How many requests a worker makes at a time, to whom, and how long its lease is. */
 export interface WorkerOptions {
@@ -59,8 +60,8 @@ export interface WorkerHost {
   readonly database: Database;
   readonly endpoints: EndpointTable;
   readonly delivery: Delivery;
-  readonly prepare: (row: DueRow, keyRefs: readonly string[]) => Plan | Promise<Plan>;
-  readonly seenNow: (now: number) => void;
+  readonly prepare: PrepareOptions;
+  readonly clock: DatabaseClock;
   readonly check: () => Promise<void>;
   readonly compensate: () => Promise<number>;
   readonly purge: () => Promise<number>;
@@ -69,8 +70,6 @@ export interface WorkerHost {
   readonly logger: Logger;
 }
 
-/** What is told to workers, besides ids of endpoints that were triggered: that operators have changed something. */
-export const settingsNote = 'settings';
 /** Rows in memory for one endpoint. */
 const window = 64;
 
@@ -80,7 +79,7 @@ export class NotifierWorker implements Service {
   readonly id: string = uuidv7();
   readonly #host: WorkerHost;
   readonly #runner: WorkRunner;
-  readonly #slots: Slots<Session, DueRow>;
+  readonly #turns: FairTurns<Session, DueRow>;
   readonly #reader: DueReader;
   readonly #log: AttemptLog;
   readonly #sessions = new Map<string, Session>();
@@ -115,11 +114,21 @@ export class NotifierWorker implements Service {
     };
     const leaseMs = Math.max(100, durationMs(options.lease ?? '30s', 'lease'));
     this.#log = new AttemptLog(database);
-    this.#reader = new DueReader(database, host.seenNow);
-    this.#slots = new Slots({
+    this.#reader = new DueReader(database, (now) => host.clock.set(now));
+    this.#turns = new FairTurns({
       concurrency,
-      begin: (session, row, done) => void this.#deliver(session, row).finally(done),
+      begin: (session, row, done) => void deliver(row, session, parts).finally(done),
     });
+    const parts: DeliverParts = {
+      prepare: host.prepare,
+      delivery: host.delivery,
+      log: this.#log,
+      body: (id) => this.#reader.body(id),
+      wire: this.#turns,
+      events: host.events,
+      telemetry: this.#telemetry,
+      logger,
+    };
     const policy: KindPolicy = {
       concurrency: this.#places,
       batch: 1,
@@ -231,7 +240,7 @@ export class NotifierWorker implements Service {
 
   async #start(): Promise<void> {
     await this.#host.check();
-    this.#host.seenNow(await this.#host.database.now());
+    this.#host.clock.set(await this.#host.database.now());
     this.#stopping = false;
     this.#unlisten = this.#host.wakers.listen((notes) => {
       for (const note of notes) {
@@ -276,7 +285,7 @@ export class NotifierWorker implements Service {
       signal: held.signal,
       reader: this.#reader,
       log: this.#log,
-      slots: this.#slots,
+      turns: this.#turns,
       breaker: this.#breaker,
       concurrency: this.#perEndpoint,
       window,
@@ -295,96 +304,16 @@ export class NotifierWorker implements Service {
     return new Map([[row.id, verdict]]);
   }
 
-  /** In the transaction that gives endpoints up: their breakers, and that those that were paused meanwhile stay so. */
+  /** In the transaction that gives endpoints back: the state that their sessions ended with. */
   #keepState(rows: readonly ClaimedRow[]): SettleHook {
-    const { database } = this.#host;
-    return async (x, settled) => {
+    return async (sql, settled) => {
       const ids = new Set(settled.map(({ row }) => row.id));
-      const values = rows.flatMap((row) => {
-        const end = this.#ended.get(row.id);
-        return end && ids.has(row.id) ? [{ id: row.id, fails: end.failures, opens: end.opened, hold: Math.ceil(end.holdMs) }] : [];
+      const ends = rows.flatMap(({ id }) => {
+        const end = ids.has(id) ? this.#ended.get(id) : undefined;
+        return end ? [{ id, ...end }] : [];
       });
-      if (values.length === 0) return;
-      const { sql, params } = updateFromValues(database, {
-        table: 'notifier_endpoint',
-        types: { id: 'id', fails: 'integer', opens: 'integer', hold: 'integer' },
-        rows: values,
-        on: 't.id = u.id',
-        set: {
-          failures: 'u.fails',
-          opened: 'u.opens',
-          hold_until: 'CASE WHEN u.hold > 0 THEN {now} + u.hold ELSE 0 END',
-          status: "CASE WHEN t.paused = 1 THEN 'PAUSED' ELSE t.status END",
-        },
-      });
-      await x.run(sql, params);
+      if (ends.length > 0) await this.#host.endpoints.keepState(sql, ends);
     };
-  }
-
-  /** One notification from its turn to its end. Never throws. */
-  async #deliver(session: Session, row: DueRow): Promise<void> {
-    let written: Promise<unknown> = Promise.resolve();
-    try {
-      const prepared = this.#host.prepare(row, session.keyRefs);
-      const plan = prepared instanceof Promise ? await prepared : prepared;
-      const number = row.notifyTimes + 1;
-      if (plan.kind === 'cancel' || plan.kind === 'later') {
-        const { reason } = plan;
-        written = session.setBack({
-          id: row.id,
-          number,
-          reason,
-          ...(plan.kind === 'cancel' ? { state: 'CANCELLED', delayMs: undefined } : { state: 'PENDING', delayMs: plan.delayMs }),
-        });
-        return;
-      }
-      if (!(await this.#log.start({ id: row.id, number, trigger: row.trigger }))) return;
-      const judgement = plan.kind === 'no-key' ? noKey(plan.message) : await this.#send(session, row, plan.keys);
-      // Given up: whoever has the endpoint next finds it as unknown.
-      if (!judgement) return;
-      session.judged(judgement);
-      written = this.#end(session, row, judgement);
-    } catch (err) {
-      this.#host.logger.debug({ err, notification: row.id }, 'an attempt could not be begun; it is tried again');
-    } finally {
-      session.over(row, written);
-    }
-  }
-
-  async #send(session: Session, row: DueRow, keys: readonly string[]): Promise<Judgement | undefined> {
-    const waiting = this.#slots.enterWire();
-    if (waiting) await waiting;
-    try {
-      if (session.signal.aborted) return undefined;
-      const paused = checkpoint('attempt:before-send');
-      if (paused) await paused;
-      const params = row.params ?? (await this.#reader.body(row.id));
-      const judgement = await this.#host.delivery.send(row, params, keys, session.signal);
-      const answered = checkpoint('attempt:after-send');
-      if (answered) await answered;
-      return judgement;
-    } finally {
-      this.#slots.leaveWire();
-    }
-  }
-
-  async #end(session: Session, row: DueRow, judgement: Judgement): Promise<void> {
-    const end = this.#host.delivery.end(row, judgement);
-    const counted = await session.end(end);
-    this.#telemetry.settled.add(1, { kind: 'notification', outcome: counted ? judgement.outcome : 'lost' });
-    const { events, logger } = this.#host;
-    const event = { id: row.id, endpointId: row.endpointId, subjectId: row.subjectId, status: row.status, attempt: end.number };
-    if (!counted) events.emit('notification:lease-lost', event);
-    else if (end.state === 'DELIVERED') events.emit('notification:delivered', event);
-    else if (end.state === 'PENDING')
-      events.emit('notification:failed', { ...event, outcome: judgement.outcome, nextInMs: end.delayMs ?? 0 });
-    else {
-      logger.warn(
-        { ...event, state: end.state, outcome: judgement.outcome },
-        'a notification ended without an acknowledgement; resend it once the receiver is mended',
-      );
-      events.emit('notification:dead', { ...event, outcome: judgement.outcome, state: end.state });
-    }
   }
 }
 

@@ -1,11 +1,11 @@
 import type { Backoff } from '@holdfast/core';
-import type { Ack } from '../ack.ts';
 import type { Egress } from '../egress/egress.ts';
 import type { Answer } from '../egress/exchange.ts';
-import { type Judgement, judge } from '../outcome.ts';
 import type { Signer } from '../sign/signer.ts';
+import type { DueRow } from '../table/due-row.ts';
+import type { Ack } from './ack.ts';
 import type { End } from './attempt-log.ts';
-import type { DueRow } from './due-reader.ts';
+import { type Judgement, judge } from './outcome.ts';
 
 export interface DeliveryOptions {
   readonly egress: Egress;

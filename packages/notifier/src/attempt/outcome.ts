@@ -1,6 +1,6 @@
 import { cleanText } from '@holdfast/core';
+import type { Answer } from '../egress/exchange.ts';
 import type { Ack, JudgedResponse } from './ack.ts';
-import type { Answer } from './egress/exchange.ts';
 
 /**
  * - `started`: sent, or about to be; the only one that is not final

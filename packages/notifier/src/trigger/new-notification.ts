@@ -1,9 +1,9 @@
-import { createHash } from 'node:crypto';
 import { activeTraceparent, InvalidArgumentError, jsonText, keyText, unfitText, uuidv7 } from '@holdfast/core';
-import type { Egress } from './egress/egress.ts';
-import { checkKeys, type KeySource, keysOf } from './sign/key-ring.ts';
-import { type SealingKeys, sealKey } from './sign/sealed-key.ts';
-import type { Signer } from './sign/signer.ts';
+import type { Egress } from '../egress/egress.ts';
+import { checkKeys, type KeySource, keysOf } from '../sign/key-ring.ts';
+import { type SealingKeys, sealKey } from '../sign/sealed-key.ts';
+import type { Signer } from '../sign/signer.ts';
+import type { NewNotification } from '../table/notification-table.ts';
 
 /** An event that a receiver must hear of. */
 export interface Trigger {
@@ -38,24 +38,6 @@ export interface TriggerRules {
   readonly allowHeaders: ReadonlySet<string>;
   /** The key that the endpoint signs with when a trigger names none. */
   readonly endpointKey: (tenant: string, origin: string) => Promise<string | undefined>;
-}
-
-/** A notification as it is inserted. */
-export interface NewNotification {
-  readonly tenant: string;
-  readonly subject_id: string;
-  readonly status: string;
-  readonly sequence: number;
-  readonly supersede: boolean;
-  readonly origin: string;
-  readonly url: string;
-  readonly key_ref: string | null;
-  readonly sealed_key: string | null;
-  readonly headers: string | null;
-  readonly params: string;
-  readonly content_type: string;
-  readonly webhook_id: string;
-  readonly traceparent: string | null;
 }
 
 const maxBodyBytes = 262_144;
@@ -98,11 +80,6 @@ export async function newNotification(trigger: Trigger, rules: TriggerRules): Pr
     webhook_id: webhookId,
     traceparent: activeTraceparent(),
   };
-}
-
-/** What two bodies of one event are compared by. */
-export function bodyHash(params: string): string {
-  return createHash('sha256').update(params).digest('base64url').slice(0, 22);
 }
 
 async function signingKeys(trigger: Trigger, tenant: string, origin: string, rules: TriggerRules): Promise<{ readonly current: string }> {

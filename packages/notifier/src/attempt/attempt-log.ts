@@ -1,5 +1,5 @@
 import { Batcher, checkpoint, type Database, updateFromValues, type ValueTypes, valuesTable } from '@holdfast/core';
-import type { Judgement } from '../outcome.ts';
+import type { Judgement } from './outcome.ts';
 
 /** An attempt that is about to leave. */
 export interface Start {
@@ -84,8 +84,7 @@ export class AttemptLog {
     let started: readonly { readonly id: string }[];
     if (this.#database.family === 'mysql') {
       started = await this.#database.transaction(async (sql) => {
-        const notStarted = ` LEFT JOIN ${attempts} a ON a.notification_id = t.id AND a.number = t.notify_times + 1 WHERE a.number IS NULL AND`;
-        const waiting = await this.#lockPending(sql, starts, notStarted);
+        const waiting = await this.#lockPending(sql, starts, { notStarted: true });
         const free = starts.filter(({ id }) => waiting.has(id));
         if (free.length > 0)
           await sql.run(
@@ -201,6 +200,7 @@ export class AttemptLog {
     const ours = await this.#lockPending(
       x,
       rows.map(({ rid, n }) => ({ id: String(rid), number: Number(n) })),
+      { notStarted: false },
     );
     if (ours.size > 0) await x.run(sql, params);
     return ours;
@@ -213,11 +213,14 @@ export class AttemptLog {
   async #lockPending(
     x: Pick<Database, 'rows'>,
     attempts: readonly { readonly id: string; readonly number: number }[],
-    join = ' WHERE',
+    { notStarted }: { readonly notStarted: boolean },
   ): Promise<ReadonlySet<string>> {
+    const join = notStarted
+      ? ` LEFT JOIN ${this.#database.table('notifier_attempt')} a ON a.notification_id = t.id AND a.number = t.notify_times + 1`
+      : '';
     const ids = attempts.map(({ id }) => BigInt(id)).join(', ');
     const rows = await x.rows<{ id: string; notify_times: number }>(
-      `SELECT CAST(t.id AS CHAR) AS id, t.notify_times FROM ${this.#database.table('notifier_notification')} t${this.#database.primaryKeyHint}${join} t.id IN (${ids}) AND t.state = 'PENDING' FOR UPDATE`,
+      `SELECT CAST(t.id AS CHAR) AS id, t.notify_times FROM ${this.#database.table('notifier_notification')} t${this.#database.primaryKeyHint}${join} WHERE ${notStarted ? 'a.number IS NULL AND ' : ''}t.id IN (${ids}) AND t.state = 'PENDING' FOR UPDATE`,
     );
     const times = new Map(rows.map((row) => [row.id, Number(row.notify_times)]));
     return new Set(attempts.filter(({ id, number }) => times.get(id) === number - 1).map(({ id }) => id));

@@ -1,4 +1,4 @@
-import { type Judgement, tripsBreaker } from '../outcome.ts';
+import { type Judgement, tripsBreaker } from '../attempt/outcome.ts';
 
 export interface BreakerLimits {
   /** Failures in a row that open it. */

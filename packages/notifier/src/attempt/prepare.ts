@@ -1,8 +1,8 @@
 import { cleanText, HoldfastError, type Logger } from '@holdfast/core';
-import type { NotificationTable } from '../notification-table.ts';
 import { type KeySource, keysOf } from '../sign/key-ring.ts';
 import { openKey, type SealingKeys } from '../sign/sealed-key.ts';
-import type { DueRow } from './due-reader.ts';
+import type { DueRow } from '../table/due-row.ts';
+import type { NotificationTable } from '../table/notification-table.ts';
 
 export interface PrepareOptions {
   readonly notifications: NotificationTable;

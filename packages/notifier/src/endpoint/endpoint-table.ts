@@ -8,10 +8,12 @@ import {
   keyText,
   requireActor,
   type SqlRunner,
+  updateFromValues,
   WorkTable,
   type WorkTableShape,
 } from '@holdfast/core';
-import { endpointStates } from './schema.ts';
+import { integerId } from '../table/integer-id.ts';
+import { endpointStates } from '../table/schema.ts';
 
 /**
  * Endpoints as claimable rows: who holds the row sends its notifications, nobody else. The column that tells kinds apart is the pool;
@@ -141,6 +143,26 @@ export class EndpointTable {
     );
   }
 
+  /** Writes the breakers of endpoints that are given back. Those that an operator paused meanwhile stay paused. */
+  async keepState(
+    sql: Pick<SqlRunner, 'run'>,
+    ends: readonly { readonly id: string; readonly failures: number; readonly opened: number; readonly holdMs: number }[],
+  ): Promise<void> {
+    const update = updateFromValues(this.#database, {
+      table: 'notifier_endpoint',
+      types: { id: 'id', fails: 'integer', opens: 'integer', hold: 'integer' },
+      rows: ends.map(({ id, failures, opened, holdMs }) => ({ id, fails: failures, opens: opened, hold: Math.ceil(holdMs) })),
+      on: 't.id = u.id',
+      set: {
+        failures: 'u.fails',
+        opened: 'u.opens',
+        hold_until: 'CASE WHEN u.hold > 0 THEN {now} + u.hold ELSE 0 END',
+        status: "CASE WHEN t.paused = 1 THEN 'PAUSED' ELSE t.status END",
+      },
+    });
+    await sql.run(update.sql, update.params);
+  }
+
   async list(query: { readonly tenant?: string; readonly after?: string; readonly limit?: number } = {}): Promise<readonly EndpointView[]> {
     const limit = query.limit ?? 50;
     if (!Number.isInteger(limit) || limit < 1 || limit > 1_000)
@@ -228,11 +250,4 @@ export class EndpointTable {
       keyRef: row.key_ref === null ? null : String(row.key_ref),
     }));
   }
-}
-
-/** A 64-bit id as an SQL literal. @throws InvalidArgumentError */
-export function integerId(id: string): string {
-  if (typeof id !== 'string' || !/^\d{1,19}$/.test(id))
-    throw new InvalidArgumentError(`${JSON.stringify(id)} is no id; ids are decimal text.`);
-  return id;
 }

@@ -6,7 +6,7 @@ export interface Sender<Job> {
   take(retries: boolean): { readonly job: Job; readonly retry: boolean } | undefined;
 }
 
-export interface SlotsOptions<From extends Sender<Job>, Job> {
+export interface FairTurnsOptions<From extends Sender<Job>, Job> {
   /** Requests on the wire at a time. */
   readonly concurrency: number;
   /** Begins one; `done` must be called once when it is over. */
@@ -23,8 +23,8 @@ const aheadMs = 12;
  * A request is recorded before it leaves. So that the wire is not idle meanwhile, a few more are let in than may be on the wire: as many
  * as finish within 12 ms, which with slow receivers is none.
  */
-export class Slots<From extends Sender<Job>, Job> {
-  readonly #options: SlotsOptions<From, Job>;
+export class FairTurns<From extends Sender<Job>, Job> {
+  readonly #options: FairTurnsOptions<From, Job>;
   readonly #ring = new Set<From>();
   /** Who has only retries, when there is no room for any. */
   readonly #starved = new Set<From>();
@@ -38,7 +38,7 @@ export class Slots<From extends Sender<Job>, Job> {
   #measuredAt = monotonicMs();
   #perMs = 0;
 
-  constructor(options: SlotsOptions<From, Job>) {
+  constructor(options: FairTurnsOptions<From, Job>) {
     this.#options = options;
     this.#retryCap = Math.max(1, Math.floor(options.concurrency * 0.75));
   }

@@ -1,5 +1,5 @@
+import { createHash } from 'node:crypto';
 import { type Database, type Duration, durationMs, Once, type SqlRunner, TransientDatabaseError, valuesTable } from '@holdfast/core';
-import { bodyHash, type NewNotification } from './new-notification.ts';
 
 /** What a trigger came to. */
 export interface Triggered {
@@ -9,6 +9,24 @@ export interface Triggered {
   readonly duplicate: boolean;
   /** A duplicate whose body differs. The first body stays. */
   readonly conflict: boolean;
+}
+
+/** A notification as it is inserted. */
+export interface NewNotification {
+  readonly tenant: string;
+  readonly subject_id: string;
+  readonly status: string;
+  readonly sequence: number;
+  readonly supersede: boolean;
+  readonly origin: string;
+  readonly url: string;
+  readonly key_ref: string | null;
+  readonly sealed_key: string | null;
+  readonly headers: string | null;
+  readonly params: string;
+  readonly content_type: string;
+  readonly webhook_id: string;
+  readonly traceparent: string | null;
 }
 
 /** One attempt, as it is shown. */
@@ -246,4 +264,9 @@ function eventText(one: Pick<NewNotification, 'tenant' | 'subject_id' | 'status'
 
 function eventKey(event: readonly (string | number)[]): string {
   return bodyHash(JSON.stringify(event));
+}
+
+/** What two bodies of one event are compared by. */
+function bodyHash(params: string): string {
+  return createHash('sha256').update(params).digest('base64url').slice(0, 22);
 }
