@@ -39,40 +39,57 @@ import { notifierSchema } from './table/schema.ts';
 import { type NotifierTransaction, TriggerWriter } from './trigger/trigger-writer.ts';
 import { NotifierWorker, type WorkerOptions } from './worker/worker.ts';
 
-/** Where notifications are kept, how they are signed, and when they are sent again. */
+/** Options of {@link createNotifier}: the database, the signing keys, the schedule of attempts, and the rules for destinations. */
 export interface NotifierOptions extends DatabaseOptions {
-  /** Keys by reference: the current one first, then those that it replaced. */
+  /**
+   * Returns the signing keys behind a `keyRef`: the current key first, then the keys that it replaced. Called at each trigger and at each
+   * attempt. Needed unless every trigger carries a `signKey`, or `sign` is `[]`. If it throws at an attempt, the attempt is postponed by
+   * 15 s and does not count; if it returns nothing, the attempt fails.
+   */
   readonly keys?: KeySource;
-  /** Keys under which a `signKey` that comes with a trigger is kept: 32 bytes each, by name; the first seals, all open. */
+  /**
+   * Keys that encrypt a trigger's `signKey` in the database: 32 bytes each, by name. The first one encrypts, all of them decrypt, so keep
+   * an old key until the notifications that it encrypted have ended. Default: none; a trigger with a `signKey` is refused.
+   */
   readonly sealingKeys?: SealingKeys;
-  /** How requests are signed; several ways go along. Default `[standardWebhooks()]`; `[]` sends unsigned. */
+  /** The signatures that each request carries; several can be combined. Default `[standardWebhooks()]`; `[]` sends unsigned requests. */
   readonly sign?: readonly Signer[];
-  /** What acknowledges. Default `ack.body('success')`. */
+  /**
+   * Decides whether a response acknowledges the notification. Default `ack.body('success')`: status 2xx and the body `success`. Any other
+   * response is a failed attempt.
+   */
   readonly ack?: Ack;
   /**
-   * When failed attempts are made again. Default {@link defaultSchedule}: after 3, 9, 27 and 81 s, then every 30 minutes, ten attempts
-   * in all.
+   * The delays between attempts. Default {@link defaultSchedule}: 3, 9, 27 and 81 s, then every 30 minutes, ten attempts in all. After the
+   * last attempt the notification is EXHAUSTED; `resend` and `replay` send it again.
    */
   readonly schedule?: Backoff;
-  /** What may be called, and for how long. */
+  /** The destinations that may be called, and the time limits of a request. Default: HTTPS to public addresses, 10 s per request. */
   readonly egress?: EgressOptions;
-  /** Names of headers that triggers may set. Default none. */
+  /** Names of the headers that a trigger may set. Default: none; a trigger with any other header is refused. */
   readonly allowHeaders?: readonly string[];
-  /** Asked before each attempt: `false` ends the notification as CANCELLED. What it throws postpones the attempt. */
+  /**
+   * Called before each attempt. `false` ends the notification as CANCELLED. If it throws, the attempt is postponed by 15 s and does not
+   * count. Default: every notification is sent.
+   */
   readonly stillWanted?: (subjectId: string, event: { readonly tenant: string; readonly status: string }) => boolean | Promise<boolean>;
-  /** How long ended notifications are kept, with their attempts. Default 30 days. */
+  /** Age at which ended notifications are deleted, together with their attempts. Default 30 days. */
   readonly keep?: Duration;
-  /** How long after that an event is still known as a duplicate. Default 90 days. */
+  /** Time after that deletion for which a repeated event is still recognised as a duplicate. Default 90 days. */
   readonly remember?: Duration;
-  /** Tells workers in other processes. Default: LISTEN on Postgres, the file's version on SQLite; else workers look four times a second. */
+  /**
+   * Wakes workers in other processes after a trigger. Default: LISTEN on Postgres, the file's version on SQLite. Without a waker, workers
+   * poll four times a second.
+   */
   readonly waker?: Waker;
+  /** Receives log lines. Default: warnings and errors go to standard error. */
   readonly logger?: Logger;
 }
 
-/** When attempts are made by default: at once; 3, 9, 27, 81 s after the one before; every 30 minutes (and up to 3 more); ten in all. */
+/** The default schedule: at once; 3, 9, 27 and 81 s after the previous attempt; then every 30 minutes plus up to 3; ten attempts in all. */
 export const defaultSchedule: Backoff = steps('3s', '9s', '27s', '81s').then(every('30m').jitter(0.1).upTo(10));
 
-/** Callbacks that are kept as rows until they are acknowledged. */
+/** Keeps callbacks as rows and sends them until they are acknowledged. Made by {@link createNotifier}. */
 export class Notifier {
   readonly database: Database;
   readonly #options: NotifierOptions;
@@ -99,7 +116,7 @@ export class Notifier {
     this.#signers = options.sign ?? [standardWebhooks()];
     this.#schedule = options.schedule ?? defaultSchedule;
     if (!(this.#schedule instanceof Backoff) && typeof (this.#schedule as Backoff).delayMs !== 'function')
-      throw new InvalidArgumentError("schedule is no schedule; build one, as in steps('3s', '9s').then(every('30m').upTo(10)).");
+      throw new InvalidArgumentError("schedule is not a Backoff; build one, as in steps('3s', '9s').then(every('30m').upTo(10)).");
     checkSealingKeys(options.sealingKeys);
     for (const age of ['keep', 'remember'] as const) durationMs(options[age] ?? '30d', age);
     this.#egress = new Egress(options.egress);
@@ -147,24 +164,25 @@ export class Notifier {
     });
   }
 
+  /** Events of this process. */
   get events(): EventSource<NotifierEvents> {
     return this.#events;
   }
 
   /**
-   * Triggers that count if and only if the ROOT transaction of `trx` commits.
+   * Triggers that take effect if and only if the ROOT transaction of `trx` commits.
    * @throws NotInTransactionError unless `trx` is an open transaction
    */
   in(trx: Knex.Transaction): NotifierTransaction {
     return this.#triggers.in(trx);
   }
 
-  /** Triggers in transactions of their own. */
+  /** Triggers that each run in a transaction of their own. */
   now(): NotifierTransaction {
     return this.#triggers.now();
   }
 
-  /** A worker: start it with `await worker.start()`. As many as you like, in as many processes, share the endpoints. */
+  /** Creates a worker; `await worker.start()` starts it. Any number of workers, in any number of processes, share the endpoints. */
   worker(options: WorkerOptions = {}): NotifierWorker {
     const worker = new NotifierWorker(
       {
@@ -186,23 +204,24 @@ export class Notifier {
     return worker;
   }
 
+  /** Lists and steers endpoints. */
   get endpoints(): Endpoints {
     return this.#endpoints;
   }
 
-  /** Every attempt of a notification, the first first. */
+  /** All attempts of a notification, oldest first. */
   attempts(id: string): Promise<readonly AttemptView[]> {
     return this.#inspection.attempts(id);
   }
 
-  /** Sends a notification once more, now, whatever its state. Returns whether there is one. */
+  /** Makes a notification due now, whatever its state. Returns `false` if it does not exist. */
   async resend(id: string, by: Actor): Promise<boolean> {
     const done = await resend(this.database, id, by);
     if (done) this.#wakers.wake();
     return done;
   }
 
-  /** Sends notifications of an endpoint again: see {@link ReplayOptions}. Returns how many. */
+  /** Sends notifications of an endpoint again, spread over time: see {@link ReplayOptions}. Returns their number. */
   async replay(options: ReplayOptions, by: Actor): Promise<number> {
     const count = await replay(this.database, options, by);
     if (count > 0) this.#wakers.wake();
@@ -210,20 +229,24 @@ export class Notifier {
   }
 
   /**
-   * Finds notifications that are unacknowledged, were last notified over 30 minutes ago, have had fewer attempts than the schedule
-   * has, and are overdue by it. Workers do it every 3 minutes. Returns how many there were.
+   * Finds overdue notifications that no worker is sending, and wakes their endpoints. A notification qualifies if it is unacknowledged, its
+   * last attempt was over 30 minutes ago, its due time has passed, and it has had fewer attempts than the schedule allows. Workers call
+   * this every 3 minutes. Returns the number of notifications found.
    */
   async compensate(): Promise<number> {
     const maxAttempts = Math.min(this.#schedule.maxAttempts, 1_000_000);
     const count = await compensate(this.database, { idleMs: 1_800_000, maxAttempts });
     if (count > 0) {
-      this.#logger.warn({ count }, 'notifications were overdue without anybody at work on them; they are sent now');
+      this.#logger.warn({ count }, 'overdue notifications were found that no worker was sending; they are sent now');
       this.#wakers.wake();
     }
     return count;
   }
 
-  /** Sends a signed test to a URL, the way that notifications go, and says what came back. Nothing is stored. */
+  /**
+   * Sends a signed test request to a URL, under the rules that hold for notifications, and returns the result. Nothing is stored.
+   * @throws InvalidArgumentError, EgressDeniedError, UnknownKeyError, InvalidKeyError
+   */
   async probe(url: string, options: { readonly keyRef?: string; readonly payload?: unknown } = {}): Promise<Probe> {
     return probe(url, options, {
       egress: this.#egress,
@@ -234,31 +257,37 @@ export class Notifier {
     });
   }
 
-  /** Deletes what ended longer ago than `keep`. Workers do it every 10 minutes. Returns how many. */
+  /**
+   * Deletes notifications that ended longer ago than `keep`. Workers call this every 10 minutes. Returns the number of deleted
+   * notifications.
+   */
   purge(): Promise<number> {
     return this.#notifications.purge(this.#options.keep ?? '30d', this.#options.remember ?? '90d');
   }
 
-  /** @throws MigrationRequiredError, DatabaseUnavailableError, UnsupportedDatabaseError */
+  /**
+   * Checks that the database is supported and its tables are migrated. Workers do so when they start.
+   * @throws MigrationRequiredError, DatabaseUnavailableError, UnsupportedDatabaseError
+   */
   async check(): Promise<void> {
     const { warnings } = await this.database.describe();
     for (const warning of warnings) this.#logger.warn({}, warning);
     const newer = await checkMigrated(this.database, [coreSchema, notifierSchema]);
     if (newer.length > 0)
-      this.#logger.warn({ newer }, 'the tables were migrated by a newer version; this one goes on, since migrations only add');
+      this.#logger.warn({ newer }, 'the tables were migrated by a newer version; this version continues, since migrations only add');
   }
 
-  /** For operators' tools. */
+  /** The port that operators' tools read and act through. */
   inspect(): NotifierInspection {
     return this.#inspection;
   }
 
-  /** Figures for gauges and dashboards. */
+  /** Counts for gauges and dashboards. */
   stats(): Promise<NotifierStats> {
     return this.#inspection.overview();
   }
 
-  /** Stops workers and ends the connections. The service's knex stays open. */
+  /** Stops the workers and closes the notifier's connections. The service's knex stays open. */
   async close(): Promise<void> {
     for (const worker of this.#workers) await worker.stop();
     await this.#wakers.close();
@@ -266,7 +295,7 @@ export class Notifier {
     await this.database.close();
   }
 
-  /** Closes it, for `await using`. */
+  /** Closes the notifier, for `await using`. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }

@@ -1,36 +1,36 @@
 import { checkpoint, type Events, type Logger, type Telemetry } from '@holdfast/core';
 import type { NotifierEvents } from '../events.ts';
 import type { DueRow } from '../table/due-row.ts';
-import type { AttemptLog, End, Setback } from './attempt-log.ts';
+import type { AttemptEnd, AttemptLog, SkippedAttempt } from './attempt-log.ts';
 import { type Delivery, noKey } from './delivery.ts';
 import type { Judgement } from './outcome.ts';
 import { type PrepareOptions, prepare } from './prepare.ts';
 
-/** The part of a session (`worker/session.ts`) that an attempt needs: the endpoint, while this worker holds it. */
+/** An endpoint while this worker holds it: the part of a session (`worker/session.ts`) that an attempt needs. */
 export interface EndpointHolder {
   readonly signal: AbortSignal;
-  /** Keys of the endpoint by reference: the current one first, then the one before. */
+  /** References of the endpoint's keys: the current key first, then the previous one. */
   readonly keyRefs: readonly string[];
-  setBack(setback: Setback): Promise<boolean>;
-  judged(judgement: Judgement): void;
-  end(end: End): Promise<boolean>;
-  over(row: DueRow, written: Promise<unknown>): void;
+  skip(skipped: SkippedAttempt): Promise<boolean>;
+  report(judgement: Judgement): void;
+  end(end: AttemptEnd): Promise<boolean>;
+  release(row: DueRow, written: Promise<unknown>): void;
 }
 
 export interface DeliverParts {
   readonly prepare: PrepareOptions;
   readonly delivery: Delivery;
   readonly log: AttemptLog;
-  /** Reads the body of a row that came without. */
+  /** Reads the body of a notification whose row came without it. */
   readonly body: (id: string) => Promise<string>;
-  /** Bounds the requests that are on the wire at a time. */
+  /** Bounds the number of requests on the wire. */
   readonly wire: { enterWire(): Promise<void> | undefined; leaveWire(): void };
   readonly events: Events<NotifierEvents>;
   readonly telemetry: Telemetry;
   readonly logger: Logger;
 }
 
-/** One notification from its turn to its end. Never throws. */
+/** Makes one attempt: prepares, records, sends and judges it, and writes its end. Never throws. */
 export async function deliver(row: DueRow, holder: EndpointHolder, parts: DeliverParts): Promise<void> {
   let written: Promise<unknown> = Promise.resolve();
   try {
@@ -39,7 +39,7 @@ export async function deliver(row: DueRow, holder: EndpointHolder, parts: Delive
     const number = row.notifyTimes + 1;
     if (plan.kind === 'cancel' || plan.kind === 'later') {
       const { reason } = plan;
-      written = holder.setBack({
+      written = holder.skip({
         id: row.id,
         number,
         reason,
@@ -49,14 +49,14 @@ export async function deliver(row: DueRow, holder: EndpointHolder, parts: Delive
     }
     if (!(await parts.log.start({ id: row.id, number, trigger: row.trigger }))) return;
     const judgement = plan.kind === 'no-key' ? noKey(plan.message) : await send(row, plan.keys, holder.signal, parts);
-    // Given up: whoever has the endpoint next finds it as unknown.
+    // Aborted: the worker that serves the endpoint next records the attempt as unknown.
     if (!judgement) return;
-    holder.judged(judgement);
+    holder.report(judgement);
     written = finish(row, judgement, holder, parts);
   } catch (err) {
-    parts.logger.debug({ err, notification: row.id }, 'an attempt could not be begun; it is tried again');
+    parts.logger.debug({ err, notification: row.id }, 'an attempt could not be started; it is tried again');
   } finally {
-    holder.over(row, written);
+    holder.release(row, written);
   }
 }
 
@@ -90,7 +90,7 @@ async function finish(row: DueRow, judgement: Judgement, holder: EndpointHolder,
   else {
     logger.warn(
       { ...event, state: end.state, outcome: judgement.outcome },
-      'a notification ended without an acknowledgement; resend it once the receiver is mended',
+      'a notification ended without an acknowledgement; resend it once the receiver is fixed',
     );
     events.emit('notification:dead', { ...event, outcome: judgement.outcome, state: end.state });
   }

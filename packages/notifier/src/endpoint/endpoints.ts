@@ -5,23 +5,31 @@ import type { Signer } from '../sign/signer.ts';
 import type { EndpointTable, EndpointView } from './endpoint-table.ts';
 
 /**
- * Steers endpoints. Workers that serve one hear of a change at once, or within half a second. Each is a tenant and an origin
- * (`https://example.com`), made with its first notification.
+ * Lists and steers endpoints. An endpoint is a tenant and an origin (`https://example.com`); it is created with its first notification. A
+ * change reaches the worker that serves the endpoint at once, or within half a second if no waker reaches that worker's process.
  */
 export interface Endpoints {
-  /** Endpoints in the order of their ids. */
+  /**
+   * Returns endpoints in the order of their ids, 50 unless `limit` (at most 1,000) says otherwise. Pass the last id as `after` for the next
+   * page.
+   */
   list(query?: { readonly tenant?: string; readonly after?: string; readonly limit?: number }): Promise<readonly EndpointView[]>;
-  /** One endpoint, with its state, limits and figures. */
+  /** Returns an endpoint with its state, limits and breaker. */
   get(id: string): Promise<EndpointView | undefined>;
-  /** Makes the endpoint of a URL, or finds it. With `keyRef`, that is what its notifications are signed with unless they say otherwise. */
+  /**
+   * Creates the endpoint of a URL, or finds it, and returns its id. `keyRef` names the key for notifications whose trigger names none;
+   * `pool` restricts the endpoint to workers that serve this pool.
+   */
   register(endpoint: { readonly tenant?: string; readonly url: string; readonly keyRef?: string; readonly pool?: string }): Promise<string>;
-  /** Sends nothing to it until it is resumed; notifications wait. Returns whether it is there. */
+  /**
+   * Stops sending to the endpoint until it is resumed. Its notifications wait and lose no attempt. Returns `false` if it does not exist.
+   */
   pause(id: string, by: Actor): Promise<boolean>;
-  /** Sends again. Returns whether it is there. */
+  /** Starts sending again, with a closed breaker. Returns `false` if the endpoint does not exist. */
   resume(id: string, by: Actor): Promise<boolean>;
-  /** Limits its requests; `null` takes a limit away. Returns whether it is there. */
+  /** Limits the endpoint's requests; `null` removes a limit. Returns `false` if the endpoint does not exist. */
   limit(id: string, limits: { readonly concurrency?: number | null; readonly ratePerSecond?: number | null }, by: Actor): Promise<boolean>;
-  /** Signs with another key from now on, and for `overlap` (default 24 hours) with the one before as well. */
+  /** Replaces the endpoint's key. For `overlap` (default 24 hours), requests carry a signature under the previous key as well. */
   rotate(id: string, to: { readonly keyRef: string; readonly overlap?: Duration }, by: Actor): Promise<boolean>;
 }
 
@@ -33,10 +41,10 @@ export interface EndpointsOptions {
   readonly wakers: Wakers;
 }
 
-/** What is told to workers, besides ids of endpoints that were triggered: that operators have changed something. */
+/** The wake-up note that tells workers to read the settings of their endpoints again. Other notes are ids of endpoints. */
 export const settingsNote = 'settings';
 
-/** The operators' calls over the table of endpoints: checks what they are given, and tells workers of the change. */
+/** Makes the operators' calls over the table of endpoints: they check their arguments and notify workers of a change. */
 export function endpointsOf({ table, egress, signers, keys, wakers }: EndpointsOptions): Endpoints {
   const changed = async (done: Promise<boolean>): Promise<boolean> => {
     const found = await done;

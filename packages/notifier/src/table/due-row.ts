@@ -1,4 +1,4 @@
-/** A notification that is due, with all that its attempt needs. */
+/** A notification that is due, with the data that its attempt needs. */
 export interface DueRow {
   readonly id: string;
   readonly endpointId: string;
@@ -16,8 +16,8 @@ export interface DueRow {
   readonly keyRef: string | null;
   readonly sealedKey: string | null;
   readonly headers: string | null;
-  /** `null` where it is long: see `DueReader.body`. */
+  /** `null` if the body is long; `DueReader.body` reads it. */
   readonly params: string | null;
-  /** Its next attempt was started by a worker that vanished. */
+  /** True if its next attempt was already started, by a worker that vanished. */
   readonly orphan: boolean;
 }

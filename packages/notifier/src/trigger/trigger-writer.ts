@@ -4,15 +4,16 @@ import type { EndpointTable } from '../endpoint/endpoint-table.ts';
 import type { NewNotification, NotificationTable, Triggered } from '../table/notification-table.ts';
 import { newNotification, type Trigger, type TriggerRules } from './new-notification.ts';
 
-/** Triggers that commit with a transaction. */
+/** Accepts events. Each is written as a notification that is sent once its transaction has committed. */
 export interface NotifierTransaction {
   /**
-   * An event that must be heard of. The same event (tenant, subject, status, sequence) again is a no-op that returns the first.
+   * Accepts an event that its receiver must be notified of. An event that was accepted before (same tenant, subject, status and sequence)
+   * writes nothing and returns the id of the first notification.
    * @throws InvalidArgumentError, EgressDeniedError, UnknownKeyError, InvalidKeyError, NotSignableError
    */
   trigger(event: Trigger): Promise<Triggered>;
   /**
-   * The same of many events, in a handful of statements. Returns what came of each, in order. None is written if one of them is refused.
+   * Accepts many events in a few statements. Returns their results in the same order. If one event is refused, none is written.
    * @throws as {@link trigger}
    */
   triggerMany(events: readonly Trigger[]): Promise<readonly Triggered[]>;
@@ -27,8 +28,8 @@ export interface TriggerWriterOptions {
   readonly wake: (endpointId: string) => void;
 }
 
-interface Addressed {
-  readonly one: NewNotification;
+interface AddressedNotification {
+  readonly notification: NewNotification;
   readonly endpointId: string;
 }
 
@@ -63,7 +64,7 @@ export class TriggerWriter {
     };
   }
 
-  /** Triggers in transactions of their own. */
+  /** Triggers that each run in a transaction of their own. */
   now(): NotifierTransaction {
     const { database, endpoints, notifications, wake } = this.#options;
     return {
@@ -89,22 +90,22 @@ export class TriggerWriter {
     return newNotification(event, { ...rules, endpointKey: (tenant, origin) => endpoints.keyRef(sql, tenant, origin) });
   }
 
-  async #checkMany(events: readonly Trigger[], sql: SqlRunner | undefined): Promise<readonly Addressed[]> {
+  async #checkMany(events: readonly Trigger[], sql: SqlRunner | undefined): Promise<readonly AddressedNotification[]> {
     if (!Array.isArray(events)) throw new InvalidArgumentError('triggerMany takes an array of events.');
-    const items: Addressed[] = [];
+    const items: AddressedNotification[] = [];
     for (const event of events) {
-      const one = await this.#check(event, sql);
-      items.push({ one, endpointId: await this.#options.endpoints.idOf(sql, one.tenant, one.origin) });
+      const notification = await this.#check(event, sql);
+      items.push({ notification, endpointId: await this.#options.endpoints.idOf(sql, notification.tenant, notification.origin) });
     }
     return items;
   }
 
-  /** Those that supersede others one by one, since each looks at what is there of its subject. */
-  async #insertMany(sql: SqlRunner, items: readonly Addressed[]): Promise<readonly Triggered[]> {
+  /** Inserts notifications one by one if any of them supersedes others: each such insert reads the other notifications of its subject. */
+  async #insertMany(sql: SqlRunner, items: readonly AddressedNotification[]): Promise<readonly Triggered[]> {
     const { notifications } = this.#options;
     const triggered: Triggered[] = [];
-    if (items.some(({ one }) => one.supersede)) {
-      for (const { one, endpointId } of items) triggered.push(await notifications.insert(sql, endpointId, one));
+    if (items.some(({ notification }) => notification.supersede)) {
+      for (const { notification, endpointId } of items) triggered.push(await notifications.insert(sql, endpointId, notification));
       return triggered;
     }
     for (let from = 0; from < items.length; from += 1_000)
@@ -112,7 +113,7 @@ export class TriggerWriter {
     return triggered;
   }
 
-  #wakeNew(items: readonly Addressed[], triggered: readonly Triggered[]): void {
+  #wakeNew(items: readonly AddressedNotification[], triggered: readonly Triggered[]): void {
     const ids = new Set(items.flatMap(({ endpointId }, i) => (triggered[i]?.duplicate ? [] : [endpointId])));
     for (const id of ids) this.#options.wake(id);
   }

@@ -45,7 +45,7 @@ it('serves senders in turn, whatever they have', () => {
   expect(begun.slice(4)).toEqual(['a first', 'b first', 'c first', 'a first', 'b first']);
 });
 
-it('keeps a quarter for first attempts while a wave of retries is under way, and goes on with the wave', () => {
+it('keeps a quarter for first attempts while a wave of retries is in flight, and then continues with the wave', () => {
   const { turns, begun, ends } = turnsOf(8);
   turns.offer(new Backlog('old', 0, 100));
   expect(begun).toHaveLength(6);
