@@ -9,7 +9,7 @@ import type { FairTurns, Sender } from './fair-turns.ts';
 
 export interface SessionOptions {
   readonly row: ClaimedRow;
-  /** Aborts when the lease of the endpoint is lost, or when the worker's `stopAfter` has passed. */
+  /** Aborts when the lease of the endpoint is lost, or when the worker's `stopTimeout` has passed. */
   readonly signal: AbortSignal;
   readonly reader: DueReader;
   readonly log: AttemptLog;

@@ -55,7 +55,7 @@ export interface WorkerOptions {
    * Time for which `stop` waits for requests in flight before it aborts them. An aborted attempt is later recorded as `unknown`. Default 15
    * s, which is longer than a request may take.
    */
-  readonly stopAfter?: Duration;
+  readonly stopTimeout?: Duration;
   /** Pools whose endpoints this worker serves. Default `['']`: endpoints that were registered without a pool. */
   readonly pools?: readonly string[];
   /**
@@ -162,7 +162,7 @@ export class NotifierWorker implements Service {
         this.#ended.delete(row.id);
         if (this.#wokenLate.delete(row.id)) this.#wakeAtOnce(row.id);
       },
-      stopMs: durationMs(options.stopAfter ?? '15s', 'stopAfter'),
+      stopMs: durationMs(options.stopTimeout ?? '15s', 'stopTimeout'),
       maxPollMs,
       logger,
       telemetry: this.#telemetry,
@@ -239,7 +239,7 @@ export class NotifierWorker implements Service {
     return this.#lifecycle.start();
   }
 
-  /** Starts no further request, waits for those in flight, up to `stopAfter`, and gives the endpoints back. */
+  /** Starts no further request, waits for those in flight, up to `stopTimeout`, and gives the endpoints back. */
   stop(): Promise<void> {
     return this.#lifecycle.stop();
   }
