@@ -89,6 +89,7 @@ onEveryDatabase('bad input', (suite) => {
     await expect(notifier.inspect().list({ status: 'LOST' })).rejects.toThrow(/give one of PENDING/);
     await expect(notifier.inspect().list({ limit: 0 })).rejects.toThrow(/limit is 0/);
     await expect(notifier.endpoints.list({ limit: 1_001 })).rejects.toThrow(/limit is 1001/);
+    await expect(notifier.endpoints.list({ after: 'x' })).rejects.toMatchObject({ code: 'invalid-argument' });
     await expect(notifier.endpoints.register({ url: 'http://localhost/' })).rejects.toMatchObject({ rule: 'host' });
     await expect(notifier.probe('http://localhost/', { keyRef: 'k' })).rejects.toMatchObject({ rule: 'host' });
   });

@@ -171,7 +171,7 @@ export class EndpointTable {
     const limit = query.limit ?? 50;
     if (!Number.isInteger(limit) || limit < 1 || limit > 1_000)
       throw new InvalidArgumentError(`limit is ${limit}; give a whole number from 1 to 1,000.`);
-    const where = [`t.id > ${BigInt(query.after ?? 0)}`, ...(query.tenant === undefined ? [] : ['tenant = ?'])];
+    const where = [`t.id > ${integerId(query.after ?? '0')}`, ...(query.tenant === undefined ? [] : ['tenant = ?'])];
     return this.#views(`${where.join(' AND ')} ORDER BY t.id LIMIT ${limit}`, query.tenant === undefined ? [] : [query.tenant]);
   }
 
