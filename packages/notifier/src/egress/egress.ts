@@ -26,7 +26,10 @@ export interface EgressOptions {
    * 10 s.
    */
   readonly requestTimeout?: Duration;
-  /** Certificate authorities (PEM) to trust. */
+  /**
+   * Certificate authorities (PEM) to trust in place of Node's default ones. To add one, pass it together with
+   * `tls.getCACertificates('default')`.
+   */
   readonly ca?: string | Buffer | readonly (string | Buffer)[];
   /**
    * A forward proxy, such as `http://proxy.example:3128`; never taken from the environment. Names are resolved and checked here, but the
