@@ -1,9 +1,9 @@
 import { HoldfastError } from '@holdfast/core';
 
-/** Which rule of the egress guard a URL, a name or an address broke. */
+/** The rule of the egress guard that a URL, a name or an address violates. */
 export type EgressRule = 'syntax' | 'length' | 'scheme' | 'userinfo' | 'port' | 'host' | 'address';
 
-/** The egress guard refused a destination. No byte was sent to it. */
+/** The egress guard refused a destination, which received no byte. `rule` names the violated rule. */
 export class EgressDeniedError extends HoldfastError {
   readonly rule: EgressRule;
 
@@ -13,28 +13,28 @@ export class EgressDeniedError extends HoldfastError {
   }
 }
 
-/** `keys` knows no key by that reference. */
+/** The `keys` function returned no key for a reference, or a stored key can't be decrypted with `sealingKeys`. */
 export class UnknownKeyError extends HoldfastError {
   constructor(message: string) {
     super(message, { code: 'key-unknown' });
   }
 }
 
-/** A key is there, but is not of the form that its signature needs. */
+/** A key does not have the form that its signature needs. */
 export class InvalidKeyError extends HoldfastError {
   constructor(message: string) {
     super(message, { code: 'key-invalid' });
   }
 }
 
-/** The payload can't be signed the way that was asked for. */
+/** The payload can't be signed in the chosen way. */
 export class NotSignableError extends HoldfastError {
   constructor(message: string) {
     super(message, { code: 'not-signable' });
   }
 }
 
-/** A request that was received is not what its signature says, or too old, or not signed at all. */
+/** A received request has no valid signature, or is too old. */
 export class InvalidSignatureError extends HoldfastError {
   constructor(message: string) {
     super(message, { code: 'signature-invalid' });

@@ -1,16 +1,25 @@
-import type { AttemptOutcome } from './outcome.ts';
+import type { AttemptOutcome } from './attempt/outcome.ts';
 
-/** Events of a notifier. All come after the change was committed, in this process only, and are lost with it. */
+/**
+ * Events of a notifier. Each is emitted after its change was committed, once, in the process that made the change. It is lost if that
+ * process dies.
+ */
 export interface NotifierEvents {
-  /** A receiver acknowledged. */
+  /** A receiver acknowledged a notification. */
   'notification:delivered': NotificationEvent;
-  /** An attempt failed; another follows. */
+  /** An attempt failed, and another one follows after `nextInMs`. */
   'notification:failed': NotificationEvent & { readonly outcome: AttemptOutcome; readonly nextInMs: number };
-  /** There will be no further attempt. `EXHAUSTED` and `GONE` wait for a person, and can be resent. */
+  /**
+   * A notification ended without an acknowledgement: its attempts are used up (`EXHAUSTED`), or the receiver answered 410 (`GONE`).
+   * `resend` and `replay` send it again.
+   */
   'notification:dead': NotificationEvent & { readonly outcome: AttemptOutcome; readonly state: 'EXHAUSTED' | 'GONE' };
-  /** What an attempt came to was refused: another worker has taken the endpoint over, or somebody ended the notification. */
+  /**
+   * The result of an attempt was refused: another worker has taken over the endpoint, or the notification was cancelled or resent
+   * meanwhile.
+   */
   'notification:lease-lost': NotificationEvent;
-  /** An endpoint's breaker opened. */
+  /** The breaker of an endpoint opened: nothing is sent to it for `openMs`. Then a single request probes it. */
   'endpoint:opened': { readonly endpointId: string; readonly openMs: number };
 }
 
@@ -19,6 +28,6 @@ interface NotificationEvent {
   readonly endpointId: string;
   readonly subjectId: string;
   readonly status: string;
-  /** Number of the attempt. */
+  /** Number of the attempt, starting at 1. */
   readonly attempt: number;
 }

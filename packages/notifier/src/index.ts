@@ -1,27 +1,22 @@
 export { every, exponential, steps } from '@holdfast/core';
-export { type Ack, ack, type JudgedResponse } from './ack.ts';
+export { type Ack, ack, type JudgedResponse } from './attempt/ack.ts';
+export { type AttemptOutcome, attemptOutcomes } from './attempt/outcome.ts';
+export type { Probe } from './attempt/probe.ts';
 export type { EgressOptions } from './egress/egress.ts';
-export type { EndpointView } from './endpoint-table.ts';
+export type { EndpointView } from './endpoint/endpoint-table.ts';
+export type { Endpoints } from './endpoint/endpoints.ts';
 export { EgressDeniedError, type EgressRule, InvalidKeyError, NotSignableError, UnknownKeyError } from './errors.ts';
 export type { NotifierEvents } from './events.ts';
-export type { Trigger } from './new-notification.ts';
-export type { AttemptView, Triggered } from './notification-table.ts';
-export {
-  createNotifier,
-  defaultSchedule,
-  type Endpoints,
-  type Notifier,
-  type NotifierOptions,
-  type NotifierTransaction,
-  type Probe,
-} from './notifier.ts';
+export { createNotifier, defaultSchedule, type Notifier, type NotifierOptions } from './notifier.ts';
 export type { NotifierInspection, NotifierStats } from './operate/inspect.ts';
 export type { ReplayOptions } from './operate/steer.ts';
-export { type AttemptOutcome, attemptOutcomes } from './outcome.ts';
-export { notifierSchema } from './schema.ts';
 export type { KeySource } from './sign/key-ring.ts';
 export type { SealingKeys } from './sign/sealed-key.ts';
 export type { Signable, Signer } from './sign/signer.ts';
 export { type ParamFlavor, type SortedParamsOptions, sortedParams } from './sign/sorted-params.ts';
 export { standardWebhooks } from './sign/standard-webhooks.ts';
+export type { AttemptView, Triggered } from './table/notification-table.ts';
+export { notifierSchema } from './table/schema.ts';
+export type { Trigger } from './trigger/new-notification.ts';
+export type { NotifierTransaction } from './trigger/trigger-writer.ts';
 export type { NotifierWorker, WorkerOptions } from './worker/worker.ts';

@@ -10,9 +10,9 @@ onEveryDatabase('bad input', (suite) => {
     circular.self = circular;
     const bad: readonly (readonly [Partial<Record<keyof Trigger, unknown>>, string, RegExp])[] = [
       [{ url: 'http://10.0.0.1/' }, 'egress-denied', /10\.0\.0\.0\/8 \(private use/],
-      [{ url: 'https://example.com:6379/' }, 'egress-denied', /port 6379; allowed are 80, 443, 8443/],
-      [{ url: 'nonsense' }, 'egress-denied', /no absolute URL/],
-      [{ url: undefined }, 'egress-denied', /pass it as text/],
+      [{ url: 'https://example.com:6379/' }, 'egress-denied', /port 6379; the allowed ports are 80, 443, 8443/],
+      [{ url: 'nonsense' }, 'egress-denied', /not an absolute URL/],
+      [{ url: undefined }, 'egress-denied', /pass a non-empty string/],
       [{ keyRef: 'nobody' }, 'key-unknown', /There is no key "nobody"/],
       [{ keyRef: undefined }, 'invalid-argument', /pass keyRef or signKey/],
       [{ keyRef: 'unfit' }, 'key-invalid', /whsec_/],
@@ -68,8 +68,8 @@ onEveryDatabase('bad input', (suite) => {
     expect(make({ knex: undefined })).toThrow(/knex is missing/);
     expect(() => steps('3s', '-1s')).toThrow(/step 2/);
     expect(() => every(-5)).toThrow(/every/);
-    expect(make({ schedule: ['3s'] })).toThrow(/schedule is no schedule/);
-    expect(make({ egress: { allowCidrs: ['everything'] } })).toThrow(/no range/);
+    expect(make({ schedule: ['3s'] })).toThrow(/schedule is not a Backoff/);
+    expect(make({ egress: { allowCidrs: ['everything'] } })).toThrow(/not a valid range/);
     expect(make({ sealingKeys: { k: Buffer.alloc(16) } })).toThrow(/16 bytes; AES-256 takes 32/);
     expect(make({ keep: '-1d' })).toThrow(/keep/);
     expect(() => sortedParams({ flavor: 'paypal' as never })).toThrow(/flavor is "paypal"/);
@@ -81,14 +81,15 @@ onEveryDatabase('bad input', (suite) => {
   it('to operators is refused with what to give', async () => {
     const notifier = suite.notifier();
     const by = { actor: 'alice', reason: 'x' };
-    await expect(notifier.resend("1' OR 1", by)).rejects.toThrow(/no id/);
+    await expect(notifier.resend("1' OR 1", by)).rejects.toThrow(/not a valid id/);
     await expect(notifier.resend('1', { actor: '', reason: '' })).rejects.toThrow(/who does it and why/);
-    await expect(notifier.replay({ endpoint: 'x', since: new Date() }, by)).rejects.toThrow(/no id/);
-    await expect(notifier.replay({ endpoint: '1', since: new Date('never') }, by)).rejects.toThrow(/since is no date/);
+    await expect(notifier.replay({ endpoint: 'x', since: new Date() }, by)).rejects.toThrow(/not a valid id/);
+    await expect(notifier.replay({ endpoint: '1', since: new Date('never') }, by)).rejects.toThrow(/since is not a valid Date/);
     await expect(notifier.replay({ endpoint: '1', since: new Date(), rate: 0 }, by)).rejects.toThrow(/rate is 0/);
     await expect(notifier.inspect().list({ status: 'LOST' })).rejects.toThrow(/give one of PENDING/);
     await expect(notifier.inspect().list({ limit: 0 })).rejects.toThrow(/limit is 0/);
     await expect(notifier.endpoints.list({ limit: 1_001 })).rejects.toThrow(/limit is 1001/);
+    await expect(notifier.endpoints.list({ after: 'x' })).rejects.toMatchObject({ code: 'invalid-argument' });
     await expect(notifier.endpoints.register({ url: 'http://localhost/' })).rejects.toMatchObject({ rule: 'host' });
     await expect(notifier.probe('http://localhost/', { keyRef: 'k' })).rejects.toMatchObject({ rule: 'host' });
   });

@@ -1,7 +1,7 @@
 import { createSocket } from 'node:dgram';
 import type { AddressInfo } from 'node:net';
 
-/** What a name has at the moment; `undefined` answers nothing at all. */
+/** The records of a name at the moment; for `undefined`, the server does not answer. */
 export type Zone = (name: string, type: 'A' | 'AAAA', asked: number) => readonly string[] | undefined;
 
 /** A small DNS server on this machine, that answers from `zone`, which hears how often a name was asked for. */

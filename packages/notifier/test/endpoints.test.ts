@@ -10,7 +10,7 @@ onEveryDatabase('an endpoint', (suite) => {
   const count = async (where: object): Promise<number> =>
     Number((await suite.db.knex('notifier_notification').where(where).count({ n: '*' }))[0]?.n);
 
-  it('is told nothing while it is paused, not even by its schedule, and everything once it goes on', async () => {
+  it('is sent nothing while it is paused, not even by its schedule, and everything once it is resumed', async () => {
     const receiver = await suite.receiver();
     const notifier = suite.notifier();
     await suite.use(notifier.worker()).start();
@@ -38,7 +38,7 @@ onEveryDatabase('an endpoint', (suite) => {
     const id = String((await endpoint()).id);
     await notifier.endpoints.pause(id, by);
     for (const answer of answers) answer();
-    // What was read ahead may still leave before its holder hears of it; then it is quiet.
+    // Requests that were read ahead may still be sent before the worker notices the pause. Then nothing more comes.
     let sent = 0;
     await until(async () => {
       for (const answer of answers) answer();
@@ -147,7 +147,7 @@ onEveryDatabase('an endpoint', (suite) => {
     const id = String((await endpoint()).id);
     await until(async () => (await endpoint()).status === 'WAITING');
     expect(await notifier.endpoints.get(id)).toMatchObject({ breaker: 'open', failures: 10 });
-    // A trigger does not open it: it costs no attempt to wait.
+    // A trigger does not let a request through. Waiting costs no attempt.
     await notifier.now().trigger(event(receiver.url));
     await until(async () => (await suite.db.knex('notifier_wake')).length === 0);
     expect(receiver.requests).toHaveLength(10);

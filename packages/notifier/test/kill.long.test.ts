@@ -40,7 +40,7 @@ onEveryDatabase('a notifier whose processes are killed', (suite) => {
           // Claims and settles are of one endpoint each; attempts come in batches.
           await kill(receiver.port, checkpoint, checkpoint.startsWith('attempt') ? 1 + cycle : 1);
         }
-      // What is unknown is due 3 s after it was found.
+      // An unknown attempt is repeated 3 s after it was found.
       notifier.database.clockOffsetMs = 5_000;
       const worker = suite.use(notifier.worker({ lease: '600ms' }));
       await worker.start();

@@ -1,7 +1,7 @@
 import { until } from '@holdfast/core/testing';
 import { expect, it } from 'vitest';
-import { EndpointTable } from '../src/endpoint-table.ts';
-import { routeWakes } from '../src/worker/router.ts';
+import { EndpointTable } from '../src/endpoint/endpoint-table.ts';
+import { wakeEndpoints } from '../src/endpoint/wake-endpoints.ts';
 import { event, onEveryDatabase } from './suite.ts';
 
 onEveryDatabase('a hundred thousand endpoints', (suite) => {
@@ -44,7 +44,7 @@ onEveryDatabase('a hundred thousand endpoints', (suite) => {
     expect(
       await timed(async () => {
         await notifier.now().trigger(event(receiver.url));
-        await routeWakes(database, work);
+        await wakeEndpoints(database, work);
       }),
     ).toBeLessThan(suite.db.name === 'sqlite' ? 20 : 40);
     // And one of them all is heard of at once.

@@ -139,7 +139,7 @@ onEveryDatabase('the schedule', (suite) => {
       made[id] = name;
       await suite.db.knex('notifier_notification').where({ id }).update(change);
     }
-    // As after a restore: no sign of any of them.
+    // As after a restore: no wake row for any of them.
     await suite.db.knex('notifier_wake').delete();
     expect(await notifier.compensate()).toBe(2);
     const marked = await suite.db.knex('notifier_notification').where({ next_trigger: 'compensate' }).select('id');

@@ -39,7 +39,7 @@ describe('sorted parameters', () => {
 onEveryDatabase(
   'a request',
   (suite) => {
-    /** What is received while the keys are as given, once as the keys change from attempt to attempt. */
+    /** Returns the requests received while the keys change from attempt to attempt. */
     const received = async (keysAt: (received: number) => string | readonly string[], attempts = 1) => {
       const receiver = await suite.receiver(attempts === 1 ? 'ok' : [...new Array(attempts - 1).fill(500), 'ok']);
       const notifier = suite.notifier({ keys: () => keysAt(receiver.requests.length), sign: [standardWebhooks()] });
@@ -121,7 +121,7 @@ onEveryDatabase(
         expect(received.json()).toMatchObject({ a: '1', b: '2' });
         expect('sign' in (received.json() as object)).toBe(place === 'body');
         await expect(verifyWebhook(request(), { keys: [hmac(5)], sortedParams: { flavor: 'wechat-hmac', place } })).rejects.toThrow(
-          /does not fit/,
+          /does not match/,
         );
       }
     });

@@ -1,4 +1,3 @@
-import { idText } from '../check/id-text.ts';
 import { InvalidArgumentError } from '../errors/errors.ts';
 import type { Inspectable, ListQuery } from '../operate/inspectable.ts';
 
@@ -65,25 +64,28 @@ interface Target {
 }
 
 async function* named(inspectable: Inspectable, ids: readonly string[], dryRun: boolean): AsyncIterable<Target> {
-  for (const given of ids) {
-    const id = idText('id', given);
-    let there = !dryRun;
-    for (const status of dryRun ? inspectable.redrivable : []) {
-      const [row] = await inspectable.list({ status, after: (BigInt(id) - 1n).toString(), limit: 1 });
-      there ||= row?.id === id;
-    }
-    yield { id, there };
+  for (const id of ids) yield { id, there: dryRun && (await canRedrive(inspectable, id)) };
+}
+
+/** Ids of rows are numbers, so that the row is the first of a page that begins behind the id before. Other ids name what `get` returns. */
+async function canRedrive(inspectable: Inspectable, id: string): Promise<boolean> {
+  if (!/^\d+$/.test(id)) return inspectable.redrivable.includes(String((await inspectable.get(id))?.status));
+  for (const status of inspectable.redrivable) {
+    const [row] = await inspectable.list({ status, after: (BigInt(id) - 1n).toString(), limit: 1 });
+    if (row?.id === id) return true;
   }
+  return false;
 }
 
 async function* withStatus(inspectable: Inspectable, { status, kind, limit }: RedriveCommand): AsyncIterable<Target> {
   let left = limit ?? Number.POSITIVE_INFINITY;
-  for (let after = '0'; left > 0; ) {
-    const query: ListQuery = { after, limit: Math.min(pageRows, left) };
-    const rows = await inspectable.list({ ...query, ...(status ? { status } : {}), ...(kind === undefined ? {} : { kind }) });
+  for (let after: string | undefined; left > 0; ) {
+    const size = Math.min(pageRows, left);
+    const query: ListQuery = { limit: size, ...(status ? { status } : {}), ...(kind === undefined ? {} : { kind }) };
+    const rows = await inspectable.list(after === undefined ? query : { ...query, after });
     for (const row of rows) yield { id: String(row.id), there: true };
     left -= rows.length;
     after = String(rows.at(-1)?.id);
-    if (rows.length < (query.limit ?? 0)) return;
+    if (rows.length < size) return;
   }
 }

@@ -2,7 +2,7 @@ import { BlockList, isIPv4, isIPv6 } from 'node:net';
 import { networkInterfaces } from 'node:os';
 import { InvalidArgumentError, monotonicMs } from '@holdfast/core';
 
-/** Not reachable by a callback: IANA's special-purpose registry, and what clouds answer metadata on. */
+/** IPv4 ranges that a callback must not reach: IANA's special-purpose registry, and the metadata services of clouds. */
 const forbiddenV4: readonly (readonly [cidr: string, what: string])[] = [
   ['0.0.0.0/8', 'this network, RFC 791'],
   ['10.0.0.0/8', 'private use, RFC 1918'],
@@ -25,7 +25,10 @@ const forbiddenV4: readonly (readonly [cidr: string, what: string])[] = [
   ['168.63.129.16/32', "Azure's host"],
 ];
 
-/** Of IPv6 only 2000::/3 is reachable, less these. It says nothing good of `::7f00:1` or `64:ff9b::/96`: they are outside of it. */
+/**
+ * IPv6 ranges within 2000::/3 that a callback must not reach. Anything outside of 2000::/3 is refused, such as `::7f00:1` or
+ * `64:ff9b::/96`.
+ */
 const forbiddenV6: readonly (readonly [cidr: string, what: string])[] = [
   ['2001::/23', 'IETF protocol assignments with Teredo, RFC 2928'],
   ['2001:db8::/32', 'documentation, RFC 3849'],
@@ -50,29 +53,29 @@ export class AddressRules {
   #own: ReadonlySet<string> = new Set();
   #ownAt = Number.NEGATIVE_INFINITY;
 
-  /** @param allowCidrs opened by intent, for example `['10.20.0.0/16', 'fd00:1::/64']` */
+  /** @param allowCidrs ranges that are allowed nevertheless, for example `['10.20.0.0/16', 'fd00:1::/64']` */
   constructor(allowCidrs: readonly string[]) {
     this.#allowed = allowCidrs.map((cidr) => ({ family: cidrFamily(cidr), list: cidrList(cidr) }));
   }
 
-  /** Why an address may not be connected to, or `undefined`. Takes what `net.isIP` takes. */
+  /** Returns the reason why an address may not be connected to, or `undefined`. Accepts the notations that `net.isIP` accepts. */
   problem(address: string): string | undefined {
-    // Each family has lists of its own: a list with both finds mapped addresses where nobody put them.
+    // Each family has lists of its own: a list of both families also matches IPv4-mapped addresses, which nobody added.
     if (isIPv4(address)) {
-      if (this.#opens(address, 'ipv4')) return undefined;
+      if (this.#isAllowed(address, 'ipv4')) return undefined;
       for (const { cidr, what, list } of rulesV4) if (list.check(address, 'ipv4')) return `${address} is in ${cidr} (${what})`;
       return this.#isOwn(address) ? `${address} is an address of this host` : undefined;
     }
-    if (!isIPv6(address)) return `${address} is no IP address`;
+    if (!isIPv6(address)) return `${address} is not a valid IP address`;
     if (address.includes('%')) return `${address} names a network interface`;
-    if (this.#opens(address, 'ipv6')) return undefined;
+    if (this.#isAllowed(address, 'ipv6')) return undefined;
     if (!globalV6.check(address, 'ipv6')) return `${address} is outside of 2000::/3 (not global unicast, RFC 4291)`;
     for (const { cidr, what, list } of rulesV6) if (list.check(address, 'ipv6')) return `${address} is in ${cidr} (${what})`;
-    if (isIsatap(address)) return `${address} holds an IPv4 address (ISATAP, RFC 5214)`;
+    if (isIsatap(address)) return `${address} contains an IPv4 address (ISATAP, RFC 5214)`;
     return this.#isOwn(address) ? `${address} is an address of this host` : undefined;
   }
 
-  #opens(address: string, family: 'ipv4' | 'ipv6'): boolean {
+  #isAllowed(address: string, family: 'ipv4' | 'ipv6'): boolean {
     return this.#allowed.some((allowed) => allowed.family === family && allowed.list.check(address, family));
   }
 
@@ -86,15 +89,15 @@ export class AddressRules {
   }
 }
 
-/** An interface identifier of `0000:5efe` or `0200:5efe`, followed by an IPv4 address. */
+/** Returns whether the interface identifier is `0000:5efe` or `0200:5efe`, followed by an IPv4 address. */
 function isIsatap(address: string): boolean {
   const groups = expand(address);
   return groups[5] === 0x5efe && (groups[4] === 0 || groups[4] === 0x0200);
 }
 
-/** The eight groups of an IPv6 address. */
+/** Returns the eight groups of an IPv6 address. */
 function expand(address: string): readonly number[] {
-  // A URL writes every spelling in one way, and a dotted tail as two groups.
+  // The URL parser normalises every spelling, and turns a dotted tail into two groups.
   const plain = new URL(`http://[${address}]/`).hostname.slice(1, -1);
   const [head = '', tail] = plain.split('::');
   const parse = (part: string): number[] => (part === '' ? [] : part.split(':').map((group) => Number.parseInt(group, 16)));
@@ -107,7 +110,7 @@ function cidrFamily(cidr: string): 'ipv4' | 'ipv6' {
   const [address = ''] = cidr.split('/');
   if (isIPv4(address)) return 'ipv4';
   if (isIPv6(address)) return 'ipv6';
-  throw new InvalidArgumentError(`${JSON.stringify(cidr)} is no range of addresses; write it as '10.20.0.0/16' or 'fd00:1::/64'.`);
+  throw new InvalidArgumentError(`${JSON.stringify(cidr)} is not a valid range of addresses; write it as '10.20.0.0/16' or 'fd00:1::/64'.`);
 }
 
 function cidrList(cidr: string): BlockList {
@@ -115,7 +118,9 @@ function cidrList(cidr: string): BlockList {
   const [address = '', bits = ''] = cidr.split('/');
   const prefix = Number(bits);
   if (!/^\d+$/.test(bits) || prefix > (family === 'ipv4' ? 32 : 128))
-    throw new InvalidArgumentError(`${JSON.stringify(cidr)} is no range of addresses; write it as '10.20.0.0/16' or 'fd00:1::/64'.`);
+    throw new InvalidArgumentError(
+      `${JSON.stringify(cidr)} is not a valid range of addresses; write it as '10.20.0.0/16' or 'fd00:1::/64'.`,
+    );
   const list = new BlockList();
   list.addSubnet(address, prefix, family);
   return list;

@@ -2,21 +2,21 @@ import type { Socket } from 'node:net';
 import { monotonicMs } from '@holdfast/core';
 import { type buildConnector, Client } from 'undici';
 
-/** One connection to an origin, made when it is first used and again when it broke. */
+/** A connection to an origin. It is opened at its first use, and reopened after it broke. */
 export interface Connection {
   readonly client: Client;
-  /** Whether a request on it finds it made. */
+  /** True while the connection is open, so that a request reuses it. */
   readonly connected: boolean;
-  /** Of the peer that it was last connected to. */
+  /** Address of the peer that it was last connected to. */
   readonly remoteAddress: string | undefined;
 }
 
 export interface ConnectionPoolOptions {
   readonly connect: buildConnector.connector;
   readonly client: Omit<Client.Options, 'connect'>;
-  /** Idle connections are dropped after this, in ms. Default 30,000. */
+  /** Time after which an idle connection is closed, in ms. Default 30,000. */
   readonly idleMs?: number;
-  /** Idle connections in all. Default 1,024. */
+  /** Maximum number of idle connections, over all origins. Default 1,024. */
   readonly maxIdle?: number;
 }
 
@@ -49,8 +49,8 @@ class PooledConnection implements Connection {
 }
 
 /**
- * Connections by origin, one request at a time on each. How many there may be is the caller's to bound: it has slots. One undici
- * `Client` each instead of its `Pool`, so that a request knows which address it went to.
+ * Connections by origin, each with one request at a time. The caller bounds their number, since it bounds its requests. Each connection is
+ * an undici `Client`, not part of an undici `Pool`, so that a request knows the address that it went to.
  */
 export class ConnectionPool {
   readonly #options: ConnectionPoolOptions;
@@ -76,6 +76,7 @@ export class ConnectionPool {
     }
   }
 
+  /** Closes idle connections now, and the others when their exchange ends. */
   async close(): Promise<void> {
     this.#closed = true;
     clearInterval(this.#sweep);

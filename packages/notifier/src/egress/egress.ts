@@ -4,49 +4,51 @@ import { buildConnector, type Dispatcher, ProxyAgent } from 'undici';
 import { EgressDeniedError } from '../errors.ts';
 import { AddressRules } from './address-rules.ts';
 import { ConnectionPool } from './connection-pool.ts';
-import { type Answer, exchange } from './exchange.ts';
+import { type Answer, type EgressRequest, exchange } from './exchange.ts';
 import { dnsResolver, type Resolve } from './name-resolver.ts';
 import { checkUrl } from './url-rules.ts';
 
-/** What may be called, and for how long. */
+/** The destinations that may be called, and the time limits of a request. */
 export interface EgressOptions {
   /** Allows `http:` URLs. Default `false`. */
   readonly allowHttp?: boolean;
-  /** Ports besides 80, 443 and 8443. */
+  /** Ports that are allowed in addition to 80, 443 and 8443. */
   readonly allowPorts?: readonly number[];
-  /** Address ranges that are opened by intent, for example `['10.20.0.0/16']`, the same at trigger, probe and send. */
+  /**
+   * Private address ranges that may be called nevertheless, for example `['10.20.0.0/16']`. They hold for triggers, probes and attempts.
+   * Default: none.
+   */
   readonly allowCidrs?: readonly string[];
-  /** How long a connection may take to be made, its DNS included. Default 3 s. */
+  /** Time limit for opening a connection, DNS included. Default 3 s. */
   readonly connectTimeout?: Duration;
-  /** How long a whole request may take: DNS, connection, sending, headers and body. Default 10 s. */
+  /**
+   * Time limit for a whole request: DNS, connection, sending, headers and body. When it has passed, the attempt fails as `timeout`. Default
+   * 10 s.
+   */
   readonly requestTimeout?: Duration;
-  /** Certificates (PEM) that are trusted besides the usual ones. */
+  /**
+   * Certificate authorities (PEM) to trust in place of Node's default ones. To add one, pass it together with
+   * `tls.getCACertificates('default')`.
+   */
   readonly ca?: string | Buffer | readonly (string | Buffer)[];
   /**
-   * A forward proxy, as `http://proxy.example:3128`. Never taken from the environment. Names are resolved and judged here, and then
-   * once more by the proxy: it must refuse private addresses itself.
+   * A forward proxy, such as `http://proxy.example:3128`; never taken from the environment. Names are resolved and checked here, but the
+   * proxy resolves them again, so it must refuse private addresses itself. Default: direct connections.
    */
   readonly proxy?: string;
-  /** DNS servers as `host:port`. Default: those of the machine. */
+  /** DNS servers, as `host:port`. Default: the servers of this machine. */
   readonly dnsServers?: readonly string[];
 }
 
-export interface EgressRequest {
-  readonly url: URL;
-  readonly headers: Readonly<Record<string, string>>;
-  readonly body: Uint8Array;
-  readonly signal?: AbortSignal;
-}
-
 /** Ports that are allowed by default. */
-const usualPorts = [80, 443, 8_443];
+const defaultPorts = [80, 443, 8_443];
 /** A response head larger than this is refused. */
 const maxHeaderBytes = 16_384;
 
 /**
- * The one way out. What it connects to is judged three times: the literal in the URL (no `lookup` is called for one), every
- * address that a name resolves to (one forbidden address refuses them all), and the socket's own remote address. What is judged is
- * what is connected to: a name that resolves otherwise on a second look is not looked up twice.
+ * The only place that sends requests to receivers. A destination is checked three times: an address literal in the URL (Node calls no
+ * `lookup` for it), every address that a name resolves to (one forbidden address refuses the name), and the remote address of the socket.
+ * The checked addresses are those that are connected to: a name is resolved once, so a later change of its addresses has no effect.
  */
 export class Egress {
   readonly #addresses: AddressRules;
@@ -63,7 +65,7 @@ export class Egress {
         throw new InvalidArgumentError(`allowPorts holds ${port}; give whole numbers from 1 to 65535.`);
     this.#addresses = new AddressRules(options.allowCidrs ?? []);
     this.#allowHttp = options.allowHttp ?? false;
-    this.#ports = new Set([...usualPorts, ...(options.allowPorts ?? [])]);
+    this.#ports = new Set([...defaultPorts, ...(options.allowPorts ?? [])]);
     this.#resolve = dnsResolver(options.dnsServers);
     const connectMs = durationMs(options.connectTimeout ?? '3s', 'connectTimeout');
     this.#requestMs = durationMs(options.requestTimeout ?? '10s', 'requestTimeout');
@@ -80,7 +82,7 @@ export class Egress {
     this.#proxy =
       options.proxy === undefined
         ? undefined
-        : // Plain HTTP too goes through a tunnel: what the proxy is asked for is what was judged, a host and a port.
+        : // Plain HTTP goes through a tunnel as well, so that the proxy is asked for the host and port that were checked.
           new ProxyAgent({
             uri: options.proxy,
             proxyTunnel: true,
@@ -90,19 +92,19 @@ export class Egress {
           });
   }
 
-  /** The URL, if its text may be called. @throws EgressDeniedError */
+  /** Parses a URL and checks it as far as its text allows. @throws EgressDeniedError */
   check(url: string): URL {
     return checkUrl(url, { allowHttp: this.#allowHttp, ports: this.#ports, addresses: this.#addresses });
   }
 
-  /** Sends one POST and reads what comes back, within all bounds. Never throws. */
+  /** Sends one POST and reads the response, within all limits. Never throws. */
   async post(request: EgressRequest): Promise<Answer> {
-    // What was allowed when it was accepted may be forbidden by now.
+    // The rules may have changed since the notification was accepted.
     try {
       this.check(request.url.href);
       if (this.#proxy) {
-        // An address in the URL has been judged.
-        if (isIP(request.url.hostname.replace(/^\[|\]$/g, '')) === 0) await this.#vet(request.url.hostname);
+        // An address literal was checked with the URL.
+        if (isIP(request.url.hostname.replace(/^\[|\]$/g, '')) === 0) await this.#resolveAllowed(request.url.hostname);
         return await exchange(this.#proxy, request, this.#requestMs);
       }
     } catch (error) {
@@ -118,9 +120,10 @@ export class Egress {
     return this.#pool.use(request.url.origin, async (connection) => {
       const reused = connection.connected;
       const answer = await exchange(connection.client, request, this.#requestMs);
-      // A receiver may close a connection that idles just as we send on it. The bytes and the id are the same: once more, on a new one.
-      const once = reused && answer.kind === 'failure' && !answer.answered && closedEarly.has(answer.code) && !request.signal?.aborted;
-      const last = once ? await exchange(connection.client, request, this.#requestMs - answer.durationMs) : answer;
+      // A receiver may close an idle connection just as a request is sent on it. Repeat it once on a new connection: bytes and id are the
+      // same.
+      const repeat = reused && answer.kind === 'failure' && !answer.answered && closedEarly.has(answer.code) && !request.signal?.aborted;
+      const last = repeat ? await exchange(connection.client, request, this.#requestMs - answer.durationMs) : answer;
       return { ...last, remoteAddress: connection.remoteAddress };
     });
   }
@@ -132,7 +135,7 @@ export class Egress {
 
   #connector(timeout: number, ca: EgressOptions['ca']): ConnectionConnect {
     const lookup: LookupFunction = (name, { all }, callback) => {
-      this.#vet(name).then(
+      this.#resolveAllowed(name).then(
         (addresses) => {
           const [first] = addresses;
           if (all) callback(null, [...addresses]);
@@ -155,12 +158,12 @@ export class Egress {
           return;
         }
         (socket as Socket).destroy();
-        callback(new EgressDeniedError('address', `${options.hostname} led to an address that is not allowed: ${problem}.`), null);
+        callback(new EgressDeniedError('address', `${options.hostname} connected to an address that is not allowed: ${problem}.`), null);
       });
   }
 
-  /** Addresses of a name, all of them allowed. @throws EgressDeniedError */
-  async #vet(name: string): Promise<readonly { readonly address: string; readonly family: 4 | 6 }[]> {
+  /** Resolves a name, and checks that all its addresses are allowed. @throws EgressDeniedError */
+  async #resolveAllowed(name: string): Promise<readonly { readonly address: string; readonly family: 4 | 6 }[]> {
     const addresses = await this.#resolve(name);
     for (const { address } of addresses) {
       const problem = this.#addresses.problem(address);

@@ -1,18 +1,25 @@
 import { monotonicMs } from '@holdfast/core';
 import type { Dispatcher } from 'undici';
-import type { EgressRequest } from './egress.ts';
 
-/** What came of one request. */
+/** A POST to be sent. */
+export interface EgressRequest {
+  readonly url: URL;
+  readonly headers: Readonly<Record<string, string>>;
+  readonly body: Uint8Array;
+  readonly signal?: AbortSignal;
+}
+
+/** The answer to a request, or its failure. */
 export type Answer = Response | Failure;
 
 export interface Response {
   readonly kind: 'response';
   readonly status: number;
-  /** By lower-case name; the last of several. */
+  /** By lower-case name; of repeated headers, the last one. */
   readonly headers: Readonly<Record<string, string>>;
-  /** The first 2 KiB. */
+  /** The first 2 KiB of the body. */
   readonly body: Buffer;
-  /** Bytes of the body that were read. */
+  /** Number of bytes of the body that were read. */
   readonly bodyBytes: number;
   readonly durationMs: number;
   readonly remoteAddress: string | undefined;
@@ -23,19 +30,19 @@ export interface Failure {
   /** `egress-denied`, `timeout`, `aborted`, or the code of undici or the system. */
   readonly code: string;
   readonly message: string;
-  /** Whether a response had begun. */
+  /** True if a response had begun. */
   readonly answered: boolean;
   readonly durationMs: number;
   readonly remoteAddress: string | undefined;
 }
 
-/** Of a body no more is read: the connection is closed instead. */
+/** Limit for reading a body. A connection with a longer body is closed. */
 const maxBodyBytes = 65_536;
 const keptBytes = 2_048;
 
 /**
- * One POST on a dispatcher. The time-out is on the whole of it, by an abort: undici's `bodyTimeout` is an idle timer, which a
- * receiver that sends a byte each second outlives.
+ * Sends one POST on a dispatcher. The time-out covers the whole exchange, by an abort: undici's `bodyTimeout` is an idle timer, which never
+ * fires for a receiver that sends a byte each second.
  */
 export function exchange(dispatcher: Dispatcher, request: EgressRequest, timeoutMs: number): Promise<Answer> {
   return new Promise((resolve) => {
@@ -45,9 +52,9 @@ export function exchange(dispatcher: Dispatcher, request: EgressRequest, timeout
       request.signal?.removeEventListener('abort', aborted);
       resolve(answer);
     });
-    const aborted = (): void => handler.fail('aborted', 'The request was aborted, since its worker stops or has lost the endpoint.');
+    const aborted = (): void => handler.fail('aborted', 'The request was aborted because its worker is stopping or has lost the endpoint.');
     const timer = setTimeout(
-      () => handler.fail('timeout', `The receiver did not answer whole within ${timeoutMs} ms.`),
+      () => handler.fail('timeout', `The receiver did not answer completely within ${timeoutMs} ms.`),
       Math.max(1, timeoutMs),
     );
     if (request.signal?.aborted) {
@@ -64,7 +71,7 @@ export function exchange(dispatcher: Dispatcher, request: EgressRequest, timeout
           method: 'POST',
           headers: request.headers as Record<string, string>,
           body: request.body,
-          // Nothing is queued behind it on this connection.
+          // No other request is queued behind this one on the connection.
           blocking: false,
         },
         handler,
@@ -92,8 +99,8 @@ class ExchangeHandler implements Dispatcher.DispatchHandler {
 
   onRequestStart(controller: Dispatcher.DispatchController): void {
     this.#controller = controller;
-    // Given up while it waited for a connection.
-    if (!this.#resolve) controller.abort(new Error('given up'));
+    // The exchange ended while it waited for a connection.
+    if (!this.#resolve) controller.abort(new Error('the exchange has ended'));
   }
 
   onResponseStart(
@@ -113,7 +120,7 @@ class ExchangeHandler implements Dispatcher.DispatchHandler {
     if (!this.#resolve) return;
     this.#bodyBytes += chunk.length;
     if (this.#keptBytes < keptBytes) {
-      // A copy: a slice would keep the whole chunk.
+      // A copy, since a slice would keep the whole chunk in memory.
       const part = Buffer.from(chunk.subarray(0, keptBytes - this.#keptBytes));
       this.#kept.push(part);
       this.#keptBytes += part.length;

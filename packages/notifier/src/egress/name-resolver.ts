@@ -5,22 +5,22 @@ export interface ResolvedAddress {
   readonly family: 4 | 6;
 }
 
-/** All addresses of a name. */
+/** Returns all addresses of a name. */
 export type Resolve = (name: string) => Promise<readonly ResolvedAddress[]>;
 
 export const dnsTimeoutMs = 1_500;
 
 /**
- * Asks DNS itself: `getaddrinfo` runs on libuv's four threads, which a few slow names fill for everybody, and it can't be given
- * up. It also reads `/etc/hosts`, whose names are private.
+ * Makes a resolver that queries DNS servers directly. `getaddrinfo` can't be cancelled and runs on libuv's four threads, which a few slow
+ * names block for the whole process. It also reads `/etc/hosts`, whose names are private.
  *
- * @param servers as `host:port`; default: those of the machine
+ * @param servers as `host:port`; default: the servers of this machine
  */
 export function dnsResolver(servers?: readonly string[]): Resolve {
   return async (name) => {
     const resolver = new Resolver({ timeout: dnsTimeoutMs, tries: 1 });
     if (servers) resolver.setServers(servers);
-    // The resolver's own limit is one per server that it asks.
+    // The resolver's own time-out holds for each server that it queries.
     const timer = setTimeout(() => resolver.cancel(), dnsTimeoutMs);
     try {
       const [v4, v6] = await Promise.allSettled([resolver.resolve4(name), resolver.resolve6(name)]);

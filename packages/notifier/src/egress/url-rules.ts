@@ -9,17 +9,17 @@ export interface UrlRulesOptions {
 }
 
 const maxUrlLength = 2_048;
-/** Names that only a private network resolves: RFC 6762, RFC 6761, RFC 8375, and ICANN's `.internal`. */
+/** Suffixes that only a private network resolves: RFC 6762, RFC 6761, RFC 8375, and ICANN's `.internal`. */
 const privateSuffixes = ['local', 'localhost', 'internal', 'home.arpa'];
 
 /**
- * A URL that may be called, as far as its text tells: names are judged again by what they resolve to when they are connected to.
- * Spellings (`0x7f.1`, `2130706433`, full-width digits, a trailing dot) are one after the URL parser, and only then judged.
+ * Parses a URL and checks it as far as its text allows. Names are checked again when they are resolved, before a connection is made. The
+ * URL parser normalises spellings of an address (`0x7f.1`, `2130706433`, full-width digits, a trailing dot) before they are checked.
  *
  * @throws EgressDeniedError
  */
 export function checkUrl(text: unknown, options: UrlRulesOptions): URL {
-  if (typeof text !== 'string' || text === '') throw new EgressDeniedError('syntax', `The URL is ${typeof text}; pass it as text.`);
+  if (typeof text !== 'string' || text === '') throw new EgressDeniedError('syntax', `The URL is ${typeof text}; pass a non-empty string.`);
   if (text.length > maxUrlLength)
     throw new EgressDeniedError('length', `The URL has ${text.length} characters; the limit is ${maxUrlLength.toLocaleString('en')}.`);
   let url: URL;
@@ -28,7 +28,7 @@ export function checkUrl(text: unknown, options: UrlRulesOptions): URL {
   } catch {
     throw new EgressDeniedError(
       'syntax',
-      `${JSON.stringify(text.split('?')[0])} is no absolute URL; pass one like https://example.com/hook.`,
+      `${JSON.stringify(text.split('?')[0])} is not an absolute URL; pass one such as https://example.com/hook.`,
     );
   }
   const shown = `${url.protocol}//${url.host}`.slice(0, 100);
@@ -38,14 +38,14 @@ export function checkUrl(text: unknown, options: UrlRulesOptions): URL {
       `${shown} is too long; a URL has up to ${maxUrlLength.toLocaleString('en')} characters, a host up to 253.`,
     );
   if (url.protocol !== 'https:' && !(url.protocol === 'http:' && options.allowHttp))
-    throw new EgressDeniedError('scheme', `${shown} is not https; callbacks leave encrypted. (allowHttp: true allows plain HTTP.)`);
+    throw new EgressDeniedError('scheme', `${shown} is not https; callbacks are sent encrypted. (allowHttp: true allows plain HTTP.)`);
   if (url.username !== '' || url.password !== '')
-    throw new EgressDeniedError('userinfo', `${shown} is written with a user name or password; take them out, requests are signed.`);
+    throw new EgressDeniedError('userinfo', `${shown} contains a user name or password; remove them, since requests are signed.`);
   const port = Number(url.port) || (url.protocol === 'https:' ? 443 : 80);
   if (!options.ports.has(port))
     throw new EgressDeniedError(
       'port',
-      `${shown} names port ${port}; allowed are ${[...options.ports].join(', ')}. (allowPorts adds some.)`,
+      `${shown} names port ${port}; the allowed ports are ${[...options.ports].join(', ')}. (allowPorts adds more.)`,
     );
   const host = url.hostname.replace(/\.$/, '');
   const literal = host.startsWith('[') ? host.slice(1, -1) : host;
@@ -53,7 +53,7 @@ export function checkUrl(text: unknown, options: UrlRulesOptions): URL {
     const problem = options.addresses.problem(literal);
     if (problem) throw new EgressDeniedError('address', `${shown} is not allowed: ${problem}.`);
   } else if (!host.includes('.') || privateSuffixes.some((suffix) => host.endsWith(`.${suffix}`))) {
-    throw new EgressDeniedError('host', `${shown} is not allowed: ${host || 'an empty name'} is a name of a private network.`);
+    throw new EgressDeniedError('host', `${shown} is not allowed: ${host || 'an empty name'} is a private name.`);
   }
   url.hash = '';
   return url;

@@ -1,21 +1,22 @@
 import { type Actor, type Database, type Inspectable, InvalidArgumentError, type ListQuery } from '@holdfast/core';
-import { integerId } from '../endpoint-table.ts';
-import type { AttemptView } from '../notification-table.ts';
+import { integerId } from '../table/integer-id.ts';
+import type { AttemptView } from '../table/notification-table.ts';
 import { resend } from './steer.ts';
 
-/** What stands in the tables at the moment. */
+/** Counts of the rows in the notifier's tables at the moment. */
 export interface NotifierStats {
+  /** Notifications that have not ended. */
   readonly pending: number;
-  /** Of these: due by now. */
+  /** Pending notifications whose due time has passed. */
   readonly due: number;
-  /** Ms for which the one that is due longest has been. */
+  /** Time since the oldest due time of these, in ms. */
   readonly oldestDueMs: number;
-  /** Given up: somebody must look. */
+  /** Notifications whose attempts are used up. They wait for a person. */
   readonly exhausted: number;
   readonly endpoints: number;
   readonly openBreakers: number;
   readonly paused: number;
-  /** Numbers end here. */
+  /** The largest count: counting stops here. */
   readonly countedTo: number;
 }
 
@@ -24,7 +25,7 @@ const states = ['PENDING', 'DELIVERED', 'EXHAUSTED', 'GONE', 'CANCELLED'];
 const shown =
   'endpoint_id, tenant, subject_id, status, sequence, state, reason, webhook_id, notify_times, last_notified_at, response_status, responded_at, due_at, created_at, ended_at, traceparent';
 
-/** What operators see, through the port that every package has. Keys and the queries of URLs are not among it. */
+/** The operators' port of the notifier, shaped as in every package. It never returns keys, or the query of a URL. */
 export class NotifierInspection implements Inspectable {
   readonly name = 'notifier';
   readonly statuses = states;
@@ -38,16 +39,16 @@ export class NotifierInspection implements Inspectable {
   }
 
   get actions(): Inspectable['actions'] {
-    const again = async (id: string, by: Actor): Promise<number> => {
+    const resendOne = async (id: string, by: Actor): Promise<number> => {
       const changed = await resend(this.#database, id, by);
       if (changed) this.#changed();
       return changed ? 1 : 0;
     };
-    // By its own name, and by the one that every package has.
-    return { resend: again, redrive: again };
+    // Under its own name, and under the name that every package has.
+    return { resend: resendOne, redrive: resendOne };
   }
 
-  /** A few figures in words, for the command line. */
+  /** Counts of notifications and endpoints. */
   async overview(): Promise<NotifierStats> {
     const count = async (table: string, where: string): Promise<number> => {
       const [row] = await this.#database.rows<{ n: string | number }>(
@@ -71,13 +72,13 @@ export class NotifierInspection implements Inspectable {
     };
   }
 
-  /** Figures for gauges and dashboards. */
+  /** The counts of {@link overview} as one row, for gauges and dashboards. */
   async stats(): Promise<readonly Readonly<Record<string, string | number | null>>[]> {
     const { countedTo: _, ...counts } = await this.overview();
     return [counts];
   }
 
-  /** Notifications by id. `status` is a state such as `EXHAUSTED`, `kind` a business status. */
+  /** Returns notifications in the order of their ids. `status` is a state such as `EXHAUSTED`, `kind` a business status. */
   async list(
     query: ListQuery & { readonly tenant?: string; readonly subjectId?: string } = {},
   ): Promise<readonly Readonly<Record<string, unknown>>[]> {
@@ -100,7 +101,7 @@ export class NotifierInspection implements Inspectable {
     return rows.map(view);
   }
 
-  /** A notification with its body and its attempts. */
+  /** Returns a notification with its body and its attempts. */
   async get(id: string): Promise<(Readonly<Record<string, unknown>> & { readonly attempts: readonly AttemptView[] }) | undefined> {
     const [row] = await this.#database.rows<Record<string, unknown>>(
       `SELECT ${this.#database.text('id')} AS id, url, ${shown}, content_type, params FROM ${this.#database.table('notifier_notification')} t WHERE t.id = ${integerId(id)}`,
@@ -108,7 +109,7 @@ export class NotifierInspection implements Inspectable {
     return row && { ...view(row), attempts: await this.attempts(id) };
   }
 
-  /** The attempts of a notification, in order. */
+  /** Returns the attempts of a notification, oldest first. */
   async attempts(id: string): Promise<readonly AttemptView[]> {
     const rows = await this.#database.rows<Record<string, string | number | null>>(
       `SELECT number, trigger_by, outcome, started_at, ended_at, duration_ms, http_status, error_code, remote_address, snippet FROM ${this.#database.table('notifier_attempt')} WHERE notification_id = ${integerId(id)} ORDER BY number`,
@@ -134,7 +135,7 @@ export class NotifierInspection implements Inspectable {
 
 const times = ['last_notified_at', 'responded_at', 'due_at', 'created_at', 'ended_at'];
 
-/** 64-bit columns as numbers where they are times; the URL without its query, which may hold secrets. */
+/** A row as it is shown: times as numbers, and the URL without its query, which may contain secrets. */
 function view(row: Record<string, unknown>): Readonly<Record<string, unknown>> {
   const shownRow: Record<string, unknown> = { ...row, endpoint_id: String(row.endpoint_id), url: String(row.url).split('?')[0] };
   for (const name of times) shownRow[name] = row[name] === null ? null : Number(row[name]);

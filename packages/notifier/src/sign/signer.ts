@@ -1,22 +1,26 @@
-/** What is signed: the same id and bytes in every attempt. */
+/** The data that is signed. Id and body are the same in every attempt. */
 export interface Signable {
   /** Stable over all attempts of a notification. */
   readonly id: string;
-  /** Seconds since 1970, of this attempt. */
+  /** Time of this attempt, in seconds since 1970. */
   readonly timestamp: number;
   readonly body: Uint8Array;
 }
 
-/** One way to sign. */
+/** A signature scheme. */
 export interface Signer {
   readonly name: string;
-  /** Throws where a key is not of the form that this way needs. */
+  /** Throws InvalidKeyError if a key does not have the form that this scheme needs. */
   checkKey(key: string): void;
   /**
-   * Where the signature is a part of the body: the payload with it. Called once, at the trigger, since the body stays as it is then.
+   * Returns the payload with its signature, if the signature is part of the body. Called once, at the trigger, since the body never changes
+   * afterwards.
    * @throws NotSignableError
    */
   seal?(payload: unknown, key: string): unknown;
-  /** Where it goes along with the body: headers, at each attempt. `keys` are the current one and those before it. */
+  /**
+   * Returns the headers that carry the signature, if it is not part of the body. Called at each attempt. `keys` are the current key and the
+   * previous ones.
+   */
   headers?(request: Signable, keys: readonly string[]): Readonly<Record<string, string>>;
 }

@@ -4,26 +4,31 @@ import { InvalidKeyError, NotSignableError } from '../errors.ts';
 import type { Signer } from './signer.ts';
 
 /**
+ * Conventions for signing sorted parameters:
  * - `wechat-md5`, `wechat-hmac`: WeChat Pay v2, MD5 or HMAC-SHA256 of `a=1&b=2&key=KEY`, upper case.
  * - `alipay-md5`: Alipay's classic MD5 of `a=1&b=2KEY`, lower case; `sign_type` is not signed.
  */
 export const paramFlavors = ['wechat-md5', 'wechat-hmac', 'alipay-md5'] as const;
-/** Whose way of signing sorted parameters it is. */
+/** A convention for signing sorted parameters: one of `paramFlavors`. */
 export type ParamFlavor = (typeof paramFlavors)[number];
 
-/** Whose way it is, and where the signature goes. */
+/** The convention, and the place of the signature. */
 export interface SortedParamsOptions {
+  /** The convention: WeChat Pay's with MD5 or HMAC-SHA256, or Alipay's with MD5. */
   readonly flavor: ParamFlavor;
   /**
-   * `body`: the parameter `sign` is added to the payload when it is triggered, under the key of that moment. `header`: the body stays
-   * as it is, and each attempt carries the signature under the current key in a header. Default `body`, as gateways do.
+   * `body` adds the parameter `sign` to the payload at the trigger, under the key that is current then. `header` leaves the body unchanged:
+   * each attempt carries the signature, under the key that is current then, in a header. Default `body`, as gateways do.
    */
   readonly place?: 'body' | 'header';
-  /** Default `x-sign`. */
+  /** Name of that header. Default `x-sign`. */
   readonly header?: string;
 }
 
-/** The convention of Chinese payment gateways: parameters sorted by name, empty ones and `sign` left out. */
+/**
+ * Signs parameters as Chinese payment gateways do: sorted by name, without empty ones and `sign`. The payload must be a flat object of
+ * strings.
+ */
 export function sortedParams(options: SortedParamsOptions): Signer {
   if (!paramFlavors.includes(options?.flavor))
     throw new InvalidArgumentError(`flavor is ${JSON.stringify(options?.flavor)}; give one of ${paramFlavors.join(', ')}.`);
@@ -46,7 +51,7 @@ export function sortedParams(options: SortedParamsOptions): Signer {
   return { ...base, seal: (payload, key) => ({ ...(payload as object), sign: signParams(payload, key, flavor) }) };
 }
 
-/** The signature of parameters. @throws NotSignableError where a value would not be written alike by every receiver */
+/** Returns the signature of parameters. @throws NotSignableError if receivers might write a value in different ways */
 export function signParams(params: unknown, key: string, flavor: ParamFlavor): string {
   const text = signedText(params, flavor === 'alipay-md5' ? ['sign', 'sign_type'] : ['sign']);
   if (flavor === 'alipay-md5') return createHash('md5').update(`${text}${key}`).digest('hex');
@@ -57,15 +62,15 @@ export function signParams(params: unknown, key: string, flavor: ParamFlavor): s
 
 function signedText(params: unknown, without: readonly string[] = ['sign']): string {
   if (typeof params !== 'object' || params === null || Array.isArray(params))
-    throw new NotSignableError('Sorted parameters are signed by name: pass a flat object of texts as payload.');
+    throw new NotSignableError('Sorted parameters are signed by name; pass a flat object of strings as payload.');
   const pairs: string[] = [];
-  // By code unit, which for the names of parameters is ASCII order.
+  // sort() compares code units, which is ASCII order for the names of parameters.
   for (const name of Object.keys(params).sort()) {
     const value = (params as Record<string, unknown>)[name];
     if (without.includes(name) || value === '' || value === null || value === undefined) continue;
     if (typeof value !== 'string')
       throw new NotSignableError(
-        `The parameter ${name} is ${Array.isArray(value) ? 'an array' : typeof value}; sorted parameters take texts only, since numbers and nested values are not written alike everywhere. Pass it as text.`,
+        `The parameter ${name} is ${Array.isArray(value) ? 'an array' : typeof value}; sorted parameters must be strings, since numbers and nested values are not written alike everywhere. Pass it as a string.`,
       );
     pairs.push(`${name}=${value}`);
   }

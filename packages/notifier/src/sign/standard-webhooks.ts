@@ -3,9 +3,9 @@ import { InvalidKeyError } from '../errors.ts';
 import type { Signer } from './signer.ts';
 
 /**
- * Standard Webhooks (https://www.standardwebhooks.com): `webhook-id`, `webhook-timestamp` in seconds, and `webhook-signature` over
- * `id.timestamp.body`. A `whsec_` key gives `v1,` (HMAC-SHA256), a `whsk_` key `v1a,` (ed25519). Every key signs, the current one
- * first, so that a receiver that knows any of them can verify.
+ * Signs as Standard Webhooks (https://www.standardwebhooks.com) says: the headers `webhook-id`, `webhook-timestamp` in seconds, and
+ * `webhook-signature` over `id.timestamp.body`. A `whsec_` key makes a `v1,` signature (HMAC-SHA256), a `whsk_` key a `v1a,` signature
+ * (ed25519). Every key signs, the current one first, so that a receiver that knows one of them can verify.
  */
 export function standardWebhooks(): Signer {
   return {
@@ -33,7 +33,7 @@ function parseKey(text: string): Key {
   const known = parsed.get(text);
   if (known) return known;
   const key = readKey(text);
-  // Keys are few, and change; nothing says when one is not needed any more.
+  // Keys are few, but they rotate, and it is unknown when one is no longer needed.
   if (parsed.size >= 1_000) parsed.clear();
   parsed.set(text, key);
   return key;
@@ -43,9 +43,9 @@ function readKey(text: string): Key {
   const [, kind, encoded = ''] = /^(whsec_|whsk_)?(.*)$/s.exec(text) ?? [];
   const bytes = /^[A-Za-z0-9+/]+={0,2}$/.test(encoded) ? Buffer.from(encoded, 'base64') : Buffer.alloc(0);
   if (kind === 'whsk_') {
-    // The seed, or seed and public key.
+    // The seed, or the seed and the public key.
     if (bytes.length !== 32 && bytes.length !== 64)
-      throw new InvalidKeyError(`A whsk_ key holds ${bytes.length} bytes of base64; an ed25519 key has 32, or 64 with its public half.`);
+      throw new InvalidKeyError(`A whsk_ key contains ${bytes.length} bytes of base64; an ed25519 key has 32, or 64 with its public half.`);
     return {
       kind: 'ed25519',
       privateKey: createPrivateKey({ key: Buffer.concat([pkcs8Head, bytes.subarray(0, 32)]), format: 'der', type: 'pkcs8' }),
@@ -53,6 +53,6 @@ function readKey(text: string): Key {
   }
   if (bytes.length < 16)
     throw new InvalidKeyError('A key of Standard Webhooks is whsec_ and base64 of 24 to 64 bytes; this one is not, or is too short.');
-  // As a KeyObject it is made once: with bytes, making it takes five times as long as the HMAC itself.
+  // A KeyObject is made once. Given bytes, createHmac makes one each time, which takes five times as long as the HMAC itself.
   return { kind: 'hmac', secret: createSecretKey(bytes) };
 }

@@ -3,15 +3,15 @@ import type { AddressInfo, Socket } from 'node:net';
 import { gzipSync } from 'node:zlib';
 
 /**
- * How a request is answered:
+ * Ways to answer a request:
  * - `ok`: 200 `success`
- * - `hang`: accepts and never answers; `drip-headers`, `drip-body`: a byte now and then, for ever
- * - `endless`: a body that never ends, as fast as it is read; `huge-headers`: a head of 64 KiB
- * - `gzip-bomb`: 10 MiB of zeros, compressed, though nobody asked for it
- * - `redirect-metadata`: to a cloud's metadata service; `redirect-self`: to another path of this receiver
- * - `reset`: closes before it answers; `reset-in-body`: after half of the body
- * - `lost-ack`: takes the request, and closes without an answer
- * - a number: that status; a function: whatever it does
+ * - `hang`: accepts and never answers; `drip-headers`, `drip-body`: sends a few bytes every 100 ms, for ever
+ * - `endless`: sends a body that never ends, as fast as it is read; `huge-headers`: sends 64 KiB of headers
+ * - `gzip-bomb`: sends 10 MiB of zeros, compressed, although the request did not ask for compression
+ * - `redirect-metadata`: redirects to a cloud's metadata service; `redirect-self`: redirects to another path of this receiver
+ * - `reset`: closes the connection before it answers; `reset-in-body`: closes it within the body
+ * - `lost-ack`: receives the request and closes the connection without an answer
+ * - a number: answers with that status; a function: answers as it likes
  */
 export const behaviors = [
   'ok',
@@ -27,32 +27,32 @@ export const behaviors = [
   'reset-in-body',
   'lost-ack',
 ] as const;
-/** What a receiver does with a request: a name of {@link behaviors}, a status, or a function. */
+/** The way in which a receiver answers a request: a name from {@link behaviors}, a status, or a function. */
 export type Behavior = (typeof behaviors)[number] | number | ((request: ReceivedRequest, response: ServerResponse) => void);
 
-/** A request that arrived whole. */
+/** A request that arrived completely. */
 export interface ReceivedRequest {
   readonly path: string;
   readonly headers: IncomingHttpHeaders;
   readonly body: string;
-  /** Monotonic, in ms. */
+  /** Time of arrival by the monotonic clock, in ms. */
   readonly at: number;
 }
 
-/** A receiver of webhooks that does as it is told. */
+/** A receiver of webhooks that misbehaves as a test tells it to. */
 export interface HostileReceiver extends AsyncDisposable {
   readonly url: string;
   readonly port: number;
   readonly requests: ReceivedRequest[];
-  /** Connections that were ever made. */
+  /** Number of connections made so far. */
   readonly connections: number;
-  /** What it does from now on; a list is worked off, and its last stays. */
+  /** Sets the answers from now on: one behavior per request; the last one stays. */
   behave(...script: readonly [Behavior, ...Behavior[]]): void;
-  /** Ends every connection, and takes no more. */
+  /** Closes every connection and stops listening. */
   close(): Promise<void>;
 }
 
-/** Starts one on a free port. @param host default `127.0.0.1` */
+/** Starts a receiver on a free port. @param host address to listen on; default `127.0.0.1` */
 export async function hostileReceiver(script: Behavior | readonly Behavior[] = 'ok', host: string = '127.0.0.1'): Promise<HostileReceiver> {
   const sockets = new Set<Socket>();
   const timers = new Set<NodeJS.Timeout>();
@@ -170,5 +170,5 @@ async function readBody(request: IncomingMessage): Promise<string> {
 }
 
 function ignore(): void {
-  // The other side went away: that is what it is for.
+  // The other side closed the connection, as these tests want.
 }

@@ -4,42 +4,45 @@ import { InvalidArgumentError } from '@holdfast/core';
 import { InvalidKeyError, InvalidSignatureError } from '../errors.ts';
 import { type SortedParamsOptions, signParams } from '../sign/sorted-params.ts';
 
-/** A Fetch `Request`, or a Node request whose body was not read yet, or was read as a `Buffer` or text into `body` or `rawBody`. */
+/** A Fetch `Request`, or a Node request whose body has not been read yet, or was read into `body` or `rawBody` as a `Buffer` or string. */
 export type ReceivableRequest = Request | (IncomingMessage & { readonly body?: unknown; readonly rawBody?: unknown });
 
-/** Under which keys a request may be signed, and how old it may be. */
+/** The keys that a request may be signed with, and its maximum age. */
 export interface VerifyOptions {
   /**
-   * Keys that are accepted: `whsec_…`, or `whpk_…` for the public half of an ed25519 key; for sorted parameters, the texts of the keys.
-   * Several while a key is being rotated.
+   * The accepted keys: `whsec_…`, or `whpk_…` for the public half of an ed25519 key; for sorted parameters, the keys as they are. Pass
+   * several while a key is being rotated.
    */
   readonly keys: readonly string[];
-  /** Verifies sorted parameters instead of Standard Webhooks. As they are signed. */
+  /** Verifies sorted parameters instead of Standard Webhooks. Pass the options that the sender signs with. */
   readonly sortedParams?: SortedParamsOptions;
-  /** How old a request may be, in seconds, and how far ahead its clock. Default 300. Sorted parameters carry no time. */
+  /** Maximum age of a request in seconds; its clock may also be ahead by as much. Default 300. Sorted parameters carry no time. */
   readonly toleranceSeconds?: number;
-  /** Bodies larger than this are not read. Default 262,144. */
+  /** Maximum size of the body in bytes; a larger one is refused. Default 262,144. */
   readonly maxBodyBytes?: number;
 }
 
-/** A request that is what it says it is. */
+/** A verified request. */
 export interface ReceivedWebhook {
-  /** The same in every attempt: do nothing the second time. Empty where sorted parameters alone were sent. */
+  /**
+   * Id of the notification, the same in every attempt: ignore an id that was processed before. Empty if the sender uses sorted parameters
+   * only.
+   */
   readonly id: string;
-  /** Of this attempt. */
+  /** Time of this attempt. */
   readonly sentAt: Date | undefined;
-  /** As it was signed. */
+  /** The body as it was signed. */
   readonly body: string;
   /**
-   * The body as JSON.
-   * @throws SyntaxError if it is none
+   * Parses the body as JSON.
+   * @throws SyntaxError if it is not valid JSON
    */
   json(): unknown;
 }
 
 /**
- * Verifies a webhook over the bytes that arrived: give it the request before anything parses it.
- * @throws InvalidSignatureError with what is wrong, for an answer of 400 or 401
+ * Verifies the signature of a webhook over the received bytes. Call it before anything parses the body.
+ * @throws InvalidSignatureError with the reason; answer 400 or 401
  */
 export async function verifyWebhook(request: ReceivableRequest, options: VerifyOptions): Promise<ReceivedWebhook> {
   if (!Array.isArray(options?.keys) || options.keys.length === 0)
@@ -55,7 +58,7 @@ export async function verifyWebhook(request: ReceivableRequest, options: VerifyO
   return { id, sentAt: seconds === undefined ? undefined : new Date(seconds * 1_000), body, json: () => JSON.parse(body) as unknown };
 }
 
-/** The answer that acknowledges. */
+/** Makes the response that acknowledges a notification. */
 export function success(): Response {
   return new Response('success', { headers: { 'content-type': 'text/plain' } });
 }
@@ -63,15 +66,15 @@ export function success(): Response {
 function verifyStandard(bytes: Buffer, id: string, timestamp: string, signatures: string, options: VerifyOptions): void {
   if (id === '' || signatures === '')
     throw new InvalidSignatureError(
-      'The request is not signed: webhook-id or webhook-signature is missing. A proxy may have taken them off.',
+      'The request is not signed: webhook-id or webhook-signature is missing. A proxy may have removed them.',
     );
   if (!/^\d{1,12}$/.test(timestamp))
-    throw new InvalidSignatureError(`webhook-timestamp is ${JSON.stringify(timestamp)}; it is no time in seconds.`);
+    throw new InvalidSignatureError(`webhook-timestamp is ${JSON.stringify(timestamp)}; it must be a time in seconds.`);
   const age = Math.floor(performance.timeOrigin / 1_000 + performance.now() / 1_000) - Number(timestamp);
   const tolerance = options.toleranceSeconds ?? 300;
   if (Math.abs(age) > tolerance)
     throw new InvalidSignatureError(
-      `The request was signed ${Math.abs(age)} s ${age > 0 ? 'ago' : 'from now'}; ${tolerance} s are tolerated. It is a replay, or a clock is wrong.`,
+      `The request was signed ${Math.abs(age)} s ${age > 0 ? 'ago' : 'from now'}; the tolerance is ${tolerance} s. The request is a replay, or a clock is wrong.`,
     );
   const signed = Buffer.concat([Buffer.from(`${id}.${timestamp}.`), bytes]);
   for (const part of signatures.split(' ')) {
@@ -80,7 +83,7 @@ function verifyStandard(bytes: Buffer, id: string, timestamp: string, signatures
     for (const key of options.keys) if (matches(version ?? '', signature, signed, key)) return;
   }
   throw new InvalidSignatureError(
-    'No signature of the request fits its body under any of the keys; the body was changed, parsed before it was verified, or the key is another.',
+    'No signature of the request matches its body under any of the keys; the body was changed or parsed before it was verified, or the sender used another key.',
   );
 }
 
@@ -90,7 +93,7 @@ const spkiHead = Buffer.from('302a300506032b6570032100', 'hex');
 function matches(version: string, signature: Buffer, signed: Buffer, key: string): boolean {
   const [, kind = '', encoded = ''] = /^(whsec_|whpk_)?(.*)$/s.exec(key) ?? [];
   const bytes = Buffer.from(encoded, 'base64');
-  if (bytes.length < 16) throw new InvalidKeyError('A key is too short, or no base64; pass whsec_… or whpk_… as it was handed out.');
+  if (bytes.length < 16) throw new InvalidKeyError('A key is too short or not valid base64; pass whsec_… or whpk_… as it was issued.');
   if (version === 'v1' && kind !== 'whpk_') {
     const expected = createHmac('sha256', bytes).update(signed).digest();
     return expected.length === signature.length && timingSafeEqual(expected, signature);
@@ -105,15 +108,15 @@ function verifySorted(bytes: Buffer, header: (name: string) => string, options: 
   try {
     params = JSON.parse(bytes.toString('utf8')) as Record<string, unknown>;
   } catch {
-    throw new InvalidSignatureError('The body is no JSON object of parameters.');
+    throw new InvalidSignatureError('The body is not a JSON object of parameters.');
   }
   const given = options.place === 'header' ? header(options.header ?? 'x-sign') : params?.sign;
-  if (typeof given !== 'string' || given === '') throw new InvalidSignatureError('The request carries no sign.');
+  if (typeof given !== 'string' || given === '') throw new InvalidSignatureError('The request carries no parameter signature (sign).');
   for (const key of keys) {
     const [expected, actual] = [Buffer.from(signParams(params, key, options.flavor)), Buffer.from(given)];
     if (expected.length === actual.length && timingSafeEqual(expected, actual)) return;
   }
-  throw new InvalidSignatureError('The sign does not fit the parameters under any of the keys.');
+  throw new InvalidSignatureError('The signature does not match the parameters under any of the keys.');
 }
 
 function headerOf(request: ReceivableRequest, name: string): string {
@@ -128,7 +131,7 @@ async function bodyOf(request: ReceivableRequest, maxBytes: number): Promise<Buf
   if (given instanceof Uint8Array) return bounded(Buffer.from(given), maxBytes);
   if (given !== undefined && given !== null)
     throw new InvalidArgumentError(
-      'The body was parsed before it was verified, and its bytes are gone. Verify first: in Express use express.raw, in Fastify a content type parser with parseAs: "buffer".',
+      'The body was parsed before it was verified, and its bytes are lost. Verify first: in Express use express.raw, in Fastify a content type parser with parseAs: "buffer".',
     );
   const source: AsyncIterable<Uint8Array> | null =
     request instanceof Request ? (request.body as unknown as AsyncIterable<Uint8Array>) : request;

@@ -1,30 +1,7 @@
 import { Batcher, type Database } from '@holdfast/core';
+import type { DueRow } from '../table/due-row.ts';
 
-/** A notification that is due, with all that its attempt needs. */
-export interface DueRow {
-  readonly id: string;
-  readonly endpointId: string;
-  readonly dueAt: string;
-  readonly notifyTimes: number;
-  readonly trigger: string;
-  readonly tenant: string;
-  readonly subjectId: string;
-  readonly status: string;
-  readonly sequence: number;
-  readonly supersede: boolean;
-  readonly webhookId: string;
-  readonly url: string;
-  readonly contentType: string;
-  readonly keyRef: string | null;
-  readonly sealedKey: string | null;
-  readonly headers: string | null;
-  /** `null` where it is long: see {@link DueReader.body}. */
-  readonly params: string | null;
-  /** Its next attempt was started by a worker that vanished. */
-  readonly orphan: boolean;
-}
-
-/** The next due notifications of an endpoint after a position. */
+/** A query for the next due notifications of an endpoint after a position. */
 export interface DueQuery {
   readonly endpointId: string;
   readonly afterDueAt: string;
@@ -32,30 +9,30 @@ export interface DueQuery {
   readonly limit: number;
 }
 
-type Record_ = Readonly<Record<string, string | number | null>>;
+type DatabaseRow = Readonly<Record<string, string | number | null>>;
 
 const columns =
   'n.notify_times, n.next_trigger, n.tenant, n.subject_id, n.status, n.sequence, n.supersede, n.webhook_id, n.url, n.content_type, n.key_ref, n.sealed_key, n.headers';
-/** Longer bodies are read when they are sent: so a window of rows is a few MiB at most. */
-const shortBytes = 4_096;
+/** Longer bodies are read when they are sent, so that the rows in memory take a few MiB at most. */
+const maxInlineBytes = 4_096;
 
 /**
- * Reads what is due for several endpoints in one statement, by due time within each. Takes no lock: only the holder of an endpoint
- * reads, and what it starts is checked again when it starts.
+ * Reads the due notifications of several endpoints in one statement, by due time within each endpoint. Takes no lock: only the worker that
+ * holds an endpoint reads, and each attempt is checked again when it starts.
  *
- * The signs of new notifications (`notifier_wake`) go first: whose sign is gone is seen by the read, and a sign that commits
- * later stays for the next one.
+ * The endpoints' wake rows (`notifier_wake`) are deleted before the read. So the read sees every notification whose wake row was
+ * deleted, and a wake row that commits later stays for the next read.
  */
 export class DueReader {
   readonly #database: Database;
-  readonly #seenNow: (now: number) => void;
+  readonly #onNow: (now: number) => void;
   readonly #reads: Batcher<DueQuery, readonly DueRow[]>;
   readonly #nextDue: Batcher<string, number | undefined>;
 
-  /** @param seenNow told the database's time with each read */
-  constructor(database: Database, seenNow: (now: number) => void) {
+  /** @param onNow called with the database's time, in ms since 1970, after a read */
+  constructor(database: Database, onNow: (now: number) => void) {
     this.#database = database;
-    this.#seenNow = seenNow;
+    this.#onNow = onNow;
     this.#reads = new Batcher({ run: (queries) => this.#readAll(queries), size: 100 });
     this.#nextDue = new Batcher({ run: (ids) => this.#nextDueOf(ids), size: 100 });
   }
@@ -64,7 +41,7 @@ export class DueReader {
     return this.#reads.call(query);
   }
 
-  /** The body of a row that came without. */
+  /** Reads the body of a row that came without it. */
   async body(id: string): Promise<string> {
     const [row] = await this.#database.rows<{ params: string }>(
       `SELECT params FROM ${this.#database.table('notifier_notification')} WHERE id = ${id}`,
@@ -72,7 +49,7 @@ export class DueReader {
     return row?.params ?? '';
   }
 
-  /** Ms until the endpoint's next notification is due (0 or less: it is), or `undefined` if none is pending. */
+  /** Returns the ms until the endpoint's next notification is due (0 or less: it is due), or `undefined` if none is pending. */
   nextDueMs(endpointId: string): Promise<number | undefined> {
     return this.#nextDue.call(endpointId);
   }
@@ -83,11 +60,11 @@ export class DueReader {
     const a = this.#database.table('notifier_attempt');
     const text = (column: string): string => this.#database.text(column);
     const length = this.#database.family === 'sqlite' ? 'length' : 'octet_length';
-    const params = `CASE WHEN ${length}(n.params) <= ${shortBytes} THEN n.params END AS params`;
+    const params = `CASE WHEN ${length}(n.params) <= ${maxInlineBytes} THEN n.params END AS params`;
     const selected = `${text('n.id')} AS id, ${text('n.endpoint_id')} AS endpoint_id, ${text('n.due_at')} AS due_at, ${columns}, ${params}`;
     const orphans = `LEFT JOIN ${a} a ON a.notification_id = r.row_id AND a.number = r.notify_times + 1`;
     const head = `SELECT r.*, CASE WHEN a.number IS NULL THEN 0 ELSE 1 END AS orphan, {now} AS now_ms FROM`;
-    let records: Record_[];
+    let records: DatabaseRow[];
     if (this.#database.family === 'postgres') {
       const list = (values: readonly (string | number)[]): string => `{${values.join(',')}}`;
       records = await this.#database.rows(
@@ -100,7 +77,7 @@ export class DueReader {
         ],
       );
     } else {
-      // Neither a lateral join nor, on MySQL and MariaDB, a comparison of pairs that uses the index.
+      // SQLite and MariaDB have no lateral join, and MySQL and MariaDB use no index for a comparison of pairs.
       const each = queries.map(
         ({ endpointId, afterDueAt, afterId, limit }) =>
           `SELECT * FROM (SELECT ${selected}, n.id AS row_id FROM ${n} n WHERE n.endpoint_id = ${endpointId} AND n.state = 'PENDING' AND n.due_at >= ${afterDueAt} AND (n.due_at > ${afterDueAt} OR n.id > ${afterId}) AND n.due_at <= {now} ORDER BY n.due_at, n.id LIMIT ${limit}) e${endpointId}`,
@@ -108,7 +85,7 @@ export class DueReader {
       records = await this.#database.rows(`${head} (${each.join(' UNION ALL ')}) r ${orphans}`);
     }
     const [first] = records;
-    if (first) this.#seenNow(Number(first.now_ms));
+    if (first) this.#onNow(Number(first.now_ms));
     const byEndpoint = new Map<string, DueRow[]>(queries.map(({ endpointId }) => [endpointId, []]));
     for (const record of records) byEndpoint.get(String(record.endpoint_id))?.push(dueRow(record));
     return queries.map(({ endpointId }) => (byEndpoint.get(endpointId) ?? []).sort(byDueTime));
@@ -121,7 +98,7 @@ export class DueReader {
       await this.#database.run(`DELETE FROM ${table} WHERE endpoint_id IN (${ids})`);
       return;
     }
-    // Looked up first: a DELETE by endpoint waits for every trigger that is inserting one.
+    // Reads the ids first: a DELETE by endpoint would wait for every open transaction that has inserted a wake row.
     const rows = await this.#database.rows<{ id: string }>(
       `SELECT CAST(id AS CHAR) AS id FROM ${table} WHERE endpoint_id IN (${ids}) LIMIT 2000`,
     );
@@ -141,7 +118,7 @@ export class DueReader {
   }
 }
 
-function dueRow(record: Record_): DueRow {
+function dueRow(record: DatabaseRow): DueRow {
   const text = (name: string): string | null => (record[name] === null || record[name] === undefined ? null : String(record[name]));
   return {
     id: String(record.id),

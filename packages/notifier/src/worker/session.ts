@@ -1,55 +1,57 @@
 import { type ClaimedRow, isConnectionError, isTransient, type Logger, monotonicMs, wait } from '@holdfast/core';
-import type { Judgement } from '../outcome.ts';
-import type { AttemptLog, End, Setback } from './attempt-log.ts';
-import type { DueReader, DueRow } from './due-reader.ts';
-import { type BreakerLimits, EndpointBreaker } from './endpoint-breaker.ts';
-import type { Sender, Slots } from './slots.ts';
+import type { AttemptEnd, AttemptLog, SkippedAttempt } from '../attempt/attempt-log.ts';
+import type { EndpointHolder } from '../attempt/deliver.ts';
+import type { Judgement } from '../attempt/outcome.ts';
+import { type BreakerLimits, EndpointBreaker } from '../endpoint/endpoint-breaker.ts';
+import type { DueRow } from '../table/due-row.ts';
+import type { DueReader } from './due-reader.ts';
+import type { FairTurns, Sender } from './fair-turns.ts';
 
 export interface SessionOptions {
   readonly row: ClaimedRow;
-  /** Aborts when the endpoint is lost, or the worker has waited long enough. */
+  /** Aborts when the lease of the endpoint is lost, or when the worker's `stopTimeout` has passed. */
   readonly signal: AbortSignal;
   readonly reader: DueReader;
   readonly log: AttemptLog;
-  readonly slots: Slots<Session, DueRow>;
+  readonly turns: FairTurns<Session, DueRow>;
   readonly breaker: BreakerLimits;
-  /** Requests at a time, unless the endpoint says otherwise. */
+  /** Maximum number of concurrent requests, unless the endpoint has a limit of its own. */
   readonly concurrency: number;
-  /** Rows that may be in memory for this endpoint. */
+  /** Maximum number of the endpoint's rows in memory. */
   readonly window: number;
-  /** Whether other endpoints wait for a place: then this one gives its up after a while. */
+  /** Returns whether the worker serves as many endpoints as it may. If so, this endpoint is given back after a while. */
   readonly crowded: () => boolean;
-  /** What a start that nobody ended comes to. */
-  readonly orphaned: (row: DueRow) => End;
+  /** Returns the end of an attempt that a vanished worker had started. */
+  readonly orphaned: (row: DueRow) => AttemptEnd;
   readonly logger: Logger;
 }
 
-/** How a session ended. */
+/** The end of a session, and the state of the breaker. */
 export interface SessionEnd {
-  /** Ms until the endpoint is to be served again; `undefined`: when it is woken. */
+  /** Ms until the endpoint is to be served again; `undefined` if only a wake-up makes it ready. */
   readonly afterMs: number | undefined;
-  /** Ms for which nothing may be sent to it: breaker open, or rate used up. */
+  /** Ms for which nothing may be sent to the endpoint, since its breaker is open or its rate is used up. */
   readonly holdMs: number;
   readonly failures: number;
   readonly opened: number;
 }
 
 /**
- * How long an endpoint is kept when nothing is due: the next notification then costs neither a claim nor a settle, three commits of
- * seven.
+ * Time for which an idle endpoint is kept, in ms. A notification that arrives meanwhile costs neither a claim nor a settle, which are
+ * three commits of seven.
  */
 const lingerMs = 300;
-/** A turn, where others wait. */
-const turnMs = 1_000;
-/** How often what is due is read from its beginning: a notification may commit late, behind those read before. */
+/** Time for which an endpoint is kept while others may be waiting, and the longest wait for its rate limit, in ms. */
+const yieldMs = 1_000;
+/** Interval at which due notifications are read from the start, in ms: one may commit late, at a position before those already read. */
 const rescanMs = 1_000;
 
 /**
- * One endpoint while this worker holds it: reads what is due ahead of the slots, hands it out within the endpoint's bounds, and ends when
- * nothing is due, the breaker opened, the rate is used up, or others wait. It ends only when every attempt that it began is written
- * down: whoever has the endpoint next takes an attempt that is not for one whose worker vanished.
+ * One endpoint while this worker holds it. A session reads due notifications ahead of their turns, hands them out within the endpoint's
+ * limits, and ends when nothing is due, the breaker opened, the rate is used up, or other endpoints wait. It ends only after the end of
+ * each of its attempts is written: to the next worker, an attempt without an end is one whose worker vanished.
  */
-export class Session implements Sender<DueRow> {
+export class Session implements Sender<DueRow>, EndpointHolder {
   readonly endpointId: string;
   keyRefs: readonly string[] = [];
   readonly signal: AbortSignal;
@@ -57,22 +59,25 @@ export class Session implements Sender<DueRow> {
   readonly #breaker: EndpointBreaker;
   #concurrency = 1;
   #intervalMs = 0;
-  readonly #known = new Set<string>();
+  /** Ids of the rows that are in memory or whose end is being written. */
+  readonly #held = new Set<string>();
   #queue: DueRow[] = [];
   #cursor = { dueAt: '-1', id: '0' };
+  /** True if there may be rows after the cursor. */
   #more = true;
+  /** True if the session was woken during a read. */
   #again = false;
   #reading = false;
   #rescanAt = 0;
   #inFlight = 0;
   #nextSendAt: number;
-  #turnEndsAt: number;
+  #yieldAt: number;
   #timer: NodeJS.Timeout | undefined;
-  /** When an idle session ends; `undefined` while it is not idle. */
+  /** Time at which an idle session ends; `undefined` while it is not idle. */
   #idleUntil: number | undefined;
-  /** When the first of the failed attempts is to be made again. */
+  /** Time at which the first of the failed attempts is to be repeated. */
   #retryAt = Number.POSITIVE_INFINITY;
-  #closing: 'stop' | 'turn' | 'held' | 'lost' | undefined;
+  #closing: 'stop' | 'yield' | 'held' | 'lost' | undefined;
   #holdMs = 0;
   #finish: ((end: SessionEnd) => void) | undefined;
   #finishing = false;
@@ -86,7 +91,7 @@ export class Session implements Sender<DueRow> {
     this.#breaker = new EndpointBreaker(options.breaker, Number(payload.failures), Number(payload.opened));
     const now = monotonicMs();
     this.#nextSendAt = now;
-    this.#turnEndsAt = now + turnMs;
+    this.#yieldAt = now + yieldMs;
     this.#rescanAt = now + rescanMs;
     this.apply(payload);
     const holdMs = Number(payload.holdMs ?? 0);
@@ -96,7 +101,7 @@ export class Session implements Sender<DueRow> {
     }
   }
 
-  /** Takes over what operators have set. */
+  /** Applies settings that operators may have changed. */
   apply(settings: ClaimedRow['payload']): void {
     this.keyRefs = [settings.keyRef, settings.previousKeyRef].filter((ref) => ref !== null && ref !== undefined);
     this.#concurrency = settings.concurrency === null ? this.#options.concurrency : Number(settings.concurrency);
@@ -104,6 +109,7 @@ export class Session implements Sender<DueRow> {
     if (Number(settings.paused) === 1) this.#close('stop');
   }
 
+  /** Serves the endpoint until the session ends. */
   run(): Promise<SessionEnd> {
     this.signal.addEventListener('abort', () => this.#close('lost'), { once: true });
     return new Promise((resolve) => {
@@ -112,8 +118,8 @@ export class Session implements Sender<DueRow> {
     });
   }
 
-  /** There may be something new. Returns `false` if it is too late for this session to look. */
-  look(): boolean {
+  /** Reads due notifications again, since there may be new ones. Returns `false` if this session is ending and can't. */
+  wake(): boolean {
     if (this.#finishing || this.#closing) return false;
     if (this.#reading) this.#again = true;
     else this.#fromStart();
@@ -121,7 +127,7 @@ export class Session implements Sender<DueRow> {
     return true;
   }
 
-  /** Sends nothing more; ends when what is under way has. */
+  /** Starts no further attempt. The session ends when its attempts have ended. */
   stop(): void {
     this.#close('stop');
   }
@@ -138,9 +144,9 @@ export class Session implements Sender<DueRow> {
     return { job, retry: job.notifyTimes > 0 };
   }
 
-  /** An attempt is over; what came of it is being written. */
-  judged(judgement: Judgement): void {
-    // What was under way when it opened says nothing new.
+  /** Reports the result of an attempt to the breaker. */
+  report(judgement: Judgement): void {
+    // Results of requests that were in flight when the breaker opened say nothing new.
     if (this.#closing === 'held') return;
     const openMs = this.#breaker.report(judgement);
     if (openMs === undefined) return;
@@ -148,36 +154,44 @@ export class Session implements Sender<DueRow> {
     this.#close('held');
   }
 
-  /** The slot is free; the row counts as ours until `written` resolves. */
-  over(row: DueRow, written: Promise<unknown>): void {
+  /** Ends the turn of a row. The row stays in memory until `written` resolves. */
+  release(row: DueRow, written: Promise<unknown>): void {
     this.#inFlight -= 1;
     void written.finally(() => {
-      this.#known.delete(row.id);
+      this.#held.delete(row.id);
       this.#step();
     });
     this.#step();
   }
 
-  /** Writes how an attempt ended. What can't be written in a minute is left to be found as unknown. Returns whether it counted. */
-  async end(end: End): Promise<boolean> {
-    const counted = await this.#written(() => this.#options.log.end(end));
+  /**
+   * Writes the end of an attempt. If that fails for a minute, the attempt will be recorded as unknown. Resolves with `false` if it was
+   * refused.
+   */
+  async end(end: AttemptEnd): Promise<boolean> {
+    const counted = await this.#write(() => this.#options.log.end(end));
     if (end.delayMs !== undefined) this.#retryAt = Math.min(this.#retryAt, monotonicMs() + end.delayMs);
     return counted;
   }
 
-  async setBack(setback: Setback): Promise<boolean> {
-    return this.#written(() => this.#options.log.setBack(setback));
+  /** Cancels or postpones a notification. Resolves with `false` if it was refused. */
+  async skip(skipped: SkippedAttempt): Promise<boolean> {
+    return this.#write(() => this.#options.log.skip(skipped));
   }
 
-  async #written(write: () => Promise<boolean>): Promise<boolean> {
+  /** Writes with retries for up to a minute, while the database is unavailable. */
+  async #write(write: () => Promise<boolean>): Promise<boolean> {
     const started = monotonicMs();
     for (let pauseMs = 50; ; pauseMs = Math.min(pauseMs * 2, 2_000)) {
       try {
         return await write();
       } catch (err) {
-        const passing = isConnectionError(err) || isTransient(err);
-        if (!passing || this.signal.aborted || monotonicMs() - started > 60_000) {
-          this.#options.logger.error({ err, endpoint: this.endpointId }, 'an attempt could not be written down; it will count as unknown');
+        const temporary = isConnectionError(err) || isTransient(err);
+        if (!temporary || this.signal.aborted || monotonicMs() - started > 60_000) {
+          this.#options.logger.error(
+            { err, endpoint: this.endpointId },
+            'the end of an attempt could not be written; it will count as unknown',
+          );
           await wait(1_000, this.signal).catch(() => undefined);
           return false;
         }
@@ -193,34 +207,37 @@ export class Session implements Sender<DueRow> {
 
   #maySend(): boolean {
     if (this.#closing || this.#queue.length === 0) return false;
-    if (this.#inFlight >= (this.#breaker.careful ? 1 : this.#concurrency)) return false;
+    if (this.#inFlight >= (this.#breaker.oneAtATime ? 1 : this.#concurrency)) return false;
     return monotonicMs() >= this.#nextSendAt;
   }
 
   #step(): void {
     if (!this.#finish) return;
     const now = monotonicMs();
-    if (!this.#closing && now >= this.#turnEndsAt && this.#options.crowded()) this.#closing = 'turn';
-    // The rate is used up for longer than it pays to hold the endpoint.
-    if (!this.#closing && this.#queue.length > 0 && this.#nextSendAt - now > turnMs) {
+    if (!this.#closing && now >= this.#yieldAt && this.#options.crowded()) this.#closing = 'yield';
+    // The next request is so far away that holding the endpoint does not pay.
+    if (!this.#closing && this.#queue.length > 0 && this.#nextSendAt - now > yieldMs) {
       this.#closing = 'held';
       this.#holdMs = this.#nextSendAt - now;
     }
     if (this.#closing) {
-      for (const { id } of this.#queue) this.#known.delete(id);
+      for (const { id } of this.#queue) this.#held.delete(id);
       this.#queue = [];
     } else {
       this.#refill();
-      if (this.#maySend()) this.#options.slots.offer(this);
+      if (this.#maySend()) this.#options.turns.offer(this);
       else if (this.#queue.length > 0 && this.#nextSendAt > now) this.#later(this.#nextSendAt - now);
     }
-    const quiet = !this.#reading && this.#inFlight === 0 && this.#known.size === 0;
+    const quiet = !this.#reading && this.#inFlight === 0 && this.#held.size === 0;
     if (quiet && (this.#closing || (!this.#more && !this.#linger(now)))) void this.#end();
-    // Lost: what is written now is refused anyway.
+    // The endpoint is lost: writes that are still under way will be refused.
     else if (this.#closing === 'lost' && this.#inFlight === 0) void this.#end();
   }
 
-  /** Stays for a moment, and looks a last time at its end, since other processes may not be heard here. Returns whether it does. */
+  /**
+   * Keeps an idle endpoint for a moment, and reads a last time at its end, since wake-ups of other processes may get lost. Returns `false`
+   * when that time has passed.
+   */
   #linger(now: number): boolean {
     if (this.#options.crowded()) return false;
     if (this.#idleUntil === undefined) this.#idleUntil = now + lingerMs;
@@ -250,7 +267,7 @@ export class Session implements Sender<DueRow> {
     this.#rescanAt = monotonicMs() + rescanMs;
   }
 
-  /** Reads on when half of the window is free. */
+  /** Reads more rows if half of the window is free. */
   #refill(): void {
     if (this.#closing || this.#reading) return;
     if (monotonicMs() >= this.#rescanAt) this.#fromStart();
@@ -275,23 +292,24 @@ export class Session implements Sender<DueRow> {
       if (last) this.#cursor = { dueAt: last.dueAt, id: last.id };
       if (!this.#closing) for (const row of rows) this.#admit(row);
       this.#more = rows.length >= limit;
-      // All read from a position: once more from the start, for what committed behind it. Signs of it went with this read.
+      // The end was reached from a position. Read once more from the start: rows may have committed before it, and this read deleted their
+      // wake rows.
       if (!this.#more && dueAt !== '-1') this.#fromStart();
     } catch (err) {
-      this.#options.logger.debug({ err, endpoint: this.endpointId }, 'what is due could not be read yet');
+      this.#options.logger.debug({ err, endpoint: this.endpointId }, 'due notifications could not be read; it is tried again');
       await wait(200, this.signal).catch(() => undefined);
     }
   }
 
   #admit(row: DueRow): void {
-    if (this.#known.has(row.id)) return;
-    this.#known.add(row.id);
+    if (this.#held.has(row.id)) return;
+    this.#held.add(row.id);
     if (!row.orphan) {
       this.#queue.push(row);
       return;
     }
     void this.end(this.#options.orphaned(row)).finally(() => {
-      this.#known.delete(row.id);
+      this.#held.delete(row.id);
       this.#step();
     });
   }
@@ -300,7 +318,7 @@ export class Session implements Sender<DueRow> {
     if (this.#finishing) return;
     this.#finishing = true;
     clearTimeout(this.#timer);
-    this.#options.slots.withdraw(this);
+    this.#options.turns.withdraw(this);
     const finish = this.#finish;
     let afterMs: number | undefined;
     if (this.#closing === 'held') afterMs = this.#holdMs;

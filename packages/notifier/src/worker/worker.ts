@@ -1,7 +1,6 @@
 import {
   Batcher,
   type ClaimedRow,
-  checkpoint,
   type Database,
   type Duration,
   defineLoop,
@@ -16,42 +15,55 @@ import {
   type Service,
   type SettleHook,
   Telemetry,
-  updateFromValues,
   uuidv7,
   type Verdict,
   type Verdicts,
   type Wakers,
   WorkRunner,
 } from '@holdfast/core';
-import type { EndpointTable } from '../endpoint-table.ts';
+import { AttemptLog } from '../attempt/attempt-log.ts';
+import type { DatabaseClock } from '../attempt/database-clock.ts';
+import { type DeliverParts, deliver } from '../attempt/deliver.ts';
+import type { Delivery } from '../attempt/delivery.ts';
+import type { PrepareOptions } from '../attempt/prepare.ts';
+import type { BreakerLimits } from '../endpoint/endpoint-breaker.ts';
+import type { EndpointTable } from '../endpoint/endpoint-table.ts';
+import { settingsNote } from '../endpoint/endpoints.ts';
+import { makeReady, wakeEndpoints } from '../endpoint/wake-endpoints.ts';
 import type { NotifierEvents } from '../events.ts';
-import type { Judgement } from '../outcome.ts';
-import { AttemptLog } from './attempt-log.ts';
-import { type Delivery, noKey } from './delivery.ts';
-import { DueReader, type DueRow } from './due-reader.ts';
-import type { BreakerLimits } from './endpoint-breaker.ts';
-import type { Plan } from './prepare.ts';
-import { makeReady, routeWakes } from './router.ts';
+import type { DueRow } from '../table/due-row.ts';
+import { DueReader } from './due-reader.ts';
+import { FairTurns } from './fair-turns.ts';
 import { Session, type SessionEnd } from './session.ts';
-import { Slots } from './slots.ts';
 
-/** How many requests a worker makes at a time, to whom, and how long its lease is. */
+/** Options of a worker: its concurrency, its lease, and the endpoints that it serves. */
 export interface WorkerOptions {
-  /** Requests at a time, over all endpoints. Default 64. */
+  /** Maximum number of concurrent requests, over all endpoints. Default 64. */
   readonly concurrency?: number;
-  /** Requests at a time to one endpoint, unless it says otherwise. Default 4. */
+  /** Maximum number of concurrent requests to one endpoint, unless the endpoint has a limit of its own. Default 4. */
   readonly perEndpoint?: number;
-  /** Endpoints that are served at a time. Default 256. */
+  /**
+   * Maximum number of endpoints served at the same time. If more have something to send, they take turns of about a second. Default 256.
+   */
   readonly endpoints?: number;
-  /** How long an endpoint stays this worker's without a sign of life. Default 30 s. */
+  /**
+   * Duration of the lease on an endpoint, which the worker renews while it serves the endpoint. After a crash, another worker takes over
+   * the endpoint when the lease has expired. Default 30 s, at least 100 ms.
+   */
   readonly lease?: Duration;
-  /** How long `stop` waits for requests under way before it gives them up. Default 15 s, more than a request may take. */
-  readonly stopAfter?: Duration;
-  /** Only endpoints of these pools. Default: the one that has no name. */
+  /**
+   * Time for which `stop` waits for requests in flight before it aborts them. An aborted attempt is later recorded as `unknown`. Default 15
+   * s, which is longer than a request may take.
+   */
+  readonly stopTimeout?: Duration;
+  /** Pools whose endpoints this worker serves. Default `['']`: endpoints that were registered without a pool. */
   readonly pools?: readonly string[];
-  /** When a breaker opens and for how long. Default 10 failures in a row; 30 s, growing to 10 minutes. */
+  /**
+   * The endpoints' breakers: the number of consecutive failures that opens one, how long it first stays open, and how long at most. Default
+   * 10, 30 s and 10 minutes. While a breaker is open, its notifications wait and lose no attempt.
+   */
   readonly breaker?: { readonly failures?: number; readonly open?: Duration; readonly maxOpen?: Duration };
-  /** How often the compensation sweep runs. Default 3 minutes. */
+  /** Interval of the compensation sweep: see {@link Notifier.compensate}. Default 3 minutes. */
   readonly sweep?: Duration;
 }
 
@@ -59,8 +71,8 @@ export interface WorkerHost {
   readonly database: Database;
   readonly endpoints: EndpointTable;
   readonly delivery: Delivery;
-  readonly prepare: (row: DueRow, keyRefs: readonly string[]) => Plan | Promise<Plan>;
-  readonly seenNow: (now: number) => void;
+  readonly prepare: PrepareOptions;
+  readonly clock: DatabaseClock;
   readonly check: () => Promise<void>;
   readonly compensate: () => Promise<number>;
   readonly purge: () => Promise<number>;
@@ -69,31 +81,29 @@ export interface WorkerHost {
   readonly logger: Logger;
 }
 
-/** What is told to workers, besides ids of endpoints that were triggered: that operators have changed something. */
-export const settingsNote = 'settings';
-/** Rows in memory for one endpoint. */
-const window = 64;
+/** Maximum number of rows in memory for one endpoint. */
+const windowRows = 64;
 
-/** Sends the notifications of the endpoints that it holds. Any number of workers share them. */
+/** Sends the notifications of the endpoints that it holds. Any number of workers share the endpoints. */
 export class NotifierWorker implements Service {
-  /** Names this worker in the `owner` column. */
+  /** Identifies this worker in the `owner` column. */
   readonly id: string = uuidv7();
   readonly #host: WorkerHost;
   readonly #runner: WorkRunner;
-  readonly #slots: Slots<Session, DueRow>;
+  readonly #turns: FairTurns<Session, DueRow>;
   readonly #reader: DueReader;
   readonly #log: AttemptLog;
   readonly #sessions = new Map<string, Session>();
   readonly #ended = new Map<string, SessionEnd>();
-  /** Endpoints that were woken while they were being given back: until that is committed, nobody can take them. */
+  /** Endpoints that were woken while they were being given back. They can be claimed only when that is committed. */
   readonly #wokenLate = new Set<string>();
   readonly #loops: readonly Loop<unknown>[];
   readonly #route: Loop<number>;
-  readonly #hinted: Batcher<string, boolean>;
+  readonly #wakeUps: Batcher<string, boolean>;
   readonly #promote: Loop<number>;
   readonly #settings: Loop<void>;
   readonly #perEndpoint: number;
-  readonly #places: number;
+  readonly #maxEndpoints: number;
   readonly #breaker: BreakerLimits;
   readonly #lifecycle: Service;
   readonly #telemetry = new Telemetry('@holdfast/notifier');
@@ -107,7 +117,7 @@ export class NotifierWorker implements Service {
     const endpoints = host.endpoints.work;
     const concurrency = atLeastOne('concurrency', options.concurrency ?? 64);
     this.#perEndpoint = atLeastOne('perEndpoint', options.perEndpoint ?? 4);
-    this.#places = atLeastOne('endpoints', options.endpoints ?? 256);
+    this.#maxEndpoints = atLeastOne('endpoints', options.endpoints ?? 256);
     this.#breaker = {
       failures: atLeastOne('breaker.failures', options.breaker?.failures ?? 10),
       openMs: durationMs(options.breaker?.open ?? '30s', 'breaker.open'),
@@ -115,17 +125,27 @@ export class NotifierWorker implements Service {
     };
     const leaseMs = Math.max(100, durationMs(options.lease ?? '30s', 'lease'));
     this.#log = new AttemptLog(database);
-    this.#reader = new DueReader(database, host.seenNow);
-    this.#slots = new Slots({
+    this.#reader = new DueReader(database, (now) => host.clock.set(now));
+    this.#turns = new FairTurns({
       concurrency,
-      begin: (session, row, done) => void this.#deliver(session, row).finally(done),
+      begin: (session, row, done) => void deliver(row, session, parts).finally(done),
     });
+    const parts: DeliverParts = {
+      prepare: host.prepare,
+      delivery: host.delivery,
+      log: this.#log,
+      body: (id) => this.#reader.body(id),
+      wire: this.#turns,
+      events: host.events,
+      telemetry: this.#telemetry,
+      logger,
+    };
     const policy: KindPolicy = {
-      concurrency: this.#places,
+      concurrency: this.#maxEndpoints,
       batch: 1,
       keep: true,
       groupConcurrency: Number.MAX_SAFE_INTEGER,
-      // What kills its process is a notification, and each of its attempts counts: the endpoint is never given up.
+      // A notification may kill its process, and each of its attempts counts; its endpoint is never given up for it.
       maxLost: 1_000_000_000,
       admit: (wanted) => wanted,
     };
@@ -140,14 +160,14 @@ export class NotifierWorker implements Service {
       settleHook: (settlements) => this.#keepState(settlements.map(({ row }) => row)),
       onSettled: ({ row }) => {
         this.#ended.delete(row.id);
-        if (this.#wokenLate.delete(row.id)) this.#hint(row.id);
+        if (this.#wokenLate.delete(row.id)) this.#wakeAtOnce(row.id);
       },
-      stopMs: durationMs(options.stopAfter ?? '15s', 'stopAfter'),
+      stopMs: durationMs(options.stopTimeout ?? '15s', 'stopTimeout'),
       maxPollMs,
       logger,
       telemetry: this.#telemetry,
     });
-    this.#hinted = new Batcher({
+    this.#wakeUps = new Batcher({
       run: async (ids) => {
         const unique = [...new Set(ids)].sort();
         if ((await makeReady(database, database, endpoints, unique)) > 0)
@@ -159,7 +179,7 @@ export class NotifierWorker implements Service {
       name: 'notifier route',
       logger,
       runOnce: async () => {
-        const woken = await routeWakes(database, endpoints);
+        const woken = await wakeEndpoints(database, endpoints);
         if (woken.length > 0) this.#runner.wake();
         return woken.length;
       },
@@ -188,50 +208,50 @@ export class NotifierWorker implements Service {
       },
       pauseMs: () => 500,
     });
-    const every = (name: string, ms: number, runOnce: () => Promise<unknown>): Loop<unknown> =>
+    const periodic = (name: string, ms: number, runOnce: () => Promise<unknown>): Loop<unknown> =>
       defineLoop({ name, logger, runOnce, pauseMs: () => ms });
     this.#loops = [
       this.#route,
       this.#promote,
-      every('notifier rescue', Math.min(2_000, leaseMs), async () => {
+      periodic('notifier rescue', Math.min(2_000, leaseMs), async () => {
         const { rescued } = await endpoints.rescue({ maxLost: () => policy.maxLost, adoptAfterMs: 600_000 });
         if (rescued > 0) this.#runner.wake();
       }),
       this.#settings,
-      every('notifier sweep', durationMs(options.sweep ?? '3m', 'sweep'), host.compensate),
-      every('notifier purge', 600_000, host.purge),
+      periodic('notifier sweep', durationMs(options.sweep ?? '3m', 'sweep'), host.compensate),
+      periodic('notifier purge', 600_000, host.purge),
     ];
     this.#lifecycle = lifecycle({ start: () => this.#start(), stop: () => this.#stop() });
   }
 
-  /** Endpoints held at present. */
+  /** Number of endpoints that this worker holds at present. */
   get serving(): number {
     return this.#sessions.size;
   }
 
-  /** Whether this worker holds the endpoint: then nobody else has to be told of a new notification. */
+  /** Returns whether this worker holds an endpoint. If so, no other process needs to be woken for it. */
   owns(endpointId: string): boolean {
     return !this.#stopping && this.#sessions.has(endpointId);
   }
 
-  /** @throws MigrationRequiredError, DatabaseUnavailableError, UnsupportedDatabaseError */
+  /** Starts serving endpoints. @throws MigrationRequiredError, DatabaseUnavailableError, UnsupportedDatabaseError */
   start(): Promise<void> {
     return this.#lifecycle.start();
   }
 
-  /** Begins nothing more, lets requests under way end, and gives the endpoints back. */
+  /** Starts no further request, waits for those in flight, up to `stopTimeout`, and gives the endpoints back. */
   stop(): Promise<void> {
     return this.#lifecycle.stop();
   }
 
-  /** Stops it, for `await using`. */
+  /** Stops the worker, for `await using`. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.#lifecycle.stop();
   }
 
   async #start(): Promise<void> {
     await this.#host.check();
-    this.#host.seenNow(await this.#host.database.now());
+    this.#host.clock.set(await this.#host.database.now());
     this.#stopping = false;
     this.#unlisten = this.#host.wakers.listen((notes) => {
       for (const note of notes) {
@@ -239,9 +259,9 @@ export class NotifierWorker implements Service {
           this.#settings.wake();
           continue;
         }
-        if (this.#sessions.get(note)?.look()) continue;
+        if (this.#sessions.get(note)?.wake()) continue;
         if (this.#sessions.has(note) || this.#ended.has(note)) this.#wokenLate.add(note);
-        else this.#hint(note);
+        else this.#wakeAtOnce(note);
       }
       if (notes.length > 0) return;
       this.#route.wake();
@@ -260,12 +280,12 @@ export class NotifierWorker implements Service {
     await stopped;
   }
 
-  /** An endpoint that sleeps has something to send. The signs tell the same, a little later, should this fail. */
-  #hint(endpointId: string): void {
+  /** Wakes a sleeping endpoint that has something to send. The row in notifier_wake wakes it on the next pass if this fails. */
+  #wakeAtOnce(endpointId: string): void {
     if (this.#stopping) return;
-    this.#hinted
+    this.#wakeUps
       .call(endpointId)
-      .catch((err) => this.#host.logger.debug({ err }, 'an endpoint was not woken at once; it is found by its sign'));
+      .catch((err) => this.#host.logger.debug({ err }, 'an endpoint was not woken at once; its wake row wakes it on the next pass'));
   }
 
   async #serve([held]: readonly RunningRow[]): Promise<Verdicts> {
@@ -276,11 +296,11 @@ export class NotifierWorker implements Service {
       signal: held.signal,
       reader: this.#reader,
       log: this.#log,
-      slots: this.#slots,
+      turns: this.#turns,
       breaker: this.#breaker,
       concurrency: this.#perEndpoint,
-      window,
-      crowded: () => this.#sessions.size >= this.#places,
+      window: windowRows,
+      crowded: () => this.#sessions.size >= this.#maxEndpoints,
       orphaned: (due) => this.#host.delivery.orphaned(due),
       logger: this.#host.logger,
     });
@@ -295,100 +315,20 @@ export class NotifierWorker implements Service {
     return new Map([[row.id, verdict]]);
   }
 
-  /** In the transaction that gives endpoints up: their breakers, and that those that were paused meanwhile stay so. */
+  /** Stores the state in which sessions ended, in the transaction that gives their endpoints back. */
   #keepState(rows: readonly ClaimedRow[]): SettleHook {
-    const { database } = this.#host;
-    return async (x, settled) => {
+    return async (sql, settled) => {
       const ids = new Set(settled.map(({ row }) => row.id));
-      const values = rows.flatMap((row) => {
-        const end = this.#ended.get(row.id);
-        return end && ids.has(row.id) ? [{ id: row.id, fails: end.failures, opens: end.opened, hold: Math.ceil(end.holdMs) }] : [];
+      const ends = rows.flatMap(({ id }) => {
+        const end = ids.has(id) ? this.#ended.get(id) : undefined;
+        return end ? [{ id, ...end }] : [];
       });
-      if (values.length === 0) return;
-      const { sql, params } = updateFromValues(database, {
-        table: 'notifier_endpoint',
-        types: { id: 'id', fails: 'integer', opens: 'integer', hold: 'integer' },
-        rows: values,
-        on: 't.id = u.id',
-        set: {
-          failures: 'u.fails',
-          opened: 'u.opens',
-          hold_until: 'CASE WHEN u.hold > 0 THEN {now} + u.hold ELSE 0 END',
-          status: "CASE WHEN t.paused = 1 THEN 'PAUSED' ELSE t.status END",
-        },
-      });
-      await x.run(sql, params);
+      if (ends.length > 0) await this.#host.endpoints.keepState(sql, ends);
     };
-  }
-
-  /** One notification from its turn to its end. Never throws. */
-  async #deliver(session: Session, row: DueRow): Promise<void> {
-    let written: Promise<unknown> = Promise.resolve();
-    try {
-      const prepared = this.#host.prepare(row, session.keyRefs);
-      const plan = prepared instanceof Promise ? await prepared : prepared;
-      const number = row.notifyTimes + 1;
-      if (plan.kind === 'cancel' || plan.kind === 'later') {
-        const { reason } = plan;
-        written = session.setBack({
-          id: row.id,
-          number,
-          reason,
-          ...(plan.kind === 'cancel' ? { state: 'CANCELLED', delayMs: undefined } : { state: 'PENDING', delayMs: plan.delayMs }),
-        });
-        return;
-      }
-      if (!(await this.#log.start({ id: row.id, number, trigger: row.trigger }))) return;
-      const judgement = plan.kind === 'no-key' ? noKey(plan.message) : await this.#send(session, row, plan.keys);
-      // Given up: whoever has the endpoint next finds it as unknown.
-      if (!judgement) return;
-      session.judged(judgement);
-      written = this.#end(session, row, judgement);
-    } catch (err) {
-      this.#host.logger.debug({ err, notification: row.id }, 'an attempt could not be begun; it is tried again');
-    } finally {
-      session.over(row, written);
-    }
-  }
-
-  async #send(session: Session, row: DueRow, keys: readonly string[]): Promise<Judgement | undefined> {
-    const waiting = this.#slots.enterWire();
-    if (waiting) await waiting;
-    try {
-      if (session.signal.aborted) return undefined;
-      const paused = checkpoint('attempt:before-send');
-      if (paused) await paused;
-      const params = row.params ?? (await this.#reader.body(row.id));
-      const judgement = await this.#host.delivery.send(row, params, keys, session.signal);
-      const answered = checkpoint('attempt:after-send');
-      if (answered) await answered;
-      return judgement;
-    } finally {
-      this.#slots.leaveWire();
-    }
-  }
-
-  async #end(session: Session, row: DueRow, judgement: Judgement): Promise<void> {
-    const end = this.#host.delivery.end(row, judgement);
-    const counted = await session.end(end);
-    this.#telemetry.settled.add(1, { kind: 'notification', outcome: counted ? judgement.outcome : 'lost' });
-    const { events, logger } = this.#host;
-    const event = { id: row.id, endpointId: row.endpointId, subjectId: row.subjectId, status: row.status, attempt: end.number };
-    if (!counted) events.emit('notification:lease-lost', event);
-    else if (end.state === 'DELIVERED') events.emit('notification:delivered', event);
-    else if (end.state === 'PENDING')
-      events.emit('notification:failed', { ...event, outcome: judgement.outcome, nextInMs: end.delayMs ?? 0 });
-    else {
-      logger.warn(
-        { ...event, state: end.state, outcome: judgement.outcome },
-        'a notification ended without an acknowledgement; resend it once the receiver is mended',
-      );
-      events.emit('notification:dead', { ...event, outcome: judgement.outcome, state: end.state });
-    }
   }
 }
 
-function atLeastOne(what: string, n: number): number {
-  if (!Number.isInteger(n) || n < 1) throw new InvalidArgumentError(`${what} is ${n}; give a whole number of at least 1.`);
+function atLeastOne(name: string, n: number): number {
+  if (!Number.isInteger(n) || n < 1) throw new InvalidArgumentError(`${name} is ${n}; give a whole number of at least 1.`);
   return n;
 }

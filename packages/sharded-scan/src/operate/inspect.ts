@@ -6,6 +6,7 @@ import {
   InvalidArgumentError,
   LeaseTable,
   type ListQuery,
+  pageLimit,
   requireActor,
   type StoredError,
 } from '@holdfast/core';
@@ -74,6 +75,8 @@ type Row = Readonly<Record<string, string | number | null>>;
  */
 export class ScanInspection implements Inspectable {
   readonly name = 'sharded-scan';
+  readonly statuses = statuses;
+  readonly redrivable = ['failed'];
   /**
    * `redrive` reopens a pass that has ended and has failed units; it returns 1, or 0 if there is none. The next run then walks these units
    * from their last checkpoints, instead of beginning another pass. Rows that failed are not redriven: the next pass reads them again if
@@ -119,9 +122,7 @@ export class ScanInspection implements Inspectable {
 
   /** Passes, ordered by scan and scope. `after` is the id of the last pass of the page before. @throws InvalidArgumentError */
   async list(query: ListQuery = {}): Promise<readonly PassView[]> {
-    const limit = query.limit ?? 50;
-    if (!Number.isInteger(limit) || limit < 1 || limit > 1_000)
-      throw new InvalidArgumentError(`limit is ${limit}; give a whole number from 1 to 1,000.`);
+    const limit = pageLimit(query);
     const where: string[] = [];
     const params: string[] = [];
     if (query.status !== undefined) {

@@ -1,23 +1,41 @@
+import { createHash } from 'node:crypto';
 import { type Database, type Duration, durationMs, Once, type SqlRunner, TransientDatabaseError, valuesTable } from '@holdfast/core';
-import { bodyHash, type NewNotification } from './new-notification.ts';
 
-/** What a trigger came to. */
+/** The result of a trigger. */
 export interface Triggered {
-  /** Of the notification: the first one's, if the event was triggered before. */
+  /** Id of the notification; for a duplicate, the id of the first notification. */
   readonly id: string;
-  /** Whether the event was triggered before; then nothing was written. */
+  /** True if the event was triggered before. Then nothing was written. */
   readonly duplicate: boolean;
-  /** A duplicate whose body differs. The first body stays. */
+  /** True if the body of a duplicate differs from that of the first notification. The first body is kept. */
   readonly conflict: boolean;
 }
 
-/** One attempt, as it is shown. */
+/** A notification to be inserted. */
+export interface NewNotification {
+  readonly tenant: string;
+  readonly subject_id: string;
+  readonly status: string;
+  readonly sequence: number;
+  readonly supersede: boolean;
+  readonly origin: string;
+  readonly url: string;
+  readonly key_ref: string | null;
+  readonly sealed_key: string | null;
+  readonly headers: string | null;
+  readonly params: string;
+  readonly content_type: string;
+  readonly webhook_id: string;
+  readonly traceparent: string | null;
+}
+
+/** An attempt, as operators see it. */
 export interface AttemptView {
   readonly number: number;
-  /** What it was made for: its schedule, the compensation sweep, a person. */
+  /** The cause of the attempt: the schedule, the compensation sweep, a person, or a probe. */
   readonly trigger: 'auto' | 'compensate' | 'manual' | 'test';
   readonly outcome: string;
-  /** Ms since 1970 by the database's clock. */
+  /** In ms since 1970, by the database's clock. */
   readonly startedAt: number;
   readonly endedAt: number | null;
   readonly durationMs: number | null;
@@ -28,7 +46,7 @@ export interface AttemptView {
 }
 
 const onceScope = 'notifier';
-// MySQL can't lock a table of values, so the lock must name `n`; MariaDB does not know FOR SHARE OF.
+// MySQL can't lock a table of values, so the lock names `n`. MariaDB does not support FOR SHARE OF.
 const sharedLock = { mysql: ' FOR SHARE OF n', mariadb: ' LOCK IN SHARE MODE', postgres: '', sqlite: '' } as const;
 const columns = [
   'endpoint_id',
@@ -61,7 +79,7 @@ const columnTypes = {
   traceparent: 'text',
 } as const;
 
-/** Writes notifications, each event once. */
+/** Inserts notifications, each event once, and deletes them when they are old. */
 export class NotificationTable {
   readonly #database: Database;
   readonly #name: string;
@@ -74,65 +92,61 @@ export class NotificationTable {
   }
 
   /**
-   * Inserts a notification, due at once, and the sign that its endpoint has something to send. Of events that are triggered at the
-   * same time the unique index (tenant, subject_id, status, sequence) lets one in; the others wait for its commit.
+   * Inserts a notification that is due at once, and a wake row for its endpoint. If the same event is triggered concurrently, the unique
+   * index (tenant, subject_id, status, sequence) admits one insert; the others wait for its commit.
    */
-  async insert(sql: SqlRunner, endpointId: string, one: NewNotification): Promise<Triggered> {
+  async insert(sql: SqlRunner, endpointId: string, notification: NewNotification): Promise<Triggered> {
     const values = [
       endpointId,
-      one.tenant,
-      one.subject_id,
-      one.status,
-      one.sequence,
-      one.supersede ? 1 : 0,
-      one.webhook_id,
-      one.url,
-      one.content_type,
-      one.key_ref,
-      one.sealed_key,
-      one.headers,
-      one.params,
-      one.traceparent,
+      notification.tenant,
+      notification.subject_id,
+      notification.status,
+      notification.sequence,
+      notification.supersede ? 1 : 0,
+      notification.webhook_id,
+      notification.url,
+      notification.content_type,
+      notification.key_ref,
+      notification.sealed_key,
+      notification.headers,
+      notification.params,
+      notification.traceparent,
     ];
     const mysql = this.#database.family === 'mysql';
     const inserted = await sql.run(
       `INSERT ${mysql ? 'IGNORE ' : ''}INTO ${this.#name} (${columns.join(', ')}, created_at, due_at) VALUES (${values.map(() => '?').join(', ')}, {now}, {now})${mysql ? '' : ' ON CONFLICT DO NOTHING'}`,
       values,
     );
-    const event = [one.tenant, one.subject_id, one.status, one.sequence];
-    // On MySQL and MariaDB a locking read, since the caller's snapshot may be older than the row.
+    const event = [notification.tenant, notification.subject_id, notification.status, notification.sequence];
+    // A locking read on MySQL and MariaDB: the caller's snapshot may be older than the row.
     const [row] = await sql.rows<{ id: string; params: string | null }>(
       `SELECT ${this.#database.text('id')} AS id, ${inserted > 0 ? 'NULL' : 'params'} AS params FROM ${this.#name} WHERE tenant = ? AND subject_id = ? AND status = ? AND sequence = ?${mysql ? ' LOCK IN SHARE MODE' : ''}`,
       event,
     );
-    if (!row)
-      throw new TransientDatabaseError(
-        'An event is there and could not be read: its row went at this moment. Run the transaction again.',
-        undefined,
-      );
-    if (inserted === 0) return { id: row.id, duplicate: true, conflict: row.params !== one.params };
-    // A row that retention has deleted left its event here, in the transaction that deleted it: it is seen once the row is not.
+    if (!row) throw rowVanished();
+    if (inserted === 0) return { id: row.id, duplicate: true, conflict: row.params !== notification.params };
+    // The transaction that deletes an old row records its event here, so an event is always found in one of the two.
     const gone = await this.#once.find(sql, onceScope, eventKey(event));
     if (gone !== undefined) {
       await sql.run(`DELETE FROM ${this.#name} WHERE id = ${row.id}`);
       const [id = '', hash] = gone.split(' ');
-      return { id, duplicate: true, conflict: hash !== bodyHash(one.params) };
+      return { id, duplicate: true, conflict: hash !== shortHash(notification.params) };
     }
-    if (one.supersede) await this.#supersede(sql, row.id, one);
+    if (notification.supersede) await this.#supersede(sql, row.id, notification);
     await sql.run(`INSERT INTO ${this.#database.table('notifier_wake')} (endpoint_id) VALUES (${endpointId})`);
     return { id: row.id, duplicate: false, conflict: false };
   }
 
   /**
-   * The same of many events, in a handful of statements. In the order of events: two transactions with the same ones wait for each other
-   * one way only.
+   * Inserts many notifications in a few statements. Rows are inserted in the order of their events, so that two transactions with the same
+   * events can't deadlock.
    */
   async insertMany(
     sql: SqlRunner,
-    items: readonly { readonly endpointId: string; readonly one: NewNotification }[],
+    items: readonly { readonly endpointId: string; readonly notification: NewNotification }[],
   ): Promise<readonly Triggered[]> {
     const mysql = this.#database.family === 'mysql';
-    const rows = items.map(({ endpointId, one }) => ({ ...one, endpoint_id: endpointId, supersede: 0 }));
+    const rows = items.map(({ endpointId, notification }) => ({ ...notification, endpoint_id: endpointId, supersede: 0 }));
     const types = { ...columnTypes, supersede: 'integer' } as const;
     const inserting = valuesTable(
       this.#database,
@@ -154,18 +168,14 @@ export class NotificationTable {
       onceScope,
       rows.map((row) => eventKey(eventOf(row))),
     );
-    const triggered = rows.map((one): Triggered & { readonly stale?: string } => {
-      const row = byEvent.get(eventText(one));
-      if (!row)
-        throw new TransientDatabaseError(
-          'An event is there and could not be read: its row went at this moment. Run the transaction again.',
-          undefined,
-        );
-      if (row.webhook_id !== one.webhook_id) return { id: row.id, duplicate: true, conflict: row.params !== one.params };
-      const before = gone.get(eventKey(eventOf(one)));
+    const triggered = rows.map((notification): Triggered & { readonly stale?: string } => {
+      const row = byEvent.get(eventText(notification));
+      if (!row) throw rowVanished();
+      if (row.webhook_id !== notification.webhook_id) return { id: row.id, duplicate: true, conflict: row.params !== notification.params };
+      const before = gone.get(eventKey(eventOf(notification)));
       if (before === undefined) return { id: row.id, duplicate: false, conflict: false };
       const [id = '', hash] = before.split(' ');
-      return { id, duplicate: true, conflict: hash !== bodyHash(one.params), stale: row.id };
+      return { id, duplicate: true, conflict: hash !== shortHash(notification.params), stale: row.id };
     });
     const stale = triggered.flatMap(({ stale: id }) => id ?? []);
     if (stale.length > 0) await sql.run(`${this.#database.deleteByPrimaryKey(this.#name)} WHERE id IN (${stale.join(', ')})`);
@@ -177,35 +187,37 @@ export class NotificationTable {
     return triggered.map(({ id, duplicate, conflict }) => ({ id, duplicate, conflict }));
   }
 
-  /** Ends what is pending of the subject with lower sequences; and this one, if a later one is there. */
-  async #supersede(sql: SqlRunner, id: string, one: NewNotification): Promise<void> {
+  /** Cancels pending notifications of the subject with a lower sequence; cancels this one if a higher sequence exists. */
+  async #supersede(sql: SqlRunner, id: string, notification: NewNotification): Promise<void> {
     const of = `tenant = ? AND subject_id = ?`;
     const end = "state = 'CANCELLED', reason = 'superseded', due_at = NULL, ended_at = {now}";
     await sql.run(`UPDATE ${this.#name} SET ${end} WHERE ${of} AND state = 'PENDING' AND sequence < ?`, [
-      one.tenant,
-      one.subject_id,
-      one.sequence,
+      notification.tenant,
+      notification.subject_id,
+      notification.sequence,
     ]);
     const later = await sql.rows(`SELECT 1 AS one FROM ${this.#name} WHERE ${of} AND sequence > ? LIMIT 1`, [
-      one.tenant,
-      one.subject_id,
-      one.sequence,
+      notification.tenant,
+      notification.subject_id,
+      notification.sequence,
     ]);
     if (later.length > 0) await sql.run(`UPDATE ${this.#name} SET ${end} WHERE id = ${id}`);
   }
 
-  /** Whether a later sequence of the subject is there: triggers of both may have run at once, neither seeing the other. */
-  async superseded(one: { readonly tenant: string; readonly subjectId: string; readonly sequence: number }): Promise<boolean> {
+  /**
+   * Returns `true` if a higher sequence of the subject exists. Needed at each attempt: two concurrent triggers don't see each other's row.
+   */
+  async superseded(notification: { readonly tenant: string; readonly subjectId: string; readonly sequence: number }): Promise<boolean> {
     const later = await this.#database.rows(
       `SELECT 1 AS one FROM ${this.#name} WHERE tenant = ? AND subject_id = ? AND sequence > ? LIMIT 1`,
-      [one.tenant, one.subjectId, one.sequence],
+      [notification.tenant, notification.subjectId, notification.sequence],
     );
     return later.length > 0;
   }
 
   /**
-   * Deletes notifications that ended longer ago than `age`, with their attempts. Their events are remembered for `remember` more, so
-   * that a trigger that comes late is still a duplicate. Returns how many went.
+   * Deletes notifications that ended longer ago than `age`, with their attempts. Records their events for `remember`, so that a late
+   * trigger is still a duplicate. Returns the number of deleted notifications.
    */
   async purge(age: Duration, remember: Duration): Promise<number> {
     await this.#once.purge();
@@ -223,7 +235,7 @@ export class NotificationTable {
           `INSERT INTO ${this.#database.table('holdfast_once')} (scope, once_key, ref, expires_at) VALUES ${rows.map(() => `('${onceScope}', ?, ?, {now} + ${Math.trunc(rememberMs)})`).join(', ')}`,
           rows.flatMap((row) => [
             eventKey([row.tenant, row.subject_id, row.status, Number(row.sequence)]),
-            `${row.id} ${bodyHash(row.params)}`,
+            `${row.id} ${shortHash(row.params)}`,
           ]),
         );
         await sql.run(`DELETE FROM ${this.#database.table('notifier_attempt')} WHERE notification_id IN (${ids})`);
@@ -235,15 +247,27 @@ export class NotificationTable {
   }
 }
 
-/** An event as a key: its hash, since its parts may be longer than a key. */
-function eventOf(one: Pick<NewNotification, 'tenant' | 'subject_id' | 'status' | 'sequence'>): readonly (string | number)[] {
-  return [one.tenant, one.subject_id, one.status, Number(one.sequence)];
+function eventOf(notification: Pick<NewNotification, 'tenant' | 'subject_id' | 'status' | 'sequence'>): readonly (string | number)[] {
+  return [notification.tenant, notification.subject_id, notification.status, Number(notification.sequence)];
 }
 
-function eventText(one: Pick<NewNotification, 'tenant' | 'subject_id' | 'status' | 'sequence'>): string {
-  return JSON.stringify(eventOf(one));
+function eventText(notification: Pick<NewNotification, 'tenant' | 'subject_id' | 'status' | 'sequence'>): string {
+  return JSON.stringify(eventOf(notification));
 }
 
+/** The key under which an event is recorded: a hash, since the event may be longer than a key may be. */
 function eventKey(event: readonly (string | number)[]): string {
-  return bodyHash(JSON.stringify(event));
+  return shortHash(JSON.stringify(event));
+}
+
+/** The first 132 bits of a SHA-256 hash, as base64url. */
+function shortHash(params: string): string {
+  return createHash('sha256').update(params).digest('base64url').slice(0, 22);
+}
+
+function rowVanished(): TransientDatabaseError {
+  return new TransientDatabaseError(
+    'The event exists, but its row was deleted before it could be read. Run the transaction again.',
+    undefined,
+  );
 }

@@ -1,16 +1,17 @@
 import { cleanText } from '@holdfast/core';
+import type { Answer } from '../egress/exchange.ts';
 import type { Ack, JudgedResponse } from './ack.ts';
-import type { Answer } from './egress/exchange.ts';
 
 /**
- * - `started`: sent, or about to be; the only one that is not final
+ * The outcomes of an attempt:
+ * - `started`: the request was sent or is about to be; the only outcome that is not final
  * - `delivered`: acknowledged
- * - `wrong-body`: status 2xx without the acknowledgement
+ * - `wrong-body`: status 2xx, but the body does not acknowledge
  * - `refused`: any other status; `redirect`: 3xx, never followed; `gone`: 410
- * - `timeout`, `network`: no whole response
+ * - `timeout`, `network`: no complete response
  * - `blocked`: the egress guard refused the destination
- * - `no-key`: there was nothing to sign with
- * - `unknown`: its worker vanished; whether it was sent is not known
+ * - `no-key`: the signing key is missing or unusable
+ * - `unknown`: the worker vanished; the request may have been sent
  */
 export const attemptOutcomes = [
   'started',
@@ -25,19 +26,19 @@ export const attemptOutcomes = [
   'no-key',
   'unknown',
 ] as const;
-/** How an attempt ended. */
+/** The outcome of an attempt: one of {@link attemptOutcomes}. */
 export type AttemptOutcome = (typeof attemptOutcomes)[number];
 
-/** How an attempt ended. */
+/** The result of an attempt. */
 export interface Judgement {
   readonly outcome: AttemptOutcome;
   readonly status: number | undefined;
   readonly errorCode: string | undefined;
-  /** What came back, or what went wrong; at most 2 KiB. */
+  /** The start of the response body, or a description of the failure; at most 2 KiB. */
   readonly snippet: string | undefined;
   readonly remoteAddress: string | undefined;
   readonly durationMs: number;
-  /** What `Retry-After` asks for, in ms. */
+  /** The delay that `Retry-After` asks for, in ms. */
   readonly retryAfterMs: number | undefined;
 }
 
@@ -45,7 +46,7 @@ const judgedBytes = 1_024;
 const snippetBytes = 2_048;
 const maxRetryAfterMs = 3_600_000;
 
-/** Judges what came of a request. `now` is the time that a date in `Retry-After` is compared with, in ms since 1970. */
+/** Judges the answer to a request. A date in `Retry-After` is compared with `now`, in ms since 1970. */
 export function judge(answer: Answer, ack: Ack, now: number): Judgement {
   const { durationMs, remoteAddress } = answer;
   if (answer.kind === 'failure') {
@@ -73,7 +74,7 @@ export function judge(answer: Answer, ack: Ack, now: number): Judgement {
   if (status === 410) return { ...base, outcome: 'gone' };
   if (status >= 300 && status < 400) return { ...base, outcome: 'redirect', errorCode: 'redirect' };
   const encoding = headers['content-encoding'];
-  const verdict = askAck(ack, { status, headers, body: body.subarray(0, judgedBytes).toString('utf8') });
+  const verdict = callAck(ack, { status, headers, body: body.subarray(0, judgedBytes).toString('utf8') });
   if (verdict === true) return { ...base, outcome: 'delivered' };
   const detail = typeof verdict === 'object' ? verdict.detail : undefined;
   if (status >= 200 && status < 300) {
@@ -88,8 +89,8 @@ export function judge(answer: Answer, ack: Ack, now: number): Judgement {
   return { ...base, outcome: 'refused', errorCode: `http-${status}` };
 }
 
-/** An `ack` of the caller's that throws has acknowledged nothing. */
-function askAck(ack: Ack, response: JudgedResponse): ReturnType<Ack> {
+/** Calls the service's `ack`. If it throws, the response does not acknowledge. */
+function callAck(ack: Ack, response: JudgedResponse): ReturnType<Ack> {
   try {
     return ack(response);
   } catch (error) {
@@ -97,12 +98,12 @@ function askAck(ack: Ack, response: JudgedResponse): ReturnType<Ack> {
   }
 }
 
-/** Whether the receiver as a whole looks down: what the breaker counts. */
+/** Returns whether a result counts as a failure for the breaker: one that suggests that the receiver as a whole is down. */
 export function tripsBreaker({ outcome, status }: Judgement): boolean {
   return outcome === 'timeout' || outcome === 'network' || (status !== undefined && (status >= 500 || status === 429));
 }
 
-/** Seconds or a date, RFC 9110 section 10.2.3; at most an hour. */
+/** Parses `Retry-After`: seconds or a date, RFC 9110 section 10.2.3. Capped at one hour. */
 function retryAfterMs(value: string | undefined, now: number): number | undefined {
   if (value === undefined) return undefined;
   const ms = /^\d{1,9}$/.test(value) ? Number(value) * 1_000 : Math.ceil(Date.parse(value) - now);
@@ -113,7 +114,7 @@ function isTimeout(code: string): boolean {
   return code === 'timeout' || /TIMEOUT|ETIMEDOUT|ETIMEOUT/.test(code);
 }
 
-/** At most 2 KiB of UTF-8 that every database takes. */
+/** Cuts a text to 2 KiB of UTF-8 that every database accepts. */
 function cut(text: string): string {
   const clean = cleanText(text);
   return Buffer.byteLength(clean) <= snippetBytes

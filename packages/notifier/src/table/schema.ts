@@ -1,12 +1,12 @@
 import { type Database, type Schema, SchemaWriter, workColumns } from '@holdfast/core';
 
-/** The tables of this package. */
+/** The tables of this package, to be passed to `migrate`. */
 export const notifierSchema: Schema = {
   name: 'notifier',
   migrations: [{ name: '0001_create', statements: create }],
 };
 
-/** How states of an endpoint are written. IDLE has nothing to send, WAITING has, at `run_at`. */
+/** The states of an endpoint's row. An IDLE endpoint has nothing to send; a WAITING endpoint has something to send at `run_at`. */
 export const endpointStates = {
   scheduled: 'WAITING',
   ready: 'READY',
@@ -119,7 +119,8 @@ function create(database: Database): readonly string[] {
     ].join(', '),
     { postgres: 'WITH (fillfactor = 45)' },
   );
-  // Committed with a notification: its endpoint has something to send. Only ever inserted and deleted, so that triggers wait for nobody.
+  // A wake row is committed with each notification: its endpoint has something to send. Wake rows are only inserted and deleted, so a
+  // trigger waits for no other transaction.
   ddl.table('notifier_wake', `id ${id}, endpoint_id BIGINT NOT NULL`);
   ddl.index('notifier_wake_endpoint', 'notifier_wake', 'endpoint_id');
   return ddl.statements;

@@ -1,8 +1,8 @@
 import { cleanText, HoldfastError, type Logger } from '@holdfast/core';
-import type { NotificationTable } from '../notification-table.ts';
 import { type KeySource, keysOf } from '../sign/key-ring.ts';
 import { openKey, type SealingKeys } from '../sign/sealed-key.ts';
-import type { DueRow } from './due-reader.ts';
+import type { DueRow } from '../table/due-row.ts';
+import type { NotificationTable } from '../table/notification-table.ts';
 
 export interface PrepareOptions {
   readonly notifications: NotificationTable;
@@ -15,31 +15,31 @@ export interface PrepareOptions {
   readonly logger: Logger;
 }
 
-/** What is to be done with a notification whose turn has come. */
+/** The decision about a notification whose turn has come. */
 export type Plan =
   | { readonly kind: 'send'; readonly keys: readonly string[] }
   | { readonly kind: 'cancel'; readonly reason: string }
-  /** Something of ours is not there. Costs no attempt. */
+  /** Postponed: the service's keys or its `stillWanted` are unavailable. Costs no attempt. */
   | { readonly kind: 'later'; readonly delayMs: number; readonly reason: string }
-  /** It can't be signed: a failed attempt, so that it shows. */
+  /** It can't be signed. Recorded as a failed attempt, so that operators see it. */
   | { readonly kind: 'no-key'; readonly message: string };
 
-const laterMs = 15_000;
+const postponeMs = 15_000;
 
-/** Finds out whether a notification is still to be sent, and with which keys. No promise where nothing has to be waited for. */
+/** Decides whether a notification is still to be sent, and with which keys. Returns no promise if nothing has to be awaited. */
 export function prepare(row: DueRow, keyRefs: readonly string[], options: PrepareOptions): Plan | Promise<Plan> {
-  if (row.supersede || options.stillWanted) return prepareSlowly(row, keyRefs, options);
+  if (row.supersede || options.stillWanted) return checkWanted(row, keyRefs, options);
   return withKeys(row, keyRefs, options);
 }
 
-async function prepareSlowly(row: DueRow, keyRefs: readonly string[], options: PrepareOptions): Promise<Plan> {
+async function checkWanted(row: DueRow, keyRefs: readonly string[], options: PrepareOptions): Promise<Plan> {
   try {
     if (row.supersede && (await options.notifications.superseded(row))) return { kind: 'cancel', reason: 'superseded' };
     if (options.stillWanted && !(await options.stillWanted(row.subjectId, { tenant: row.tenant, status: row.status })))
       return { kind: 'cancel', reason: 'not wanted any more' };
   } catch (err) {
-    options.logger.warn({ err, notification: row.id }, 'whether a notification is still wanted could not be found out; it waits');
-    return { kind: 'later', delayMs: laterMs, reason: 'stillWanted failed' };
+    options.logger.warn({ err, notification: row.id }, 'stillWanted failed; the attempt is postponed');
+    return { kind: 'later', delayMs: postponeMs, reason: 'stillWanted failed' };
   }
   return withKeys(row, keyRefs, options);
 }
@@ -54,17 +54,17 @@ function withKeys(row: DueRow, keyRefs: readonly string[], options: PrepareOptio
     if (found.some((keys) => keys instanceof Promise))
       return Promise.all(found).then(
         (lists): Plan => ({ kind: 'send', keys: lists.flat() }),
-        (error) => failed(row, error, options),
+        (error) => keysFailed(row, error, options),
       );
     return { kind: 'send', keys: (found as (readonly string[])[]).flat() };
   } catch (error) {
-    return failed(row, error, options);
+    return keysFailed(row, error, options);
   }
 }
 
-/** A key that is not there is said so by its receiver's owner; a secret store that is down is our affair. */
-function failed(row: DueRow, error: unknown, { logger }: PrepareOptions): Plan {
+/** An unknown key fails the attempt: its owner has to register it. If the key source itself fails, the attempt is postponed. */
+function keysFailed(row: DueRow, error: unknown, { logger }: PrepareOptions): Plan {
   if (HoldfastError.is(error, 'key-unknown')) return { kind: 'no-key', message: error.message };
-  logger.warn({ err: error, notification: row.id }, 'the keys of a notification could not be read; it waits');
-  return { kind: 'later', delayMs: laterMs, reason: cleanText(`keys failed: ${(error as Error)?.message ?? error}`).slice(0, 191) };
+  logger.warn({ err: error, notification: row.id }, 'the keys of a notification could not be read; the attempt is postponed');
+  return { kind: 'later', delayMs: postponeMs, reason: cleanText(`keys failed: ${(error as Error)?.message ?? error}`).slice(0, 191) };
 }

@@ -1,32 +1,33 @@
-import { createHash } from 'node:crypto';
 import { activeTraceparent, InvalidArgumentError, jsonText, keyText, unfitText, uuidv7 } from '@holdfast/core';
-import type { Egress } from './egress/egress.ts';
-import { checkKeys, type KeySource, keysOf } from './sign/key-ring.ts';
-import { type SealingKeys, sealKey } from './sign/sealed-key.ts';
-import type { Signer } from './sign/signer.ts';
+import type { Egress } from '../egress/egress.ts';
+import { checkKeys, type KeySource, keysOf } from '../sign/key-ring.ts';
+import { type SealingKeys, sealKey } from '../sign/sealed-key.ts';
+import type { Signer } from '../sign/signer.ts';
+import type { NewNotification } from '../table/notification-table.ts';
 
-/** An event that a receiver must hear of. */
+/** An event that a receiver must be notified of. Tenant, subject, status and sequence identify it. */
 export interface Trigger {
-  /** Whose event it is. Endpoints are kept apart by it. Default `''`. */
+  /** The tenant that the event belongs to, up to 100 characters. Each tenant has endpoints of its own. Default `''`. */
   readonly tenant?: string;
-  /** What it is about: an order, an application. */
+  /** Id of the business object that changed, such as an order; up to 191 characters. */
   readonly subjectId: string;
-  /** The business state that was reached. */
+  /** The business state that the subject has reached, up to 64 characters. */
   readonly status: string;
-  /** Which time that is, where a subject reaches a status more than once. Default 0. */
+  /** Tells events apart if a subject reaches the same status more than once; orders events that use `supersede`. Default 0. */
   readonly sequence?: number;
+  /** The URL that the notification is posted to. `egress` decides whether it is allowed, now and at each attempt. */
   readonly url: string;
-  /** Names the key that signs. Default: that of the endpoint, if it has one. */
+  /** Reference of the signing key, resolved through `keys`. Default: the endpoint's key, if it has one. */
   readonly keyRef?: string;
-  /** A key that came with the request, instead of a reference. Kept sealed; never returned or logged. */
+  /** The signing key itself, in place of `keyRef`. It is stored encrypted under `sealingKeys`, and never returned or logged. */
   readonly signKey?: string;
-  /** Plain data, sent as JSON; or text, sent as it is. Frozen here: every attempt sends the same bytes. */
+  /** The body, at most 256 KiB: plain data is sent as JSON, a string as it is. It is stored here, so every attempt sends the same bytes. */
   readonly payload: unknown;
-  /** Default `application/json`. */
+  /** Content type of the body. Default `application/json`. */
   readonly contentType?: string;
-  /** Further headers. Each must be allowed by `allowHeaders`. */
+  /** Additional request headers. Each name must be listed in `allowHeaders`. */
   readonly headers?: Readonly<Record<string, string>>;
-  /** Ends notifications of this subject with a lower `sequence` that are still pending. Without it they have no order. */
+  /** Cancels pending notifications of this subject with a lower `sequence`. Default `false`: notifications of a subject have no order. */
   readonly supersede?: boolean;
 }
 
@@ -36,35 +37,17 @@ export interface TriggerRules {
   readonly keys: KeySource | undefined;
   readonly sealingKeys: SealingKeys | undefined;
   readonly allowHeaders: ReadonlySet<string>;
-  /** The key that the endpoint signs with when a trigger names none. */
+  /** Returns the reference of the endpoint's key, for a trigger that names none. */
   readonly endpointKey: (tenant: string, origin: string) => Promise<string | undefined>;
 }
 
-/** A notification as it is inserted. */
-export interface NewNotification {
-  readonly tenant: string;
-  readonly subject_id: string;
-  readonly status: string;
-  readonly sequence: number;
-  readonly supersede: boolean;
-  readonly origin: string;
-  readonly url: string;
-  readonly key_ref: string | null;
-  readonly sealed_key: string | null;
-  readonly headers: string | null;
-  readonly params: string;
-  readonly content_type: string;
-  readonly webhook_id: string;
-  readonly traceparent: string | null;
-}
-
 const maxBodyBytes = 262_144;
-/** Set by us, or by HTTP itself. */
+/** Headers that the notifier or HTTP itself sets. */
 const ownHeaders =
   /^(host|connection|content-.*|transfer-encoding|keep-alive|upgrade|te|trailer|expect|accept-encoding|webhook-.*|proxy-.*|cookie|authorization)$/;
 
 /**
- * Checks a trigger whole, so that nothing is accepted that could never be sent.
+ * Checks a trigger completely, so that no notification is accepted that could never be sent.
  * @throws InvalidArgumentError, EgressDeniedError, UnknownKeyError, InvalidKeyError, NotSignableError
  */
 export async function newNotification(trigger: Trigger, rules: TriggerRules): Promise<NewNotification> {
@@ -100,11 +83,6 @@ export async function newNotification(trigger: Trigger, rules: TriggerRules): Pr
   };
 }
 
-/** What two bodies of one event are compared by. */
-export function bodyHash(params: string): string {
-  return createHash('sha256').update(params).digest('base64url').slice(0, 22);
-}
-
 async function signingKeys(trigger: Trigger, tenant: string, origin: string, rules: TriggerRules): Promise<{ readonly current: string }> {
   if (trigger.signKey !== undefined) {
     if (trigger.keyRef !== undefined) throw new InvalidArgumentError('Pass keyRef or signKey, not both.');
@@ -115,7 +93,7 @@ async function signingKeys(trigger: Trigger, tenant: string, origin: string, rul
   if (rules.signers.length === 0) return { current: '' };
   const ref = trigger.keyRef ?? (await rules.endpointKey(tenant, origin));
   if (ref === undefined)
-    throw new InvalidArgumentError(`Nothing says with which key to sign; pass keyRef or signKey, or give the endpoint ${origin} a key.`);
+    throw new InvalidArgumentError(`No signing key is named; pass keyRef or signKey, or register a keyRef for the endpoint ${origin}.`);
   const keys = await keysOf(rules.keys, keyText('keyRef', ref));
   checkKeys(rules.signers, keys);
   return { current: keys[0] ?? '' };
@@ -124,7 +102,7 @@ async function signingKeys(trigger: Trigger, tenant: string, origin: string, rul
 function bodyText(payload: unknown): string {
   if (typeof payload === 'string') {
     const unfit = unfitText(payload);
-    if (unfit) throw new InvalidArgumentError(`The payload holds ${unfit}; send binary data as base64.`);
+    if (unfit) throw new InvalidArgumentError(`The payload contains ${unfit}; send binary data as base64.`);
     const bytes = Buffer.byteLength(payload);
     if (bytes > maxBodyBytes)
       throw new InvalidArgumentError(`The payload is ${bytes} bytes; the limit is ${maxBodyBytes}. Send a link to the data instead.`);

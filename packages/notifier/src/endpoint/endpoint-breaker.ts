@@ -1,29 +1,29 @@
-import { type Judgement, tripsBreaker } from '../outcome.ts';
+import { type Judgement, tripsBreaker } from '../attempt/outcome.ts';
 
 export interface BreakerLimits {
-  /** Failures in a row that open it. */
+  /** Number of consecutive failures that opens the breaker. */
   readonly failures: number;
-  /** First time open, in ms; doubles with each probe that fails. */
+  /** Duration of the first opening, in ms. It doubles with each failed probe. */
   readonly openMs: number;
-  /** Longest time open, in ms. */
+  /** Longest duration of an opening, in ms. */
   readonly maxOpenMs: number;
 }
 
 /**
  * ```
- * closed --10 transport errors, 5xx or 429 in a row--> open --time over--> half-open: one request
+ * closed --10 transport errors, 5xx or 429 in a row--> open --elapsed----> half-open: one request
  *   ^                                                   ^                   |          |
  *   |                                                   '---- fails (doubled) ---------|
  *   '------------------------------- any other response ------------------------------'
  * ```
- * Stands in the endpoint's row, and only its holder changes it: nothing to share, nothing to leak. A 200 with the wrong body is a
- * failed attempt of one notification, not a receiver that is down.
+ * Its state is stored in the endpoint's row, and only the worker that holds the row changes it. A response of 200 with the wrong body is a
+ * failed attempt of one notification, not a sign that the receiver is down.
  */
 export class EndpointBreaker {
   readonly #limits: BreakerLimits;
-  /** Failures in a row. */
+  /** Number of consecutive failures. */
   failures: number;
-  /** How often it opened without a success since. */
+  /** Number of openings since the last success. */
   opened: number;
 
   constructor(limits: BreakerLimits, failures: number, opened: number) {
@@ -32,12 +32,12 @@ export class EndpointBreaker {
     this.opened = opened;
   }
 
-  /** Whether only a single request may be under way: a probe, or a receiver that has failed twice and may be hanging. */
-  get careful(): boolean {
+  /** True if only one request may be in flight: a probe, or a request to a receiver that has failed twice and may be hanging. */
+  get oneAtATime(): boolean {
     return this.opened > 0 || this.failures >= 2;
   }
 
-  /** Takes in how an attempt ended. Returns for how long it is open from now on, or `undefined` if it is not. */
+  /** Counts the result of an attempt. Returns how long the breaker is open from now on, in ms, or `undefined` if it is not open. */
   report(judgement: Judgement): number | undefined {
     if (judgement.status === undefined && !tripsBreaker(judgement)) return undefined;
     if (!tripsBreaker(judgement)) {

@@ -1,32 +1,32 @@
 import { monotonicMs } from '@holdfast/core';
 
-/** Somebody with requests to send. */
+/** A source of requests: an endpoint's session. */
 export interface Sender<Job> {
-  /** The next one, or `undefined` if there is none that may be sent now. Without `retries` only first attempts. */
+  /** Takes the next job, or returns `undefined` if none may be sent now. Without `retries`, only a first attempt is taken. */
   take(retries: boolean): { readonly job: Job; readonly retry: boolean } | undefined;
 }
 
-export interface SlotsOptions<From extends Sender<Job>, Job> {
-  /** Requests on the wire at a time. */
+export interface FairTurnsOptions<From extends Sender<Job>, Job> {
+  /** Maximum number of requests on the wire. */
   readonly concurrency: number;
-  /** Begins one; `done` must be called once when it is over. */
+  /** Begins a job. `done` must be called once, when the job has ended. */
   readonly begin: (from: From, job: Job, done: () => void) => void;
 }
 
-/** Time ahead for which attempts are recorded, in ms: about what one record takes. */
+/** Time ahead for which attempts are recorded, in ms: about as long as one record takes. */
 const aheadMs = 12;
 
 /**
- * Shares a bounded number of requests among endpoints, in turn: whoever was served goes to the end. A quarter is kept for
- * first attempts, so that a wave of retries does not hold up what is new.
+ * Shares a bounded number of requests among endpoints in round-robin order. A quarter of the requests is reserved for first attempts, so
+ * that a wave of retries does not delay new notifications.
  *
- * A request is recorded before it leaves. So that the wire is not idle meanwhile, a few more are let in than may be on the wire: as many
- * as finish within 12 ms, which with slow receivers is none.
+ * An attempt is recorded before its request is sent. To keep the wire busy meanwhile, more jobs are admitted than may be on the wire: as
+ * many as finish within 12 ms, which is none with slow receivers.
  */
-export class Slots<From extends Sender<Job>, Job> {
-  readonly #options: SlotsOptions<From, Job>;
+export class FairTurns<From extends Sender<Job>, Job> {
+  readonly #options: FairTurnsOptions<From, Job>;
   readonly #ring = new Set<From>();
-  /** Who has only retries, when there is no room for any. */
+  /** Senders that have only retries while no retry may start. */
   readonly #starved = new Set<From>();
   readonly #wireQueue: (() => void)[] = [];
   readonly #retryCap: number;
@@ -38,23 +38,24 @@ export class Slots<From extends Sender<Job>, Job> {
   #measuredAt = monotonicMs();
   #perMs = 0;
 
-  constructor(options: SlotsOptions<From, Job>) {
+  constructor(options: FairTurnsOptions<From, Job>) {
     this.#options = options;
     this.#retryCap = Math.max(1, Math.floor(options.concurrency * 0.75));
   }
 
-  /** This sender has something. */
+  /** Announces that a sender has a job. */
   offer(sender: From): void {
     this.#ring.add(sender);
     this.#pump();
   }
 
+  /** Removes a sender that has ended. */
   withdraw(sender: From): void {
     this.#ring.delete(sender);
     this.#starved.delete(sender);
   }
 
-  /** Resolves when the request may go on the wire; at once, as a rule. {@link leaveWire} must follow. */
+  /** Returns `undefined` if a request may be sent now, else a promise of it. {@link leaveWire} must follow. */
   enterWire(): Promise<void> | undefined {
     if (this.#onWire < this.#options.concurrency) {
       this.#onWire += 1;
@@ -74,13 +75,13 @@ export class Slots<From extends Sender<Job>, Job> {
     if (this.#pumping) return;
     this.#pumping = true;
     const now = monotonicMs();
-    // Nothing has finished for a while: what was fast is not any more.
+    // Nothing has finished for a while: the measured rate is outdated.
     if (now - this.#measuredAt > 100) this.#measure(now);
     const { concurrency, begin } = this.#options;
     const room = concurrency + Math.min(concurrency * 2, Math.trunc(this.#perMs * aheadMs));
     for (const sender of this.#ring) {
       if (this.#admitted >= room) break;
-      // To the end of the line, or out of it.
+      // The sender goes to the end of the ring, or leaves it.
       this.#ring.delete(sender);
       const mayRetry = this.#retries < this.#retryCap;
       const taken = sender.take(mayRetry);

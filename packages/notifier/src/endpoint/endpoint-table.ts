@@ -8,14 +8,16 @@ import {
   keyText,
   requireActor,
   type SqlRunner,
+  updateFromValues,
   WorkTable,
   type WorkTableShape,
 } from '@holdfast/core';
-import { endpointStates } from './schema.ts';
+import { integerId } from '../table/integer-id.ts';
+import { endpointStates } from '../table/schema.ts';
 
 /**
- * Endpoints as claimable rows: who holds the row sends its notifications, nobody else. The column that tells kinds apart is the pool;
- * there are no groups, since turns are taken by endpoint.
+ * Endpoints as claimable rows: only the worker that holds an endpoint's row sends its notifications. The pool is the kind of a row. There
+ * are no groups, since workers share requests among endpoints themselves.
  */
 export const endpointShape: WorkTableShape = {
   table: 'notifier_endpoint',
@@ -40,28 +42,32 @@ export const endpointShape: WorkTableShape = {
 export interface EndpointView {
   readonly id: string;
   readonly tenant: string;
+  /** Scheme, host and port, such as `https://example.com`. */
   readonly origin: string;
+  /** Only workers with this pool in their `pools` serve the endpoint. */
   readonly pool: string;
-  /** IDLE, WAITING (for a due time, a breaker or a rate), READY, SERVING, PAUSED. */
+  /** IDLE (nothing to send), WAITING (for a due time, the breaker or the rate limit), READY, SERVING or PAUSED. */
   readonly status: string;
+  /** An open breaker lets no request through, a half-open one a single request. */
   readonly breaker: 'closed' | 'open' | 'half-open';
-  /** Failures in a row that the breaker counts. */
+  /** Consecutive failures that the breaker has counted. */
   readonly failures: number;
-  /** Requests at a time; `null`: the worker's default. */
+  /** Maximum number of concurrent requests; `null` means the worker's `perEndpoint`. */
   readonly concurrency: number | null;
-  /** Requests per second at most; `null`: no limit. */
+  /** Maximum number of requests per second; `null` means no limit. */
   readonly ratePerSecond: number | null;
+  /** Reference of the key that signs notifications whose trigger names none. */
   readonly keyRef: string | null;
 }
 
-const known = 10_000;
+const maxCachedIds = 10_000;
 
-/** Finds, makes and steers endpoints. */
+/** Creates, finds and changes endpoints. */
 export class EndpointTable {
   readonly work: WorkTable;
   readonly #database: Database;
   readonly #name: string;
-  /** Ids by tenant and origin: they never change, and rows are never deleted. */
+  /** Ids by tenant and origin. An id never changes, and rows are never deleted. */
   readonly #ids = new Map<string, string>();
 
   constructor(database: Database) {
@@ -71,30 +77,30 @@ export class EndpointTable {
   }
 
   /**
-   * The id of an endpoint, made if it is new. In a transaction of its own, or two callers' transactions that meet in a new endpoint
-   * would wait for each other; in the caller's on SQLite, which has one writer.
+   * Returns the id of an endpoint; creates the endpoint if it is new. Runs outside of the caller's transaction, or two transactions with
+   * the same new endpoint would wait for each other. On SQLite, which has one writer, it runs inside.
    */
-  async idOf(x: SqlRunner | undefined, tenant: string, origin: string): Promise<string> {
+  async idOf(sql: SqlRunner | undefined, tenant: string, origin: string): Promise<string> {
     const name = `${tenant}\n${origin}`;
     const cached = this.#ids.get(name);
     if (cached) return cached;
-    const own: Pick<SqlRunner, 'rows' | 'run'> = x && this.#database.family === 'sqlite' ? x : this.#database;
+    const runner: Pick<SqlRunner, 'rows' | 'run'> = sql && this.#database.family === 'sqlite' ? sql : this.#database;
     const find = (): Promise<{ id: string }[]> =>
-      own.rows(`SELECT ${this.#database.text('id')} AS id FROM ${this.#name} WHERE tenant = ? AND origin = ?`, [tenant, origin]);
+      runner.rows(`SELECT ${this.#database.text('id')} AS id FROM ${this.#name} WHERE tenant = ? AND origin = ?`, [tenant, origin]);
     const [there] = await find();
     if (there) {
-      // Only what is committed: on SQLite, what this transaction made may be rolled back.
-      if (this.#ids.size >= known) this.#ids.clear();
-      if (own !== x) this.#ids.set(name, there.id);
+      // Cache committed ids only: on SQLite, the caller's transaction may have created the row, and may roll back.
+      if (this.#ids.size >= maxCachedIds) this.#ids.clear();
+      if (runner !== sql) this.#ids.set(name, there.id);
       return there.id;
     }
-    await own.run(insertIgnore(this.#database, this.#name, ['tenant', 'origin']), [tenant, origin]);
+    await runner.run(insertIgnore(this.#database, this.#name, ['tenant', 'origin']), [tenant, origin]);
     const [made] = await find();
-    if (!made) throw new Error('an endpoint that was just made is gone');
+    if (!made) throw new Error('the endpoint that was just created does not exist');
     return made.id;
   }
 
-  /** Makes an endpoint or finds it, and gives it a key or a pool. */
+  /** Creates an endpoint or finds it, and sets its key or pool if given. Returns its id. */
   async register(
     tenant: string,
     origin: string,
@@ -110,16 +116,16 @@ export class EndpointTable {
     return id;
   }
 
-  /** The key that it signs with when a trigger names none. */
-  async keyRef(x: SqlRunner | undefined, tenant: string, origin: string): Promise<string | undefined> {
-    const [row] = await (x ?? this.#database).rows<{ key_ref: string | null }>(
+  /** Returns the reference of the key that signs notifications whose trigger names none. */
+  async keyRef(sql: SqlRunner | undefined, tenant: string, origin: string): Promise<string | undefined> {
+    const [row] = await (sql ?? this.#database).rows<{ key_ref: string | null }>(
       `SELECT key_ref FROM ${this.#name} WHERE tenant = ? AND origin = ?`,
       [tenant, origin],
     );
     return row?.key_ref ?? undefined;
   }
 
-  /** What operators have set, of endpoints that are being served, as a claim reads it. */
+  /** Reads the settings of endpoints, in the form in which a claim returns them. */
   async settings(ids: readonly string[]): Promise<ReadonlyMap<string, ClaimedRow['payload']>> {
     const { paused, concurrency, intervalMs, keyRef, previousKeyRef } = endpointShape.payload;
     const rows = await this.#database.rows<Record<string, string | number | null>>(
@@ -141,11 +147,31 @@ export class EndpointTable {
     );
   }
 
+  /** Stores the breakers of endpoints that a worker gives back. An endpoint that was paused meanwhile stays paused. */
+  async keepState(
+    sql: Pick<SqlRunner, 'run'>,
+    ends: readonly { readonly id: string; readonly failures: number; readonly opened: number; readonly holdMs: number }[],
+  ): Promise<void> {
+    const update = updateFromValues(this.#database, {
+      table: 'notifier_endpoint',
+      types: { id: 'id', fails: 'integer', opens: 'integer', hold: 'integer' },
+      rows: ends.map(({ id, failures, opened, holdMs }) => ({ id, fails: failures, opens: opened, hold: Math.ceil(holdMs) })),
+      on: 't.id = u.id',
+      set: {
+        failures: 'u.fails',
+        opened: 'u.opens',
+        hold_until: 'CASE WHEN u.hold > 0 THEN {now} + u.hold ELSE 0 END',
+        status: "CASE WHEN t.paused = 1 THEN 'PAUSED' ELSE t.status END",
+      },
+    });
+    await sql.run(update.sql, update.params);
+  }
+
   async list(query: { readonly tenant?: string; readonly after?: string; readonly limit?: number } = {}): Promise<readonly EndpointView[]> {
     const limit = query.limit ?? 50;
     if (!Number.isInteger(limit) || limit < 1 || limit > 1_000)
       throw new InvalidArgumentError(`limit is ${limit}; give a whole number from 1 to 1,000.`);
-    const where = [`t.id > ${BigInt(query.after ?? 0)}`, ...(query.tenant === undefined ? [] : ['tenant = ?'])];
+    const where = [`t.id > ${integerId(query.after ?? '0')}`, ...(query.tenant === undefined ? [] : ['tenant = ?'])];
     return this.#views(`${where.join(' AND ')} ORDER BY t.id LIMIT ${limit}`, query.tenant === undefined ? [] : [query.tenant]);
   }
 
@@ -154,13 +180,13 @@ export class EndpointTable {
     return row;
   }
 
-  /** Sends nothing to it until {@link resume}; what is under way ends. Its notifications wait and lose no attempt. */
+  /** Stops sending to an endpoint until {@link resume}. Requests in flight complete. Its notifications wait and lose no attempt. */
   async pause(id: string, by: Actor): Promise<boolean> {
-    return this.#steer(id, by, 'pause', "paused = 1, status = CASE WHEN status = 'SERVING' THEN status ELSE 'PAUSED' END", []);
+    return this.#change(id, by, 'pause', "paused = 1, status = CASE WHEN status = 'SERVING' THEN status ELSE 'PAUSED' END", []);
   }
 
   async resume(id: string, by: Actor): Promise<boolean> {
-    return this.#steer(
+    return this.#change(
       id,
       by,
       'resume',
@@ -169,7 +195,7 @@ export class EndpointTable {
     );
   }
 
-  /** Bounds what is sent to it. `undefined` leaves a bound as it is, `null` takes it away. */
+  /** Sets limits of an endpoint. `undefined` leaves a limit unchanged, `null` removes it. */
   async limit(
     id: string,
     limits: { readonly concurrency?: number | null; readonly ratePerSecond?: number | null },
@@ -188,20 +214,24 @@ export class EndpointTable {
       set.push(`interval_ms = ${ratePerSecond === null ? 'NULL' : Math.ceil(1_000 / ratePerSecond)}`);
     }
     if (set.length === 0) throw new InvalidArgumentError('limit takes { concurrency, ratePerSecond }; give at least one.');
-    return this.#steer(id, by, 'limit', set.join(', '), []);
+    return this.#change(id, by, 'limit', set.join(', '), []);
   }
 
   /**
-   * Signs what it is sent with another key from now on, and with the one before as well for `overlapMs`, so that the receiver can
-   * change its key in its own time. Notifications whose trigger named a key keep it.
+   * Replaces an endpoint's key. For `overlapMs`, requests carry a signature under the previous key as well, so that the receiver can switch
+   * in its own time. Notifications whose trigger named a key keep that key.
    */
   async rotate(id: string, keyRef: string, overlapMs: number, by: Actor): Promise<boolean> {
-    return this.#steer(id, by, 'rotate', `previous_key_ref = key_ref, previous_key_until = {now} + ${Math.trunc(overlapMs)}, key_ref = ?`, [
-      keyText('keyRef', keyRef),
-    ]);
+    return this.#change(
+      id,
+      by,
+      'rotate',
+      `previous_key_ref = key_ref, previous_key_until = {now} + ${Math.trunc(overlapMs)}, key_ref = ?`,
+      [keyText('keyRef', keyRef)],
+    );
   }
 
-  async #steer(id: string, by: Actor, action: string, set: string, params: readonly unknown[]): Promise<boolean> {
+  async #change(id: string, by: Actor, action: string, set: string, params: readonly unknown[]): Promise<boolean> {
     requireActor(by, action);
     return this.#database.transaction(async (sql) => {
       const changed = await sql.run(`UPDATE ${this.#name} SET ${set}, updated_at = {timestamp} WHERE id = ${integerId(id)}`, params);
@@ -228,11 +258,4 @@ export class EndpointTable {
       keyRef: row.key_ref === null ? null : String(row.key_ref),
     }));
   }
-}
-
-/** A 64-bit id as an SQL literal. @throws InvalidArgumentError */
-export function integerId(id: string): string {
-  if (typeof id !== 'string' || !/^\d{1,19}$/.test(id))
-    throw new InvalidArgumentError(`${JSON.stringify(id)} is no id; ids are decimal text.`);
-  return id;
 }

@@ -1,29 +1,31 @@
 import { Batcher, checkpoint, type Database, updateFromValues, type ValueTypes, valuesTable } from '@holdfast/core';
-import type { Judgement } from '../outcome.ts';
+import type { Judgement } from './outcome.ts';
 
-/** An attempt that is about to leave. */
-export interface Start {
-  /** Of the notification. */
+/** An attempt whose request is about to be sent. */
+export interface AttemptStart {
+  /** Id of the notification. */
   readonly id: string;
   readonly number: number;
   readonly trigger: string;
 }
 
-/** An attempt that ended, and what becomes of its notification. */
-export interface End {
+/** The end of an attempt, and the new state of its notification. */
+export interface AttemptEnd {
+  /** Id of the notification. */
   readonly id: string;
   readonly number: number;
   readonly judgement: Judgement;
   readonly state: 'PENDING' | 'DELIVERED' | 'EXHAUSTED' | 'GONE';
-  /** Until the next attempt, for PENDING. */
+  /** Time until the next attempt, if the notification stays PENDING. */
   readonly delayMs: number | undefined;
   readonly reason: string | undefined;
 }
 
-/** A notification that is not to be sent, or not now. Costs no attempt. */
-export interface Setback {
+/** An attempt that is not made: its notification is cancelled or postponed. It does not count. */
+export interface SkippedAttempt {
+  /** Id of the notification. */
   readonly id: string;
-  /** Of the attempt that was not made. */
+  /** Number of the attempt that is not made. */
   readonly number: number;
   readonly state: 'PENDING' | 'CANCELLED';
   readonly delayMs: number | undefined;
@@ -46,53 +48,53 @@ const endTypes = {
 } satisfies ValueTypes;
 
 /**
- * Attempts as rows: inserted before a request leaves, ended with what came of it. The number of an attempt is also the version of its
- * notification: an attempt starts if its notification is pending and has `number - 1` behind it, its row is unique by (notification,
- * number), and its end counts under the same condition. So a number is sent by one worker only, and what a worker says after another has
- * taken its endpoint over changes nothing.
+ * Attempts as rows: a row is inserted before the request is sent, and completed with its result. The number of an attempt is also the
+ * version of its notification. An attempt may start if its notification is pending and has had `number - 1` attempts; its row is unique by
+ * (notification, number); and its end is accepted under the same condition. So only one worker sends a given number, and a late result of
+ * a worker that has lost the endpoint changes nothing.
  */
 export class AttemptLog {
   readonly #database: Database;
-  readonly #starts: Batcher<Start, boolean>;
-  readonly #ends: Batcher<End, boolean>;
-  readonly #setbacks: Batcher<Setback, boolean>;
+  readonly #starts: Batcher<AttemptStart, boolean>;
+  readonly #ends: Batcher<AttemptEnd, boolean>;
+  readonly #skips: Batcher<SkippedAttempt, boolean>;
 
   constructor(database: Database) {
     this.#database = database;
     this.#starts = new Batcher({ run: (starts) => this.#insertStarts(starts), calls: 3 });
     this.#ends = new Batcher({ run: (ends) => this.#writeEnds(ends) });
-    this.#setbacks = new Batcher({ run: (setbacks) => this.#writeSetbacks(setbacks) });
+    this.#skips = new Batcher({ run: (skips) => this.#writeSkips(skips) });
   }
 
-  /** Resolves with whether the attempt is ours to make. */
-  start(start: Start): Promise<boolean> {
+  /** Records that an attempt starts. Resolves with `false` if this worker must not make it. */
+  start(start: AttemptStart): Promise<boolean> {
     return this.#starts.call(start);
   }
 
-  /** Resolves with whether the notification was still where we left it. */
-  end(end: End): Promise<boolean> {
+  /** Records the end of an attempt. Resolves with `false` if it was refused, since the notification has changed meanwhile. */
+  end(end: AttemptEnd): Promise<boolean> {
     return this.#ends.call(end);
   }
 
-  setBack(setback: Setback): Promise<boolean> {
-    return this.#setbacks.call(setback);
+  /** Cancels or postpones a notification. Resolves with `false` if it was refused, since the notification has changed meanwhile. */
+  skip(skipped: SkippedAttempt): Promise<boolean> {
+    return this.#skips.call(skipped);
   }
 
-  async #insertStarts(starts: readonly Start[]): Promise<readonly boolean[]> {
+  async #insertStarts(starts: readonly AttemptStart[]): Promise<readonly boolean[]> {
     const attempts = this.#database.table('notifier_attempt');
     const into = `INTO ${attempts} (notification_id, number, trigger_by, outcome, started_at)`;
     let started: readonly { readonly id: string }[];
     if (this.#database.family === 'mysql') {
       started = await this.#database.transaction(async (sql) => {
-        const notStarted = ` LEFT JOIN ${attempts} a ON a.notification_id = t.id AND a.number = t.notify_times + 1 WHERE a.number IS NULL AND`;
-        const waiting = await this.#lockPending(sql, starts, notStarted);
-        const free = starts.filter(({ id }) => waiting.has(id));
-        if (free.length > 0)
+        const waiting = await this.#lockPending(sql, starts, { notStarted: true });
+        const startable = starts.filter(({ id }) => waiting.has(id));
+        if (startable.length > 0)
           await sql.run(
-            `INSERT ${into} VALUES ${free.map(({ id, number }) => `(${id}, ${number}, ?, 'started', {now})`).join(', ')}`,
-            free.map(({ trigger }) => trigger),
+            `INSERT ${into} VALUES ${startable.map(({ id, number }) => `(${id}, ${number}, ?, 'started', {now})`).join(', ')}`,
+            startable.map(({ trigger }) => trigger),
           );
-        return free;
+        return startable;
       });
     } else {
       const values = valuesTable(
@@ -100,9 +102,9 @@ export class AttemptLog {
         startTypes,
         starts.map(({ id, number, trigger }) => ({ id, n: number, by_whom: trigger })),
       );
-      // Cancelled, resent or ended meanwhile: not started.
+      // An attempt of a notification that was cancelled, resent or ended meanwhile does not start.
       const join = `${this.#database.table('notifier_notification')} t ON t.id = u.id AND t.state = 'PENDING' AND t.notify_times = u.n - 1`;
-      // SQLite takes an ON after a join for a part of it, unless there is a WHERE between.
+      // WHERE true: SQLite would otherwise parse ON CONFLICT as the condition of the join.
       started = await this.#database.rows<{ id: string }>(
         `INSERT ${into} SELECT t.id, u.n, u.by_whom, 'started', {now} FROM ${values.sql} JOIN ${join} WHERE true ON CONFLICT DO NOTHING RETURNING ${this.#database.text('notification_id')} AS id`,
         [values.param],
@@ -113,7 +115,7 @@ export class AttemptLog {
     return starts.map(({ id }) => ours.has(id));
   }
 
-  async #writeEnds(ends: readonly End[]): Promise<readonly boolean[]> {
+  async #writeEnds(ends: readonly AttemptEnd[]): Promise<readonly boolean[]> {
     await checkpoint('attempt:before-end');
     const rows = ends.map(({ id, number, judgement, state, delayMs, reason }) => ({
       rid: id,
@@ -162,8 +164,8 @@ export class AttemptLog {
     return ends.map(({ id }) => accepted.has(id));
   }
 
-  async #writeSetbacks(setbacks: readonly Setback[]): Promise<readonly boolean[]> {
-    const rows = setbacks.map(({ id, number, state, delayMs, reason }) => ({
+  async #writeSkips(skips: readonly SkippedAttempt[]): Promise<readonly boolean[]> {
+    const rows = skips.map(({ id, number, state, delayMs, reason }) => ({
       rid: id,
       n: number,
       new_state: state,
@@ -178,12 +180,12 @@ export class AttemptLog {
         reason: 'u.why',
       }),
     );
-    return setbacks.map(({ id }) => accepted.has(id));
+    return skips.map(({ id }) => accepted.has(id));
   }
 
-  /** Changes notifications that are pending and where we left them; returns which were. */
+  /** Changes notifications that are pending and have had the expected number of attempts. Returns their ids. */
   async #update(
-    x: Pick<Database, 'rows' | 'run'>,
+    runner: Pick<Database, 'rows' | 'run'>,
     rows: Parameters<typeof valuesTable>[2],
     set: Readonly<Record<string, string>>,
   ): Promise<ReadonlySet<string>> {
@@ -197,27 +199,32 @@ export class AttemptLog {
       set,
       returning: `${id} AS id`,
     });
-    if (this.#database.family !== 'mysql') return new Set((await x.rows<{ id: string }>(sql, params)).map((row) => row.id));
+    if (this.#database.family !== 'mysql') return new Set((await runner.rows<{ id: string }>(sql, params)).map((row) => row.id));
     const ours = await this.#lockPending(
-      x,
+      runner,
       rows.map(({ rid, n }) => ({ id: String(rid), number: Number(n) })),
+      { notStarted: false },
     );
-    if (ours.size > 0) await x.run(sql, params);
+    if (ours.size > 0) await runner.run(sql, params);
     return ours;
   }
 
   /**
    * MySQL, MariaDB: locks the pending notifications with these ids, by primary key. Returns the ids of those that have had exactly
-   * `number - 1` attempts. The statement has no join to a table of values: MySQL can't lock one, and MariaDB has no `FOR UPDATE OF t`.
+   * `number - 1` attempts; with `notStarted`, only of those whose next attempt has no row yet. The statement has no join to a table of
+   * values: MySQL can't lock one, and MariaDB has no `FOR UPDATE OF t`.
    */
   async #lockPending(
-    x: Pick<Database, 'rows'>,
+    runner: Pick<Database, 'rows'>,
     attempts: readonly { readonly id: string; readonly number: number }[],
-    join = ' WHERE',
+    { notStarted }: { readonly notStarted: boolean },
   ): Promise<ReadonlySet<string>> {
+    const join = notStarted
+      ? ` LEFT JOIN ${this.#database.table('notifier_attempt')} a ON a.notification_id = t.id AND a.number = t.notify_times + 1`
+      : '';
     const ids = attempts.map(({ id }) => BigInt(id)).join(', ');
-    const rows = await x.rows<{ id: string; notify_times: number }>(
-      `SELECT CAST(t.id AS CHAR) AS id, t.notify_times FROM ${this.#database.table('notifier_notification')} t${this.#database.primaryKeyHint}${join} t.id IN (${ids}) AND t.state = 'PENDING' FOR UPDATE`,
+    const rows = await runner.rows<{ id: string; notify_times: number }>(
+      `SELECT CAST(t.id AS CHAR) AS id, t.notify_times FROM ${this.#database.table('notifier_notification')} t${this.#database.primaryKeyHint}${join} WHERE ${notStarted ? 'a.number IS NULL AND ' : ''}t.id IN (${ids}) AND t.state = 'PENDING' FOR UPDATE`,
     );
     const times = new Map(rows.map((row) => [row.id, Number(row.notify_times)]));
     return new Set(attempts.filter(({ id, number }) => times.get(id) === number - 1).map(({ id }) => id));

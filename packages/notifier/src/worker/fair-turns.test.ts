@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { type Sender, Slots } from './slots.ts';
+import { FairTurns, type Sender } from './fair-turns.ts';
 
 /** A sender with so many first attempts and so many retries. */
 class Backlog implements Sender<string> {
@@ -24,32 +24,32 @@ class Backlog implements Sender<string> {
   }
 }
 
-function slotsOf(concurrency: number) {
+function turnsOf(concurrency: number) {
   const begun: string[] = [];
   const ends: (() => void)[] = [];
-  const slots = new Slots<Backlog, string>({
+  const turns = new FairTurns<Backlog, string>({
     concurrency,
     begin: (_, job, done) => {
       begun.push(job);
       ends.push(done);
     },
   });
-  return { slots, begun, ends };
+  return { turns, begun, ends };
 }
 
 it('serves senders in turn, whatever they have', () => {
-  const { slots, begun, ends } = slotsOf(4);
-  for (const sender of [new Backlog('a', 100, 0), new Backlog('b', 100, 0), new Backlog('c', 1, 0)]) slots.offer(sender);
+  const { turns, begun, ends } = turnsOf(4);
+  for (const sender of [new Backlog('a', 100, 0), new Backlog('b', 100, 0), new Backlog('c', 1, 0)]) turns.offer(sender);
   expect(begun).toEqual(['a first', 'a first', 'a first', 'a first']);
   for (let i = 0; i < 5; i++) ends[i]?.();
   expect(begun.slice(4)).toEqual(['a first', 'b first', 'c first', 'a first', 'b first']);
 });
 
-it('keeps a quarter for first attempts while a wave of retries is under way, and goes on with the wave', () => {
-  const { slots, begun, ends } = slotsOf(8);
-  slots.offer(new Backlog('old', 0, 100));
+it('keeps a quarter for first attempts while a wave of retries is in flight, and then continues with the wave', () => {
+  const { turns, begun, ends } = turnsOf(8);
+  turns.offer(new Backlog('old', 0, 100));
   expect(begun).toHaveLength(6);
-  slots.offer(new Backlog('new', 2, 0));
+  turns.offer(new Backlog('new', 2, 0));
   expect(begun.slice(6)).toEqual(['new first', 'new first']);
   ends[0]?.();
   expect(begun.at(-1)).toBe('old again');
@@ -59,12 +59,12 @@ it('keeps a quarter for first attempts while a wave of retries is under way, and
 });
 
 it('puts no more on the wire than its bound, first come first', async () => {
-  const { slots } = slotsOf(2);
+  const { turns } = turnsOf(2);
   const order: number[] = [];
-  expect([slots.enterWire(), slots.enterWire()]).toEqual([undefined, undefined]);
-  const waiting = [1, 2, 3].map((n) => slots.enterWire()?.then(() => order.push(n)));
-  slots.leaveWire();
-  slots.leaveWire();
+  expect([turns.enterWire(), turns.enterWire()]).toEqual([undefined, undefined]);
+  const waiting = [1, 2, 3].map((n) => turns.enterWire()?.then(() => order.push(n)));
+  turns.leaveWire();
+  turns.leaveWire();
   await Promise.all(waiting.slice(0, 2));
   expect(order).toEqual([1, 2]);
 });

@@ -1,0 +1,97 @@
+import { checkpoint, type Events, type Logger, type Telemetry } from '@holdfast/core';
+import type { NotifierEvents } from '../events.ts';
+import type { DueRow } from '../table/due-row.ts';
+import type { AttemptEnd, AttemptLog, SkippedAttempt } from './attempt-log.ts';
+import { type Delivery, noKey } from './delivery.ts';
+import type { Judgement } from './outcome.ts';
+import { type PrepareOptions, prepare } from './prepare.ts';
+
+/** An endpoint while this worker holds it: the part of a session (`worker/session.ts`) that an attempt needs. */
+export interface EndpointHolder {
+  readonly signal: AbortSignal;
+  /** References of the endpoint's keys: the current key first, then the previous one. */
+  readonly keyRefs: readonly string[];
+  skip(skipped: SkippedAttempt): Promise<boolean>;
+  report(judgement: Judgement): void;
+  end(end: AttemptEnd): Promise<boolean>;
+  release(row: DueRow, written: Promise<unknown>): void;
+}
+
+export interface DeliverParts {
+  readonly prepare: PrepareOptions;
+  readonly delivery: Delivery;
+  readonly log: AttemptLog;
+  /** Reads the body of a notification whose row came without it. */
+  readonly body: (id: string) => Promise<string>;
+  /** Bounds the number of requests on the wire. */
+  readonly wire: { enterWire(): Promise<void> | undefined; leaveWire(): void };
+  readonly events: Events<NotifierEvents>;
+  readonly telemetry: Telemetry;
+  readonly logger: Logger;
+}
+
+/** Makes one attempt: prepares, records, sends and judges it, and writes its end. Never throws. */
+export async function deliver(row: DueRow, holder: EndpointHolder, parts: DeliverParts): Promise<void> {
+  let written: Promise<unknown> = Promise.resolve();
+  try {
+    const prepared = prepare(row, holder.keyRefs, parts.prepare);
+    const plan = prepared instanceof Promise ? await prepared : prepared;
+    const number = row.notifyTimes + 1;
+    if (plan.kind === 'cancel' || plan.kind === 'later') {
+      const { reason } = plan;
+      written = holder.skip({
+        id: row.id,
+        number,
+        reason,
+        ...(plan.kind === 'cancel' ? { state: 'CANCELLED', delayMs: undefined } : { state: 'PENDING', delayMs: plan.delayMs }),
+      });
+      return;
+    }
+    if (!(await parts.log.start({ id: row.id, number, trigger: row.trigger }))) return;
+    const judgement = plan.kind === 'no-key' ? noKey(plan.message) : await send(row, plan.keys, holder.signal, parts);
+    // Aborted: the worker that serves the endpoint next records the attempt as unknown.
+    if (!judgement) return;
+    holder.report(judgement);
+    written = finish(row, judgement, holder, parts);
+  } catch (err) {
+    parts.logger.debug({ err, notification: row.id }, 'an attempt could not be started; it is tried again');
+  } finally {
+    holder.release(row, written);
+  }
+}
+
+async function send(row: DueRow, keys: readonly string[], signal: AbortSignal, parts: DeliverParts): Promise<Judgement | undefined> {
+  const waiting = parts.wire.enterWire();
+  if (waiting) await waiting;
+  try {
+    if (signal.aborted) return undefined;
+    const paused = checkpoint('attempt:before-send');
+    if (paused) await paused;
+    const params = row.params ?? (await parts.body(row.id));
+    const judgement = await parts.delivery.send(row, params, keys, signal);
+    const answered = checkpoint('attempt:after-send');
+    if (answered) await answered;
+    return judgement;
+  } finally {
+    parts.wire.leaveWire();
+  }
+}
+
+async function finish(row: DueRow, judgement: Judgement, holder: EndpointHolder, parts: DeliverParts): Promise<void> {
+  const end = parts.delivery.end(row, judgement);
+  const counted = await holder.end(end);
+  const { events, logger, telemetry } = parts;
+  telemetry.settled.add(1, { kind: 'notification', outcome: counted ? judgement.outcome : 'lost' });
+  const event = { id: row.id, endpointId: row.endpointId, subjectId: row.subjectId, status: row.status, attempt: end.number };
+  if (!counted) events.emit('notification:lease-lost', event);
+  else if (end.state === 'DELIVERED') events.emit('notification:delivered', event);
+  else if (end.state === 'PENDING')
+    events.emit('notification:failed', { ...event, outcome: judgement.outcome, nextInMs: end.delayMs ?? 0 });
+  else {
+    logger.warn(
+      { ...event, state: end.state, outcome: judgement.outcome },
+      'a notification ended without an acknowledgement; resend it once the receiver is fixed',
+    );
+    events.emit('notification:dead', { ...event, outcome: judgement.outcome, state: end.state });
+  }
+}
