@@ -1,7 +1,7 @@
 import {
   type Actor,
   Backoff,
-  checkMigrated,
+  checkTables,
   coreSchema,
   type Database,
   type DatabaseOptions,
@@ -270,11 +270,7 @@ export class Notifier {
    * @throws MigrationRequiredError, DatabaseUnavailableError, UnsupportedDatabaseError
    */
   async check(): Promise<void> {
-    const { warnings } = await this.database.describe();
-    for (const warning of warnings) this.#logger.warn({}, warning);
-    const newer = await checkMigrated(this.database, [coreSchema, notifierSchema]);
-    if (newer.length > 0)
-      this.#logger.warn({ newer }, 'the tables were migrated by a newer version; this version continues, since migrations only add');
+    await checkTables(this.database, [coreSchema, notifierSchema], this.#logger);
   }
 
   /** The port that operators' tools read and act through. */

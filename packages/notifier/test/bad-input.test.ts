@@ -81,9 +81,9 @@ onEveryDatabase('bad input', (suite) => {
   it('to operators is refused with what to give', async () => {
     const notifier = suite.notifier();
     const by = { actor: 'alice', reason: 'x' };
-    await expect(notifier.resend("1' OR 1", by)).rejects.toThrow(/not a valid id/);
+    await expect(notifier.resend("1' OR 1", by)).rejects.toThrow(/give the id of a row/);
     await expect(notifier.resend('1', { actor: '', reason: '' })).rejects.toThrow(/who does it and why/);
-    await expect(notifier.replay({ endpoint: 'x', since: new Date() }, by)).rejects.toThrow(/not a valid id/);
+    await expect(notifier.replay({ endpoint: 'x', since: new Date() }, by)).rejects.toThrow(/give the id of a row/);
     await expect(notifier.replay({ endpoint: '1', since: new Date('never') }, by)).rejects.toThrow(/since is not a valid Date/);
     await expect(notifier.replay({ endpoint: '1', since: new Date(), rate: 0 }, by)).rejects.toThrow(/rate is 0/);
     await expect(notifier.inspect().list({ status: 'LOST' })).rejects.toThrow(/give one of PENDING/);

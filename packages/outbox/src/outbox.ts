@@ -1,7 +1,7 @@
 import type { Publisher } from '@holdfast/broker';
 import {
   type Actor,
-  checkMigrated,
+  checkTables,
   coreSchema,
   type Database,
   type DatabaseOptions,
@@ -14,6 +14,7 @@ import {
   openDatabase,
   type Waker,
   Wakers,
+  wholeNumber,
 } from '@holdfast/core';
 import type { Knex } from 'knex';
 import { OutboxInspection, type OutboxStats } from './operate/inspect.ts';
@@ -61,9 +62,7 @@ export class Outbox<T extends Topics> {
     this.logger = options.logger ?? defaultLogger;
     this.database = openDatabase(options);
     this.#publisher = options.publisher;
-    const maxBodyBytes = options.maxBodyBytes ?? 262_144;
-    if (!Number.isInteger(maxBodyBytes) || maxBodyBytes < 1)
-      throw new InvalidArgumentError(`maxBodyBytes is ${options.maxBodyBytes}; give a whole number of bytes.`);
+    const maxBodyBytes = wholeNumber('maxBodyBytes', options.maxBodyBytes ?? 262_144);
     const idWindowMs = durationMs(options.idWindow ?? '7d', 'idWindow');
     this.#wakers = new Wakers({ database: this.database, channel: 'outbox', waker: options.waker, logger: this.logger });
     this.#relays = new LocalRelays(this.#wakers);
@@ -126,11 +125,7 @@ export class Outbox<T extends Topics> {
    * @throws MigrationRequiredError, DatabaseUnavailableError, UnsupportedDatabaseError
    */
   async check(): Promise<void> {
-    const { warnings } = await this.database.describe();
-    for (const warning of warnings) this.logger.warn({}, warning);
-    const newer = await checkMigrated(this.database, [coreSchema, outboxSchema]);
-    if (newer.length > 0)
-      this.logger.warn({ newer }, 'the tables were migrated by a newer version; this version continues, since migrations only add');
+    await checkTables(this.database, [coreSchema, outboxSchema], this.logger);
   }
 
   /** The view for operators' tools: it goes into `holdfast.config.ts`, for the `holdfast` command. */

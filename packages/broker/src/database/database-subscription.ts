@@ -1,4 +1,4 @@
-import { type Database, LaneFeed, type LaneRow, type Logger, uuidv7, type Wakers, wait } from '@holdfast/core';
+import { type Database, idle, LaneFeed, type LaneRow, type Logger, uuidv7, type Wakers } from '@holdfast/core';
 import { fromHeaders } from '../adapter/cloud-events.ts';
 import { KeyedRunner } from '../adapter/keyed-runner.ts';
 import { retryUntilOpen } from '../adapter/retry-until-open.ts';
@@ -173,7 +173,7 @@ export class DatabaseSubscription implements Subscription {
         else if (state.lost.signal.aborted) feed.forget([row]);
         else {
           // A message without a key waits here for its next delivery; no other message waits for it.
-          wait(verdict.afterMs, AbortSignal.any([this.#closing.signal, state.lost.signal])).then(
+          idle(verdict.afterMs, AbortSignal.any([this.#closing.signal, state.lost.signal])).then(
             () => this.#deliver(feed, group, row, attempt + 1),
             () => feed.forget([row]),
           );
@@ -205,7 +205,7 @@ export class DatabaseSubscription implements Subscription {
   async #keepAlive(leaseMs: number): Promise<void> {
     const { groups, logger } = this.#options;
     while (!this.#closing.signal.aborted) {
-      await wait(leaseMs / 2, this.#closing.signal).catch(() => undefined);
+      await idle(leaseMs / 2, this.#closing.signal).catch(() => undefined);
       for (const { group } of this.#feeds) {
         if (this.#closing.signal.aborted) return;
         await groups

@@ -1,4 +1,4 @@
-import { type Database, insertIgnore, type SqlRunner } from '@holdfast/core';
+import { type Database, forUpdate, insertIgnore, type SqlRunner } from '@holdfast/core';
 import { lanesPerGroup } from './schema.ts';
 
 /** A group of one topic. */
@@ -59,7 +59,7 @@ export class DatabaseTopics {
   async register(topic: string, name: string, aliveMs: number | undefined): Promise<TopicGroup> {
     const id = await this.#database.transaction(async (sql) => {
       await sql.run(insertIgnore(this.#database, this.#topics, ['name']), [topic]);
-      const lock = this.#database.family === 'sqlite' ? '' : ' FOR UPDATE';
+      const lock = forUpdate(this.#database);
       const [row] = await sql.rows<{ id: number }>(`SELECT id FROM ${this.#topics} WHERE name = ?${lock}`, [topic]);
       const topicId = Number(row?.id);
       const found = async (): Promise<number | undefined> => {
@@ -93,7 +93,7 @@ export class DatabaseTopics {
   async remove(id: number): Promise<void> {
     await this.#database.transaction(async (sql) => {
       // An exclusive lock: a publish in progress would write messages for a group that no longer exists.
-      const lock = this.#database.family === 'sqlite' ? '' : ' FOR UPDATE';
+      const lock = forUpdate(this.#database);
       await sql.rows(`SELECT id FROM ${this.#topics} WHERE id = (SELECT topic_id FROM ${this.#groups} WHERE id = ${id})${lock}`);
       await sql.run(`DELETE FROM ${this.#groups} WHERE id = ${id}`);
       await sql.run(

@@ -1,4 +1,4 @@
-import { type Logger, wait } from '@holdfast/core';
+import { idle, type Logger, wait } from '@holdfast/core';
 import {
   type BaseOptions,
   Consumer,
@@ -140,7 +140,7 @@ export class KafkaSubscription implements Subscription {
       this.#ready = false;
       await this.#commit(consumer).catch(() => undefined);
       stream?.destroy();
-      await Promise.race([consumer.close(true).catch(() => undefined), wait(5_000)]);
+      await Promise.race([consumer.close(true).catch(() => undefined), idle(5_000)]);
       this.#queues.clear();
       this.#pending = 0;
     }

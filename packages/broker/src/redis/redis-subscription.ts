@@ -1,4 +1,4 @@
-import { type Logger, uuidv7, wait } from '@holdfast/core';
+import { idle, type Logger, uuidv7, wait } from '@holdfast/core';
 import type { Redis } from 'ioredis';
 import { KeyedRunner } from '../adapter/keyed-runner.ts';
 import { retryUntilOpen } from '../adapter/retry-until-open.ts';
@@ -129,7 +129,7 @@ export class RedisSubscription implements Subscription {
   }
 
   async #keepShare(): Promise<void> {
-    await wait(this.#options.leaseMs / 3, this.#closing.signal).catch(() => undefined);
+    await idle(this.#options.leaseMs / 3, this.#closing.signal).catch(() => undefined);
     if (!this.#closing.signal.aborted) await this.#refresh();
   }
 
@@ -267,7 +267,7 @@ export class RedisSubscription implements Subscription {
       settle: async (verdict) => {
         if (verdict.outcome === 'retry') {
           // A message without a key waits here, still pending in Redis, for its next delivery; no other message waits for it.
-          wait(verdict.afterMs, this.#closing.signal).then(
+          idle(verdict.afterMs, this.#closing.signal).then(
             () => this.#deliver(stream, id, message, attempt + 1),
             () => undefined,
           );

@@ -1,4 +1,4 @@
-import { type Logger, uuidv7, type WakeListener, type Waker } from '@holdfast/core';
+import { ChannelListeners, type Logger, WakeMessages, type Waker } from '@holdfast/core';
 import type { Redis } from 'ioredis';
 
 /** Options of a waker over Redis. */
@@ -16,9 +16,7 @@ const maxNotes = 64;
 export function redisWaker(options: RedisWakerOptions): Waker {
   const { client, logger } = options;
   const name = `${options.prefix ?? 'holdfast'}:wake`;
-  const self = uuidv7();
-  const listeners = new Map<string, Set<WakeListener>>();
-  const due = new Map<string, string[] | undefined>();
+  const listeners = new ChannelListeners();
   const subscriber = client.duplicate({ maxRetriesPerRequest: null, autoResubscribe: true });
   let subscribed = false;
   let closed = false;
@@ -31,39 +29,28 @@ export function redisWaker(options: RedisWakerOptions): Waker {
       () => {
         subscribed = true;
         // Wake-ups that were sent while this process was disconnected are lost: wake everything.
-        for (const set of listeners.values()) for (const listener of set) queueMicrotask(() => listener([]));
+        listeners.callAll();
       },
       (err) => logger.debug({ err }, 'subscribing to wake-ups failed'),
     );
   });
   subscriber.on('message', (_channel, payload: string) => {
-    const [sender, channel = '', ...notes] = payload.split('\n');
-    if (sender === self) return;
-    for (const listener of listeners.get(channel) ?? []) queueMicrotask(() => listener(notes));
+    const message = messages.read(payload);
+    if (message) listeners.call(message.channel, message.notes);
   });
   const flush = (): void => {
     if (closed || client.status !== 'ready') return;
-    const payloads = [...due].map(([channel, notes]) => [self, channel, ...(notes ?? [])].join('\n'));
-    due.clear();
-    for (const payload of payloads) client.publish(name, payload).catch((err) => logger.debug({ err }, 'a wake-up was not sent'));
+    for (const payload of messages.take()) client.publish(name, payload).catch((err) => logger.debug({ err }, 'a wake-up was not sent'));
   };
+  const messages = new WakeMessages(maxNotes, flush);
   // Send the wake-ups that were queued while disconnected, or a listener that reconnected first would miss them.
   client.on('ready', flush);
   return {
     get reliable() {
       return subscribed;
     },
-    wake(channel, note) {
-      if (due.size === 0) setTimeout(flush, 2).unref();
-      const notes = due.has(channel) ? due.get(channel) : [];
-      due.set(channel, note === undefined || notes === undefined || notes.length >= maxNotes ? undefined : [...notes, note]);
-    },
-    listen(channel, listener) {
-      const set = listeners.get(channel) ?? new Set();
-      listeners.set(channel, set);
-      set.add(listener);
-      return () => set.delete(listener);
-    },
+    wake: (channel, note) => messages.add(channel, note),
+    listen: (channel, listener) => listeners.listen(channel, listener),
     async close() {
       closed = true;
       client.off('ready', flush);

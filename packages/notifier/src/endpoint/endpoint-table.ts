@@ -4,15 +4,17 @@ import {
   type ClaimedRow,
   type Database,
   InvalidArgumentError,
+  idText,
   insertIgnore,
   keyText,
+  pageLimit,
   requireActor,
   type SqlRunner,
   updateFromValues,
   WorkTable,
   type WorkTableShape,
+  wholeNumber,
 } from '@holdfast/core';
-import { integerId } from '../table/integer-id.ts';
 import { endpointStates } from '../table/schema.ts';
 
 /**
@@ -129,7 +131,7 @@ export class EndpointTable {
   async settings(ids: readonly string[]): Promise<ReadonlyMap<string, ClaimedRow['payload']>> {
     const { paused, concurrency, intervalMs, keyRef, previousKeyRef } = endpointShape.payload;
     const rows = await this.#database.rows<Record<string, string | number | null>>(
-      `SELECT ${this.#database.text('id')} AS id, ${paused} AS paused, ${concurrency} AS concurrency, ${intervalMs} AS interval_ms, ${keyRef} AS key_ref, ${previousKeyRef} AS previous_key_ref FROM ${this.#name} WHERE id IN (${ids.map(integerId).join(', ')})`,
+      `SELECT ${this.#database.text('id')} AS id, ${paused} AS paused, ${concurrency} AS concurrency, ${intervalMs} AS interval_ms, ${keyRef} AS key_ref, ${previousKeyRef} AS previous_key_ref FROM ${this.#name} WHERE id IN (${ids.map((id) => idText('id', id)).join(', ')})`,
     );
     const text = (value: string | number | null | undefined): string | null =>
       value === null || value === undefined ? null : String(value);
@@ -168,15 +170,13 @@ export class EndpointTable {
   }
 
   async list(query: { readonly tenant?: string; readonly after?: string; readonly limit?: number } = {}): Promise<readonly EndpointView[]> {
-    const limit = query.limit ?? 50;
-    if (!Number.isInteger(limit) || limit < 1 || limit > 1_000)
-      throw new InvalidArgumentError(`limit is ${limit}; give a whole number from 1 to 1,000.`);
-    const where = [`t.id > ${integerId(query.after ?? '0')}`, ...(query.tenant === undefined ? [] : ['tenant = ?'])];
+    const limit = pageLimit(query);
+    const where = [`t.id > ${idText('after', query.after ?? '0')}`, ...(query.tenant === undefined ? [] : ['tenant = ?'])];
     return this.#views(`${where.join(' AND ')} ORDER BY t.id LIMIT ${limit}`, query.tenant === undefined ? [] : [query.tenant]);
   }
 
   async get(id: string): Promise<EndpointView | undefined> {
-    const [row] = await this.#views(`t.id = ${integerId(id)}`, []);
+    const [row] = await this.#views(`t.id = ${idText('id', id)}`, []);
     return row;
   }
 
@@ -204,9 +204,7 @@ export class EndpointTable {
     const { concurrency, ratePerSecond } = limits;
     const set: string[] = [];
     if (concurrency !== undefined) {
-      if (concurrency !== null && (!Number.isInteger(concurrency) || concurrency < 1))
-        throw new InvalidArgumentError(`concurrency is ${concurrency}; give a whole number of at least 1, or null.`);
-      set.push(`concurrency = ${concurrency ?? 'NULL'}`);
+      set.push(`concurrency = ${concurrency === null ? 'NULL' : wholeNumber('concurrency', concurrency)}`);
     }
     if (ratePerSecond !== undefined) {
       if (ratePerSecond !== null && !(ratePerSecond > 0 && ratePerSecond <= 1_000))
@@ -234,7 +232,7 @@ export class EndpointTable {
   async #change(id: string, by: Actor, action: string, set: string, params: readonly unknown[]): Promise<boolean> {
     requireActor(by, action);
     return this.#database.transaction(async (sql) => {
-      const changed = await sql.run(`UPDATE ${this.#name} SET ${set}, updated_at = {timestamp} WHERE id = ${integerId(id)}`, params);
+      const changed = await sql.run(`UPDATE ${this.#name} SET ${set}, updated_at = {timestamp} WHERE id = ${idText('id', id)}`, params);
       if (changed > 0) await audit(this.#database, sql, by, `notifier:${action}`, `endpoint ${id}`);
       return changed > 0;
     });

@@ -1,5 +1,13 @@
-import { type Actor, type Database, type Inspectable, InvalidArgumentError, type ListQuery } from '@holdfast/core';
-import { integerId } from '../table/integer-id.ts';
+import {
+  type Actor,
+  countUpTo,
+  type Database,
+  type Inspectable,
+  InvalidArgumentError,
+  idText,
+  type ListQuery,
+  pageLimit,
+} from '@holdfast/core';
 import type { AttemptView } from '../table/notification-table.ts';
 import { resend } from './steer.ts';
 
@@ -50,12 +58,7 @@ export class NotifierInspection implements Inspectable {
 
   /** Counts of notifications and endpoints. */
   async overview(): Promise<NotifierStats> {
-    const count = async (table: string, where: string): Promise<number> => {
-      const [row] = await this.#database.rows<{ n: string | number }>(
-        `SELECT count(*) AS n FROM (SELECT 1 AS one FROM ${this.#database.table(table)} WHERE ${where} LIMIT ${countedTo}) c`,
-      );
-      return Number(row?.n ?? 0);
-    };
+    const count = (table: string, where: string): Promise<number> => countUpTo(this.#database, table, countedTo, where);
     const n = 'notifier_notification';
     const [oldest] = await this.#database.rows<{ age: string | number | null }>(
       `SELECT {now} - MIN(due_at) AS age FROM (SELECT due_at FROM ${this.#database.table(n)} WHERE state = 'PENDING' AND due_at <= {now} LIMIT ${countedTo}) d`,
@@ -82,12 +85,10 @@ export class NotifierInspection implements Inspectable {
   async list(
     query: ListQuery & { readonly tenant?: string; readonly subjectId?: string } = {},
   ): Promise<readonly Readonly<Record<string, unknown>>[]> {
-    const limit = query.limit ?? 50;
-    if (!Number.isInteger(limit) || limit < 1 || limit > 1_000)
-      throw new InvalidArgumentError(`limit is ${limit}; give a whole number from 1 to 1,000.`);
+    const limit = pageLimit(query);
     if (query.status !== undefined && !states.includes(query.status))
       throw new InvalidArgumentError(`status is ${JSON.stringify(query.status)}; give one of ${states.join(', ')}.`);
-    const where = [`t.id > ${integerId(query.after ?? '0')}`, ...(query.status === undefined ? [] : [`state = '${query.status}'`])];
+    const where = [`t.id > ${idText('after', query.after ?? '0')}`, ...(query.status === undefined ? [] : [`state = '${query.status}'`])];
     const params: string[] = [];
     for (const [column, value] of Object.entries({ tenant: query.tenant, subject_id: query.subjectId, status: query.kind })) {
       if (value === undefined) continue;
@@ -104,7 +105,7 @@ export class NotifierInspection implements Inspectable {
   /** Returns a notification with its body and its attempts. */
   async get(id: string): Promise<(Readonly<Record<string, unknown>> & { readonly attempts: readonly AttemptView[] }) | undefined> {
     const [row] = await this.#database.rows<Record<string, unknown>>(
-      `SELECT ${this.#database.text('id')} AS id, url, ${shown}, content_type, params FROM ${this.#database.table('notifier_notification')} t WHERE t.id = ${integerId(id)}`,
+      `SELECT ${this.#database.text('id')} AS id, url, ${shown}, content_type, params FROM ${this.#database.table('notifier_notification')} t WHERE t.id = ${idText('id', id)}`,
     );
     return row && { ...view(row), attempts: await this.attempts(id) };
   }
@@ -112,7 +113,7 @@ export class NotifierInspection implements Inspectable {
   /** Returns the attempts of a notification, oldest first. */
   async attempts(id: string): Promise<readonly AttemptView[]> {
     const rows = await this.#database.rows<Record<string, string | number | null>>(
-      `SELECT number, trigger_by, outcome, started_at, ended_at, duration_ms, http_status, error_code, remote_address, snippet FROM ${this.#database.table('notifier_attempt')} WHERE notification_id = ${integerId(id)} ORDER BY number`,
+      `SELECT number, trigger_by, outcome, started_at, ended_at, duration_ms, http_status, error_code, remote_address, snippet FROM ${this.#database.table('notifier_attempt')} WHERE notification_id = ${idText('id', id)} ORDER BY number`,
     );
     const number = (value: string | number | null | undefined): number | null =>
       value === null || value === undefined ? null : Number(value);

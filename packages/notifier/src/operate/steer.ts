@@ -1,5 +1,4 @@
-import { type Actor, audit, type Database, InvalidArgumentError, requireActor, wait } from '@holdfast/core';
-import { integerId } from '../table/integer-id.ts';
+import { type Actor, audit, type Database, InvalidArgumentError, idText, requireActor, wait } from '@holdfast/core';
 
 /** The notifications that `replay` sends again, and its rate. */
 export interface ReplayOptions {
@@ -20,7 +19,7 @@ export async function resend(database: Database, id: string, by: Actor): Promise
   requireActor(by, 'resend');
   const table = database.table('notifier_notification');
   return database.transaction(async (sql) => {
-    const changed = await sql.run(`UPDATE ${table} SET ${setPending}, due_at = {now} WHERE id = ${integerId(id)}`);
+    const changed = await sql.run(`UPDATE ${table} SET ${setPending}, due_at = {now} WHERE id = ${idText('id', id)}`);
     if (changed === 0) return false;
     await sql.run(`INSERT INTO ${database.table('notifier_wake')} (endpoint_id) SELECT endpoint_id FROM ${table} WHERE id = ${id}`);
     await audit(database, sql, by, 'notifier:resend', `notification ${id}`);
@@ -31,7 +30,7 @@ export async function resend(database: Database, id: string, by: Actor): Promise
 /** Sends notifications of an endpoint again, oldest first, spread over time. Returns their number. */
 export async function replay(database: Database, options: ReplayOptions, by: Actor): Promise<number> {
   requireActor(by, 'replay');
-  const endpoint = integerId(options.endpoint);
+  const endpoint = idText('endpoint', options.endpoint);
   const { rate = 10, states = ['EXHAUSTED', 'GONE'] } = options;
   if (!(rate > 0 && rate <= 10_000)) throw new InvalidArgumentError(`rate is ${rate}; give notifications per second, up to 10,000.`);
   if (!(options.since instanceof Date) || Number.isNaN(options.since.getTime()))

@@ -1,5 +1,14 @@
 import { createHash } from 'node:crypto';
-import { type Database, type Duration, durationMs, Once, type SqlRunner, TransientDatabaseError, valuesTable } from '@holdfast/core';
+import {
+  type Database,
+  type Duration,
+  durationMs,
+  Once,
+  type SqlRunner,
+  skipLocked,
+  TransientDatabaseError,
+  valuesTable,
+} from '@holdfast/core';
 
 /** The result of a trigger. */
 export interface Triggered {
@@ -225,7 +234,7 @@ export class NotificationTable {
     const old = `state <> 'PENDING' AND ended_at < {now} - ${Math.trunc(ageMs)}`;
     for (let total = 0; ; ) {
       const gone = await this.#database.transaction(async (sql) => {
-        const lock = this.#database.family === 'sqlite' ? '' : ' FOR UPDATE SKIP LOCKED';
+        const lock = skipLocked(this.#database);
         const rows = await sql.rows<{ id: string; tenant: string; subject_id: string; status: string; sequence: number; params: string }>(
           `SELECT ${this.#database.text('id')} AS id, tenant, subject_id, status, sequence, params FROM ${this.#name} WHERE ${old} ORDER BY ended_at LIMIT 200${lock}`,
         );

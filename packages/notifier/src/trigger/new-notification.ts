@@ -1,4 +1,4 @@
-import { activeTraceparent, InvalidArgumentError, jsonText, keyText, unfitText, uuidv7 } from '@holdfast/core';
+import { activeTraceparent, InvalidArgumentError, jsonText, keyText, unfitText, uuidv7, wholeNumber } from '@holdfast/core';
 import type { Egress } from '../egress/egress.ts';
 import { checkKeys, type KeySource, keysOf } from '../sign/key-ring.ts';
 import { type SealingKeys, sealKey } from '../sign/sealed-key.ts';
@@ -56,9 +56,7 @@ export async function newNotification(trigger: Trigger, rules: TriggerRules): Pr
   const tenant = trigger.tenant === undefined || trigger.tenant === '' ? '' : keyText('tenant', trigger.tenant, 100);
   const subjectId = keyText('subjectId', trigger.subjectId);
   const status = keyText('status', trigger.status, 64);
-  const sequence = trigger.sequence ?? 0;
-  if (!Number.isInteger(sequence) || sequence < 0 || sequence > 2_147_483_647)
-    throw new InvalidArgumentError(`sequence is ${sequence}; give a whole number from 0 to 2,147,483,647.`);
+  const sequence = wholeNumber('sequence', trigger.sequence ?? 0, { least: 0, most: 2_147_483_647 });
   const url = rules.egress.check(trigger.url);
   const webhookId = `msg_${uuidv7().replaceAll('-', '')}`;
   const keys = await signingKeys(trigger, tenant, url.origin, rules);

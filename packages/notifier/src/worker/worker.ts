@@ -6,7 +6,6 @@ import {
   defineLoop,
   durationMs,
   type Events,
-  InvalidArgumentError,
   type KindPolicy,
   type Logger,
   type Loop,
@@ -20,6 +19,7 @@ import {
   type Verdicts,
   type Wakers,
   WorkRunner,
+  wholeNumber,
 } from '@holdfast/core';
 import { AttemptLog } from '../attempt/attempt-log.ts';
 import type { DatabaseClock } from '../attempt/database-clock.ts';
@@ -115,11 +115,11 @@ export class NotifierWorker implements Service {
     this.#host = host;
     const { database, logger, wakers } = host;
     const endpoints = host.endpoints.work;
-    const concurrency = atLeastOne('concurrency', options.concurrency ?? 64);
-    this.#perEndpoint = atLeastOne('perEndpoint', options.perEndpoint ?? 4);
-    this.#maxEndpoints = atLeastOne('endpoints', options.endpoints ?? 256);
+    const concurrency = wholeNumber('concurrency', options.concurrency ?? 64);
+    this.#perEndpoint = wholeNumber('perEndpoint', options.perEndpoint ?? 4);
+    this.#maxEndpoints = wholeNumber('endpoints', options.endpoints ?? 256);
     this.#breaker = {
-      failures: atLeastOne('breaker.failures', options.breaker?.failures ?? 10),
+      failures: wholeNumber('breaker.failures', options.breaker?.failures ?? 10),
       openMs: durationMs(options.breaker?.open ?? '30s', 'breaker.open'),
       maxOpenMs: durationMs(options.breaker?.maxOpen ?? '10m', 'breaker.maxOpen'),
     };
@@ -326,9 +326,4 @@ export class NotifierWorker implements Service {
       if (ends.length > 0) await this.#host.endpoints.keepState(sql, ends);
     };
   }
-}
-
-function atLeastOne(name: string, n: number): number {
-  if (!Number.isInteger(n) || n < 1) throw new InvalidArgumentError(`${name} is ${n}; give a whole number of at least 1.`);
-  return n;
 }

@@ -13,6 +13,7 @@ import {
   type Loop,
   type SqlRunner,
   Telemetry,
+  wholeNumber,
 } from '@holdfast/core';
 import type { Knex } from 'knex';
 import { firstPutAt } from './first-put-at.ts';
@@ -134,9 +135,7 @@ export class Consumption {
     this.#topics = typeof options.topic === 'string' ? [options.topic] : options.topic;
     if (this.#topics.length === 0) throw new InvalidArgumentError('topic is empty; name at least one.');
     this.#retry = options.retry ?? exponential({ first: '1s', cap: '1m' });
-    this.#maxStarts = options.maxStarts ?? 3;
-    if (!Number.isInteger(this.#maxStarts) || this.#maxStarts < 1)
-      throw new InvalidArgumentError(`maxStarts is ${options.maxStarts}; give a whole number of at least 1.`);
+    this.#maxStarts = wholeNumber('maxStarts', options.maxStarts ?? 3);
     this.#purge = defineLoop({
       name: 'inbox purge',
       logger: host.logger,

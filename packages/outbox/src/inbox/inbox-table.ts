@@ -1,5 +1,5 @@
 import type { Message } from '@holdfast/broker';
-import { type Database, insertIgnore, type SqlRunner, valuesTable } from '@holdfast/core';
+import { type Database, insertIgnore, insertNew, type SqlRunner, valuesTable } from '@holdfast/core';
 
 /** Result of entering a message. */
 export type Entry =
@@ -113,7 +113,10 @@ export class InboxTable {
   /** Sets a message aside; does nothing if it is already. */
   async park(consumer: string, message: Message, reason: string): Promise<void> {
     await this.database.run(
-      `${this.database.family === 'mysql' ? 'INSERT IGNORE' : 'INSERT'} INTO ${this.#parked} (consumer, message_id, topic, message_key, headers, body, content_type, reason, parked_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, {now})${this.database.family === 'mysql' ? '' : ' ON CONFLICT DO NOTHING'}`,
+      insertNew(
+        this.database,
+        `INTO ${this.#parked} (consumer, message_id, topic, message_key, headers, body, content_type, reason, parked_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, {now})`,
+      ),
       [
         consumer,
         message.id,

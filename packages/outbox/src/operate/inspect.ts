@@ -1,4 +1,14 @@
-import { type Actor, type Database, type Inspectable, InvalidArgumentError, LeaseTable, type ListQuery } from '@holdfast/core';
+import {
+  type Actor,
+  countUpTo,
+  type Database,
+  type Inspectable,
+  InvalidArgumentError,
+  idText,
+  LeaseTable,
+  type ListQuery,
+  pageLimit,
+} from '@holdfast/core';
 import { laneCount } from '../table/lanes.ts';
 import { messageColumns } from '../table/message-columns.ts';
 import { redriveDead } from './redrive.ts';
@@ -47,12 +57,7 @@ export class OutboxInspection implements Inspectable {
 
   /** Figures of the outbox, with the lanes of each relay. */
   async overview(): Promise<OutboxStats> {
-    const count = async (table: string): Promise<number> => {
-      const [row] = await this.#database.rows<{ n: string | number }>(
-        `SELECT count(*) AS n FROM (SELECT 1 AS one FROM ${this.#database.table(table)} LIMIT ${countedTo}) c`,
-      );
-      return Number(row?.n ?? 0);
-    };
+    const count = (table: string): Promise<number> => countUpTo(this.#database, table, countedTo);
     const lanes: Record<string, number> = {};
     for (const owner of (await new LeaseTable(this.#database).holders('outbox')).values()) lanes[owner] = (lanes[owner] ?? 0) + 1;
     const parked = await count('outbox_parked');
@@ -76,15 +81,11 @@ export class OutboxInspection implements Inspectable {
 
   /** Messages of one list by row id, 50 by default. @throws InvalidArgumentError */
   async list(query: ListQuery = {}): Promise<readonly Readonly<Record<string, unknown>>[]> {
-    const limit = query.limit ?? 50;
-    if (!Number.isInteger(limit) || limit < 1 || limit > 1_000)
-      throw new InvalidArgumentError(`limit is ${limit}; give a whole number from 1 to 1,000.`);
+    const limit = pageLimit(query);
     const status = query.status ?? 'waiting';
     const table = Object.hasOwn(tables, status) ? tables[status as keyof typeof tables] : undefined;
     if (!table) throw new InvalidArgumentError(`status is ${JSON.stringify(status)}; give one of ${Object.keys(tables).join(', ')}.`);
-    if (query.after !== undefined && !/^\d{1,19}$/.test(query.after))
-      throw new InvalidArgumentError(`after is ${JSON.stringify(query.after)}; give the id of a row.`);
-    const where = [`t.id > ${BigInt(query.after ?? 0)}`];
+    const where = [`t.id > ${idText('after', query.after ?? '0')}`];
     const params: unknown[] = [];
     if (query.kind !== undefined) {
       where.push('topic = ?');

@@ -4,7 +4,9 @@ import {
   type Database,
   type Duration,
   durationMs,
+  forUpdate,
   InvalidArgumentError,
+  idText,
   requireActor,
   type SqlRunner,
   wait,
@@ -75,8 +77,7 @@ function conditions(filter: DeadFilter): { sql: string; params: unknown[] } {
     params.push(value);
   }
   if (filter.id !== undefined) {
-    if (!/^\d{1,19}$/.test(filter.id)) throw new InvalidArgumentError(`id is ${JSON.stringify(filter.id)}; give the id of a dead letter.`);
-    where.push(`t.id = ${BigInt(filter.id)}`);
+    where.push(`t.id = ${idText('id', filter.id)}`);
   }
   return { sql: where.join(' AND '), params };
 }
@@ -91,7 +92,7 @@ async function redriveChunk(
   by: Actor,
 ): Promise<{ count: number; last: bigint } | undefined> {
   const dead = database.table('outbox_dead');
-  const lock = database.family === 'sqlite' ? '' : ' FOR UPDATE';
+  const lock = forUpdate(database);
   const rows = await sql.rows<DeadRow>(
     `SELECT ${database.text('id')} AS id, lane, ${messageColumns.join(', ')} FROM ${dead} t WHERE ${condition} AND t.id > ${after} ORDER BY t.id LIMIT ${size}${lock}`,
     params,

@@ -1,4 +1,4 @@
-import { checkpoint, type Database, type LaneFeed } from '@holdfast/core';
+import { checkpoint, type Database, forUpdate, type LaneFeed } from '@holdfast/core';
 import { messageColumns, type OutboxRow } from '../table/message-columns.ts';
 
 const columns = messageColumns.filter((name) => name !== 'first_put_at').join(', ');
@@ -35,7 +35,7 @@ export class Delays {
         await this.#feed.leases.fence(sql, lease);
       }
       // Locks the rows before it copies them: a message that is cancelled at the same time is either missing here, or cancelled too late.
-      const lock = this.#database.family === 'sqlite' ? '' : ' FOR UPDATE';
+      const lock = forUpdate(this.#database);
       const rows = await sql.rows<{ id: string }>(
         `SELECT ${id} AS id FROM ${delayed} t${this.#database.primaryKeyHint} WHERE id IN (${ids}) ORDER BY t.id${lock}`,
       );

@@ -1,6 +1,7 @@
 import {
   checkpoint,
   type Database,
+  Drain,
   type Events,
   type LaneFeed,
   LeaseLostError,
@@ -8,7 +9,6 @@ import {
   monotonicMs,
   type StoredError,
   storedError,
-  wait,
 } from '@holdfast/core';
 import { type OutboxRow, orderName } from '../table/message-columns.ts';
 import type { HeldLine, HeldLines } from './held-lines.ts';
@@ -68,7 +68,7 @@ export class HoldChanges {
   #toBury: NewDeadLetter[] = [];
   readonly #toUnpark = new Map<string, OutboxRow[]>();
   readonly #toRead = new Set<string>();
-  #running: Promise<void> | undefined;
+  readonly #drain: Drain;
   #closed = false;
 
   constructor(options: HoldChangesOptions) {
@@ -76,12 +76,18 @@ export class HoldChanges {
     this.#table = new HoldTable(options.database);
     this.#lines = options.lines;
     this.#queue = options.queue;
+    this.#drain = new Drain({
+      pending: () => !this.#closed && this.#pending(),
+      step: () => this.#step(),
+      onError: (err) => options.logger.debug({ err }, 'held messages could not be moved yet'),
+      last: () => this.#unparkAtClose(),
+    });
   }
 
   /** Reads the holds of lanes. */
   load(lanes: readonly number[]): void {
     for (const lane of lanes) this.#toLoad.add(lane);
-    this.#run();
+    this.#drain.start();
   }
 
   /** Cancels `load` of a lane that was lost. */
@@ -91,17 +97,17 @@ export class HoldChanges {
 
   hold(change: NewHold): void {
     this.#toHold.set(change.name, change);
-    this.#run();
+    this.#drain.start();
   }
 
   bury(letter: NewDeadLetter): void {
     this.#toBury.push(letter);
-    this.#run();
+    this.#drain.start();
   }
 
   park(rows: readonly OutboxRow[]): void {
     this.#toPark.push(...rows);
-    this.#run();
+    this.#drain.start();
   }
 
   /** Deletes published rows from the parked list of their line. */
@@ -109,18 +115,18 @@ export class HoldChanges {
     const list = this.#toUnpark.get(name);
     if (list) list.push(...rows);
     else this.#toUnpark.set(name, [...rows]);
-    this.#run();
+    this.#drain.start();
   }
 
   /** Reads the next parked rows of draining lines, or ends the holds of those that have none. */
   read(names: readonly string[]): void {
     for (const name of names) this.#toRead.add(name);
-    this.#run();
+    this.#drain.start();
   }
 
   /** Resolves when the changes so far are stored, or cannot be. */
   async flush(): Promise<void> {
-    await this.#running;
+    await this.#drain.running;
   }
 
   open(): void {
@@ -130,7 +136,7 @@ export class HoldChanges {
   /** Deletes published rows from their parked lists, and gives up everything else: the next owner of the lanes reads it from the tables. */
   async close(): Promise<void> {
     this.#closed = true;
-    await this.#running;
+    await this.#drain.running;
     this.#toLoad.clear();
     this.#toHold.clear();
     this.#toRead.clear();
@@ -139,29 +145,16 @@ export class HoldChanges {
     this.#toBury = [];
   }
 
-  #run(): void {
-    this.#running ??= this.#work();
+  /** Published rows leave their parked list even when the relay stops; otherwise they would be published again. */
+  async #unparkAtClose(): Promise<void> {
+    if (this.#closed) await this.#unpark().catch((err) => this.#options.logger.debug({ err }, 'published messages stay parked'));
   }
 
-  async #work(): Promise<void> {
-    await undefined;
-    for (let pauseMs = 50; this.#pending() && !this.#closed; ) {
-      try {
-        await this.#load();
-        await this.#write();
-        await this.#unpark();
-        await this.#read();
-        pauseMs = 50;
-      } catch (err) {
-        this.#options.logger.debug({ err }, 'held messages could not be moved yet');
-        await wait(pauseMs);
-        pauseMs = Math.min(pauseMs * 2, 2_000);
-      }
-    }
-    // Published rows leave their parked list even when the relay stops; otherwise they would be published again.
-    if (this.#closed) await this.#unpark().catch((err) => this.#options.logger.debug({ err }, 'published messages stay parked'));
-    // Cleared in the same turn in which nothing was pending, so that later changes start a new run.
-    this.#running = undefined;
+  async #step(): Promise<void> {
+    await this.#load();
+    await this.#write();
+    await this.#unpark();
+    await this.#read();
   }
 
   #pending(): boolean {

@@ -1,4 +1,4 @@
-import { type Database, deleteLaneRows, laneRowsWhere, type SqlRunner, type StoredError } from '@holdfast/core';
+import { concat, type Database, deleteLaneRows, insertNew, laneRowsWhere, type SqlRunner, type StoredError } from '@holdfast/core';
 import { messageColumns, type OutboxRow, publishColumns } from '../table/message-columns.ts';
 
 /** A held line, as it is stored. */
@@ -54,22 +54,15 @@ export class HoldTable {
     ]);
     if (changed === 0 || this.#database.family === 'mysql') {
       // MySQL does not count a row that it found with these values already.
-      const verb = this.#database.family === 'mysql' ? 'INSERT IGNORE' : 'INSERT';
-      const conflict = this.#database.family === 'mysql' ? '' : ' ON CONFLICT DO NOTHING';
-      await sql.run(`${verb} INTO ${this.#held} (lane, hold, until_at, attempts, error) VALUES (?, ?, ${until}, ?, ?)${conflict}`, [
-        lane,
-        name,
-        attempts,
-        text,
-      ]);
+      const insert = insertNew(this.#database, `INTO ${this.#held} (lane, hold, until_at, attempts, error) VALUES (?, ?, ${until}, ?, ?)`);
+      await sql.run(insert, [lane, name, attempts, text]);
     }
   }
 
   /** Moves rows to the parked lists of their lines. They keep their ids, and so their order. */
   async park(sql: SqlRunner, rows: readonly OutboxRow[]): Promise<void> {
     const { sql: where, params } = laneRowsWhere(this.#database, rows);
-    const concat = (...parts: string[]): string => (this.#database.family === 'mysql' ? `CONCAT(${parts.join(', ')})` : parts.join(' || '));
-    const name = `CASE WHEN message_key IS NULL THEN ${concat("'#'", this.#database.text('t.id'))} ELSE ${concat('topic', "' '", 'message_key')} END`;
+    const name = `CASE WHEN message_key IS NULL THEN ${concat(this.#database, "'#'", this.#database.text('t.id'))} ELSE ${concat(this.#database, 'topic', "' '", 'message_key')} END`;
     await sql.run(
       `INSERT INTO ${this.#parked} (id, lane, hold, ${columns}) SELECT t.id, t.lane, ${name}, ${columns} FROM ${this.#message} t WHERE ${where}`,
       params,

@@ -16,6 +16,7 @@ import {
   type Service,
   Telemetry,
   uuidv7,
+  wholeNumber,
 } from '@holdfast/core';
 import { laneCount } from '../table/lanes.ts';
 import { type OutboxRow, publishColumns } from '../table/message-columns.ts';
@@ -109,9 +110,9 @@ export class Relay implements Service {
         `lease is ${leaseMs} ms and publishTimeout ${this.#publishTimeoutMs} ms; give a lease of at least twice publishTimeout, since a publish starts only while the lease lasts that long.`,
       );
     this.#options = {
-      batch: whole('batch', options.batch ?? 500),
-      batchBytes: whole('batchBytes', options.batchBytes ?? 524_288),
-      concurrency: whole('concurrency', options.concurrency ?? 2),
+      batch: wholeNumber('batch', options.batch ?? 500),
+      batchBytes: wholeNumber('batchBytes', options.batchBytes ?? 524_288),
+      concurrency: wholeNumber('concurrency', options.concurrency ?? 2),
     };
     this.#events = new Events(logger);
     this.#health = new BrokerHealth({ fatalRetryMs, events: this.#events, logger, onResume: () => this.#pump() });
@@ -122,7 +123,7 @@ export class Relay implements Service {
       lanes: Array.from({ length: laneCount }, (_, lane) => lane),
       owner: this.id,
       leaseMs,
-      window: whole('window', options.window ?? 4_000),
+      window: wholeNumber('window', options.window ?? 4_000),
       rowBytes: (row) => row.body.byteLength + 200,
       onRows: (rows) => {
         this.#queue.push(this.#holds.admit(rows));
@@ -279,9 +280,4 @@ export class Relay implements Service {
       });
     }
   }
-}
-
-function whole(what: string, value: number): number {
-  if (!Number.isInteger(value) || value < 1) throw new InvalidArgumentError(`${what} is ${value}; give a whole number of at least 1.`);
-  return value;
 }

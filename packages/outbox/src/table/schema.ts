@@ -1,4 +1,4 @@
-import { type Database, type Schema, SchemaWriter } from '@holdfast/core';
+import { type Database, insertNew, type Schema, SchemaWriter } from '@holdfast/core';
 
 /** The tables of this package. */
 export const outboxSchema: Schema = {
@@ -51,7 +51,7 @@ function create(database: Database): readonly string[] {
   for (let from = 0; from < stripes; from += 512) {
     const values = Array.from({ length: 512 }, (_, i) => `(${from + i})`).join(', ');
     const into = `INTO ${database.table('outbox_stripe')} (stripe) VALUES ${values}`;
-    ddl.statements.push(mysql ? `INSERT IGNORE ${into}` : `INSERT ${into} ON CONFLICT DO NOTHING`);
+    ddl.statements.push(insertNew(database, into));
   }
   ddl.table(
     'inbox_message',

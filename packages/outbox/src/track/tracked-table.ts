@@ -3,8 +3,10 @@ import {
   checkpoint,
   cleanText,
   type Database,
+  Drain,
   InvalidArgumentError,
   type Logger,
+  quoted,
   requireTransaction,
   tableColumns,
   transactionTrace,
@@ -71,7 +73,11 @@ export class TrackedTable<Row extends Record<string, unknown>> {
   readonly #state: string;
   readonly #states: { readonly unsent: number; readonly sent: number; readonly failed: number };
   #pending: unknown[] = [];
-  #running: Promise<void> | undefined;
+  readonly #drain = new Drain({
+    pending: () => this.#pending.length > 0,
+    step: () => this.#publishNext(),
+    onError: () => undefined,
+  });
   #columns: Promise<string> | undefined;
 
   constructor(host: Host, table: string, options: TrackOptions<Row>) {
@@ -118,29 +124,22 @@ export class TrackedTable<Row extends Record<string, unknown>> {
 
   /** Resolves when every row that was committed so far is published, or has failed. */
   async flush(): Promise<void> {
-    await this.#running;
+    await this.#drain.running;
   }
 
   #enqueue(ids: readonly unknown[]): void {
     this.#pending.push(...ids);
-    this.#running ??= this.#run();
+    this.#drain.start();
   }
 
-  async #run(): Promise<void> {
-    await undefined;
-    while (this.#pending.length > 0) {
-      const ids = this.#pending.splice(0, 200);
-      try {
-        await this.#publish(ids);
-      } catch (err) {
-        this.#host.logger.warn(
-          { err, table: this.#table, rows: ids.length },
-          'rows were not published; they stay unsent for a scan to find',
-        );
-      }
+  /** Publishes the next ids. Rows that fail stay unsent: they are not tried again here. */
+  async #publishNext(): Promise<void> {
+    const ids = this.#pending.splice(0, 200);
+    try {
+      await this.#publish(ids);
+    } catch (err) {
+      this.#host.logger.warn({ err, table: this.#table, rows: ids.length }, 'rows were not published; they stay unsent for a scan to find');
     }
-    // Cleared in the same turn in which nothing was pending, so that later ids start a new run.
-    this.#running = undefined;
   }
 
   async #publish(ids: readonly unknown[]): Promise<TrackedResult> {
@@ -193,11 +192,11 @@ export class TrackedTable<Row extends Record<string, unknown>> {
             : `The table ${this.#table} has no column ${name}; it has ${[...columns.keys()].join(', ')}.`,
         );
     }
-    const quote = database.family === 'mysql' ? '`' : '"';
     return [...columns]
-      .map(([name, type]) =>
-        type.startsWith('bigint') ? `${database.text(`${quote}${name}${quote}`)} AS ${quote}${name}${quote}` : `${quote}${name}${quote}`,
-      )
+      .map(([name, type]) => {
+        const column = quoted(database, name);
+        return type.startsWith('bigint') ? `${database.text(column)} AS ${column}` : column;
+      })
       .join(', ');
   }
 

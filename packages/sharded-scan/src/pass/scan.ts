@@ -11,6 +11,7 @@ import {
   LeaseTable,
   type Logger,
   uuidv7,
+  wholeNumber,
 } from '@holdfast/core';
 import type { Knex } from 'knex';
 import { parseDatabases } from '../route/parse-databases.ts';
@@ -61,8 +62,7 @@ export class Scan<Row extends Record<string, unknown>> {
         `The scan ${options.name} needs two functions: where, which selects rows, and process, which handles them.`,
       );
     for (const name of ['concurrency', 'perDatabase', 'maxPerDatabase', 'window'] as const) {
-      const n = options[name] ?? 1;
-      if (!Number.isInteger(n) || n < 1) throw new InvalidArgumentError(`${name} is ${n}; give a whole number of at least 1.`);
+      wholeNumber(name, options[name] ?? 1);
     }
     this.#pace = new Pace(options.rate);
     this.#throttles = throttleList(options.throttle);

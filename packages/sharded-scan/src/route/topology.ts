@@ -1,5 +1,5 @@
 import { AsyncLocalStorage, AsyncResource } from 'node:async_hooks';
-import { InvalidArgumentError } from '@holdfast/core';
+import { InvalidArgumentError, wholeNumber } from '@holdfast/core';
 import type { Knex } from 'knex';
 import { NoShardError } from '../errors.ts';
 import { Shard, type ShardLocation } from './shard.ts';
@@ -33,9 +33,7 @@ export class Topology {
     const databases = Object.entries(options?.databases ?? {});
     if (databases.length === 0)
       throw new InvalidArgumentError("A topology needs databases: { databases: { '01': knexA, '02': knexB }, tables: 4 }.");
-    const { tables } = options;
-    if (!Number.isInteger(tables) || tables < 1 || tables > 10_000)
-      throw new InvalidArgumentError(`tables is ${tables}; give the number of tables in each database, from 1 to 10,000.`);
+    const tables = wholeNumber('tables', options.tables, { most: 10_000 });
     this.databases = databases.length;
     this.tables = tables;
     this.#hash = options.hash ?? 'java-spread';

@@ -1,4 +1,5 @@
 import type { Database } from '@holdfast/core';
+import { quoted } from '@holdfast/core';
 import type { TableShape } from './table-shape.ts';
 
 /** A position in the order of the key: the values of the key's columns as text. */
@@ -27,9 +28,8 @@ export class Keyset {
   constructor(database: Database, shape: TableShape) {
     this.#database = database;
     this.#shape = shape;
-    const quote = database.family === 'mysql' ? '`' : '"';
     this.#table = `${database.table(shape.table)} t`;
-    this.#columns = shape.key.map(({ column }) => `t.${quote}${column}${quote}`);
+    this.#columns = shape.key.map(({ column }) => `t.${quoted(database, column)}`);
     this.#order = shape.key.map(({ direction }, i) => `${this.#columns[i]} ${direction}`).join(', ');
     this.#backwards = shape.key.map(({ direction }, i) => `${this.#columns[i]} ${direction === 'asc' ? 'desc' : 'asc'}`).join(', ');
     this.#keyText = this.#columns.map((column, i) => `${shape.toText[i]?.(column)} AS k${i}`).join(', ');

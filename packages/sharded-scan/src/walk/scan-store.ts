@@ -1,4 +1,4 @@
-import { type Database, insertIgnore, type SqlRunner, type StoredError } from '@holdfast/core';
+import { type Database, forUpdate, insertIgnore, type SqlRunner, type StoredError } from '@holdfast/core';
 import type { Position } from './keyset.ts';
 
 /** The state of a unit in its pass. `running` means begun: by an instance that still walks the unit, or by one that stopped. */
@@ -99,7 +99,7 @@ export class ScanStore {
   /** Joins the pass that is in progress or interrupted; begins the next pass if there is none. */
   async open(units: readonly string[]): Promise<{ readonly pass: string; readonly resumed: boolean }> {
     const ids = [this.#scan, this.#scope];
-    const lock = this.#database.family === 'sqlite' ? '' : ' FOR UPDATE';
+    const lock = forUpdate(this.#database);
     return this.#database.transaction(async (sql) => {
       await sql.run(insertIgnore(this.#database, this.#passes, ['scan', 'scope']), ids);
       const [row] = await sql.rows<{ pass: string; open: number | string }>(
@@ -221,7 +221,7 @@ export class ScanStore {
    */
   async reopen(sql: SqlRunner): Promise<boolean> {
     const ids = [this.#scan, this.#scope];
-    const lock = this.#database.family === 'sqlite' ? '' : ' FOR UPDATE';
+    const lock = forUpdate(this.#database);
     // The pass before its units, as in open and close.
     const ended = await sql.rows(`SELECT 1 FROM ${this.#passes} WHERE scan = ? AND scope = ? AND ended_at IS NOT NULL${lock}`, ids);
     if (ended.length === 0) return false;

@@ -1,5 +1,5 @@
 import type { Database } from '@holdfast/core';
-import { InvalidArgumentError } from '@holdfast/core';
+import { InvalidArgumentError, quoted } from '@holdfast/core';
 import type { Shard } from '../route/shard.ts';
 import type { TableShape } from './table-shape.ts';
 
@@ -87,6 +87,6 @@ export class ScanUnit<Row extends Record<string, unknown> = Record<string, unkno
   #quoted(name: string): string {
     if (!/^[A-Za-z_][A-Za-z0-9_]*$/.test(name))
       throw new InvalidArgumentError(`${JSON.stringify(name)} is not a valid column name; use letters, digits and underscores.`);
-    return this.#database.family === 'mysql' ? `\`${name}\`` : `"${name}"`;
+    return quoted(this.#database, name);
   }
 }

@@ -1,4 +1,5 @@
 import type { Database } from '@holdfast/core';
+import { quoted } from '@holdfast/core';
 import { NotScannableError } from '../errors.ts';
 
 /** A column of a scan's key, and the direction in which the scan goes through it. */
@@ -51,13 +52,12 @@ export async function tableShape(database: Database, table: string, key: readonl
     throw new NotScannableError(
       `The key column ${unfit} of ${table} is ${typeOf(unfit).toUpperCase()}, whose text does not sort and compare as the column does; use another unique index as the key.`,
     );
-  const quote = database.family === 'mysql' ? '`' : '"';
   const selected = [...columns].map(([name, { type }]) => {
-    const quoted = `t.${quote}${name}${quote}`;
+    const own = `t.${quoted(database, name)}`;
     const wide = /^(bigint|int8|decimal|numeric)/.test(type);
-    const text = names.includes(name) ? toText(database, type, quoted) : name === version || wide ? database.text(quoted) : undefined;
-    if (wide && exact) return quoted;
-    return text === undefined ? quoted : `${text} AS ${quote}${name}${quote}`;
+    const text = names.includes(name) ? toText(database, type, own) : name === version || wide ? database.text(own) : undefined;
+    if (wide && exact) return own;
+    return text === undefined ? own : `${text} AS ${quoted(database, name)}`;
   });
   return {
     table,
