@@ -24,21 +24,21 @@ import {
   type WorkTable,
 } from '@holdfast/core';
 import type { Knex } from 'knex';
-import { bizTable } from './biz-table.ts';
 import type { BizTypes, ContextInput, ContextOutput } from './biz-type.ts';
 import type { BizEvents } from './events.ts';
-import { createFanOut, type FanOutOptions, type FanOutResult } from './fan-out.ts';
-import { GroupCommit } from './group-commit.ts';
-import { type Hint, type Hints, hintNote } from './hints.ts';
-import { insertRows } from './insert-rows.ts';
-import { Inspection } from './inspect.ts';
-import { type NewRow, newRow, rowId, type SubmitOptions, typeOf } from './new-row.ts';
+import type { Batch, BatchItem, Run } from './handler.ts';
 import { NewerRows } from './newer-rows.ts';
-import type { Batch, BatchItem, Run } from './run.ts';
-import { compensateBizSchema } from './schema.ts';
-import { cancelRows, rescheduleRow } from './steer.ts';
-import { type SweepCounts, sweepOnce } from './sweep.ts';
-import { BizWorker, type WorkerOptions } from './worker.ts';
+import { Inspection } from './operate/inspect.ts';
+import { cancelRows, rescheduleRow } from './operate/steer.ts';
+import { createFanOut, type FanOutOptions, type FanOutResult } from './submit/fan-out.ts';
+import { GroupCommit } from './submit/group-commit.ts';
+import { insertRows } from './submit/insert-rows.ts';
+import { type NewRow, newRow, rowId, type SubmitOptions, typeOf } from './submit/new-row.ts';
+import { bizTable } from './table/biz-table.ts';
+import { compensateBizSchema } from './table/schema.ts';
+import { type Hint, type Hints, hintNote } from './wake/hints.ts';
+import { type SweepCounts, sweepOnce } from './worker/sweep.ts';
+import { BizWorker, type WorkerOptions } from './worker/worker.ts';
 
 /** Where the table is, and which types of rows there are. */
 export interface CompensateBizOptions<Types extends BizTypes> extends DatabaseOptions {

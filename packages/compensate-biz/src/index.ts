@@ -19,14 +19,14 @@ export {
   type ContextOutput,
   type Often,
 } from './biz-type.ts';
-export { type BrokerHints, type BrokerHintsOptions, brokerHints } from './broker-hints.ts';
 export { HandlerTimeoutError, InvalidContextError, UnknownTypeError } from './errors.ts';
 export type { BizEvents } from './events.ts';
-export type { FanOutOptions, FanOutResult } from './fan-out.ts';
-export type { Hint, Hints } from './hints.ts';
-export type { Inspection } from './inspect.ts';
-export type { SubmitOptions } from './new-row.ts';
-export type { Batch, BatchItem, Run, RunOutcome } from './run.ts';
-export { compensateBizSchema } from './schema.ts';
-export type { SweepCounts } from './sweep.ts';
-export type { BizWorker, WorkerOptions } from './worker.ts';
+export type { Batch, BatchItem, Run, RunOutcome } from './handler.ts';
+export type { Inspection } from './operate/inspect.ts';
+export type { FanOutOptions, FanOutResult } from './submit/fan-out.ts';
+export type { SubmitOptions } from './submit/new-row.ts';
+export { compensateBizSchema } from './table/schema.ts';
+export { type BrokerHints, type BrokerHintsOptions, brokerHints } from './wake/broker-hints.ts';
+export type { Hint, Hints } from './wake/hints.ts';
+export type { SweepCounts } from './worker/sweep.ts';
+export type { BizWorker, WorkerOptions } from './worker/worker.ts';

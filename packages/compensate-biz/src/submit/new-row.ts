@@ -8,8 +8,8 @@ import {
   jsonText,
   keyText,
 } from '@holdfast/core';
-import type { BizType, BizTypes } from './biz-type.ts';
-import { InvalidContextError, UnknownTypeError } from './errors.ts';
+import type { BizType, BizTypes } from '../biz-type.ts';
+import { InvalidContextError, UnknownTypeError } from '../errors.ts';
 
 /** Options of a submit. */
 export interface SubmitOptions {

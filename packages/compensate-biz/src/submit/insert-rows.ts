@@ -1,5 +1,5 @@
 import { type Database, KeyGate, type SqlRunner } from '@holdfast/core';
-import { agingStepMs } from './biz-table.ts';
+import { agingStepMs } from '../table/biz-table.ts';
 import type { NewRow } from './new-row.ts';
 
 const columns = [

@@ -19,14 +19,14 @@ import {
   WorkRunner,
 } from '@holdfast/core';
 import { Cron } from 'croner';
-import { type CompensateBiz, channel } from './biz.ts';
-import type { BizTypes, Often } from './biz-type.ts';
-import { completeParents } from './fan-out.ts';
-import { ensureSlots, freeSlots, globalCap, repairSlots } from './global-cap.ts';
-import { HandlerRunner } from './handler-runner.ts';
-import { type Hints, parseHint } from './hints.ts';
+import { type CompensateBiz, channel } from '../biz.ts';
+import type { BizTypes, Often } from '../biz-type.ts';
+import { ensureSlots, freeSlots, globalCap, repairSlots } from '../global-cap.ts';
+import { HandlerRunner } from '../run/handler-runner.ts';
+import { completeParents } from '../submit/fan-out.ts';
+import { countChildren, handOnGates, outcomes } from '../table/biz-effects.ts';
+import { type Hints, parseHint } from '../wake/hints.ts';
 import { RateLimit } from './rate-limit.ts';
-import { countChildren, handOnGates, outcomes } from './settle-effects.ts';
 import { repairGates, rescueOnce, sweepOnce } from './sweep.ts';
 
 /** Which types a worker runs, how many at a time, and how long its lease is. */

@@ -1,5 +1,5 @@
 import { checkpoint, type Database, InvalidArgumentError, keyText, type Once, type SqlRunner } from '@holdfast/core';
-import type { BizTypes, ContextInput } from './biz-type.ts';
+import type { BizTypes, ContextInput } from '../biz-type.ts';
 import { insertRows } from './insert-rows.ts';
 import { type NewRow, newRow, type SubmitOptions, typeOf } from './new-row.ts';
 

@@ -1,7 +1,7 @@
 import { type Backoff, type Duration, durationMs, type SqlRunner, type StoredError, storedError, type Verdict } from '@holdfast/core';
 import type { Knex } from 'knex';
 import type { BizTypes, ContextInput } from './biz-type.ts';
-import type { SubmitOptions } from './new-row.ts';
+import type { SubmitOptions } from './submit/new-row.ts';
 
 const mark: unique symbol = Symbol('outcome');
 

@@ -1,10 +1,10 @@
 import { KeyGate, Once } from '@holdfast/core';
-import type { CompensateBiz } from './biz.ts';
-import type { BizTypes } from './biz-type.ts';
-import { completeParents, openParents, parentType } from './fan-out.ts';
-import { freeSlots, repairSlots } from './global-cap.ts';
-import { gateScope } from './insert-rows.ts';
-import { countChildren, handOnGates, openNext, outcomes } from './settle-effects.ts';
+import type { CompensateBiz } from '../biz.ts';
+import type { BizTypes } from '../biz-type.ts';
+import { freeSlots, repairSlots } from '../global-cap.ts';
+import { completeParents, openParents, parentType } from '../submit/fan-out.ts';
+import { gateScope } from '../submit/insert-rows.ts';
+import { countChildren, handOnGates, openNext, outcomes } from '../table/biz-effects.ts';
 
 /** What a sweep did. */
 export interface SweepCounts {

@@ -8,7 +8,7 @@ import {
   requireActor,
   type WorkTable,
 } from '@holdfast/core';
-import { rowId } from './new-row.ts';
+import { rowId } from '../submit/new-row.ts';
 import { cancelRows, redriveRow } from './steer.ts';
 
 /** What operators' tools see of `compensate_biz`. */

@@ -1,5 +1,5 @@
 import { type ClaimedRow, type Database, KeyGate, type Settlement, type SqlRunner, type WorkTable } from '@holdfast/core';
-import { gateScope } from './insert-rows.ts';
+import { gateScope } from '../submit/insert-rows.ts';
 
 /** Adds what settled to the counts of its parents. One row per parent and worker: a single counter would serialise all. */
 export async function countChildren(

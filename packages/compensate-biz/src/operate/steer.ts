@@ -1,6 +1,6 @@
 import { type Database, type Duration, durationMs, KeyGate, type SqlRunner, type WorkTable } from '@holdfast/core';
-import { gateScope } from './insert-rows.ts';
-import { countChildren, openNext } from './settle-effects.ts';
+import { gateScope } from '../submit/insert-rows.ts';
+import { countChildren, openNext } from '../table/biz-effects.ts';
 
 interface Steered {
   readonly id: string;

@@ -1,9 +1,9 @@
 import type { Duration, RunningRow, Verdict } from '@holdfast/core';
 import type { Knex } from 'knex';
-import type { CompensateBiz } from './biz.ts';
-import type { BizType, BizTypes } from './biz-type.ts';
-import { type NewRow, newRow, type SubmitOptions } from './new-row.ts';
-import { outcome, outcomeOf, type Run, type RunOutcome, rejectVerdict, retryVerdict, snoozeVerdict, thrown } from './run.ts';
+import type { CompensateBiz } from '../biz.ts';
+import type { BizType, BizTypes } from '../biz-type.ts';
+import { outcome, outcomeOf, type Run, type RunOutcome, rejectVerdict, retryVerdict, snoozeVerdict, thrown } from '../handler.ts';
+import { type NewRow, newRow, type SubmitOptions } from '../submit/new-row.ts';
 import { runTimeout } from './run-timeout.ts';
 
 type Commit = (effects: (trx: Knex.Transaction) => unknown, followUps: readonly NewRow[]) => Promise<void>;

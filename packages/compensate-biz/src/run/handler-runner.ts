@@ -16,15 +16,15 @@ import {
 } from '@holdfast/core';
 import type { StandardSchemaV1 } from '@standard-schema/spec';
 import type { Knex } from 'knex';
-import type { CompensateBiz, Registered } from './biz.ts';
-import type { BizType, BizTypes } from './biz-type.ts';
-import { InvalidContextError } from './errors.ts';
-import { freeSlots } from './global-cap.ts';
-import { insertRows } from './insert-rows.ts';
-import type { NewRow } from './new-row.ts';
-import { type Batch, type BatchItem, type Effects, rejectVerdict, retryVerdict, snoozeVerdict, thrown } from './run.ts';
+import type { CompensateBiz, Registered } from '../biz.ts';
+import type { BizType, BizTypes } from '../biz-type.ts';
+import { InvalidContextError } from '../errors.ts';
+import { freeSlots } from '../global-cap.ts';
+import { type Batch, type BatchItem, type Effects, rejectVerdict, retryVerdict, snoozeVerdict, thrown } from '../handler.ts';
+import { insertRows } from '../submit/insert-rows.ts';
+import type { NewRow } from '../submit/new-row.ts';
+import { countChildren, handOnGates } from '../table/biz-effects.ts';
 import { runTimeout } from './run-timeout.ts';
-import { countChildren, handOnGates } from './settle-effects.ts';
 import { outcomeVerdict, SingleRun } from './single-run.ts';
 
 /** Calls handlers and turns what they do into verdicts. */
