@@ -1,5 +1,6 @@
 import { type Backoff, type BreakerOptions, type Duration, durationMs, exponential, InvalidArgumentError } from '@holdfast/core';
 import type { StandardSchemaV1 } from '@standard-schema/spec';
+import { UnknownTypeError } from './errors.ts';
 
 /** A period, or a cron expression. */
 export type Often = Duration | { readonly cron: string };
@@ -100,6 +101,13 @@ export type BizTypes = Readonly<Record<string, BizType<any, any>>>;
 export type ContextInput<Type> = Type extends BizType<infer Input, infer _Output> ? Input : never;
 /** What a handler gets for a type. */
 export type ContextOutput<Type> = Type extends BizType<infer _Input, infer Output> ? Output : never;
+
+/** The definition of a type. @throws UnknownTypeError */
+export function typeOf(types: BizTypes, type: string): BizType<unknown, unknown> {
+  const definition = Object.hasOwn(types, type) ? types[type] : undefined;
+  if (!definition) throw new UnknownTypeError(type, Object.keys(types));
+  return definition;
+}
 
 function whole(what: string, value: number, least: number = 1): number {
   if (!Number.isInteger(value) || value < least)

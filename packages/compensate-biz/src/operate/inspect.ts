@@ -6,10 +6,12 @@ import {
   InvalidArgumentError,
   type ListQuery,
   requireActor,
-  type WorkTable,
+  type SqlRunner,
 } from '@holdfast/core';
-import { rowId } from '../submit/new-row.ts';
-import { cancelRows, redriveRow } from './steer.ts';
+import type { Registry } from '../registry.ts';
+import { pausedTypes, setPaused } from '../table/paused-types.ts';
+import { rowId } from '../table/row-id.ts';
+import { cancelRow, redriveRow } from './steer.ts';
 
 /** What operators' tools see of `compensate_biz`. */
 export class Inspection implements Inspectable {
@@ -17,14 +19,19 @@ export class Inspection implements Inspectable {
   readonly actions: Readonly<Record<'redrive' | 'cancel' | 'pause' | 'resume', (target: string, by: Actor) => Promise<number>>>;
   readonly #database: Database;
 
-  constructor(database: Database, table: WorkTable) {
+  constructor(registry: Registry) {
+    const { database } = registry;
     this.#database = database;
+    const pause = (type: string, by: Actor, paused: boolean): Promise<number> =>
+      this.#audited(paused ? 'pause' : 'resume', type, by, async (sql) => {
+        await setPaused(database, sql, type, paused);
+        return true;
+      });
     this.actions = {
-      redrive: async (id, by) =>
-        this.#audited('redrive', rowId('id', id), by, async (sql) => Number(await redriveRow(database, table, sql, id))),
-      cancel: async (id, by) => this.#audited('cancel', rowId('id', id), by, (sql) => cancelRows(database, table, sql, [id])),
-      pause: (type, by) => this.#audited('pause', type, by, (sql) => this.#setPaused(sql, type, 1)),
-      resume: (type, by) => this.#audited('resume', type, by, (sql) => this.#setPaused(sql, type, 0)),
+      redrive: async (id, by) => this.#audited('redrive', rowId('id', id), by, (sql) => redriveRow(registry, sql, id)),
+      cancel: async (id, by) => this.#audited('cancel', rowId('id', id), by, (sql) => cancelRow(registry, sql, id)),
+      pause: (type, by) => pause(type, by, true),
+      resume: (type, by) => pause(type, by, false),
     };
   }
 
@@ -69,31 +76,16 @@ export class Inspection implements Inspectable {
   }
 
   /** Types that operators have paused. */
-  async paused(): Promise<Set<string>> {
-    const rows = await this.#database.rows<{ biz_type: string }>(
-      `SELECT biz_type FROM ${this.#database.table('compensate_biz_type')} WHERE paused = 1`,
-    );
-    return new Set(rows.map((row) => row.biz_type));
+  paused(): Promise<Set<string>> {
+    return pausedTypes(this.#database);
   }
 
-  async #setPaused(sql: Parameters<Parameters<Database['transaction']>[0]>[0], type: string, paused: 0 | 1): Promise<number> {
-    const t = this.#database.table('compensate_biz_type');
-    await sql.run(`DELETE FROM ${t} WHERE biz_type = ?`, [type]);
-    await sql.run(`INSERT INTO ${t} (biz_type, paused) VALUES (?, ${paused})`, [type]);
-    return 1;
-  }
-
-  async #audited(
-    action: string,
-    subject: string,
-    by: Actor,
-    change: (sql: Parameters<Parameters<Database['transaction']>[0]>[0]) => Promise<number>,
-  ): Promise<number> {
+  async #audited(action: string, subject: string, by: Actor, change: (sql: SqlRunner) => Promise<boolean>): Promise<number> {
     requireActor(by, action);
     return this.#database.transaction(async (sql) => {
       const changed = await change(sql);
-      if (changed > 0) await audit(this.#database, sql, by, `compensate-biz:${action}`, subject);
-      return changed;
+      if (changed) await audit(this.#database, sql, by, `compensate-biz:${action}`, subject);
+      return Number(changed);
     });
   }
 }

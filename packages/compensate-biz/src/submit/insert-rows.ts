@@ -1,4 +1,5 @@
 import { type Database, KeyGate, type SqlRunner } from '@holdfast/core';
+import { gateScope } from '../table/biz-effects.ts';
 import { agingStepMs } from '../table/biz-table.ts';
 import type { NewRow } from './new-row.ts';
 
@@ -31,11 +32,6 @@ const postgresTypes: Record<Column | 'delay', string> = {
   gate: 'varchar',
   delay: 'bigint',
 };
-
-/** Scope of a type's gates. */
-export function gateScope(type: string): string {
-  return `compensate-biz:${type}`;
-}
 
 /** Writes rows and returns their ids in order (`undefined` for a child that was there already). */
 export async function insertRows(database: Database, sql: SqlRunner, rows: readonly NewRow[]): Promise<(string | undefined)[]> {

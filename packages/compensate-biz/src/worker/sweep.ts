@@ -1,10 +1,6 @@
-import { KeyGate, Once } from '@holdfast/core';
-import type { CompensateBiz } from '../biz.ts';
 import type { BizTypes } from '../biz-type.ts';
-import { freeSlots, repairSlots } from '../global-cap.ts';
+import type { Registry } from '../registry.ts';
 import { completeParents, openParents, parentType } from '../submit/fan-out.ts';
-import { gateScope } from '../submit/insert-rows.ts';
-import { countChildren, handOnGates, openNext, outcomes } from '../table/biz-effects.ts';
 
 /** What a sweep did. */
 export interface SweepCounts {
@@ -24,100 +20,66 @@ export interface SweepCounts {
   readonly unknown: number;
 }
 
-/** Takes back rows whose lease is over. */
-export async function rescueOnce(
-  biz: CompensateBiz<BizTypes>,
-  adoptAfterMs: number,
-): Promise<{ readonly rescued: number; readonly dead: number }> {
-  const { database, table, types } = biz;
+/** Takes back rows whose lease has expired. */
+export async function rescueOnce(registry: Registry, adoptAfterMs: number): Promise<{ readonly rescued: number; readonly dead: number }> {
+  const { table, types, effects } = registry;
   const result = await table.rescue({
     maxLost: (kind) => types[kind]?.maxLost ?? 3,
     adoptAfterMs,
-    hook: async (sql, settled) => {
-      await handOnGates(database, table, sql, outcomes(settled));
-      await countChildren(database, sql, 'rescue', outcomes(settled));
-      await freeSlots(
-        database,
-        types,
-        sql,
-        settled.map(({ row }) => row),
-      );
-    },
+    // The sweep completes the parents that are counted here.
+    hook: async (sql, settled) => void (await effects.settled(sql, settled, 'rescue')),
   });
-  if (result.rescued + result.dead > 0) biz.wake();
+  if (result.rescued + result.dead > 0) registry.wake();
   return result;
+}
+
+/** Passes on turns and frees slots whose row ended without doing so. Returns how many. `of` restricts it to these types. */
+export async function repairOnce(registry: Registry, of?: BizTypes): Promise<number> {
+  const turns = await registry.effects.repairTurns(() => registry.wake(), of);
+  return turns + (await registry.effects.repairSlots(of));
+}
+
+/** Completes the fan-outs among these whose children have all ended. Returns how many. */
+export async function completeOnce(registry: Registry, parentIds: readonly string[]): Promise<number> {
+  const completed = await completeParents(registry, parentIds);
+  for (const parentId of completed) registry.events.emit('fan-out:completed', { parentId });
+  return completed.length;
 }
 
 /**
  * Finds everything that was lost, in bounded steps: nothing is paged by offset over rows whose status is changing. `of`
- * restricts what is looked after type by type (turns, retention) to these types.
+ * restricts the work that is done type by type (turns, slots, retention) to these types.
  */
-export async function sweepOnce(
-  biz: CompensateBiz<BizTypes>,
-  adoptAfterMs: number = 600_000,
-  of: BizTypes = biz.types,
-): Promise<SweepCounts> {
+export async function sweepOnce(registry: Registry, adoptAfterMs: number = 600_000, of: BizTypes = registry.types): Promise<SweepCounts> {
   const started = performance.now();
-  const { database, table } = biz;
-  biz.logger.info({ types: Object.keys(of) }, 'sweep starts');
+  const { database, table, logger } = registry;
+  logger.info({ types: Object.keys(of) }, 'sweep starts');
   let promoted = 0;
   for (let n = 1000; n === 1000; promoted += n) n = await table.promote(1000);
-  const { rescued, dead } = await rescueOnce(biz, adoptAfterMs);
-  const gates = (await repairGates(biz, of)) + (await repairSlots(database, of));
-  const completed = await completeParents({ database, wake: (rows) => biz.wakeFor(rows) }, await openParents(database));
-  for (const parentId of completed) biz.emit('fan-out:completed', { parentId });
+  const { rescued, dead } = await rescueOnce(registry, adoptAfterMs);
+  const gates = await repairOnce(registry, of);
+  const completed = await completeOnce(registry, await openParents(database));
   let purged = 0;
   for (const [type, definition] of Object.entries(of)) {
     if (definition.purgeAfterMs === undefined) continue;
     for (let n = 1; n > 0; purged += n) n = await table.purge(type, ['done'], definition.purgeAfterMs);
   }
-  await new Once(database).purge();
-  const unknown = (await countUnknown(biz)) + reportNewer(biz, of);
-  if (promoted + rescued > 0) biz.wake();
-  const counts = { promoted, rescued, dead, gates, completed: completed.length, purged, unknown };
-  biz.logger.info({ types: Object.keys(of), ...counts, ms: Math.round(performance.now() - started) }, 'sweep ends');
+  await registry.once.purge();
+  const unknown = (await countUnknown(registry)) + reportNewer(registry, of);
+  if (promoted + rescued > 0) registry.wake();
+  const counts = { promoted, rescued, dead, gates, completed, purged, unknown };
+  logger.info({ types: Object.keys(of), ...counts, ms: Math.round(performance.now() - started) }, 'sweep ends');
   return counts;
 }
 
-/**
- * Passes on turns whose row ended without doing so: cancelled while running (its lease is over or its worker has let
- * go), set by older code, or deleted by hand.
- */
-export async function repairGates(biz: CompensateBiz<BizTypes>, of: BizTypes = biz.types): Promise<number> {
-  const { database, table } = biz;
-  const gate = new KeyGate(database);
-  let repaired = 0;
-  for (const [type, definition] of Object.entries(of)) {
-    if (!definition.serial) continue;
-    for (let after = ''; ; ) {
-      const heads = await gate.heads(gateScope(type), after, 500);
-      for (const { key, head } of heads) {
-        const [row] = await database.rows<{ ended: number }>(
-          `SELECT CASE WHEN status IN ('SUCCESS', 'FAILED') OR (status = 'CANCELLED' AND (lease_until IS NULL OR lease_until < {now})) THEN 1 ELSE 0 END AS ended FROM ${database.table('compensate_biz')} WHERE id = ${BigInt(head)}`,
-        );
-        if (row && Number(row.ended) === 0) continue;
-        const next = await database.transaction((sql) =>
-          gate.handOn(sql, gateScope(type), key, String(head), () => openNext(database, table, sql, type, key)),
-        );
-        repaired += 1;
-        if (next !== undefined) biz.wake();
-      }
-      const last = heads.at(-1);
-      if (heads.length < 500 || last === undefined) break;
-      after = last.key;
-    }
-  }
-  return repaired;
-}
-
-function reportNewer(biz: CompensateBiz<BizTypes>, of: BizTypes): number {
+function reportNewer(registry: Registry, of: BizTypes): number {
   let total = 0;
   for (const type of Object.keys(of)) {
-    const count = biz.newerRows.take(type);
+    const count = registry.takeNewer(type);
     if (count === 0) continue;
     total += count;
-    biz.emit('sweep:unknown', { type, count });
-    biz.logger.warn(
+    registry.events.emit('sweep:unknown', { type, count });
+    registry.logger.warn(
       { type, count, version: of[type]?.version },
       'rows of a newer version wait for a worker that knows it; deploy it, or finish the deploy',
     );
@@ -125,17 +87,17 @@ function reportNewer(biz: CompensateBiz<BizTypes>, of: BizTypes): number {
   return total;
 }
 
-async function countUnknown(biz: CompensateBiz<BizTypes>): Promise<number> {
+async function countUnknown(registry: Registry): Promise<number> {
   let unknown = 0;
-  for (const { kind } of await biz.table.ready()) {
-    if (Object.hasOwn(biz.types, kind) || kind === parentType) continue;
-    const [row] = await biz.database.rows<{ n: string | number }>(
-      `SELECT count(*) AS n FROM ${biz.database.table('compensate_biz')} WHERE status = 'WAIT_HANDLE' AND biz_type = ?`,
+  for (const { kind } of await registry.table.ready()) {
+    if (Object.hasOwn(registry.types, kind) || kind === parentType) continue;
+    const [row] = await registry.database.rows<{ n: string | number }>(
+      `SELECT count(*) AS n FROM ${registry.database.table('compensate_biz')} WHERE status = 'WAIT_HANDLE' AND biz_type = ?`,
       [kind],
     );
     unknown += Number(row?.n);
-    biz.emit('sweep:unknown', { type: kind, count: Number(row?.n) });
-    biz.logger.warn(
+    registry.events.emit('sweep:unknown', { type: kind, count: Number(row?.n) });
+    registry.logger.warn(
       { type: kind, count: Number(row?.n) },
       'rows wait for a type that no handler here knows; they are left for a worker that does',
     );
