@@ -1,4 +1,4 @@
-import { type Database, type Schema, type SqlRunner, tableColumns, workColumns } from '@holdfast/core';
+import { type Database, type Schema, SchemaWriter, type SqlRunner, tableColumns, workColumns } from '@holdfast/core';
 
 /** The tables of this package. Adopts a classic `compensate_biz` table in place, rows and all, while old code runs. */
 export const compensateBizSchema: Schema = {
@@ -41,25 +41,18 @@ const columnOrder = [
 async function create(database: Database, look: SqlRunner): Promise<readonly string[]> {
   const t = database.table('compensate_biz');
   const mysql = database.family === 'mysql';
+  const postgres = database.family === 'postgres';
   const existing = await tableColumns(database, look, 'compensate_biz');
-  const end = mysql ? ' ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin' : '';
-  const id =
-    database.family === 'postgres'
-      ? 'BIGSERIAL'
-      : database.family === 'sqlite'
-        ? 'INTEGER PRIMARY KEY AUTOINCREMENT'
-        : 'BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY';
-  const text = mysql ? 'LONGTEXT' : 'TEXT';
-  const time =
-    database.family === 'postgres'
-      ? 'TIMESTAMPTZ NOT NULL DEFAULT now()'
-      : database.family === 'sqlite'
-        ? "TEXT NOT NULL DEFAULT (strftime('%Y-%m-%d %H:%M:%f', 'now'))"
-        : 'DATETIME(3) NOT NULL DEFAULT CURRENT_TIMESTAMP(3)';
-  const statements: string[] = [];
+  const schema = new SchemaWriter(database);
+  const { statements, text } = schema;
+  const time = postgres
+    ? 'TIMESTAMPTZ NOT NULL DEFAULT now()'
+    : mysql
+      ? 'DATETIME(3) NOT NULL DEFAULT CURRENT_TIMESTAMP(3)'
+      : "TEXT NOT NULL DEFAULT (strftime('%Y-%m-%d %H:%M:%f', 'now'))";
   if (existing.size === 0) {
     const types = new Map<string, string>([
-      ['id', id],
+      ['id', postgres ? 'BIGSERIAL' : schema.id],
       ['biz_id', 'VARCHAR(191) NULL'],
       ['biz_type', 'VARCHAR(100) NOT NULL'],
       ['context', `${text} NULL`],
@@ -75,10 +68,8 @@ async function create(database: Database, look: SqlRunner): Promise<readonly str
       ]),
     ]);
     const columns = columnOrder.map((name) => `${name} ${types.get(name)}`);
-    const room = database.family === 'postgres' ? ' WITH (fillfactor = 50)' : '';
-    statements.push(
-      `CREATE TABLE IF NOT EXISTS ${t} (${columns.join(', ')}${database.family === 'postgres' ? ', PRIMARY KEY (id) WITH (fillfactor = 30)' : ''})${room}${end}`,
-    );
+    if (postgres) columns.push('PRIMARY KEY (id) WITH (fillfactor = 30)');
+    schema.table('compensate_biz', columns.join(', '), { postgres: 'WITH (fillfactor = 50)' });
   } else {
     // First with a constant default, which rewrites no row; then the default that new rows of old code get.
     for (const column of ownColumns(database)) {
@@ -88,42 +79,45 @@ async function create(database: Database, look: SqlRunner): Promise<readonly str
         statements.push(`ALTER TABLE ${t} ALTER COLUMN ${column.name} SET DEFAULT ${column.createDefault}`);
     }
     if (mysql && existing.get('cnt')?.startsWith('tinyint')) statements.push(`ALTER TABLE ${t} MODIFY cnt INT NOT NULL DEFAULT 0`);
-    if (database.family === 'postgres' && existing.get('cnt') === 'smallint')
-      statements.push(`ALTER TABLE ${t} ALTER COLUMN cnt TYPE INTEGER`);
-    if (database.family === 'postgres') statements.push(`ALTER TABLE ${t} ALTER COLUMN updated_at SET DEFAULT now()`);
+    if (postgres && existing.get('cnt') === 'smallint') statements.push(`ALTER TABLE ${t} ALTER COLUMN cnt TYPE INTEGER`);
+    if (postgres) statements.push(`ALTER TABLE ${t} ALTER COLUMN updated_at SET DEFAULT now()`);
   }
-  statements.push(...(await brokenIndexes(database, look)), ...indexes(database, existing.size > 0));
-  statements.push(
-    // With a primary key of its own: servers that replicate row by row refuse tables or deletions without one.
-    `CREATE TABLE IF NOT EXISTS ${database.table('compensate_biz_attempt')} (id ${database.family === 'postgres' ? 'BIGSERIAL PRIMARY KEY' : id}, task_id BIGINT NOT NULL, number INTEGER NOT NULL, outcome VARCHAR(20) NOT NULL, error ${text} NULL, ended_at BIGINT NOT NULL${mysql ? ', KEY compensate_biz_attempt_task (task_id)' : ''})${end}`,
-    `CREATE TABLE IF NOT EXISTS ${database.table('compensate_biz_fan_out')} (parent_id BIGINT NOT NULL PRIMARY KEY, biz_type VARCHAR(100) NOT NULL, produced BIGINT NOT NULL DEFAULT 0, total BIGINT NULL, on_complete ${text} NULL)${end}`,
-    `CREATE TABLE IF NOT EXISTS ${database.table('compensate_biz_fan_out_count')} (parent_id BIGINT NOT NULL, worker VARCHAR(100) NOT NULL, done BIGINT NOT NULL, failed BIGINT NOT NULL, cancelled BIGINT NOT NULL, PRIMARY KEY (parent_id, worker))${end}`,
-    `CREATE TABLE IF NOT EXISTS ${database.table('compensate_biz_type')} (biz_type VARCHAR(100) NOT NULL PRIMARY KEY, paused INTEGER NOT NULL DEFAULT 0)${end}`,
+  statements.push(...(await brokenIndexes(database, look)));
+  addIndexes(schema, database, existing.size > 0);
+  // With a primary key of its own: servers that replicate row by row refuse tables or deletions without one.
+  schema.table(
+    'compensate_biz_attempt',
+    `id ${schema.id}, task_id BIGINT NOT NULL, number INTEGER NOT NULL, outcome VARCHAR(20) NOT NULL, error ${text} NULL, ended_at BIGINT NOT NULL${mysql ? ', KEY compensate_biz_attempt_task (task_id)' : ''}`,
   );
-  if (!mysql)
-    statements.push(
-      `CREATE INDEX IF NOT EXISTS ${database.tablePrefix}compensate_biz_attempt_task ON ${database.table('compensate_biz_attempt')} (task_id)`,
-    );
+  schema.table(
+    'compensate_biz_fan_out',
+    `parent_id BIGINT NOT NULL PRIMARY KEY, biz_type VARCHAR(100) NOT NULL, produced BIGINT NOT NULL DEFAULT 0, total BIGINT NULL, on_complete ${text} NULL`,
+  );
+  schema.table(
+    'compensate_biz_fan_out_count',
+    'parent_id BIGINT NOT NULL, worker VARCHAR(100) NOT NULL, done BIGINT NOT NULL, failed BIGINT NOT NULL, cancelled BIGINT NOT NULL, PRIMARY KEY (parent_id, worker)',
+  );
+  schema.table('compensate_biz_type', 'biz_type VARCHAR(100) NOT NULL PRIMARY KEY, paused INTEGER NOT NULL DEFAULT 0');
+  if (!mysql) schema.index('compensate_biz_attempt_task', 'compensate_biz_attempt', 'task_id');
   return statements;
 }
 
 /** Built without blocking writers where the table is adopted: CONCURRENTLY on Postgres, online on MySQL and MariaDB. */
-function indexes(database: Database, adopted: boolean): readonly string[] {
-  const t = database.table('compensate_biz');
+function addIndexes(schema: SchemaWriter, database: Database, adopted: boolean): void {
   if (database.family === 'mysql') {
-    return [
-      // Suspects, with lost above 0, stand apart: a claim would lock what it passes over. None on leases, which each claim, renewal and
-      // settle would write to: the rows that run are few, and rescue finds them by their status (MySQL 9.7: 0.77 of raw SQL, not 0.65).
-      `CREATE INDEX compensate_biz_ready ON ${t} (status, lost, biz_type, tenant, claim_rank)`,
-      `CREATE INDEX compensate_biz_due ON ${t} (status, run_at)`,
-      `CREATE INDEX compensate_biz_gate ON ${t} (gate, id)`,
-      `CREATE UNIQUE INDEX compensate_biz_child ON ${t} (parent_id, child_key)`,
-    ].map((sql) => (database.dialect === 'mariadb' ? sql.replace(/INDEX (\w+)/, 'INDEX IF NOT EXISTS $1') : sql));
+    // Suspects, with lost above 0, stand apart: a claim would lock what it passes over. None on leases, which each claim, renewal and
+    // settle would write to: the rows that run are few, and rescue finds them by their status (MySQL 9.7: 0.77 of raw SQL, not 0.65).
+    schema.index('compensate_biz_ready', 'compensate_biz', 'status, lost, biz_type, tenant, claim_rank');
+    schema.index('compensate_biz_due', 'compensate_biz', 'status, run_at');
+    schema.index('compensate_biz_gate', 'compensate_biz', 'gate, id');
+    schema.index('compensate_biz_child', 'compensate_biz', 'parent_id, child_key', { unique: true });
+    return;
   }
+  const t = database.table('compensate_biz');
   const concurrently = adopted && database.family === 'postgres' ? ' CONCURRENTLY' : '';
   const index = (name: string, columns: string, where: string, unique = ''): string =>
     `CREATE${unique} INDEX${concurrently} IF NOT EXISTS ${database.tablePrefix}compensate_biz_${name} ON ${t} (${columns}) WHERE ${where}`;
-  return [
+  schema.statements.push(
     index('ready', 'biz_type, tenant, claim_rank, id', "status = 'WAIT_HANDLE' AND lost = 0"),
     index('suspect', 'biz_type, lost, claim_rank, id', "status = 'WAIT_HANDLE' AND lost > 0"),
     index('lease', 'lease_until', "status = 'PROCESSING'"),
@@ -131,7 +125,7 @@ function indexes(database: Database, adopted: boolean): readonly string[] {
     index('gate', 'gate, id', "status = 'BLOCKED'"),
     index('failed', 'biz_type, id', "status = 'FAILED'"),
     index('child', 'parent_id, child_key', 'parent_id IS NOT NULL', ' UNIQUE'),
-  ];
+  );
 }
 
 /** Drops what an interrupted CREATE INDEX CONCURRENTLY left behind, which `IF NOT EXISTS` would take for the index. */
