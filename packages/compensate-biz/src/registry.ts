@@ -90,7 +90,7 @@ export class Registry {
   }
 
   /** Tells workers of the rows that may run at once: each by its id if they are few, and through the hints. */
-  wakeFor(rows: readonly WrittenRow[], ids: readonly (string | undefined)[]): void {
+  wakeFor(rows: readonly WrittenRow[], ids: readonly string[]): void {
     if (rows.length === 0) return;
     const hints: Hint[] = [];
     for (const [i, row] of rows.entries()) {

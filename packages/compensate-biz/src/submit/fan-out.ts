@@ -3,7 +3,7 @@ import { type BizTypes, type ContextInput, typeOf } from '../biz-type.ts';
 import type { Registry } from '../registry.ts';
 import type { SubmitOptions } from '../submit-options.ts';
 import type { ChildCounts } from '../table/biz-effects.ts';
-import { insertRows } from './insert-rows.ts';
+import { insertChildren, insertRows } from './insert-rows.ts';
 import { type NewRow, newRow } from './new-row.ts';
 
 /** How a sequence of items becomes rows. */
@@ -79,7 +79,7 @@ export async function createFanOut(
         throw new InvalidArgumentError(
           `The fan-out ${options.key} is being produced by another caller at the same time; let one of them finish.`,
         );
-      await insertRows(database, sql, batch);
+      await insertChildren(database, sql, batch);
     });
     produced += batch.length;
     registry.wake();

@@ -116,7 +116,7 @@ export class RowSubmitter {
         const rows = await this.#newRows(type, contexts, options);
         const oneStatement = rows.length <= rowsPerChunk && rows.every((row) => row.gate === null);
         const ids = oneStatement
-          ? ((await database.use((sql) => insertRows(database, sql, rows))) as string[])
+          ? await database.use((sql) => insertRows(database, sql, rows))
           : await database.transaction((sql) => this.#insertChunks(sql, rows));
         this.#registry.wakeFor(rows, ids);
         return ids;
@@ -171,7 +171,7 @@ export class RowSubmitter {
   async #insertChunks(sql: SqlRunner, rows: readonly NewRow[]): Promise<string[]> {
     const ids: string[] = [];
     for (let from = 0; from < rows.length; from += rowsPerChunk)
-      ids.push(...((await insertRows(this.#registry.database, sql, rows.slice(from, from + rowsPerChunk))) as string[]));
+      ids.push(...(await insertRows(this.#registry.database, sql, rows.slice(from, from + rowsPerChunk))));
     return ids;
   }
 }
