@@ -30,6 +30,8 @@ export interface Committer {
   readonly id: string;
   /** Called after the commit with each fan-out parent whose counts changed. */
   readonly onCounted: (parentId: string) => void;
+  /** Called after the commit with each row. */
+  readonly onSettled: (settlement: Settlement) => void;
 }
 
 const maxAttempts = 6;
@@ -55,13 +57,13 @@ export async function commitRun(registry: Registry, worker: Committer, commit: C
   }
   for (const parent of parents) worker.onCounted(parent);
   if (followUps.length > 0 || rows.some((row) => row.payload.gate !== null)) registry.wake();
-  for (const row of rows) registry.events.emit('task:succeeded', { id: row.id, type: row.kind });
+  for (const row of rows) worker.onSettled(succeeded(row, commit.keep));
 }
 
 async function commitOnce(registry: Registry, worker: string, { rows, effects, followUps, keep }: Commit): Promise<Set<string>> {
   const { database, table } = registry;
   const parents = new Set<string>();
-  const settlements: Settlement[] = rows.map((row) => ({ row, verdict: { outcome: 'done' }, keep }));
+  const settlements = rows.map((row) => succeeded(row, keep));
   const hook = registry.effects.hook(settlements, worker, (parentId) => parents.add(parentId));
   const trace = await database.knex.transaction(
     async (trx) => {
@@ -86,4 +88,8 @@ async function commitOnce(registry: Registry, worker: string, { rows, effects, f
       'The server answered COMMIT with ROLLBACK: a statement in commit() failed and its error was swallowed. Let errors through.',
     );
   return parents;
+}
+
+function succeeded(row: ClaimedRow, keep: boolean): Settlement {
+  return { row, verdict: { outcome: 'done' }, keep };
 }

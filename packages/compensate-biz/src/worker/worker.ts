@@ -82,7 +82,11 @@ export class BizWorker implements Service {
       gated ||= definition.serial || definition.globalConcurrency !== undefined;
     }
     const onCounted = (parentId: string): void => this.#completeSoon(parentId);
-    const runner = new HandlerRunner(registry, telemetry, { id: this.id, onCounted });
+    const runner = new HandlerRunner(registry, telemetry, {
+      id: this.id,
+      onCounted,
+      onSettled: (settlement) => this.#settled(settlement, true),
+    });
     this.#runner = new WorkRunner({
       table: registry.table,
       owner: this.id,
