@@ -36,14 +36,17 @@ export class CompensateBiz<Types extends BizTypes> {
     });
   }
 
+  /** The database, with the clock that tests move. */
   get database(): Database {
     return this.#registry.database;
   }
 
+  /** The table `compensate_biz`. */
   get table(): WorkTable {
     return this.#registry.table;
   }
 
+  /** The logger that was given, or the default. */
   get logger(): Logger {
     return this.#registry.logger;
   }
@@ -58,12 +61,12 @@ export class CompensateBiz<Types extends BizTypes> {
     return this.#registry.events;
   }
 
-  /** Registers the handler of a type: called once per row. */
+  /** Registers the handler of a type. It is called once per row. */
   handle<Type extends keyof Types & string>(type: Type, handler: Handler<Types, Type>): void {
     this.#registry.register(type, { size: 1, one: handler });
   }
 
-  /** Registers a handler that takes up to `size` rows at once: for small steps that share one transaction. */
+  /** Registers a handler that takes up to `size` rows at once, for small steps that share one transaction. Not for `serial` types. */
   handleBatch<Type extends keyof Types & string>(type: Type, options: { readonly size: number }, handler: BatchHandler<Types, Type>): void {
     this.#registry.register(type, { size: options.size, many: handler });
   }
@@ -99,17 +102,17 @@ export class CompensateBiz<Types extends BizTypes> {
     return worker;
   }
 
-  /** Finds what was lost: see {@link SweepCounts}. Workers call it every 3 minutes; this call runs it at once. */
+  /** Finds and repairs lost rows, turns and fan-outs: see {@link SweepCounts}. Workers sweep every 3 minutes; this call sweeps at once. */
   sweep(): Promise<SweepCounts> {
     return sweepOnce(this.#registry);
   }
 
-  /** @throws MigrationRequiredError, DatabaseUnavailableError, UnsupportedDatabaseError */
+  /** Checks the server's version and the tables. @throws MigrationRequiredError, DatabaseUnavailableError, UnsupportedDatabaseError */
   check(): Promise<void> {
     return this.#registry.check();
   }
 
-  /** For operators' tools. */
+  /** Reads and steers rows, for operators' tools. */
   inspect(): Inspection {
     return this.#inspection;
   }
@@ -137,7 +140,7 @@ export class CompensateBiz<Types extends BizTypes> {
     await this.#registry.close();
   }
 
-  /** Closes it, for `await using`. */
+  /** Calls `close`, for `await using`. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }

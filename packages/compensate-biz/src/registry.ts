@@ -21,7 +21,7 @@ import { bizTable } from './table/biz-table.ts';
 import { compensateBizSchema } from './table/schema.ts';
 import { type Hint, type Hints, hintNote } from './wake/hints.ts';
 
-/** A row that was just written, as far as waking workers for it matters. */
+/** The columns of a new row that decide how workers are woken for it. */
 interface WrittenRow {
   readonly biz_type: string;
   readonly delayMs: number;
@@ -62,7 +62,7 @@ export class Registry {
     this.hints = options.hints;
   }
 
-  /** @throws UnknownTypeError, InvalidArgumentError */
+  /** Registers the handler of a type. @throws UnknownTypeError, InvalidArgumentError */
   register(type: string, handler: Registered): void {
     const { serial } = typeOf(this.types, type);
     if (!Number.isInteger(handler.size) || handler.size < 1 || handler.size > 10_000)
@@ -73,7 +73,7 @@ export class Registry {
     this.handlers.set(type, handler);
   }
 
-  /** @throws MigrationRequiredError, DatabaseUnavailableError, UnsupportedDatabaseError */
+  /** Checks the server's version and the tables. @throws MigrationRequiredError, DatabaseUnavailableError, UnsupportedDatabaseError */
   async check(): Promise<void> {
     const { warnings } = await this.database.describe();
     for (const warning of warnings) this.logger.warn({}, warning);
@@ -89,7 +89,7 @@ export class Registry {
     if (!this.#closed || this.#wakerGiven) this.wakers.wakeElsewhere(note);
   }
 
-  /** Tells workers of the rows that may run at once: each by its id if they are few, and through the hints. */
+  /** Wakes workers for new rows. A few rows that may run at once are named by their ids; the hints get the ids too. */
   wakeFor(rows: readonly WrittenRow[], ids: readonly string[]): void {
     if (rows.length === 0) return;
     const hints: Hint[] = [];

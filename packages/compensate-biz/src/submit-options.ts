@@ -2,14 +2,14 @@ import type { Duration } from '@holdfast/core';
 
 /** Options of a submit. */
 export interface SubmitOptions {
-  /** The business id that people look for. Required for `serial` types. At most 191 characters. */
+  /** The business id that people search for. Required for `serial` types. At most 191 characters. Default none. */
   readonly bizId?: string | number | bigint;
   /**
-   * Makes the submit idempotent per type: a second one with the same key returns the first row's id, for 7 days or the
-   * given window; with `while: 'pending'`, for as long as that row has not ended.
+   * Makes the submit idempotent per type: a second submit with the same key writes nothing and returns the id of the first row. The key
+   * holds for 7 days, or for `window`, or, with `while: 'pending'`, until the first row has ended. Default none.
    */
   readonly once?: string | { readonly key: string; readonly window?: Duration } | { readonly key: string; readonly while: 'pending' };
-  /** A higher number is more urgent. One step is worth a minute of waiting. Default 0. */
+  /** A higher number is more urgent: one step counts as a minute of waiting. From -1,000,000 to 1,000,000. Default 0. */
   readonly priority?: number;
   /** Shortest time until the row runs. Default none: it runs as soon as a worker is free. */
   readonly delay?: Duration;

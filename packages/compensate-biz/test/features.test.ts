@@ -306,7 +306,7 @@ onEveryDatabase('features', (suite) => {
     const biz = suite.create({ stressed: bizType(any, { concurrency: 4 }) });
     biz.handle('stressed', () => wait(1));
     await biz.now().submitMany('stressed', many(100));
-    await startStopStress(biz.worker({ stopAfter: '5s' }), { callers: 5, cycles: 10 });
+    await startStopStress(biz.worker({ stopTimeout: '5s' }), { callers: 5, cycles: 10 });
     expect(await t().where({ biz_type: 'stressed', status: 'PROCESSING' })).toEqual([]);
     await using worker = biz.worker();
     await worker.start();

@@ -13,7 +13,7 @@ import { pausedTypes, setPaused } from '../table/paused-types.ts';
 import { rowId } from '../table/row-id.ts';
 import { cancelRow, redriveRow } from './steer.ts';
 
-/** What operators' tools see of `compensate_biz`. */
+/** Reads and steers `compensate_biz` for operators' tools. */
 export class Inspection implements Inspectable {
   readonly name = 'compensate-biz';
   readonly actions: Readonly<Record<'redrive' | 'cancel' | 'pause' | 'resume', (target: string, by: Actor) => Promise<number>>>;
@@ -35,7 +35,7 @@ export class Inspection implements Inspectable {
     };
   }
 
-  /** Rows by type and status. */
+  /** Counts rows by type and status. Reads the whole table. */
   async stats(): Promise<readonly Readonly<Record<string, string | number | null>>[]> {
     const rows = await this.#database.rows<{ biz_type: string; status: string; n: string | number }>(
       `SELECT biz_type, status, count(*) AS n FROM ${this.#database.table('compensate_biz')} GROUP BY biz_type, status ORDER BY biz_type, status`,
@@ -43,6 +43,7 @@ export class Inspection implements Inspectable {
     return rows.map((row) => ({ type: row.biz_type, status: row.status, count: Number(row.n) }));
   }
 
+  /** Lists rows in id order, by type, status and page. */
   async list(query: ListQuery = {}): Promise<readonly Readonly<Record<string, unknown>>[]> {
     const limit = query.limit ?? 50;
     if (!Number.isInteger(limit) || limit < 1 || limit > 1000)
@@ -64,6 +65,7 @@ export class Inspection implements Inspectable {
     );
   }
 
+  /** Reads one row with its failed attempts. */
   async get(id: string): Promise<Readonly<Record<string, unknown>> | undefined> {
     const [row] = await this.#database.rows<Record<string, unknown>>(
       `SELECT ${this.#database.text('id')} AS id, biz_id, biz_type, context, status, cnt, version, starts, lost, priority, tenant, subject, last_failed_reason, dead_reason FROM ${this.#database.table('compensate_biz')} WHERE id = ${BigInt(rowId('id', id))}`,
@@ -75,7 +77,7 @@ export class Inspection implements Inspectable {
     return { ...row, attempts };
   }
 
-  /** Types that operators have paused. */
+  /** Reads the types that operators have paused. */
   paused(): Promise<Set<string>> {
     return pausedTypes(this.#database);
   }

@@ -18,8 +18,8 @@ async function lockRow({ database }: Registry, sql: SqlRunner, id: string): Prom
 }
 
 /**
- * Cancels a row that has not ended; its version goes up, so that a run under way is refused from here on. The turn and the slot of a
- * running row stay taken until its worker has seen the cancellation, or its lease has expired: two of a key never run at once.
+ * Cancels a row that has not ended. Its version goes up, so that a run under way can no longer commit or settle. The turn and the slot of a
+ * running row stay taken until its worker has seen the cancellation, or its lease has expired: two rows of a key never run at once.
  */
 export async function cancelRow(registry: Registry, sql: SqlRunner, id: string): Promise<boolean> {
   const { database, table, effects } = registry;
@@ -33,7 +33,7 @@ export async function cancelRow(registry: Registry, sql: SqlRunner, id: string):
   return true;
 }
 
-/** Changes when a row that waits for its time, or is ready, runs. */
+/** Changes the time at which a SCHEDULED or READY row runs. */
 export async function rescheduleRow(registry: Registry, sql: SqlRunner, id: string, delay: Duration): Promise<boolean> {
   const { database, table } = registry;
   const delayMs = durationMs(delay, 'delay');
@@ -45,7 +45,7 @@ export async function rescheduleRow(registry: Registry, sql: SqlRunner, id: stri
   return true;
 }
 
-/** Makes an ended row run again, from a clean count of lost starts; attempts and errors stay on record. */
+/** Makes a FAILED or CANCELLED row run again, with its counts of failures and lost starts at 0. Attempts and errors stay on record. */
 export async function redriveRow(registry: Registry, sql: SqlRunner, id: string): Promise<boolean> {
   const { database, table, effects } = registry;
   const row = await lockRow(registry, sql, id);

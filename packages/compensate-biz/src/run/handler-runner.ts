@@ -38,7 +38,7 @@ export class HandlerRunner {
     return verdict instanceof Promise ? verdict.then((settled) => new Map([[first.row.id, settled]])) : new Map([[first.row.id, verdict]]);
   }
 
-  /** A handler that returns without waiting is settled without a promise, a timer or a signal being made for it. */
+  /** Makes no promise, timer or signal for a handler that returns without waiting. */
   #runOne(running: RunningRow, type: BizType<unknown, unknown>, handler: Registered['one']): Outcome | Promise<Outcome> {
     const parsed = parseContext(this.#registry, running.row, type);
     if (parsed instanceof Promise) return parsed.then((settled) => this.#runParsed(running, type, handler, settled));

@@ -6,44 +6,46 @@ import type { ChildCounts } from '../table/biz-effects.ts';
 import { insertChildren, insertRows } from './insert-rows.ts';
 import { type NewRow, newRow } from './new-row.ts';
 
-/** How a sequence of items becomes rows. */
+/** Options of a fan-out. */
 export interface FanOutOptions<Types extends BizTypes> {
-  /** Names this fan-out for good: calling again with it continues, or returns, the first. At most 180 characters. */
+  /** Identifies the fan-out forever: a second call with the same key continues the first, or returns its result. At most 180 characters. */
   readonly key: string;
   /** Rows per transaction. Default 1,000. */
   readonly chunk?: number;
   /**
-   * A key of each item, unique within the fan-out. Default: its position, for which the source must give the same items
-   * in the same order when it is read again.
+   * Makes a key of each item, unique within the fan-out: items with the same key become one row. Default: the position of the item; the
+   * source must then give the same items in the same order when it is read again.
    */
   readonly childKey?: (item: never) => string;
-  /** Submitted, in the same transaction, when all children have ended. */
+  /** The row that is submitted when all children have ended, in the transaction that completes the parent. Default none. */
   readonly onComplete?: {
     readonly [Type in keyof Types & string]: { readonly type: Type; readonly context: ContextInput<Types[Type]> };
   }[keyof Types & string];
+  /** Tenant of every child. Default `''`. */
   readonly tenant?: string;
+  /** Priority of every child. Default 0. */
   readonly priority?: number;
 }
 
-/** What a fan-out has written so far. */
+/** A fan-out whose children are all written. */
 export interface FanOutResult {
   /** The parent's row in `compensate_biz`, of type `fan-out`. */
   readonly parentId: string;
-  /** Children in all. */
+  /** Number of children. */
   readonly total: number;
 }
 
-/** The options as the writing of rows needs them. */
+/** The options, without the types. */
 type FanOutRequest = Omit<FanOutOptions<BizTypes>, 'onComplete'> & {
   readonly onComplete?: { readonly type: string; readonly context: unknown } | undefined;
 };
 
-/** Type of parents. They are BLOCKED until their children have ended, so no worker claims them. */
+/** Type of the parents' rows. They are BLOCKED until their children have ended, so no worker claims them. */
 export const parentType = 'fan-out';
 
 /**
  * Reads the source once, `chunk` items at a time; each chunk commits with the number of items read so far, so that a
- * crash in mid-iteration repeats none: the next call skips what was read, and the unique key per parent catches the rest.
+ * crash in mid-iteration repeats none: the next call skips the items that were read, and the unique key per parent rejects any others.
  */
 export async function createFanOut(
   registry: Registry,
@@ -94,7 +96,7 @@ export async function createFanOut(
     if (rows.length >= chunk) await flush();
   }
   await flush();
-  // What is counted is rows, not items: two items of one key are one child.
+  // The total counts rows, not items: two items of one key are one child.
   await database.run(
     `UPDATE ${f} SET total = ${await childCount(registry, parent.id, produced, options.childKey !== undefined)} WHERE parent_id = ${BigInt(parent.id)} AND total IS NULL`,
   );
@@ -103,7 +105,7 @@ export async function createFanOut(
   return { parentId: parent.id, total: Number(row?.total) };
 }
 
-/** With keys of the caller's, repeated keys make fewer rows than items: the rows left plus those that ended and went. */
+/** Counts the children. With the caller's keys, repeated keys make fewer rows than items: counts live rows plus rows that ended. */
 async function childCount(registry: Registry, parentId: string, produced: number, keyed: boolean): Promise<number> {
   if (!keyed) return produced;
   const { database } = registry;
@@ -167,8 +169,8 @@ async function countsOf(database: Database, sql: SqlRunner, parentId: string): P
 }
 
 /**
- * Ends those parents whose children have all ended: a compare-and-set on the parent, so that of many who see the last
- * child one completes it, with its `onComplete` in the same transaction. Returns the ids completed.
+ * Ends those parents whose children have all ended. A compare-and-set on the parent lets one of many workers that see the last
+ * child complete it, with its `onComplete` in the same transaction. Returns the ids of the completed parents.
  */
 export async function completeParents(registry: Registry, parentIds: readonly string[]): Promise<string[]> {
   const { database } = registry;
@@ -197,7 +199,7 @@ export async function completeParents(registry: Registry, parentIds: readonly st
   return completed;
 }
 
-/** Parents whose children are all written and that have not completed. */
+/** Reads the parents whose children are all written and that have not completed. */
 export async function openParents(database: Database, limit: number = 1000): Promise<string[]> {
   const rows = await database.rows<{ id: string }>(
     `SELECT ${database.text('f.parent_id')} AS id FROM ${database.table('compensate_biz_fan_out')} f JOIN ${database.table('compensate_biz')} t ON t.id = f.parent_id WHERE f.total IS NOT NULL AND t.status = 'BLOCKED' LIMIT ${limit}`,

@@ -10,9 +10,8 @@ interface Waiting {
 }
 
 /**
- * Joins single submits that are under way at the same time into one statement. While statements are out, new callers
- * gather for the next: with 24 callers that is 10 times as many rows a second as one commit each, and a lone caller
- * waits for nobody.
+ * Joins single submits that are under way at the same time into one statement. While statements are under way, new callers
+ * gather for the next: with 24 callers that is 10 times as many rows a second as one commit each. A single caller does not wait.
  */
 export class GroupCommit {
   readonly #registry: Registry;
@@ -31,7 +30,7 @@ export class GroupCommit {
     });
   }
 
-  /** On the next turn of the event loop, so that all callers of this turn are in. */
+  /** Writes on the next turn of the event loop, so that all callers of this turn are included. */
   #schedule(): void {
     if (this.#scheduled || this.#out >= maxOut) return;
     this.#scheduled = true;

@@ -8,13 +8,13 @@ export async function insertRows(database: Database, sql: SqlRunner, rows: reado
   return rows.some((row) => row.gate !== null) ? insertGated(database, sql, rows) : insertPlain(database, sql, rows);
 }
 
-/** Writes those children of a fan-out that are not there yet. Reads no ids, since nobody asks for them. */
+/** Writes those children of a fan-out that are not there yet. No caller needs their ids, so none are read. */
 export async function insertChildren(database: Database, sql: SqlRunner, rows: readonly NewRow[]): Promise<void> {
   const [verb, tail] = database.family === 'mysql' ? ['INSERT IGNORE', ''] : ['INSERT', ' ON CONFLICT DO NOTHING'];
   for (const { into, params } of statements(database, rows)) await sql.run(`${verb} ${into}${tail}`, params);
 }
 
-/** Rows of serial types: the gate's lock comes before the id, key by key in one order, so that two submits can't deadlock. */
+/** Writes rows of serial types. It locks the gate before the row gets its id, key by key in one order, so that two submits can't deadlock. */
 async function insertGated(database: Database, sql: SqlRunner, rows: readonly NewRow[]): Promise<string[]> {
   const gate = new KeyGate(database);
   const ids: string[] = new Array(rows.length);
@@ -43,7 +43,7 @@ async function insertPlain(database: Database, sql: SqlRunner, rows: readonly Ne
   return ids;
 }
 
-/** MySQL knows no RETURNING, but ids of one INSERT … VALUES follow one another, by the step of the server. */
+/** MySQL has no RETURNING, but the ids of one INSERT … VALUES are consecutive, in steps of the server's increment. */
 async function lastIds(sql: SqlRunner, count: number): Promise<string[]> {
   const [last] = await sql.rows<{ id: string; step: number }>(
     'SELECT CAST(LAST_INSERT_ID() AS CHAR) AS id, @@auto_increment_increment AS step',
@@ -61,7 +61,7 @@ function* statements(database: Database, rows: readonly NewRow[], blocked: boole
   }
 }
 
-/** How many of the rows left go in one statement. SQLite takes 32,766 parameters; few different sizes, so that statements stay prepared. */
+/** Number of rows in the next statement. SQLite takes 32,766 parameters; with few different sizes its statements stay prepared. */
 function statementSize(database: Database, left: number): number {
   if (database.family === 'postgres') return left;
   if (database.family === 'mysql') return Math.min(left, 1000);

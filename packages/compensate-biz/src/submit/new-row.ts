@@ -4,7 +4,7 @@ import { InvalidContextError } from '../errors.ts';
 import type { Registry } from '../registry.ts';
 import type { SubmitOptions } from '../submit-options.ts';
 
-/** A row as it is written. */
+/** A row to be written. */
 export interface NewRow {
   readonly biz_id: string | null;
   readonly biz_type: string;
@@ -21,7 +21,7 @@ export interface NewRow {
 }
 
 /**
- * Checks a context and makes it a row.
+ * Checks a context and its options and makes them a row.
  * @throws UnknownTypeError, InvalidContextError, InvalidArgumentError
  */
 export async function newRow(

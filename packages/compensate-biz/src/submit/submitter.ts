@@ -30,7 +30,7 @@ export type ManyOptions<Context> = Omit<SubmitOptions, 'once'> | ((context: Cont
 
 /** Submits rows. */
 export interface Submitter<Types extends BizTypes> {
-  /** Writes a row, which runs as soon as a worker is free. */
+  /** Writes a row. It runs as soon as a worker is free, or after `delay`. */
   submit<Type extends keyof Types & string>(type: Type, context: ContextInput<Types[Type]>, options?: SubmitOptions): Promise<Submitted>;
   /**
    * Writes thousands of rows per statement. Returns their ids in order. `options` are those of all rows, or a function of each context.

@@ -12,7 +12,7 @@ import {
 } from '@holdfast/core';
 import type { BizTypes } from '../biz-type.ts';
 
-/** A row that ended or stopped running, and what it gives up thereby. */
+/** A row that ended or stopped running, and the turn, slot and parent that it affects. */
 export interface Leaving {
   readonly id: string;
   readonly kind: string;
@@ -38,8 +38,8 @@ export function gateScope(type: string): string {
 }
 
 /**
- * Changes that commit together with the end of a run: the turn of a serial key passes on, the slot of a capped type is freed, the parent
- * counts its child. Always in this order, and after the rows themselves, so that transactions can't deadlock: work row, gate, slot, count.
+ * The changes that commit together with the end of a run: the turn of a serial key passes on, the slot of a capped type is freed, the
+ * parent counts its child. The lock order is the same in every transaction, so that none deadlock: work row, gate, slot, count.
  */
 export class BizEffects {
   readonly #database: Database;
@@ -57,7 +57,7 @@ export class BizEffects {
   }
 
   /**
-   * The hook of a settle; `undefined` if no row has effects, since a settle without a hook is one statement without a transaction.
+   * Makes the hook of a settle. Returns `undefined` if no row has effects: a settle without a hook is one statement without a transaction.
    * @param counter names the row of counts that this caller adds to
    * @param onCounted called in the transaction with each parent whose counts changed
    */
@@ -68,7 +68,7 @@ export class BizEffects {
     };
   }
 
-  /** Whether another row may start when this row is settled: the next of its serial key, or of its capped type. */
+  /** Whether another row may start once this row is settled: the next row of its serial key or of its capped type. */
   admitsOthers(row: ClaimedRow): boolean {
     return row.payload.gate !== null || this.#capped(row.kind);
   }
@@ -106,7 +106,7 @@ export class BizEffects {
     return this.#gate.handOn(sql, gateScope(type), key, id, () => this.#openNext(sql, type, key));
   }
 
-  /** Makes the lowest BLOCKED row of a key READY; its id, if there was one. */
+  /** Makes the lowest BLOCKED row of a key READY. Returns its id, if there was one. */
   async #openNext(sql: SqlRunner, type: string, key: string): Promise<string | undefined> {
     const database = this.#database;
     const table = this.#table;

@@ -1,27 +1,27 @@
-/** Says that a row may be run. Only its id travels: the row is the truth. */
+/** The id of a row that may be run. No other column travels: the worker reads the row. */
 export interface Hint {
   readonly type: string;
   readonly id: string;
 }
 
 /**
- * Carries hints from those who submit to the workers. Hints may be lost, repeated and reordered: losing one costs latency,
- * never work, and one for a row that somebody else has is taken for done. In-process hints, and on Postgres LISTEN, are
- * always on; a port for brokers comes on top, for those who have one and many idle workers.
+ * Carries hints from submitters to workers. Hints may be lost, repeated and reordered: a lost hint costs latency, never work, and a hint
+ * for a row that another worker holds is ignored. Hints in the process, and by LISTEN on Postgres, are always on. An implementation over a
+ * broker pays where many workers are idle.
  */
 export interface Hints {
-  /** Called after the root transaction has committed. Must not throw; nobody waits for it. */
+  /** Sends hints. Called after the root transaction has committed. Must not throw; the submitter does not wait for it. */
   send(hints: readonly Hint[]): void;
-  /** Calls `listener` with what arrives; returns the function that removes it. */
+  /** Calls `listener` with the hints that arrive. Returns a function that removes the listener. */
   listen(listener: (hints: readonly Hint[]) => void): () => void;
 }
 
-/** How a hint travels as a note of a waker. */
+/** Writes a hint as a waker's note. */
 export function hintNote({ type, id }: Hint): string {
   return `${id} ${type}`;
 }
 
-/** @returns `undefined` for a note that is none of ours. */
+/** Reads a waker's note. Returns `undefined` if the note is not a hint. */
 export function parseHint(note: string): Hint | undefined {
   const space = note.indexOf(' ');
   const id = note.slice(0, space);

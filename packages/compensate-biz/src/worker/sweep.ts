@@ -2,30 +2,30 @@ import type { BizTypes } from '../biz-type.ts';
 import type { Registry } from '../registry.ts';
 import { completeParents, openParents, parentType } from '../submit/fan-out.ts';
 
-/** What a sweep did. */
+/** Counts of what a sweep found and repaired. */
 export interface SweepCounts {
-  /** SCHEDULED rows whose time had come. */
+  /** SCHEDULED rows that were due and are READY now. */
   readonly promoted: number;
-  /** Rows taken back from workers that vanished. */
+  /** Rows taken back from dead workers: their lease had expired. */
   readonly rescued: number;
-  /** Of those, how many are FAILED now as crash loops. */
+  /** Rows that became FAILED as crash loops: they had lost too many starts. */
   readonly dead: number;
-  /** Keys of serial types, and slots of capped ones, whose turn had been left hanging. */
+  /** Stuck serial keys and occupied slots that were released. */
   readonly gates: number;
-  /** Fan-outs completed. */
+  /** Fan-outs that were completed. */
   readonly completed: number;
-  /** Rows deleted because their retention was over. */
+  /** SUCCESS rows deleted because they were older than their type's `keep`. */
   readonly purged: number;
-  /** READY rows of types that this registry does not know, and rows met since the last sweep whose version is newer. */
+  /** READY rows of types that this process does not know, and rows of a newer version that its workers met since the last sweep. */
   readonly unknown: number;
 }
 
 /** Takes back rows whose lease has expired. */
-export async function rescueOnce(registry: Registry, adoptAfterMs: number): Promise<{ readonly rescued: number; readonly dead: number }> {
+export async function rescueOnce(registry: Registry, adoptIdleMs: number): Promise<{ readonly rescued: number; readonly dead: number }> {
   const { table, types, effects } = registry;
   const result = await table.rescue({
     maxLost: (kind) => types[kind]?.maxLost ?? 3,
-    adoptAfterMs,
+    adoptAfterMs: adoptIdleMs,
     // The sweep completes the parents that are counted here.
     hook: async (sql, settled) => void (await effects.settled(sql, settled, 'rescue')),
   });
@@ -50,13 +50,13 @@ export async function completeOnce(registry: Registry, parentIds: readonly strin
  * Finds everything that was lost, in bounded steps: nothing is paged by offset over rows whose status is changing. `of`
  * restricts the work that is done type by type (turns, slots, retention) to these types.
  */
-export async function sweepOnce(registry: Registry, adoptAfterMs: number = 600_000, of: BizTypes = registry.types): Promise<SweepCounts> {
+export async function sweepOnce(registry: Registry, adoptIdleMs: number = 600_000, of: BizTypes = registry.types): Promise<SweepCounts> {
   const started = performance.now();
   const { database, table, logger } = registry;
   logger.info({ types: Object.keys(of) }, 'sweep starts');
   let promoted = 0;
   for (let n = 1000; n === 1000; promoted += n) n = await table.promote(1000);
-  const { rescued, dead } = await rescueOnce(registry, adoptAfterMs);
+  const { rescued, dead } = await rescueOnce(registry, adoptIdleMs);
   const gates = await repairOnce(registry, of);
   const completed = await completeOnce(registry, await openParents(database));
   let purged = 0;
@@ -81,7 +81,7 @@ function reportNewer(registry: Registry, of: BizTypes): number {
     registry.events.emit('sweep:unknown', { type, count });
     registry.logger.warn(
       { type, count, version: of[type]?.version },
-      'rows of a newer version wait for a worker that knows it; deploy it, or finish the deploy',
+      'rows of a newer version wait for a worker that knows the version; finish the deploy',
     );
   }
   return total;
@@ -99,7 +99,7 @@ async function countUnknown(registry: Registry): Promise<number> {
     registry.events.emit('sweep:unknown', { type: kind, count: Number(row?.n) });
     registry.logger.warn(
       { type: kind, count: Number(row?.n) },
-      'rows wait for a type that no handler here knows; they are left for a worker that does',
+      'rows of a type that this process does not know are left for other workers; add the type to types, or cancel the rows',
     );
   }
   return unknown;

@@ -4,26 +4,26 @@ import type { BizTypes, Often } from '../biz-type.ts';
 import type { Registry } from '../registry.ts';
 import { repairOnce, rescueOnce, sweepOnce } from './sweep.ts';
 
-/** How a worker keeps the table in order. */
+/** Periods and tasks of a worker's upkeep. */
 export interface UpkeepOptions {
   readonly leaseMs: number;
-  readonly adoptAfterMs: number;
+  readonly adoptIdleMs: number;
   readonly sweep: Often;
-  /** Whether the worker runs serial or capped types, so that it repairs turns and slots between sweeps. */
+  /** `true` when the worker runs serial or capped types: it then repairs turns and slots every 2 s. */
   readonly gated: boolean;
   /** Called when SCHEDULED rows have become READY. */
   readonly onPromoted: () => void;
 }
 
-/** The loops of the table that every worker runs, beside claiming rows. */
+/** The loops that every worker runs beside claiming rows. */
 export interface Upkeep {
-  /** Makes SCHEDULED rows READY when they are due. To be woken when a row is rescheduled. */
+  /** Makes SCHEDULED rows READY when they are due. Wake it when a row has been scheduled. */
   readonly promote: Loop<number>;
   /** Takes back rows of dead workers, repairs turns and slots, and sweeps. */
   readonly others: readonly Loop<unknown>[];
 }
 
-/** @throws InvalidArgumentError for a sweep that is not a period or a cron expression. */
+/** Makes the loops; the worker starts them. @throws InvalidArgumentError for a sweep that is not a period or a cron expression. */
 export function createUpkeep(registry: Registry, options: UpkeepOptions): Upkeep {
   const { table, types, logger, wakers } = registry;
   let nextDueMs = 0;
@@ -43,7 +43,7 @@ export function createUpkeep(registry: Registry, options: UpkeepOptions): Upkeep
   const rescue = defineLoop({
     name: 'rescue',
     logger,
-    runOnce: () => rescueOnce(registry, options.adoptAfterMs),
+    runOnce: () => rescueOnce(registry, options.adoptIdleMs),
     pauseMs: () => Math.min(2_000, options.leaseMs),
   });
   const gates = defineLoop({ name: 'gates', logger, runOnce: () => repairOnce(registry), pauseMs: () => 2_000 });
@@ -52,7 +52,7 @@ export function createUpkeep(registry: Registry, options: UpkeepOptions): Upkeep
     return defineLoop({
       name,
       logger,
-      runOnce: () => sweepOnce(registry, options.adoptAfterMs, of),
+      runOnce: () => sweepOnce(registry, options.adoptIdleMs, of),
       pauseMs: () => nextSweepMs(often),
     });
   };

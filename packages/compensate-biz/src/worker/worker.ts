@@ -23,22 +23,22 @@ import { kindPolicy } from './kind-policy.ts';
 import { completeOnce } from './sweep.ts';
 import { createUpkeep } from './upkeep.ts';
 
-/** The types that a worker runs, and its lease, pauses and limits. */
+/** Options of a worker. */
 export interface WorkerOptions {
   /**
    * How long a row stays with this worker without a renewal; the worker renews the lease while a handler runs. When the worker dies, others
    * take the row after this time. Default 30 s. It does not limit how long a handler may run: see the type's `timeout`.
    */
   readonly lease?: Duration;
-  /** How often the sweep runs: a period or a cron expression. Default 3 minutes. */
+  /** How often the worker sweeps for lost rows, turns and fan-outs: a period or a cron expression. Default 3 minutes. */
   readonly sweep?: Often;
   /**
-   * Rows that code without leases has set PROCESSING are taken back when they were not updated for this long. Default 10 minutes; raise it
-   * above the longest run of such code.
+   * How long a row that code without leases has set PROCESSING may go without an update before a worker takes it back and runs it again.
+   * Default 10 minutes. Set it above the longest run of such code, or a row runs twice at a time.
    */
-  readonly adoptAfter?: Duration;
-  /** How long `stop` waits for running handlers before it aborts their signals. Default 30 s. */
-  readonly stopAfter?: Duration;
+  readonly adoptIdleFor?: Duration;
+  /** How long `stop` waits for running handlers before it aborts their signals. Rows of aborted runs are given back. Default 30 s. */
+  readonly stopTimeout?: Duration;
   /** Brings the ids of new rows from other processes. Default: the `hints` of `createCompensateBiz`. */
   readonly hints?: Hints;
   /** The types to run. Default: all types with a handler. */
@@ -96,14 +96,14 @@ export class BizWorker implements Service {
       settleHook: (settlements) => registry.effects.hook(settlements, this.id, onCounted),
       onSettled: (settlement, accepted) => this.#settled(settlement, accepted),
       onLeaseLost: (row) => registry.events.emit('task:lease-lost', { id: row.id, type: row.kind }),
-      stopMs: durationMs(options.stopAfter ?? '30s', 'stopAfter'),
+      stopMs: durationMs(options.stopTimeout ?? '30s', 'stopTimeout'),
       maxPollMs: () => (registry.wakers.reliable ? 5_000 : 500),
       logger,
       telemetry,
     });
     const { promote, others } = createUpkeep(registry, {
       leaseMs,
-      adoptAfterMs: durationMs(options.adoptAfter ?? '10m', 'adoptAfter'),
+      adoptIdleMs: durationMs(options.adoptIdleFor ?? '10m', 'adoptIdleFor'),
       sweep: options.sweep ?? '3m',
       gated,
       onPromoted: () => {
@@ -117,12 +117,12 @@ export class BizWorker implements Service {
     this.#lifecycle = lifecycle({ start: () => this.#start(), stop: () => this.#stop() });
   }
 
-  /** Rows held at present. */
+  /** Number of rows that this worker holds at present. */
   get inFlight(): number {
     return this.#runner.inFlight;
   }
 
-  /** @throws MigrationRequiredError, DatabaseUnavailableError, UnsupportedDatabaseError */
+  /** Checks the tables and starts the loops. @throws MigrationRequiredError, DatabaseUnavailableError, UnsupportedDatabaseError */
   start(): Promise<void> {
     return this.#lifecycle.start();
   }
@@ -169,7 +169,7 @@ export class BizWorker implements Service {
     this.#paused = await pausedTypes(this.#registry.database);
   }
 
-  /** Notes that all name rows need no poll. */
+  /** Takes the rows that the notes name; polls for all rows if a note names none. */
   #woken(notes: readonly string[]): void {
     const hints = notes.map(parseHint);
     for (const hint of hints) if (hint) this.#runner.hint(hint.type, hint.id);
