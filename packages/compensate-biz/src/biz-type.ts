@@ -1,38 +1,39 @@
 import { type Backoff, type BreakerOptions, type Duration, durationMs, exponential, InvalidArgumentError } from '@holdfast/core';
 import type { StandardSchemaV1 } from '@standard-schema/spec';
+import { UnknownTypeError } from './errors.ts';
 
 /** A period, or a cron expression. */
 export type Often = Duration | { readonly cron: string };
 
 /** How rows of one type are run. */
 export interface BizTypeOptions {
-  /** When to try again after a failure. Default: 5 s, tripled up to 10 minutes, 8 attempts in all. */
+  /** When a row runs again after a failed attempt; used up, the row is FAILED. Default: after 5 s, tripled up to 10 minutes, 8 attempts in all. */
   readonly retry?: Backoff;
-  /** Runs at a time in one worker. Default 6. */
+  /** Rows (with `handleBatch`: batches) that run at a time in one worker. Default 6. */
   readonly concurrency?: number;
-  /** How long one run may take before its signal aborts and it counts as failed. Default 1 minute. */
+  /** How long one run may take. After that its signal aborts and the attempt has failed. Default 1 minute. */
   readonly timeout?: Duration;
-  /** SUCCESS rows: `'all'` keeps them, `'none'` deletes them as they succeed, a duration purges them when older. Default 7 days. */
+  /** SUCCESS rows: `'all'` keeps them, `'none'` deletes each as it succeeds, a duration lets the sweep delete older ones. Default 7 days. */
   readonly keep?: 'all' | 'none' | Duration;
-  /** One row per `bizId` at a time, in id order. Default false. */
+  /** Runs one row per `bizId` at a time, in id order; a retry keeps the rows behind it waiting. Default false. */
   readonly serial?: boolean;
   /** Schema version written on new rows. Default 1. */
   readonly version?: number;
-  /** From an older version to the next: `{ 1: (v1) => v2 }`. */
+  /** Lifts contexts of each older version to the next: `{ 1: (v1) => v2 }`. Needed for every version below `version`. */
   readonly upcast?: Readonly<Record<number, (old: never) => unknown>>;
-  /** Runs at a time in all workers together. Default no limit. It costs each claim two statements more. */
+  /** Rows that run at a time in all workers together. Default no limit. It costs each claim two statements more. */
   readonly globalConcurrency?: number;
-  /** How often the sweep looks after this type, or a cron expression, where the worker's `sweep` is too seldom or too often. */
+  /** How often this type is swept: a period or a cron expression. Default: the worker's `sweep`. */
   readonly sweep?: Often;
-  /** Starts per worker in a period. Default none. */
+  /** Largest number of starts per worker in a period. Default no limit. */
   readonly rate?: { readonly limit: number; readonly per: Duration };
-  /** Stops trying for a while after failures in a row, in all processes. Default off. */
+  /** Stops starting rows of this type for a while after failures in a row, in all processes; then one row probes. Default off. */
   readonly breaker?: Partial<BreakerOptions>;
-  /** Rows of one tenant at a time in one worker. Default no limit. */
+  /** Rows of one tenant that run at a time in one worker. Default no limit. */
   readonly tenantConcurrency?: number;
   /**
-   * Starts in a row that end without a verdict (the process died) before the row is FAILED as a crash loop. The last of
-   * them the row gets alone, so at least 2. Default 3.
+   * Consecutive starts that end without a verdict (the process died) after which the row is FAILED as a crash loop. At its last start the
+   * row runs alone, so the least value is 2. Default 3.
    */
   readonly maxLost?: number;
 }
@@ -44,11 +45,11 @@ export interface BizType<Input, Output> {
   readonly concurrency: number;
   readonly timeoutMs: number;
   readonly keep: boolean;
-  /** After how many ms SUCCESS rows are purged; `undefined`: never. */
+  /** Age in ms at which SUCCESS rows are deleted; `undefined`: never. */
   readonly purgeAfterMs: number | undefined;
   readonly serial: boolean;
   readonly version: number;
-  /** Steps that lift contexts of older versions, by the version that they lift from. */
+  /** Functions that lift contexts of older versions, by the version that they lift from. */
   readonly upcast: Readonly<Record<number, (old: never) => unknown>>;
   readonly globalConcurrency: number | undefined;
   readonly sweep: Often | undefined;
@@ -96,10 +97,17 @@ export function bizType<Input, Output>(schema: StandardSchemaV1<Input, Output>, 
 /** Types by name. */
 // biome-ignore lint/suspicious/noExplicitAny: a record of types with different contexts
 export type BizTypes = Readonly<Record<string, BizType<any, any>>>;
-/** What `submit` takes for a type. */
+/** The context that `submit` takes for a type. */
 export type ContextInput<Type> = Type extends BizType<infer Input, infer _Output> ? Input : never;
-/** What a handler gets for a type. */
+/** The context that a handler gets for a type. */
 export type ContextOutput<Type> = Type extends BizType<infer _Input, infer Output> ? Output : never;
+
+/** The definition of a type. @throws UnknownTypeError */
+export function typeOf(types: BizTypes, type: string): BizType<unknown, unknown> {
+  const definition = Object.hasOwn(types, type) ? types[type] : undefined;
+  if (!definition) throw new UnknownTypeError(type, Object.keys(types));
+  return definition;
+}
 
 function whole(what: string, value: number, least: number = 1): number {
   if (!Number.isInteger(value) || value < least)

@@ -10,7 +10,7 @@ export class UnknownTypeError extends HoldfastError {
   }
 }
 
-/** A context that its type's schema, the size limit or the store refuses. Nothing was written. */
+/** The context does not fit its type's schema or the size limit, or is not JSON. Nothing was written. */
 export class InvalidContextError extends HoldfastError {
   constructor(message: string, cause?: unknown) {
     super(message, { code: 'invalid-context', cause });

@@ -1,15 +1,5 @@
-export {
-  type BatchHandler,
-  type CompensateBiz,
-  type CompensateBizOptions,
-  createCompensateBiz,
-  type Handler,
-  type InTransaction,
-  type ManyOptions,
-  type RowTarget,
-  type Submitted,
-  type Submitter,
-} from './biz.ts';
+export { type CompensateBiz, createCompensateBiz } from './biz.ts';
+export type { CompensateBizOptions } from './biz-options.ts';
 export {
   type BizType,
   type BizTypeOptions,
@@ -19,14 +9,15 @@ export {
   type ContextOutput,
   type Often,
 } from './biz-type.ts';
-export { type BrokerHints, type BrokerHintsOptions, brokerHints } from './broker-hints.ts';
 export { HandlerTimeoutError, InvalidContextError, UnknownTypeError } from './errors.ts';
 export type { BizEvents } from './events.ts';
-export type { FanOutOptions, FanOutResult } from './fan-out.ts';
-export type { Hint, Hints } from './hints.ts';
-export type { Inspection } from './inspect.ts';
-export type { SubmitOptions } from './new-row.ts';
-export type { Batch, BatchItem, Run, RunOutcome } from './run.ts';
-export { compensateBizSchema } from './schema.ts';
-export type { SweepCounts } from './sweep.ts';
-export type { BizWorker, WorkerOptions } from './worker.ts';
+export type { Batch, BatchHandler, BatchItem, Handler, Run, RunOutcome } from './handler.ts';
+export type { Inspection } from './operate/inspect.ts';
+export type { FanOutOptions, FanOutResult } from './submit/fan-out.ts';
+export type { InTransaction, ManyOptions, RowTarget, Submitted, Submitter } from './submit/submitter.ts';
+export type { SubmitOptions } from './submit-options.ts';
+export { compensateBizSchema } from './table/schema.ts';
+export { type BrokerHints, type BrokerHintsOptions, brokerHints } from './wake/broker-hints.ts';
+export type { Hint, Hints } from './wake/hints.ts';
+export type { SweepCounts } from './worker/sweep.ts';
+export type { BizWorker, WorkerOptions } from './worker/worker.ts';

@@ -94,7 +94,7 @@ describe.each(testDialects())('a classic table on $name', (dialect) => {
     registry.handle('ended', () => {
       throw new Error('must not run');
     });
-    await using worker = registry.worker({ adoptAfter: '1s', lease: '1s' });
+    await using worker = registry.worker({ adoptIdleFor: '1s', lease: '1s' });
     await worker.start();
     await wait(500);
     stop = true;

@@ -47,7 +47,7 @@ describe.runIf(process.env[postgres.variable])('a disk that fills up', () => {
       types: { shaken: bizType(any, { concurrency: 8, maxLost: 50 }) },
     });
     biz.handle('shaken', (_context, run) => run.commit((trx) => trx('effects').insert({ task_id: run.id })));
-    const worker = biz.worker({ lease: '1s', stopAfter: 100 });
+    const worker = biz.worker({ lease: '1s', stopTimeout: 100 });
     await worker.start();
     const accepted: string[] = [];
     let refused = 0;

@@ -245,6 +245,31 @@ onEveryDatabase('features', (suite) => {
     await until(async () => (await t().where({ id, status: 'SUCCESS' })).length === 1);
   });
 
+  it('closes its breaker when the probe succeeds by run.commit, or by batch.commit', async () => {
+    const breaker = { failures: 2, openMs: 100 };
+    const biz = suite.create({
+      one: bizType(any, { concurrency: 1, retry: every(1), breaker }),
+      many: bizType(any, { concurrency: 1, retry: every(1), breaker }),
+    });
+    const failures = { one: 3, many: 3 };
+    biz.handle('one', (_context, run) => {
+      if (failures.one-- > 0) throw new Error('down');
+      return run.commit(async () => undefined);
+    });
+    biz.handleBatch('many', { size: 1 }, async (_items, batch) => {
+      if (failures.many-- > 0) throw new Error('down');
+      await batch.commit(async () => undefined);
+    });
+    const state = async () =>
+      (await suite.db.knex('holdfast_breaker').whereIn('name', ['one', 'many']).orderBy('name')).map((row) => row.state);
+    await biz.now().submit('one', {});
+    await biz.now().submit('many', {});
+    await using worker = biz.worker();
+    await worker.start();
+    await until(async () => (await t().whereIn('biz_type', ['one', 'many']).where({ status: 'SUCCESS' })).length === 2);
+    await until(async () => (await state()).join() === 'closed,closed');
+  });
+
   it('sweeps a type at its own pace, and says what it did', async () => {
     const lines: string[] = [];
     const logger = {
@@ -281,7 +306,7 @@ onEveryDatabase('features', (suite) => {
     const biz = suite.create({ stressed: bizType(any, { concurrency: 4 }) });
     biz.handle('stressed', () => wait(1));
     await biz.now().submitMany('stressed', many(100));
-    await startStopStress(biz.worker({ stopAfter: '5s' }), { callers: 5, cycles: 10 });
+    await startStopStress(biz.worker({ stopTimeout: '5s' }), { callers: 5, cycles: 10 });
     expect(await t().where({ biz_type: 'stressed', status: 'PROCESSING' })).toEqual([]);
     await using worker = biz.worker();
     await worker.start();

@@ -87,7 +87,7 @@ onEveryDatabase('under load', (suite) => {
       else ofA += 1;
       await new Promise((resolve) => setImmediate(resolve));
     });
-    await using worker = biz.worker({ stopAfter: 0 });
+    await using worker = biz.worker({ stopTimeout: 0 });
     await worker.start();
     await until(() => ofA > 500);
     for (let round = 1; round <= 5; round++) {

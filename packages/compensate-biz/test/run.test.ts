@@ -213,7 +213,7 @@ onEveryDatabase('compensate-biz', (suite) => {
     const t = suite.db.knex('compensate_biz');
     await t.clone().insert({ biz_id: '1', biz_type: 'classic', context: '{}', status: 'WAIT_HANDLE', cnt: 0, priority: null });
     await t.clone().insert({ biz_id: '2', biz_type: 'classic', context: '{}', status: 'PROCESSING', cnt: 0 });
-    await using worker = biz.worker({ adoptAfter: 50, lease: '1s' });
+    await using worker = biz.worker({ adoptIdleFor: 50, lease: '1s' });
     await worker.start();
     await until(async () => (await t.clone().where({ biz_type: 'classic', status: 'SUCCESS' })).length === 2);
   });
@@ -249,7 +249,7 @@ onEveryDatabase('compensate-biz', (suite) => {
       'held',
       (_context, run) => new Promise((_, reject) => run.signal.addEventListener('abort', () => reject(run.signal.reason))),
     );
-    const worker = biz.worker({ stopAfter: 10 });
+    const worker = biz.worker({ stopTimeout: 10 });
     await worker.start();
     const { id } = await biz.now().submit('sleepy', {});
     expect(await until(ended(id))).toMatchObject({ cnt: 0, starts: 2 });

@@ -1,4 +1,5 @@
-import { type Database, isConnectionError } from '@holdfast/core';
+import { isConnectionError } from '@holdfast/core';
+import type { Registry } from '../registry.ts';
 import { insertRows } from './insert-rows.ts';
 import type { NewRow } from './new-row.ts';
 
@@ -9,20 +10,17 @@ interface Waiting {
 }
 
 /**
- * Joins single submits that are under way at the same time into one statement. While statements are out, newcomers
- * gather for the next: with 24 callers that is 10 times as many rows a second as one commit each, and a lone caller
- * waits for nobody.
+ * Joins single submits that are under way at the same time into one statement. While statements are under way, new callers
+ * gather for the next: with 24 callers that is 10 times as many rows a second as one commit each. A single caller does not wait.
  */
 export class GroupCommit {
-  readonly #database: Database;
-  readonly #written: (rows: readonly NewRow[], ids: readonly (string | undefined)[]) => void;
+  readonly #registry: Registry;
   #waiting: Waiting[] = [];
   #out = 0;
   #scheduled = false;
 
-  constructor(database: Database, written: (rows: readonly NewRow[], ids: readonly (string | undefined)[]) => void) {
-    this.#database = database;
-    this.#written = written;
+  constructor(registry: Registry) {
+    this.#registry = registry;
   }
 
   insert(row: NewRow): Promise<string> {
@@ -32,7 +30,7 @@ export class GroupCommit {
     });
   }
 
-  /** On the next turn of the event loop, so that all callers of this turn are in. */
+  /** Writes on the next turn of the event loop, so that all callers of this turn are included. */
   #schedule(): void {
     if (this.#scheduled || this.#out >= maxOut) return;
     this.#scheduled = true;
@@ -49,15 +47,14 @@ export class GroupCommit {
   }
 
   async #write(group: readonly Waiting[]): Promise<void> {
+    const { database } = this.#registry;
     const rows = group.map((waiting) => waiting.row);
     try {
-      const ids = await this.#database.use((sql) => insertRows(this.#database, sql, rows));
-      this.#written(rows, ids);
-      group.forEach((waiting, i) => {
-        waiting.resolve(ids[i] ?? '');
-      });
+      const ids = await database.use((sql) => insertRows(database, sql, rows));
+      this.#registry.wakeFor(rows, ids);
+      for (const [i, waiting] of group.entries()) waiting.resolve(ids[i] ?? '');
     } catch (error) {
-      // One bad row must not fail its neighbours: each on its own. Unless the connection broke: then the rows may be in.
+      // One bad row must not fail its neighbours: each is written alone. Not after a connection error: the rows may have been written.
       if (group.length === 1 || isConnectionError(error)) {
         for (const waiting of group) waiting.reject(error);
         return;

@@ -1,6 +1,6 @@
 import { type Database, WorkTable, type WorkTableShape } from '@holdfast/core';
 
-/** Ms of waiting that one step of priority is worth. */
+/** How many ms of waiting one step of priority counts for. */
 export const agingStepMs = 60_000;
 
 const shape: WorkTableShape = {

@@ -13,7 +13,7 @@ export class RateLimit {
     this.#tokens = limit;
   }
 
-  /** Takes up to `wanted` tokens; returns how many there were. */
+  /** Takes up to `wanted` tokens; returns how many it took. */
   take(wanted: number): number {
     const now = monotonicMs();
     this.#tokens = Math.min(this.#limit, this.#tokens + ((now - this.#at) * this.#limit) / this.#perMs);

@@ -6,12 +6,14 @@ import {
   InvalidArgumentError,
   type ListQuery,
   requireActor,
-  type WorkTable,
+  type SqlRunner,
 } from '@holdfast/core';
-import { rowId } from './new-row.ts';
-import { cancelRows, redriveRow } from './steer.ts';
+import type { Registry } from '../registry.ts';
+import { pausedTypes, setPaused } from '../table/paused-types.ts';
+import { rowId } from '../table/row-id.ts';
+import { cancelRow, redriveRow } from './steer.ts';
 
-/** What operators' tools see of `compensate_biz`. */
+/** Reads and steers `compensate_biz` for operators' tools. */
 export class Inspection implements Inspectable {
   readonly name = 'compensate-biz';
   readonly statuses = ['WAIT_HANDLE', 'SCHEDULED', 'BLOCKED', 'PROCESSING', 'SUCCESS', 'FAILED', 'CANCELLED'];
@@ -19,18 +21,23 @@ export class Inspection implements Inspectable {
   readonly actions: Readonly<Record<'redrive' | 'cancel' | 'pause' | 'resume', (target: string, by: Actor) => Promise<number>>>;
   readonly #database: Database;
 
-  constructor(database: Database, table: WorkTable) {
+  constructor(registry: Registry) {
+    const { database } = registry;
     this.#database = database;
+    const pause = (type: string, by: Actor, paused: boolean): Promise<number> =>
+      this.#audited(paused ? 'pause' : 'resume', type, by, async (sql) => {
+        await setPaused(database, sql, type, paused);
+        return true;
+      });
     this.actions = {
-      redrive: async (id, by) =>
-        this.#audited('redrive', rowId('id', id), by, async (sql) => Number(await redriveRow(database, table, sql, id))),
-      cancel: async (id, by) => this.#audited('cancel', rowId('id', id), by, (sql) => cancelRows(database, table, sql, [id])),
-      pause: (type, by) => this.#audited('pause', type, by, (sql) => this.#setPaused(sql, type, 1)),
-      resume: (type, by) => this.#audited('resume', type, by, (sql) => this.#setPaused(sql, type, 0)),
+      redrive: async (id, by) => this.#audited('redrive', rowId('id', id), by, (sql) => redriveRow(registry, sql, id)),
+      cancel: async (id, by) => this.#audited('cancel', rowId('id', id), by, (sql) => cancelRow(registry, sql, id)),
+      pause: (type, by) => pause(type, by, true),
+      resume: (type, by) => pause(type, by, false),
     };
   }
 
-  /** Rows by type and status. */
+  /** Counts rows by type and status. Reads the whole table. */
   async stats(): Promise<readonly Readonly<Record<string, string | number | null>>[]> {
     const rows = await this.#database.rows<{ biz_type: string; status: string; n: string | number }>(
       `SELECT biz_type, status, count(*) AS n FROM ${this.#database.table('compensate_biz')} GROUP BY biz_type, status ORDER BY biz_type, status`,
@@ -38,6 +45,7 @@ export class Inspection implements Inspectable {
     return rows.map((row) => ({ type: row.biz_type, status: row.status, count: Number(row.n) }));
   }
 
+  /** Lists rows in id order, by type, status and page. */
   async list(query: ListQuery = {}): Promise<readonly Readonly<Record<string, unknown>>[]> {
     const limit = query.limit ?? 50;
     if (!Number.isInteger(limit) || limit < 1 || limit > 1000)
@@ -59,6 +67,7 @@ export class Inspection implements Inspectable {
     );
   }
 
+  /** Reads one row with its failed attempts. */
   async get(id: string): Promise<Readonly<Record<string, unknown>> | undefined> {
     const [row] = await this.#database.rows<Record<string, unknown>>(
       `SELECT ${this.#database.text('id')} AS id, biz_id, biz_type, context, status, cnt, version, starts, lost, priority, tenant, subject, last_failed_reason, dead_reason FROM ${this.#database.table('compensate_biz')} WHERE id = ${BigInt(rowId('id', id))}`,
@@ -70,32 +79,17 @@ export class Inspection implements Inspectable {
     return { ...row, attempts };
   }
 
-  /** Types that operators have paused. */
-  async paused(): Promise<Set<string>> {
-    const rows = await this.#database.rows<{ biz_type: string }>(
-      `SELECT biz_type FROM ${this.#database.table('compensate_biz_type')} WHERE paused = 1`,
-    );
-    return new Set(rows.map((row) => row.biz_type));
+  /** Reads the types that operators have paused. */
+  paused(): Promise<Set<string>> {
+    return pausedTypes(this.#database);
   }
 
-  async #setPaused(sql: Parameters<Parameters<Database['transaction']>[0]>[0], type: string, paused: 0 | 1): Promise<number> {
-    const t = this.#database.table('compensate_biz_type');
-    await sql.run(`DELETE FROM ${t} WHERE biz_type = ?`, [type]);
-    await sql.run(`INSERT INTO ${t} (biz_type, paused) VALUES (?, ${paused})`, [type]);
-    return 1;
-  }
-
-  async #audited(
-    action: string,
-    subject: string,
-    by: Actor,
-    change: (sql: Parameters<Parameters<Database['transaction']>[0]>[0]) => Promise<number>,
-  ): Promise<number> {
+  async #audited(action: string, subject: string, by: Actor, change: (sql: SqlRunner) => Promise<boolean>): Promise<number> {
     requireActor(by, action);
     return this.#database.transaction(async (sql) => {
       const changed = await change(sql);
-      if (changed > 0) await audit(this.#database, sql, by, `compensate-biz:${action}`, subject);
-      return changed;
+      if (changed) await audit(this.#database, sql, by, `compensate-biz:${action}`, subject);
+      return Number(changed);
     });
   }
 }

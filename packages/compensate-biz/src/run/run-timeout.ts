@@ -1,8 +1,8 @@
 import type { RunningRow } from '@holdfast/core';
-import type { BizType } from './biz-type.ts';
-import { HandlerTimeoutError } from './errors.ts';
+import type { BizType } from '../biz-type.ts';
+import { HandlerTimeoutError } from '../errors.ts';
 
-/** The type's timeout over one run. The timer and the signal exist only when something needs them. */
+/** The type's timeout over one run. The timer and the signal are made only when something needs them. */
 export function runTimeout(
   running: RunningRow,
   type: BizType<unknown, unknown>,

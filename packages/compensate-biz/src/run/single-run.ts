@@ -1,16 +1,18 @@
 import type { Duration, RunningRow, Verdict } from '@holdfast/core';
 import type { Knex } from 'knex';
-import type { CompensateBiz } from './biz.ts';
-import type { BizType, BizTypes } from './biz-type.ts';
-import { type NewRow, newRow, type SubmitOptions } from './new-row.ts';
-import { outcome, outcomeOf, type Run, type RunOutcome, rejectVerdict, retryVerdict, snoozeVerdict, thrown } from './run.ts';
+import type { BizType } from '../biz-type.ts';
+import { outcome, outcomeOf, type Run, type RunOutcome } from '../handler.ts';
+import type { Registry } from '../registry.ts';
+import { type NewRow, newRow } from '../submit/new-row.ts';
+import type { SubmitOptions } from '../submit-options.ts';
 import { runTimeout } from './run-timeout.ts';
+import { rejectVerdict, retryVerdict, snoozeVerdict, thrown } from './verdicts.ts';
 
 type Commit = (effects: (trx: Knex.Transaction) => unknown, followUps: readonly NewRow[]) => Promise<void>;
 
 /** One run of one row. */
 export class SingleRun implements Run {
-  readonly #biz: CompensateBiz<BizTypes>;
+  readonly #registry: Registry;
   readonly #running: RunningRow;
   readonly #type: BizType<unknown, unknown>;
   readonly #commit: Commit;
@@ -18,8 +20,8 @@ export class SingleRun implements Run {
   #followUps: Promise<NewRow>[] | undefined;
   #committed = false;
 
-  constructor(biz: CompensateBiz<BizTypes>, running: RunningRow, type: BizType<unknown, unknown>, commit: Commit) {
-    this.#biz = biz;
+  constructor(registry: Registry, running: RunningRow, type: BizType<unknown, unknown>, commit: Commit) {
+    this.#registry = registry;
     this.#running = running;
     this.#type = type;
     this.#commit = commit;
@@ -54,8 +56,8 @@ export class SingleRun implements Run {
     return this.#limit.signal();
   }
 
-  /** Whether there is something to write beside the success. */
-  get busy(): boolean {
+  /** Whether follow-ups wait to be written with the success. */
+  get hasFollowUps(): boolean {
     return this.#followUps !== undefined;
   }
 
@@ -78,8 +80,8 @@ export class SingleRun implements Run {
   }
 
   submit(type: string, context: unknown, options: SubmitOptions = {}): void {
-    const next = newRow(this.#biz.types, this.#biz.maxContextBytes, type, context, options);
-    // Awaited, and thrown, at the commit.
+    const next = newRow(this.#registry, type, context, options);
+    // The commit awaits it, and throws its error.
     next.catch(() => undefined);
     (this.#followUps ??= []).push(next);
   }
@@ -102,8 +104,8 @@ export class SingleRun implements Run {
   }
 }
 
-/** What a handler's result means: an outcome of {@link Run}, or success. */
+/** The verdict that a handler's result stands for: an outcome of {@link Run}, or else success; `undefined` once committed. */
 export function outcomeVerdict(result: unknown): Verdict | undefined {
-  const said = outcomeOf(result);
-  return said === 'committed' ? undefined : (said ?? { outcome: 'done' });
+  const given = outcomeOf(result);
+  return given === 'committed' ? undefined : (given ?? { outcome: 'done' });
 }

@@ -1,36 +1,10 @@
-import {
-  activeTraceparent,
-  cleanText,
-  type Duration,
-  describeIssues,
-  durationMs,
-  InvalidArgumentError,
-  jsonText,
-  keyText,
-} from '@holdfast/core';
-import type { BizType, BizTypes } from './biz-type.ts';
-import { InvalidContextError, UnknownTypeError } from './errors.ts';
+import { activeTraceparent, describeIssues, durationMs, InvalidArgumentError, jsonText, keyText } from '@holdfast/core';
+import { type BizType, typeOf } from '../biz-type.ts';
+import { InvalidContextError } from '../errors.ts';
+import type { Registry } from '../registry.ts';
+import type { SubmitOptions } from '../submit-options.ts';
 
-/** Options of a submit. */
-export interface SubmitOptions {
-  /** The business id that people look for. Required for `serial` types. At most 191 characters. */
-  readonly bizId?: string | number | bigint;
-  /**
-   * Makes the submit idempotent per type: a second one with the same key returns the first row's id, for 7 days or the
-   * given window; with `while: 'pending'`, for as long as that row has not ended.
-   */
-  readonly once?: string | { readonly key: string; readonly window?: Duration } | { readonly key: string; readonly while: 'pending' };
-  /** A higher number is more urgent. One step is worth a minute of waiting. Default 0. */
-  readonly priority?: number;
-  /** Not before this much later. */
-  readonly delay?: Duration;
-  /** Whose it is, for fair shares. Default `''`. */
-  readonly tenant?: string;
-  /** Business key under which a timeline is drawn across tables. */
-  readonly subject?: string;
-}
-
-/** A row as it is written. */
+/** A row to be written. */
 export interface NewRow {
   readonly biz_id: string | null;
   readonly biz_type: string;
@@ -47,12 +21,11 @@ export interface NewRow {
 }
 
 /**
- * Checks a context and makes it a row.
+ * Checks a context and its options and makes them a row.
  * @throws UnknownTypeError, InvalidContextError, InvalidArgumentError
  */
 export async function newRow(
-  types: BizTypes,
-  maxContextBytes: number,
+  { types, maxContextBytes }: Pick<Registry, 'types' | 'maxContextBytes'>,
   type: string,
   context: unknown,
   options: SubmitOptions = {},
@@ -80,27 +53,12 @@ export async function newRow(
   };
 }
 
-export function typeOf(types: BizTypes, type: string): BizType<unknown, unknown> {
-  const definition = Object.hasOwn(types, type) ? types[type] : undefined;
-  if (!definition) throw new UnknownTypeError(type, Object.keys(types));
-  return definition;
-}
-
 async function contextText(definition: BizType<unknown, unknown>, maxBytes: number, type: string, context: unknown): Promise<string> {
   let result = definition.schema['~standard'].validate(context);
   if (result instanceof Promise) result = await result;
   if (result.issues) throw new InvalidContextError(`The context of ${type} does not fit its schema: ${describeIssues(result.issues)}.`);
-  // What was given is stored, not what the schema made of it: the handler parses it again.
+  // The context is stored as given, not as the schema transformed it: the worker validates it again before the handler runs.
   const json = jsonText(context, maxBytes, 'maxContextBytes');
   if ('problem' in json) throw new InvalidContextError(`The context of ${type} ${json.problem}`, json.cause);
   return json.text;
-}
-
-/** Checks the id of a row. */
-export function rowId(what: string, id: string): string {
-  if (typeof id !== 'string' || !/^\d{1,19}$/.test(id))
-    throw new InvalidArgumentError(
-      `${what} is ${JSON.stringify(cleanText(String(id))).slice(0, 60)}; give the id of a row, a number as text.`,
-    );
-  return id;
 }

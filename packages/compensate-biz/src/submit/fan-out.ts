@@ -1,64 +1,65 @@
-import { checkpoint, type Database, InvalidArgumentError, keyText, type Once, type SqlRunner } from '@holdfast/core';
-import type { BizTypes, ContextInput } from './biz-type.ts';
-import { insertRows } from './insert-rows.ts';
-import { type NewRow, newRow, type SubmitOptions, typeOf } from './new-row.ts';
+import { checkpoint, type Database, InvalidArgumentError, keyText, type SqlRunner } from '@holdfast/core';
+import { type BizTypes, type ContextInput, typeOf } from '../biz-type.ts';
+import type { Registry } from '../registry.ts';
+import type { SubmitOptions } from '../submit-options.ts';
+import type { ChildCounts } from '../table/biz-effects.ts';
+import { insertChildren, insertRows } from './insert-rows.ts';
+import { type NewRow, newRow } from './new-row.ts';
 
-/** How a sequence of items becomes rows. */
+/** Options of a fan-out. */
 export interface FanOutOptions<Types extends BizTypes> {
-  /** Names this fan-out for good: calling again with it continues, or returns, the first. At most 180 characters. */
+  /** Identifies the fan-out forever: a second call with the same key continues the first, or returns its result. At most 180 characters. */
   readonly key: string;
   /** Rows per transaction. Default 1,000. */
   readonly chunk?: number;
   /**
-   * A key of each item, unique within the fan-out. Default: its position, for which the source must give the same items
-   * in the same order when it is read again.
+   * Makes a key of each item, unique within the fan-out: items with the same key become one row. Default: the position of the item; the
+   * source must then give the same items in the same order when it is read again.
    */
   readonly childKey?: (item: never) => string;
-  /** Submitted, in the same transaction, when all children have ended. */
+  /** The row that is submitted when all children have ended, in the transaction that completes the parent. Default none. */
   readonly onComplete?: {
     readonly [Type in keyof Types & string]: { readonly type: Type; readonly context: ContextInput<Types[Type]> };
   }[keyof Types & string];
+  /** Tenant of every child. Default `''`. */
   readonly tenant?: string;
+  /** Priority of every child. Default 0. */
   readonly priority?: number;
 }
 
-/** What a fan-out has written so far. */
+/** A fan-out whose children are all written. */
 export interface FanOutResult {
   /** The parent's row in `compensate_biz`, of type `fan-out`. */
   readonly parentId: string;
-  /** Children in all. */
+  /** Number of children. */
   readonly total: number;
 }
 
-export interface FanOutParts {
-  readonly database: Database;
-  readonly types: BizTypes;
-  readonly maxContextBytes: number;
-  readonly once: Once;
-  readonly wake: (rows: readonly NewRow[]) => void;
-}
+/** The options, without the types. */
+type FanOutRequest = Omit<FanOutOptions<BizTypes>, 'onComplete'> & {
+  readonly onComplete?: { readonly type: string; readonly context: unknown } | undefined;
+};
 
-/** Type of parents. They are BLOCKED until their children have ended, so no worker claims them. */
+/** Type of the parents' rows. They are BLOCKED until their children have ended, so no worker claims them. */
 export const parentType = 'fan-out';
 
 /**
  * Reads the source once, `chunk` items at a time; each chunk commits with the number of items read so far, so that a
- * crash in mid-iteration repeats none: the next call skips what was read, and the unique key per parent catches the rest.
+ * crash in mid-iteration repeats none: the next call skips the items that were read, and the unique key per parent rejects any others.
  */
 export async function createFanOut(
-  parts: FanOutParts,
+  registry: Registry,
   type: string,
   source: AsyncIterable<unknown> | Iterable<unknown>,
-  options: FanOutOptions<BizTypes>,
+  options: FanOutRequest,
 ): Promise<FanOutResult> {
-  const { database } = parts;
-  typeOf(parts.types, type);
-  if (typeOf(parts.types, type).serial)
+  const { database } = registry;
+  if (typeOf(registry.types, type).serial)
     throw new InvalidArgumentError(`${type} is serial; children of a fan-out run in any order. Use another type.`);
   const chunk = options.chunk ?? 1000;
   if (!Number.isInteger(chunk) || chunk < 1 || chunk > 5000)
     throw new InvalidArgumentError(`chunk is ${chunk}; give a whole number from 1 to 5,000.`);
-  const parent = await openParent(parts, type, options);
+  const parent = await openParent(registry, type, options);
   if (parent.total !== null) return { parentId: parent.id, total: Number(parent.total) };
   const submit: SubmitOptions = {
     ...(options.tenant === undefined ? {} : { tenant: options.tenant }),
@@ -80,34 +81,34 @@ export async function createFanOut(
         throw new InvalidArgumentError(
           `The fan-out ${options.key} is being produced by another caller at the same time; let one of them finish.`,
         );
-      await insertRows(database, sql, batch);
+      await insertChildren(database, sql, batch);
     });
     produced += batch.length;
-    parts.wake(batch);
+    registry.wake();
     await checkpoint('fan-out:after-chunk');
   };
   for await (const item of source) {
     read += 1;
     if (read <= Number(parent.produced)) continue;
-    const row = await newRow(parts.types, parts.maxContextBytes, type, item, submit);
+    const row = await newRow(registry, type, item, submit);
     const key = options.childKey ? keyText('childKey', options.childKey(item as never)) : `#${read}`;
     rows.push({ ...row, parent_id: parent.id, child_key: key });
     if (rows.length >= chunk) await flush();
   }
   await flush();
-  // What is counted is rows, not items: two items of one key are one child.
+  // The total counts rows, not items: two items of one key are one child.
   await database.run(
-    `UPDATE ${f} SET total = ${await childCount(parts, parent.id, produced, options.childKey !== undefined)} WHERE parent_id = ${BigInt(parent.id)} AND total IS NULL`,
+    `UPDATE ${f} SET total = ${await childCount(registry, parent.id, produced, options.childKey !== undefined)} WHERE parent_id = ${BigInt(parent.id)} AND total IS NULL`,
   );
-  await completeParents(parts, [parent.id]);
+  await completeParents(registry, [parent.id]);
   const [row] = await database.rows<{ total: string | number }>(`SELECT total FROM ${f} WHERE parent_id = ${BigInt(parent.id)}`);
   return { parentId: parent.id, total: Number(row?.total) };
 }
 
-/** With keys of the caller's, repeated keys make fewer rows than items: the rows left plus those that ended and went. */
-async function childCount(parts: FanOutParts, parentId: string, produced: number, keyed: boolean): Promise<number> {
+/** Counts the children. With the caller's keys, repeated keys make fewer rows than items: counts live rows plus rows that ended. */
+async function childCount(registry: Registry, parentId: string, produced: number, keyed: boolean): Promise<number> {
   if (!keyed) return produced;
-  const { database } = parts;
+  const { database } = registry;
   return database.transaction(async (sql) => {
     const [live] = await sql.rows<{ n: string | number }>(
       `SELECT count(*) AS n FROM ${database.table('compensate_biz')} WHERE parent_id = ${BigInt(parentId)} AND status NOT IN ('SUCCESS', 'FAILED', 'CANCELLED')`,
@@ -118,16 +119,13 @@ async function childCount(parts: FanOutParts, parentId: string, produced: number
 }
 
 async function openParent(
-  parts: FanOutParts,
+  registry: Registry,
   type: string,
-  options: FanOutOptions<BizTypes>,
+  options: FanOutRequest,
 ): Promise<{ readonly id: string; readonly produced: string; readonly total: string | null }> {
-  const { database, once } = parts;
+  const { database, once } = registry;
   const key = keyText('key', options.key, 180);
-  const complete =
-    options.onComplete === undefined
-      ? null
-      : await newRow(parts.types, parts.maxContextBytes, options.onComplete.type, options.onComplete.context);
+  const complete = options.onComplete === undefined ? null : await newRow(registry, options.onComplete.type, options.onComplete.context);
   const f = database.table('compensate_biz_fan_out');
   return database.transaction(async (sql) => {
     const scope = `compensate-biz:${parentType}`;
@@ -163,11 +161,7 @@ async function openParent(
   });
 }
 
-async function countsOf(
-  database: Database,
-  sql: SqlRunner,
-  parentId: string,
-): Promise<{ readonly done: number; readonly failed: number; readonly cancelled: number }> {
+async function countsOf(database: Database, sql: SqlRunner, parentId: string): Promise<ChildCounts> {
   const [row] = await sql.rows<Record<'done' | 'failed' | 'cancelled', string | null>>(
     `SELECT sum(done) AS done, sum(failed) AS failed, sum(cancelled) AS cancelled FROM ${database.table('compensate_biz_fan_out_count')} WHERE parent_id = ${BigInt(parentId)}`,
   );
@@ -175,11 +169,11 @@ async function countsOf(
 }
 
 /**
- * Ends those parents whose children have all ended: a compare-and-set on the parent, so that of many who see the last
- * child one completes it, with its `onComplete` in the same transaction. Returns the ids completed.
+ * Ends those parents whose children have all ended. A compare-and-set on the parent lets one of many workers that see the last
+ * child complete it, with its `onComplete` in the same transaction. Returns the ids of the completed parents.
  */
-export async function completeParents(parts: Pick<FanOutParts, 'database' | 'wake'>, parentIds: readonly string[]): Promise<string[]> {
-  const { database } = parts;
+export async function completeParents(registry: Registry, parentIds: readonly string[]): Promise<string[]> {
+  const { database } = registry;
   const completed: string[] = [];
   for (const id of parentIds) {
     const next = await database.transaction(async (sql) => {
@@ -200,12 +194,12 @@ export async function completeParents(parts: Pick<FanOutParts, 'database' | 'wak
     });
     if (!next) continue;
     completed.push(id);
-    parts.wake(next);
+    if (next.length > 0) registry.wake();
   }
   return completed;
 }
 
-/** Parents whose children are all written and that have not completed. */
+/** Reads the parents whose children are all written and that have not completed. */
 export async function openParents(database: Database, limit: number = 1000): Promise<string[]> {
   const rows = await database.rows<{ id: string }>(
     `SELECT ${database.text('f.parent_id')} AS id FROM ${database.table('compensate_biz_fan_out')} f JOIN ${database.table('compensate_biz')} t ON t.id = f.parent_id WHERE f.total IS NOT NULL AND t.status = 'BLOCKED' LIMIT ${limit}`,

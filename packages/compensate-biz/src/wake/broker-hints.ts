@@ -2,26 +2,28 @@ import type { Publisher, Subscriber, Subscription } from '@holdfast/broker';
 import { defaultLogger, type Logger, uuidv7 } from '@holdfast/core';
 import { type Hint, type Hints, hintNote, parseHint } from './hints.ts';
 
-/** Where hints are sent: topic, group, and for how many rows at a time. */
+/** Options of {@link brokerHints}. */
 export interface BrokerHintsOptions {
-  /** Must exist where the broker wants topics created. Default `compensate-biz-hints`. */
+  /** The topic that carries the hints. It must exist if the broker does not create topics. Default `compensate-biz-hints`. */
   readonly topic?: string;
-  /** Workers of one group share the hints, each going to one of them. Default `compensate-biz`. */
+  /** The consumer group. Each hint goes to one worker of a group. Default `compensate-biz`. */
   readonly group?: string;
+  /** Receives the log lines. Default: warnings and errors go to standard error. */
   readonly logger?: Logger;
 }
 
 /** {@link Hints} over a broker, until closed. */
 export interface BrokerHints extends Hints {
-  /** Resolves when hints arrive; a broker that is not there is no reason to wait. */
+  /** Resolves when the subscription receives hints, or has failed: a worker may start without a broker. */
   readonly ready: Promise<void>;
-  /** Closes what was opened at the broker. */
+  /** Closes the subscription. The broker stays open. */
   close(): Promise<void>;
 }
 
 /**
- * Hints over Kafka, RabbitMQ, Redis Streams, or any other broker: the ids and nothing else, sent after the root commit and
- * always acknowledged, whoever has the row by then. A broker that is down costs latency; nobody waits for it.
+ * Hints over Kafka, RabbitMQ, Redis Streams, or any other broker. A message carries ids only. It is sent after the root commit, and is
+ * always acknowledged, even if another worker holds the row by then. A broker that is down costs latency; no submit and no worker waits
+ * for it.
  */
 export function brokerHints(broker: Publisher & Subscriber, options: BrokerHintsOptions = {}): BrokerHints {
   const topic = options.topic ?? 'compensate-biz-hints';
@@ -38,7 +40,7 @@ export function brokerHints(broker: Publisher & Subscriber, options: BrokerHints
       })
       .catch((err) => {
         subscribing = undefined;
-        logger.warn({ err, topic }, 'hints can not be received; workers find their rows by looking');
+        logger.warn({ err, topic }, 'hints cannot be received; workers find rows by polling');
         return undefined;
       });
     return subscribing;

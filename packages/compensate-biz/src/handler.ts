@@ -1,0 +1,88 @@
+import type { Duration, Verdict } from '@holdfast/core';
+import type { Knex } from 'knex';
+import type { BizTypes, ContextInput, ContextOutput } from './biz-type.ts';
+import type { SubmitOptions } from './submit-options.ts';
+
+const mark: unique symbol = Symbol('outcome');
+
+/** A handler returns one to end its run otherwise than with plain success. {@link Run} makes them. */
+export interface RunOutcome {
+  readonly [mark]: Verdict | 'committed';
+}
+
+export function outcomeOf(value: unknown): Verdict | 'committed' | undefined {
+  return typeof value === 'object' && value !== null && mark in value ? (value as RunOutcome)[mark] : undefined;
+}
+
+export function outcome(verdict: Verdict | 'committed'): RunOutcome {
+  return { [mark]: verdict };
+}
+
+/** One run of one row, as its handler sees it. */
+export interface Run<Types extends BizTypes = BizTypes> {
+  readonly id: string;
+  readonly bizId: string | undefined;
+  /** The same in every run of this row: pass it to services outside the database. */
+  readonly idempotencyKey: string;
+  /** Starts at 1. Lost starts count, snoozes do not. */
+  readonly attempt: number;
+  readonly tenant: string;
+  readonly subject: string | undefined;
+  /** Aborts when the lease is lost, the row is cancelled, the timeout passes, or the worker stops. */
+  readonly signal: AbortSignal;
+  /**
+   * Runs `effects` and writes SUCCESS in one transaction, with the rows of {@link submit}. Return its result. `effects`
+   * may run again when the transaction loses a race.
+   * @throws LeaseLostError, and commits nothing, when the row is no longer this run's.
+   */
+  commit(effects: (trx: Knex.Transaction) => unknown): Promise<RunOutcome>;
+  /** Counts as a failed attempt. The row runs again after `after`; default: after the delay that the type's `retry` gives. */
+  retry(options?: { readonly after?: Duration; readonly reason?: string }): RunOutcome;
+  /** Makes the row FAILED, with the reason: it is never tried again. */
+  reject(reason: string): RunOutcome;
+  /** Runs the row again later. It costs no attempt. */
+  snooze(after: Duration): RunOutcome;
+  /** Adds a follow-up row. It is written in the transaction of this run's success; it is discarded otherwise. */
+  submit<Type extends keyof Types & string>(type: Type, context: ContextInput<Types[Type]>, options?: SubmitOptions): void;
+}
+
+/** One row of a batch. */
+export interface BatchItem<Context> {
+  readonly id: string;
+  readonly bizId: string | undefined;
+  readonly context: Context;
+  readonly idempotencyKey: string;
+  readonly attempt: number;
+  readonly tenant: string;
+  readonly signal: AbortSignal;
+}
+
+/** A batch of rows, as its handler sees it. Rows without a verdict of their own have succeeded when the handler returns. */
+export interface Batch<Context> {
+  /** Runs `effects` and writes SUCCESS of every row without another verdict in one transaction. */
+  commit(effects: (trx: Knex.Transaction) => unknown): Promise<void>;
+  /** Counts as a failed attempt of this row, which runs again later. */
+  retry(item: BatchItem<Context>, options?: { readonly after?: Duration; readonly reason?: string }): void;
+  /** Makes this row FAILED, with the reason: it is never tried again. */
+  reject(item: BatchItem<Context>, reason: string): void;
+  /** Runs this row again later. It costs no attempt. */
+  snooze(item: BatchItem<Context>, after: Duration): void;
+}
+
+/** Handles one row of a type. It returns the verdict; if it throws, the attempt has failed. */
+export type Handler<Types extends BizTypes, Type extends keyof Types> = (context: ContextOutput<Types[Type]>, run: Run<Types>) => unknown;
+/** Handles many rows of a type at once. */
+export type BatchHandler<Types extends BizTypes, Type extends keyof Types> = (
+  items: readonly BatchItem<ContextOutput<Types[Type]>>[],
+  batch: Batch<ContextOutput<Types[Type]>>,
+) => unknown;
+
+/** A handler as registered. */
+export interface Registered {
+  /** Rows per call. */
+  readonly size: number;
+  // biome-ignore lint/suspicious/noExplicitAny: contexts of all types meet here
+  readonly one?: (context: any, run: Run<any>) => unknown;
+  // biome-ignore lint/suspicious/noExplicitAny: as above
+  readonly many?: (items: readonly BatchItem<any>[], batch: Batch<any>) => unknown;
+}

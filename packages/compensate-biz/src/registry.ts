@@ -1,0 +1,128 @@
+import {
+  checkMigrated,
+  coreSchema,
+  type Database,
+  defaultLogger,
+  Events,
+  InvalidArgumentError,
+  keyText,
+  type Logger,
+  Once,
+  openDatabase,
+  Wakers,
+  type WorkTable,
+} from '@holdfast/core';
+import type { CompensateBizOptions } from './biz-options.ts';
+import { type BizTypes, typeOf } from './biz-type.ts';
+import type { BizEvents } from './events.ts';
+import type { Registered } from './handler.ts';
+import { BizEffects } from './table/biz-effects.ts';
+import { bizTable } from './table/biz-table.ts';
+import { compensateBizSchema } from './table/schema.ts';
+import { type Hint, type Hints, hintNote } from './wake/hints.ts';
+
+/** The columns of a new row that decide how workers are woken for it. */
+interface WrittenRow {
+  readonly biz_type: string;
+  readonly delayMs: number;
+  readonly gate: string | null;
+}
+
+/** What the parts of one `CompensateBiz` share: types, handlers, table, events and wakers. It knows none of the parts. */
+export class Registry {
+  readonly types: BizTypes;
+  readonly maxContextBytes: number;
+  readonly database: Database;
+  readonly table: WorkTable;
+  readonly effects: BizEffects;
+  readonly once: Once;
+  readonly logger: Logger;
+  readonly events: Events<BizEvents>;
+  readonly wakers: Wakers;
+  readonly hints: Hints | undefined;
+  readonly handlers: Map<string, Registered> = new Map();
+  readonly #newerRows = new Map<string, Set<string>>();
+  readonly #wakerGiven: boolean;
+  #closed = false;
+
+  constructor(options: CompensateBizOptions<BizTypes>) {
+    if (typeof options?.types !== 'object' || Object.keys(options.types).length === 0)
+      throw new InvalidArgumentError('types is missing or empty; pass at least one, as in types: { "grant-coupon": bizType(schema) }.');
+    for (const type of Object.keys(options.types)) keyText('the name of a type', type, 100);
+    this.types = options.types;
+    this.maxContextBytes = options.maxContextBytes ?? 262_144;
+    this.logger = options.logger ?? defaultLogger;
+    this.database = openDatabase(options);
+    this.table = bizTable(this.database);
+    this.effects = new BizEffects(this.database, this.table, this.types);
+    this.once = new Once(this.database);
+    this.events = new Events(this.logger);
+    this.wakers = new Wakers({ database: this.database, channel: 'compensate-biz', waker: options.waker, logger: this.logger });
+    this.#wakerGiven = options.waker !== undefined;
+    this.hints = options.hints;
+  }
+
+  /** Registers the handler of a type. @throws UnknownTypeError, InvalidArgumentError */
+  register(type: string, handler: Registered): void {
+    const { serial } = typeOf(this.types, type);
+    if (!Number.isInteger(handler.size) || handler.size < 1 || handler.size > 10_000)
+      throw new InvalidArgumentError(`size is ${handler.size}; give a whole number from 1 to 10,000.`);
+    if (serial && handler.many)
+      throw new InvalidArgumentError(`${type} is serial: its rows run one at a time per bizId, so it takes handle, not handleBatch.`);
+    if (this.handlers.has(type)) throw new InvalidArgumentError(`${type} has a handler already; one type has one handler.`);
+    this.handlers.set(type, handler);
+  }
+
+  /** Checks the server's version and the tables. @throws MigrationRequiredError, DatabaseUnavailableError, UnsupportedDatabaseError */
+  async check(): Promise<void> {
+    const { warnings } = await this.database.describe();
+    for (const warning of warnings) this.logger.warn({}, warning);
+    const newer = await checkMigrated(this.database, [coreSchema, compensateBizSchema]);
+    if (newer.length > 0)
+      this.logger.warn({ newer }, 'the tables were migrated by a newer version; this version continues, since migrations only add');
+  }
+
+  /** Tells workers, in this process and in others, that rows may be ready. `note` names one row. */
+  wake(note?: string): void {
+    this.wakers.wakeHere(note);
+    // A submit in a transaction may commit after `close`: wakers that are closed would open a connection that nobody closes.
+    if (!this.#closed || this.#wakerGiven) this.wakers.wakeElsewhere(note);
+  }
+
+  /** Wakes workers for new rows. A few rows that may run at once are named by their ids; the hints get the ids too. */
+  wakeFor(rows: readonly WrittenRow[], ids: readonly string[]): void {
+    if (rows.length === 0) return;
+    const hints: Hint[] = [];
+    for (const [i, row] of rows.entries()) {
+      const id = ids[i];
+      if (id && row.delayMs === 0 && row.gate === null) hints.push({ type: row.biz_type, id });
+    }
+    if (hints.length < rows.length || hints.length > maxNamed) this.wake();
+    else for (const hint of hints) this.wake(hintNote(hint));
+    if (hints.length > 0) this.hints?.send(hints);
+  }
+
+  /** Notes a row whose schema version is newer than this process knows. */
+  sawNewer(type: string, id: string): void {
+    const ids = this.#newerRows.get(type) ?? new Set();
+    this.#newerRows.set(type, ids);
+    if (ids.size < 100_000) ids.add(id);
+  }
+
+  /** Counts the rows of a newer version that were noted since the last call. */
+  takeNewer(type: string): number {
+    const count = this.#newerRows.get(type)?.size ?? 0;
+    this.#newerRows.delete(type);
+    return count;
+  }
+
+  /** Closes the wakers and the loops' connections. The service's knex stays open. */
+  async close(): Promise<void> {
+    this.#closed = true;
+    await this.wakers.close();
+    await this.database.close();
+  }
+}
+
+/** More rows than this wake workers without their ids: a poll then finds them all. */
+const maxNamed = 16;

@@ -1,0 +1,36 @@
+import { type Backoff, type Duration, durationMs, type StoredError, storedError, type Verdict } from '@holdfast/core';
+
+/** The verdict on a failed attempt: a retry as the schedule says, or dead when the schedule is used up. */
+export function failed(retry: Backoff, attempts: number, error: StoredError, afterMs?: number): Verdict {
+  const delayMs = retry.delayMs(attempts + 1);
+  if (delayMs === undefined) return { outcome: 'dead', reason: 'exhausted', error };
+  return { outcome: 'retry', afterMs: afterMs ?? delayMs, error };
+}
+
+/** The verdict on a thrown error. `retryable: false` means that trying again is pointless. */
+export function thrown(retry: Backoff, attempts: number, error: unknown): Verdict {
+  const { retryable, code } = (error ?? {}) as { retryable?: unknown; code?: unknown };
+  if (retryable === false && code !== 'lease-lost') return { outcome: 'dead', reason: 'rejected', error: storedError(error) };
+  return failed(retry, attempts, storedError(error));
+}
+
+export function retryVerdict(
+  retry: Backoff,
+  attempts: number,
+  options: { readonly after?: Duration; readonly reason?: string } = {},
+): Verdict {
+  const error: StoredError = { name: 'Retry', code: 'retry', message: options.reason ?? 'the handler asked for another try' };
+  return failed(retry, attempts, error, options.after === undefined ? undefined : durationMs(options.after, 'after'));
+}
+
+export function rejectVerdict(reason: string): Verdict {
+  return {
+    outcome: 'dead',
+    reason: 'rejected',
+    error: storedError(Object.assign(new Error(reason), { name: 'Rejected', code: 'rejected' })),
+  };
+}
+
+export function snoozeVerdict(after: Duration): Verdict {
+  return { outcome: 'snooze', afterMs: Math.max(1, durationMs(after, 'after')) };
+}

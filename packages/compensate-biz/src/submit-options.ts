@@ -1,0 +1,20 @@
+import type { Duration } from '@holdfast/core';
+
+/** Options of a submit. */
+export interface SubmitOptions {
+  /** The business id that people search for. Required for `serial` types. At most 191 characters. Default none. */
+  readonly bizId?: string | number | bigint;
+  /**
+   * Makes the submit idempotent per type: a second submit with the same key writes nothing and returns the id of the first row. The key
+   * holds for 7 days, or for `window`, or, with `while: 'pending'`, until the first row has ended. Default none.
+   */
+  readonly once?: string | { readonly key: string; readonly window?: Duration } | { readonly key: string; readonly while: 'pending' };
+  /** A higher number is more urgent: one step counts as a minute of waiting. From -1,000,000 to 1,000,000. Default 0. */
+  readonly priority?: number;
+  /** Shortest time until the row runs. Default none: it runs as soon as a worker is free. */
+  readonly delay?: Duration;
+  /** The tenant of the row: workers give tenants equal shares. Default `''`. */
+  readonly tenant?: string;
+  /** Business key under which a timeline is drawn across tables. Default none. */
+  readonly subject?: string;
+}

@@ -1,0 +1,73 @@
+import { type Database, KeyGate, type SqlRunner } from '@holdfast/core';
+import { gateScope } from '../table/biz-effects.ts';
+import { type InsertStatement, insertStatement } from './insert-statement.ts';
+import type { NewRow } from './new-row.ts';
+
+/** Writes rows and returns their ids in order. */
+export async function insertRows(database: Database, sql: SqlRunner, rows: readonly NewRow[]): Promise<string[]> {
+  return rows.some((row) => row.gate !== null) ? insertGated(database, sql, rows) : insertPlain(database, sql, rows);
+}
+
+/** Writes those children of a fan-out that are not there yet. No caller needs their ids, so none are read. */
+export async function insertChildren(database: Database, sql: SqlRunner, rows: readonly NewRow[]): Promise<void> {
+  const [verb, tail] = database.family === 'mysql' ? ['INSERT IGNORE', ''] : ['INSERT', ' ON CONFLICT DO NOTHING'];
+  for (const { into, params } of statements(database, rows)) await sql.run(`${verb} ${into}${tail}`, params);
+}
+
+/** Writes rows of serial types. It locks the gate before the row gets its id, key by key in one order, so that two submits can't deadlock. */
+async function insertGated(database: Database, sql: SqlRunner, rows: readonly NewRow[]): Promise<string[]> {
+  const gate = new KeyGate(database);
+  const ids: string[] = new Array(rows.length);
+  const order = rows.map((row, at) => ({ row, at })).sort((a, b) => compare(a.row.gate ?? '', b.row.gate ?? '') || a.at - b.at);
+  for (const { row, at } of order) {
+    const scope = gateScope(row.biz_type);
+    const head = row.gate === null ? null : await gate.lock(sql, scope, row.gate);
+    const [id = ''] = await insertPlain(database, sql, [row], head !== null);
+    ids[at] = id;
+    if (row.gate !== null && head === null) await gate.setHead(sql, scope, row.gate, id);
+  }
+  return ids;
+}
+
+async function insertPlain(database: Database, sql: SqlRunner, rows: readonly NewRow[], blocked: boolean = false): Promise<string[]> {
+  const ids: string[] = [];
+  for (const { into, params, size } of statements(database, rows, blocked)) {
+    if (database.dialect === 'mysql') {
+      await sql.run(`INSERT ${into}`, params);
+      ids.push(...(await lastIds(sql, size)));
+    } else {
+      const inserted = await sql.rows<{ id: string }>(`INSERT ${into} RETURNING ${database.text('id')} AS id`, params);
+      ids.push(...inserted.map(({ id }) => id));
+    }
+  }
+  return ids;
+}
+
+/** MySQL has no RETURNING, but the ids of one INSERT … VALUES are consecutive, in steps of the server's increment. */
+async function lastIds(sql: SqlRunner, count: number): Promise<string[]> {
+  const [last] = await sql.rows<{ id: string; step: number }>(
+    'SELECT CAST(LAST_INSERT_ID() AS CHAR) AS id, @@auto_increment_increment AS step',
+  );
+  const first = BigInt(last?.id ?? 0);
+  const step = BigInt(last?.step ?? 1);
+  return Array.from({ length: count }, (_, i) => (first + BigInt(i) * step).toString());
+}
+
+function* statements(database: Database, rows: readonly NewRow[], blocked: boolean = false): Generator<InsertStatement> {
+  for (let from = 0; from < rows.length; ) {
+    const size = statementSize(database, rows.length - from);
+    yield insertStatement(database, rows.slice(from, from + size), blocked);
+    from += size;
+  }
+}
+
+/** Number of rows in the next statement. SQLite takes 32,766 parameters; with few different sizes its statements stay prepared. */
+function statementSize(database: Database, left: number): number {
+  if (database.family === 'postgres') return left;
+  if (database.family === 'mysql') return Math.min(left, 1000);
+  return left >= 100 ? 100 : left >= 10 ? 10 : 1;
+}
+
+function compare(a: string, b: string): number {
+  return a < b ? -1 : a > b ? 1 : 0;
+}

@@ -1,0 +1,106 @@
+import type { BizTypes } from '../biz-type.ts';
+import type { Registry } from '../registry.ts';
+import { completeParents, openParents, parentType } from '../submit/fan-out.ts';
+
+/** Counts of what a sweep found and repaired. */
+export interface SweepCounts {
+  /** SCHEDULED rows that were due and are READY now. */
+  readonly promoted: number;
+  /** Rows taken back from dead workers: their lease had expired. */
+  readonly rescued: number;
+  /** Rows that became FAILED as crash loops: they had lost too many starts. */
+  readonly dead: number;
+  /** Stuck serial keys and occupied slots that were released. */
+  readonly gates: number;
+  /** Fan-outs that were completed. */
+  readonly completed: number;
+  /** SUCCESS rows deleted because they were older than their type's `keep`. */
+  readonly purged: number;
+  /** READY rows of types that this process does not know, and rows of a newer version that its workers met since the last sweep. */
+  readonly unknown: number;
+}
+
+/** Takes back rows whose lease has expired. */
+export async function rescueOnce(registry: Registry, adoptIdleMs: number): Promise<{ readonly rescued: number; readonly dead: number }> {
+  const { table, types, effects } = registry;
+  const result = await table.rescue({
+    maxLost: (kind) => types[kind]?.maxLost ?? 3,
+    adoptAfterMs: adoptIdleMs,
+    // The sweep completes the parents that are counted here.
+    hook: async (sql, settled) => void (await effects.settled(sql, settled, 'rescue')),
+  });
+  if (result.rescued + result.dead > 0) registry.wake();
+  return result;
+}
+
+/** Passes on turns and frees slots whose row ended without doing so. Returns how many. `of` restricts it to these types. */
+export async function repairOnce(registry: Registry, of?: BizTypes): Promise<number> {
+  const turns = await registry.effects.repairTurns(() => registry.wake(), of);
+  return turns + (await registry.effects.repairSlots(of));
+}
+
+/** Completes the fan-outs among these whose children have all ended. Returns how many. */
+export async function completeOnce(registry: Registry, parentIds: readonly string[]): Promise<number> {
+  const completed = await completeParents(registry, parentIds);
+  for (const parentId of completed) registry.events.emit('fan-out:completed', { parentId });
+  return completed.length;
+}
+
+/**
+ * Finds everything that was lost, in bounded steps: nothing is paged by offset over rows whose status is changing. `of`
+ * restricts the work that is done type by type (turns, slots, retention) to these types.
+ */
+export async function sweepOnce(registry: Registry, adoptIdleMs: number = 600_000, of: BizTypes = registry.types): Promise<SweepCounts> {
+  const started = performance.now();
+  const { database, table, logger } = registry;
+  logger.info({ types: Object.keys(of) }, 'sweep starts');
+  let promoted = 0;
+  for (let n = 1000; n === 1000; promoted += n) n = await table.promote(1000);
+  const { rescued, dead } = await rescueOnce(registry, adoptIdleMs);
+  const gates = await repairOnce(registry, of);
+  const completed = await completeOnce(registry, await openParents(database));
+  let purged = 0;
+  for (const [type, definition] of Object.entries(of)) {
+    if (definition.purgeAfterMs === undefined) continue;
+    for (let n = 1; n > 0; purged += n) n = await table.purge(type, ['done'], definition.purgeAfterMs);
+  }
+  await registry.once.purge();
+  const unknown = (await countUnknown(registry)) + reportNewer(registry, of);
+  if (promoted + rescued > 0) registry.wake();
+  const counts = { promoted, rescued, dead, gates, completed, purged, unknown };
+  logger.info({ types: Object.keys(of), ...counts, ms: Math.round(performance.now() - started) }, 'sweep ends');
+  return counts;
+}
+
+function reportNewer(registry: Registry, of: BizTypes): number {
+  let total = 0;
+  for (const type of Object.keys(of)) {
+    const count = registry.takeNewer(type);
+    if (count === 0) continue;
+    total += count;
+    registry.events.emit('sweep:unknown', { type, count });
+    registry.logger.warn(
+      { type, count, version: of[type]?.version },
+      'rows of a newer version wait for a worker that knows the version; finish the deploy',
+    );
+  }
+  return total;
+}
+
+async function countUnknown(registry: Registry): Promise<number> {
+  let unknown = 0;
+  for (const { kind } of await registry.table.ready()) {
+    if (Object.hasOwn(registry.types, kind) || kind === parentType) continue;
+    const [row] = await registry.database.rows<{ n: string | number }>(
+      `SELECT count(*) AS n FROM ${registry.database.table('compensate_biz')} WHERE status = 'WAIT_HANDLE' AND biz_type = ?`,
+      [kind],
+    );
+    unknown += Number(row?.n);
+    registry.events.emit('sweep:unknown', { type: kind, count: Number(row?.n) });
+    registry.logger.warn(
+      { type: kind, count: Number(row?.n) },
+      'rows of a type that this process does not know are left for other workers; add the type to types, or cancel the rows',
+    );
+  }
+  return unknown;
+}
