@@ -1,37 +1,16 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { closeSync, constants as fsConstants, lstatSync, openSync, readdirSync, statfsSync } from 'node:fs';
-import { open } from 'node:fs/promises';
+import { closeSync, openSync, statfsSync } from 'node:fs';
 import { constants } from 'node:os';
-import { join } from 'node:path';
 import type { Readable, Writable } from 'node:stream';
 import { endingOf, exitOf, failed, overLimit } from '../executor/endings.ts';
 import type { ExecutionRef, LogPiece, OutputFile } from '../executor/executor.ts';
-import { filePath } from '../files/path.ts';
 import { terminated } from '../runs/decide.ts';
-import type { RunLimits } from '../runs/limits.ts';
 import type { Ending } from '../runs/states.ts';
-import type { Cgroup } from './cgroup.ts';
+import type { Launch } from './launch.ts';
+import { leftFiles } from './left-files.ts';
 import { OutputStream } from './output-stream.ts';
 import { isAlive, processTree, signal } from './process-tree.ts';
-
-export interface Launch {
-  readonly ref: ExecutionRef;
-  readonly file: string;
-  readonly args: readonly string[];
-  readonly environment: Readonly<Record<string, string>>;
-  readonly user: number | undefined;
-  readonly cwd: string;
-  /** Path of the filter, if there is one. */
-  readonly seccomp: string | undefined;
-  /** Whether bubblewrap is what is started, which says its child's pid and waits before it goes on. */
-  readonly wrapped: boolean;
-  readonly limits: RunLimits;
-  readonly cgroup: Cgroup | undefined;
-  /** Where `/out` is, seen from the machine, if not in the sandbox's own file system. */
-  readonly out: string | undefined;
-  readonly killAfterMs: number;
-}
 
 type Because = 'TIMEOUT' | 'OUTPUT_LIMIT' | 'STOP';
 
@@ -192,7 +171,7 @@ export class SandboxRun {
   async *output(): AsyncGenerator<OutputFile> {
     const root = this.#launch.out ?? this.#inside('/out');
     if (root === undefined || (this.#exited && this.#launch.out === undefined)) return;
-    yield* filesIn(root, '');
+    yield* leftFiles(root);
   }
 
   /** Ends all that is left of it. */
@@ -348,31 +327,5 @@ export class SandboxRun {
 
   #notify(): void {
     for (const change of this.#changes) change();
-  }
-}
-
-/** Regular files below a folder. Links are not followed and not kept; names that no task could have are left out. */
-async function* filesIn(root: string, folder: string): AsyncGenerator<OutputFile> {
-  let names: string[];
-  try {
-    names = readdirSync(join(root, folder)).sort();
-  } catch {
-    return;
-  }
-  for (const name of names) {
-    const path = folder === '' ? name : `${folder}/${name}`;
-    try {
-      if (filePath(path) !== path) continue;
-    } catch {
-      continue;
-    }
-    const found = lstatSync(join(root, path), { throwIfNoEntry: false });
-    if (found?.isDirectory()) yield* filesIn(root, path);
-    if (!found?.isFile()) continue;
-    // One that its program has made unreadable, for a service that is not root.
-    const file = await open(join(root, path), fsConstants.O_RDONLY | fsConstants.O_NOFOLLOW | fsConstants.O_NONBLOCK).catch(
-      () => undefined,
-    );
-    if (file) yield { path, size: found.size, content: file.createReadStream(found.size > 0 ? { end: found.size - 1 } : {}) };
   }
 }
