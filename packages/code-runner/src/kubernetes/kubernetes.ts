@@ -1,16 +1,16 @@
-import { Readable } from 'node:stream';
-import { type Duration, defaultLogger, durationMs, HoldfastError, type Logger, wait } from '@holdfast/core';
+import { type Duration, defaultLogger, durationMs, type Logger, wait } from '@holdfast/core';
 import type { KubeConfig, V1ConfigMap, V1Job, V1Pod, V1PodSpec } from '@kubernetes/client-node';
 import { ExecutorUnavailableError } from '../errors.ts';
 import type { ExecutionRef, ExecutionSpec, Executor, Isolation, LogPiece, OutputFile } from '../executor/executor.ts';
 import type { Observed } from '../runs/decide.ts';
 import type { RunLimits } from '../runs/limits.ts';
-import { packFiles, unpackFiles } from './archive.ts';
-import { type CodeSource, type JobSettings, jobManifest } from './job-manifest.ts';
+import { collectOutput } from './collect-output.ts';
+import type { JobSettings } from './job-manifest.ts';
 import { ApiRefusal, KubernetesApi, loadKubeConfig } from './kubernetes-api.ts';
-import { becauseAnnotation, labels, labelsOf, objectName, refOf, selector } from './labels.ts';
+import { becauseAnnotation, labels, objectName, refOf, selector } from './labels.ts';
 import { podLog } from './pod-log.ts';
 import { observedOf } from './pod-outcome.ts';
+import { startJob } from './start-job.ts';
 import { Watched } from './watched.ts';
 
 /** Which cluster, which namespace, and how Jobs are made there. */
@@ -48,9 +48,6 @@ export interface KubernetesOptions {
 export function kubernetes(options: KubernetesOptions): Executor {
   return new Kubernetes(options);
 }
-
-/** How long the results of a program that has ended are waited for. */
-const resultsMs = 30_000;
 
 class Kubernetes implements Executor {
   readonly name = 'kubernetes';
@@ -103,38 +100,8 @@ class Kubernetes implements Executor {
   }
 
   async start(spec: ExecutionSpec): Promise<void> {
-    const api = this.#connected();
     this.#limits.set(objectName(spec), spec.limits);
-    const archive = await packFiles(spec.files);
-    const { source, dataUrls } = await this.#sources(spec, archive);
-    if (source.from === 'config-map') {
-      const map: V1ConfigMap = {
-        apiVersion: 'v1',
-        kind: 'ConfigMap',
-        metadata: { name: objectName(spec), namespace: api.namespace, labels: labelsOf(spec, this.#settings.instance) },
-        immutable: true,
-        binaryData: { 'code.tar.gz': archive.toString('base64') },
-      };
-      // The same attempt has the same files: one that is there already is as good.
-      await api.createConfigMap(map).catch((error) => {
-        if (!(error instanceof ApiRefusal && error.status === 409)) throw refused(error, spec);
-      });
-    }
-    const job = jobManifest(spec, source, dataUrls, this.#settings);
-    try {
-      await api.createJob(job);
-    } catch (error) {
-      if (!(error instanceof ApiRefusal) || (error.status !== 409 && error.status !== 'unknown')) throw refused(error, spec);
-      // There is one of this name, or nobody knows: it is looked up, never assumed.
-      const there = await api.job(objectName(spec)).catch((again) => {
-        throw refused(again, spec);
-      });
-      if (!there) throw refused(error, spec);
-      if (refOf(there)?.jobUid !== spec.jobUid)
-        throw new ExecutorUnavailableError(
-          `The Job ${objectName(spec)} of the namespace ${api.namespace} is another's. Give each service an instance of its own (instance), or a namespace.`,
-        );
-    }
+    await startJob(this.#connected(), spec, { ...this.#settings, inlineBytes: this.#options.inlineBytes ?? 700 * 1_024 });
   }
 
   async *observe(ref: ExecutionRef, { signal }: { readonly signal: AbortSignal }): AsyncGenerator<Observed | undefined> {
@@ -213,40 +180,9 @@ class Kubernetes implements Executor {
     }
   }
 
-  async *output(
-    ref: ExecutionRef,
-    { limit, truncated }: { readonly limit: number; readonly truncated: () => void },
-  ): AsyncGenerator<OutputFile> {
-    const signal = AbortSignal.timeout(resultsMs);
+  async *output(ref: ExecutionRef, options: { readonly limit: number; readonly truncated: () => void }): AsyncGenerator<OutputFile> {
     const pod = this.#podOf(ref)?.metadata?.name;
-    if (!pod) return;
-    let text = '';
-    let position: string | null = null;
-    for (let pauseMs = 100; !/^end$/m.test(text); pauseMs = Math.min(pauseMs * 2, 1_000)) {
-      try {
-        for await (const piece of podLog(this.#connected(), pod, {
-          container: 'results',
-          after: position,
-          follow: true,
-          signal,
-          idleMs: 5_000,
-        })) {
-          text += Buffer.from(piece.bytes).toString('latin1');
-          position = piece.position;
-        }
-      } catch (err) {
-        if (signal.aborted || (err instanceof ApiRefusal && err.status === 404)) {
-          this.#logger.warn({ err, runId: ref.runId }, 'the results of a run could not be read');
-          return;
-        }
-      }
-      if (signal.aborted) return;
-      if (!/^end$/m.test(text)) await wait(pauseMs, signal).catch(() => undefined);
-    }
-    const packed = Buffer.from(text.replace(/^end$/m, ''), 'base64');
-    const { files, truncated: more } = await unpackFiles(packed, limit);
-    if (more) truncated();
-    for (const { path, content } of files) yield { path, size: content.length, content: Readable.from([content], { objectMode: false }) };
+    if (pod) yield* collectOutput(this.#connected(), pod, { ...options, runId: ref.runId, logger: this.#logger });
   }
 
   /**
@@ -306,19 +242,6 @@ class Kubernetes implements Executor {
     this.#pods = undefined;
   }
 
-  async #sources(spec: ExecutionSpec, archive: Buffer): Promise<{ readonly source: CodeSource; readonly dataUrls: readonly string[] }> {
-    const { url, keep } = spec;
-    const inline = this.#options.inlineBytes ?? 700 * 1_024;
-    if ((archive.length > inline || spec.dataSets.length > 0) && !url)
-      throw new ExecutorUnavailableError(
-        `The task's files have ${archive.length} bytes packed; more than ${inline}, and data sets, need a file store that hands out addresses, such as s3Files.`,
-      );
-    const dataUrls = await Promise.all(spec.dataSets.map(({ object }) => url?.(object) ?? ''));
-    if (archive.length <= inline) return { source: { from: 'config-map' }, dataUrls };
-    const object = (await keep?.('code.tar.gz', archive)) ?? '';
-    return { source: { from: 'url', url: (await url?.(object)) ?? '' }, dataUrls };
-  }
-
   #podOf(ref: ExecutionRef): V1Pod | undefined {
     const uid = this.#jobs?.get(objectName(ref))?.metadata?.uid;
     for (const pod of this.#pods?.values() ?? [])
@@ -366,23 +289,6 @@ class Kubernetes implements Executor {
   #connected(): KubernetesApi {
     this.#api ??= new KubernetesApi(loadKubeConfig(this.#options.kubeConfig), this.#settings.namespace);
     return this.#api;
-  }
-}
-
-/** What a start that was refused means: to be tried again, or never. */
-function refused(error: unknown, spec: ExecutionSpec): Error {
-  if (!(error instanceof ApiRefusal)) return error as Error;
-  const what = `The Job ${objectName(spec)} could not be created`;
-  // A manifest that is not valid will not become so.
-  if (error.status === 422 || error.status === 400 || error.status === 413)
-    return new ExecutorUnavailableError(`${what}: ${error.message}. Tell whoever operates this service.`, { cause: error });
-  return new PendingError(`${what}: ${error.message}`, error);
-}
-
-/** There is no room or no answer at the moment. The run waits, and fails as UNSCHEDULABLE in the end. */
-export class PendingError extends HoldfastError {
-  constructor(message: string, cause: unknown) {
-    super(message, { code: 'executor-pending', retryable: true, cause });
   }
 }
 
