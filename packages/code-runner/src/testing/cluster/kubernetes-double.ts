@@ -5,7 +5,8 @@ import type { Duplex } from 'node:stream';
 import { text } from 'node:stream/consumers';
 import type { Executor } from '../../executor/executor.ts';
 import { Kubelet } from './kubelet.ts';
-import { type ApiObject, ObjectStore, type StoreEvent } from './object-store.ts';
+import { answer, kinds, matches } from './object-api.ts';
+import { ObjectStore, type StoreEvent } from './object-store.ts';
 
 /** What is done to a request instead of, or besides, answering it. */
 export type Fault =
@@ -61,12 +62,6 @@ interface Stream {
   readonly kind: 'watch' | 'log';
   silent: boolean;
 }
-
-const kinds: Readonly<Record<string, { readonly kind: string; readonly apiVersion: string }>> = {
-  jobs: { kind: 'Job', apiVersion: 'batch/v1' },
-  pods: { kind: 'Pod', apiVersion: 'v1' },
-  configmaps: { kind: 'ConfigMap', apiVersion: 'v1' },
-};
 
 /** Starts an API server of its own over HTTPS, with a kubelet that really runs programs. */
 export async function kubernetesDouble(options: KubernetesDoubleOptions): Promise<KubernetesDouble> {
@@ -197,61 +192,14 @@ class Double implements KubernetesDouble {
       response.socket?.destroy();
       return;
     }
-    const [status, answer] = watch || log ? [0, undefined] : await this.#do(method, plural, name, url, body);
+    const [status, reply] = watch || log ? [0, undefined] : await answer(this, { method, plural, name, url, body });
     if (fault && 'reset' in fault) response.socket?.destroy();
     else if (fault && 'stall' in fault) return;
     else if (log) await this.#log(url, name ?? '', response);
     else if (watch) this.#watch(url, plural, response);
     else if (status >= 400)
-      this.#status(response, status, String((answer as { reason?: string }).reason), String((answer as { message?: string }).message));
-    else this.#json(response, status, answer);
-  }
-
-  async #do(method: string, plural: string, name: string | undefined, url: URL, body: string): Promise<[number, unknown]> {
-    const type = kinds[plural] as { kind: string; apiVersion: string };
-    const notFound: [number, unknown] = [404, { reason: 'NotFound', message: `${plural} "${name}" not found` }];
-    if (method === 'GET' && name === undefined) {
-      const version = url.searchParams.get('resourceVersion');
-      if (version !== null && version !== '0' && this.store.since(plural, Number(version)) === undefined)
-        return [410, { reason: 'Expired', message: 'too old resource version' }];
-      const items = this.store.all(plural).filter((object) => matches(object, url));
-      return [
-        200,
-        { kind: `${type.kind}List`, apiVersion: type.apiVersion, metadata: { resourceVersion: String(this.store.version) }, items },
-      ];
-    }
-    const known = name === undefined ? undefined : this.store.get(plural, name);
-    if (method === 'GET') return known ? [200, known] : notFound;
-    if (method === 'POST') {
-      const object = JSON.parse(body) as ApiObject;
-      if (this.store.get(plural, object.metadata.name))
-        return [409, { reason: 'AlreadyExists', message: `${plural} "${object.metadata.name}" already exists` }];
-      if (plural === 'jobs' && this.store.all('jobs').length >= this.quota)
-        return [403, { reason: 'Forbidden', message: `jobs.batch "${object.metadata.name}" is forbidden: exceeded quota: runs` }];
-      const made = this.store.create(plural, this.namespace, object);
-      if (plural === 'jobs') this.kubelet.jobCreated(made);
-      return [201, made];
-    }
-    if (!known) return notFound;
-    if (method === 'PATCH') {
-      const patched = this.store.update(plural, known.metadata.name, (object) =>
-        merge(object, JSON.parse(body) as Record<string, unknown>),
-      );
-      if (plural === 'pods') this.kubelet.deadlineSet(known.metadata.name);
-      return [200, patched];
-    }
-    if (method === 'DELETE') {
-      const said = body === '' ? undefined : (JSON.parse(body) as { propagationPolicy?: string }).propagationPolicy;
-      // The old default of Jobs: without a word, their pods stay behind.
-      const policy = url.searchParams.get('propagationPolicy') ?? said ?? 'Orphan';
-      this.store.remove(plural, known.metadata.name);
-      if (plural === 'pods') await this.kubelet.remove(known.metadata.name);
-      if (plural === 'jobs' && policy !== 'Orphan')
-        for (const pod of this.store.all('pods'))
-          if (pod.metadata.ownerReferences?.some(({ uid }) => uid === known.metadata.uid)) await this.kubelet.remove(pod.metadata.name);
-      return [200, { kind: 'Status', apiVersion: 'v1', status: 'Success' }];
-    }
-    return [405, { reason: 'MethodNotAllowed', message: method }];
+      this.#status(response, status, String((reply as { reason?: string }).reason), String((reply as { message?: string }).message));
+    else this.#json(response, status, reply);
   }
 
   #watch(url: URL, plural: string, response: ServerResponse): void {
@@ -328,25 +276,5 @@ class Double implements KubernetesDouble {
 
   #status(response: ServerResponse, code: number, reason: string, message: string): void {
     this.#json(response, code, { kind: 'Status', apiVersion: 'v1', metadata: {}, status: 'Failure', message, reason, code });
-  }
-}
-
-function matches(object: ApiObject, url: URL): boolean {
-  const wanted = url.searchParams.get('labelSelector');
-  if (!wanted) return true;
-  return wanted.split(',').every((one) => {
-    const [name = '', value] = one.split('=');
-    return object.metadata.labels?.[name] === value;
-  });
-}
-
-/** RFC 7386. */
-function merge(target: Record<string, unknown>, patch: Record<string, unknown>): void {
-  for (const [name, value] of Object.entries(patch)) {
-    if (value === null) delete target[name];
-    else if (typeof value === 'object' && !Array.isArray(value)) {
-      if (typeof target[name] !== 'object' || target[name] === null) target[name] = {};
-      merge(target[name] as Record<string, unknown>, value as Record<string, unknown>);
-    } else target[name] = value;
   }
 }
