@@ -12,21 +12,21 @@ import {
   type Logger,
   openDatabase,
   type Waker,
-  Wakers,
 } from '@holdfast/core';
 import { type Authorize, ownersOnly } from './access.ts';
 import type { CodeRunnerEvents } from './events.ts';
-import type { ExecutionSpec, Executor } from './executor/executor.ts';
-import { commandOf, type Language } from './languages/language.ts';
+import type { Executor } from './executor/executor.ts';
+import type { Language } from './languages/language.ts';
 import { databaseQueue } from './queue/database-queue.ts';
 import type { RunQueue, RunQueueOf } from './queue/run-queue.ts';
 import { createRoutes, type Routes, type RoutesOptions } from './routes/routes.ts';
 import { EventLog } from './runs/event-log.ts';
+import { executionSpec } from './runs/execution-spec.ts';
+import { failUnroutable } from './runs/fail-undelivered.ts';
 import { type Pool, type PoolOptions, poolOf } from './runs/limits.ts';
-import { thaw } from './runs/manifest.ts';
 import type { RunRow } from './runs/run.ts';
-import { RunNews } from './runs/run-news.ts';
 import { RunTable } from './runs/run-table.ts';
+import { RunWakes } from './runs/run-wakes.ts';
 import { Runs } from './runs/runs.ts';
 import { codeRunnerSchema } from './schema.ts';
 import { Blobs } from './store/blobs.ts';
@@ -36,7 +36,8 @@ import { TaskFiles } from './tasks/files.ts';
 import { defaultTaskLimits, type TaskLimits } from './tasks/limits.ts';
 import { TaskTable } from './tasks/task-table.ts';
 import { Tasks } from './tasks/tasks.ts';
-import { RunnerWorker, type WorkerOptions } from './worker/worker.ts';
+import { RunnerWorker } from './worker/worker.ts';
+import type { WorkerOptions } from './worker/worker-options.ts';
 
 /** Where a runner keeps its rows and files, what it can run, and where. */
 export interface CodeRunnerOptions extends DatabaseOptions {
@@ -60,13 +61,6 @@ export interface CodeRunnerOptions extends DatabaseOptions {
   readonly logger?: Logger;
 }
 
-/** Notes of the wakers: a pool to look at, a run of which readers can hear more, a run that is to stop. */
-const poolNote = 'pool:';
-const runNote = 'run:';
-const stopNote = 'stop:';
-/** Other processes hear of a run so much later: a hello-world changes six times in forty milliseconds, and each NOTIFY is a commit. */
-const tellMs = 20;
-
 /** Tasks, their files and their runs. */
 export class CodeRunner {
   readonly database: Database;
@@ -83,15 +77,8 @@ export class CodeRunner {
   readonly #table: RunTable;
   readonly #log: EventLog;
   readonly #events: Events<CodeRunnerEvents>;
-  readonly #wakers: Wakers;
+  readonly #wakes: RunWakes;
   readonly #workers = new Set<RunnerWorker>();
-  readonly #news: RunNews;
-  /** For workers: they know of all other changes, which are theirs. */
-  readonly #orders: RunNews;
-  readonly #untold = new Set<string>();
-  #telling: NodeJS.Timeout | undefined;
-  #unlisten: (() => void) | undefined;
-  readonly #poolListeners = new Set<(pool: string) => void>();
 
   constructor(options: CodeRunnerOptions) {
     this.#options = options;
@@ -106,19 +93,17 @@ export class CodeRunner {
     const authorize = options.authorize ?? ownersOnly;
     const limits: TaskLimits = { ...defaultTaskLimits, ...options.limits };
     this.#events = new Events(this.#logger);
-    this.#wakers = new Wakers({ database: this.database, channel: 'code-runner', waker: options.waker, logger: this.#logger });
-    const heard = { listen: () => this.#listen(), reliable: () => this.#wakers.reliable };
-    this.#news = new RunNews(heard);
-    this.#orders = new RunNews(heard);
+    this.#wakes = new RunWakes({
+      database: this.database,
+      waker: options.waker,
+      pools: () => this.pools.keys(),
+      logger: this.#logger,
+    });
     this.#store = (options.files ?? databaseFiles())(this.database);
     this.#blobs = new Blobs(this.#store);
     this.#queue = (options.queue ?? databaseQueue())({
-      ring: (pool) => this.#wakers.wake(`${poolNote}${pool}`),
-      listen: (heard) => {
-        this.#poolListeners.add(heard);
-        this.#listen();
-        return () => this.#poolListeners.delete(heard);
-      },
+      ring: (pool) => this.#wakes.ring(pool),
+      listen: (heard) => this.#wakes.onPool(heard),
     });
     const table = new TaskTable(this.database, limits);
     this.#table = new RunTable(this.database);
@@ -126,7 +111,7 @@ export class CodeRunner {
       database: this.database,
       runs: this.#table,
       store: this.#store,
-      watch: (runId) => this.#news.watch(runId),
+      watch: (runId) => this.#wakes.watch(runId),
     });
     this.tasks = new Tasks({
       database: this.database,
@@ -149,8 +134,8 @@ export class CodeRunner {
       pools: this.pools,
       authorize,
       queueMs: durationMs(options.queueTimeout ?? '24h', 'queueTimeout'),
-      changed: (runId) => this.#changed(runId),
-      stop: (runId) => this.#wakers.wake(`${stopNote}${runId}`),
+      changed: (runId) => this.#wakes.changed(runId),
+      stop: (runId) => this.#wakes.stop(runId),
       unroutable: (run) => this.#unroutable(run),
       logger: this.#logger,
     });
@@ -172,11 +157,11 @@ export class CodeRunner {
         store: this.#store,
         queue: this.#queue,
         pools: this.pools,
-        spec: (run) => this.#spec(run),
-        changed: (runId) => this.#changed(runId),
-        watch: (runId) => this.#orders.watch(runId),
-        ringOthers: (pool) => this.#wakers.wakeElsewhere(`${poolNote}${pool}`),
-        reliable: () => this.#wakers.reliable,
+        spec: (run) => executionSpec(run, this.languages, this.#blobs),
+        changed: (runId) => this.#wakes.changed(runId),
+        watch: (runId) => this.#wakes.watchOrders(runId),
+        ringOthers: (pool) => this.#wakes.ringOthers(pool),
+        reliable: () => this.#wakes.reliable,
         check: () => this.check(),
         events: this.#events,
         logger: this.#logger,
@@ -214,14 +199,8 @@ export class CodeRunner {
   async close(): Promise<void> {
     for (const worker of this.#workers) await worker.stop();
     await this.#options.executor?.close();
-    clearTimeout(this.#telling);
-    for (const id of this.#untold) this.#wakers.wakeElsewhere(`${runNote}${id}`);
-    this.#unlisten?.();
-    this.#unlisten = undefined;
-    this.#news.all();
-    this.#orders.all();
     await this.#queue.close();
-    await this.#wakers.close();
+    await this.#wakes.close();
     await this.database.close();
   }
 
@@ -230,69 +209,10 @@ export class CodeRunner {
     return this.close();
   }
 
-  async #spec(run: RunRow): Promise<ExecutionSpec> {
-    const language = this.languages.get(run.language ?? '');
-    if (!language || run.limits === null || run.manifestHash === null)
-      throw new InvalidArgumentError(`The run ${run.id} is of the language ${run.language}, which this service does not know.`);
-    const manifest = await thaw(this.#blobs, run.manifestHash);
-    const store = this.#store;
-    return {
-      runId: run.id,
-      attempt: run.attempt,
-      jobUid: run.jobUid,
-      taskId: run.taskId,
-      actor: run.actor,
-      language,
-      command: commandOf(language, run.main ?? '', run.argv),
-      limits: run.limits,
-      files: manifest.files.map(({ path, size, blob }) => ({ path, size, open: () => this.#blobs.content(blob, size) })),
-      dataSets: manifest.dataSets.map(({ path, object }) => ({ path, object, open: () => store.open(object) })),
-      url: store.url ? (object) => store.url?.(object, 3_600_000) as Promise<string> : undefined,
-      keep: async (name, content) => {
-        const object = `${run.jobUid}/code/${name}`;
-        await store.put(object, content, content.length);
-        return object;
-      },
-    };
-  }
-
   async #unroutable(run: RunRow): Promise<void> {
     const message = `Nothing is bound to the queue ${this.#queue.name} rings for the pool ${run.pool}`;
-    this.#logger.error(
-      { runId: run.id, pool: run.pool },
-      'the message of a run came back: nothing is bound to its queue; the run has failed',
-    );
     this.#events.emit('queue:unroutable', { runId: run.id, message });
-    const ending = { state: 4, reason: 'PUBLISH', message: `${message}. Tell whoever operates this service.` } as const;
-    await this.#table.end({ id: run.id, fence: run.fence, phases: ['queued'] }, ending);
-    this.#changed(run.id);
-  }
-
-  /** Tells readers: those of this process at once, others with what else changes within a moment. */
-  #changed(runId: string): void {
-    this.#wakers.wakeHere(`${runNote}${runId}`);
-    this.#untold.add(runId);
-    this.#telling ??= setTimeout(() => {
-      this.#telling = undefined;
-      for (const id of this.#untold) this.#wakers.wakeElsewhere(`${runNote}${id}`);
-      this.#untold.clear();
-    }, tellMs).unref();
-  }
-
-  #listen(): void {
-    this.#unlisten ??= this.#wakers.listen((notes) => {
-      // Without notes anything may have changed.
-      if (notes.length === 0) {
-        this.#news.all();
-        this.#orders.all();
-        for (const heard of this.#poolListeners) for (const pool of this.pools.keys()) heard(pool);
-      }
-      for (const note of notes) {
-        if (note.startsWith(runNote)) this.#news.of(note.slice(runNote.length));
-        else if (note.startsWith(stopNote)) this.#orders.of(note.slice(stopNote.length));
-        else if (note.startsWith(poolNote)) for (const heard of this.#poolListeners) heard(note.slice(poolNote.length));
-      }
-    });
+    await failUnroutable(this.#table, run, message, { changed: (runId) => this.#wakes.changed(runId), logger: this.#logger });
   }
 }
 

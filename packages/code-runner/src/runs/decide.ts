@@ -1,3 +1,4 @@
+import type { RunRow } from './run.ts';
 import type { Ending, Phase } from './states.ts';
 
 /** What there is of a run outside the database: a sandbox, a Job. */
@@ -59,6 +60,10 @@ export type Decision =
   | { readonly do: 'delete' };
 
 const nothing: Decision = { do: 'nothing' };
+
+export function decidable(run: RunRow): Decidable {
+  return { ...run, timeoutMs: run.limits?.timeoutMs ?? 0 };
+}
 
 /**
  * What is to be done about a run, given its row and what there is of it. Pure, and the same for the worker that drives a run, for one

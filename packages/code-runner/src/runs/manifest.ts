@@ -1,6 +1,7 @@
 import type { Blobs } from '../store/blobs.ts';
 import { spool } from '../store/spool.ts';
-import type { DataSet, FileRow } from '../tasks/task-table.ts';
+import type { FileRow } from '../tasks/file-table.ts';
+import type { DataSet } from '../tasks/task-table.ts';
 
 /** A task as it was at a submit. Kept by its digest, so that runs of the same files share it. */
 export interface Manifest {

@@ -13,10 +13,10 @@ import { terminated } from './decide.ts';
 import { type EventLog, logObject } from './event-log.ts';
 import { limitsWithin, type Pool, type RunLimits } from './limits.ts';
 import { freeze, thaw } from './manifest.ts';
-import type { Output, RunRow } from './run.ts';
+import type { RunRow } from './run.ts';
 import type { RunEvent } from './run-event.ts';
 import type { RunTable } from './run-table.ts';
-import type { Phase, Reason, RunState } from './states.ts';
+import { type Run, viewOf } from './run-view.ts';
 
 export interface Submit extends As {
   /** What is run in `/code` instead of the main file: program and arguments. */
@@ -32,48 +32,6 @@ export interface Submit extends As {
   readonly limits?: Partial<RunLimits> & { readonly timeout?: Duration };
   /** The same key again, within a day, returns the run of the first time. */
   readonly idempotencyKey?: string;
-}
-
-/** A run, as its owner sees it. */
-export interface Run {
-  readonly id: string;
-  readonly taskId: string;
-  readonly actor: string;
-  /** 0 not submitted, 1 queued, 2 running, 3 finished, 4 failed, 5 terminated. */
-  readonly state: RunState;
-  readonly phase: Phase;
-  /** Why it failed. */
-  readonly reason: Reason | null;
-  /** The same, as a sentence. */
-  readonly message: string | null;
-  readonly language: string | null;
-  readonly main: string | null;
-  readonly argv: readonly string[] | null;
-  readonly remarks: string | null;
-  readonly priority: number;
-  readonly pool: string | null;
-  readonly limits: RunLimits | null;
-  readonly attempt: number;
-  readonly exitCode: number | null;
-  readonly signal: string | null;
-  readonly stoppedBy: string | null;
-  /** In epoch ms, by the database. */
-  readonly createdAt: number;
-  readonly submitTime: number | null;
-  readonly startedAt: number | null;
-  readonly endedAt: number | null;
-  readonly logBytes: number;
-  /** Number of its last event. */
-  readonly lastSeq: number;
-  /** What it left in `/out`. */
-  readonly output: Output | null;
-  readonly jobUid: string;
-  /** Where its files are in the store. */
-  readonly dirPath: string;
-  /** Its log, once it has ended. */
-  readonly resLogPath: string;
-  /** Its results. */
-  readonly downloadPath: string;
 }
 
 export interface RunsOptions {
@@ -130,7 +88,7 @@ export class Runs {
         : `${taskId}/${actor}/${keyText('idempotencyKey', submit.idempotencyKey, 100)}`.slice(0, 191);
     // Before the transaction: contents are kept where nothing waits for them.
     for (;;) {
-      const files = await table.files(taskId);
+      const files = await table.files.all(taskId);
       const known = files.some(({ path }) => path === task.main);
       if (argv === null && !known)
         throw new NoMainFileError(
@@ -325,38 +283,4 @@ export class Runs {
     );
     return task?.owner;
   }
-}
-
-function viewOf(run: RunRow): Run {
-  return {
-    id: run.id,
-    taskId: run.taskId,
-    actor: run.actor,
-    state: run.state,
-    phase: run.phase,
-    reason: run.reason,
-    message: run.message,
-    language: run.language,
-    main: run.main,
-    argv: run.argv,
-    remarks: run.remarks,
-    priority: run.priority,
-    pool: run.pool,
-    limits: run.limits,
-    attempt: run.attempt,
-    exitCode: run.exitCode,
-    signal: run.exitSignal,
-    stoppedBy: run.stoppedBy,
-    createdAt: run.createdAt,
-    submitTime: run.submittedAt,
-    startedAt: run.startedAt,
-    endedAt: run.endedAt,
-    logBytes: run.logBytes,
-    lastSeq: run.lastSeq,
-    output: run.output,
-    jobUid: run.jobUid,
-    dirPath: `${run.jobUid}/`,
-    resLogPath: logObject(run.jobUid),
-    downloadPath: `${run.jobUid}/out/`,
-  };
 }

@@ -9,8 +9,9 @@ import { type Content, spool } from '../store/spool.ts';
 import { readZip } from '../zip/read-zip.ts';
 import { spoolZip } from '../zip/spool-zip.ts';
 import { writeZip } from '../zip/write-zip.ts';
+import type { FileRow } from './file-table.ts';
 import type { TaskLimits } from './limits.ts';
-import type { FileRow, TaskTable } from './task-table.ts';
+import type { TaskTable } from './task-table.ts';
 import type { Tasks } from './tasks.ts';
 
 export interface FilesOptions {
@@ -46,7 +47,7 @@ export class TaskFiles {
   /** All files, as a tree. With `content`, texts of up to 256 KiB are in it. @throws NotFoundError, ForbiddenError */
   async tree(taskId: string, as: As, options: { readonly content?: boolean } = {}): Promise<readonly TreeNode[]> {
     const task = await this.#options.tasks.allowed(taskId, as, 'read');
-    const files = await this.#options.table.files(taskId);
+    const files = await this.#options.table.files.all(taskId);
     const shown: { id: string; path: string; size: number; content?: string | undefined }[] = [];
     for (const { id, path, size, blob } of files)
       shown.push({ id, path, size, ...(options.content && size <= shownBytes ? { content: await this.#text(blob) } : {}) });
@@ -80,7 +81,12 @@ export class TaskFiles {
     // Kept before it is referred to: what is never referred to is only waste.
     await blobs.keep(spooled);
     const file = await table.edit(taskId, async (sql) => {
-      const written = await table.write(sql, taskId, { path: clean, blob: spooled.hash, size: spooled.size, ifVersion: as.ifVersion });
+      const written = await table.files.write(sql, taskId, {
+        path: clean,
+        blob: spooled.hash,
+        size: spooled.size,
+        ifVersion: as.ifVersion,
+      });
       return { result: written.file, change: written.change };
     });
     return { path: file.path, size: file.size, version: file.version };
@@ -92,7 +98,7 @@ export class TaskFiles {
     await tasks.allowed(taskId, as, 'edit');
     const [source, target] = [filePath(from), filePath(to)];
     return table.edit(taskId, async (sql, task) => {
-      const all = await table.files(taskId, sql);
+      const all = await table.files.all(taskId, sql);
       const moves: { file: FileRow; path: string }[] = [];
       const paths = all.map((file) => {
         const inside = file.path.startsWith(`${source}/`);
@@ -104,7 +110,7 @@ export class TaskFiles {
       if (moves.length === 0) throw new NotFoundError(`There is no file or folder ${source}.`);
       if (target.startsWith(`${source}/`)) throw new InvalidPathError(`The folder ${source} can't be moved into itself (${target}).`);
       checkTogether(paths);
-      await table.move(sql, moves);
+      await table.files.move(sql, moves);
       const main = moves.find(({ file }) => file.path === task.main)?.path;
       if (main !== undefined) await table.set(sql, taskId, { main_path: main });
       return { result: moves.length };
@@ -117,9 +123,9 @@ export class TaskFiles {
     await tasks.allowed(taskId, as, 'edit');
     const clean = filePath(path);
     return table.edit(taskId, async (sql, task) => {
-      const files = await table.under(sql, taskId, clean);
+      const files = await table.files.under(sql, taskId, clean);
       if (files.length === 0) throw new NotFoundError(`There is no file or folder ${clean}.`);
-      await table.removeFiles(sql, files);
+      await table.files.remove(sql, files);
       if (files.some((file) => file.path === task.main)) await table.set(sql, taskId, { main_path: null });
       const bytes = files.reduce((sum, { size }) => sum + size, 0);
       return { result: files.length, change: { files: -files.length, bytes: -bytes } };
@@ -132,7 +138,7 @@ export class TaskFiles {
     await tasks.allowed(taskId, as, 'edit');
     const clean = filePath(path);
     await table.edit(taskId, async (sql) => {
-      if (!(await table.file(taskId, clean, sql))) throw new NotFoundError(`There is no file ${clean}.`);
+      if (!(await table.files.find(taskId, clean, sql))) throw new NotFoundError(`There is no file ${clean}.`);
       await table.set(sql, taskId, { main_path: clean });
       return { result: undefined };
     });
@@ -163,17 +169,17 @@ export class TaskFiles {
     }
     // Awaited here: what is returned while files are tidied away would be nobody's to catch.
     return await table.edit(taskId, async (sql, task) => {
-      const before = await table.files(taskId, sql);
+      const before = await table.files.all(taskId, sql);
       const coming = new Set(files.map(({ path }) => path));
       const leaving = as.replace ? before.filter(({ path }) => !coming.has(path)) : [];
       const staying = as.replace ? [] : before.filter(({ path }) => !coming.has(path));
       checkTogether([...staying.map(({ path }) => path), ...coming]);
-      await table.removeFiles(sql, leaving);
+      await table.files.remove(sql, leaving);
       let bytes = -leaving.reduce((sum, { size }) => sum + size, 0);
       let count = -leaving.length;
       const known = new Map(before.map((file) => [file.path, file]));
       for (const file of files) {
-        const { change } = await table.put(sql, taskId, file, known.get(file.path));
+        const { change } = await table.files.put(sql, taskId, file, known.get(file.path));
         bytes += change.bytes;
         count += change.files;
       }
@@ -186,7 +192,7 @@ export class TaskFiles {
   async exportZip(taskId: string, as: As): Promise<Readable> {
     const { tasks, table, blobs } = this.#options;
     const task = await tasks.allowed(taskId, as, 'read');
-    const files = await table.files(taskId);
+    const files = await table.files.all(taskId);
     return writeZip(
       files.map(({ path, blob }) => ({ path, open: () => blobs.open(blob) })),
       new Date(task.updatedAt),
@@ -195,7 +201,7 @@ export class TaskFiles {
 
   async #file(taskId: string, path: string): Promise<FileRow> {
     const clean = filePath(path);
-    const file = await this.#options.table.file(taskId, clean);
+    const file = await this.#options.table.files.find(taskId, clean);
     if (!file) throw new NotFoundError(`There is no file ${clean} in the task ${taskId}.`);
     return file;
   }

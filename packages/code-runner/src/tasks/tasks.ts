@@ -65,7 +65,7 @@ export class Tasks {
         dataSets,
       });
       let bytes = 0;
-      for (const file of kept) bytes += (await table.write(sql, made, file)).change.bytes;
+      for (const file of kept) bytes += (await table.files.write(sql, made, file)).change.bytes;
       await table.set(sql, made, { files: kept.length, bytes, version: 1 });
       await table.openDraft(sql, { id: made, owner: actor });
       return made;

@@ -1,12 +1,14 @@
 import { checkpoint, HoldfastError, type Logger, monotonicMs, storedError, wait } from '@holdfast/core';
 import type { ExecutionRef, ExecutionSpec, Executor } from '../executor/executor.ts';
-import { type Decision, decide, type Observed, type Situation, terminated } from '../runs/decide.ts';
+import type { Held } from '../runs/change-run.ts';
+import { type Decision, decidable, decide, type Observed, type Situation, terminated } from '../runs/decide.ts';
 import type { Output, RunRow } from '../runs/run.ts';
 import type { RunWatch } from '../runs/run-news.ts';
-import type { Held, RunTable } from '../runs/run-table.ts';
+import type { RunTable } from '../runs/run-table.ts';
 import type { Ending } from '../runs/states.ts';
 import type { FileStore } from '../store/file-store.ts';
-import { LogWriter } from './log-writer.ts';
+import { collectOutput } from './collect-output.ts';
+import { RunLog } from './run-log.ts';
 
 export interface ExecutionHost {
   readonly worker: string;
@@ -24,23 +26,18 @@ export interface ExecutionHost {
   readonly logger: Logger;
 }
 
-/** How long the rest of a log is waited for after its program has ended. */
-const drainMs = 30_000;
-
 /**
  * Drives one run of this worker from wherever it is to its end. It looks at the row and at what there is outside, does what
  * {@link decide} says, and looks again; what it does is safe to do twice, so nothing but the row has to survive.
  */
 export class Execution {
   readonly #host: ExecutionHost;
-  readonly #log: LogWriter;
+  readonly #log: RunLog;
   readonly #ended = new AbortController();
-  readonly #logAbort = new AbortController();
   #run: RunRow;
   #object: Observed | undefined;
   #seen = false;
   #observing = false;
-  #logging: Promise<void> | undefined;
   #overLimit = false;
   #stopAskedMs: number | undefined;
   #failures = 0;
@@ -51,7 +48,10 @@ export class Execution {
     this.#host = host;
     this.#run = run;
     const limit = run.limits?.outputBytes ?? 0;
-    this.#log = new LogWriter({
+    this.#log = new RunLog({
+      executor: host.executor,
+      ref: () => this.#ref,
+      logger: host.logger,
       limit,
       bytes: run.logBytes,
       position: run.logPosition,
@@ -90,7 +90,7 @@ export class Execution {
           await this.#rest(all, 1_000);
           continue;
         }
-        const decision = decide(toDecide(this.#run), this.#object, this.#host.situation());
+        const decision = decide(decidable(this.#run), this.#object, this.#host.situation());
         if (decision.do === 'adopt' || decision.do === 'requeue' || this.#run.phase === 'terminal')
           return this.#run.phase === 'terminal' ? 'ended' : 'lost';
         try {
@@ -123,7 +123,7 @@ export class Execution {
     } finally {
       signal.removeEventListener('abort', stop);
       this.#ended.abort(new Error('the run is over here'));
-      this.#logAbort.abort(new Error('the run is over here'));
+      this.#log.abort(new Error('the run is over here'));
     }
   }
 
@@ -133,11 +133,11 @@ export class Execution {
       case 'create':
         return this.#create(signal);
       case 'mark-running': {
-        this.#follow();
+        this.#log.follow();
         return this.#moved(await runs.move(this.#held('starting'), 'running', { now: 'started_at' }));
       }
       case 'stop': {
-        this.#follow();
+        this.#log.follow();
         const { graceMs } = this.#host;
         // Asked once; again if nothing has come of it for a while.
         if (this.#stopAskedMs === undefined || this.#stopAskedMs + graceMs + 10_000 < monotonicMs()) {
@@ -147,7 +147,7 @@ export class Execution {
         return 'rest';
       }
       case 'collect': {
-        this.#follow();
+        this.#log.follow();
         const ending = decision.ending;
         await checkpoint('runner:ended');
         // A wish to stop that was committed before this counts; one after it comes too late.
@@ -177,7 +177,7 @@ export class Execution {
         this.#object = undefined;
         return 'again';
       default:
-        if (this.#object && this.#object.status.is !== 'pending') this.#follow();
+        if (this.#object && this.#object.status.is !== 'pending') this.#log.follow();
         return 'rest';
     }
   }
@@ -194,7 +194,7 @@ export class Execution {
     await executor.start(spec, { signal });
     await checkpoint('runner:created');
     this.#observe(signal);
-    if (executor.scope === 'process') this.#follow();
+    if (executor.scope === 'process') this.#log.follow();
     return 'rest';
   }
 
@@ -226,44 +226,16 @@ export class Execution {
 
   /** The rest of the log, and what is in `/out`. */
   async #gather(): Promise<Output> {
-    this.#follow();
-    await Promise.race([this.#logging, wait(drainMs, this.#ended.signal)]);
-    const output = await this.#collect();
-    this.#logAbort.abort(new Error('the log was waited for long enough'));
+    await this.#log.drain();
+    const { executor, store } = this.#host;
+    const output = await collectOutput(executor, store, this.#ref, this.#run.limits?.resultBytes ?? 0);
     await this.#log.close();
     await checkpoint('runner:collected');
     return output;
   }
 
-  async #collect(): Promise<Output> {
-    const { executor, store } = this.#host;
-    const most = this.#run.limits?.resultBytes ?? 0;
-    const files: { path: string; size: number }[] = [];
-    let bytes = 0;
-    let truncated = false;
-    const options = {
-      limit: most,
-      truncated: () => {
-        truncated = true;
-      },
-    };
-    for await (const { path, size, content } of executor.output(this.#ref, options)) {
-      if (bytes + size > most || files.length >= 10_000) {
-        truncated = true;
-        content.destroy();
-        continue;
-      }
-      await store.put(`${this.#run.jobUid}/out/${path}`, content, size);
-      bytes += size;
-      files.push({ path, size });
-    }
-    return { files, truncated };
-  }
-
   async #end(ending: Ending): Promise<boolean> {
-    this.#logAbort.abort(new Error('the run is over'));
-    await this.#logging?.catch(() => undefined);
-    await this.#log.close().catch(() => undefined);
+    await this.#log.stop();
     const ended = await this.#host.runs.end(this.#held('claimed', 'starting', 'running', 'collecting'), ending);
     if (!ended) return false;
     this.#run = ended;
@@ -327,31 +299,6 @@ export class Execution {
     void run();
   }
 
-  /** Begins to read what the program prints. */
-  #follow(): void {
-    this.#logging ??= this.#readLog().catch((err) => {
-      if (!this.#logAbort.signal.aborted)
-        this.#host.logger.warn({ err, runId: this.#run.id }, 'the log of a run could not be read to its end');
-    });
-  }
-
-  async #readLog(): Promise<void> {
-    const { executor } = this.#host;
-    const { signal } = this.#logAbort;
-    for (let pauseMs = 100; ; pauseMs = Math.min(pauseMs * 2, 5_000)) {
-      try {
-        for await (const piece of executor.logs(this.#ref, { after: this.#log.position, signal })) {
-          await this.#log.push(piece);
-          pauseMs = 100;
-        }
-        return;
-      } catch (error) {
-        if (signal.aborted || executor.scope === 'process') throw error;
-      }
-      await wait(pauseMs, signal);
-    }
-  }
-
   /** How long nothing need be looked at, if nothing changes. */
   #patienceMs(): number {
     const { now, pendingMs } = this.#host.situation();
@@ -390,9 +337,4 @@ export class Execution {
     });
     this.#stirred = false;
   }
-}
-
-/** The part of a row that decides. */
-export function toDecide(run: RunRow): Parameters<typeof decide>[0] & object {
-  return { ...run, timeoutMs: run.limits?.timeoutMs ?? 0 };
 }

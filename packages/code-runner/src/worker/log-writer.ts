@@ -1,6 +1,6 @@
 import { monotonicMs, wait } from '@holdfast/core';
 import type { LogPiece } from '../executor/executor.ts';
-import type { NewEvent } from '../runs/run-table.ts';
+import type { NewEvent } from '../runs/run-events.ts';
 
 /** A chunk is at most this long … */
 const chunkBytes = 65_536;

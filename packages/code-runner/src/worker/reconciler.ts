@@ -1,12 +1,12 @@
 import type { Logger } from '@holdfast/core';
 import type { ExecutionRef, Executor } from '../executor/executor.ts';
 import type { RunQueue } from '../queue/run-queue.ts';
-import { decide, type Observed, type Situation } from '../runs/decide.ts';
+import { decidable, decide, type Observed, type Situation } from '../runs/decide.ts';
 import type { EventLog } from '../runs/event-log.ts';
 import type { Pool } from '../runs/limits.ts';
 import type { RunRow } from '../runs/run.ts';
-import { type RunTable, slotScope } from '../runs/run-table.ts';
-import { toDecide } from './execution.ts';
+import type { RunTable } from '../runs/run-table.ts';
+import { slotScope } from '../runs/slot-scope.ts';
 
 export interface ReconcileOptions {
   readonly runs: RunTable;
@@ -66,7 +66,7 @@ export async function reconcile(options: ReconcileOptions): Promise<Readonly<Rec
     if (row.worker === at.me && options.drives(row.id)) continue;
     // After an outage of the database nobody has shown a sign of life in time, and all may be well.
     if (row.phase !== 'queued' && row.worker !== at.me && !options.steady()) continue;
-    const decision = decide(toDecide(row), object, at);
+    const decision = decide(decidable(row), object, at);
     const held = { id: row.id, fence: row.fence, phases: [row.phase] };
     switch (decision.do) {
       case 'end': {
@@ -97,7 +97,7 @@ export async function reconcile(options: ReconcileOptions): Promise<Readonly<Rec
   }
   for (const object of objects) {
     const row = await runs.find(object.runId);
-    if (decide(row && toDecide(row), object, { ...at, me: row?.worker ?? at.me }).do !== 'delete') continue;
+    if (decide(row && decidable(row), object, { ...at, me: row?.worker ?? at.me }).do !== 'delete') continue;
     await executor
       .remove(object)
       .catch((err) => logger.warn({ err, runId: object.runId }, 'what no run wants could not be removed; it is tried again'));

@@ -1,6 +1,5 @@
 import {
   checkpoint,
-  type Duration,
   defineLoop,
   durationMs,
   type Events,
@@ -9,7 +8,6 @@ import {
   type Loop,
   leaderLoop,
   lifecycle,
-  monotonicMs,
   type Service,
   Telemetry,
   uuidv7,
@@ -19,32 +17,18 @@ import type { ExecutionSpec, Executor } from '../executor/executor.ts';
 import type { Listening, RunQueue } from '../queue/run-queue.ts';
 import { type Situation, terminated } from '../runs/decide.ts';
 import type { EventLog } from '../runs/event-log.ts';
+import { failDead } from '../runs/fail-undelivered.ts';
 import type { Pool } from '../runs/limits.ts';
 import type { RunRow } from '../runs/run.ts';
 import type { RunWatch } from '../runs/run-news.ts';
-import { budgetScope, type RunTable, slotScope } from '../runs/run-table.ts';
+import type { RunTable } from '../runs/run-table.ts';
+import { budgetScope, slotScope } from '../runs/slot-scope.ts';
 import type { Ending } from '../runs/states.ts';
 import type { FileStore } from '../store/file-store.ts';
 import { Execution } from './execution.ts';
+import { Membership } from './membership.ts';
 import { reconcile } from './reconciler.ts';
-
-/** Which pools a worker serves, and how long it may be silent. */
-export interface WorkerOptions {
-  /** Runs at a time in this worker. Default: as many as its pools have slots. */
-  readonly concurrency?: number;
-  /** Pools that this worker serves. Default: all. */
-  readonly pools?: readonly string[];
-  /** How long this worker counts as alive without a sign of life. Default 30 s. */
-  readonly lease?: Duration;
-  /** How often the sweep looks for what others left behind. Default 10 s. */
-  readonly sweep?: Duration;
-  /** How long `stop` waits for sandboxes of this process before it ends them. Default 30 s. What runs in a cluster goes on. */
-  readonly stopAfter?: Duration;
-  /** How long a program that is asked to end may take. Default 10 s. */
-  readonly grace?: Duration;
-  /** How long a created Job may wait for its program to start. Default 10 minutes. */
-  readonly pending?: Duration;
-}
+import type { WorkerOptions } from './worker-options.ts';
 
 export interface WorkerHost {
   readonly runs: RunTable;
@@ -64,14 +48,12 @@ export interface WorkerHost {
   readonly logger: Logger;
 }
 
-const memberScope = 'code-runner';
-
 /** Takes runs out of the queue and drives each to its end. Any number of workers share the pools. */
 export class RunnerWorker implements Service {
   /** Names this worker in the rows of its runs. */
   readonly id: string = uuidv7();
   readonly #host: WorkerHost;
-  readonly #leases: LeaseTable;
+  readonly #members: Membership;
   readonly #pools: readonly Pool[];
   readonly #concurrency: number;
   readonly #leaseMs: number;
@@ -90,15 +72,11 @@ export class RunnerWorker implements Service {
   readonly #telemetry = new Telemetry('@holdfast/code-runner');
   #executions = new AbortController();
   #listening: Listening | undefined;
-  #alive: ReadonlySet<string> = new Set([this.id]);
-  #aliveUntil = 0;
-  #steadySince = 0;
-  #clockOffsetMs = 0;
   #taking = false;
 
   constructor(host: WorkerHost, options: WorkerOptions) {
     this.#host = host;
-    this.#leases = new LeaseTable(host.runs.database);
+    const leases = new LeaseTable(host.runs.database);
     const names = options.pools ?? [...host.pools.keys()];
     this.#pools = names.map((name) => {
       const pool = host.pools.get(name);
@@ -107,6 +85,7 @@ export class RunnerWorker implements Service {
     });
     this.#concurrency = options.concurrency ?? this.#pools.reduce((sum, { slots }) => sum + slots, 0);
     this.#leaseMs = Math.max(300, durationMs(options.lease ?? '30s', 'lease'));
+    this.#members = new Membership(host.runs.database, leases, this.id, this.#leaseMs);
     this.#graceMs = durationMs(options.grace ?? '10s', 'grace');
     this.#pendingMs = durationMs(options.pending ?? '10m', 'pending');
     this.#stopMs = durationMs(options.stopAfter ?? '30s', 'stopAfter');
@@ -115,7 +94,7 @@ export class RunnerWorker implements Service {
     this.#heart = defineLoop({
       name: 'code-runner heartbeat',
       logger,
-      runOnce: () => this.#beat(),
+      runOnce: () => this.#members.beat(),
       pauseMs: () => this.#leaseMs / 3,
       maxMs: this.#leaseMs / 3,
     });
@@ -126,7 +105,7 @@ export class RunnerWorker implements Service {
       pauseMs: () => (host.reliable() ? 5_000 : 500),
     });
     this.#sweep = leaderLoop({
-      table: this.#leases,
+      table: leases,
       name: 'code-runner sweep',
       owner: this.id,
       everyMs: sweepMs,
@@ -166,10 +145,10 @@ export class RunnerWorker implements Service {
       queue,
       pools: this.#pools,
       situation: async () => {
-        await this.#lookAround();
+        await this.#members.look();
         return this.#situation();
       },
-      steady: () => this.#steadySince + this.#leaseMs < monotonicMs(),
+      steady: () => this.#members.isSteady,
       drive: (run) => this.#drive(run),
       drives: (runId) => this.#driven.has(runId),
       changed: this.#host.changed,
@@ -187,13 +166,13 @@ export class RunnerWorker implements Service {
     }
     this.#executions = new AbortController();
     this.#taking = true;
-    await this.#beat();
+    await this.#members.beat();
     await this.#heart.start();
     this.#listening = await queue.listen(
       this.#pools.map(({ name }) => name),
       {
         look: async (name) => ({ room: await this.#look(name) }),
-        dead: (runId, why) => this.#dead(runId, why),
+        dead: (runId, why) => failDead(runs, runId, why, this.#host),
       },
     );
     await this.#poll.start();
@@ -237,29 +216,15 @@ export class RunnerWorker implements Service {
       }
     await this.#heart.stop();
     // From now on others go on with what runs in the cluster.
-    await this.#leases.leave(memberScope, this.id).catch(() => undefined);
+    await this.#members.leave().catch(() => undefined);
     for (const pool of this.#pools) this.#host.ringOthers(pool.name);
-  }
-
-  async #beat(): Promise<void> {
-    const sentAt = monotonicMs();
-    // Out of touch for longer than a lease, as everybody may have been: a full lease must pass before who is silent counts as gone.
-    if (this.#aliveUntil < sentAt) this.#steadySince = sentAt;
-    await this.#leases.heartbeat(memberScope, this.id, this.#leaseMs);
-    this.#aliveUntil = sentAt + this.#leaseMs;
-    await this.#lookAround();
-  }
-
-  async #lookAround(): Promise<void> {
-    this.#alive = new Set(await this.#leases.members(memberScope));
-    this.#clockOffsetMs = (await this.#host.runs.database.now()) - monotonicMs();
   }
 
   #situation(): Situation {
     return {
-      now: monotonicMs() + this.#clockOffsetMs,
+      now: this.#members.now,
       me: this.id,
-      alive: this.#alive,
+      alive: this.#members.alive,
       scope: this.#host.executor.scope,
       pendingMs: this.#pendingMs,
     };
@@ -296,7 +261,7 @@ export class RunnerWorker implements Service {
   async #claim(name: string): Promise<boolean> {
     const pool = this.#host.pools.get(name);
     // Who is not sure to be alive takes nothing: others may already count its runs as lost.
-    if (!pool || !this.#taking || this.#aliveUntil < monotonicMs()) return false;
+    if (!pool || !this.#taking || !this.#members.isAlive) return false;
     const wanted = Math.min(this.#concurrency - this.#driven.size, pool.slots);
     if (wanted < 1) {
       this.#listening?.want(name, false);
@@ -370,24 +335,5 @@ export class RunnerWorker implements Service {
     const { state, reason } = run;
     this.#telemetry.settled.add(1, { kind: run.pool ?? '', outcome: reason ?? String(state) });
     this.#host.events.emit('run:ended', { runId: run.id, state, reason });
-  }
-
-  /** The broker gave a run's message up. The row decides: only a run that still waits is failed. */
-  async #dead(runId: string, why: string): Promise<void> {
-    const { runs, logger } = this.#host;
-    const run = await runs.find(runId);
-    if (!run) {
-      logger.warn({ runId, why }, 'a dead letter names a run that is not there; it is dropped');
-      return;
-    }
-    if (run.phase !== 'queued') return;
-    const ending: Ending =
-      why === 'expired'
-        ? { state: 4, reason: 'QUEUE_EXPIRED', message: 'The run waited longer than the broker keeps its message. Run it again.' }
-        : { state: 4, reason: 'PUBLISH', message: `The broker gave the run's message up (${why}). Tell whoever operates this service.` };
-    const ended = await runs.end({ id: run.id, fence: run.fence, phases: ['queued'] }, ending);
-    if (!ended) return;
-    logger.error({ runId, why }, 'the broker gave the message of a run up; the run has failed');
-    this.#host.changed(run.id);
   }
 }

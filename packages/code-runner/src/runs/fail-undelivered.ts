@@ -1,0 +1,35 @@
+import type { Logger } from '@holdfast/core';
+import type { RunRow } from './run.ts';
+import type { RunTable } from './run-table.ts';
+import type { Ending } from './states.ts';
+
+interface Told {
+  readonly changed: (runId: string) => void;
+  readonly logger: Logger;
+}
+
+/** The message of a run came back: nothing is bound to its queue. */
+export async function failUnroutable(runs: RunTable, run: RunRow, message: string, { changed, logger }: Told): Promise<void> {
+  logger.error({ runId: run.id, pool: run.pool }, 'the message of a run came back: nothing is bound to its queue; the run has failed');
+  const ending = { state: 4, reason: 'PUBLISH', message: `${message}. Tell whoever operates this service.` } as const;
+  await runs.end({ id: run.id, fence: run.fence, phases: ['queued'] }, ending);
+  changed(run.id);
+}
+
+/** The broker gave a run's message up. The row decides: only a run that still waits is failed. */
+export async function failDead(runs: RunTable, runId: string, why: string, { changed, logger }: Told): Promise<void> {
+  const run = await runs.find(runId);
+  if (!run) {
+    logger.warn({ runId, why }, 'a dead letter names a run that is not there; it is dropped');
+    return;
+  }
+  if (run.phase !== 'queued') return;
+  const ending: Ending =
+    why === 'expired'
+      ? { state: 4, reason: 'QUEUE_EXPIRED', message: 'The run waited longer than the broker keeps its message. Run it again.' }
+      : { state: 4, reason: 'PUBLISH', message: `The broker gave the run's message up (${why}). Tell whoever operates this service.` };
+  const ended = await runs.end({ id: run.id, fence: run.fence, phases: ['queued'] }, ending);
+  if (!ended) return;
+  logger.error({ runId, why }, 'the broker gave the message of a run up; the run has failed');
+  changed(run.id);
+}

@@ -1,0 +1,80 @@
+import { logObject } from './event-log.ts';
+import type { RunLimits } from './limits.ts';
+import type { Output, RunRow } from './run.ts';
+import type { Phase, Reason, RunState } from './states.ts';
+
+/** A run, as its owner sees it. */
+export interface Run {
+  readonly id: string;
+  readonly taskId: string;
+  readonly actor: string;
+  /** 0 not submitted, 1 queued, 2 running, 3 finished, 4 failed, 5 terminated. */
+  readonly state: RunState;
+  readonly phase: Phase;
+  /** Why it failed. */
+  readonly reason: Reason | null;
+  /** The same, as a sentence. */
+  readonly message: string | null;
+  readonly language: string | null;
+  readonly main: string | null;
+  readonly argv: readonly string[] | null;
+  readonly remarks: string | null;
+  readonly priority: number;
+  readonly pool: string | null;
+  readonly limits: RunLimits | null;
+  readonly attempt: number;
+  readonly exitCode: number | null;
+  readonly signal: string | null;
+  readonly stoppedBy: string | null;
+  /** In epoch ms, by the database. */
+  readonly createdAt: number;
+  readonly submitTime: number | null;
+  readonly startedAt: number | null;
+  readonly endedAt: number | null;
+  readonly logBytes: number;
+  /** Number of its last event. */
+  readonly lastSeq: number;
+  /** What it left in `/out`. */
+  readonly output: Output | null;
+  readonly jobUid: string;
+  /** Where its files are in the store. */
+  readonly dirPath: string;
+  /** Its log, once it has ended. */
+  readonly resLogPath: string;
+  /** Its results. */
+  readonly downloadPath: string;
+}
+
+export function viewOf(run: RunRow): Run {
+  return {
+    id: run.id,
+    taskId: run.taskId,
+    actor: run.actor,
+    state: run.state,
+    phase: run.phase,
+    reason: run.reason,
+    message: run.message,
+    language: run.language,
+    main: run.main,
+    argv: run.argv,
+    remarks: run.remarks,
+    priority: run.priority,
+    pool: run.pool,
+    limits: run.limits,
+    attempt: run.attempt,
+    exitCode: run.exitCode,
+    signal: run.exitSignal,
+    stoppedBy: run.stoppedBy,
+    createdAt: run.createdAt,
+    submitTime: run.submittedAt,
+    startedAt: run.startedAt,
+    endedAt: run.endedAt,
+    logBytes: run.logBytes,
+    lastSeq: run.lastSeq,
+    output: run.output,
+    jobUid: run.jobUid,
+    dirPath: `${run.jobUid}/`,
+    resLogPath: logObject(run.jobUid),
+    downloadPath: `${run.jobUid}/out/`,
+  };
+}
