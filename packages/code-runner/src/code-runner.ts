@@ -17,6 +17,7 @@ import { type Authorize, ownersOnly } from './access.ts';
 import type { CodeRunnerEvents } from './events.ts';
 import type { Executor } from './executor/executor.ts';
 import type { Language } from './languages/language.ts';
+import { RunInspection } from './operate/inspect.ts';
 import { databaseQueue } from './queue/database-queue.ts';
 import type { RunQueue, RunQueueOf } from './queue/run-queue.ts';
 import { createRoutes, type Routes, type RoutesOptions } from './routes/routes.ts';
@@ -78,6 +79,7 @@ export class CodeRunner {
   readonly #log: EventLog;
   readonly #events: Events<CodeRunnerEvents>;
   readonly #wakes: RunWakes;
+  readonly #inspection: RunInspection;
   readonly #workers = new Set<RunnerWorker>();
 
   constructor(options: CodeRunnerOptions) {
@@ -139,10 +141,22 @@ export class CodeRunner {
       unroutable: (run) => this.#unroutable(run),
       logger: this.#logger,
     });
+    this.#inspection = new RunInspection({
+      database: this.database,
+      runs: this.#table,
+      log: this.#log,
+      changed: (runId) => this.#wakes.changed(runId),
+      stop: (runId) => this.#wakes.stop(runId),
+    });
   }
 
   get events(): EventSource<CodeRunnerEvents> {
     return this.#events;
+  }
+
+  /** The runs of all people, for an operator's console and the `holdfast` command. */
+  inspect(): RunInspection {
+    return this.#inspection;
   }
 
   /** A worker: start it with `await worker.start()`. As many as you like, in as many processes, share the pools. */

@@ -22,6 +22,7 @@ export { defineLanguage, type Language } from './languages/language.ts';
 export { type PythonOptions, python } from './languages/python.ts';
 export { type ROptions, r } from './languages/r.ts';
 export { type ScalaOptions, scala } from './languages/scala.ts';
+export type { RunInspection } from './operate/inspect.ts';
 export { databaseQueue } from './queue/database-queue.ts';
 export type { Bell, Listening, QueueListener, Rung, RunQueue, RunQueueOf } from './queue/run-queue.ts';
 export type { Routes, RoutesOptions } from './routes/routes.ts';

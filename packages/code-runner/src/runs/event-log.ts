@@ -69,6 +69,22 @@ export class EventLog {
     }
   }
 
+  /** The changes of a run's state, in order. */
+  async states(run: RunRow): Promise<RunEvent[]> {
+    const { database, runs } = this.#options;
+    if (run.logPacked) {
+      const index = JSON.parse(await runs.logIndex(run.id)) as Packed[];
+      return index.flatMap(([seq, at, kind, content]) =>
+        kind === 'state' && typeof content === 'string' ? [eventOf(seq, at, kind, Buffer.from(content))] : [],
+      );
+    }
+    const rows = await database.rows<{ seq: number; at_ms: string; content: Uint8Array }>(
+      `SELECT seq, ${database.text('at_ms')} AS at_ms, content FROM ${this.#events} WHERE run_id = ? AND kind = 'state' ORDER BY seq`,
+      [run.id],
+    );
+    return rows.map(({ seq, at_ms, content }) => eventOf(Number(seq), Number(at_ms), 'state', content));
+  }
+
   /** Puts a finished run's log into one object, in place of its rows. */
   async pack(run: RunRow): Promise<void> {
     const { store, runs } = this.#options;

@@ -115,13 +115,18 @@ export class RunTable {
     return this.#change(held, { set: ['worker = ?', 'fence = fence + 1'], params: [worker], events: [] });
   }
 
-  /** Says that a run shall stop. Returns it as it is afterwards; `wasFirst`: nobody had said so before. */
-  async wantStopped(id: string, by: string): Promise<{ readonly run: RunRow; readonly wasFirst: boolean }> {
+  /** Says that a run shall stop. Returns it as it is afterwards; `wasFirst`: nobody had said so before, and `also` was done with it. */
+  async wantStopped(
+    id: string,
+    by: string,
+    also?: (sql: SqlRunner) => Promise<void>,
+  ): Promise<{ readonly run: RunRow; readonly wasFirst: boolean }> {
     return this.database.transaction(async (sql) => {
       const changed = await sql.run(
         `UPDATE ${this.#runs} SET desired = 'stopped', stopped_by = ?, stop_at = {now} WHERE id = ? AND desired = 'running' AND phase NOT IN ('draft', 'collecting', 'terminal')`,
         [by, id],
       );
+      if (changed > 0) await also?.(sql);
       return { run: await this.get(id, sql), wasFirst: changed > 0 };
     });
   }

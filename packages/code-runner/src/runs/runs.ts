@@ -9,14 +9,13 @@ import type { TaskTable } from '../tasks/task-table.ts';
 import type { Tasks } from '../tasks/tasks.ts';
 import { writeZip } from '../zip/write-zip.ts';
 import { checkArgv, splitCommand } from './argv.ts';
-import { terminated } from './decide.ts';
 import { type EventLog, logObject } from './event-log.ts';
 import { limitsWithin, type Pool, type RunLimits } from './limits.ts';
 import { freeze, thaw } from './manifest.ts';
 import type { RunRow } from './run.ts';
 import type { RunEvent } from './run-event.ts';
-import type { RunTable } from './run-table.ts';
 import { type Run, viewOf } from './run-view.ts';
+import { type StopHost, stopRun } from './stop-run.ts';
 
 export interface Submit extends As {
   /** What is run in `/code` instead of the main file: program and arguments. */
@@ -34,9 +33,8 @@ export interface Submit extends As {
   readonly idempotencyKey?: string;
 }
 
-export interface RunsOptions {
+export interface RunsOptions extends StopHost {
   readonly database: Database;
-  readonly runs: RunTable;
   readonly table: TaskTable;
   readonly tasks: Tasks;
   readonly blobs: Blobs;
@@ -45,9 +43,6 @@ export interface RunsOptions {
   readonly pools: ReadonlyMap<string, Pool>;
   readonly authorize: Authorize;
   readonly queueMs: number;
-  readonly changed: (runId: string) => void;
-  /** Tells the run's worker that it is to stop. */
-  readonly stop: (runId: string) => void;
   readonly unroutable: (run: RunRow) => Promise<void>;
   readonly logger: Logger;
 }
@@ -222,16 +217,8 @@ export class Runs {
   async terminate(id: string, as: As): Promise<Run> {
     const before = await this.#allowed(id, as, 'stop');
     if (before.phase === 'draft') throw new InvalidArgumentError(`The run ${id} was never submitted; there is nothing to stop.`);
-    const { runs, changed, stop } = this.#options;
-    const { run, wasFirst } = await runs.wantStopped(id, actorOf(as));
-    if (run.phase === 'terminal' || (run.phase === 'collecting' && !wasFirst && run.desired !== 'stopped'))
-      throw new RunEndedError(`The run ${id} has ended${run.message ? `: ${run.message}` : ''}. There is nothing to stop.`);
-    if (run.phase === 'queued') {
-      const ended = await runs.end({ id, fence: run.fence, phases: ['queued'] }, terminated);
-      changed(id);
-      return viewOf(ended ?? (await runs.get(id)));
-    }
-    stop(id);
+    const { run, hadEnded } = await stopRun(this.#options, id, actorOf(as));
+    if (hadEnded) throw new RunEndedError(`The run ${id} has ended${run.message ? `: ${run.message}` : ''}. There is nothing to stop.`);
     return viewOf(run);
   }
 
