@@ -40,24 +40,28 @@ import { Tasks } from './tasks/tasks.ts';
 import { RunnerWorker } from './worker/worker.ts';
 import type { WorkerOptions } from './worker/worker-options.ts';
 
-/** Where a runner keeps its rows and files, what it can run, and where. */
+/** Options of {@link createCodeRunner}. */
 export interface CodeRunnerOptions extends DatabaseOptions {
-  /** Where programs run: `localSandbox()`, `kubernetes()`. A process that only submits needs none. */
+  /** Runs the programs: `localSandbox()` or `kubernetes()`. Workers need one; a process that only submits runs does not. */
   readonly executor?: Executor;
+  /** The languages that tasks may be written in: `python()`, `r()`, `scala()`, or `defineLanguage()`. At least one. */
   readonly languages: readonly Language[];
-  /** Where contents are kept. Default: {@link databaseFiles}. */
+  /** Stores the contents of files, logs and results. Default: {@link databaseFiles}, which keeps them in the database of `knex`. */
   readonly files?: FileStoreOf;
-  /** What wakes workers. Default: {@link databaseQueue}. */
+  /** Tells workers about new runs. Default: {@link databaseQueue}. Without a signal, workers find a run by polling. */
   readonly queue?: RunQueueOf;
-  /** Slots and limits by name; the first is the default. Default `{ small: { slots: 4 } }`. */
+  /** Pools of slots by name. A submit that names no pool uses the first. Default `{ small: { slots: 4 } }`. */
   readonly pools?: Readonly<Record<string, PoolOptions>>;
-  /** Who may do what. Default: everybody has their own tasks. */
+  /** Decides whether an actor may do something to a task. Default: {@link ownersOnly}, which allows the owner of the task everything. */
   readonly authorize?: Authorize;
-  /** How large tasks may get. */
+  /** Limits on the files of a task. Default: {@link defaultTaskLimits}. A write above a limit fails with LimitExceededError. */
   readonly limits?: Partial<TaskLimits>;
-  /** How long a run may wait for a slot. Default 24 hours. */
+  /** The longest time that a run may wait for a slot. Then it fails with the reason QUEUE_EXPIRED. Default 24 hours. */
   readonly queueTimeout?: Duration;
-  /** Tells workers and readers in other processes. Default: LISTEN on Postgres, the file's version on SQLite; else they look every second. */
+  /**
+   * Carries wake-ups to workers and readers in other processes. Default: LISTEN on Postgres, the version of the database file on
+   * SQLite. On MySQL and MariaDB there is no default: other processes poll twice a second.
+   */
   readonly waker?: Waker;
   readonly logger?: Logger;
 }
@@ -87,10 +91,10 @@ export class CodeRunner {
     this.database = openDatabase(options);
     this.#logger = options.logger ?? defaultLogger;
     if (!Array.isArray(options.languages) || options.languages.length === 0)
-      throw new InvalidArgumentError('languages is empty; pass those that programs may be written in, as in [python(), r()].');
+      throw new InvalidArgumentError('languages is empty; pass the languages that programs may be written in, as in [python(), r()].');
     this.languages = new Map(options.languages.map((language) => [language.name, language]));
     const pools = Object.entries(options.pools ?? { small: {} });
-    if (pools.length === 0) throw new InvalidArgumentError('pools is empty; name at least one, as in { small: { slots: 4 } }.');
+    if (pools.length === 0) throw new InvalidArgumentError('pools is empty; name at least one pool, as in { small: { slots: 4 } }.');
     this.pools = new Map(pools.map(([name, pool]) => [name, poolOf(name, pool)]));
     const authorize = options.authorize ?? ownersOnly;
     const limits: TaskLimits = { ...defaultTaskLimits, ...options.limits };
@@ -104,8 +108,8 @@ export class CodeRunner {
     this.#store = (options.files ?? databaseFiles())(this.database);
     this.#blobs = new Blobs(this.#store);
     this.#queue = (options.queue ?? databaseQueue())({
-      ring: (pool) => this.#wakes.ring(pool),
-      listen: (heard) => this.#wakes.onPool(heard),
+      send: (pool) => this.#wakes.signalPool(pool),
+      listen: (onSignal) => this.#wakes.onPoolSignal(onSignal),
     });
     const table = new TaskTable(this.database, limits);
     this.#table = new RunTable(this.database);
@@ -159,7 +163,7 @@ export class CodeRunner {
     return this.#inspection;
   }
 
-  /** A worker: start it with `await worker.start()`. As many as you like, in as many processes, share the pools. */
+  /** Creates a worker; start it with `await worker.start()`. Any number of workers, in any number of processes, share the pools. */
   worker(options: WorkerOptions = {}): RunnerWorker {
     const { executor } = this.#options;
     if (!executor) throw new InvalidArgumentError('A worker needs an executor; pass one to createCodeRunner, such as localSandbox().');
@@ -173,8 +177,8 @@ export class CodeRunner {
         pools: this.pools,
         spec: (run) => executionSpec(run, this.languages, this.#blobs),
         changed: (runId) => this.#wakes.changed(runId),
-        watch: (runId) => this.#wakes.watchOrders(runId),
-        ringOthers: (pool) => this.#wakes.ringOthers(pool),
+        watch: (runId) => this.#wakes.watchStop(runId),
+        signalOthers: (pool) => this.#wakes.signalOthers(pool),
         reliable: () => this.#wakes.reliable,
         check: () => this.check(),
         events: this.#events,
@@ -186,14 +190,14 @@ export class CodeRunner {
     return worker;
   }
 
-  /** REST and server-sent events as a fetch handler, with an OpenAPI document. */
+  /** Serves REST and server-sent events as a fetch handler, with an OpenAPI document. */
   routes(options: RoutesOptions): Routes {
     return createRoutes(this, this.#logger, options);
   }
 
   /**
-   * Where programs run and contents are kept, asked afresh.
-   * @throws ExecutorUnavailableError, FileStoreError that say what is missing and what to do
+   * Checks the executor, the file store and the queue, and names them.
+   * @throws ExecutorUnavailableError, FileStoreError that say what is missing and how to fix it
    */
   async status(): Promise<{ readonly executor: string; readonly files: string; readonly queue: string }> {
     const [isolation] = await Promise.all([this.#options.executor?.probe(), this.#store.probe(), this.#queue.probe()]);
@@ -206,10 +210,10 @@ export class CodeRunner {
     for (const warning of warnings) this.#logger.warn({}, warning);
     const newer = await checkMigrated(this.database, [coreSchema, codeRunnerSchema]);
     if (newer.length > 0)
-      this.#logger.warn({ newer }, 'the tables were migrated by a newer version; this one goes on, since migrations only add');
+      this.#logger.warn({ newer }, 'the tables were migrated by a newer version; this version keeps working, since migrations only add');
   }
 
-  /** Stops workers and ends the connections. The service's knex stays open. */
+  /** Stops the workers and closes the connections of this package. The `knex` that you passed stays open. */
   async close(): Promise<void> {
     for (const worker of this.#workers) await worker.stop();
     await this.#options.executor?.close();
@@ -218,20 +222,20 @@ export class CodeRunner {
     await this.database.close();
   }
 
-  /** Closes it, for `await using`. */
+  /** Calls `close`, for `await using`. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }
 
   async #unroutable(run: RunRow): Promise<void> {
-    const message = `Nothing is bound to the queue ${this.#queue.name} rings for the pool ${run.pool}`;
+    const message = `No queue of ${this.#queue.name} is bound for the pool ${run.pool}`;
     this.#events.emit('queue:unroutable', { runId: run.id, message });
     await failUnroutable(this.#table, run, message, { changed: (runId) => this.#wakes.changed(runId), logger: this.#logger });
   }
 }
 
 /**
- * Runs users' programs, over the tables of {@link codeRunnerSchema}.
+ * Creates a runner of users' programs over the tables of {@link codeRunnerSchema}.
  * @throws InvalidArgumentError
  */
 export function createCodeRunner(options: CodeRunnerOptions): CodeRunner {

@@ -24,7 +24,7 @@ export { type ROptions, r } from './languages/r.ts';
 export { type ScalaOptions, scala } from './languages/scala.ts';
 export type { RunInspection } from './operate/inspect.ts';
 export { databaseQueue } from './queue/database-queue.ts';
-export type { Bell, Listening, QueueListener, Rung, RunQueue, RunQueueOf } from './queue/run-queue.ts';
+export type { Listening, QueueListener, QueueSignal, RunQueue, RunQueueOf, SignalResult } from './queue/run-queue.ts';
 export type { Routes, RoutesOptions } from './routes/routes.ts';
 export type { Decidable, Decision, Observed, Situation } from './runs/decide.ts';
 export { decide } from './runs/decide.ts';

@@ -5,7 +5,7 @@ import { unpackFiles } from './archive.ts';
 import { ApiRefusal, type KubernetesApi } from './kubernetes-api.ts';
 import { podLog } from './pod-log.ts';
 
-/** How long the results of a program that has ended are waited for. */
+/** How long to wait for the results of a program that has ended. */
 const resultsMs = 30_000;
 
 interface CollectOptions {
@@ -15,7 +15,7 @@ interface CollectOptions {
   readonly logger: Logger;
 }
 
-/** The files that the container beside the program prints, packed, once the program has ended. */
+/** Reads the files in `/out` from the log of the `results` container, which prints them packed after the program has ended. */
 export async function* collectOutput(
   api: KubernetesApi,
   pod: string,

@@ -7,7 +7,7 @@ import { type CodeSource, type JobSettings, jobManifest } from './job-manifest.t
 import { ApiRefusal, type KubernetesApi } from './kubernetes-api.ts';
 import { labelsOf, objectName, refOf } from './labels.ts';
 
-/** Creates the Job of an attempt, with its files, unless it is there. */
+/** Creates the Job of an attempt, with its files, unless it exists. */
 export async function startJob(
   api: KubernetesApi,
   spec: ExecutionSpec,
@@ -23,7 +23,7 @@ export async function startJob(
       immutable: true,
       binaryData: { 'code.tar.gz': archive.toString('base64') },
     };
-    // The same attempt has the same files: one that is there already is as good.
+    // A ConfigMap that exists already has the same files: it belongs to the same attempt.
     await api.createConfigMap(map).catch((error) => {
       if (!(error instanceof ApiRefusal && error.status === 409)) throw refused(error, spec);
     });
@@ -33,14 +33,14 @@ export async function startJob(
     await api.createJob(job);
   } catch (error) {
     if (!(error instanceof ApiRefusal) || (error.status !== 409 && error.status !== 'unknown')) throw refused(error, spec);
-    // There is one of this name, or nobody knows: it is looked up, never assumed.
-    const there = await api.job(objectName(spec)).catch((again) => {
+    // The Job exists, or the reply was lost: read it instead of guessing.
+    const existing = await api.job(objectName(spec)).catch((again) => {
       throw refused(again, spec);
     });
-    if (!there) throw refused(error, spec);
-    if (refOf(there)?.jobUid !== spec.jobUid)
+    if (!existing) throw refused(error, spec);
+    if (refOf(existing)?.jobUid !== spec.jobUid)
       throw new ExecutorUnavailableError(
-        `The Job ${objectName(spec)} of the namespace ${api.namespace} is another's. Give each service an instance of its own (instance), or a namespace.`,
+        `The Job ${objectName(spec)} of the namespace ${api.namespace} belongs to another service. Give each service its own instance (option instance) or namespace.`,
       );
   }
 }
@@ -53,7 +53,7 @@ async function sourcesOf(
   const { url, keep } = spec;
   if ((archive.length > inline || spec.dataSets.length > 0) && !url)
     throw new ExecutorUnavailableError(
-      `The task's files have ${archive.length} bytes packed; more than ${inline}, and data sets, need a file store that hands out addresses, such as s3Files.`,
+      `The task has ${archive.length} bytes of packed files and ${spec.dataSets.length} data sets. More than ${inline} bytes, or any data set, need a file store with addresses, such as s3Files.`,
     );
   const dataUrls = await Promise.all(spec.dataSets.map(({ object }) => url?.(object) ?? ''));
   if (archive.length <= inline) return { source: { from: 'config-map' }, dataUrls };
@@ -61,17 +61,17 @@ async function sourcesOf(
   return { source: { from: 'url', url: (await url?.(object)) ?? '' }, dataUrls };
 }
 
-/** What a start that was refused means: to be tried again, or never. */
+/** Turns a refused start into an error that is retryable or final. */
 function refused(error: unknown, spec: ExecutionSpec): Error {
   if (!(error instanceof ApiRefusal)) return error as Error;
   const what = `The Job ${objectName(spec)} could not be created`;
-  // A manifest that is not valid will not become so.
+  // A manifest that is not valid stays so: final.
   if (error.status === 422 || error.status === 400 || error.status === 413)
     return new ExecutorUnavailableError(`${what}: ${error.message}. Tell whoever operates this service.`, { cause: error });
   return new PendingError(`${what}: ${error.message}`, error);
 }
 
-/** There is no room or no answer at the moment. The run waits, and fails as UNSCHEDULABLE in the end. */
+/** The cluster has no room or does not answer at the moment. The start is retried; after `pending` the run fails with UNSCHEDULABLE. */
 export class PendingError extends HoldfastError {
   constructor(message: string, cause: unknown) {
     super(message, { code: 'executor-pending', retryable: true, cause });

@@ -11,13 +11,13 @@ export interface ListeningOptions {
   readonly logger: Logger;
 }
 
-/** A worker's consumers: one per pool, which is there only while a slot is free, and one for dead letters. */
+/** A worker's consumers: one per pool, which exists only while a slot is free, and one for dead letters. */
 export class RabbitListening {
   readonly #options: ListeningOptions;
   readonly #wanted: Map<string, boolean>;
   readonly #tags = new Map<string, string>();
   #channel: Channel | undefined;
-  #changing: Promise<void> = Promise.resolve();
+  #updating: Promise<void> = Promise.resolve();
   #closed = false;
 
   constructor(options: ListeningOptions) {
@@ -33,34 +33,34 @@ export class RabbitListening {
       if (this.#channel !== channel) return;
       this.#channel = undefined;
       this.#tags.clear();
-      // The connection may live on: a queue was deleted.
+      // Only the channel closed, for example because a queue was deleted: the connection may still be open.
       if (!this.#closed) setTimeout(() => void this.consume(connection).catch(() => undefined), 500).unref();
     });
     await channel.prefetch(this.#options.prefetch);
     await this.#options.open(channel);
     this.#channel = channel;
     await channel.consume(`${this.#options.name}.dead`, (message) => void this.#dead(channel, message));
-    await this.#change();
+    await this.#update();
   }
 
   want(pool: string, wanted: boolean): void {
     if (this.#wanted.get(pool) === wanted) return;
     this.#wanted.set(pool, wanted);
-    void this.#change().catch(() => undefined);
+    void this.#update().catch(() => undefined);
   }
 
   async close(): Promise<void> {
     this.#closed = true;
     for (const pool of this.#wanted.keys()) this.#wanted.set(pool, false);
-    await this.#change().catch(() => undefined);
+    await this.#update().catch(() => undefined);
     const channel = this.#channel;
     this.#channel = undefined;
     await channel?.close().catch(() => undefined);
   }
 
-  /** Makes consumers what is wanted, one change after the other. */
-  #change(): Promise<void> {
-    this.#changing = this.#changing.then(async () => {
+  /** Starts and cancels consumers as wanted, one change at a time. */
+  #update(): Promise<void> {
+    this.#updating = this.#updating.then(async () => {
       const channel = this.#channel;
       if (!channel) return;
       for (const [pool, wanted] of this.#wanted) {
@@ -68,7 +68,7 @@ export class RabbitListening {
         if (wanted && tag === undefined) {
           const { consumerTag } = await channel.consume(`${this.#options.name}.${pool}`, (message) => {
             if (message === null) void channel.close().catch(() => undefined);
-            else void this.#look(channel, pool, message);
+            else void this.#claimMore(channel, pool, message);
           });
           this.#tags.set(pool, consumerTag);
         } else if (!wanted && tag !== undefined) {
@@ -77,12 +77,12 @@ export class RabbitListening {
         }
       }
     });
-    return this.#changing;
+    return this.#updating;
   }
 
-  /** Looks; what was found is committed when the message is acknowledged. */
-  async #look(channel: Channel, pool: string, message: ConsumeMessage): Promise<void> {
-    await this.#options.listener.look(pool);
+  /** Acknowledges the message after the claim was committed. */
+  async #claimMore(channel: Channel, pool: string, message: ConsumeMessage): Promise<void> {
+    await this.#options.listener.claimMore(pool);
     await checkpoint('runner:looked');
     settle(() => channel.ack(message));
   }
@@ -95,18 +95,18 @@ export class RabbitListening {
       await this.#options.listener.dead(String(runId), death?.reason ?? 'unknown');
       settle(() => channel.ack(message));
     } catch (err) {
-      this.#options.logger.warn({ err }, 'a dead letter could not be read or dealt with; it is dropped if it is no message of ours');
+      this.#options.logger.warn({ err }, 'a dead letter could not be handled; it is dropped if it is not a message of this package');
       if (err instanceof SyntaxError) settle(() => channel.ack(message));
       else setTimeout(() => settle(() => channel.nack(message)), 1_000).unref();
     }
   }
 }
 
-/** The channel may be gone by now, and with it the message: it comes again. */
+/** If the channel has closed meanwhile, the broker delivers the message again. */
 function settle(answer: () => void): void {
   try {
     answer();
   } catch {
-    // See above.
+    // The channel has closed.
   }
 }

@@ -4,29 +4,30 @@ import { insertEvents, type NewEvent } from './run-events.ts';
 import { slotScope } from './slot-scope.ts';
 import type { Phase } from './states.ts';
 
-/** Who may write: the run in this phase, under this fence. */
+/** A run as its holder knows it. A change applies only if phase and fence are still these. */
 export interface Held {
   readonly id: string;
   readonly fence: number;
   readonly phases: readonly Phase[];
 }
 
-/** What one change of a run is made of. */
+/** One change of a run's row. */
 export interface Change {
   readonly set: readonly string[];
   readonly params: readonly unknown[];
   readonly events: readonly NewEvent[];
-  /** One more condition. */
+  /** A further SQL condition. */
   readonly and?: string;
   readonly unlessStopped?: boolean;
   readonly freesSlot?: boolean;
 }
 
 /**
- * The one way in which a run's row changes: compare, set, append what happened, free its slot if it has ended; all or nothing.
+ * Changes a run's row by compare-and-set, appends the events, and frees the slot if the run has ended; all or nothing. Returns
+ * `undefined` if the comparison failed. All changes of a claimed run go through here.
  *
- * On Postgres it is one statement, which commits by itself: as six in a transaction it took 2.5 times as long, and a run makes
- * six such changes.
+ * On Postgres this is one statement, which commits by itself: as six statements in a transaction it took 2.5 times as long, and a
+ * run makes six such changes.
  */
 export async function changeRun(database: Database, held: Held, change: Change): Promise<RunRow | undefined> {
   const { set, params, events, and, unlessStopped = false, freesSlot = false } = change;

@@ -1,21 +1,21 @@
 import { type Database, Slots, type SqlRunner, updateFromValues } from '@holdfast/core';
 import type { Pool } from './limits.ts';
 import { type RawRun, type RunRow, runColumns, runOf } from './run.ts';
-import { insertStateEvent, stateEvent } from './run-events.ts';
+import { insertStateEvent, stateContent } from './run-events.ts';
 import { budgetScope, slotScope } from './slot-scope.ts';
 
-/** The claimed runs, and how many slots were free before. */
+/** The claimed runs, and the number of slots that were free before. */
 export interface Claimed {
   readonly runs: readonly RunRow[];
   readonly free: number;
 }
 
 /**
- * Takes the best runs that wait in a pool: as many as are wanted, as slots are free, and as the pool's memory allows. Slots,
- * runs and attempts change in one transaction.
+ * Claims queued runs of a pool: at most `wanted`, at most the free slots, and at most what fits into the pool's memory. Slots, runs
+ * and events change in one transaction.
  *
- * The order is the rows': priority, then age. One that does not fit into the memory that is left is waited for; otherwise small
- * runs would keep a large one out for ever.
+ * Runs are claimed by priority, then age. If the next run does not fit into the remaining memory, the pool waits for it; otherwise
+ * small runs could keep a large one out for ever.
  */
 export async function claimRuns(database: Database, pool: Pool, worker: string, wanted: number): Promise<Claimed> {
   if (wanted < 1) return { runs: [], free: 0 };
@@ -25,7 +25,7 @@ export async function claimRuns(database: Database, pool: Pool, worker: string, 
   return database.transaction(async (sql) => {
     const free = await slots.lockFree(sql, scope, wanted);
     if (free.length === 0) return { runs: [], free: 0 };
-    const runs = await take(database, sql, pool, worker, free.length);
+    const runs = await claimNext(database, sql, pool, worker, free.length);
     if (runs.length === 0) return { runs: [], free: free.length };
     const taken = updateFromValues(database, {
       table: 'holdfast_slot',
@@ -40,8 +40,8 @@ export async function claimRuns(database: Database, pool: Pool, worker: string, 
 }
 
 /**
- * The same in one statement, for Postgres. Locks free slots and the best runs, those that others have locked skipped; uses
- * `runner_run_queue`. As five round trips in a transaction it held each slot for three milliseconds more.
+ * The same in one statement, for Postgres. It locks free slots and the next runs, skips those that others have locked, and uses the
+ * index `runner_run_queue`. As five round trips in a transaction it held each slot for three milliseconds more.
  */
 async function claimAtOnce(database: Database, pool: Pool, worker: string, wanted: number): Promise<Claimed> {
   const runs = database.table('runner_run');
@@ -55,28 +55,33 @@ async function claimAtOnce(database: Database, pool: Pool, worker: string, wante
      t AS (UPDATE ${slots} AS h SET holder = CAST(r.id AS text) FROM (SELECT id, row_number() OVER (ORDER BY priority DESC, id) AS n FROM b) AS r, (SELECT slot, row_number() OVER (ORDER BY slot) AS n FROM f) AS g WHERE r.n = g.n AND h.scope = '${scope}' AND h.slot = g.slot),
      e AS (${insertStateEvent(events, '?::bytea')})
      SELECT c.free, ${runColumns(database)} FROM (SELECT count(*) AS free FROM f) AS c LEFT JOIN u ON true`,
-    [stateEvent('claimed', null)],
+    [stateContent('claimed', null)],
   );
   return { runs: inOrder(rows.filter(({ id }) => id !== null).map(runOf)), free: Number(rows[0]?.free ?? 0) };
 }
 
-/** Moves the best runs of a pool to `claimed`, each with its event. */
-async function take(database: Database, sql: SqlRunner, pool: Pool, worker: string, most: number): Promise<RunRow[]> {
+/** Moves the next runs of a pool to `claimed`, each with its event. */
+async function claimNext(database: Database, sql: SqlRunner, pool: Pool, worker: string, most: number): Promise<RunRow[]> {
   const count = pool.memoryBytes === undefined ? most : await fitting(database, sql, pool, most);
   if (count === 0) return [];
   const best = `SELECT id FROM ${database.table('runner_run')} WHERE phase = 'queued' AND pool = '${pool.name}' AND desired = 'running' ORDER BY priority DESC, id LIMIT ${count}`;
-  const taken = { postgres: takePostgres, sqlite: takeSqlite, mysql: takeMysql }[database.family](database, sql, best, claimedBy(worker));
+  const taken = { postgres: claimPostgres, sqlite: claimSqlite, mysql: claimMysql }[database.family](
+    database,
+    sql,
+    best,
+    claimedBy(worker),
+  );
   return inOrder((await taken).map(runOf));
 }
 
-function takePostgres(database: Database, sql: SqlRunner, best: string, claimed: string): Promise<RawRun[]> {
+function claimPostgres(database: Database, sql: SqlRunner, best: string, claimed: string): Promise<RawRun[]> {
   return sql.rows<RawRun>(
     `WITH u AS (UPDATE ${database.table('runner_run')} SET ${claimed} WHERE id = ANY(ARRAY(${best} FOR UPDATE SKIP LOCKED)) RETURNING *), e AS (${insertStateEvent(database.table('runner_event'), '?::bytea')}) SELECT ${runColumns(database)} FROM u`,
-    [stateEvent('claimed', null)],
+    [stateContent('claimed', null)],
   );
 }
 
-async function takeSqlite(database: Database, sql: SqlRunner, best: string, claimed: string): Promise<RawRun[]> {
+async function claimSqlite(database: Database, sql: SqlRunner, best: string, claimed: string): Promise<RawRun[]> {
   const rows = await sql.rows<RawRun>(
     `UPDATE ${database.table('runner_run')} SET ${claimed} WHERE id IN (${best}) RETURNING ${runColumns(database)}`,
   );
@@ -84,12 +89,12 @@ async function takeSqlite(database: Database, sql: SqlRunner, best: string, clai
     await sql.run(`INSERT INTO ${database.table('runner_event')} (run_id, seq, at_ms, kind, content) VALUES (?, ?, {now}, 'state', ?)`, [
       row.id,
       row.last_seq,
-      stateEvent('claimed', null),
+      stateContent('claimed', null),
     ]);
   return rows;
 }
 
-async function takeMysql(database: Database, sql: SqlRunner, best: string, claimed: string): Promise<RawRun[]> {
+async function claimMysql(database: Database, sql: SqlRunner, best: string, claimed: string): Promise<RawRun[]> {
   const runs = database.table('runner_run');
   const ids = (await sql.rows<{ id: string | number }>(`${best} FOR UPDATE SKIP LOCKED`)).map(({ id }) => String(id));
   if (ids.length === 0) return [];
@@ -97,12 +102,12 @@ async function takeMysql(database: Database, sql: SqlRunner, best: string, claim
   await sql.run(`UPDATE ${runs}${database.primaryKeyHint} SET ${claimed} WHERE id IN (${marks})`, ids);
   await sql.run(
     `INSERT INTO ${database.table('runner_event')} (run_id, seq, at_ms, kind, content) SELECT id, last_seq, {now}, 'state', ? FROM ${runs} WHERE id IN (${marks})`,
-    [stateEvent('claimed', null), ...ids],
+    [stateContent('claimed', null), ...ids],
   );
   return sql.rows<RawRun>(`SELECT ${runColumns(database)} FROM ${runs} WHERE id IN (${marks})`, ids);
 }
 
-/** How many of the best runs the pool's memory has room for. Claims of such a pool go one at a time. */
+/** Counts how many of the next runs fit into the pool's memory. Locks the budget's slot, so that claims of such a pool take turns. */
 async function fitting(database: Database, sql: SqlRunner, pool: Pool, most: number): Promise<number> {
   const runs = database.table('runner_run');
   if (database.family !== 'sqlite')

@@ -5,11 +5,13 @@ import type { Blobs } from '../store/blobs.ts';
 import { thaw } from './manifest.ts';
 import type { RunRow } from './run.ts';
 
-/** What the executor starts for a run: its frozen files, its command, its limits. */
+/** Builds the spec that an executor starts for a run: its frozen files, its command and its limits. */
 export async function executionSpec(run: RunRow, languages: ReadonlyMap<string, Language>, blobs: Blobs): Promise<ExecutionSpec> {
   const language = languages.get(run.language ?? '');
   if (!language || run.limits === null || run.manifestHash === null)
-    throw new InvalidArgumentError(`The run ${run.id} is of the language ${run.language}, which this service does not know.`);
+    throw new InvalidArgumentError(
+      `The run ${run.id} has the language ${run.language}, which this service does not know. Add it to languages.`,
+    );
   const manifest = await thaw(blobs, run.manifestHash);
   const { store } = blobs;
   return {

@@ -3,24 +3,27 @@ import type { RunRow } from './run.ts';
 import type { RunTable } from './run-table.ts';
 import type { Ending } from './states.ts';
 
-interface Told {
+interface FailHost {
   readonly changed: (runId: string) => void;
   readonly logger: Logger;
 }
 
-/** The message of a run came back: nothing is bound to its queue. */
-export async function failUnroutable(runs: RunTable, run: RunRow, message: string, { changed, logger }: Told): Promise<void> {
-  logger.error({ runId: run.id, pool: run.pool }, 'the message of a run came back: nothing is bound to its queue; the run has failed');
+/** Fails a run whose message the broker returned, since no queue is bound for its pool. */
+export async function failUnroutable(runs: RunTable, run: RunRow, message: string, { changed, logger }: FailHost): Promise<void> {
+  logger.error(
+    { runId: run.id, pool: run.pool },
+    'the broker returned the message of a run: no queue is bound for its pool; the run has failed',
+  );
   const ending = { state: 4, reason: 'PUBLISH', message: `${message}. Tell whoever operates this service.` } as const;
   await runs.end({ id: run.id, fence: run.fence, phases: ['queued'] }, ending);
   changed(run.id);
 }
 
-/** The broker gave a run's message up. The row decides: only a run that still waits is failed. */
-export async function failDead(runs: RunTable, runId: string, why: string, { changed, logger }: Told): Promise<void> {
+/** Fails a run whose message the broker moved to the dead letters, if it is still queued: the row decides. */
+export async function failDead(runs: RunTable, runId: string, why: string, { changed, logger }: FailHost): Promise<void> {
   const run = await runs.find(runId);
   if (!run) {
-    logger.warn({ runId, why }, 'a dead letter names a run that is not there; it is dropped');
+    logger.warn({ runId, why }, 'a dead letter names a run that does not exist; it is dropped');
     return;
   }
   if (run.phase !== 'queued') return;

@@ -5,13 +5,13 @@ import { type Change, changeRun, type Held } from './change-run.ts';
 import { type Claimed, claimRuns } from './claim-runs.ts';
 import type { Pool } from './limits.ts';
 import { type Output, type RawRun, type RunRow, runColumns, runOf } from './run.ts';
-import { type NewEvent, stateNews } from './run-events.ts';
+import { type NewEvent, newStateEvent } from './run-events.ts';
 import { type Ending, type Phase, stateOf } from './states.ts';
 import { type Submission, submitRun } from './submit-run.ts';
 
 /**
- * The runs' rows. Every change names the phase and the fence that it was decided under, and appends its event in the same
- * transaction; zero rows changed: somebody else was first, and nothing has happened.
+ * The rows of runs. Every change names the phase and the fence that it was decided for, and appends its event in the same
+ * transaction. If another worker was first, zero rows match and nothing changes.
  */
 export class RunTable {
   readonly database: Database;
@@ -39,32 +39,26 @@ export class RunTable {
     return row && runOf(row);
   }
 
-  /** Rows by a condition, which is ours. */
+  /** Rows by an SQL condition. The condition is trusted; values go into `params`. */
   async where(condition: string, params: readonly unknown[], sql: Pick<SqlRunner, 'rows'> = this.database): Promise<RunRow[]> {
     const rows = await sql.rows<RawRun>(`SELECT ${runColumns(this.database)} FROM ${this.#runs} WHERE ${condition}`, params);
     return rows.map(runOf);
   }
 
   /**
-   * Puts a run into the queue: the task's draft, or a new one.
-   * @throws LiveRunError if the actor has one of this task that has not ended
+   * Puts a run into the queue: the draft of the task, or a new row.
+   * @throws LiveRunError if the actor has a run of this task that has not ended
    */
   submit(sql: SqlRunner, submission: Submission): Promise<RunRow> {
     return submitRun(this.database, sql, submission);
   }
 
-  /**
-   * Takes the best runs that wait in a pool: as many as are wanted, as slots are free, and as the pool's memory allows. Slots,
-   * runs and attempts change in one transaction.
-   *
-   * The order is the rows': priority, then age. One that does not fit into the memory that is left is waited for; otherwise small
-   * runs would keep a large one out for ever.
-   */
+  /** Claims queued runs of a pool for a worker: see {@link claimRuns}. */
   claim(pool: Pool, worker: string, wanted: number): Promise<Claimed> {
     return claimRuns(this.database, pool, worker, wanted);
   }
 
-  /** Moves a run on. `undefined`: it is no longer in one of these phases under this fence, or, with `unless`, it is to stop. */
+  /** Moves a run to another phase. Returns `undefined` if the run is no longer as `held` says or, with `unless`, is to stop. */
   move(
     held: Held,
     to: Phase,
@@ -80,23 +74,23 @@ export class RunTable {
     return this.#change(held, {
       set,
       params: columns.map(([, value]) => value),
-      events: [stateNews(to, null)],
+      events: [newStateEvent(to, null)],
       unlessStopped: more.unless === 'stopped',
     });
   }
 
-  /** Ends a run: for good. Its slot is free, and its actor may run the task again. `undefined`: it had ended, or is another's. */
+  /** Ends a run for good: frees its slot, and lets its actor run the task again. Returns `undefined` if the run is no longer as `held` says. */
   end(held: Held, ending: Ending, output?: Output): Promise<RunRow | undefined> {
-    return this.#change(held, { ...ended(ending, output), events: [stateNews('terminal', ending)] });
+    return this.#change(held, { ...ended(ending, output), events: [newStateEvent('terminal', ending)] });
   }
 
-  /** Through `collecting` to the end in one step, where all is collected. */
+  /** Moves a run through `collecting` to its end in one step, after everything was collected. */
   collected(held: Held, ending: Ending, output: Output, more: { readonly unless?: 'stopped' }): Promise<RunRow | undefined> {
-    const events = [stateNews('collecting', null), stateNews('terminal', ending)];
+    const events = [newStateEvent('collecting', null), newStateEvent('terminal', ending)];
     return this.#change(held, { ...ended(ending, output), events, unlessStopped: more.unless === 'stopped' });
   }
 
-  /** Back to the queue, as another attempt: nothing of it has begun. */
+  /** Puts a run whose program was not started back into the queue, as another attempt. */
   requeue(held: Held): Promise<RunRow | undefined> {
     const set = [
       "phase = 'queued'",
@@ -107,15 +101,15 @@ export class RunTable {
       'attempt = attempt + 1',
       'fence = fence + 1',
     ];
-    return this.#change(held, { set, params: [], events: [stateNews('queued', null)], unlessStopped: true, freesSlot: true });
+    return this.#change(held, { set, params: [], events: [newStateEvent('queued', null)], unlessStopped: true, freesSlot: true });
   }
 
-  /** Gives a run another worker. What the one before still writes is refused from now on. */
+  /** Gives a run to another worker. Later writes of the previous worker are refused by the fence. */
   adopt(held: Held, worker: string): Promise<RunRow | undefined> {
     return this.#change(held, { set: ['worker = ?', 'fence = fence + 1'], params: [worker], events: [] });
   }
 
-  /** Says that a run shall stop. Returns it as it is afterwards; `wasFirst`: nobody had said so before, and `also` was done with it. */
+  /** Records that a run is to stop, and returns its row. `wasFirst` is true if this call recorded it; then `also` ran in the transaction. */
   async wantStopped(
     id: string,
     by: string,
@@ -132,8 +126,8 @@ export class RunTable {
   }
 
   /**
-   * Appends to a run's log behind its first `from` bytes, while it is held. False: it is not. Said again after an answer was lost, it
-   * is not appended again.
+   * Appends to a run's log after its first `from` bytes. Returns false if the run is no longer as `held` says. A retry after a lost
+   * reply does not append again.
    */
   async log(
     held: Held,
@@ -152,7 +146,7 @@ export class RunTable {
     return run?.fence === held.fence && held.phases.includes(run.phase) && run.logBytes === more.from + more.bytes;
   }
 
-  /** A log is in one object from now on: its rows go. */
+  /** Records that a log is in one object, and deletes its event rows. */
   async packed(run: RunRow, index: string): Promise<void> {
     const update = `UPDATE ${this.#runs} SET log_packed = 1, log_index = ? WHERE id = ? AND phase = 'terminal' AND log_packed = 0 AND last_seq = ?`;
     const params = [index, run.id, run.lastSeq];
@@ -166,7 +160,7 @@ export class RunTable {
     });
   }
 
-  /** Where each event of a packed log lies. */
+  /** Returns the index of a packed log, as JSON. */
   async logIndex(id: string): Promise<string> {
     const [row] = await this.database.rows<{ log_index: string | null }>(`SELECT log_index FROM ${this.#runs} WHERE id = ?`, [id]);
     return row?.log_index ?? '[]';
@@ -177,7 +171,7 @@ export class RunTable {
   }
 }
 
-/** What the end of a run sets. */
+/** The columns that the end of a run sets. */
 function ended(ending: Ending, output: Output | undefined): Pick<Change, 'set' | 'params' | 'freesSlot'> {
   const set = {
     state: ending.state,

@@ -11,9 +11,9 @@ export interface Run {
   /** 0 not submitted, 1 queued, 2 running, 3 finished, 4 failed, 5 terminated. */
   readonly state: RunState;
   readonly phase: Phase;
-  /** Why it failed. */
+  /** The reason for which the run failed; `null` otherwise. */
   readonly reason: Reason | null;
-  /** The same, as a sentence. */
+  /** How the run ended, as a sentence for its owner. */
   readonly message: string | null;
   readonly language: string | null;
   readonly main: string | null;
@@ -26,22 +26,22 @@ export interface Run {
   readonly exitCode: number | null;
   readonly signal: string | null;
   readonly stoppedBy: string | null;
-  /** In epoch ms, by the database. */
+  /** In epoch ms, by the database's clock, like the other times. */
   readonly createdAt: number;
   readonly submitTime: number | null;
   readonly startedAt: number | null;
   readonly endedAt: number | null;
   readonly logBytes: number;
-  /** Number of its last event. */
+  /** Number of the last event. */
   readonly lastSeq: number;
-  /** What it left in `/out`. */
+  /** The files that were collected from `/out`; `null` before the end. */
   readonly output: Output | null;
   readonly jobUid: string;
-  /** Where its files are in the store. */
+  /** Prefix of the run's objects in the file store. */
   readonly dirPath: string;
-  /** Its log, once it has ended. */
+  /** Name of the log's object, once the run has ended. */
   readonly resLogPath: string;
-  /** Its results. */
+  /** Prefix of the results in the file store. */
   readonly downloadPath: string;
 }
 

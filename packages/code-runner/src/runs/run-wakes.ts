@@ -1,12 +1,12 @@
 import { type Database, type Logger, type Waker, Wakers } from '@holdfast/core';
-import { RunNews, type RunWatch } from './run-news.ts';
+import { type RunWatch, RunWatches } from './run-watches.ts';
 
-/** Notes of the wakers: a pool to look at, a run of which readers can hear more, a run that is to stop. */
+/** Prefixes of notes: a pool may have a run to claim, a run has new events, a run is to stop. */
 const poolNote = 'pool:';
 const runNote = 'run:';
 const stopNote = 'stop:';
-/** Other processes hear of a run so much later: a hello-world changes six times in forty milliseconds, and each NOTIFY is a commit. */
-const tellMs = 20;
+/** Delay of notes about new events to other processes: a hello-world changes six times in 40 ms, and each NOTIFY is a commit. */
+const flushMs = 20;
 
 export interface RunWakesOptions {
   readonly database: Database;
@@ -16,16 +16,18 @@ export interface RunWakesOptions {
   readonly logger: Logger;
 }
 
-/** What of runs and pools is told between the parts of a runner, in this process and in others. */
+/** Wake-ups about runs and pools between the parts of a runner, in this process and in others. */
 export class RunWakes {
   readonly #options: RunWakesOptions;
   readonly #wakers: Wakers;
-  readonly #news: RunNews;
-  /** For workers: they know of all other changes, which are theirs. */
-  readonly #orders: RunNews;
+  /** Watches of readers, woken by new events. */
+  readonly #readers: RunWatches;
+  /** Watches of workers, woken by a stop only: a worker makes all other changes of its runs itself. */
+  readonly #stops: RunWatches;
   readonly #poolListeners = new Set<(pool: string) => void>();
-  readonly #untold = new Set<string>();
-  #telling: NodeJS.Timeout | undefined;
+  /** Runs with new events, about which other processes are still to be told. */
+  readonly #unsent = new Set<string>();
+  #flushTimer: NodeJS.Timeout | undefined;
   #unlisten: (() => void) | undefined;
   #closed = false;
 
@@ -33,84 +35,86 @@ export class RunWakes {
     const { database, waker, logger } = options;
     this.#options = options;
     this.#wakers = new Wakers({ database, channel: 'code-runner', waker, logger });
-    const heard = { listen: () => this.#listen(), reliable: () => this.#wakers.reliable };
-    this.#news = new RunNews(heard);
-    this.#orders = new RunNews(heard);
+    const source = { listen: () => this.#listen(), reliable: () => this.#wakers.reliable };
+    this.#readers = new RunWatches(source);
+    this.#stops = new RunWatches(source);
   }
 
-  /** Whether hints of other processes arrive at present. */
+  /** Whether wake-ups of other processes arrive at present. */
   get reliable(): boolean {
     return this.#wakers.reliable;
   }
 
-  /** For readers of a run. */
+  /** Watches a run for new events. */
   watch(runId: string): RunWatch {
-    return this.#news.watch(runId);
+    return this.#readers.watch(runId);
   }
 
-  /** For the worker of a run. */
-  watchOrders(runId: string): RunWatch {
-    return this.#orders.watch(runId);
+  /** Watches a run for a stop. */
+  watchStop(runId: string): RunWatch {
+    return this.#stops.watch(runId);
   }
 
-  /** Tells readers: those of this process at once, others with what else changes within a moment. */
+  /** Wakes readers of a run: in this process at once, in others after {@link flushMs}. */
   changed(runId: string): void {
     this.#wakers.wakeHere(`${runNote}${runId}`);
     if (this.#closed) return;
-    this.#untold.add(runId);
-    this.#telling ??= setTimeout(() => this.#tell(), tellMs).unref();
+    this.#unsent.add(runId);
+    this.#flushTimer ??= setTimeout(() => this.#flush(), flushMs).unref();
   }
 
-  /** Tells the run's worker that it is to stop. */
+  /** Wakes the worker of a run, which then reads that the run is to stop. */
   stop(runId: string): void {
     this.#wakers.wake(`${stopNote}${runId}`);
   }
 
-  ring(pool: string): void {
+  /** Wakes the workers of a pool. */
+  signalPool(pool: string): void {
     this.#wakers.wake(`${poolNote}${pool}`);
   }
 
-  /** Tells workers of other processes that there is room in a pool. */
-  ringOthers(pool: string): void {
+  /** Wakes the workers of a pool in other processes. */
+  signalOthers(pool: string): void {
     this.#wakers.wakeElsewhere(`${poolNote}${pool}`);
   }
 
-  onPool(heard: (pool: string) => void): () => void {
-    this.#poolListeners.add(heard);
+  /** Calls the listener whenever a pool may have a run to claim. Returns a function that removes it. */
+  onPoolSignal(listener: (pool: string) => void): () => void {
+    this.#poolListeners.add(listener);
     this.#listen();
-    return () => this.#poolListeners.delete(heard);
+    return () => this.#poolListeners.delete(listener);
   }
 
-  /** Tells what is still untold, and ends every wait. */
+  /** Sends what is still unsent, and wakes all watches. */
   async close(): Promise<void> {
     this.#closed = true;
-    this.#tell();
+    this.#flush();
     this.#unlisten?.();
     this.#unlisten = undefined;
-    this.#news.all();
-    this.#orders.all();
+    this.#readers.wakeAll();
+    this.#stops.wakeAll();
     await this.#wakers.close();
   }
 
-  #tell(): void {
-    clearTimeout(this.#telling);
-    this.#telling = undefined;
-    for (const id of this.#untold) this.#wakers.wakeElsewhere(`${runNote}${id}`);
-    this.#untold.clear();
+  #flush(): void {
+    clearTimeout(this.#flushTimer);
+    this.#flushTimer = undefined;
+    for (const id of this.#unsent) this.#wakers.wakeElsewhere(`${runNote}${id}`);
+    this.#unsent.clear();
   }
 
   #listen(): void {
     this.#unlisten ??= this.#wakers.listen((notes) => {
-      // Without notes anything may have changed.
+      // A wake-up without notes: anything may have changed.
       if (notes.length === 0) {
-        this.#news.all();
-        this.#orders.all();
-        for (const heard of this.#poolListeners) for (const pool of this.#options.pools()) heard(pool);
+        this.#readers.wakeAll();
+        this.#stops.wakeAll();
+        for (const listener of this.#poolListeners) for (const pool of this.#options.pools()) listener(pool);
       }
       for (const note of notes) {
-        if (note.startsWith(runNote)) this.#news.of(note.slice(runNote.length));
-        else if (note.startsWith(stopNote)) this.#orders.of(note.slice(stopNote.length));
-        else if (note.startsWith(poolNote)) for (const heard of this.#poolListeners) heard(note.slice(poolNote.length));
+        if (note.startsWith(runNote)) this.#readers.wake(note.slice(runNote.length));
+        else if (note.startsWith(stopNote)) this.#stops.wake(note.slice(stopNote.length));
+        else if (note.startsWith(poolNote)) for (const listener of this.#poolListeners) listener(note.slice(poolNote.length));
       }
     });
   }

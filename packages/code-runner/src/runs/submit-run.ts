@@ -4,9 +4,9 @@ import { insertedId } from '../insert-row.ts';
 import { sha256 } from '../store/spool.ts';
 import type { RunLimits } from './limits.ts';
 import { type RawRun, type RunRow, runColumns, runOf } from './run.ts';
-import { insertStateEvent, stateEvent } from './run-events.ts';
+import { insertStateEvent, stateContent } from './run-events.ts';
 
-/** What is asked for at a submit, checked. */
+/** A checked request to run a task. */
 export interface Submission {
   readonly taskId: string;
   readonly actor: string;
@@ -23,8 +23,8 @@ export interface Submission {
 }
 
 /**
- * Puts a run into the queue: the task's draft, or a new one.
- * @throws LiveRunError if the actor has one of this task that has not ended
+ * Puts a run into the queue: the draft of the task, or a new row.
+ * @throws LiveRunError if the actor has a run of this task that has not ended
  */
 export async function submitRun(database: Database, sql: SqlRunner, s: Submission): Promise<RunRow> {
   const values = {
@@ -50,7 +50,7 @@ export async function submitRun(database: Database, sql: SqlRunner, s: Submissio
   const more = draft === null ? { ...values, task_id: s.taskId, job_uid: uuidv7().replaceAll('-', '') } : values;
   const columns = Object.keys(more);
   const times = `${draft === null ? 'created_at, ' : ''}submitted_at, queue_deadline`;
-  const event = stateEvent('queued', null);
+  const event = stateContent('queued', null);
   const all = runColumns(database);
   const set = columns.map((column) => `${column} = ?`).join(', ');
   const write =
@@ -71,7 +71,7 @@ export async function submitRun(database: Database, sql: SqlRunner, s: Submissio
       [row] = await sql.rows<RawRun>(`SELECT ${all} FROM ${runs} WHERE id = ?`, [id]);
     }
   } catch (error) {
-    // The index lets one in. Which one that is the caller finds out, outside of this transaction.
+    // The unique index allows one live run. The caller looks up its id, outside of this failed transaction.
     if (isDuplicate(error)) throw new LiveRunError('You have a run of this task that has not ended. Wait for it, or stop it first.');
     throw error;
   }
@@ -80,7 +80,7 @@ export async function submitRun(database: Database, sql: SqlRunner, s: Submissio
   return runOf(row);
 }
 
-/** A unique index refused a row. */
+/** Tells whether a unique index refused a row. */
 function isDuplicate(error: unknown): boolean {
   const { code, errcode, errno, message } = error as { code?: string; errcode?: number; errno?: number; message?: string };
   return code === '23505' || errno === 1062 || errcode === 2067 || /UNIQUE constraint failed/.test(message ?? '');

@@ -14,33 +14,33 @@ export interface Launch {
   readonly environment: Readonly<Record<string, string>>;
   readonly user: number | undefined;
   readonly cwd: string;
-  /** Path of the filter, if there is one. */
+  /** Path of the seccomp filter, if one is used. */
   readonly seccomp: string | undefined;
-  /** Whether bubblewrap is what is started, which says its child's pid and waits before it goes on. */
+  /** Whether `file` is bubblewrap, which reports its child's pid and waits for permission to continue. */
   readonly wrapped: boolean;
   readonly limits: RunLimits;
   readonly cgroup: Cgroup | undefined;
-  /** Where `/out` is, seen from the machine, if not in the sandbox's own file system. */
+  /** Path of `/out` on the machine, if it is not in the sandbox's own file system. */
   readonly out: string | undefined;
   readonly killAfterMs: number;
 }
 
-/** How every run of one sandbox is launched. */
+/** Settings for all launches of one local sandbox. */
 export interface LaunchSettings {
-  /** What makes the sandbox; without it programs are plain processes. */
+  /** Makes the sandbox of each program; without it, programs are plain processes. */
   readonly bubblewrap: Bubblewrap | undefined;
   readonly killAfterMs: number;
 }
 
 export interface Bubblewrap {
   readonly file: string;
-  /** What stands in for the machine's `/etc`. */
+  /** A folder that replaces the machine's `/etc`. */
   readonly etc: string;
-  /** Path of the filter, if there is one. */
+  /** Path of the seccomp filter, if one is used. */
   readonly seccomp: string | undefined;
 }
 
-/** How the program of a run, whose files are in `folder`, is started. */
+/** Builds the launch of a run whose files are in `folder`. */
 export function launchOf(spec: ExecutionSpec, folder: string, place: Place, settings: LaunchSettings): Launch {
   const { language, limits } = spec;
   const environment = {
@@ -54,7 +54,7 @@ export function launchOf(spec: ExecutionSpec, folder: string, place: Place, sett
     DATA_DIR: '/data',
     ...language.environment,
   };
-  // Address space is more than what is used of it, of a virtual machine much more.
+  // Programs reserve more address space than they use; virtual machines reserve much more.
   const addressBytes = limits.memoryBytes + 4 * (language.memoryOverheadBytes ?? 0) + 64 * 2 ** 20;
   const uncounted = { processes: limits.processes + 3, addressBytes };
   const program = supervisor(
@@ -93,21 +93,21 @@ export function launchOf(spec: ExecutionSpec, folder: string, place: Place, sett
   };
 }
 
-/** Without a sandbox: the folders of one, as plain folders, by their names in what is run. */
+/** A launch without a sandbox: paths such as `/out` in command and environment are replaced by plain folders. */
 function plain(
   folder: string,
   program: readonly string[],
   environment: Readonly<Record<string, string>>,
 ): Pick<Launch, 'file' | 'args' | 'environment' | 'cwd' | 'seccomp' | 'wrapped' | 'out'> {
   for (const name of ['code', 'data', 'scratch', 'tmp', 'out']) mkdirSync(join(folder, name), { recursive: true });
-  const here = (text: string): string =>
+  const replaced = (text: string): string =>
     text.replaceAll(/(?<![\w./-])\/(code|data|scratch|tmp|out)(?![\w-])/g, (_, name: string) => join(folder, name));
   const [file = '', ...args] = program;
   return {
     file,
-    args: args.map(here),
+    args: args.map(replaced),
     environment: {
-      ...Object.fromEntries(Object.entries(environment).map(([name, value]) => [name, here(value)])),
+      ...Object.fromEntries(Object.entries(environment).map(([name, value]) => [name, replaced(value)])),
       PATH: process.env.PATH ?? '',
     },
     cwd: join(folder, 'code'),

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import type { OutputFile } from '../executor/executor.ts';
 import { filePath } from '../files/path.ts';
 
-/** Regular files below a folder. Links are not followed and not kept; names that no task could have are left out. */
+/** Yields the regular files below a folder. Links and names that are not valid in a task are left out. */
 export async function* leftFiles(root: string, folder = ''): AsyncGenerator<OutputFile> {
   let names: string[];
   try {
@@ -22,7 +22,7 @@ export async function* leftFiles(root: string, folder = ''): AsyncGenerator<Outp
     const found = lstatSync(join(root, path), { throwIfNoEntry: false });
     if (found?.isDirectory()) yield* leftFiles(root, path);
     if (!found?.isFile()) continue;
-    // One that its program has made unreadable, for a service that is not root.
+    // A service that is not root can't open a file that the program has made unreadable.
     const file = await open(join(root, path), constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK).catch(() => undefined);
     if (file) yield { path, size: found.size, content: file.createReadStream(found.size > 0 ? { end: found.size - 1 } : {}) };
   }

@@ -11,24 +11,27 @@ import { materialise } from './materialise.ts';
 import { probe, type Ready } from './probe.ts';
 import { SandboxRun } from './sandbox-run.ts';
 
-/** Where sandboxes are made, and what of this machine they see. */
+/** Options of {@link localSandbox}. */
 export interface LocalSandboxOptions {
-  /** Default `/usr/bin/bwrap`. */
+  /** Path of bubblewrap. Default `/usr/bin/bwrap`. */
   readonly bubblewrap?: string;
-  /** Where the files of runs are put. Default: a folder of its own in the system's temporary folder. */
+  /** Folder below which the files of runs are written, and removed with the run. Default: the system's temporary folder. */
   readonly folder?: string;
   /**
-   * What may be done without. Default `required`: without bubblewrap nothing is started. `none-trusted-code-only` runs programs as plain
-   * processes of this user, with this machine's files and network: for your own programs on your own machine, never for others'.
+   * Whether a sandbox is required. Default `required`: without bubblewrap nothing is started. `none-trusted-code-only` runs programs as
+   * plain processes of this user, with this machine's files and network. Use it only for your own programs on your own machine.
    */
   readonly isolation?: 'required' | 'none-trusted-code-only';
-  /** First of the user ids that programs get, one per slot; used as root only. Default 61,184, of those that no account has. */
+  /**
+   * First of the user ids that programs run as, one per concurrent run, if this process is root. No account may have one of them.
+   * Default 61,184.
+   */
   readonly firstUserId?: number;
-  /** How long a program may take to end after its time is over. Default 2,000 ms. */
+  /** How long a program may take to end after its time limit, in ms. Then it is killed. Default 2,000. */
   readonly killAfterMs?: number;
 }
 
-/** Runs programs on this machine, each in a sandbox of its own that ends with this process. */
+/** Creates an executor that runs each program in its own sandbox on this machine. Programs end with this process. */
 export function localSandbox(options: LocalSandboxOptions = {}): Executor {
   return new LocalSandbox(options);
 }
@@ -52,7 +55,7 @@ class LocalSandbox implements Executor {
   }
 
   async start(spec: ExecutionSpec): Promise<void> {
-    if (this.#closed) throw new ExecutorUnavailableError('The local sandbox was closed; nothing is started any more.');
+    if (this.#closed) throw new ExecutorUnavailableError('The local sandbox was closed; it starts no more programs.');
     const starting = this.#start(spec).finally(() => this.#starting.delete(starting));
     this.#starting.add(starting);
     await starting;
@@ -65,7 +68,7 @@ class LocalSandbox implements Executor {
     for (const file of spec.language.requires)
       if (!existsSync(file))
         throw new ExecutorUnavailableError(
-          `${spec.language.title ?? spec.language.name} is not installed on this machine: there is no ${file}. Tell whoever operates this service.`,
+          `${spec.language.title ?? spec.language.name} is not installed on this machine: ${file} does not exist. Tell whoever operates this service.`,
         );
     const folder = join(this.#base(), key);
     await materialise(join(folder, 'code'), spec.files);
@@ -73,7 +76,7 @@ class LocalSandbox implements Executor {
     const place = places.take();
     place.cgroup?.limit({
       memoryBytes: spec.limits.memoryBytes + (spec.language.memoryOverheadBytes ?? 0),
-      // The sandbox's own three, besides the program's.
+      // Three processes of the sandbox itself.
       processes: spec.limits.processes + 3,
       cpus: spec.limits.cpus,
     });
@@ -115,7 +118,7 @@ class LocalSandbox implements Executor {
     if (!found) return;
     await found.run.remove();
     await rm(found.folder, { recursive: true, force: true });
-    // Two may have come for it.
+    // Another call may have removed it meanwhile.
     if (!this.#runs.delete(key)) return;
     found.leave();
   }
@@ -153,7 +156,7 @@ class LocalSandbox implements Executor {
     return this.#ready;
   }
 
-  /** The folder of this process. Others may pass through it, not look around: bubblewrap binds what is in it as another user. */
+  /** The folder of this process. Other users may pass through it but not list it: bubblewrap mounts its contents as another user. */
   #base(): string {
     if (this.#folder !== undefined) return this.#folder;
     mkdirSync(this.#options.folder ?? tmpdir(), { recursive: true });

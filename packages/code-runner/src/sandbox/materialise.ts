@@ -3,7 +3,7 @@ import { dirname, join } from 'node:path';
 import type { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 
-/** Writes the files of a run, for all to read and nobody to write. What is in memory is written at once: no thread need be woken. */
+/** Writes the files of a run, readable for everybody. Contents in memory are written synchronously, which saves waking a thread. */
 export async function materialise(
   folder: string,
   files: readonly { readonly path: string; readonly open: () => Promise<Readable | Uint8Array> }[],

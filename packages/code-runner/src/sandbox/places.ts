@@ -1,13 +1,13 @@
 import type { Cgroup, Cgroups } from './cgroup.ts';
 
-/** A user and a cgroup of its own, for one run after the other. */
+/** A user and a cgroup, used for one run after the other. */
 export interface Place {
   readonly index: number;
   readonly user: number | undefined;
   readonly cgroup: Cgroup | undefined;
 }
 
-/** The places of one sandbox: made when they are first needed, and used again. */
+/** The places of one sandbox. A place is made when all others are taken, and used again. */
 export class Places {
   readonly #firstUserId: number | undefined;
   readonly #cgroups: Cgroups | undefined;

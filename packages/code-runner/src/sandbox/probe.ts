@@ -18,20 +18,20 @@ export interface ProbeOptions {
   readonly file: string;
   /** Whether programs run as plain processes. */
   readonly trusted: boolean;
-  /** The folder of this process, made when it is first needed. */
+  /** Returns the folder of this process, which is made at the first call. */
   readonly folder: () => string;
   readonly firstUserId: number;
   readonly killAfterMs: number;
 }
 
-/** What runs are started with, once a probe has shown that it works. */
+/** What a successful probe provides for starting runs. */
 export interface Ready {
   readonly isolation: Isolation;
   readonly places: Places;
   readonly settings: LaunchSettings;
 }
 
-/** @throws ExecutorUnavailableError that says what is missing and what to do */
+/** Finds out which isolation this machine offers. @throws ExecutorUnavailableError that says what is missing and how to fix it */
 export async function probe({ file, trusted, folder, firstUserId, killAfterMs }: ProbeOptions): Promise<Ready> {
   if (trusted)
     return {
@@ -48,7 +48,7 @@ export async function probe({ file, trusted, folder, firstUserId, killAfterMs }:
     );
   if (!existsSync(file))
     throw new ExecutorUnavailableError(
-      `There is no ${file}. Install bubblewrap (Debian, Ubuntu: apt-get install bubblewrap; Fedora: dnf install bubblewrap), or say isolation: 'none-trusted-code-only'.`,
+      `There is no ${file}. Install bubblewrap (Debian, Ubuntu: apt-get install bubblewrap; Fedora: dnf install bubblewrap), or set isolation: 'none-trusted-code-only'.`,
     );
   const cgroups = findCgroups();
   const filter = seccompFilter();
@@ -79,7 +79,7 @@ export async function probe({ file, trusted, folder, firstUserId, killAfterMs }:
   }))
     if (!there)
       throw new ExecutorUnavailableError(
-        `bubblewrap started a program without ${what}, which it was asked for. Its version may be too old; 0.5 is needed.`,
+        `bubblewrap started a program without ${what}, although that was requested. Its version may be too old; 0.5 is needed.`,
       );
   const parts = [
     'namespaces',
@@ -90,7 +90,7 @@ export async function probe({ file, trusted, folder, firstUserId, killAfterMs }:
   return { isolation: { summary: `bubblewrap: ${parts.join(', ')}`, details }, places, settings };
 }
 
-/** Starts a program for real, and returns what the kernel says of it. */
+/** Starts a program in a sandbox, and returns its /proc/self/status, which shows the isolation that the kernel applies. */
 async function tryOut(base: string, places: Places, settings: LaunchSettings & { readonly bubblewrap: Bubblewrap }): Promise<string> {
   const language: Language = { name: 'probe', template: {}, main: '', image: 'none', requires: [] };
   const spec: ExecutionSpec = {
@@ -113,7 +113,7 @@ async function tryOut(base: string, places: Places, settings: LaunchSettings & {
   try {
     for await (const { bytes } of run.logs(AbortSignal.timeout(15_000))) text += Buffer.from(bytes).toString();
   } catch {
-    // Judged by what it said.
+    // The ending and the text below tell what went wrong.
   } finally {
     await run.remove();
     await rm(folder, { recursive: true, force: true });

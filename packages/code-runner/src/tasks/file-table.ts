@@ -14,13 +14,13 @@ export interface FileRow {
   readonly updatedAt: number;
 }
 
-/** What an edit does to the totals. */
+/** The change of a task's totals by an edit. */
 export interface Change {
   readonly files: number;
   readonly bytes: number;
 }
 
-/** The files of tasks. Whoever changes them has locked the task's row. */
+/** The rows of files. The caller of a change has locked the row of the task. */
 export class FileTable {
   readonly #database: Database;
   readonly #files: string;
@@ -35,7 +35,7 @@ export class FileTable {
     return rows.map(fileOf);
   }
 
-  /** The file of this very path. */
+  /** Finds the file with exactly this path. */
   async find(id: string, path: string, sql: Pick<SqlRunner, 'rows'> = this.#database): Promise<FileRow | undefined> {
     const [row] = await sql.rows<RawFile>(`SELECT ${this.#columns} FROM ${this.#files} WHERE task_id = ? AND folded_hash = ?`, [
       id,
@@ -44,19 +44,19 @@ export class FileTable {
     return row && row.path === path ? fileOf(row) : undefined;
   }
 
-  /** The file of this path, or the files of the folder of this path. */
+  /** Finds the file with this path, or the files in the folder with this path. */
   async under(sql: Pick<SqlRunner, 'rows'>, id: string, path: string): Promise<FileRow[]> {
     const folded = foldedPath(path);
     const rows = await sql.rows<RawFile>(
       `SELECT ${this.#columns} FROM ${this.#files} WHERE task_id = ? AND (folded = ? OR (folded > ? AND folded < ?)) ORDER BY folded`,
-      // 0 is what follows the slash.
+      // The character 0 follows the slash in ASCII.
       [id, folded, `${folded}/`, `${folded}0`],
     );
     return rows.map(fileOf).filter((file) => file.path === path || file.path.startsWith(`${path}/`));
   }
 
   /**
-   * Writes one file. Returns what changed. With `ifVersion`, only if the file has that version; 0: if there is none.
+   * Writes one file. With `ifVersion`, only if the file has that version; 0 means that it does not exist.
    * @throws InvalidPathError, VersionConflictError
    */
   async write(
@@ -76,14 +76,14 @@ export class FileTable {
     if (ifVersion !== undefined && ifVersion !== Number(known?.version ?? 0))
       throw new VersionConflictError(
         known
-          ? `${path} has version ${known.version} by now, not ${ifVersion}: somebody else has changed it. Read it again.`
-          : `${path} is not there, so it has no version ${ifVersion}. Read the tree again.`,
+          ? `${path} now has version ${known.version}, not ${ifVersion}: somebody else has changed it. Read it again.`
+          : `${path} does not exist, so it has no version ${ifVersion}. Read the tree again.`,
       );
     if (!known) await this.#checkPlace(sql, id, path);
     return this.put(sql, id, file, known && fileOf(known));
   }
 
-  /** Writes a file whose place has been checked, over `known` if it is there. */
+  /** Writes a file whose path has been checked; `known` is its present row, if it exists. */
   async put(
     sql: SqlRunner,
     id: string,
@@ -112,9 +112,9 @@ export class FileTable {
     return { file: { id: fileId, path, size, version: 1, blob, updatedAt: now }, change: { files: 1, bytes: size } };
   }
 
-  /** Gives files other paths, which have been checked together with those of the files that stay. */
+  /** Gives files new paths, which have been checked together with the paths of the other files. */
   async move(sql: SqlRunner, moves: readonly { readonly file: FileRow; readonly path: string }[]): Promise<void> {
-    // Out of the way first: one file's new place may be another's old one.
+    // First to temporary hashes: the new path of one file may be the old path of another.
     for (const { file } of moves)
       await sql.run(`UPDATE ${this.#files} SET folded_hash = ? WHERE id = ?`, [sha256(`moving ${file.id}`), file.id]);
     for (const { file, path } of moves)
@@ -133,7 +133,7 @@ export class FileTable {
     }
   }
 
-  /** No file where others have a folder, no folder where there is a file, and no two folders that differ in case only. */
+  /** @throws InvalidPathError if a file has the path of a folder, or two folders differ in case only */
   async #checkPlace(sql: SqlRunner, id: string, path: string): Promise<void> {
     const folders = foldersOf(path);
     if (folders.length > 0) {
@@ -150,7 +150,7 @@ export class FileTable {
     );
     if (inside) throw new InvalidPathError(`${path} is a folder, with ${inside.path} in it. Choose another name.`);
     for (const [i, ours] of folders.entries()) {
-      // Any of the folder's files: they all spell it the same way.
+      // Any file of the folder will do: all spell the folder the same way.
       const [neighbour] = await sql.rows<{ path: string }>(
         `SELECT path FROM ${this.#files} WHERE task_id = ? AND folded > ? AND folded < ? LIMIT 1`,
         [id, `${foldedPath(ours)}/`, `${foldedPath(ours)}0`],

@@ -21,22 +21,22 @@ export interface FilesOptions {
   readonly limits: TaskLimits;
 }
 
-/** A file with its content. */
+/** A file of a task, with its content. */
 export interface ReadFile {
   readonly path: string;
   /** In bytes. */
   readonly size: number;
-  /** For `ifVersion`: grows with each write. */
+  /** Grows with each write; pass it to `write` as `ifVersion`. */
   readonly version: number;
   /** SHA-256 of the content, in hex. */
   readonly hash: string;
   readonly content: Readable;
 }
 
-/** Contents longer than this are left out of a tree. */
+/** Contents with more bytes are left out of a tree. */
 const shownBytes = 262_144;
 
-/** The files of tasks. */
+/** Reads and writes the files of tasks. */
 export class TaskFiles {
   readonly #options: FilesOptions;
 
@@ -44,7 +44,7 @@ export class TaskFiles {
     this.#options = options;
   }
 
-  /** All files, as a tree. With `content`, texts of up to 256 KiB are in it. @throws NotFoundError, ForbiddenError */
+  /** Returns all files as a tree. With `content`, text files of up to 256 KiB have their content. @throws NotFoundError, ForbiddenError */
   async tree(taskId: string, as: As, options: { readonly content?: boolean } = {}): Promise<readonly TreeNode[]> {
     const task = await this.#options.tasks.allowed(taskId, as, 'read');
     const files = await this.#options.table.files.all(taskId);
@@ -62,8 +62,8 @@ export class TaskFiles {
   }
 
   /**
-   * Writes a file whole, with the folders that it needs. With `ifVersion`, only if the file still has that version (0: is not there
-   * yet). Returns its new version.
+   * Writes a whole file. With `ifVersion`, only if the file still has that version; 0 means that it does not exist yet. Returns the new
+   * version.
    * @throws NotFoundError, ForbiddenError, InvalidPathError, LimitExceededError, VersionConflictError, UploadCutError, FileStoreError
    */
   async write(
@@ -78,7 +78,7 @@ export class TaskFiles {
     if (as.ifVersion !== undefined && !(Number.isInteger(as.ifVersion) && as.ifVersion >= 0))
       throw new InvalidArgumentError(`ifVersion is ${as.ifVersion}; give the version that read returned, or 0.`);
     await using spooled = await spool(content, limits.fileBytes, clean);
-    // Kept before it is referred to: what is never referred to is only waste.
+    // Stored before the row refers to it: content without a row is only waste.
     await blobs.keep(spooled);
     const file = await table.edit(taskId, async (sql) => {
       const written = await table.files.write(sql, taskId, {
@@ -92,7 +92,7 @@ export class TaskFiles {
     return { path: file.path, size: file.size, version: file.version };
   }
 
-  /** Renames or moves a file or a folder with all that is in it. Returns how many files. @throws NotFoundError, InvalidPathError, ForbiddenError */
+  /** Renames or moves a file, or a folder with its contents. Returns the number of files. @throws NotFoundError, InvalidPathError, ForbiddenError */
   async rename(taskId: string, from: string, to: string, as: As): Promise<number> {
     const { tasks, table } = this.#options;
     await tasks.allowed(taskId, as, 'edit');
@@ -117,7 +117,7 @@ export class TaskFiles {
     });
   }
 
-  /** Removes a file, or a folder with all that is in it. Returns how many files. @throws NotFoundError, ForbiddenError */
+  /** Removes a file, or a folder with its contents. Returns the number of files. @throws NotFoundError, ForbiddenError */
   async remove(taskId: string, path: string, as: As): Promise<number> {
     const { tasks, table } = this.#options;
     await tasks.allowed(taskId, as, 'edit');
@@ -132,7 +132,7 @@ export class TaskFiles {
     });
   }
 
-  /** Says which file is run. @throws NotFoundError, ForbiddenError */
+  /** Chooses the file that runs start. @throws NotFoundError, ForbiddenError */
   async setMain(taskId: string, path: string, as: As): Promise<void> {
     const { tasks, table } = this.#options;
     await tasks.allowed(taskId, as, 'edit');
@@ -145,7 +145,7 @@ export class TaskFiles {
   }
 
   /**
-   * Writes the files of an archive, all or none. With `replace`, the task has those files only; else others stay. Returns how many.
+   * Writes the files of a zip archive, all or none. With `replace`, all other files of the task are removed. Returns the number of files.
    * @throws InvalidZipError, InvalidPathError, LimitExceededError, UploadCutError, NotFoundError, ForbiddenError
    */
   async importZip(taskId: string, archive: Content, as: As & { readonly replace?: boolean }): Promise<number> {
@@ -167,7 +167,7 @@ export class TaskFiles {
     } finally {
       close();
     }
-    // Awaited here: what is returned while files are tidied away would be nobody's to catch.
+    // Awaited here: the promise must not reject unhandled while `await using` cleans up.
     return await table.edit(taskId, async (sql, task) => {
       const before = await table.files.all(taskId, sql);
       const coming = new Set(files.map(({ path }) => path));
@@ -188,7 +188,7 @@ export class TaskFiles {
     });
   }
 
-  /** All files as an archive, packed while it is read. @throws NotFoundError, ForbiddenError */
+  /** Returns all files as a zip archive, which is packed while it is read. @throws NotFoundError, ForbiddenError */
   async exportZip(taskId: string, as: As): Promise<Readable> {
     const { tasks, table, blobs } = this.#options;
     const task = await tasks.allowed(taskId, as, 'read');
@@ -206,7 +206,7 @@ export class TaskFiles {
     return file;
   }
 
-  /** The content, if it is text. */
+  /** The content, if it is UTF-8 text. */
   async #text(blob: string): Promise<string | undefined> {
     const bytes = await this.#options.blobs.read(blob);
     try {

@@ -4,28 +4,28 @@ import { insertRow, isId, nowIn } from '../insert-row.ts';
 import { type Change, FileTable } from './file-table.ts';
 import type { TaskLimits } from './limits.ts';
 
-/** A data set that programs of a task see, read-only, under `/data`. */
+/** A data set, which programs of a task see read-only under `/data`. */
 export interface DataSet {
-  /** Where it appears, below `/data`. */
+  /** Its path below `/data`. */
   readonly path: string;
   /** Name of the object in the file store. */
   readonly object: string;
 }
 
-/** A task: a tree of files, one of them to be run. */
+/** A task: a tree of files, one of which is run. */
 export interface Task {
   readonly id: string;
   readonly owner: string;
   readonly name: string;
   readonly language: string;
-  /** Path of the file that is run; `null` once it was removed. */
+  /** Path of the file that runs start; `null` if there is none. */
   readonly main: string | null;
   /** Grows with each edit. */
   readonly version: number;
   readonly files: number;
   readonly bytes: number;
   readonly dataSets: readonly DataSet[];
-  /** The run that the next submit freezes, if the task was edited since the last. */
+  /** The run that the next submit will use, if the task was edited since the last submit. */
   readonly draftRunId: string | null;
   /** In epoch ms. */
   readonly createdAt: number;
@@ -48,8 +48,8 @@ interface RawTask {
 }
 
 /**
- * Tasks and their files. Every edit locks its task's row first, so that paths, totals and the draft are judged one edit at a
- * time; tasks do not wait for each other.
+ * The rows of tasks. Every edit locks the row of its task first, so that edits of one task take turns. Edits of different tasks do not
+ * wait for each other.
  */
 export class TaskTable {
   readonly files: FileTable;
@@ -115,7 +115,7 @@ export class TaskTable {
     return rows.map(taskOf);
   }
 
-  /** Runs `change` with the task's row locked; afterwards the task has a new version and a draft. */
+  /** Runs `change` with the task's row locked; then gives the task a new version, new totals, and a draft. */
   async edit<T>(id: string, change: (sql: SqlRunner, task: Task) => Promise<{ readonly result: T; readonly change?: Change }>): Promise<T> {
     return this.#database.transaction(async (sql) => {
       const task = await this.lock(sql, id);
@@ -164,7 +164,7 @@ export class TaskTable {
     ]);
   }
 
-  /** The row stays, for the runs that name it; its files go. */
+  /** Marks a task as removed and deletes its files. The row stays, for the runs that refer to it. */
   async remove(sql: SqlRunner, id: string): Promise<void> {
     await sql.run(`DELETE FROM ${this.#files} WHERE task_id = ?`, [id]);
     await sql.run(`DELETE FROM ${this.#runs} WHERE task_id = ? AND phase = 'draft'`, [id]);

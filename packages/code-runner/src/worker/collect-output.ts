@@ -2,10 +2,10 @@ import type { ExecutionRef, Executor } from '../executor/executor.ts';
 import type { Output } from '../runs/run.ts';
 import type { FileStore } from '../store/file-store.ts';
 
-/** Files of one run that are kept at most. */
+/** The highest number of files that are kept per run. */
 const mostFiles = 10_000;
 
-/** Copies what a program left in `/out` into the store: `most` bytes of it. */
+/** Copies the files in `/out` into the store, at most `most` bytes. */
 export async function collectOutput(executor: Executor, store: FileStore, ref: ExecutionRef, most: number): Promise<Output> {
   const files: { path: string; size: number }[] = [];
   let bytes = 0;

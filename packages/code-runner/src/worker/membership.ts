@@ -1,9 +1,9 @@
 import { type Database, type LeaseTable, monotonicMs } from '@holdfast/core';
 
-/** Scope of the workers' heartbeats. */
+/** Scope of the workers' heartbeats in the lease table. */
 const memberScope = 'code-runner';
 
-/** Which workers show signs of life, this one among them. */
+/** The heartbeat of this worker, and the set of workers whose heartbeats have not expired. */
 export class Membership {
   readonly #database: Database;
   readonly #leases: LeaseTable;
@@ -22,37 +22,37 @@ export class Membership {
     this.#alive = new Set([id]);
   }
 
-  /** Workers that have shown a sign of life in time, as of the last look. */
+  /** Workers whose heartbeats had not expired at the last read. */
   get alive(): ReadonlySet<string> {
     return this.#alive;
   }
 
-  /** Whether this worker surely counts as alive: others may already have taken its runs otherwise. */
+  /** Whether this worker's own heartbeat is certainly valid. If not, others may already have taken its runs. */
   get isAlive(): boolean {
     return this.#aliveUntil >= monotonicMs();
   }
 
-  /** Whether this worker has heard of the others for long enough to say which of them are gone. */
+  /** Whether this worker has been in touch with the database for a full lease, so that a silent worker is really gone. */
   get isSteady(): boolean {
     return this.#steadySince + this.#leaseMs < monotonicMs();
   }
 
-  /** In epoch ms, about as the database has it. */
+  /** The database's time, estimated, in epoch ms. */
   get now(): number {
     return monotonicMs() + this.#clockOffsetMs;
   }
 
   async beat(): Promise<void> {
     const sentAt = monotonicMs();
-    // Out of touch for longer than a lease, as everybody may have been: a full lease must pass before who is silent counts as gone.
+    // This worker was out of touch for longer than a lease, and so may others have been: wait a full lease before silence counts.
     if (this.#aliveUntil < sentAt) this.#steadySince = sentAt;
     await this.#leases.heartbeat(memberScope, this.#id, this.#leaseMs);
     this.#aliveUntil = sentAt + this.#leaseMs;
-    await this.look();
+    await this.read();
   }
 
-  /** Reads who is alive. */
-  async look(): Promise<void> {
+  /** Reads which workers are alive, and the database's clock. */
+  async read(): Promise<void> {
     this.#alive = new Set(await this.#leases.members(memberScope));
     this.#clockOffsetMs = (await this.#database.now()) - monotonicMs();
   }

@@ -2,7 +2,7 @@ import { type Logger, wait } from '@holdfast/core';
 import type { ExecutionRef, Executor } from '../executor/executor.ts';
 import { LogWriter, type LogWriterOptions } from './log-writer.ts';
 
-/** How long the rest of a log is waited for after its program has ended. */
+/** How long to wait for the rest of a log after its program has ended. */
 const drainMs = 30_000;
 
 export interface RunLogOptions extends LogWriterOptions {
@@ -11,7 +11,7 @@ export interface RunLogOptions extends LogWriterOptions {
   readonly logger: Logger;
 }
 
-/** What a program prints, from the executor into the run's events. */
+/** Copies the output of a program from the executor into the run's events. */
 export class RunLog {
   readonly #options: RunLogOptions;
   readonly #writer: LogWriter;
@@ -23,7 +23,7 @@ export class RunLog {
     this.#writer = new LogWriter(options);
   }
 
-  /** Begins to read what the program prints. */
+  /** Starts reading, once. */
   follow(): void {
     const { logger, ref } = this.#options;
     this.#reading ??= this.#read().catch((err) => {
@@ -31,21 +31,21 @@ export class RunLog {
     });
   }
 
-  /** Waits for the rest of the log, but not for ever. */
+  /** Waits for the rest of the log, at most {@link drainMs}. */
   async drain(): Promise<void> {
     this.follow();
     await Promise.race([this.#reading, wait(drainMs, this.#options.signal)]);
   }
 
-  /** Writes what was read; what comes later is not read. Rejects if the run is another's. */
+  /** Ends the reading and writes what was read. Rejects if the run belongs to another worker. */
   close(): Promise<void> {
-    this.#abort.abort(new Error('the log was waited for long enough'));
+    this.#abort.abort(new Error('the rest of the log took too long'));
     return this.#writer.close();
   }
 
-  /** Ends the reading, and waits for that. */
+  /** Ends the reading, waits for it, and writes what was read, if that is still possible. */
   async stop(): Promise<void> {
-    this.#abort.abort(new Error('the run is over'));
+    this.#abort.abort(new Error('the run has ended'));
     await this.#reading;
     await this.#writer.close().catch(() => undefined);
   }

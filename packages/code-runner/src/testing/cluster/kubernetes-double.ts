@@ -8,52 +8,52 @@ import { Kubelet } from './kubelet.ts';
 import { answer, kinds, matches } from './object-api.ts';
 import { ObjectStore, type StoreEvent } from './object-store.ts';
 
-/** What is done to a request instead of, or besides, answering it. */
+/** A fault for a request, instead of or after handling it. */
 export type Fault =
-  /** Refused with this status. */
+  /** The request is refused with this status. */
   | { readonly status: number; readonly reason?: string; readonly message?: string; readonly retryAfterSeconds?: number }
-  /** The connection is reset: before anything is done, or after it was done. */
+  /** The connection is reset before or after the request was handled. */
   | { readonly reset: 'before' | 'after' }
-  /** Done, and never answered. */
+  /** The request is handled, but never answered. */
   | { readonly stall: true };
 
-/** What runs the programs of its pods, and with which certificate it is served. */
+/** Options of {@link kubernetesDouble}. */
 export interface KubernetesDoubleOptions {
-  /** What pods run in: `localSandbox()`. Closed with the double. */
+  /** Runs the programs of pods: `localSandbox()`. Closing the double closes it. */
   readonly sandbox: Executor;
-  /** PEM, for `127.0.0.1`. */
+  /** Key and certificate for `127.0.0.1`, as PEM. */
   readonly key: string;
   readonly cert: string;
   readonly namespace?: string;
-  /** Bearer tokens that are known, and whether they may. Default `{ token: true }`. */
+  /** Known bearer tokens. `true` grants access, `false` is answered with 403. Default `{ token: true }`. */
   readonly tokens?: Readonly<Record<string, boolean>>;
 }
 
-/** The part of a cluster that Jobs need, over real HTTPS, for tests: it does what API servers do, when it is told to at the worst moment. */
+/** The part of a cluster that Jobs need, over HTTPS, for tests. It can misbehave on request as real API servers do. */
 export interface KubernetesDouble extends AsyncDisposable {
   readonly url: string;
   readonly namespace: string;
   readonly store: ObjectStore;
   readonly kubelet: Kubelet;
-  /** Everything that was asked: `POST /apis/batch/v1/…`, with the body as it came, and when, on the monotonic clock. */
+  /** All requests so far, with method, path and body. `at` is the time on the monotonic clock, in ms. */
   readonly requests: readonly { readonly method: string; readonly path: string; readonly body: string; readonly at: number }[];
-  /** The next requests of this kind (`POST jobs`, `GET pods/log`, `WATCH jobs`) meet this. */
+  /** Applies a fault to the next `times` requests of a kind such as `POST jobs`, `GET pods/log`, `WATCH jobs`. Default once. */
   fail(what: string, fault: Fault, times?: number): void;
-  /** Jobs that may be there at a time. */
+  /** Number of Jobs that may exist at a time. Default unlimited. */
   quota: number;
-  /** Pods find no machine while this is set. */
+  /** While true, pods stay pending as unschedulable. */
   unschedulable: boolean;
-  /** How long a pod takes to start, in ms. */
+  /** Time that a pod takes to start, in ms. */
   startMs: number;
-  /** Watches bring nothing any more, and stay open. */
+  /** Silences the open watches without closing them. */
   silenceWatches(): void;
-  /** Resets every stream that is open. Returns how many. */
+  /** Resets all open streams. Returns their number. */
   resetStreams(): number;
-  /** Ends watches with 410 in the stream. */
+  /** Ends the open watches with an error 410 in the stream. */
   expireWatches(): void;
-  /** A kubeconfig for a token. */
+  /** Returns a kubeconfig, as JSON, with a bearer token. */
   kubeConfig(token?: string): string;
-  /** Ends its programs, and the server. */
+  /** Ends the programs and the server. */
   close(): Promise<void>;
 }
 
@@ -63,7 +63,7 @@ interface Stream {
   silent: boolean;
 }
 
-/** Starts an API server of its own over HTTPS, with a kubelet that really runs programs. */
+/** Starts an API server over HTTPS, with a kubelet that runs real programs. */
 export async function kubernetesDouble(options: KubernetesDoubleOptions): Promise<KubernetesDouble> {
   const double = new Double(options);
   await double.listen();
@@ -219,7 +219,7 @@ class Double implements KubernetesDouble {
     const stop = this.store.listen((event) => {
       if (event.kind === plural && matches(event.object, url)) send(event);
     });
-    // Bookmarks come once a minute elsewhere; here they shall be met.
+    // Real servers send bookmarks once a minute; tests need them sooner.
     const bookmarks = setInterval(() => {
       const type = kinds[plural] as { kind: string; apiVersion: string };
       send({

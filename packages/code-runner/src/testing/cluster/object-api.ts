@@ -22,7 +22,7 @@ interface ObjectRequest {
   readonly body: string;
 }
 
-/** Does what is asked for with objects, and returns status and body of the answer. */
+/** Handles a request for objects, and returns status and body of the answer. */
 export async function answer(
   { namespace, store, kubelet, quota }: Cluster,
   { method, plural, name, url, body }: ObjectRequest,
@@ -55,9 +55,9 @@ export async function answer(
     return [200, patched];
   }
   if (method === 'DELETE') {
-    const said = body === '' ? undefined : (JSON.parse(body) as { propagationPolicy?: string }).propagationPolicy;
-    // The old default of Jobs: without a word, their pods stay behind.
-    const policy = url.searchParams.get('propagationPolicy') ?? said ?? 'Orphan';
+    const inBody = body === '' ? undefined : (JSON.parse(body) as { propagationPolicy?: string }).propagationPolicy;
+    // The default for Jobs: without a policy, their pods stay.
+    const policy = url.searchParams.get('propagationPolicy') ?? inBody ?? 'Orphan';
     store.remove(plural, known.metadata.name);
     if (plural === 'pods') await kubelet.remove(known.metadata.name);
     if (plural === 'jobs' && policy !== 'Orphan')
