@@ -7,6 +7,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { type CodeRunner, defaultRunLimits, type ExecutionSpec, type Executor, python, r, scala } from '../src/index.ts';
 import { kubernetes } from '../src/kubernetes/index.ts';
 import { jobManifest } from '../src/kubernetes/job-manifest.ts';
+import { labelsOf } from '../src/kubernetes/labels.ts';
 import { s3Files } from '../src/s3/index.ts';
 import { localSandbox } from '../src/sandbox/index.ts';
 import { type KubernetesDouble, kubernetesDouble, restrictedViolations } from '../src/testing/index.ts';
@@ -51,6 +52,19 @@ describe.runIf(sandboxed)('Kubernetes', () => {
     return executor;
   };
   const signal = (): AbortSignal => AbortSignal.timeout(20_000);
+
+  it('the double sends nothing more on a watch that it has expired', async () => {
+    const executor = connect();
+    const changes = executor.observe(spec, { signal: signal() })[Symbol.asyncIterator]();
+    await changes.next();
+    double.expireWatches();
+    double.store.create('jobs', 'runs', {
+      apiVersion: 'batch/v1',
+      kind: 'Job',
+      metadata: { name: 'late', labels: labelsOf(spec, 'default') },
+    });
+    await until(() => double.requests.filter(({ path }) => path.includes('watch=true')).length >= 4);
+  });
 
   it('what goes over the wire is the manifest that was built, field by field, and fits the restricted profile', async () => {
     const options = {

@@ -212,7 +212,8 @@ class Double implements KubernetesDouble {
     response.writeHead(200, { 'content-type': 'application/json' });
     const stream: Stream = { response, kind: 'watch', silent: false };
     const send = ({ type, object }: Pick<StoreEvent, 'type' | 'object'>): void => {
-      if (!stream.silent) response.write(`${JSON.stringify({ type, object })}\n`);
+      // The response may have ended before its close event removes this listener.
+      if (!stream.silent && !response.writableEnded) response.write(`${JSON.stringify({ type, object })}\n`);
     };
     for (const event of past) if (matches(event.object, url)) send(event);
     response.flushHeaders();
