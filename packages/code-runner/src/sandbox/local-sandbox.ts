@@ -41,7 +41,7 @@ class LocalSandbox implements Executor {
   readonly scope = 'process';
   readonly #options: LocalSandboxOptions;
   readonly #runs = new Map<string, { readonly run: SandboxRun; readonly folder: string; readonly leave: () => void }>();
-  readonly #starting = new Set<Promise<void>>();
+  readonly #starting = new Map<string, Promise<void>>();
   #closed = false;
   #folder: string | undefined;
   #ready: Promise<Ready> | undefined;
@@ -56,14 +56,15 @@ class LocalSandbox implements Executor {
 
   async start(spec: ExecutionSpec): Promise<void> {
     if (this.#closed) throw new ExecutorUnavailableError('The local sandbox was closed; it starts no more programs.');
-    const starting = this.#start(spec).finally(() => this.#starting.delete(starting));
-    this.#starting.add(starting);
+    const key = keyOf(spec);
+    // A second start of the same execution, while its files are still being written, waits for the first.
+    const starting = this.#starting.get(key) ?? this.#start(spec, key).finally(() => this.#starting.delete(key));
+    this.#starting.set(key, starting);
     await starting;
   }
 
-  async #start(spec: ExecutionSpec): Promise<void> {
+  async #start(spec: ExecutionSpec, key: string): Promise<void> {
     const { places, settings } = await this.#probed();
-    const key = keyOf(spec);
     if (this.#runs.has(key)) return;
     for (const file of spec.language.requires)
       if (!existsSync(file))
@@ -132,7 +133,7 @@ class LocalSandbox implements Executor {
 
   async close(): Promise<void> {
     this.#closed = true;
-    await Promise.allSettled([...this.#starting]);
+    await Promise.allSettled(this.#starting.values());
     await Promise.all([...this.#runs.values()].map(({ run }) => this.remove(run.ref)));
     const ready = await this.#ready?.catch(() => undefined);
     ready?.places.close();

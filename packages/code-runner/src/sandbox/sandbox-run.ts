@@ -100,12 +100,15 @@ export class SandboxRun {
         if (pid === undefined) return;
         this.#init = Number(pid);
         void this.#applyLimits().then((applied) => {
-          if (applied) block.end('go');
+          if (!applied) return;
+          this.#commands.write('go\n');
+          block.end('go');
         });
       });
     } else {
       status.resume();
       block.end();
+      commands.write('go\n');
       this.#init = child.pid;
     }
     reports.on('data', (data: Buffer) => this.#onReport(String(data)));
@@ -181,6 +184,9 @@ export class SandboxRun {
     clearTimeout(this.#timer);
     clearTimeout(this.#killing);
     this.#commands.end('bye\n');
+    // If bwrap is killed before it has reported its child, the child stays behind for ever.
+    for (let waited = 0; this.#init === undefined && !this.#exited && waited < killMs; waited += 5)
+      await new Promise((resolve) => setTimeout(resolve, 5));
     if (!this.#exited) {
       if (!this.#launch.wrapped) for (const pid of this.#programs()) signal(pid, 'SIGKILL');
       // When process 1 ends, the kernel kills all processes of its namespace.

@@ -9,7 +9,7 @@ export interface SupervisorLimits {
 }
 
 /**
- * A shell script around the program. It reports how each step ended, and stays after the program has ended, so that the files in `/out`
+ * A shell script around the program. It starts the program at the command `go`, reports how each step ended, and stays after the program has ended, so that the files in `/out`
  * can be read. Then it ends each stream with a mark that the program can't know.
  *
  * The program runs as the same user and could kill the supervisor. It gains nothing: the run then counts as killed.
@@ -23,6 +23,8 @@ function supervisorScript(limits: SupervisorLimits, compile: string | undefined)
   const theirs = `2>&8 ${[3, 4, 5, reports, commands, 8].map((fd) => `${fd}>&-`).join(' ')}`;
   const blocks = Math.ceil(limits.fileBytes / 512);
   return [
+    // bwrap also continues when its block pipe ends because this service has died. The program must not run then: it has no limits.
+    `read -r word <&${commands} && [ "$word" = go ] || exit 1`,
     `ulimit -c 0; ulimit -n 4096; ulimit -f ${blocks}`,
     ...(limits.uncounted === undefined
       ? []
