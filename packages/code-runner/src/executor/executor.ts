@@ -22,7 +22,10 @@ export interface ExecutionSpec extends ExecutionRef {
   readonly files: readonly { readonly path: string; readonly size: number; readonly open: () => Promise<Readable | Uint8Array> }[];
   /** Data sets that appear under `/data`. */
   readonly dataSets: readonly { readonly path: string; readonly object: string; readonly open: () => Promise<Readable | Uint8Array> }[];
-  /** Returns an address from which an object of the file store can be fetched; for executors whose programs run elsewhere. Missing if the store has no addresses. */
+  /**
+   * Returns an address from which an object of the file store can be fetched; for executors whose programs run elsewhere. Missing if the
+   * store has no addresses.
+   */
   readonly url?: ((object: string) => Promise<string>) | undefined;
   /** Stores an object for this run, and returns its name; for files that are too large for the executor to send along. */
   readonly keep?: (name: string, content: Buffer) => Promise<string>;

@@ -10,7 +10,10 @@ interface Position {
   readonly offset: number;
 }
 
-/** Container run times cut lines into entries of this size. Kubelets before 1.27 put a time before each entry, later ones before each line. */
+/**
+ * Container run times cut lines into entries of this size. Kubelets before 1.27 put a time before each entry, later ones before each
+ * line.
+ */
 const entryBytes = 16_384;
 const stamp = /^(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:\d\d)) /;
 /** The length of the longest such stamp with the blank after it. */

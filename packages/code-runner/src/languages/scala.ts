@@ -10,7 +10,10 @@ export interface ScalaOptions {
 const jvm =
   '-XX:-UsePerfData -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Xshare:auto -XX:CompressedClassSpaceSize=64m -XX:ReservedCodeCacheSize=64m';
 
-/** Scala 2. All `.scala` files are compiled first; an error fails the run with COMPILE. A new task has `run.scala`, and `run.sh`, which starts it. */
+/**
+ * Scala 2. All `.scala` files are compiled first; an error fails the run with COMPILE. A new task has `run.scala`, and `run.sh`, which
+ * starts it.
+ */
 export function scala(options: ScalaOptions = {}): Language {
   return defineLanguage({
     name: 'scala',

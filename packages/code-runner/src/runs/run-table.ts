@@ -79,7 +79,10 @@ export class RunTable {
     });
   }
 
-  /** Ends a run for good: frees its slot, and lets its actor run the task again. Returns `undefined` if the run is no longer as `held` says. */
+  /**
+   * Ends a run for good: frees its slot, and lets its actor run the task again. Returns `undefined` if the run is no longer as `held`
+   * says.
+   */
   end(held: Held, ending: Ending, output?: Output): Promise<RunRow | undefined> {
     return this.#change(held, { ...ended(ending, output), events: [newStateEvent('terminal', ending)] });
   }
@@ -109,7 +112,9 @@ export class RunTable {
     return this.#change(held, { set: ['worker = ?', 'fence = fence + 1'], params: [worker], events: [] });
   }
 
-  /** Records that a run is to stop, and returns its row. `wasFirst` is true if this call recorded it; then `also` ran in the transaction. */
+  /**
+   * Records that a run is to stop, and returns its row. `wasFirst` is true if this call recorded it; then `also` ran in the transaction.
+   */
   async wantStopped(
     id: string,
     by: string,

@@ -20,7 +20,10 @@ export interface GroupLimits {
 /** Kernel limits for all processes of one place together. Made once per place, and used for one run after the other. */
 export interface Cgroup {
   limit(limits: GroupLimits): void;
-  /** Adds a process; processes that it starts later follow. Each hierarchy takes the kernel about 1.5 ms, so this does not block the thread, and only one process is added. */
+  /**
+   * Adds a process; processes that it starts later follow. Each hierarchy takes the kernel about 1.5 ms, so this does not block the
+   * thread, and only one process is added.
+   */
   add(pid: number): Promise<void>;
   refusals(): Refusals;
   remove(): void;

@@ -9,8 +9,8 @@ export interface SupervisorLimits {
 }
 
 /**
- * A shell script around the program. It starts the program at the command `go`, reports how each step ended, and stays after the program has ended, so that the files in `/out`
- * can be read. Then it ends each stream with a mark that the program can't know.
+ * A shell script around the program. It starts the program at the command `go`, reports how each step ended, and stays after the program
+ * has ended, so that the files in `/out` can be read. Then it ends each stream with a mark that the program can't know.
  *
  * The program runs as the same user and could kill the supervisor. It gains nothing: the run then counts as killed.
  */

@@ -92,7 +92,10 @@ export class TaskFiles {
     return { path: file.path, size: file.size, version: file.version };
   }
 
-  /** Renames or moves a file, or a folder with its contents. Returns the number of files. @throws NotFoundError, InvalidPathError, ForbiddenError */
+  /**
+   * Renames or moves a file, or a folder with its contents. Returns the number of files.
+   * @throws NotFoundError, InvalidPathError, ForbiddenError
+   */
   async rename(taskId: string, from: string, to: string, as: As): Promise<number> {
     const { tasks, table } = this.#options;
     await tasks.allowed(taskId, as, 'edit');

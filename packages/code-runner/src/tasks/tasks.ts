@@ -101,7 +101,10 @@ export class Tasks {
     return this.#options.table.get(id);
   }
 
-  /** Stops the runs of a task, then removes the task with its files. The runs stay, with their logs. @throws NotFoundError, ForbiddenError */
+  /**
+   * Stops the runs of a task, then removes the task with its files. The runs stay, with their logs.
+   * @throws NotFoundError, ForbiddenError
+   */
   async remove(id: string, as: As): Promise<void> {
     await this.allowed(id, as, 'remove');
     await this.#options.endRuns(id, as.actor);

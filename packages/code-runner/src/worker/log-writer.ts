@@ -22,7 +22,10 @@ export interface LogWriterOptions {
   /** Bytes that an earlier worker of the run has stored. */
   readonly bytes: number;
   readonly position: string | null;
-  /** Appends after the first `from` bytes. False: the run belongs to another worker. A rejected call is retried, and must not append twice. */
+  /**
+   * Appends after the first `from` bytes. False: the run belongs to another worker. A rejected call is retried, and must not append
+   * twice.
+   */
   readonly append: (
     events: readonly NewEvent[],
     more: { readonly position: string; readonly from: number; readonly bytes: number },

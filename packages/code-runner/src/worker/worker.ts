@@ -116,7 +116,10 @@ export class RunnerWorker implements Service {
     this.#lifecycle = lifecycle({ start: () => this.#start(), stop: () => this.#stop() });
   }
 
-  /** Checks the database, the executor, the file store and the queue; then starts to claim runs. @throws ExecutorUnavailableError, FileStoreError */
+  /**
+   * Checks the database, the executor, the file store and the queue; then starts to claim runs.
+   * @throws ExecutorUnavailableError, FileStoreError
+   */
   start(): Promise<void> {
     return this.#lifecycle.start();
   }
