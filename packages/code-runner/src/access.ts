@@ -1,30 +1,30 @@
 import { InvalidArgumentError, keyText } from '@holdfast/core';
 import { ForbiddenError } from './errors.ts';
 
-/** What somebody wants to do. */
+/** The action that an actor asks for. */
 export type Action = 'read' | 'edit' | 'run' | 'stop' | 'remove';
 
-/** What it is to be done to. */
+/** The task that an action concerns. */
 export interface Resource {
   readonly taskId: string;
-  /** Who created the task. */
+  /** The actor who created the task. */
   readonly owner: string;
 }
 
-/** Whether `actor` may. */
+/** Decides whether `actor` may do `action`. Without `read`, the task does not exist for the actor. */
 export type Authorize = (actor: string, action: Action, resource: Resource) => boolean | Promise<boolean>;
 
-/** Who asks; each call names it. */
+/** The person on whose behalf a call is made. Each call names one. */
 export interface As {
   readonly actor: string;
 }
 
-/** The default: everybody has their own tasks. */
+/** The default of `authorize`: the owner of a task may do everything with it, others nothing. */
 export const ownersOnly: Authorize = (actor, _, { owner }) => actor === owner;
 
-/** @throws InvalidArgumentError unless the call says who asks */
+/** @throws InvalidArgumentError unless the call names an actor */
 export function actorOf(as: As | undefined): string {
-  if (typeof as?.actor !== 'string') throw new InvalidArgumentError("Say who asks, as in { actor: 'alice' }.");
+  if (typeof as?.actor !== 'string') throw new InvalidArgumentError("The call names no actor; pass one, as in { actor: 'alice' }.");
   return keyText('actor', as.actor);
 }
 

@@ -12,21 +12,22 @@ import {
   type Logger,
   openDatabase,
   type Waker,
-  Wakers,
 } from '@holdfast/core';
 import { type Authorize, ownersOnly } from './access.ts';
 import type { CodeRunnerEvents } from './events.ts';
-import type { ExecutionSpec, Executor } from './executor/executor.ts';
-import { commandOf, type Language } from './languages/language.ts';
+import type { Executor } from './executor/executor.ts';
+import type { Language } from './languages/language.ts';
+import { RunInspection } from './operate/inspect.ts';
 import { databaseQueue } from './queue/database-queue.ts';
 import type { RunQueue, RunQueueOf } from './queue/run-queue.ts';
 import { createRoutes, type Routes, type RoutesOptions } from './routes/routes.ts';
 import { EventLog } from './runs/event-log.ts';
+import { executionSpec } from './runs/execution-spec.ts';
+import { failUnroutable } from './runs/fail-undelivered.ts';
 import { type Pool, type PoolOptions, poolOf } from './runs/limits.ts';
-import { thaw } from './runs/manifest.ts';
 import type { RunRow } from './runs/run.ts';
-import { RunNews } from './runs/run-news.ts';
 import { RunTable } from './runs/run-table.ts';
+import { RunWakes } from './runs/run-wakes.ts';
 import { Runs } from './runs/runs.ts';
 import { codeRunnerSchema } from './schema.ts';
 import { Blobs } from './store/blobs.ts';
@@ -36,36 +37,34 @@ import { TaskFiles } from './tasks/files.ts';
 import { defaultTaskLimits, type TaskLimits } from './tasks/limits.ts';
 import { TaskTable } from './tasks/task-table.ts';
 import { Tasks } from './tasks/tasks.ts';
-import { RunnerWorker, type WorkerOptions } from './worker/worker.ts';
+import { RunnerWorker } from './worker/worker.ts';
+import type { WorkerOptions } from './worker/worker-options.ts';
 
-/** Where a runner keeps its rows and files, what it can run, and where. */
+/** Options of {@link createCodeRunner}. */
 export interface CodeRunnerOptions extends DatabaseOptions {
-  /** Where programs run: `localSandbox()`, `kubernetes()`. A process that only submits needs none. */
+  /** Runs the programs: `localSandbox()` or `kubernetes()`. Workers need one; a process that only submits runs does not. */
   readonly executor?: Executor;
+  /** The languages that tasks may be written in: `python()`, `r()`, `scala()`, or `defineLanguage()`. At least one. */
   readonly languages: readonly Language[];
-  /** Where contents are kept. Default: {@link databaseFiles}. */
+  /** Stores the contents of files, logs and results. Default: {@link databaseFiles}, which keeps them in the database of `knex`. */
   readonly files?: FileStoreOf;
-  /** What wakes workers. Default: {@link databaseQueue}. */
+  /** Tells workers about new runs. Default: {@link databaseQueue}. Without a signal, workers find a run by polling. */
   readonly queue?: RunQueueOf;
-  /** Slots and limits by name; the first is the default. Default `{ small: { slots: 4 } }`. */
+  /** Pools of slots by name. A submit that names no pool uses the first. Default `{ small: { slots: 4 } }`. */
   readonly pools?: Readonly<Record<string, PoolOptions>>;
-  /** Who may do what. Default: everybody has their own tasks. */
+  /** Decides whether an actor may do something to a task. Default: {@link ownersOnly}, which allows the owner of the task everything. */
   readonly authorize?: Authorize;
-  /** How large tasks may get. */
+  /** Limits on the files of a task. Default: {@link defaultTaskLimits}. A write above a limit fails with LimitExceededError. */
   readonly limits?: Partial<TaskLimits>;
-  /** How long a run may wait for a slot. Default 24 hours. */
+  /** The longest time that a run may wait for a slot. Then it fails with the reason QUEUE_EXPIRED. Default 24 hours. */
   readonly queueTimeout?: Duration;
-  /** Tells workers and readers in other processes. Default: LISTEN on Postgres, the file's version on SQLite; else they look every second. */
+  /**
+   * Carries wake-ups to workers and readers in other processes. Default: LISTEN on Postgres, the version of the database file on
+   * SQLite. On MySQL and MariaDB there is no default: other processes poll twice a second.
+   */
   readonly waker?: Waker;
   readonly logger?: Logger;
 }
-
-/** Notes of the wakers: a pool to look at, a run of which readers can hear more, a run that is to stop. */
-const poolNote = 'pool:';
-const runNote = 'run:';
-const stopNote = 'stop:';
-/** Other processes hear of a run so much later: a hello-world changes six times in forty milliseconds, and each NOTIFY is a commit. */
-const tellMs = 20;
 
 /** Tasks, their files and their runs. */
 export class CodeRunner {
@@ -83,42 +82,34 @@ export class CodeRunner {
   readonly #table: RunTable;
   readonly #log: EventLog;
   readonly #events: Events<CodeRunnerEvents>;
-  readonly #wakers: Wakers;
+  readonly #wakes: RunWakes;
+  readonly #inspection: RunInspection;
   readonly #workers = new Set<RunnerWorker>();
-  readonly #news: RunNews;
-  /** For workers: they know of all other changes, which are theirs. */
-  readonly #orders: RunNews;
-  readonly #untold = new Set<string>();
-  #telling: NodeJS.Timeout | undefined;
-  #unlisten: (() => void) | undefined;
-  readonly #poolListeners = new Set<(pool: string) => void>();
 
   constructor(options: CodeRunnerOptions) {
     this.#options = options;
     this.database = openDatabase(options);
     this.#logger = options.logger ?? defaultLogger;
     if (!Array.isArray(options.languages) || options.languages.length === 0)
-      throw new InvalidArgumentError('languages is empty; pass those that programs may be written in, as in [python(), r()].');
+      throw new InvalidArgumentError('languages is empty; pass the languages that programs may be written in, as in [python(), r()].');
     this.languages = new Map(options.languages.map((language) => [language.name, language]));
     const pools = Object.entries(options.pools ?? { small: {} });
-    if (pools.length === 0) throw new InvalidArgumentError('pools is empty; name at least one, as in { small: { slots: 4 } }.');
+    if (pools.length === 0) throw new InvalidArgumentError('pools is empty; name at least one pool, as in { small: { slots: 4 } }.');
     this.pools = new Map(pools.map(([name, pool]) => [name, poolOf(name, pool)]));
     const authorize = options.authorize ?? ownersOnly;
     const limits: TaskLimits = { ...defaultTaskLimits, ...options.limits };
     this.#events = new Events(this.#logger);
-    this.#wakers = new Wakers({ database: this.database, channel: 'code-runner', waker: options.waker, logger: this.#logger });
-    const heard = { listen: () => this.#listen(), reliable: () => this.#wakers.reliable };
-    this.#news = new RunNews(heard);
-    this.#orders = new RunNews(heard);
+    this.#wakes = new RunWakes({
+      database: this.database,
+      waker: options.waker,
+      pools: () => this.pools.keys(),
+      logger: this.#logger,
+    });
     this.#store = (options.files ?? databaseFiles())(this.database);
     this.#blobs = new Blobs(this.#store);
     this.#queue = (options.queue ?? databaseQueue())({
-      ring: (pool) => this.#wakers.wake(`${poolNote}${pool}`),
-      listen: (heard) => {
-        this.#poolListeners.add(heard);
-        this.#listen();
-        return () => this.#poolListeners.delete(heard);
-      },
+      send: (pool) => this.#wakes.signalPool(pool),
+      listen: (onSignal) => this.#wakes.onPoolSignal(onSignal),
     });
     const table = new TaskTable(this.database, limits);
     this.#table = new RunTable(this.database);
@@ -126,7 +117,7 @@ export class CodeRunner {
       database: this.database,
       runs: this.#table,
       store: this.#store,
-      watch: (runId) => this.#news.watch(runId),
+      watch: (runId) => this.#wakes.watch(runId),
     });
     this.tasks = new Tasks({
       database: this.database,
@@ -149,10 +140,17 @@ export class CodeRunner {
       pools: this.pools,
       authorize,
       queueMs: durationMs(options.queueTimeout ?? '24h', 'queueTimeout'),
-      changed: (runId) => this.#changed(runId),
-      stop: (runId) => this.#wakers.wake(`${stopNote}${runId}`),
+      changed: (runId) => this.#wakes.changed(runId),
+      stop: (runId) => this.#wakes.stop(runId),
       unroutable: (run) => this.#unroutable(run),
       logger: this.#logger,
+    });
+    this.#inspection = new RunInspection({
+      database: this.database,
+      runs: this.#table,
+      log: this.#log,
+      changed: (runId) => this.#wakes.changed(runId),
+      stop: (runId) => this.#wakes.stop(runId),
     });
   }
 
@@ -160,7 +158,12 @@ export class CodeRunner {
     return this.#events;
   }
 
-  /** A worker: start it with `await worker.start()`. As many as you like, in as many processes, share the pools. */
+  /** The runs of all people, for an operator's console and the `holdfast` command. */
+  inspect(): RunInspection {
+    return this.#inspection;
+  }
+
+  /** Creates a worker; start it with `await worker.start()`. Any number of workers, in any number of processes, share the pools. */
   worker(options: WorkerOptions = {}): RunnerWorker {
     const { executor } = this.#options;
     if (!executor) throw new InvalidArgumentError('A worker needs an executor; pass one to createCodeRunner, such as localSandbox().');
@@ -172,11 +175,11 @@ export class CodeRunner {
         store: this.#store,
         queue: this.#queue,
         pools: this.pools,
-        spec: (run) => this.#spec(run),
-        changed: (runId) => this.#changed(runId),
-        watch: (runId) => this.#orders.watch(runId),
-        ringOthers: (pool) => this.#wakers.wakeElsewhere(`${poolNote}${pool}`),
-        reliable: () => this.#wakers.reliable,
+        spec: (run) => executionSpec(run, this.languages, this.#blobs),
+        changed: (runId) => this.#wakes.changed(runId),
+        watch: (runId) => this.#wakes.watchStop(runId),
+        signalOthers: (pool) => this.#wakes.signalOthers(pool),
+        reliable: () => this.#wakes.reliable,
         check: () => this.check(),
         events: this.#events,
         logger: this.#logger,
@@ -187,14 +190,14 @@ export class CodeRunner {
     return worker;
   }
 
-  /** REST and server-sent events as a fetch handler, with an OpenAPI document. */
+  /** Serves REST and server-sent events as a fetch handler, with an OpenAPI document. */
   routes(options: RoutesOptions): Routes {
     return createRoutes(this, this.#logger, options);
   }
 
   /**
-   * Where programs run and contents are kept, asked afresh.
-   * @throws ExecutorUnavailableError, FileStoreError that say what is missing and what to do
+   * Checks the executor, the file store and the queue, and names them.
+   * @throws ExecutorUnavailableError, FileStoreError that say what is missing and how to fix it
    */
   async status(): Promise<{ readonly executor: string; readonly files: string; readonly queue: string }> {
     const [isolation] = await Promise.all([this.#options.executor?.probe(), this.#store.probe(), this.#queue.probe()]);
@@ -207,97 +210,32 @@ export class CodeRunner {
     for (const warning of warnings) this.#logger.warn({}, warning);
     const newer = await checkMigrated(this.database, [coreSchema, codeRunnerSchema]);
     if (newer.length > 0)
-      this.#logger.warn({ newer }, 'the tables were migrated by a newer version; this one goes on, since migrations only add');
+      this.#logger.warn({ newer }, 'the tables were migrated by a newer version; this version keeps working, since migrations only add');
   }
 
-  /** Stops workers and ends the connections. The service's knex stays open. */
+  /** Stops the workers and closes the connections of this package. The `knex` that you passed stays open. */
   async close(): Promise<void> {
     for (const worker of this.#workers) await worker.stop();
     await this.#options.executor?.close();
-    clearTimeout(this.#telling);
-    for (const id of this.#untold) this.#wakers.wakeElsewhere(`${runNote}${id}`);
-    this.#unlisten?.();
-    this.#unlisten = undefined;
-    this.#news.all();
-    this.#orders.all();
     await this.#queue.close();
-    await this.#wakers.close();
+    await this.#wakes.close();
     await this.database.close();
   }
 
-  /** Closes it, for `await using`. */
+  /** Calls `close`, for `await using`. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }
 
-  async #spec(run: RunRow): Promise<ExecutionSpec> {
-    const language = this.languages.get(run.language ?? '');
-    if (!language || run.limits === null || run.manifestHash === null)
-      throw new InvalidArgumentError(`The run ${run.id} is of the language ${run.language}, which this service does not know.`);
-    const manifest = await thaw(this.#blobs, run.manifestHash);
-    const store = this.#store;
-    return {
-      runId: run.id,
-      attempt: run.attempt,
-      jobUid: run.jobUid,
-      taskId: run.taskId,
-      actor: run.actor,
-      language,
-      command: commandOf(language, run.main ?? '', run.argv),
-      limits: run.limits,
-      files: manifest.files.map(({ path, size, blob }) => ({ path, size, open: () => this.#blobs.content(blob, size) })),
-      dataSets: manifest.dataSets.map(({ path, object }) => ({ path, object, open: () => store.open(object) })),
-      url: store.url ? (object) => store.url?.(object, 3_600_000) as Promise<string> : undefined,
-      keep: async (name, content) => {
-        const object = `${run.jobUid}/code/${name}`;
-        await store.put(object, content, content.length);
-        return object;
-      },
-    };
-  }
-
   async #unroutable(run: RunRow): Promise<void> {
-    const message = `Nothing is bound to the queue ${this.#queue.name} rings for the pool ${run.pool}`;
-    this.#logger.error(
-      { runId: run.id, pool: run.pool },
-      'the message of a run came back: nothing is bound to its queue; the run has failed',
-    );
+    const message = `No queue of ${this.#queue.name} is bound for the pool ${run.pool}`;
     this.#events.emit('queue:unroutable', { runId: run.id, message });
-    const ending = { state: 4, reason: 'PUBLISH', message: `${message}. Tell whoever operates this service.` } as const;
-    await this.#table.end({ id: run.id, fence: run.fence, phases: ['queued'] }, ending);
-    this.#changed(run.id);
-  }
-
-  /** Tells readers: those of this process at once, others with what else changes within a moment. */
-  #changed(runId: string): void {
-    this.#wakers.wakeHere(`${runNote}${runId}`);
-    this.#untold.add(runId);
-    this.#telling ??= setTimeout(() => {
-      this.#telling = undefined;
-      for (const id of this.#untold) this.#wakers.wakeElsewhere(`${runNote}${id}`);
-      this.#untold.clear();
-    }, tellMs).unref();
-  }
-
-  #listen(): void {
-    this.#unlisten ??= this.#wakers.listen((notes) => {
-      // Without notes anything may have changed.
-      if (notes.length === 0) {
-        this.#news.all();
-        this.#orders.all();
-        for (const heard of this.#poolListeners) for (const pool of this.pools.keys()) heard(pool);
-      }
-      for (const note of notes) {
-        if (note.startsWith(runNote)) this.#news.of(note.slice(runNote.length));
-        else if (note.startsWith(stopNote)) this.#orders.of(note.slice(stopNote.length));
-        else if (note.startsWith(poolNote)) for (const heard of this.#poolListeners) heard(note.slice(poolNote.length));
-      }
-    });
+    await failUnroutable(this.#table, run, message, { changed: (runId) => this.#wakes.changed(runId), logger: this.#logger });
   }
 }
 
 /**
- * Runs users' programs, over the tables of {@link codeRunnerSchema}.
+ * Creates a runner of users' programs over the tables of {@link codeRunnerSchema}.
  * @throws InvalidArgumentError
  */
 export function createCodeRunner(options: CodeRunnerOptions): CodeRunner {

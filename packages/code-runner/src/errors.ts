@@ -1,41 +1,41 @@
 import { HoldfastError } from '@holdfast/core';
 
-/** A path breaks one of the rules for files of a task. */
+/** A path breaks one of the rules for the files of a task. */
 export class InvalidPathError extends HoldfastError {
   constructor(message: string) {
     super(message, { code: 'invalid-path' });
   }
 }
 
-/** An archive that is broken, or holds what is not taken. */
+/** An archive is broken, or contains something that is not accepted. */
 export class InvalidZipError extends HoldfastError {
   constructor(message: string) {
     super(message, { code: 'invalid-zip' });
   }
 }
 
-/** There is no such task, file or run, or none that this actor may know of. */
+/** The task, file or run does not exist, or the actor may not read it. */
 export class NotFoundError extends HoldfastError {
   constructor(message: string) {
     super(message, { code: 'not-found' });
   }
 }
 
-/** `authorize` said no. */
+/** `authorize` refused the action. */
 export class ForbiddenError extends HoldfastError {
   constructor(message: string) {
     super(message, { code: 'forbidden' });
   }
 }
 
-/** The file has changed since the version that was named. */
+/** The file has changed since the version in `ifVersion`. */
 export class VersionConflictError extends HoldfastError {
   constructor(message: string) {
     super(message, { code: 'version-conflict' });
   }
 }
 
-/** Something is larger, longer or more than its limit. */
+/** A size, length or number is above its limit. */
 export class LimitExceededError extends HoldfastError {
   constructor(message: string) {
     super(message, { code: 'limit-exceeded' });
@@ -56,7 +56,7 @@ export class NoMainFileError extends HoldfastError {
   }
 }
 
-/** The actor has a run of this task that has not ended. `runId` names it. */
+/** The actor already has a run of this task that has not ended. `runId` is its id. */
 export class LiveRunError extends HoldfastError {
   readonly runId: string | undefined;
 
@@ -73,21 +73,21 @@ export class RunEndedError extends HoldfastError {
   }
 }
 
-/** Where files are kept can't be used: no such bucket, no permission, no answer. */
+/** The file store can't be used: the bucket does not exist, permission is missing, or the store does not answer. */
 export class FileStoreError extends HoldfastError {
   constructor(message: string, options: { readonly retryable?: boolean; readonly cause?: unknown } = {}) {
     super(message, { code: 'file-store', ...options });
   }
 }
 
-/** The content ended before it was whole; nothing was stored. */
+/** The content ended early; nothing was stored. */
 export class UploadCutError extends HoldfastError {
   constructor(message: string, cause?: unknown) {
     super(message, { code: 'upload-cut', retryable: true, cause });
   }
 }
 
-/** The sandbox or the cluster can't be used, or not in the isolation that is asked for. */
+/** The sandbox or the cluster can't be used, or can't provide the requested isolation. */
 export class ExecutorUnavailableError extends HoldfastError {
   constructor(message: string, options: { readonly retryable?: boolean; readonly cause?: unknown } = {}) {
     super(message, { code: 'executor-unavailable', ...options });

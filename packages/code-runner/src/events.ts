@@ -1,13 +1,16 @@
 import type { Reason, RunState } from './runs/states.ts';
 
-/** Events of a code runner. All come after the change was committed, in this process only, and are lost with it. */
+/**
+ * Events of a code runner. Each is emitted once, after the commit of the change, and only in the process that made the change. An
+ * event is lost if that process dies between the commit and the event.
+ */
 export interface CodeRunnerEvents {
-  /** A run was taken out of the queue by a worker of this process. */
+  /** A worker of this process took a run out of the queue. `waitedMs` is the time from the submit to the claim. */
   'run:claimed': { readonly runId: string; readonly pool: string; readonly waitedMs: number };
-  /** A run reached its end, by a worker of this process. */
+  /** A worker of this process ended a run. `state` is 3 (finished), 4 (failed) or 5 (terminated); `reason` says why it failed. */
   'run:ended': { readonly runId: string; readonly state: RunState; readonly reason: Reason | null };
-  /** A run that this process had in hand is another's by now. */
+  /** A run of this process now belongs to another worker, or was ended by one: this process was silent for longer than its lease. */
   'run:lost': { readonly runId: string };
-  /** The message of a run came back: nothing is bound to the queue. A person must look. */
+  /** The broker returned the message of a run because no queue is bound for its pool. The run fails with PUBLISH; fix the binding. */
   'queue:unroutable': { readonly runId: string; readonly message: string };
 }

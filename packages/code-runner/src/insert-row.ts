@@ -21,13 +21,13 @@ export async function insertedId(sql: SqlRunner, statement: string, params: read
   return String(row?.id);
 }
 
-/** Milliseconds since 1970 by the database's clock, in the transaction. */
+/** Reads the database's clock, in epoch ms, in the transaction. */
 export async function nowIn(sql: Pick<SqlRunner, 'rows'>): Promise<number> {
   const [row] = await sql.rows<{ now: string | number }>('SELECT {now} AS now');
   return Number(row?.now);
 }
 
-/** Whether a text can be the id of a row; others would be errors of the database. */
+/** Tells whether a text can be the id of a row. Any other text would make the database report an error. */
 export function isId(text: unknown): text is string {
   return typeof text === 'string' && /^[1-9]\d{0,17}$/.test(text);
 }

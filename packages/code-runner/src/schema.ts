@@ -1,6 +1,6 @@
 import { type Database, type Schema, SchemaWriter } from '@holdfast/core';
 
-/** The tables of this package. */
+/** The tables of this package, for `migrate`. */
 export const codeRunnerSchema: Schema = {
   name: 'code_runner',
   migrations: [{ name: '0001_create', statements: create }],
@@ -9,7 +9,7 @@ export const codeRunnerSchema: Schema = {
 function create(database: Database): readonly string[] {
   const ddl = new SchemaWriter(database);
   const { id, text, bytes } = ddl;
-  // Ranges over folded paths are by code point, whatever the database's locale.
+  // Range conditions over folded paths compare code points, whatever the database's locale.
   const folded = database.family === 'postgres' ? 'VARCHAR(1024) COLLATE "C"' : 'VARCHAR(1024)';
   ddl.table(
     'runner_task',
@@ -38,7 +38,7 @@ function create(database: Database): readonly string[] {
       'size BIGINT NOT NULL',
       'updated_at BIGINT NOT NULL',
       'version INTEGER NOT NULL DEFAULT 1',
-      // Unique under case folding; a digest, since the path itself is too long for an index of MariaDB's.
+      // Makes paths unique under case folding. A digest, since a path is too long for an index of MariaDB.
       'folded_hash CHAR(64) NOT NULL',
       'blob_hash CHAR(64) NOT NULL',
       `folded ${folded} NOT NULL`,
@@ -46,7 +46,7 @@ function create(database: Database): readonly string[] {
     ].join(', '),
   );
   ddl.index('runner_file_path', 'runner_file', 'task_id, folded_hash', { unique: true });
-  // What databaseFiles() keeps: objects in parts of 1 MiB.
+  // Objects of databaseFiles(), in parts of 1 MiB.
   ddl.table(
     'runner_object',
     ['name VARCHAR(300) NOT NULL', 'part INTEGER NOT NULL', `content ${bytes} NOT NULL`, 'PRIMARY KEY (name, part)'].join(', '),
@@ -84,7 +84,7 @@ function create(database: Database): readonly string[] {
       'language VARCHAR(50) NULL',
       'main_path VARCHAR(1024) NULL',
       'manifest_hash CHAR(64) NULL',
-      // One run at a time of a task and actor: the database says so, not a check before the insert.
+      // Allows one live run per task and actor. A unique index enforces it; a check before the insert would race.
       'active_key CHAR(64) NULL',
       'traceparent VARCHAR(64) NULL',
       `message ${text} NULL`,

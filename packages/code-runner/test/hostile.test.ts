@@ -4,7 +4,16 @@ import { createServer } from 'node:net';
 import { coreSchema, migrate, silentLogger } from '@holdfast/core';
 import { type TestDatabase, type TestDialect, testDialects } from '@holdfast/core/testing';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { type CodeRunner, codeRunnerSchema, createCodeRunner, type Executor, python, type RunnerWorker } from '../src/index.ts';
+import {
+  type CodeRunner,
+  codeRunnerSchema,
+  createCodeRunner,
+  defaultRunLimits,
+  type ExecutionSpec,
+  type Executor,
+  python,
+  type RunnerWorker,
+} from '../src/index.ts';
 import { localSandbox } from '../src/sandbox/index.ts';
 import { alice, eventsOf, logOf, runToEnd, submit, textOf } from './suite.ts';
 
@@ -41,6 +50,27 @@ describe.runIf(sandboxed)('programs that mean harm, in the local sandbox', () =>
   it('run in the isolation that this machine has', async () => {
     const { details } = await executor.probe();
     expect(details).toMatchObject({ namespaces: true, seccomp: true, noNewPrivileges: true, noCapabilities: true });
+  });
+
+  it('an execution that is started twice at the same time runs once', async () => {
+    // Its own sandbox: the worker's sweep removes what no run needs.
+    const own = localSandbox();
+    const spec = sleeper('twice');
+    await Promise.all([own.start(spec, { signal }), own.start(spec, { signal })]);
+    await expect.poll(() => processesOf(spec, ['-x']), { timeout: 5_000 }).toBe(1);
+    await own.close();
+    await expect.poll(() => processesOf(spec), { timeout: 5_000 }).toBe(0);
+  });
+
+  it('one that is removed while its sandbox is being made does not begin', async () => {
+    const own = localSandbox();
+    for (let i = 0; i < 5; i++) {
+      const spec = sleeper(`removed-${i}`);
+      await own.start(spec, { signal });
+      await own.remove(spec);
+      await expect.poll(() => processesOf(spec), { timeout: 5_000 }).toBe(0);
+    }
+    await own.close();
   });
 
   it('a fork bomb is held at its number of processes, and named', async () => {
@@ -223,3 +253,28 @@ describe.runIf(sandboxed)('programs that mean harm, in the local sandbox', () =>
     expect(mine.filter((pid) => readFileSync(`/proc/${pid}/status`, 'utf8').includes(`PPid:\t${process.pid}\n`))).toEqual([]);
   });
 });
+
+const { signal } = new AbortController();
+let sleepers = 0;
+
+/** A program that sleeps for a time that no other process sleeps for. */
+function sleeper(runId: string): ExecutionSpec {
+  return {
+    runId,
+    attempt: 1,
+    jobUid: '0'.repeat(32),
+    taskId: '1',
+    actor: 'alice',
+    language: python(),
+    command: ['/bin/sleep', `60.${process.pid}${++sleepers}`],
+    limits: defaultRunLimits,
+    files: [{ path: 'run.py', size: 0, open: async () => Buffer.alloc(0) }],
+    dataSets: [],
+  };
+}
+
+/** Processes whose command line has the program's (with `-x`: is the program's). */
+function processesOf({ command }: ExecutionSpec, more: readonly string[] = []): number {
+  const { stdout } = spawnSync('pgrep', [...more, '-f', command.join(' ')], { encoding: 'utf8' });
+  return stdout.split('\n').filter(Boolean).length;
+}

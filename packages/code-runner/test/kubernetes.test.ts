@@ -7,6 +7,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { type CodeRunner, defaultRunLimits, type ExecutionSpec, type Executor, python, r, scala } from '../src/index.ts';
 import { kubernetes } from '../src/kubernetes/index.ts';
 import { jobManifest } from '../src/kubernetes/job-manifest.ts';
+import { labelsOf } from '../src/kubernetes/labels.ts';
 import { s3Files } from '../src/s3/index.ts';
 import { localSandbox } from '../src/sandbox/index.ts';
 import { type KubernetesDouble, kubernetesDouble, restrictedViolations } from '../src/testing/index.ts';
@@ -51,6 +52,19 @@ describe.runIf(sandboxed)('Kubernetes', () => {
     return executor;
   };
   const signal = (): AbortSignal => AbortSignal.timeout(20_000);
+
+  it('the double sends nothing more on a watch that it has expired', async () => {
+    const executor = connect();
+    const changes = executor.observe(spec, { signal: signal() })[Symbol.asyncIterator]();
+    await changes.next();
+    double.expireWatches();
+    double.store.create('jobs', 'runs', {
+      apiVersion: 'batch/v1',
+      kind: 'Job',
+      metadata: { name: 'late', labels: labelsOf(spec, 'default') },
+    });
+    await until(() => double.requests.filter(({ path }) => path.includes('watch=true')).length >= 4);
+  });
 
   it('what goes over the wire is the manifest that was built, field by field, and fits the restricted profile', async () => {
     const options = {
@@ -109,21 +123,21 @@ describe.runIf(sandboxed)('Kubernetes', () => {
 
   it('a Job of that name that is another service’s is not taken for ours', async () => {
     double.store.create('jobs', 'runs', { apiVersion: 'batch/v1', kind: 'Job', metadata: { name: 'cr-7-1' }, spec: {} });
-    await expect(connect().start(spec, { signal: signal() })).rejects.toThrow(/is another's.*instance/);
+    await expect(connect().start(spec, { signal: signal() })).rejects.toThrow(/belongs to another service.*instance/);
   });
 
   it('says what is wrong with the cluster: no config, no server, unknown, forbidden, no namespace', async () => {
     await expect(kubernetes({ namespace: 'x', kubeConfig: '/no/such/file' }).probe()).rejects.toThrow(
       /kubeconfig \/no\/such\/file can't be read.*KUBECONFIG/,
     );
-    await expect(connect({}, 'unheard-of').probe()).rejects.toThrow(/401.*Renew its token/);
+    await expect(connect({}, 'unheard-of').probe()).rejects.toThrow(/401.*Renew the token/);
     await expect(connect({}, 'stranger').probe()).rejects.toThrow(/may not list jobs.*Apply deploy\/rbac.yaml/);
     await expect(connect({ namespace: 'elsewhere' }).probe()).rejects.toThrow(/no jobs of the namespace elsewhere/);
     const nowhere = new KubeConfig();
     nowhere.loadFromString(double.kubeConfig().replace(/127\.0\.0\.1:\d+/, '127.0.0.1:9'));
     await expect(connect({ kubeConfig: nowhere }).probe()).rejects.toMatchObject({
       retryable: true,
-      message: expect.stringMatching(/can't be asked/),
+      message: expect.stringMatching(/can't be reached/),
     });
     const summary = (await connect().probe()).summary;
     expect(summary).toContain('Kubernetes Jobs in runs');
@@ -270,7 +284,7 @@ describe.runIf(sandboxed)('Kubernetes', () => {
       });
 
       it.each([
-        ['evicted', (pod: string) => double.kubelet.evict(pod), 'EVICTED', /ran short of something/],
+        ['evicted', (pod: string) => double.kubelet.evict(pod), 'EVICTED', /ran short of resources/],
         [
           'put off for its disk',
           (pod: string) => double.kubelet.evict(pod, 'Pod ephemeral local storage usage exceeds the total limit of containers 32Mi.'),

@@ -152,7 +152,7 @@ describe.runIf(url)('with RabbitMQ', () => {
         const lost = suite.runner({
           queue: () => ({
             name: 'a queue that is gone',
-            ring: async (bells) => bells.map(() => 'unroutable'),
+            send: async (signals) => signals.map(() => 'unroutable'),
             listen: async () => ({ want: () => undefined, close: async () => undefined }),
             probe: async () => undefined,
             close: async () => undefined,
@@ -218,7 +218,7 @@ describe.runIf(url)('with RabbitMQ', () => {
 
   it('an address where nobody is says so', async () => {
     const queue = rabbitQueue({ url: 'amqp://127.0.0.1:9', logger: silentLogger })({
-      ring: () => undefined,
+      send: () => undefined,
       listen: () => () => undefined,
     });
     await expect(queue.probe()).rejects.toThrow(/RabbitMQ can't be reached at 127.0.0.1:9.*Check the address/);

@@ -225,13 +225,13 @@ onEveryDatabase('runs', (suite) => {
       /no language "cobol"; choose one of python/,
     );
     await refused({}, /no main file.*setMain/);
-    await refused({ argv: 'python3 run.py' }, /give a list of texts/);
+    await refused({ argv: 'python3 run.py' }, /give a list of strings/);
     await refused({ argv: [] }, /argv is empty/);
     await refused({ argv: ['a', 1] }, /argv\[1\] is 1/);
     await refused({ argv: ['a\u0000'] }, /NUL/);
     await refused({ argv: ['x'.repeat(70_000)] }, /at most 65536/);
     await refused({ argv: ['x'], execCommand: 'x' }, /not both/);
-    await refused({ execCommand: 'a | b' }, /only a shell/);
+    await refused({ execCommand: 'a | b' }, /only a shell understands/);
     await refused({ argv: ['x'], limits: { memoryBytes: 2 ** 40 } }, /memoryBytes is 1099511627776; the pool small allows 536870912/);
     await refused({ argv: ['x'], limits: { cpus: 0 } }, /above 0/);
     await refused({ argv: ['x'], limits: { disk: 1 } }, /no limit "disk"/);

@@ -2,16 +2,16 @@ import { constants } from 'node:os';
 import type { RunLimits } from '../runs/limits.ts';
 import type { Ending, Reason } from '../runs/states.ts';
 
-/** What is known of how a program ended. */
+/** The exit of a program. */
 export interface Exit {
   readonly code: number;
-  /** Whether the program itself ran by then, or was still being compiled. */
+  /** Whether the program ran, or was still being compiled. */
   readonly stage?: 'compile' | 'run' | undefined;
-  /** A word more for its owner. */
+  /** A further sentence for the owner. */
   readonly more?: string;
 }
 
-/** How a program ended by itself, in its owner's words. Executors say the same of the same. */
+/** The end of a program that ended by itself. All executors use it, so that equal exits get equal messages. */
 export function endingOf(exit: Exit): Ending {
   const { exitCode, signal } = exitOf(exit.code);
   const more = exit.more ?? '';
@@ -21,7 +21,7 @@ export function endingOf(exit: Exit): Ending {
   return failed('EXIT_NONZERO', `The program ended with exit code ${exitCode}.${more}`, exit.code);
 }
 
-/** How a program ended because of a limit. */
+/** The ends of a program that exceeded a limit. */
 export const overLimit = {
   memory: (limits: RunLimits, code?: number): Ending =>
     failed('OOM', `The program needed more memory than the ${bytesText(limits.memoryBytes)} it may use, and was ended.`, code),
@@ -37,7 +37,7 @@ export function failed(reason: Reason, message: string, code?: number): Ending {
   return { state: 4, reason, message, ...(code === undefined ? {} : exitOf(code)) };
 }
 
-/** A shell's exit code, taken apart. A program that exits with 128 and more itself can't be told from one that a signal ended. */
+/** Splits a shell's exit code into code and signal. A program that itself exits with 128 + n looks as if signal n had ended it. */
 export function exitOf(code: number): { readonly exitCode: number; readonly signal: string | null } {
   const name =
     code > 128 && code < 128 + 65 ? Object.entries(constants.signals).find(([, number]) => number === code - 128)?.[0] : undefined;

@@ -3,47 +3,50 @@ import type { Language } from '../languages/language.ts';
 import type { Observed } from '../runs/decide.ts';
 import type { RunLimits } from '../runs/limits.ts';
 
-/** Names what is started: one per attempt of a run. */
+/** Names an execution: one attempt of a run. */
 export interface ExecutionRef {
   readonly runId: string;
   readonly attempt: number;
   readonly jobUid: string;
 }
 
-/** What to start. */
+/** An execution to start. */
 export interface ExecutionSpec extends ExecutionRef {
   readonly taskId: string;
   readonly actor: string;
   readonly language: Language;
-  /** Program and arguments, in `/code`. */
+  /** Program and arguments; the working directory is `/code`. */
   readonly command: readonly string[];
   readonly limits: RunLimits;
-  /** What appears under `/code`. */
+  /** Files that appear under `/code`. */
   readonly files: readonly { readonly path: string; readonly size: number; readonly open: () => Promise<Readable | Uint8Array> }[];
-  /** What appears under `/data`. */
+  /** Data sets that appear under `/data`. */
   readonly dataSets: readonly { readonly path: string; readonly object: string; readonly open: () => Promise<Readable | Uint8Array> }[];
-  /** An address of an object of the file store, where it has such; for executors whose programs run elsewhere. */
+  /**
+   * Returns an address from which an object of the file store can be fetched; for executors whose programs run elsewhere. Missing if the
+   * store has no addresses.
+   */
   readonly url?: ((object: string) => Promise<string>) | undefined;
-  /** Keeps an object for this run, and returns its name; for files that are too large to go along. */
+  /** Stores an object for this run, and returns its name; for files that are too large for the executor to send along. */
   readonly keep?: (name: string, content: Buffer) => Promise<string>;
 }
 
-/** A piece of what a program prints. */
+/** A piece of a program's output. */
 export interface LogPiece {
   readonly stream: 'stdout' | 'stderr';
   readonly bytes: Uint8Array;
-  /** Where the piece ends: what `logs` takes as `after` to go on behind it. */
+  /** Position of the end of the piece: pass it to `logs` as `after` to continue from there. */
   readonly position: string;
 }
 
-/** A file that a program left in `/out`. */
+/** A file from a program's `/out`. */
 export interface OutputFile {
   readonly path: string;
   readonly size: number;
   readonly content: Readable;
 }
 
-/** What an executor can do here. */
+/** The isolation that a probe has found. */
 export interface Isolation {
   /** For example `bubblewrap: namespaces, seccomp, cgroups v1`. */
   readonly summary: string;
@@ -51,29 +54,29 @@ export interface Isolation {
 }
 
 /**
- * Runs programs. Everything may be called again, by another process too: nothing here is remembered that a crash would lose, but what
- * ends with the process.
+ * Runs programs. Every method may be called again, also by another process: an executor keeps no state that a crash would lose, except
+ * that of programs that end with its process.
  */
 export interface Executor {
   readonly name: string;
-  /** Whether what it starts ends with this process, or is seen and steered by all. */
+  /** `process`: programs end with this process. `cluster`: they continue without it, and every process sees and steers them. */
   readonly scope: 'process' | 'cluster';
-  /** @throws ExecutorUnavailableError that says what is missing and what to do */
+  /** Checks that programs can be started. @throws ExecutorUnavailableError that says what is missing and how to fix it */
   probe(): Promise<Isolation>;
-  /** Starts it, unless it is there: then nothing happens. An error that is not `retryable` fails the run. */
+  /** Starts an execution, unless it exists. A HoldfastError that is not `retryable` fails the run; other errors are retried. */
   start(spec: ExecutionSpec, options: { readonly signal: AbortSignal }): Promise<void>;
-  /** What there is of it, now and at each change, until it has ended or is gone; `undefined`: there is nothing. */
+  /** Yields the state of an execution now and at each change, until it has ended or is gone. `undefined` means that it does not exist. */
   observe(ref: ExecutionRef, options: { readonly signal: AbortSignal }): AsyncIterable<Observed | undefined>;
-  /** What the program prints, from behind `after` on, until it has ended. */
+  /** Yields the output of the program after position `after` (`null`: from its start), until the program has ended. */
   logs(ref: ExecutionRef, options: { readonly after: string | null; readonly signal: AbortSignal }): AsyncIterable<LogPiece>;
-  /** What it left in `/out`; asked for once it has ended. Not more than about `limit` bytes: `truncated` is told where there is more. */
+  /** Yields the files in `/out`, after the program has ended: about `limit` bytes at most. `truncated` is called if files are left out. */
   output(ref: ExecutionRef, options: { readonly limit: number; readonly truncated: () => void }): AsyncIterable<OutputFile>;
-  /** Asks it to end; after `graceMs`, it is ended. `because` is what it is said to have ended by, unless it ends by itself before. */
+  /** Asks the program to end, and kills it after `graceMs`. `because` becomes the reason of its end, unless it ends by itself before. */
   stop(ref: ExecutionRef, options: { readonly graceMs: number; readonly because?: 'OUTPUT_LIMIT' }): Promise<void>;
-  /** Removes what is left of it. Nothing there is no error. */
+  /** Removes an execution, which need not exist. */
   remove(ref: ExecutionRef): Promise<void>;
-  /** Everything that there is. */
+  /** Lists all executions. */
   list(): Promise<readonly (Observed & ExecutionRef)[]>;
-  /** Ends what belongs to this process. */
+  /** Ends the executions that belong to this process, and closes connections. */
   close(): Promise<void>;
 }

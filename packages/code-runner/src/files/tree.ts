@@ -1,7 +1,7 @@
 import { InvalidPathError } from '../errors.ts';
 import { fileTypeOf, foldedPath, foldersOf } from './path.ts';
 
-/** A file of a task, as a tree is made of. */
+/** A file from which a tree is built. */
 export interface TreeFile {
   readonly id: string;
   readonly path: string;
@@ -10,24 +10,24 @@ export interface TreeFile {
   readonly content?: string | undefined;
 }
 
-/** A file or a folder, as clients show it. A folder exists through its files. */
+/** A file or a folder, for display. A folder exists as long as it contains files. */
 export interface TreeNode {
-  /** Of the file; of a folder its path, with a `/` behind it. */
+  /** Id of the file; for a folder, its path followed by `/`. */
   readonly id: string;
   readonly name: string;
   readonly path: string;
   readonly content?: string | undefined;
-  /** What follows the last dot of a file's name. */
+  /** The text after the last dot of a file's name; empty for folders. */
   readonly fileType: string;
-  /** In bytes; of a folder, of all that is in it. */
+  /** In bytes; for a folder, the sum of its files. */
   readonly fileSize: number;
   readonly isLeaf: boolean;
-  /** Whether this is the file that is run. */
+  /** Whether runs start this file. */
   readonly main: boolean;
   readonly children: readonly TreeNode[];
 }
 
-/** The files as a tree: folders first, then by name. */
+/** Builds a tree of files: folders first, then by name. */
 export function fileTree(files: readonly TreeFile[], main: string | undefined): readonly TreeNode[] {
   return level(files, '', main);
 }
@@ -69,7 +69,7 @@ function level(files: readonly TreeFile[], folder: string, main: string | undefi
 }
 
 /**
- * Whether files can lie side by side: no two that a file system takes for one, no file where others have a folder.
+ * Checks that files can exist together: no two paths that a file system can't distinguish, and no file with the path of a folder.
  * @throws InvalidPathError that names both
  */
 export function checkTogether(paths: readonly string[]): void {
@@ -79,7 +79,7 @@ export function checkTogether(paths: readonly string[]): void {
     if (known !== undefined)
       throw new InvalidPathError(
         known === path
-          ? `There is a file ${path} already.`
+          ? `The file ${path} exists already.`
           : `${path} and ${known} differ in upper and lower case only, which some systems can't tell apart. Rename one.`,
       );
     files.set(foldedPath(path), path);

@@ -10,7 +10,7 @@ export interface Packed {
   readonly content: Buffer;
 }
 
-/** Files as a compressed tar archive, which the language's own image unpacks. */
+/** Packs files into a compressed tar archive, which the language's own image unpacks. */
 export async function packFiles(
   files: readonly { readonly path: string; readonly open: () => Promise<Readable | Uint8Array> }[],
 ): Promise<Buffer> {
@@ -25,7 +25,7 @@ export async function packFiles(
   return whole;
 }
 
-/** Regular files of an archive, up to `limit` bytes; others, and names that no task could have, are left out. */
+/** Returns the regular files of an archive, up to `limit` bytes. Others, and names that are not valid in a task, are left out. */
 export async function unpackFiles(
   archive: Buffer,
   limit: number,
@@ -36,10 +36,10 @@ export async function unpackFiles(
   const unzipped = createGunzip();
   const entries = unzipped.pipe(extract());
   let inflated = 0;
-  // What little says to be much is not inflated to its end, not even to be thrown away.
+  // Stops at an archive that inflates far beyond the limit, even if the bytes would only be dropped.
   unzipped.on('data', (chunk: Buffer) => {
     inflated += chunk.length;
-    if (inflated > limit * 2 + 2 ** 24) unzipped.destroy(new Error('the archive inflates to too much'));
+    if (inflated > limit * 2 + 2 ** 24) unzipped.destroy(new Error('the archive inflates to too many bytes'));
   });
   unzipped.on('error', (error) => entries.destroy(error));
   unzipped.end(archive);
@@ -57,7 +57,7 @@ export async function unpackFiles(
       files.push({ path, content });
     }
   } catch {
-    // Cut at its limit: what came whole counts.
+    // The archive was cut at its limit: complete files count.
     truncated = true;
   }
   return { files, truncated };

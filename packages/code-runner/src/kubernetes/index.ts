@@ -1,1 +1,2 @@
-export { type KubernetesOptions, kubernetes, PendingError } from './kubernetes.ts';
+export { type KubernetesOptions, kubernetes } from './kubernetes.ts';
+export { PendingError } from './start-job.ts';

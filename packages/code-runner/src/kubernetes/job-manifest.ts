@@ -2,7 +2,7 @@ import type { V1Container, V1EnvVar, V1Job, V1PodSpec, V1SecurityContext, V1Volu
 import type { ExecutionSpec } from '../executor/executor.ts';
 import { labelsOf, objectName } from './labels.ts';
 
-/** How Jobs are made, the same for all runs. */
+/** Settings for the Jobs of all runs. */
 export interface JobSettings {
   readonly namespace: string;
   readonly instance: string;
@@ -13,18 +13,18 @@ export interface JobSettings {
   readonly priorityClassName?: string | undefined;
   readonly imagePullSecrets?: readonly string[] | undefined;
   readonly userId: number;
-  /** How long the object stays after its end if we never come to delete it, in seconds. */
+  /** How long the cluster keeps a Job after its end if no worker deletes it, in seconds. */
   readonly ttlSeconds: number;
-  /** How long a pod may wait to be started, in ms; part of its deadlines. */
+  /** The longest time that a pod may wait for its start, in ms; it is added to the deadlines. */
   readonly pendingMs: number;
-  /** Bytes of packed results that go through the log of the container that reads them out. */
+  /** The highest number of bytes of packed results, which are read through a container's log. */
   readonly resultBytes: number;
 }
 
-/** Where the files come from: the ConfigMap of the same name, or addresses. */
+/** The source of the files: the ConfigMap of the same name, or an address. */
 export type CodeSource = { readonly from: 'config-map' } | { readonly from: 'url'; readonly url: string };
 
-/** Every container may do as little as the restricted Pod Security profile asks, and less: its root can't be written. */
+/** The restricted Pod Security profile, and in addition a read-only root. */
 const confined: V1SecurityContext = {
   allowPrivilegeEscalation: false,
   privileged: false,
@@ -35,8 +35,8 @@ const confined: V1SecurityContext = {
 };
 
 /**
- * The Job of one attempt. Deadlines in three layers: the supervisor in the container ends the program in time, the pod's ends the pod
- * if that fails, the Job's if no pod ever starts.
+ * Builds the Job of one attempt. It has three deadlines: the script in the container ends the program in time, the pod's deadline acts
+ * if the script fails, and the Job's deadline acts if no pod ever starts.
  */
 export function jobManifest(spec: ExecutionSpec, source: CodeSource, dataUrls: readonly string[], settings: JobSettings): V1Job {
   const { limits, language } = spec;
@@ -141,7 +141,7 @@ export function jobManifest(spec: ExecutionSpec, source: CodeSource, dataUrls: r
   };
 }
 
-/** What a container that ended says in its termination message: `stage code why`. */
+/** Parses the termination message of the `main` container: `stage code [timeout]`. */
 export function readTermination(message: string | undefined): {
   readonly stage?: 'compile' | 'run';
   readonly code?: number;
@@ -152,17 +152,17 @@ export function readTermination(message: string | undefined): {
   return { stage: found[1] as 'compile' | 'run', code: Number(found[2]), timeout: found[3] !== undefined };
 }
 
-/** Runs the program, ends it when its time is over, says how it ended, and tells the container beside it. */
+/** Script that runs the program, ends it after its time limit, writes the termination message, and signals the `results` container. */
 function mainScript(seconds: number, compile: string | undefined): string {
   return [
     'ulimit -c 0',
-    // What this shell says itself must not be among what the program says.
+    // Messages of this shell must not appear in the program's output.
     'exec 8>&2 2>/dev/null',
     'stage=run; code=0; pid=',
-    // The first process of a container gets signals for all; it passes them on.
+    // Signals arrive at the first process of a container; it passes them on.
     'trap \'[ -n "$pid" ] && kill -TERM $pid 2>/dev/null\' TERM INT',
     'watch() { ( sleep $1; echo timeout > /signal/why; kill -TERM $2; sleep 2; kill -KILL $2 ) >/dev/null 2>&1 & watcher=$!; }',
-    // A trap interrupts the wait; the program has its grace.
+    // A trap interrupts the wait; the program still has its grace period.
     'await() { wait $1; code=$?; while kill -0 $1 2>/dev/null; do wait $1; code=$?; done; kill $watcher 2>/dev/null; }',
     ...(compile === undefined
       ? []
@@ -175,7 +175,7 @@ function mainScript(seconds: number, compile: string | undefined): string {
   ].join('\n');
 }
 
-/** Prints what the program left, once it has ended: no key of the store is needed, and no network. */
+/** Script that prints the packed files of `/out` after the program has ended. The pod needs no key of the file store, and no network. */
 function resultsScript(bytes: number): string {
   return [
     'trap "exit 0" TERM',

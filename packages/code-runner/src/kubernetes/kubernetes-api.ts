@@ -13,7 +13,7 @@ import {
 } from '@kubernetes/client-node';
 import { ExecutorUnavailableError } from '../errors.ts';
 
-/** What the API server answered instead of doing what was asked. `unknown`: it may have done it. */
+/** A request that the API server refused. `unknown`: the server may have done what was requested. */
 export class ApiRefusal extends Error {
   readonly status: number | 'unknown';
   readonly reason: string | undefined;
@@ -32,10 +32,10 @@ export class ApiRefusal extends Error {
   }
 }
 
-/** How long an answer is waited for. Then what was asked may have been done or not. */
+/** How long to wait for an answer. After that, it is unknown whether the request was carried out. */
 const answerMs = 15_000;
 
-/** The API server: typed calls for what is made and removed, streams of our own for what is watched and read. */
+/** The API server: typed calls for changes, and our own streams for watches and logs. */
 export class KubernetesApi {
   readonly namespace: string;
   readonly #config: KubeConfig;
@@ -47,9 +47,7 @@ export class KubernetesApi {
     this.#config = config;
     const cluster = config.getCurrentCluster();
     if (!cluster)
-      throw new ExecutorUnavailableError(
-        'The kubeconfig names no cluster for its current context; set one with kubectl config use-context.',
-      );
+      throw new ExecutorUnavailableError('The kubeconfig has no cluster for its current context; set one with kubectl config use-context.');
     this.#batch = config.makeApiClient(BatchV1Api);
     this.#core = config.makeApiClient(CoreV1Api);
   }
@@ -66,7 +64,7 @@ export class KubernetesApi {
     return orNothing(ask(this.#batch.readNamespacedJob({ namespace: this.namespace, name })));
   }
 
-  /** With its pods: deleting a Job by the API leaves them behind, unless it is said. */
+  /** Deletes a Job with its pods, which the API would otherwise leave behind. */
   async deleteJob(name: string): Promise<void> {
     await orNothing(ask(this.#batch.deleteNamespacedJob({ namespace: this.namespace, name, propagationPolicy: 'Background' })));
   }
@@ -84,13 +82,13 @@ export class KubernetesApi {
     return orNothing(ask(this.#core.patchNamespacedPod({ namespace: this.namespace, name, body }, options)));
   }
 
-  /** A list, as it is; types of the client's own leave out what they don't know. */
+  /** Returns a list as the server sends it; the client's own types drop fields that they don't know. */
   async list<T>(path: string, query: Readonly<Record<string, string>>, signal?: AbortSignal): Promise<T> {
     const response = await this.stream(path, query, { signal, idleMs: answerMs });
     return JSON.parse(await text(response)) as T;
   }
 
-  /** An answer as it comes. Resolves with its head; rejects unless that is 200. */
+  /** Opens an answer as a stream. Resolves with its head; rejects unless the status is 200. */
   async stream(
     path: string,
     query: Readonly<Record<string, string>>,
@@ -102,10 +100,10 @@ export class KubernetesApi {
     await this.#config.applyToHTTPSOptions(request);
     options.signal?.throwIfAborted();
     const response = await new Promise<IncomingMessage>((resolve, reject) => {
-      // Aborting ends the stream as well, however far it is.
+      // An abort ends the stream, too.
       const sent = https.get(url, { ...request, ...(options.signal ? { signal: options.signal } : {}) }, resolve);
-      // Nothing for so long: a connection that is only half there.
-      sent.setTimeout(options.idleMs, () => sent.destroy(new Error(`nothing came from ${url.host} for ${options.idleMs} ms`)));
+      // A silent connection may be half open.
+      sent.setTimeout(options.idleMs, () => sent.destroy(new Error(`${url.host} sent nothing for ${options.idleMs} ms`)));
       sent.on('error', (error) => reject(new ApiRefusal(`${url.host}: ${error.message}`, 'unknown', { cause: error })));
     });
     if (response.statusCode === 200) return response;
@@ -114,7 +112,7 @@ export class KubernetesApi {
   }
 }
 
-/** A kubeconfig, from a file, from what is given, or from where Kubernetes' tools look. @throws ExecutorUnavailableError */
+/** Loads a kubeconfig from a file or, by default, from the places that `kubectl` uses. @throws ExecutorUnavailableError */
 export function loadKubeConfig(source: KubeConfig | string | undefined): KubeConfig {
   if (source instanceof KubeConfig) return source;
   const config = new KubeConfig();
@@ -123,7 +121,7 @@ export function loadKubeConfig(source: KubeConfig | string | undefined): KubeCon
     else config.loadFromFile(source);
   } catch (cause) {
     throw new ExecutorUnavailableError(
-      `The kubeconfig ${source ?? '(from KUBECONFIG, ~/.kube/config or the pod)'} can't be read: ${(cause as Error).message}. Name one with kubeConfig, or set KUBECONFIG.`,
+      `The kubeconfig ${source ?? '(from KUBECONFIG, ~/.kube/config or the pod)'} can't be read: ${(cause as Error).message}. Pass a path as kubeConfig, or set KUBECONFIG.`,
       { cause },
     );
   }
@@ -153,10 +151,10 @@ function refusalOf(status: number, body: string, retryAfter: string | undefined)
   try {
     said = JSON.parse(body) as typeof said;
   } catch {
-    // A proxy's page, or nothing.
+    // Not JSON: a proxy's page, or an empty body.
   }
   const seconds = Number(retryAfter);
-  // What a server fails at halfway may have been done.
+  // A server that fails may have carried out the request before.
   return new ApiRefusal(said.message ?? `the API server answered ${status}`, status >= 500 ? 'unknown' : status, {
     reason: said.reason,
     retryAfterMs: Number.isFinite(seconds) && seconds > 0 ? seconds * 1_000 : undefined,

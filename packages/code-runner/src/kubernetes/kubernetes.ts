@@ -1,56 +1,53 @@
-import { Readable } from 'node:stream';
-import { type Duration, defaultLogger, durationMs, HoldfastError, type Logger, wait } from '@holdfast/core';
+import { type Duration, defaultLogger, durationMs, type Logger, wait } from '@holdfast/core';
 import type { KubeConfig, V1ConfigMap, V1Job, V1Pod, V1PodSpec } from '@kubernetes/client-node';
 import { ExecutorUnavailableError } from '../errors.ts';
 import type { ExecutionRef, ExecutionSpec, Executor, Isolation, LogPiece, OutputFile } from '../executor/executor.ts';
 import type { Observed } from '../runs/decide.ts';
 import type { RunLimits } from '../runs/limits.ts';
-import { packFiles, unpackFiles } from './archive.ts';
-import { type CodeSource, type JobSettings, jobManifest } from './job-manifest.ts';
+import { collectOutput } from './collect-output.ts';
+import type { JobSettings } from './job-manifest.ts';
 import { ApiRefusal, KubernetesApi, loadKubeConfig } from './kubernetes-api.ts';
-import { becauseAnnotation, labels, labelsOf, objectName, refOf, selector } from './labels.ts';
+import { becauseAnnotation, labels, objectName, refOf, selector } from './labels.ts';
 import { podLog } from './pod-log.ts';
 import { observedOf } from './pod-outcome.ts';
+import { startJob } from './start-job.ts';
 import { Watched } from './watched.ts';
 
-/** Which cluster, which namespace, and how Jobs are made there. */
+/** Options of {@link kubernetes}. */
 export interface KubernetesOptions {
-  /** Where Jobs are made. It exists, with what `deploy/` puts there. */
+  /** The namespace in which Jobs are created. It must exist, with the objects of `deploy/`. */
   readonly namespace: string;
-  /** A file, or one that is loaded. Default: where Kubernetes' tools look, and inside a pod its own account. */
+  /** Path of a kubeconfig, or a loaded one. Default: the file that `kubectl` would use, or the service account inside a pod. */
   readonly kubeConfig?: string | KubeConfig;
-  /** Tells the objects of several services in one namespace apart. Default `default`. */
+  /** Distinguishes the objects of several services in one namespace. Default `default`. */
   readonly instance?: string;
-  /** Sandboxed run time of the nodes, for example `gvisor`. Recommended for programs of strangers. */
+  /** RuntimeClass of the pods, for example `gvisor`. Recommended for programs that you do not trust. Default: that of the cluster. */
   readonly runtimeClassName?: string;
-  /** Default: the namespace's default account. No token of it is in the pod. */
+  /** Service account of the pods. Its token is not mounted. Default: the namespace's default account. */
   readonly serviceAccountName?: string;
   readonly nodeSelector?: Readonly<Record<string, string>>;
   readonly tolerations?: V1PodSpec['tolerations'];
   readonly priorityClassName?: string;
   readonly imagePullSecrets?: readonly string[];
-  /** User and group that programs run as. Default 10,001. */
+  /** User id and group id that programs run as. Default 10,001. */
   readonly userId?: number;
-  /** How long a Job stays after its end if no worker comes to collect and delete it. Default 7 days. */
+  /** How long the cluster keeps a Job after its end if no worker collects and deletes it. Default 7 days. */
   readonly ttl?: Duration;
-  /** Files up to this size, packed, go along as a ConfigMap; more by an address of the file store. Default 700 KiB. */
+  /** Packed files up to this many bytes are sent as a ConfigMap; larger ones by an address of the file store. Default 700 KiB. */
   readonly inlineBytes?: number;
-  /** Packed results of a run, at most: they come through the API server. Default 8 MiB. */
+  /** The highest number of bytes of a run's packed results, which are read through the API server. Default 8 MiB. */
   readonly resultBytes?: number;
-  /** How long a pod may wait to be started; part of its deadlines. Default 10 minutes. */
+  /** The longest time that a pod may wait for its start; it is added to the deadlines of pod and Job. Default 10 minutes. */
   readonly pending?: Duration;
-  /** How long a watch or a log may bring nothing before it is opened anew. Default 90 s. */
+  /** How long a watch or a log stream may be silent before it is opened again. Default 90 s. */
   readonly idle?: Duration;
   readonly logger?: Logger;
 }
 
-/** Runs programs as Jobs of a Kubernetes cluster. */
+/** Creates an executor that runs programs as Jobs of a Kubernetes cluster. */
 export function kubernetes(options: KubernetesOptions): Executor {
   return new Kubernetes(options);
 }
-
-/** How long the results of a program that has ended are waited for. */
-const resultsMs = 30_000;
 
 class Kubernetes implements Executor {
   readonly name = 'kubernetes';
@@ -103,45 +100,15 @@ class Kubernetes implements Executor {
   }
 
   async start(spec: ExecutionSpec): Promise<void> {
-    const api = this.#connected();
     this.#limits.set(objectName(spec), spec.limits);
-    const archive = await packFiles(spec.files);
-    const { source, dataUrls } = await this.#sources(spec, archive);
-    if (source.from === 'config-map') {
-      const map: V1ConfigMap = {
-        apiVersion: 'v1',
-        kind: 'ConfigMap',
-        metadata: { name: objectName(spec), namespace: api.namespace, labels: labelsOf(spec, this.#settings.instance) },
-        immutable: true,
-        binaryData: { 'code.tar.gz': archive.toString('base64') },
-      };
-      // The same attempt has the same files: one that is there already is as good.
-      await api.createConfigMap(map).catch((error) => {
-        if (!(error instanceof ApiRefusal && error.status === 409)) throw refused(error, spec);
-      });
-    }
-    const job = jobManifest(spec, source, dataUrls, this.#settings);
-    try {
-      await api.createJob(job);
-    } catch (error) {
-      if (!(error instanceof ApiRefusal) || (error.status !== 409 && error.status !== 'unknown')) throw refused(error, spec);
-      // There is one of this name, or nobody knows: it is looked up, never assumed.
-      const there = await api.job(objectName(spec)).catch((again) => {
-        throw refused(again, spec);
-      });
-      if (!there) throw refused(error, spec);
-      if (refOf(there)?.jobUid !== spec.jobUid)
-        throw new ExecutorUnavailableError(
-          `The Job ${objectName(spec)} of the namespace ${api.namespace} is another's. Give each service an instance of its own (instance), or a namespace.`,
-        );
-    }
+    await startJob(this.#connected(), spec, { ...this.#settings, inlineBytes: this.#options.inlineBytes ?? 700 * 1_024 });
   }
 
   async *observe(ref: ExecutionRef, { signal }: { readonly signal: AbortSignal }): AsyncGenerator<Observed | undefined> {
     const name = objectName(ref);
     const { jobs } = await this.#watched(signal);
     let last: string | undefined;
-    // A Job that was made a moment ago may not have come by the watch yet; asked for by name it is there.
+    // The watch may not yet have seen a Job that was just created; a read by name has it.
     if (!jobs.get(name)) {
       const job = await this.#connected().job(name);
       if (job && !job.metadata?.deletionTimestamp) {
@@ -153,18 +120,18 @@ class Kubernetes implements Executor {
         return;
       }
     }
-    let was = jobs.get(name) !== undefined;
+    let existed = jobs.get(name) !== undefined;
     for (;;) {
-      const changed = this.#next(name, signal);
+      const changed = this.#nextChange(name, signal);
       const job = jobs.get(name);
-      was ||= job !== undefined;
+      existed ||= job !== undefined;
       if (job) {
         const seen = observedOf(ref, job, this.#podOf(ref), this.#limits.get(name));
         const text = JSON.stringify(seen);
         if (text !== last) yield seen;
         last = text;
         if (seen?.status.is === 'ended') return;
-      } else if (was) {
+      } else if (existed) {
         yield undefined;
         return;
       }
@@ -180,15 +147,16 @@ class Kubernetes implements Executor {
     await this.#watched(signal);
     let position = after;
     for (let pauseMs = 100; ; pauseMs = Math.min(pauseMs * 2, 2_000)) {
-      const changed = this.#next(objectName(ref), signal);
+      const changed = this.#nextChange(objectName(ref), signal);
       const pod = this.#podOf(ref);
       const main = pod?.status?.containerStatuses?.find(({ name }) => name === 'main')?.state;
-      // Nothing of it is there any more, or ever was; what was made a moment ago may not have come by the watch.
+      // The Job does not exist. Read by name, since the watch may not yet have seen one that was just created.
       if (!this.#jobs?.get(objectName(ref)) && !(await this.#connected().job(objectName(ref)))) return;
       if (pod?.status?.phase === 'Failed' && !main?.terminated && !main?.running) return;
       if (pod?.metadata?.name && (main?.running || main?.terminated)) {
-        // What was over before it was asked for is whole when it ends; otherwise a stream that ends may have been cut in good order.
-        const over = main.terminated !== undefined;
+        // If the container had terminated before the stream was opened, the end of the stream is the end of the log. Otherwise the
+        // server may have closed the stream early.
+        const complete = main.terminated !== undefined;
         try {
           for await (const piece of podLog(this.#connected(), pod.metadata.name, {
             container: 'main',
@@ -201,11 +169,11 @@ class Kubernetes implements Executor {
             pauseMs = 100;
             yield piece;
           }
-          if (over) return;
+          if (complete) return;
         } catch (err) {
           if (signal.aborted) throw signal.reason;
           if (err instanceof ApiRefusal && err.status === 404) return;
-          this.#logger.debug({ err, runId: ref.runId }, 'a log was cut off; it is gone on with');
+          this.#logger.debug({ err, runId: ref.runId }, 'a log stream broke; reading continues');
         }
       }
       await Promise.race([changed, wait(pauseMs, signal)]);
@@ -213,49 +181,18 @@ class Kubernetes implements Executor {
     }
   }
 
-  async *output(
-    ref: ExecutionRef,
-    { limit, truncated }: { readonly limit: number; readonly truncated: () => void },
-  ): AsyncGenerator<OutputFile> {
-    const signal = AbortSignal.timeout(resultsMs);
+  async *output(ref: ExecutionRef, options: { readonly limit: number; readonly truncated: () => void }): AsyncGenerator<OutputFile> {
     const pod = this.#podOf(ref)?.metadata?.name;
-    if (!pod) return;
-    let text = '';
-    let position: string | null = null;
-    for (let pauseMs = 100; !/^end$/m.test(text); pauseMs = Math.min(pauseMs * 2, 1_000)) {
-      try {
-        for await (const piece of podLog(this.#connected(), pod, {
-          container: 'results',
-          after: position,
-          follow: true,
-          signal,
-          idleMs: 5_000,
-        })) {
-          text += Buffer.from(piece.bytes).toString('latin1');
-          position = piece.position;
-        }
-      } catch (err) {
-        if (signal.aborted || (err instanceof ApiRefusal && err.status === 404)) {
-          this.#logger.warn({ err, runId: ref.runId }, 'the results of a run could not be read');
-          return;
-        }
-      }
-      if (signal.aborted) return;
-      if (!/^end$/m.test(text)) await wait(pauseMs, signal).catch(() => undefined);
-    }
-    const packed = Buffer.from(text.replace(/^end$/m, ''), 'base64');
-    const { files, truncated: more } = await unpackFiles(packed, limit);
-    if (more) truncated();
-    for (const { path, content } of files) yield { path, size: content.length, content: Readable.from([content], { objectMode: false }) };
+    if (pod) yield* collectOutput(this.#connected(), pod, { ...options, runId: ref.runId, logger: this.#logger });
   }
 
   /**
-   * A pod that runs is given a deadline that is over: its kubelet asks it to end, and its log and how it ended stay readable. (A Job
-   * that is suspended or deleted takes them with it.) One that does not run yet is deleted.
+   * Sets a deadline on a running pod that has already passed: its kubelet asks the program to end, and log and exit code stay readable.
+   * (Suspending or deleting the Job would remove them.) A pod that does not run yet is deleted.
    */
   async stop(ref: ExecutionRef, { because }: { readonly graceMs: number; readonly because?: 'OUTPUT_LIMIT' }): Promise<void> {
     const api = this.#connected();
-    // Asked afresh: by a copy that is behind, a pod that has just begun to run would be deleted with its log.
+    // Read from the server: by an outdated copy, a pod that has just started would be deleted with its log.
     const labelSelector = `${selector(this.#settings.instance)},${labels.run}=${ref.runId},${labels.attempt}=${ref.attempt}`;
     const [pod] = (await api.list<{ items?: V1Pod[] }>(this.#path('pods'), { labelSelector })).items ?? [];
     if (!pod?.metadata?.name || pod.status?.phase === 'Pending') {
@@ -279,7 +216,7 @@ class Kubernetes implements Executor {
     const api = this.#connected();
     const labelSelector = selector(this.#settings.instance);
     const all = new Map<string, Observed & ExecutionRef>();
-    // Asked afresh: a copy may be behind, and what is deleted by it could be a run's that has just begun.
+    // Read from the server: by an outdated copy, the object of a run that has just started could be deleted.
     const [jobs, pods, maps] = await Promise.all(
       (['jobs', 'pods', 'configmaps'] as const).map((kind) =>
         api.list<{ items?: (V1Job & V1Pod & V1ConfigMap)[] }>(this.#path(kind), { labelSelector }),
@@ -292,7 +229,7 @@ class Kubernetes implements Executor {
       const seen = observedOf(ref, job, pod, this.#limits.get(objectName(ref)));
       if (seen) all.set(objectName(ref), { ...seen, ...ref });
     }
-    // Files whose Job was never made.
+    // ConfigMaps whose Job was never created.
     for (const map of maps?.items ?? []) {
       const ref = refOf(map);
       if (ref && !all.has(objectName(ref))) all.set(objectName(ref), { ...ref, status: { is: 'pending' } });
@@ -306,19 +243,6 @@ class Kubernetes implements Executor {
     this.#pods = undefined;
   }
 
-  async #sources(spec: ExecutionSpec, archive: Buffer): Promise<{ readonly source: CodeSource; readonly dataUrls: readonly string[] }> {
-    const { url, keep } = spec;
-    const inline = this.#options.inlineBytes ?? 700 * 1_024;
-    if ((archive.length > inline || spec.dataSets.length > 0) && !url)
-      throw new ExecutorUnavailableError(
-        `The task's files have ${archive.length} bytes packed; more than ${inline}, and data sets, need a file store that hands out addresses, such as s3Files.`,
-      );
-    const dataUrls = await Promise.all(spec.dataSets.map(({ object }) => url?.(object) ?? ''));
-    if (archive.length <= inline) return { source: { from: 'config-map' }, dataUrls };
-    const object = (await keep?.('code.tar.gz', archive)) ?? '';
-    return { source: { from: 'url', url: (await url?.(object)) ?? '' }, dataUrls };
-  }
-
   #podOf(ref: ExecutionRef): V1Pod | undefined {
     const uid = this.#jobs?.get(objectName(ref))?.metadata?.uid;
     for (const pod of this.#pods?.values() ?? [])
@@ -328,23 +252,24 @@ class Kubernetes implements Executor {
 
   async #watched(signal: AbortSignal): Promise<{ readonly jobs: Watched<V1Job>; readonly pods: Watched<V1Pod> }> {
     const common = { api: this.#connected(), selector: selector(this.#settings.instance), idleMs: this.#idleMs, logger: this.#logger };
-    this.#jobs ??= new Watched<V1Job>({ ...common, path: this.#path('jobs'), changed: (name) => this.#tell(name) });
-    this.#pods ??= new Watched<V1Pod>({ ...common, path: this.#path('pods'), changed: (name) => this.#tell(this.#ownerOf(name)) });
+    this.#jobs ??= new Watched<V1Job>({ ...common, path: this.#path('jobs'), changed: (name) => this.#notify(name) });
+    this.#pods ??= new Watched<V1Pod>({ ...common, path: this.#path('pods'), changed: (name) => this.#notify(this.#ownerOf(name)) });
     await Promise.all([this.#jobs.ready(signal), this.#pods.ready(signal)]);
     return { jobs: this.#jobs, pods: this.#pods };
   }
 
-  /** The Job's name, by its pod; nothing for a pod that is gone: then everybody looks. */
+  /** The name of a pod's Job; `undefined` for a pod that is gone. */
   #ownerOf(podName: string): string | undefined {
     return this.#pods?.get(podName)?.metadata?.ownerReferences?.find(({ kind }) => kind === 'Job')?.name;
   }
 
-  #tell(name: string | undefined): void {
-    const told = name === undefined ? [...this.#listeners.values()] : [this.#listeners.get(name) ?? new Set<() => void>()];
-    for (const listeners of told) for (const listener of [...listeners]) listener();
+  /** Wakes those who wait for changes of a Job; without a name, all. */
+  #notify(name: string | undefined): void {
+    const notified = name === undefined ? [...this.#listeners.values()] : [this.#listeners.get(name) ?? new Set<() => void>()];
+    for (const listeners of notified) for (const listener of [...listeners]) listener();
   }
 
-  #next(name: string, signal: AbortSignal): Promise<void> {
+  #nextChange(name: string, signal: AbortSignal): Promise<void> {
     return new Promise((resolve) => {
       const listeners = this.#listeners.get(name) ?? new Set();
       this.#listeners.set(name, listeners);
@@ -369,39 +294,24 @@ class Kubernetes implements Executor {
   }
 }
 
-/** What a start that was refused means: to be tried again, or never. */
-function refused(error: unknown, spec: ExecutionSpec): Error {
-  if (!(error instanceof ApiRefusal)) return error as Error;
-  const what = `The Job ${objectName(spec)} could not be created`;
-  // A manifest that is not valid will not become so.
-  if (error.status === 422 || error.status === 400 || error.status === 413)
-    return new ExecutorUnavailableError(`${what}: ${error.message}. Tell whoever operates this service.`, { cause: error });
-  return new PendingError(`${what}: ${error.message}`, error);
-}
-
-/** There is no room or no answer at the moment. The run waits, and fails as UNSCHEDULABLE in the end. */
-export class PendingError extends HoldfastError {
-  constructor(message: string, cause: unknown) {
-    super(message, { code: 'executor-pending', retryable: true, cause });
-  }
-}
-
 function unavailable(error: unknown, what: string): Error {
   if (!(error instanceof ApiRefusal)) return error as Error;
   if (error.status === 401)
     return new ExecutorUnavailableError(
-      `The cluster does not know this kubeconfig's user (401) when asked for ${what}. Renew its token or certificate.`,
+      `The cluster does not accept the credentials of this kubeconfig (401) for listing ${what}. Renew the token or certificate.`,
       { cause: error },
     );
   if (error.status === 403)
     return new ExecutorUnavailableError(
-      `This kubeconfig's user may not list ${what}: ${error.message}. Apply deploy/rbac.yaml, or its like.`,
+      `This kubeconfig's user may not list ${what}: ${error.message}. Apply deploy/rbac.yaml, or grant the same rights.`,
       { cause: error },
     );
   if (error.status === 404)
-    return new ExecutorUnavailableError(`There are no ${what}. Check the server's address and the namespace.`, { cause: error });
+    return new ExecutorUnavailableError(`The cluster has no ${what} (404). Check the server's address and the namespace.`, {
+      cause: error,
+    });
   return new ExecutorUnavailableError(
-    `The cluster can't be asked for ${what}: ${error.message}. Check the address, and that this machine may reach it.`,
+    `The cluster can't be reached to list ${what}: ${error.message}. Check the address, and that this machine can reach it.`,
     {
       retryable: true,
       cause: error,

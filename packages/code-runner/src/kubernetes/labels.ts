@@ -1,6 +1,6 @@
 import type { ExecutionRef } from '../executor/executor.ts';
 
-/** What objects of ours are known by. */
+/** Labels of the objects of this package. */
 export const labels = {
   managedBy: 'app.kubernetes.io/managed-by',
   instance: 'app.kubernetes.io/instance',
@@ -9,10 +9,10 @@ export const labels = {
   jobUid: 'holdfast.dev/job-uid',
 } as const;
 export const managedBy = 'holdfast-code-runner';
-/** Why a program was asked to end, for whoever reads its end. */
+/** Records why a program was asked to end, for the worker that reads its end. */
 export const becauseAnnotation = 'holdfast.dev/because';
 
-/** The same for the same attempt, so that creating it twice makes one. */
+/** The name of an attempt's objects. It is always the same, so that creating an object twice makes one. */
 export function objectName({ runId, attempt }: Pick<ExecutionRef, 'runId' | 'attempt'>): string {
   return `cr-${runId}-${attempt}`;
 }
@@ -27,7 +27,7 @@ export function labelsOf(ref: ExecutionRef, instance: string): Record<string, st
   };
 }
 
-/** Whose object it is, by its labels. */
+/** Reads the attempt of an object from its labels. */
 export function refOf(found: { readonly metadata?: { readonly labels?: Readonly<Record<string, string>> } }): ExecutionRef | undefined {
   const all = found.metadata?.labels ?? {};
   const { [labels.run]: runId, [labels.attempt]: attempt, [labels.jobUid]: jobUid } = all;

@@ -2,27 +2,30 @@ import type { IncomingMessage } from 'node:http';
 import type { LogPiece } from '../executor/executor.ts';
 import type { KubernetesApi } from './kubernetes-api.ts';
 
-/** Where a log stands: the time of the last line that was whole, how many lines had that very time, and what was seen of the next one. */
+/** A position in a log: the time of the last complete line, the number of lines with that time, and the bytes read of the next line. */
 interface Position {
   readonly time: string;
   readonly lines: number;
-  /** Bytes of the line behind it. */
+  /** Bytes of the next line that were read. */
   readonly offset: number;
 }
 
-/** A container run time cuts lines into entries of this size. Kubelets before 1.27 put a time before each, later ones before lines only. */
+/**
+ * Container run times cut lines into entries of this size. Kubelets before 1.27 put a time before each entry, later ones before each
+ * line.
+ */
 const entryBytes = 16_384;
 const stamp = /^(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:\d\d)) /;
-/** The longest such stamp, and the blank behind it. */
+/** The length of the longest such stamp with the blank after it. */
 const stampBytes = 36;
 const newline = 10;
 
 /**
- * What a container prints, from behind a position on. Each line comes with its time; asked again, the server begins at a whole
- * second, so what was seen of it is dropped. Rejects when the connection breaks: go on from the last position. Lines of any length
- * pass through; nothing waits for their end.
+ * Yields the output of a container after a position. Each line comes with its time. The server can only start at a whole second, so
+ * lines that were read before are dropped. Rejects when the connection breaks: call again with the last position. Lines may have any
+ * length; their pieces are passed on at once.
  *
- * Our own, since the client's `Log` throws where nobody can catch it when a connection is reset, and can't go on.
+ * It is our own, since the client's `Log` throws an error that can't be caught when a connection is reset, and can't continue.
  */
 export async function* podLog(
   api: KubernetesApi,
@@ -46,7 +49,7 @@ export async function* podLog(
     },
     { signal: options.signal, idleMs: options.idleMs },
   );
-  // Of the line that was begun before: what of it was seen, once it comes again.
+  // Bytes to drop of the line that was partly read before, when it comes again.
   let skip = from?.offset ?? 0;
   let position: Position = from ?? { time: '', lines: 0, offset: 0 };
   let seen: Position = { time: '', lines: 0, offset: 0 };
@@ -59,7 +62,7 @@ export async function* podLog(
         const dropped = Math.min(skip, content.length);
         skip -= dropped;
         if (content.length > dropped) bytes.push(content.subarray(dropped));
-        // A line that is shorter than what was seen of it is another.
+        // A line that is shorter than the bytes read of it is a different line.
         if (ends) skip = 0;
       }
       if (ends) seen = { time, lines: seen.time === time ? seen.lines + 1 : 1, offset: 0 };
@@ -71,25 +74,25 @@ export async function* podLog(
 }
 
 function later(one: string, other: string): boolean {
-  // Texts of one format and zone: their order is that of time, once they have as many digits.
+  // Both have the same format and zone: with equally many digits, they sort by time.
   const digits = (time: string): string =>
     time.replace(/(?:\.(\d+))?Z$/, (_, fraction: string | undefined) => `.${(fraction ?? '').padEnd(9, '0')}`);
   return digits(one) > digits(other);
 }
 
-/** A piece of a line, without the times that were put into it. */
+/** A piece of a line, without the times that the kubelet added. */
 interface Part {
-  /** Of its line. */
+  /** Time of its line. */
   readonly time: string;
   readonly content: Buffer;
   readonly ends: boolean;
 }
 
-/** Pieces of lines, as they come. */
+/** Splits a stream into pieces of lines. */
 async function* partsOf(stream: IncomingMessage): AsyncGenerator<Part[]> {
   let rest: Buffer = Buffer.alloc(0);
   let time: string | undefined;
-  /** Bytes since the last place where a time may stand. */
+  /** Bytes since the last place where a time may occur. */
   let run = 0;
   for await (const chunk of stream as AsyncIterable<Buffer>) {
     rest = rest.length > 0 ? Buffer.concat([rest, chunk]) : chunk;
@@ -117,6 +120,6 @@ async function* partsOf(stream: IncomingMessage): AsyncGenerator<Part[]> {
     }
     if (found.length > 0) yield found;
   }
-  // Too short to be told from a time, and the last: it is what the program printed.
+  // The end of the stream is too short for a time, so it is output of the program.
   if (rest.length > 0 && stream.complete) yield [{ time: time ?? '', content: rest, ends: true }];
 }

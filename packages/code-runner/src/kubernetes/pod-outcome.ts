@@ -16,7 +16,7 @@ const imageProblems = new Set([
   'RegistryUnavailable',
 ]);
 
-/** What there is of a run in the cluster, by its Job and the Job's pod. Only states that Kubernetes keeps are read, never what was printed. */
+/** Derives the state of an attempt from its Job and the Job's pod. Only states that Kubernetes keeps are read, never the output. */
 export function observedOf(
   ref: ExecutionRef,
   job: V1Job | undefined,
@@ -52,11 +52,11 @@ function endOf(job: V1Job, pod: V1Pod | undefined, limits: RunLimits | undefined
   const main = pod?.status?.containerStatuses?.find(({ name }) => name === 'main')?.state?.terminated;
   const some = limits ?? ({ memoryBytes: 0, timeoutMs: 0, outputBytes: 0, diskBytes: 0 } as RunLimits);
   if (main) {
-    const said = readTermination(main.message);
-    const code = said.code ?? main.exitCode;
+    const reported = readTermination(main.message);
+    const code = reported.code ?? main.exitCode;
     if (because === 'OUTPUT_LIMIT') return overLimit.output(some, code);
     if (code !== 0 && main.reason === 'OOMKilled') return overLimit.memory(some, code);
-    if (said.timeout) return overLimit.time(some, code);
+    if (reported.timeout) return overLimit.time(some, code);
     const ended = code === 0 ? undefined : podEnd(pod, some);
     if (ended) return ended;
     if (main.reason === 'ContainerCannotRun' || main.reason === 'StartError')
@@ -64,7 +64,7 @@ function endOf(job: V1Job, pod: V1Pod | undefined, limits: RunLimits | undefined
         'IMAGE',
         `The language's image could not be started: ${main.message ?? main.reason}. Tell whoever operates this service.`,
       );
-    return endingOf({ code, stage: said.stage });
+    return endingOf({ code, stage: reported.stage });
   }
   const init = pod?.status?.initContainerStatuses?.find(({ state }) => state?.terminated && state.terminated.exitCode !== 0)?.state
     ?.terminated;
@@ -82,14 +82,17 @@ function endOf(job: V1Job, pod: V1Pod | undefined, limits: RunLimits | undefined
   return undefined;
 }
 
-/** Why a pod was ended by something other than its program. */
+/** The end of a pod for a reason other than its program. */
 function podEnd(pod: V1Pod | undefined, limits: RunLimits): Ending | undefined {
   const { reason, message = '' } = pod?.status ?? {};
   if (reason === 'DeadlineExceeded') return overLimit.time(limits);
   const disrupted = pod?.status?.conditions?.find(({ type, status }) => type === 'DisruptionTarget' && status === 'True');
   if (reason === 'Evicted') {
     if (/ephemeral|emptydir|storage/i.test(message)) return overLimit.disk(limits, 'its disk');
-    return failed('EVICTED', `The program was put off its machine, which ran short of something (${message.slice(0, 300)}). Run it again.`);
+    return failed(
+      'EVICTED',
+      `The program was evicted from its machine, which ran short of resources (${message.slice(0, 300)}). Run it again.`,
+    );
   }
   if (disrupted) return failed('EVICTED', `The program had to leave its machine (${disrupted.reason ?? 'disruption'}). Run it again.`);
   if (reason === 'NodeLost' || reason === 'NodeShutdown' || reason === 'Terminated' || reason === 'NodeAffinity') return lost;

@@ -2,7 +2,7 @@ import { createInterface } from 'node:readline';
 import { type Logger, wait } from '@holdfast/core';
 import { ApiRefusal, type KubernetesApi } from './kubernetes-api.ts';
 
-/** What every object has. */
+/** The fields that every object has. */
 interface Named {
   readonly metadata?: { readonly name?: string; readonly resourceVersion?: string };
 }
@@ -12,17 +12,17 @@ export interface WatchedOptions {
   /** For example `/apis/batch/v1/namespaces/runs/jobs`. */
   readonly path: string;
   readonly selector: string;
-  /** A watch that brings nothing for so long, no bookmark either, is taken for broken. Default 90 s. */
+  /** A watch that is silent for this long, in ms, is considered broken. */
   readonly idleMs: number;
   readonly changed: (name: string) => void;
   readonly logger: Logger;
 }
 
 /**
- * A copy of what the cluster has, kept by a list and the watch that follows it. Whatever is odd (an expired version, an event that is
- * none, a stream that falls silent) ends in a new list: what was missed meanwhile shows there.
+ * A copy of the cluster's objects of one kind, kept by a list and a watch. After any irregularity (an expired version, an event that is
+ * not valid, a silent stream) the objects are listed again, which shows missed changes.
  *
- * Our own, since the client's informer stops for good when a connection is cut at the wrong moment, and knows no silence.
+ * It is our own, since the client's informer stops for good when a connection is cut at the wrong moment, and does not detect silence.
  */
 export class Watched<T extends Named> {
   readonly #options: WatchedOptions;
@@ -36,7 +36,7 @@ export class Watched<T extends Named> {
     this.#options = options;
   }
 
-  /** Whether the copy is as new as the watch. */
+  /** Whether the objects were listed. */
   get synced(): boolean {
     return this.#synced;
   }
@@ -49,7 +49,7 @@ export class Watched<T extends Named> {
     return this.#objects.values();
   }
 
-  /** Starts watching, if nobody has; resolves once there was a list. */
+  /** Starts watching, once. Resolves after the first list. */
   async ready(signal: AbortSignal): Promise<void> {
     this.#stopping ??= new AbortController();
     this.#running ??= this.#run(this.#stopping.signal);
@@ -78,7 +78,7 @@ export class Watched<T extends Named> {
       } catch (err) {
         if (signal.aborted) return;
         const expired = err instanceof ApiRefusal && err.status === 410;
-        this.#options.logger.debug({ err, path: this.#options.path }, 'a watch ended; what there is is listed again');
+        this.#options.logger.debug({ err, path: this.#options.path }, 'a watch ended; listing again');
         version = undefined;
         if (!expired) {
           await wait((err instanceof ApiRefusal ? err.retryAfterMs : undefined) ?? pauseMs, signal).catch(() => undefined);
@@ -111,7 +111,7 @@ export class Watched<T extends Named> {
     return version;
   }
 
-  /** Follows changes from a version on. Returns the last one when the server ends the stream in good order. */
+  /** Follows changes after a version. Returns the last version when the server ends the stream regularly. */
   async #watch(from: string, signal: AbortSignal): Promise<string> {
     const { api, path, selector, idleMs, changed } = this.#options;
     const query = {
@@ -123,7 +123,7 @@ export class Watched<T extends Named> {
     };
     const stream = await api.stream(path, query, { signal, idleMs });
     let version = from;
-    // What breaks the stream breaks the loop below.
+    // An error of the stream ends the loop below.
     const failure = new Promise<never>((_, reject) => {
       stream.once('error', reject);
       stream.once('aborted', () => reject(new ApiRefusal('the watch was cut off', 'unknown')));

@@ -1,31 +1,32 @@
 import { InvalidArgumentError } from '@holdfast/core';
 import { filePath } from '../files/path.ts';
 
-/** What programs of a language are started with. `/code` holds the task's files, `/scratch` is writable. */
+/** A language: how its programs are compiled and started. They run in `/code`, where the task's files are; `/scratch` is writable. */
 export interface Language {
-  /** For example `python`. */
+  /** Name in the API, for example `python`. */
   readonly name: string;
-  /** What people see. Default: the name. */
+  /** Name for display. Default: `name`. */
   readonly title?: string;
-  /** Files of a new task, by path. With a file `run.sh`, that is what runs. */
+  /** Files of a new task: contents by path. */
   readonly template: Readonly<Record<string, string>>;
-  /** Which of them is run. */
+  /** Path of the template's file that runs start. */
   readonly main: string;
-  /** Image of the container on Kubernetes. The local sandbox uses what this machine has. */
+  /** Container image on Kubernetes. The local sandbox uses the programs of this machine instead. */
   readonly image: string;
-  /** Files of this machine that must be there for the local sandbox. */
+  /** Files that must exist on this machine for the local sandbox, such as the interpreter. */
   readonly requires: readonly string[];
-  /** What a main file that is no shell script is run with, the file's path behind it. */
+  /** Command that runs a main file other than `*.sh`; the file's path is appended. Default: `/bin/sh`. */
   readonly interpreter?: readonly string[];
-  /** Run before the program, in `/code`; what it exits with, other than 0, fails the run as COMPILE. A shell script. */
+  /** Shell script that is run in `/code` before the program. An exit code other than 0 fails the run with COMPILE. */
   readonly compile?: string;
+  /** Environment variables of the program. */
   readonly environment?: Readonly<Record<string, string>>;
-  /** Added to the limit of memory for the language's own use, in bytes. Default 0. */
+  /** Bytes that are added to the memory limit for the language's own use. Default 0. */
   readonly memoryOverheadBytes?: number;
 }
 
 /**
- * A language of your own.
+ * Checks a language of your own, for the option `languages`.
  * @throws InvalidArgumentError
  */
 export function defineLanguage(language: Language): Language {
@@ -34,12 +35,12 @@ export function defineLanguage(language: Language): Language {
     throw new InvalidArgumentError(`The language's name is ${JSON.stringify(name)}; use lower-case letters, digits, + and -, at most 50.`);
   for (const path of Object.keys(template ?? {})) filePath(path);
   if (!Object.hasOwn(template ?? {}, main))
-    throw new InvalidArgumentError(`The main file ${JSON.stringify(main)} of ${name} is none of its template's; add it there.`);
-  if (!image) throw new InvalidArgumentError(`${name} has no image; name the one that its programs run in on Kubernetes.`);
+    throw new InvalidArgumentError(`The template of ${name} has no file ${JSON.stringify(main)}; add it, or change main.`);
+  if (!image) throw new InvalidArgumentError(`${name} has no image; name the container image of its programs on Kubernetes.`);
   return language;
 }
 
-/** What is run, in `/code`: the caller's `argv`, or the main file. */
+/** The command to run in `/code`: the caller's `argv`, or the main file with its interpreter. */
 export function commandOf(language: Language, main: string, argv: readonly string[] | null): readonly string[] {
   if (argv !== null) return argv;
   return main.endsWith('.sh') || !language.interpreter ? ['/bin/sh', main] : [...language.interpreter, main];

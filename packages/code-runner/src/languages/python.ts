@@ -1,14 +1,14 @@
 import { defineLanguage, type Language } from './language.ts';
 
-/** Which Python, and with which packages. */
+/** Options of {@link python}. */
 export interface PythonOptions {
-  /** Of this machine. Default `/usr/bin/python3`. */
+  /** Path of the interpreter on this machine, for the local sandbox. Default `/usr/bin/python3`. */
   readonly binary?: string;
-  /** Default `python:3.13-slim`. */
+  /** Container image on Kubernetes. Default `python:3.13-slim`. */
   readonly image?: string;
 }
 
-/** Python 3. A new task is `run.py`, and `run.sh` that starts it. */
+/** Python 3. A new task has `run.py`, and `run.sh`, which starts it. */
 export function python(options: PythonOptions = {}): Language {
   const binary = options.binary ?? '/usr/bin/python3';
   return defineLanguage({
@@ -22,7 +22,7 @@ export function python(options: PythonOptions = {}): Language {
     image: options.image ?? 'python:3.13-slim',
     requires: [binary],
     interpreter: ['python3'],
-    // Output line by line, as it is printed; no caches beside sources that can't be written.
+    // Unbuffered output, and no caches beside the sources, which are read-only.
     environment: { PYTHONUNBUFFERED: '1', PYTHONDONTWRITEBYTECODE: '1', PYTHONIOENCODING: 'utf-8' },
   });
 }

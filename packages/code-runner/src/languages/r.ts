@@ -1,12 +1,12 @@
 import { defineLanguage, type Language } from './language.ts';
 
-/** Which R, and with which packages. */
+/** Options of {@link r}. */
 export interface ROptions {
-  /** Default `r-base:4.5.1`. */
+  /** Container image on Kubernetes. Default `r-base:4.5.1`. */
   readonly image?: string;
 }
 
-/** R. A new task is `run.R`, and `run.sh` that starts it. */
+/** R. A new task has `run.R`, and `run.sh`, which starts it. */
 export function r(options: ROptions = {}): Language {
   return defineLanguage({
     name: 'r',

@@ -1,16 +1,19 @@
 import { defineLanguage, type Language } from './language.ts';
 
-/** Which Scala, and how it is compiled. */
+/** Options of {@link scala}. */
 export interface ScalaOptions {
-  /** Default `hseeberger/scala-sbt:eclipse-temurin-17.0.2_1.6.2_2.13.8`. */
+  /** Container image on Kubernetes. Default `hseeberger/scala-sbt:eclipse-temurin-17.0.2_1.6.2_2.13.8`. */
   readonly image?: string;
 }
 
-/** What a virtual machine may use besides its heap: it does not start under a small limit otherwise. */
+/** Bounds on the memory that a virtual machine uses besides its heap. Without them it does not start under a small limit. */
 const jvm =
   '-XX:-UsePerfData -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Xshare:auto -XX:CompressedClassSpaceSize=64m -XX:ReservedCodeCacheSize=64m';
 
-/** Scala 2. All `.scala` files are compiled first, and what fails there is COMPILE; a new task is `run.scala`, and `run.sh` that starts it. */
+/**
+ * Scala 2. All `.scala` files are compiled first; an error fails the run with COMPILE. A new task has `run.scala`, and `run.sh`, which
+ * starts it.
+ */
 export function scala(options: ScalaOptions = {}): Language {
   return defineLanguage({
     name: 'scala',

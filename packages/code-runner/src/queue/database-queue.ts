@@ -1,16 +1,16 @@
 import type { RunQueueOf } from './run-queue.ts';
 
-/** Rings by the runner's own wakers (LISTEN on Postgres, the file on SQLite, Redis where one is given); workers also look by themselves. */
+/** Sends signals over the runner's own wakers: LISTEN on Postgres, the file's version on SQLite, or the `waker` option. */
 export function databaseQueue(): RunQueueOf {
   return (wake) => ({
     name: 'the database',
-    async ring(bells) {
-      for (const pool of new Set(bells.map((bell) => bell.pool))) wake.ring(pool);
-      return bells.map(() => 'rung');
+    async send(signals) {
+      for (const pool of new Set(signals.map((signal) => signal.pool))) wake.send(pool);
+      return signals.map(() => 'sent');
     },
-    async listen(pools, { look }) {
+    async listen(pools, { claimMore }) {
       const stop = wake.listen((pool) => {
-        if (pools.includes(pool)) void look(pool);
+        if (pools.includes(pool)) void claimMore(pool);
       });
       return { want: () => undefined, close: async () => stop() };
     },

@@ -1,48 +1,52 @@
-/** A run that waits, as a message says it. */
-export interface Bell {
+/** A signal that a run is waiting. */
+export interface QueueSignal {
   readonly runId: string;
   readonly pool: string;
-  /** Higher is more urgent. */
+  /** Runs with a higher number start first. */
   readonly priority: number;
 }
 
-/** What became of a ring. `unsure`: it may have been heard or not; it is rung again. */
-export type Rung = 'rung' | 'unroutable' | 'unsure';
+/** The result of sending a signal. `unsure`: the signal may or may not have arrived; the sweep sends it again. */
+export type SignalResult = 'sent' | 'unroutable' | 'unsure';
 
-/** What hears. */
+/** A worker's callbacks for signals. */
 export interface QueueListener {
-  /** There may be work in the pool: look. Resolves when what was found is committed, and says whether more could be taken. */
-  readonly look: (pool: string) => Promise<{ readonly room: boolean }>;
-  /** The message of a run was given up by the broker. */
+  /** Claims runs of the pool. Resolves after the claim was committed; `room` says whether the worker could take more. */
+  readonly claimMore: (pool: string) => Promise<{ readonly room: boolean }>;
+  /** Called when the broker moved the message of a run to the dead letters. */
   readonly dead: (runId: string, why: string) => Promise<void>;
 }
 
-/** A worker that is told of new runs, until it is closed. */
+/** A worker's subscription to signals, until it is closed. */
 export interface Listening {
-  /** Whether the pool's messages are wanted: not while no slot is free. They stay in the queue, untouched. */
+  /** Starts or stops the delivery of a pool's signals. A worker without a free slot stops it; the messages then stay in the queue. */
   want(pool: string, wanted: boolean): void;
-  /** Hears of no more runs. */
+  /** Ends the subscription. */
   close(): Promise<void>;
 }
 
 /**
- * Doorbells. The runs' rows are the queue; a ring only says that it is worth a look. Losing one costs time, never a run: the sweep
- * rings again.
+ * Tells workers that runs are waiting. The rows of the runs are the queue; a signal only makes a worker read them. A lost signal costs
+ * time, never a run: the sweep sends it again, and workers poll.
  */
 export interface RunQueue {
+  /** For messages, such as `the database`. */
   readonly name: string;
-  /** Says that runs wait. Called after their commit. Never rejects. */
-  ring(bells: readonly Bell[]): Promise<readonly Rung[]>;
-  /** Tells the listener of runs in these pools, at least once each. */
+  /** Sends signals for runs, after the commit that queued them. Returns one result per signal. Never rejects. */
+  send(signals: readonly QueueSignal[]): Promise<readonly SignalResult[]>;
+  /** Calls the listener for signals of these pools. A signal may be delivered more than once. */
   listen(pools: readonly string[], listener: QueueListener): Promise<Listening>;
-  /** @throws if nothing can be rung, with the sentence to act on */
+  /** @throws if no signal can be sent; the message says how to fix it */
   probe(): Promise<void>;
-  /** Closes what was opened. */
+  /** Closes the connections that the queue opened. */
   close(): Promise<void>;
 }
 
-/** How a runner makes the queue that it uses, with what wakes its workers. */
+/**
+ * Creates the queue of a runner. `wake` carries signals over the runner's own wakers: `send` wakes the workers of a pool, `listen` calls
+ * `onSignal` for each pool that may have a run, and returns a function that ends it.
+ */
 export type RunQueueOf = (wake: {
-  readonly ring: (pool: string) => void;
-  readonly listen: (heard: (pool: string) => void) => () => void;
+  readonly send: (pool: string) => void;
+  readonly listen: (onSignal: (pool: string) => void) => () => void;
 }) => RunQueue;

@@ -1,28 +1,33 @@
-import { checkpoint, defaultLogger, type Logger, wait } from '@holdfast/core';
-import { type Channel, type ChannelModel, type ConfirmChannel, type ConsumeMessage, connect } from 'amqplib';
-import type { Bell, Listening, QueueListener, Rung, RunQueue, RunQueueOf } from '../queue/run-queue.ts';
+import { defaultLogger, type Logger, wait } from '@holdfast/core';
+import { type Channel, type ChannelModel, type ConfirmChannel, connect } from 'amqplib';
+import type { Listening, QueueListener, QueueSignal, RunQueue, RunQueueOf, SignalResult } from '../queue/run-queue.ts';
+import { RabbitListening } from './rabbit-listening.ts';
 
-/** Where RabbitMQ is, and how its queues are named. */
+/** Options of {@link rabbitQueue}. */
 export interface RabbitQueueOptions {
-  /** `amqp://…`. */
+  /** Address of the server: `amqp://user:password@host:5672`. */
   readonly url: string;
-  /** What exchange, queues and dead letters are called. Default `compile.code`: the exchange `compile.code`, `compile.code.<pool>`, `compile.code.dead`. */
+  /**
+   * Name of the exchange, and prefix of the queues `<name>.<pool>` and `<name>.dead`. All processes of a service use the same name.
+   * Default `compile.code`.
+   */
   readonly name?: string;
-  /** Messages of a worker at a time that have not been looked at. Default 4. */
+  /** Unacknowledged messages per worker. Default 4. */
   readonly prefetch?: number;
-  /** How long a confirm is waited for. Default 3,000 ms. */
+  /** How long a publish waits for its confirm, in ms. After that the result is `unsure`, and the sweep sends it again. Default 3,000. */
   readonly publishTimeoutMs?: number;
   readonly logger?: Logger;
 }
 
-/** Priorities of runs are -9 to 9; a classic queue knows 0 to this. */
+/** Priorities of runs are -9 to 9; those of the queues are 0 to this. */
 const maxPriority = 18;
 
 /**
- * Rings by RabbitMQ: one durable queue with priorities per pool, messages that are persistent, mandatory and confirmed, and a
- * dead-letter exchange. Doorbells only: what is run, and in what order, the rows decide.
+ * Sends signals over RabbitMQ: one durable queue with priorities per pool, persistent, mandatory and confirmed messages, and a
+ * dead-letter exchange. The messages are signals only: the rows decide which runs start, and in which order.
  *
- * Classic queues, since RabbitMQ 3's quorum queues know no priorities. They may lose messages with a node; the sweep rings again.
+ * The queues are classic, since quorum queues of RabbitMQ 3 have no priorities. A node that is lost may take messages with it; the
+ * sweep sends them again.
  */
 export function rabbitQueue(options: RabbitQueueOptions): RunQueueOf {
   return () => new RabbitQueue(options);
@@ -46,14 +51,14 @@ class RabbitQueue implements RunQueue {
     this.name = options.name ?? 'compile.code';
   }
 
-  async ring(bells: readonly Bell[]): Promise<readonly Rung[]> {
+  async send(signals: readonly QueueSignal[]): Promise<readonly SignalResult[]> {
     const done = new AbortController();
     const late = wait(this.#options.publishTimeoutMs ?? 3_000, done.signal).then(
       () => 'unsure' as const,
       () => 'unsure' as const,
     );
     try {
-      return await Promise.all(bells.map((bell) => Promise.race([this.#ring(bell), late])));
+      return await Promise.all(signals.map((signal) => Promise.race([this.#send(signal), late])));
     } finally {
       done.abort();
     }
@@ -94,51 +99,51 @@ class RabbitQueue implements RunQueue {
     await connection?.close().catch(() => undefined);
   }
 
-  async #ring(bell: Bell): Promise<Rung> {
-    // Unroutable: somebody has deleted the queue or its binding. It is made again, once, before a person is called.
-    const first = await this.#publish(bell);
+  async #send(signal: QueueSignal): Promise<SignalResult> {
+    // Unroutable: the queue or its binding was deleted. It is declared again once; if that does not help, the run fails.
+    const first = await this.#publish(signal);
     if (first !== 'unroutable') return first;
     this.#asserted.clear();
-    return this.#publish(bell);
+    return this.#publish(signal);
   }
 
-  async #publish(bell: Bell): Promise<Rung> {
+  async #publish(signal: QueueSignal): Promise<SignalResult> {
     try {
       const channel = await this.#open();
-      if (!this.#asserted.has(bell.pool)) {
-        await this.#assertAll(channel, [bell.pool]);
-        this.#asserted.add(bell.pool);
+      if (!this.#asserted.has(signal.pool)) {
+        await this.#assertAll(channel, [signal.pool]);
+        this.#asserted.add(signal.pool);
       }
-      const messageId = `${bell.runId}/${++this.#count}`;
-      return await new Promise<Rung>((resolve) => {
+      const messageId = `${signal.runId}/${++this.#count}`;
+      return await new Promise<SignalResult>((resolve) => {
         const closed = (): void => resolve('unsure');
         channel.once('close', closed);
         channel.publish(
           this.name,
-          bell.pool,
-          Buffer.from(JSON.stringify({ runId: bell.runId, pool: bell.pool })),
+          signal.pool,
+          Buffer.from(JSON.stringify({ runId: signal.runId, pool: signal.pool })),
           {
             persistent: true,
             mandatory: true,
-            priority: Math.min(Math.max(0, bell.priority + 9), maxPriority),
+            priority: Math.min(Math.max(0, signal.priority + 9), maxPriority),
             messageId,
             contentType: 'application/json',
           },
           (error) => {
             channel.off('close', closed);
-            // A return precedes its confirm.
+            // The broker returns a message before it confirms it.
             if (this.#returned.delete(messageId)) resolve('unroutable');
-            else resolve(error ? 'unsure' : 'rung');
+            else resolve(error ? 'unsure' : 'sent');
           },
         );
       });
     } catch (err) {
-      this.#logger.debug({ err, runId: bell.runId }, 'the message of a run did not reach RabbitMQ; the sweep sends it again');
+      this.#logger.debug({ err, runId: signal.runId }, 'the message of a run did not reach RabbitMQ; the sweep sends it again');
       return 'unsure';
     }
   }
 
-  /** Exchange, queues and dead letters, as they are to be. */
+  /** Declares exchanges, queues and bindings. */
   async #assertAll(channel: Channel, pools: readonly string[]): Promise<void> {
     const dead = `${this.name}.dead`;
     await channel.assertExchange(this.name, 'direct', { durable: true });
@@ -176,7 +181,7 @@ class RabbitQueue implements RunQueue {
     return this.#channel;
   }
 
-  /** The connection there is, or one attempt at another. Listeners come along whenever there is a new one. */
+  /** Returns the open connection, or makes one attempt at a new one, to which all listeners then move. */
   #connected(): Promise<ChannelModel> {
     if (this.#closing.signal.aborted) return Promise.reject(this.#closing.signal.reason);
     this.#connection ??= connect(this.#options.url, { timeout: 5_000 }).then(
@@ -184,7 +189,7 @@ class RabbitQueue implements RunQueue {
         connection.on('error', (err) => this.#logger.debug({ err }, 'the RabbitMQ connection failed'));
         connection.on('close', () => {
           this.#connection = undefined;
-          void this.#again();
+          void this.#reconnect();
         });
         for (const listening of this.#listeners) await listening.consume(connection);
         return connection;
@@ -203,7 +208,7 @@ class RabbitQueue implements RunQueue {
     return this.#connection;
   }
 
-  async #again(): Promise<void> {
+  async #reconnect(): Promise<void> {
     for (let pauseMs = 100; !this.#closing.signal.aborted && this.#listeners.size > 0; pauseMs = Math.min(pauseMs * 2, 5_000)) {
       const up = await this.#connected().then(
         () => true,
@@ -212,114 +217,5 @@ class RabbitQueue implements RunQueue {
       if (up) return;
       await wait(pauseMs, this.#closing.signal).catch(() => undefined);
     }
-  }
-}
-
-interface ListeningOptions {
-  readonly name: string;
-  readonly pools: readonly string[];
-  readonly prefetch: number;
-  readonly listener: QueueListener;
-  readonly open: (channel: Channel) => Promise<void>;
-  readonly logger: Logger;
-}
-
-/** A worker's consumers: one per pool, which is there only while a slot is free, and one for dead letters. */
-class RabbitListening {
-  readonly #options: ListeningOptions;
-  readonly #wanted: Map<string, boolean>;
-  readonly #tags = new Map<string, string>();
-  #channel: Channel | undefined;
-  #changing: Promise<void> = Promise.resolve();
-  #closed = false;
-
-  constructor(options: ListeningOptions) {
-    this.#options = options;
-    this.#wanted = new Map(options.pools.map((pool) => [pool, true]));
-  }
-
-  async consume(connection: ChannelModel): Promise<void> {
-    if (this.#closed) return;
-    const channel = await connection.createChannel();
-    channel.on('error', (err) => this.#options.logger.debug({ err }, 'a RabbitMQ channel failed'));
-    channel.on('close', () => {
-      if (this.#channel !== channel) return;
-      this.#channel = undefined;
-      this.#tags.clear();
-      // The connection may live on: a queue was deleted.
-      if (!this.#closed) setTimeout(() => void this.consume(connection).catch(() => undefined), 500).unref();
-    });
-    await channel.prefetch(this.#options.prefetch);
-    await this.#options.open(channel);
-    this.#channel = channel;
-    await channel.consume(`${this.#options.name}.dead`, (message) => void this.#dead(channel, message));
-    await this.#change();
-  }
-
-  want(pool: string, wanted: boolean): void {
-    if (this.#wanted.get(pool) === wanted) return;
-    this.#wanted.set(pool, wanted);
-    void this.#change().catch(() => undefined);
-  }
-
-  async close(): Promise<void> {
-    this.#closed = true;
-    for (const pool of this.#wanted.keys()) this.#wanted.set(pool, false);
-    await this.#change().catch(() => undefined);
-    const channel = this.#channel;
-    this.#channel = undefined;
-    await channel?.close().catch(() => undefined);
-  }
-
-  /** Makes consumers what is wanted, one change after the other. */
-  #change(): Promise<void> {
-    this.#changing = this.#changing.then(async () => {
-      const channel = this.#channel;
-      if (!channel) return;
-      for (const [pool, wanted] of this.#wanted) {
-        const tag = this.#tags.get(pool);
-        if (wanted && tag === undefined) {
-          const { consumerTag } = await channel.consume(`${this.#options.name}.${pool}`, (message) => {
-            if (message === null) void channel.close().catch(() => undefined);
-            else void this.#look(channel, pool, message);
-          });
-          this.#tags.set(pool, consumerTag);
-        } else if (!wanted && tag !== undefined) {
-          this.#tags.delete(pool);
-          await channel.cancel(tag);
-        }
-      }
-    });
-    return this.#changing;
-  }
-
-  /** Looks; what was found is committed when the message is acknowledged. */
-  async #look(channel: Channel, pool: string, message: ConsumeMessage): Promise<void> {
-    await this.#options.listener.look(pool);
-    await checkpoint('runner:looked');
-    settle(() => channel.ack(message));
-  }
-
-  async #dead(channel: Channel, message: ConsumeMessage | null): Promise<void> {
-    if (message === null) return;
-    try {
-      const { runId } = JSON.parse(message.content.toString()) as { runId?: unknown };
-      const [death] = (message.properties.headers?.['x-death'] ?? []) as { reason?: string }[];
-      await this.#options.listener.dead(String(runId), death?.reason ?? 'unknown');
-      settle(() => channel.ack(message));
-    } catch (err) {
-      this.#options.logger.warn({ err }, 'a dead letter could not be read or dealt with; it is dropped if it is no message of ours');
-      if (err instanceof SyntaxError) settle(() => channel.ack(message));
-      else setTimeout(() => settle(() => channel.nack(message)), 1_000).unref();
-    }
-  }
-}
-
-/** The channel may be gone by now, and with it the message: it comes again. */
-function settle(answer: () => void): void {
-  try {
-    answer();
-  } catch {
-    // See above.
   }
 }

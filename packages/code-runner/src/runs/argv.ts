@@ -3,17 +3,17 @@ import { InvalidArgumentError } from '@holdfast/core';
 const most = 1_000;
 const mostBytes = 65_536;
 
-/** @throws InvalidArgumentError unless it is a list of texts that a program can be started with */
+/** @throws InvalidArgumentError unless argv is a list of strings that a program can be started with */
 export function checkArgv(argv: unknown): readonly string[] {
   if (!Array.isArray(argv))
     throw new InvalidArgumentError(
-      `argv is ${JSON.stringify(argv)?.slice(0, 80)}; give a list of texts, as in ["python3", "run.py", "--fast"]. There is no shell that would split a line.`,
+      `argv is ${JSON.stringify(argv)?.slice(0, 80)}; give a list of strings, as in ["python3", "run.py", "--fast"]. No shell splits a line.`,
     );
   if (argv.length === 0) throw new InvalidArgumentError('argv is empty; name the program, or leave argv out to run the main file.');
   if (argv.length > most) throw new InvalidArgumentError(`argv has ${argv.length} parts; at most ${most} are allowed.`);
   let bytes = 0;
   for (const [i, part] of argv.entries()) {
-    if (typeof part !== 'string') throw new InvalidArgumentError(`argv[${i}] is ${JSON.stringify(part)}; each part is a text.`);
+    if (typeof part !== 'string') throw new InvalidArgumentError(`argv[${i}] is ${JSON.stringify(part)}; each part must be a string.`);
     if (part.includes(String.fromCharCode(0)) || !part.isWellFormed())
       throw new InvalidArgumentError(`argv[${i}] holds a NUL character or half of a surrogate pair; remove it.`);
     bytes += Buffer.byteLength(part) + 1;
@@ -24,8 +24,8 @@ export function checkArgv(argv: unknown): readonly string[] {
 }
 
 /**
- * Splits the one line that older clients send (`execCommand`) into its parts: blanks separate, quotes and backslashes keep together, as
- * in a POSIX shell. Nothing is expanded, and what only a shell could do is refused instead of being passed on as text.
+ * Splits the command line of older clients (`execCommand`) into its parts: blanks separate them, quotes and backslashes keep text
+ * together, as in a POSIX shell. Nothing is expanded. Syntax that needs a shell is refused, not passed on as text.
  * @throws InvalidArgumentError
  */
 export function splitCommand(line: string): readonly string[] {
@@ -39,8 +39,8 @@ export function splitCommand(line: string): readonly string[] {
       else part = `${part ?? ''}${letter}`;
     } else if (letter === '\\') {
       const next = line.charAt(i + 1);
-      if (next === '') throw new InvalidArgumentError('execCommand ends with a backslash; nothing follows it.');
-      // Between double quotes a backslash keeps itself, but before what it protects there.
+      if (next === '') throw new InvalidArgumentError('execCommand ends with a backslash; remove it, or add the character that it quotes.');
+      // Between double quotes a backslash stays in the text, except before a character that it quotes there.
       part = `${part ?? ''}${quote === '"' && !'"\\$`'.includes(next) ? letter : ''}${next}`;
       i += 1;
     } else if (letter === quote) {
@@ -53,7 +53,7 @@ export function splitCommand(line: string): readonly string[] {
       (quote === '' && '|&;<>()*?[]~#\n'.includes(letter) && !(part !== undefined && '~#'.includes(letter)))
     ) {
       throw new InvalidArgumentError(
-        `execCommand has ${JSON.stringify(letter)}, which only a shell would know; quote it with '…', or put the line into run.sh.`,
+        `execCommand has ${JSON.stringify(letter)}, which only a shell understands; quote it with '…', or put the line into run.sh.`,
       );
     } else if (quote === '' && /\s/.test(letter)) {
       if (part !== undefined) parts.push(part);

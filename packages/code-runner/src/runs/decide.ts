@@ -1,6 +1,7 @@
+import type { RunRow } from './run.ts';
 import type { Ending, Phase } from './states.ts';
 
-/** What there is of a run outside the database: a sandbox, a Job. */
+/** The object of a run outside of the database (a sandbox or a Job), as its executor sees it. */
 export interface Observed {
   readonly runId: string;
   readonly attempt: number;
@@ -10,7 +11,7 @@ export interface Observed {
     | { readonly is: 'ended'; readonly ending: Ending };
 }
 
-/** The part of a run's row that decides. */
+/** The part of a run's row that {@link decide} reads. */
 export interface Decidable {
   readonly id: string;
   readonly phase: Phase;
@@ -23,53 +24,57 @@ export interface Decidable {
   readonly timeoutMs: number;
 }
 
-/** What a decision depends on, besides the run itself. */
+/** The facts besides the run itself on which a decision depends. */
 export interface Situation {
-  /** In epoch ms, by the database. */
+  /** In epoch ms, by the database's clock. */
   readonly now: number;
-  /** Who decides: a worker of its own runs, or the leader of those whose worker is gone. */
+  /** The worker that decides: about its own runs, or, as leader of the sweep, about runs whose worker is gone. */
   readonly me: string;
-  /** Workers that have shown a sign of life in time. */
+  /** Workers whose heartbeat has not expired. */
   readonly alive: ReadonlySet<string>;
-  /** `process`: what is started ends with its worker, and nobody else sees it. `cluster`: it goes on, and everybody does. */
+  /** `process`: a program ends with its worker, and only that worker sees it. `cluster`: it continues, and every worker sees it. */
   readonly scope: 'process' | 'cluster';
-  /** How long a created object may wait before its program starts, in ms. */
+  /** The longest time from the claim to the start of the program, in ms. */
   readonly pendingMs: number;
 }
 
-/** What {@link decide} says is to be done with a run now. */
+/** The next step of a run, as {@link decide} returns it. */
 export type Decision =
   | { readonly do: 'nothing' }
-  /** Write down that it is to be created, then create it. Doing so twice makes one object. */
+  /** Record that the object is to be created, then create it. Doing so twice makes one object. */
   | { readonly do: 'create' }
   | { readonly do: 'mark-running' }
-  /** Ask it to end. */
+  /** Ask the program to end. */
   | { readonly do: 'stop' }
-  /** Write down how it ended; then gather the log and the results. */
+  /** Record how the program ended; then collect the log and the results. */
   | { readonly do: 'collect'; readonly ending: Ending }
-  /** Gather what is there, then end the run as it was written down, and free its slot. */
+  /** Collect the log and the results, then end the run as recorded, and free its slot. */
   | { readonly do: 'finish' }
-  /** End the run at once, and free its slot: there is nothing to gather. */
+  /** End the run at once, and free its slot: there is nothing to collect. */
   | { readonly do: 'end'; readonly ending: Ending }
-  /** Back to the queue: it had not begun. */
+  /** Put the run back into the queue: its program was not started. */
   | { readonly do: 'requeue' }
-  /** Go on where its worker was. */
+  /** Take the run over, and continue where its worker stopped. */
   | { readonly do: 'adopt' }
-  /** Remove the object: no run wants it. */
+  /** Remove the object: no run needs it. */
   | { readonly do: 'delete' };
 
 const nothing: Decision = { do: 'nothing' };
 
+export function decidable(run: RunRow): Decidable {
+  return { ...run, timeoutMs: run.limits?.timeoutMs ?? 0 };
+}
+
 /**
- * What is to be done about a run, given its row and what there is of it. Pure, and the same for the worker that drives a run, for one
- * that takes it over, and for the sweep: so it does not matter where any of them was when it died. Each step is written down by a
- * compare-and-set before it is done, and can be done again.
+ * Decides the next step of a run from its row and its object. The function is pure. The worker that drives a run, a worker that takes
+ * the run over, and the sweep all use it, so a crash at any point loses nothing. Each step is recorded by a compare-and-set before it
+ * is done, and may be done again.
  *
- * `row` is `undefined` where the object's run is unknown.
+ * `row` is `undefined` if the object's run is unknown.
  */
 export function decide(row: Decidable | undefined, object: Observed | undefined, at: Situation): Decision {
   if (!row || row.phase === 'terminal' || row.phase === 'draft') return object ? { do: 'delete' } : nothing;
-  // What is left of an attempt that was given up.
+  // The object of an earlier attempt.
   if (object && object.attempt !== row.attempt) return { do: 'delete' };
   if (row.phase === 'queued') {
     if (object) return { do: 'delete' };
@@ -80,9 +85,9 @@ export function decide(row: Decidable | undefined, object: Observed | undefined,
   if (row.worker !== at.me) {
     if (row.worker !== null && at.alive.has(row.worker)) return nothing;
     if (at.scope === 'cluster') return { do: 'adopt' };
-    // Its sandbox ended with it.
+    // The sandbox ended with its worker.
     if (row.phase === 'claimed') return row.desired === 'stopped' ? { do: 'end', ending: terminated } : { do: 'requeue' };
-    // How it ended was known; the slot is all that is left.
+    // The end is recorded; only the slot is still to be freed.
     if (row.phase === 'collecting') return { do: 'adopt' };
     return { do: 'end', ending: row.desired === 'stopped' ? terminated : lost };
   }
@@ -90,7 +95,7 @@ export function decide(row: Decidable | undefined, object: Observed | undefined,
   const stopping = row.desired === 'stopped';
   if (!object) {
     if (stopping) return { do: 'end', ending: terminated };
-    // Created again under the same name: of two creations whose replies were lost one is refused.
+    // It is created under the same name each time. If a reply was lost, the second creation is refused.
     if (row.phase === 'claimed' || row.phase === 'starting') return { do: 'create' };
     return { do: 'end', ending: lost };
   }
@@ -104,7 +109,7 @@ export function decide(row: Decidable | undefined, object: Observed | undefined,
     return nothing;
   }
   if (row.phase === 'starting') return { do: 'mark-running' };
-  // The last of three layers: the program's own supervisor, the cluster's deadline, this.
+  // The last of three time limits, after the program's supervisor and the cluster's deadline.
   if (row.startedAt !== null && row.startedAt + row.timeoutMs + 60_000 < at.now) return { do: 'stop' };
   return nothing;
 }

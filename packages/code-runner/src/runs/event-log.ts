@@ -3,13 +3,13 @@ import type { Database } from '@holdfast/core';
 import type { FileStore } from '../store/file-store.ts';
 import type { RunRow } from './run.ts';
 import { type EventKind, eventOf, type RunEvent } from './run-event.ts';
-import type { RunWatch } from './run-news.ts';
 import type { RunTable } from './run-table.ts';
+import type { RunWatch } from './run-watches.ts';
 
-/** Events that are read at a time: at most 2 MiB, however slow the reader. */
+/** Events per page, at most 2 MiB: the memory that a slow reader costs. */
 const pageEvents = 32;
 
-/** An event in the index of a packed log: where its bytes lie, or what they are. */
+/** An event in the index of a packed log. `content` is the number of its bytes in the object, or, for a change of state, its text. */
 type Packed = readonly [seq: number, at: number, kind: EventKind, content: number | string];
 
 interface RawEvent {
@@ -27,8 +27,8 @@ export interface EventLogOptions {
 }
 
 /**
- * Reads a run's events: rows while it is live, one object with an index once it has ended. Readers hold nothing between two pages, so
- * a slow one costs nothing.
+ * Reads a run's events: from rows while the run is live, and from one object with an index after it has ended. A reader holds no
+ * connection between two pages, so slow readers are cheap.
  */
 export class EventLog {
   readonly #options: EventLogOptions;
@@ -39,14 +39,14 @@ export class EventLog {
     this.#events = options.database.table('runner_event');
   }
 
-  /** Events behind `after`, then those to come, up to the run's end. */
+  /** Yields the events after number `after`, then new ones until the run ends. */
   async *follow(
     runId: string,
     after: number,
     options: { readonly signal?: AbortSignal | undefined; readonly wait: boolean },
   ): AsyncGenerator<RunEvent> {
     const { runs } = this.#options;
-    // From before the first look, so that no news falls between a look and the wait.
+    // Watches from before the first read, so that no change between a read and a wait is missed.
     using watch = this.#options.watch(runId);
     let seq = after;
     for (;;) {
@@ -69,7 +69,23 @@ export class EventLog {
     }
   }
 
-  /** Puts a finished run's log into one object, in place of its rows. */
+  /** Returns the changes of a run's state, in order. */
+  async states(run: RunRow): Promise<RunEvent[]> {
+    const { database, runs } = this.#options;
+    if (run.logPacked) {
+      const index = JSON.parse(await runs.logIndex(run.id)) as Packed[];
+      return index.flatMap(([seq, at, kind, content]) =>
+        kind === 'state' && typeof content === 'string' ? [eventOf(seq, at, kind, Buffer.from(content))] : [],
+      );
+    }
+    const rows = await database.rows<{ seq: number; at_ms: string; content: Uint8Array }>(
+      `SELECT seq, ${database.text('at_ms')} AS at_ms, content FROM ${this.#events} WHERE run_id = ? AND kind = 'state' ORDER BY seq`,
+      [run.id],
+    );
+    return rows.map(({ seq, at_ms, content }) => eventOf(Number(seq), Number(at_ms), 'state', content));
+  }
+
+  /** Replaces the event rows of a run that has ended by one object. */
   async pack(run: RunRow): Promise<void> {
     const { store, runs } = this.#options;
     const index: Packed[] = [];
@@ -141,7 +157,7 @@ export class EventLog {
   }
 }
 
-/** Bytes of a stream in given amounts; opened when the first is asked for. */
+/** Reads given numbers of bytes from a stream, which is opened at the first read. */
 class ByteReader {
   readonly #open: () => Promise<Readable>;
   #stream: Readable | undefined;

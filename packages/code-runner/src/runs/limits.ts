@@ -1,24 +1,24 @@
 import { type Duration, durationMs, InvalidArgumentError } from '@holdfast/core';
 
-/** What one run may use. */
+/** Limits of one run. A program that exceeds one is ended with a reason such as OOM or TIMEOUT. */
 export interface RunLimits {
-  /** Bytes of memory, of all its processes together, `/scratch`, `/tmp` and `/out` included. Default 512 MiB. */
+  /** Bytes of memory of all its processes together, including files in `/scratch`, `/tmp` and `/out`. Default 512 MiB. */
   readonly memoryBytes: number;
-  /** Cores. Default 1. */
+  /** Processor cores; fractions are allowed. Default 1. */
   readonly cpus: number;
-  /** From start to end, compilation included, in ms. Default 10 minutes. */
+  /** Time from start to end, including compilation, in ms. Default 10 minutes. */
   readonly timeoutMs: number;
-  /** Bytes of output, standard output and standard error together. Default 16 MiB. */
+  /** Bytes of standard output and standard error together. Default 16 MiB. */
   readonly outputBytes: number;
-  /** Bytes under `/scratch`, `/tmp` and `/out`, each. Default 256 MiB. */
+  /** Bytes in each of `/scratch`, `/tmp` and `/out`. Default 256 MiB. */
   readonly diskBytes: number;
-  /** Processes and threads. Default 128. */
+  /** Processes and threads at a time. Default 128. */
   readonly processes: number;
-  /** Bytes that are collected from `/out`, at most. Default 64 MiB. */
+  /** Bytes that are collected from `/out`. Files above the limit are left out. Default 64 MiB. */
   readonly resultBytes: number;
 }
 
-/** The limits of a run, unless a task, a language or a pool says otherwise. */
+/** The limits of a run whose pool and submit set none. */
 export const defaultRunLimits: RunLimits = {
   memoryBytes: 512 * 2 ** 20,
   cpus: 1,
@@ -29,17 +29,17 @@ export const defaultRunLimits: RunLimits = {
   resultBytes: 64 * 2 ** 20,
 };
 
-/** Runs that share a number of slots. */
+/** A pool: runs that share a number of slots. */
 export interface PoolOptions {
-  /** Runs at a time, over all workers. Default 4. */
+  /** Runs at a time, over all workers of all processes. Default 4. */
   readonly slots?: number;
-  /** What a run gets that asks for nothing, and the most it may ask for. */
+  /** The limits of a run whose submit sets none, and the highest limits that a submit may set. Default: {@link defaultRunLimits}. */
   readonly limits?: Partial<RunLimits>;
-  /** Memory of all runs at a time. Default: none but the slots'. */
+  /** Bytes of memory for all runs of the pool together. A run waits until its `memoryBytes` fit. Default: only `slots` limits the pool. */
   readonly memoryBytes?: number;
 }
 
-/** Slots that runs wait for, and what a run in them may use. */
+/** A pool with its defaults applied. */
 export interface Pool {
   readonly name: string;
   readonly slots: number;
@@ -63,7 +63,7 @@ export function poolOf(name: string, { slots = 4, limits, memoryBytes }: PoolOpt
 }
 
 /**
- * What a run gets: what it asks for, within its pool's.
+ * The limits of a run: the limits that it asks for, and those of its pool for the rest.
  * @throws InvalidArgumentError that names the limit
  */
 export function limitsWithin(pool: Pool, asked: Partial<RunLimits> & { readonly timeout?: Duration } = {}): RunLimits {
@@ -73,7 +73,7 @@ export function limitsWithin(pool: Pool, asked: Partial<RunLimits> & { readonly 
     const most = pool.limits[key as keyof RunLimits];
     if (most === undefined)
       throw new InvalidArgumentError(
-        `There is no limit ${JSON.stringify(key.slice(0, 40))}; there are ${Object.keys(pool.limits).join(', ')}.`,
+        `There is no limit ${JSON.stringify(key.slice(0, 40))}; choose from ${Object.keys(pool.limits).join(', ')}.`,
       );
     if (typeof value !== 'number' || !(value > 0))
       throw new InvalidArgumentError(`limits.${key} is ${JSON.stringify(value)}; give a number above 0.`);

@@ -1,14 +1,15 @@
 import type { Blobs } from '../store/blobs.ts';
 import { spool } from '../store/spool.ts';
-import type { DataSet, FileRow } from '../tasks/task-table.ts';
+import type { FileRow } from '../tasks/file-table.ts';
+import type { DataSet } from '../tasks/task-table.ts';
 
-/** A task as it was at a submit. Kept by its digest, so that runs of the same files share it. */
+/** The files of a task at the time of a submit. Stored by its digest, so that runs of the same files share it. */
 export interface Manifest {
   readonly files: readonly { readonly path: string; readonly size: number; readonly blob: string }[];
   readonly dataSets: readonly DataSet[];
 }
 
-/** Keeps what is to be run and returns its digest. */
+/** Stores the manifest of a run and returns its digest. */
 export async function freeze(blobs: Blobs, files: readonly FileRow[], dataSets: readonly DataSet[]): Promise<string> {
   const manifest: Manifest = { files: files.map(({ path, size, blob }) => ({ path, size, blob })), dataSets };
   await using spooled = await spool(JSON.stringify(manifest), Number.MAX_SAFE_INTEGER, 'the manifest');

@@ -1,11 +1,11 @@
 import type { Phase, Reason, RunState } from './states.ts';
 
-/** What happened in a run, in order: `seq` has no gaps, and goes on where a reader left off. */
+/** An event of a run. `seq` starts at 1 and has no gaps: a reader continues after the last number it has seen. */
 export type RunEvent =
   | {
       readonly type: 'state';
       readonly seq: number;
-      /** In epoch ms, by the database. */
+      /** In epoch ms, by the database's clock. */
       readonly at: number;
       readonly phase: Phase;
       readonly state: RunState;
@@ -18,9 +18,9 @@ export type RunEvent =
       readonly type: 'log';
       readonly seq: number;
       readonly at: number;
-      /** `system`: words of this service, such as that output was cut. */
+      /** `system` is a message of this service, for example that the output was cut. */
       readonly stream: 'stdout' | 'stderr' | 'system';
-      /** What was printed, exactly; at most 64 KiB, and no letter of UTF-8 is split over two. */
+      /** The printed bytes, at most 64 KiB. A UTF-8 character is never split over two events. */
       readonly bytes: Uint8Array;
     };
 

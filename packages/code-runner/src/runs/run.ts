@@ -2,12 +2,12 @@ import type { Database } from '@holdfast/core';
 import type { RunLimits } from './limits.ts';
 import type { Ending, Phase, Reason, RunState } from './states.ts';
 
-/** A run, as it is kept. */
+/** A run's row. */
 export interface RunRow {
   readonly id: string;
   readonly taskId: string;
   readonly actor: string;
-  /** Names the run outside: in the file store, as label of its Job. 32 hexadecimal digits. */
+  /** Names the run outside of the database: in the file store, and in a label of its Job. 32 hexadecimal digits. */
   readonly jobUid: string;
   readonly phase: Phase;
   readonly state: RunState;
@@ -40,15 +40,15 @@ export interface RunRow {
   readonly logPacked: boolean;
   readonly logPosition: string | null;
   readonly output: Output | null;
-  /** While the run is `collecting`: how it will have ended. */
+  /** How the run ended, while it is `collecting`. */
   readonly ending: Ending | null;
   readonly traceparent: string | null;
 }
 
-/** What was collected from `/out`. */
+/** The files that were collected from `/out`. */
 export interface Output {
   readonly files: readonly { readonly path: string; readonly size: number }[];
-  /** Whether there was more than the limit. */
+  /** Whether files were left out because of the limit. */
   readonly truncated: boolean;
 }
 

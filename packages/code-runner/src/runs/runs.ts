@@ -9,76 +9,34 @@ import type { TaskTable } from '../tasks/task-table.ts';
 import type { Tasks } from '../tasks/tasks.ts';
 import { writeZip } from '../zip/write-zip.ts';
 import { checkArgv, splitCommand } from './argv.ts';
-import { terminated } from './decide.ts';
 import { type EventLog, logObject } from './event-log.ts';
 import { limitsWithin, type Pool, type RunLimits } from './limits.ts';
 import { freeze, thaw } from './manifest.ts';
-import type { Output, RunRow } from './run.ts';
+import type { RunRow } from './run.ts';
 import type { RunEvent } from './run-event.ts';
-import type { RunTable } from './run-table.ts';
-import type { Phase, Reason, RunState } from './states.ts';
+import { type Run, viewOf } from './run-view.ts';
+import { type StopHost, stopRun } from './stop-run.ts';
 
+/** Options of {@link Runs.submit}. */
 export interface Submit extends As {
-  /** What is run in `/code` instead of the main file: program and arguments. */
+  /** Program and arguments to run in `/code`. Default: the task's main file. */
   readonly argv?: readonly string[];
-  /** The same as one line, for older clients: split at blanks, quotes kept together, never given to a shell. */
+  /** `argv` as one line, for older clients. It is split at blanks outside of quotes, and never given to a shell. */
   readonly execCommand?: string;
-  /** Kept with the run. At most 2,000 characters. */
+  /** A note that is kept with the run. At most 2,000 characters. */
   readonly remarks?: string;
-  /** Higher is more urgent: -9 to 9. Default 0. */
+  /** -9 to 9; runs with a higher number start first. Default 0. */
   readonly priority?: number;
-  /** Default: the first pool. */
+  /** The pool whose slots the run uses. Default: the first pool of the runner. */
   readonly pool?: string;
+  /** Limits below those of the pool. `timeout` is `timeoutMs` as a duration, such as `'5m'`. Default: the pool's limits. */
   readonly limits?: Partial<RunLimits> & { readonly timeout?: Duration };
-  /** The same key again, within a day, returns the run of the first time. */
+  /** A submit with the same key within a day returns the run of the first submit. At most 100 characters. */
   readonly idempotencyKey?: string;
 }
 
-/** A run, as its owner sees it. */
-export interface Run {
-  readonly id: string;
-  readonly taskId: string;
-  readonly actor: string;
-  /** 0 not submitted, 1 queued, 2 running, 3 finished, 4 failed, 5 terminated. */
-  readonly state: RunState;
-  readonly phase: Phase;
-  /** Why it failed. */
-  readonly reason: Reason | null;
-  /** The same, as a sentence. */
-  readonly message: string | null;
-  readonly language: string | null;
-  readonly main: string | null;
-  readonly argv: readonly string[] | null;
-  readonly remarks: string | null;
-  readonly priority: number;
-  readonly pool: string | null;
-  readonly limits: RunLimits | null;
-  readonly attempt: number;
-  readonly exitCode: number | null;
-  readonly signal: string | null;
-  readonly stoppedBy: string | null;
-  /** In epoch ms, by the database. */
-  readonly createdAt: number;
-  readonly submitTime: number | null;
-  readonly startedAt: number | null;
-  readonly endedAt: number | null;
-  readonly logBytes: number;
-  /** Number of its last event. */
-  readonly lastSeq: number;
-  /** What it left in `/out`. */
-  readonly output: Output | null;
-  readonly jobUid: string;
-  /** Where its files are in the store. */
-  readonly dirPath: string;
-  /** Its log, once it has ended. */
-  readonly resLogPath: string;
-  /** Its results. */
-  readonly downloadPath: string;
-}
-
-export interface RunsOptions {
+export interface RunsOptions extends StopHost {
   readonly database: Database;
-  readonly runs: RunTable;
   readonly table: TaskTable;
   readonly tasks: Tasks;
   readonly blobs: Blobs;
@@ -87,16 +45,13 @@ export interface RunsOptions {
   readonly pools: ReadonlyMap<string, Pool>;
   readonly authorize: Authorize;
   readonly queueMs: number;
-  readonly changed: (runId: string) => void;
-  /** Tells the run's worker that it is to stop. */
-  readonly stop: (runId: string) => void;
   readonly unroutable: (run: RunRow) => Promise<void>;
   readonly logger: Logger;
 }
 
 const onceScope = 'code-runner/submit';
 
-/** Runs: submitted, watched, stopped. */
+/** Submits, reads, follows and stops runs. */
 export class Runs {
   readonly #options: RunsOptions;
   readonly #once: Once;
@@ -107,7 +62,7 @@ export class Runs {
   }
 
   /**
-   * Freezes the task as it is and queues it.
+   * Takes a snapshot of the task's files and queues a run of it. Later edits of the task do not change the run.
    * @throws NotFoundError, ForbiddenError, NoMainFileError, LiveRunError, InvalidArgumentError
    */
   async submit(taskId: string, submit: Submit): Promise<Run> {
@@ -120,7 +75,7 @@ export class Runs {
     if (!Number.isInteger(priority) || priority < -9 || priority > 9)
       throw new InvalidArgumentError(`priority is ${JSON.stringify(priority)}; give a whole number from -9 to 9.`);
     if (remarks !== null && (typeof remarks !== 'string' || remarks.length > 2_000 || unfitText(remarks)))
-      throw new InvalidArgumentError('remarks is no text of at most 2,000 characters without NUL.');
+      throw new InvalidArgumentError(`remarks must be a string of at most 2,000 characters without NUL; got ${describeText(remarks)}.`);
     if (submit.argv !== undefined && submit.execCommand !== undefined)
       throw new InvalidArgumentError('Give argv or execCommand, not both.');
     const argv = submit.argv !== undefined ? checkArgv(submit.argv) : submit.execCommand ? splitCommand(submit.execCommand) : null;
@@ -128,15 +83,15 @@ export class Runs {
       submit.idempotencyKey === undefined
         ? undefined
         : `${taskId}/${actor}/${keyText('idempotencyKey', submit.idempotencyKey, 100)}`.slice(0, 191);
-    // Before the transaction: contents are kept where nothing waits for them.
+    // Outside of the transaction, since storing contents takes long and the transaction locks the task's row.
     for (;;) {
-      const files = await table.files(taskId);
+      const files = await table.files.all(taskId);
       const known = files.some(({ path }) => path === task.main);
       if (argv === null && !known)
         throw new NoMainFileError(
           task.main === null
-            ? 'The task has no main file. Say which file is run (setMain), or give argv.'
-            : `The main file ${task.main} is not there. Write it, choose another (setMain), or give argv.`,
+            ? 'The task has no main file. Choose one (setMain), or give argv.'
+            : `The main file ${task.main} does not exist. Write it, choose another (setMain), or give argv.`,
         );
       const manifestHash = await freeze(blobs, files, task.dataSets);
       const run = await database
@@ -166,19 +121,19 @@ export class Runs {
           return { run: made, fresh: true };
         })
         .catch(async (error) => {
-          // Two at the same moment: the index let one in.
+          // Two submits at the same moment: the unique index accepted one. Name it.
           if (!LiveRunError.is(error, 'live-run') || (error as LiveRunError).runId !== undefined) throw error;
           const [live] = await runs.where("task_id = ? AND actor = ? AND phase NOT IN ('draft', 'terminal')", [taskId, actor]);
           throw new LiveRunError(error.message, live?.id);
         });
-      // Edited in between: freeze what it is now.
+      // The task was edited in between: take another snapshot.
       if (!run) {
         task = await table.get(taskId);
         continue;
       }
       if (run.fresh) {
         this.#options.changed(run.run.id);
-        await this.#ring(run.run);
+        await this.#signal(run.run);
       }
       return viewOf(run.run);
     }
@@ -189,7 +144,10 @@ export class Runs {
     return viewOf(await this.#allowed(id, as, 'read'));
   }
 
-  /** Runs of a task, or the actor's own of all tasks; newest first. `before` is the last id of the page before. */
+  /**
+   * Runs of a task, or the actor's own runs of all tasks; newest first. `before` is the last id of the previous page. `limit` is 50 by
+   * default and at most 200. Drafts are left out by default.
+   */
   async list(
     as: As,
     query: { readonly taskId?: string; readonly before?: string; readonly limit?: number; readonly drafts?: boolean } = {},
@@ -215,8 +173,8 @@ export class Runs {
   }
 
   /**
-   * Everything that happened in a run behind event `after`, and what happens, up to its end: changes of state, and what the program
-   * prints. Going on with the number of the last event that was seen gives each event once.
+   * Yields the events of a run after number `after` (default 0), then new ones until the run ends: changes of state and printed bytes.
+   * A reader that continues with the number of its last event gets each event once. With `follow: false`, only past events are yielded.
    * @throws NotFoundError
    */
   async *events(
@@ -231,13 +189,13 @@ export class Runs {
   }
 
   /**
-   * The run's files as an archive, packed while it is read: what it left in `/out`, its log, and the code that was run.
+   * Returns a zip archive with the files from `/out`, the log, and the code of the run. The archive is packed while it is read.
    * @throws NotFoundError
    */
   async download(id: string, as: As): Promise<Readable> {
     const run = await this.#allowed(id, as, 'read');
     const { blobs } = this.#options;
-    if (run.manifestHash === null) throw new NotFoundError(`The run ${id} was never submitted; there is nothing to download.`);
+    if (run.manifestHash === null) throw new NotFoundError(`The run ${id} was never submitted; it has nothing to download.`);
     const manifest = await thaw(blobs, run.manifestHash);
     const files = (run.output?.files ?? []).map(({ path }) => ({
       path: `out/${path}`,
@@ -248,7 +206,7 @@ export class Runs {
     return writeZip(files, new Date(run.endedAt ?? run.createdAt));
   }
 
-  /** One file of what a run left in `/out`. @throws NotFoundError */
+  /** Returns one of the files that were collected from `/out`. @throws NotFoundError */
   async output(id: string, path: string, as: As): Promise<Readable> {
     const run = await this.#allowed(id, as, 'read');
     const clean = filePath(path);
@@ -257,23 +215,15 @@ export class Runs {
   }
 
   /**
-   * Stops a run. One that waits has ended when this returns; one that runs is asked to end, and ended after a while.
-   * Whoever is first wins: a run that ended by itself keeps how it ended.
+   * Stops a run. A queued run has ended when this returns. A running program is asked to end, and is killed after the worker's `grace`.
+   * If the program ends by itself first, that end counts.
    * @throws NotFoundError, ForbiddenError, RunEndedError
    */
   async terminate(id: string, as: As): Promise<Run> {
     const before = await this.#allowed(id, as, 'stop');
     if (before.phase === 'draft') throw new InvalidArgumentError(`The run ${id} was never submitted; there is nothing to stop.`);
-    const { runs, changed, stop } = this.#options;
-    const { run, wasFirst } = await runs.wantStopped(id, actorOf(as));
-    if (run.phase === 'terminal' || (run.phase === 'collecting' && !wasFirst && run.desired !== 'stopped'))
-      throw new RunEndedError(`The run ${id} has ended${run.message ? `: ${run.message}` : ''}. There is nothing to stop.`);
-    if (run.phase === 'queued') {
-      const ended = await runs.end({ id, fence: run.fence, phases: ['queued'] }, terminated);
-      changed(id);
-      return viewOf(ended ?? (await runs.get(id)));
-    }
-    stop(id);
+    const { run, hadEnded } = await stopRun(this.#options, id, actorOf(as));
+    if (hadEnded) throw new RunEndedError(`The run ${id} has ended${run.message ? `: ${run.message}` : ''}. There is nothing to stop.`);
     return viewOf(run);
   }
 
@@ -286,16 +236,17 @@ export class Runs {
         if (!RunEndedError.is(error, 'run-ended')) throw error;
       });
       for await (const _ of this.#options.log.follow(run.id, run.lastSeq, { signal, wait: true })) {
-        // Up to its end.
+        // Reads until the run ends.
       }
     }
   }
 
-  async #ring(run: RunRow): Promise<void> {
+  async #signal(run: RunRow): Promise<void> {
     const { queue, logger } = this.#options;
-    const [rung] = await queue.ring([{ runId: run.id, pool: run.pool ?? '', priority: run.priority }]);
-    if (rung === 'unroutable') await this.#options.unroutable(run);
-    else if (rung === 'unsure') logger.warn({ runId: run.id }, 'whether the message of a run arrived is unknown; the sweep sends it again');
+    const [result] = await queue.send([{ runId: run.id, pool: run.pool ?? '', priority: run.priority }]);
+    if (result === 'unroutable') await this.#options.unroutable(run);
+    else if (result === 'unsure')
+      logger.warn({ runId: run.id }, 'it is unknown whether the message of a run arrived; the sweep sends it again');
   }
 
   #pool(name: string | undefined): Pool {
@@ -307,7 +258,7 @@ export class Runs {
     );
   }
 
-  /** Whose run it is may read and stop it, and whoever may do so with the task. */
+  /** A run may be read and stopped by its actor, and by everybody who may do so with its task. */
   async #allowed(id: string, as: As, action: 'read' | 'stop'): Promise<RunRow> {
     const actor = actorOf(as);
     const run = await this.#options.runs.get(id);
@@ -327,36 +278,7 @@ export class Runs {
   }
 }
 
-function viewOf(run: RunRow): Run {
-  return {
-    id: run.id,
-    taskId: run.taskId,
-    actor: run.actor,
-    state: run.state,
-    phase: run.phase,
-    reason: run.reason,
-    message: run.message,
-    language: run.language,
-    main: run.main,
-    argv: run.argv,
-    remarks: run.remarks,
-    priority: run.priority,
-    pool: run.pool,
-    limits: run.limits,
-    attempt: run.attempt,
-    exitCode: run.exitCode,
-    signal: run.exitSignal,
-    stoppedBy: run.stoppedBy,
-    createdAt: run.createdAt,
-    submitTime: run.submittedAt,
-    startedAt: run.startedAt,
-    endedAt: run.endedAt,
-    logBytes: run.logBytes,
-    lastSeq: run.lastSeq,
-    output: run.output,
-    jobUid: run.jobUid,
-    dirPath: `${run.jobUid}/`,
-    resLogPath: logObject(run.jobUid),
-    downloadPath: `${run.jobUid}/out/`,
-  };
+function describeText(text: unknown): string {
+  if (typeof text !== 'string') return typeof text;
+  return text.length > 2_000 ? `${text.length} characters` : JSON.stringify(text.slice(0, 60));
 }

@@ -1,23 +1,23 @@
 /**
- * What a run is doing. The phase says it exactly, the state in the words that clients know.
+ * The phases of a run. A run's state is the coarser form that clients know.
  *
  * ```
  *  draft --submit--> queued --claim--> claimed --create--> starting --> running --> collecting --> terminal
  *                      |  ^               |                    |           |             |
- *                      |  '-- its worker died before it had begun          |             |
+ *                      |  '-- its worker died before the start             |             |
  *                      '----------- stopped, queue expired, failed --------+-------------'--> (immutable)
  * ```
  * Every change is a compare-and-set on (phase, fence) and appends an event in the same transaction. `fence` grows whenever a run
- * gets another worker, so that what the one before still believes is refused.
+ * gets another worker, so that late writes of the previous worker are refused.
  */
 export const phases = ['draft', 'queued', 'claimed', 'starting', 'running', 'collecting', 'terminal'] as const;
-/** Where a run is, from `queued` to `terminal`. */
+/** A phase of a run, from `draft` to `terminal`. */
 export type Phase = (typeof phases)[number];
 
 /** 0 not submitted, 1 queued, 2 running, 3 finished, 4 failed, 5 terminated. */
 export type RunState = 0 | 1 | 2 | 3 | 4 | 5;
 
-/** Why a run failed. */
+/** The reasons for which a run fails. */
 export const reasons = [
   'EXIT_NONZERO',
   'SIGNAL',
@@ -34,21 +34,21 @@ export const reasons = [
   'PUBLISH',
   'INTERNAL',
 ] as const;
-/** Why a run ended as it did. */
+/** The reason for which a run failed. */
 export type Reason = (typeof reasons)[number];
 
 export function stateOf(phase: Phase): RunState {
   if (phase === 'draft') return 0;
   if (phase === 'running' || phase === 'collecting') return 2;
-  // A terminal run's state is kept with it.
+  // The state of a run that has ended is stored in its row.
   return 1;
 }
 
-/** How a run came to its end. */
+/** The end of a run: 3 finished, 4 failed, 5 terminated. */
 export interface Ending {
   readonly state: 3 | 4 | 5;
   readonly reason: Reason | null;
-  /** For the person whose run it is. */
+  /** A sentence for the owner of the run. */
   readonly message: string;
   readonly exitCode?: number | null;
   readonly signal?: string | null;

@@ -20,18 +20,22 @@ import type { FileStore } from '../store/file-store.ts';
 import { inParts } from '../store/in-parts.ts';
 import { sized } from '../store/sized.ts';
 
-/** Which bucket, and under which prefix. */
+/** Options of {@link s3Files}. */
 export interface S3FilesOptions {
-  /** Made with credentials, region and address by the service; it stays the service's. */
+  /** A client with credentials, region and address. You close it; this package does not. */
   readonly client: S3Client;
+  /** Name of an existing bucket. */
   readonly bucket: string;
-  /** Put before the name of every object, for example `runner/`. Default none. */
+  /** Prefix of the names of all objects, for example `runner/`. Default: none. */
   readonly prefix?: string;
-  /** Contents above this are sent in parts of this size. S3 takes 5 MiB to 5 GiB. Default 8 MiB. */
+  /** Contents with more bytes are sent in parts of this size. S3 accepts 5 MiB to 5 GiB. Default 8 MiB. */
   readonly partBytes?: number;
 }
 
-/** Keeps contents in a bucket, by any server that speaks S3's protocol. */
+/** Stands for the bucket where an object's name is expected. */
+const bucketItself = '';
+
+/** Stores contents in a bucket of S3, or of a server that speaks its protocol. */
 export function s3Files(options: S3FilesOptions): FileStoreOf {
   return () => new S3Files(options);
 }
@@ -64,7 +68,7 @@ class S3Files implements FileStore {
 
   async open(name: string, start = 0): Promise<Readable> {
     const size = start > 0 ? await this.size(name) : undefined;
-    // S3 has no empty range.
+    // S3 refuses an empty range.
     if (size !== undefined && start >= size) return Readable.from([]);
     const found = await this.#ask(name, () =>
       this.#client.send(new GetObjectCommand({ ...this.#at(name), ...(start > 0 ? { Range: `bytes=${start}-` } : {}) })),
@@ -95,7 +99,7 @@ class S3Files implements FileStore {
   }
 
   async probe(): Promise<void> {
-    await this.#ask('it', () => this.#client.send(new HeadBucketCommand({ Bucket: this.#bucket })));
+    await this.#ask(bucketItself, () => this.#client.send(new HeadBucketCommand({ Bucket: this.#bucket })));
   }
 
   async #putInParts(name: string, content: Readable, size: number): Promise<void> {
@@ -110,7 +114,7 @@ class S3Files implements FileStore {
       }
       await this.#ask(name, () => this.#client.send(new CompleteMultipartUploadCommand({ ...at, UploadId, MultipartUpload: { Parts } })));
     } catch (error) {
-      // Parts of an upload that is never completed are paid for, and seen by nobody.
+      // Parts of an incomplete upload are invisible, but cost money.
       await this.#client.send(new AbortMultipartUploadCommand({ ...at, UploadId })).catch(() => undefined);
       throw error;
     }
@@ -128,11 +132,11 @@ class S3Files implements FileStore {
     }
   }
 
-  /** What S3 said, in words that say what to do. */
+  /** Turns an error of S3 into one that says what to do. */
   #refusal(what: string, error: unknown): Error {
     const { name, message, $metadata } = error as { name?: string; message?: string; $metadata?: { httpStatusCode?: number } };
     const status = $metadata?.httpStatusCode;
-    if (name === 'NoSuchKey' || (name === 'NotFound' && what !== 'it'))
+    if (name === 'NoSuchKey' || (name === 'NotFound' && what !== bucketItself))
       return new NotFoundError(`There is no object ${what} in ${this.name}.`);
     if (name === 'NoSuchBucket' || name === 'NotFound')
       return new FileStoreError(`There is no bucket ${this.#bucket}. Create it, or name another.`, { cause: error });
@@ -142,9 +146,12 @@ class S3Files implements FileStore {
         { cause: error },
       );
     if (UploadCutError.is(error)) return error;
-    return new FileStoreError(`S3 did not do what was asked with ${what} of ${this.name}: ${message || name || String(error)}.`, {
-      retryable: true,
-      cause: error,
-    });
+    return new FileStoreError(
+      `A request to S3 for ${what === bucketItself ? '' : `${what} in `}${this.name} failed: ${message || name || String(error)}.`,
+      {
+        retryable: true,
+        cause: error,
+      },
+    );
   }
 }

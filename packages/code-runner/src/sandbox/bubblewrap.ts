@@ -4,18 +4,21 @@ import { dirname, join } from 'node:path';
 export interface BubblewrapOptions {
   readonly code: string;
   readonly data: string | undefined;
-  /** What stands in for the machine's: see {@link makeEtc}. */
+  /** A folder that replaces the machine's `/etc`: see {@link makeEtc}. */
   readonly etc: string;
   readonly environment: Readonly<Record<string, string>>;
   readonly diskBytes: number;
-  /** File descriptors that the sandbox is begun with. */
+  /** File descriptors that bubblewrap inherits. */
   readonly fds: { readonly status: number; readonly block: number; readonly seccomp: number | undefined };
 }
 
-/** What of `/etc` programs need, and may see: how libraries, languages and names of zones are found. */
+/** Entries of `/etc` that programs need, and may see: for libraries, languages and time zones. */
 const etc = ['alternatives', 'ld.so.cache', 'ld.so.conf', 'ld.so.conf.d', 'localtime', 'R', 'fonts', 'ssl/certs', 'mime.types'];
 
-/** Makes an `/etc` for programs: copies of what they need, and accounts of its own. One bind instead of a dozen: 1.7 ms less a start. */
+/**
+ * Makes an `/etc` for programs, with copies of {@link etc} and its own accounts. One bind mount instead of a dozen saves 1.7 ms per
+ * start.
+ */
 export function makeEtc(folder: string): void {
   const java = existsSync('/etc') ? readdirSync('/etc').filter((name) => name.startsWith('java-')) : [];
   for (const name of [...etc, ...java]) {
@@ -31,14 +34,14 @@ export function makeEtc(folder: string): void {
 }
 
 /**
- * The machine as a program sees it: `/usr` and a little of `/etc`, read-only; its files under `/code` and `/data`, read-only; `/scratch`,
- * `/tmp`, `/out` and `/dev/shm` of limited size, in memory, gone with it. No network but its own loopback, no process but its own,
- * no privilege, no other user.
+ * Arguments for a sandbox in which a program sees `/usr` and parts of `/etc`, read-only; its files under `/code` and `/data`, read-only;
+ * and `/scratch`, `/tmp`, `/out` and `/dev/shm` in memory, with limited size, until the sandbox ends. The program has no network except
+ * its own loopback, sees no processes except its own, and has no privileges and no other user.
  */
 export function bubblewrapArguments(options: BubblewrapOptions): string[] {
   const { code, data, environment, diskBytes, fds } = options;
   const args = ['--unshare-user', '--unshare-pid', '--unshare-net', '--unshare-ipc', '--unshare-uts', '--unshare-cgroup-try'];
-  // The supervisor itself is process 1: the program can't signal it, and one process less is started.
+  // The supervisor is process 1: the program can't signal it, and one process less is started.
   args.push('--as-pid-1', '--die-with-parent', '--new-session', '--hostname', 'run', '--uid', '1000', '--gid', '1000', '--clearenv');
   for (const [name, value] of Object.entries(environment)) args.push('--setenv', name, value);
   args.push('--ro-bind', '/usr', '/usr');
@@ -54,7 +57,7 @@ export function bubblewrapArguments(options: BubblewrapOptions): string[] {
   args.push('--ro-bind', code, '/code');
   if (data === undefined) args.push('--dir', '/data');
   else args.push('--ro-bind', data, '/data');
-  // What is left of the root and of /dev takes no files either: there, no size would hold.
+  // The rest of the root and of /dev is read-only as well, since no size limits files there.
   args.push('--remount-ro', '/dev', '--remount-ro', '/', '--chdir', '/code');
   if (fds.seccomp !== undefined) args.push('--seccomp', String(fds.seccomp));
   args.push('--json-status-fd', String(fds.status), '--block-fd', String(fds.block));

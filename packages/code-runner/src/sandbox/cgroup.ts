@@ -3,11 +3,11 @@ import { writeFile } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 
-/** What a group has been refused so far. */
+/** Counts of what the kernel has refused to a group. */
 export interface Refusals {
-  /** Processes that were killed for memory. */
+  /** Processes that were killed for lack of memory. */
   readonly oomKills: number;
-  /** Times that no further process could be started. */
+  /** Attempts to start a process above the limit. */
   readonly forks: number;
 }
 
@@ -17,10 +17,13 @@ export interface GroupLimits {
   readonly cpus: number;
 }
 
-/** Limits of the kernel's for all processes of one slot together. Made once per slot, and used for one run after the other. */
+/** Kernel limits for all processes of one place together. Made once per place, and used for one run after the other. */
 export interface Cgroup {
   limit(limits: GroupLimits): void;
-  /** A process and what it starts from now on. Each hierarchy takes the kernel about a millisecond and a half, so threads wait for it, and it is asked of one process alone. */
+  /**
+   * Adds a process; processes that it starts later follow. Each hierarchy takes the kernel about 1.5 ms, so this does not block the
+   * thread, and only one process is added.
+   */
   add(pid: number): Promise<void>;
   refusals(): Refusals;
   remove(): void;
@@ -33,7 +36,7 @@ export interface Cgroups {
 
 const prefix = 'holdfast-runner-';
 
-/** The cgroups of this machine, if this process may make some. */
+/** Finds the cgroups of this machine, if this process may make groups. */
 export function findCgroups(root = '/sys/fs/cgroup'): Cgroups | undefined {
   try {
     const found = existsSync(join(root, 'cgroup.controllers')) ? v2(root) : v1(root);
@@ -68,12 +71,13 @@ function v1(root: string): Cgroups | undefined {
           const text = JSON.stringify(limits);
           if (text === last) return;
           last = text;
-          // Swap would make the limit one of memory plus patience. The sum may not be below the part: raised first, lowered last.
+          // Without a limit on memory plus swap, a program would swap instead of ending. That limit may not be below the one on
+          // memory: it is raised first and lowered last.
           writeIf(own.memory, 'memory.memsw.limit_in_bytes', -1);
           write(own.memory, 'memory.limit_in_bytes', limits.memoryBytes);
           writeIf(own.memory, 'memory.memsw.limit_in_bytes', limits.memoryBytes);
           write(own.pids, 'pids.max', limits.processes);
-          // As many cores as there are: no quota, and no hierarchy to be moved into.
+          // A limit of all cores needs no quota, which saves adding processes to the cpu hierarchy.
           quota = hasCpu && limits.cpus < availableParallelism();
           if (quota) write(own.cpu, 'cpu.cfs_quota_us', Math.max(1_000, Math.round(limits.cpus * 100_000)));
         },
@@ -93,14 +97,14 @@ function v1(root: string): Cgroups | undefined {
   };
 }
 
-/** In a subtree that is delegated to us: below our own group, which must hold no process itself once it has children with limits. */
+/** Uses a subtree that is delegated to this process. A group whose children have limits must hold no process itself. */
 function v2(root: string): Cgroups | undefined {
   const line = readFileSync('/proc/self/cgroup', 'utf8')
     .split('\n')
     .find((one) => one.startsWith('0::'));
   if (!line) return undefined;
   const self = join(root, line.slice(3));
-  // As root the whole tree is ours to add to; otherwise only where a service manager has delegated.
+  // Root may add groups anywhere; other users only where a service manager has delegated a subtree.
   const base = process.getuid?.() === 0 ? join(root, 'holdfast-runner.slice') : self;
   mkdirSync(base, { recursive: true });
   if (base === self) {
@@ -136,7 +140,7 @@ function v2(root: string): Cgroups | undefined {
   };
 }
 
-/** Groups of processes that are gone. */
+/** Removes groups of processes that no longer exist. */
 function sweep(folder: string): void {
   if (!existsSync(folder)) return;
   for (const name of readdirSync(folder)) {
@@ -149,11 +153,11 @@ function removeGroup(folder: string): void {
   try {
     rmdirSync(folder);
   } catch {
-    // Still in use for a moment, or never made; the next process of ours sweeps it.
+    // Still in use for a moment, or never made. The next process of this package removes it.
   }
 }
 
-/** What a file says; nothing once its group is gone. */
+/** Reads a file of a group; an empty text if the group is gone. */
 function read(folder: string, file: string): string {
   try {
     return readFileSync(join(folder, file), 'utf8');

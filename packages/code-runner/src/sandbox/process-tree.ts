@@ -1,9 +1,9 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 
-/** A process and all its descendants, the process first. What starts while this looks may be missed: look again. */
+/** Returns a process and all its descendants, the process first. A process that starts meanwhile may be missing. */
 export function processTree(root: number): number[] {
   const found = [root];
-  // Grows while it is walked.
+  // The list grows while it is walked.
   for (const pid of found) found.push(...childrenOf(pid));
   return found;
 }
@@ -15,12 +15,12 @@ function childrenOf(pid: number): number[] {
       for (const child of readFileSync(`/proc/${pid}/task/${thread}/children`, 'utf8').split(' '))
         if (child.trim()) children.push(Number(child));
   } catch {
-    // It has ended.
+    // The process has ended.
   }
   return children;
 }
 
-/** Whether it exists and is no corpse that waits for its parent. */
+/** Tells whether a process exists and is not a zombie. */
 export function isAlive(pid: number): boolean {
   try {
     return !/^State:\s+[ZX]/m.test(readFileSync(`/proc/${pid}/status`, 'utf8'));
@@ -33,6 +33,6 @@ export function signal(pid: number, name: NodeJS.Signals): void {
   try {
     process.kill(pid, name);
   } catch {
-    // It has ended.
+    // The process has ended.
   }
 }

@@ -1,41 +1,20 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { closeSync, constants as fsConstants, lstatSync, openSync, readdirSync, statfsSync } from 'node:fs';
-import { open } from 'node:fs/promises';
+import { closeSync, openSync, statfsSync } from 'node:fs';
 import { constants } from 'node:os';
-import { join } from 'node:path';
 import type { Readable, Writable } from 'node:stream';
 import { endingOf, exitOf, failed, overLimit } from '../executor/endings.ts';
 import type { ExecutionRef, LogPiece, OutputFile } from '../executor/executor.ts';
-import { filePath } from '../files/path.ts';
 import { terminated } from '../runs/decide.ts';
-import type { RunLimits } from '../runs/limits.ts';
 import type { Ending } from '../runs/states.ts';
-import type { Cgroup } from './cgroup.ts';
+import type { Launch } from './launch.ts';
+import { leftFiles } from './left-files.ts';
 import { OutputStream } from './output-stream.ts';
 import { isAlive, processTree, signal } from './process-tree.ts';
 
-export interface Launch {
-  readonly ref: ExecutionRef;
-  readonly file: string;
-  readonly args: readonly string[];
-  readonly environment: Readonly<Record<string, string>>;
-  readonly user: number | undefined;
-  readonly cwd: string;
-  /** Path of the filter, if there is one. */
-  readonly seccomp: string | undefined;
-  /** Whether bubblewrap is what is started, which says its child's pid and waits before it goes on. */
-  readonly wrapped: boolean;
-  readonly limits: RunLimits;
-  readonly cgroup: Cgroup | undefined;
-  /** Where `/out` is, seen from the machine, if not in the sandbox's own file system. */
-  readonly out: string | undefined;
-  readonly killAfterMs: number;
-}
-
 type Because = 'TIMEOUT' | 'OUTPUT_LIMIT' | 'STOP';
 
-/** Only so long is waited for the last processes of a run to be gone, before all of it is ended at once. */
+/** How long to kill the processes of a run one by one before the whole sandbox is killed. */
 const killMs = 3_000;
 
 /** One program in its sandbox, from start to removal. */
@@ -47,17 +26,19 @@ export class SandboxRun {
   readonly #changes = new Set<() => void>();
   readonly #before: { readonly oomKills: number; readonly forks: number };
   readonly #timer: NodeJS.Timeout;
-  readonly #says: Readable;
-  readonly #hears: Writable;
+  /** Reports of the supervisor. */
+  readonly #reports: Readable;
+  /** Commands for the supervisor. */
+  readonly #commands: Writable;
   /** Process 1 of the sandbox. */
   #init: number | undefined;
   #because: Because | undefined;
   #ending: Ending | undefined;
   #killing: NodeJS.Timeout | undefined;
   #exited = false;
-  #said = '';
+  #reported = '';
   #stage: 'compile' | 'run' | undefined;
-  /** Resolves when the supervisor has been seen to be gone. */
+  /** Resolves when the supervisor has exited. */
   readonly exited: Promise<void>;
   #position = 0;
 
@@ -70,7 +51,7 @@ export class SandboxRun {
     try {
       this.#child = spawn(launch.file, launch.args, {
         cwd: launch.cwd,
-        // All that is said of us to the program: nothing.
+        // The program sees nothing of this process's environment.
         env: launch.environment as NodeJS.ProcessEnv,
         stdio: ['ignore', 'pipe', 'pipe', 'pipe', 'pipe', filter ?? 'ignore', 'pipe', 'pipe'],
         ...(launch.user === undefined ? {} : { uid: launch.user, gid: launch.user }),
@@ -80,7 +61,7 @@ export class SandboxRun {
       if (filter !== undefined) closeSync(filter);
     }
     const child = this.#child;
-    const [, , , status, block, , says, hears] = child.stdio as unknown as [
+    const [, , , status, block, , reports, commands] = child.stdio as unknown as [
       null,
       Readable,
       Readable,
@@ -90,9 +71,9 @@ export class SandboxRun {
       Readable,
       Writable,
     ];
-    this.#says = says;
-    this.#hears = hears;
-    for (const stream of [status, block, says, hears]) stream.on('error', () => undefined);
+    this.#reports = reports;
+    this.#commands = commands;
+    for (const stream of [status, block, reports, commands]) stream.on('error', () => undefined);
     const changed = (): void => this.#notify();
     this.#streams = [
       { name: 'stdout', output: new OutputStream(child.stdout as Readable, changed) },
@@ -106,7 +87,7 @@ export class SandboxRun {
       });
       child.on('exit', (code, name) => {
         this.#exited = true;
-        this.#gone(code, name);
+        this.#supervisorExited(code, name);
         resolve();
       });
     });
@@ -118,17 +99,20 @@ export class SandboxRun {
         const pid = /"child-pid": (\d+)/.exec(text)?.[1];
         if (pid === undefined) return;
         this.#init = Number(pid);
-        void this.#enter().then((entered) => {
-          if (entered) block.end('go');
+        void this.#applyLimits().then((applied) => {
+          if (!applied) return;
+          this.#commands.write('go\n');
+          block.end('go');
         });
       });
     } else {
       status.resume();
       block.end();
+      commands.write('go\n');
       this.#init = child.pid;
     }
-    says.on('data', (data: Buffer) => this.#hear(String(data)));
-    // Beyond 24 days a timer would end at once.
+    reports.on('data', (data: Buffer) => this.#onReport(String(data)));
+    // A timer of more than 24 days would fire at once.
     this.#timer = setTimeout(() => this.stop(launch.killAfterMs, 'TIMEOUT'), Math.min(limits.timeoutMs, 2 ** 31 - 1));
   }
 
@@ -150,7 +134,7 @@ export class SandboxRun {
     });
   }
 
-  /** What the program prints, to the end. */
+  /** Yields the output of the program until its end. */
   async *logs(abort: AbortSignal): AsyncGenerator<LogPiece> {
     for (;;) {
       abort.throwIfAborted();
@@ -168,7 +152,7 @@ export class SandboxRun {
     }
   }
 
-  /** SIGTERM to the program, as a container's first process gets it; SIGKILL to all there is of it after `graceMs`. */
+  /** Sends SIGTERM to the program, as a container's first process gets it, and SIGKILL to all its processes after `graceMs`. */
   stop(graceMs: number, because: Because): void {
     if (this.#ending || this.#exited) return;
     this.#because ??= because;
@@ -181,77 +165,80 @@ export class SandboxRun {
     }
   }
 
-  /** SIGTERM to the program, once it is there: it may be asked to end while its sandbox is being made. */
+  /** Sends SIGTERM to the program, as soon as it exists: its sandbox may still be in the making. */
   #terminate(): void {
     const main = this.#main();
     if (main !== undefined) signal(main, 'SIGTERM');
     else if (!this.#ending && !this.#exited) setTimeout(() => this.#terminate(), 20).unref();
   }
 
-  /** Files that the program left in `/out`. Nothing of it runs any more, so what is looked at is what is read. */
+  /** Yields the files in `/out`. No process of the program runs any more, so the files can't change while they are read. */
   async *output(): AsyncGenerator<OutputFile> {
     const root = this.#launch.out ?? this.#inside('/out');
     if (root === undefined || (this.#exited && this.#launch.out === undefined)) return;
-    yield* filesIn(root, '');
+    yield* leftFiles(root);
   }
 
-  /** Ends all that is left of it. */
+  /** Ends the sandbox with everything in it. */
   async remove(): Promise<void> {
     clearTimeout(this.#timer);
     clearTimeout(this.#killing);
-    this.#hears.end('bye\n');
+    this.#commands.end('bye\n');
+    // If bwrap is killed before it has reported its child, the child stays behind for ever.
+    for (let waited = 0; this.#init === undefined && !this.#exited && waited < killMs; waited += 5)
+      await new Promise((resolve) => setTimeout(resolve, 5));
     if (!this.#exited) {
       if (!this.#launch.wrapped) for (const pid of this.#programs()) signal(pid, 'SIGKILL');
-      // Process 1 takes everything in its namespace with it.
+      // When process 1 ends, the kernel kills all processes of its namespace.
       if (this.#init !== undefined) signal(this.#init, 'SIGKILL');
       if (this.#child.pid !== undefined) signal(this.#child.pid, 'SIGKILL');
       await this.exited;
     }
-    this.#says.destroy();
+    this.#reports.destroy();
     for (const stream of this.#child.stdio) stream?.destroy();
     this.#end({ state: 4, reason: 'NODE_LOST', message: 'The sandbox was removed.' });
   }
 
-  /** The sandbox's processes get their limits before the first of the program's is started. */
-  async #enter(): Promise<boolean> {
+  /** Applies the limits to the sandbox before the program starts. */
+  async #applyLimits(): Promise<boolean> {
     const { cgroup } = this.#launch;
     if (!cgroup || this.#init === undefined) return true;
     try {
       await cgroup.add(this.#init);
       return true;
     } catch (error) {
-      // Nothing runs without its limits.
+      // A program without its limits must not run.
       this.#end(failed('INTERNAL', `The sandbox's limits could not be set: ${(error as Error).message}. Run it again.`));
       if (this.#child.pid !== undefined) signal(this.#child.pid, 'SIGKILL');
       return false;
     }
   }
 
-  #hear(text: string): void {
-    this.#said += text;
-    const step = /^(compile|run) (\d+)$/m.exec(this.#said);
+  #onReport(text: string): void {
+    this.#reported += text;
+    const step = /^(compile|run) (\d+)$/m.exec(this.#reported);
     if (step && !this.#ending && this.#stage === undefined) {
       this.#stage = step[1] as 'compile' | 'run';
-      void this.#ended(Number(step[2]));
+      void this.#programEnded(Number(step[2]));
     }
   }
 
-  /** The program has ended; what it started has not, perhaps. */
-  async #ended(code: number): Promise<void> {
+  /** The program has ended; processes that it started may still run. */
+  async #programEnded(code: number): Promise<void> {
     clearTimeout(this.#timer);
     clearTimeout(this.#killing);
     if (!(await this.#killRest())) {
-      // Whatever it is, it does not die: all at once, then, and with it what the program left.
+      // A process does not die: kill the whole sandbox. The files in /out are lost with it.
       if (this.#init !== undefined) signal(this.#init, 'SIGKILL');
     }
-    const word = randomBytes(24).toString('hex');
-    for (const { output } of this.#streams) output.endsWith(word);
-    this.#hears.write(`${word}\n`);
+    const mark = randomBytes(24).toString('hex');
+    for (const { output } of this.#streams) output.endAt(mark);
+    this.#commands.write(`${mark}\n`);
     this.#end(this.#judge(code));
   }
 
   async #kill(): Promise<void> {
-    // Again and again, until its supervisor has seen that it is gone: it may not have been started yet.
+    // Repeats until the supervisor reports the end: the program may not have been started yet.
     for (let waited = 0; waited < killMs && !this.#exited; waited += 20) {
       if (!(await this.#killRest()) || this.#stage !== undefined) break;
       await new Promise((resolve) => setTimeout(resolve, 20));
@@ -261,7 +248,7 @@ export class SandboxRun {
     if (this.#child.pid !== undefined && !this.#launch.wrapped) signal(this.#child.pid, 'SIGKILL');
   }
 
-  /** Ends everything but the supervisor. False: some of it lives on. */
+  /** Kills all processes but the supervisor. False: some still live. */
   async #killRest(): Promise<boolean> {
     for (let waited = 0; ; waited += 5) {
       const rest = this.#programs();
@@ -272,20 +259,20 @@ export class SandboxRun {
     }
   }
 
-  /** Processes of the program, without the one that supervises it. */
+  /** Processes of the program, without the supervisor. */
   #programs(): number[] {
     if (this.#init === undefined || this.#exited) return [];
     return processTree(this.#init).slice(1).filter(isAlive);
   }
 
-  /** The program itself: what the supervisor has started. */
+  /** The program itself: the first child of the supervisor. */
   #main(): number | undefined {
     if (this.#init === undefined || this.#exited) return undefined;
     return processTree(this.#init)[1];
   }
 
-  /** The supervisor has ended: after it was told to, or because something killed it. */
-  #gone(code: number | null, name: NodeJS.Signals | null): void {
+  /** The supervisor has exited: on command, or because something killed it. */
+  #supervisorExited(code: number | null, name: NodeJS.Signals | null): void {
     clearTimeout(this.#timer);
     clearTimeout(this.#killing);
     if (this.#ending) {
@@ -293,7 +280,7 @@ export class SandboxRun {
       return;
     }
     const { stderr } = this.#child;
-    // Before anything of the program's is started, what there is on standard error is bubblewrap's.
+    // Output on standard error before the program started is a message of bubblewrap.
     if (
       this.#init === undefined ||
       (this.#stage === undefined && code === 1 && this.#position === 0 && (stderr?.readableLength ?? 0) > 0)
@@ -318,7 +305,8 @@ export class SandboxRun {
     if (code !== 0 && now.oomKills > this.#before.oomKills) return overLimit.memory(limits, code);
     const full = code === 0 ? undefined : exitOf(code).signal === 'SIGXFSZ' ? 'a file' : this.#fullDisk();
     if (full !== undefined) return overLimit.disk(limits, full, code);
-    const forks = now.forks > this.#before.forks ? ` It wanted more than the ${limits.processes} processes and threads it may have.` : '';
+    const forks =
+      now.forks > this.#before.forks ? ` It tried to start more than the ${limits.processes} processes and threads that it may have.` : '';
     return endingOf({ code, stage: this.#stage, more: forks });
   }
 
@@ -336,7 +324,7 @@ export class SandboxRun {
     return undefined;
   }
 
-  /** A path of the sandbox, seen from outside. */
+  /** A path in the sandbox, as seen from outside. */
   #inside(path: string): string | undefined {
     return this.#launch.wrapped && this.#init !== undefined ? `/proc/${this.#init}/root${path}` : undefined;
   }
@@ -348,31 +336,5 @@ export class SandboxRun {
 
   #notify(): void {
     for (const change of this.#changes) change();
-  }
-}
-
-/** Regular files below a folder. Links are not followed and not kept; names that no task could have are left out. */
-async function* filesIn(root: string, folder: string): AsyncGenerator<OutputFile> {
-  let names: string[];
-  try {
-    names = readdirSync(join(root, folder)).sort();
-  } catch {
-    return;
-  }
-  for (const name of names) {
-    const path = folder === '' ? name : `${folder}/${name}`;
-    try {
-      if (filePath(path) !== path) continue;
-    } catch {
-      continue;
-    }
-    const found = lstatSync(join(root, path), { throwIfNoEntry: false });
-    if (found?.isDirectory()) yield* filesIn(root, path);
-    if (!found?.isFile()) continue;
-    // One that its program has made unreadable, for a service that is not root.
-    const file = await open(join(root, path), fsConstants.O_RDONLY | fsConstants.O_NOFOLLOW | fsConstants.O_NONBLOCK).catch(
-      () => undefined,
-    );
-    if (file) yield { path, size: found.size, content: file.createReadStream(found.size > 0 ? { end: found.size - 1 } : {}) };
   }
 }

@@ -1,10 +1,11 @@
 /**
- * What programs may not ask of the kernel, on top of having no privileges: mounts and namespaces, other processes' memory, keys,
- * kernel modules, eBPF, io_uring, and kinds of sockets that no network namespace holds back (vsock reaches the host of a virtual
- * machine). Refused with EPERM, so that a program goes on and can say so; only what is new enough to have a fallback gets ENOSYS.
+ * System calls that programs may not make, in addition to having no privileges: mounts and namespaces, other processes' memory, keys,
+ * kernel modules, eBPF, io_uring, and kinds of sockets that network namespaces do not confine (vsock reaches the host of a virtual
+ * machine). They fail with EPERM, so that a program continues and can report it. Only clone3, for which C libraries have a fallback,
+ * fails with ENOSYS.
  *
- * A list of what is refused, not of what is allowed: languages come with run times of all kinds, and the namespaces, the missing
- * capabilities and the read-only system are the wall; this makes the kernel's own surface smaller.
+ * The list names what is refused, not what is allowed, since the run times of languages differ widely. The wall is made of namespaces,
+ * missing capabilities and the read-only system; the filter only reduces the kernel's attack surface.
  */
 interface Machine {
   /** AUDIT_ARCH_*. */
@@ -15,7 +16,7 @@ interface Machine {
   readonly ioctl: number;
 }
 
-/** Numbers that are the same everywhere: new mounts, io_uring, pidfd_getfd. */
+/** Numbers that are the same on all machines: new mounts, io_uring, pidfd_getfd. */
 const common = [425, 426, 427, 428, 429, 430, 431, 432, 433, 438, 442];
 
 const machines: Readonly<Record<string, Machine>> = {
@@ -50,13 +51,13 @@ const [eperm, enosys] = [1, 38];
 const newNamespaces = 0x7e020000;
 /** AF_UNIX, AF_INET, AF_INET6, AF_NETLINK (which name resolution asks for interfaces). */
 const families = [1, 2, 10, 16];
-/** Would type into the terminal of whoever started us. */
+/** TIOCSTI and TIOCLINUX, which would type into the terminal that started this process. */
 const ioctls = [0x5412, 0x541c];
 
 const [ld, jeq, jge, jset, ret] = [0x20, 0x15, 0x35, 0x45, 0x06];
 const offset = { number: 0, arch: 4, argument: (n: number) => 16 + 8 * n };
 
-/** The filter as bubblewrap reads it, or `undefined` where its numbers are not known. */
+/** Builds the filter for bubblewrap, or `undefined` for a machine whose call numbers are not known here. */
 export function seccompFilter(machine: string = process.arch): Buffer | undefined {
   const known = machines[machine];
   if (!known) return undefined;
@@ -66,14 +67,14 @@ export function seccompFilter(machine: string = process.arch): Buffer | undefine
   add(jeq, known.arch, 1, 0);
   add(ret, kill);
   add(ld, offset.number);
-  // The x32 calls of x86-64 have numbers of their own for the same things.
+  // The x32 calls of x86-64 have other numbers for the same calls.
   add(jge, 0x40000000, 0, 1);
   add(ret, refuse(eperm));
   for (const number of [...known.refused, ...common]) {
     add(jeq, number, 0, 1);
     add(ret, refuse(eperm));
   }
-  // The flags of clone3 lie in memory, where no filter sees them; C libraries fall back to clone.
+  // The flags of clone3 are in memory, where a filter can't read them; C libraries fall back to clone.
   add(jeq, clone3, 0, 1);
   add(ret, refuse(enosys));
   add(jeq, known.clone, 0, 4);

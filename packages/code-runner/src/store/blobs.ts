@@ -6,10 +6,10 @@ import type { Spooled } from './spool.ts';
 const smallBytes = 65_536;
 const smallCount = 256;
 
-/** Contents by their digest: what is there already is not written again, so re-runs and diffs cost nothing. */
+/** Contents by their digest. A content that exists is not written again, so repeated runs of the same files cost nothing. */
 export class Blobs {
   readonly store: FileStore;
-  /** Digests that are known to be there; only ever grows up to a limit. */
+  /** Digests that are known to exist; cleared when there are too many. */
   readonly #known = new Set<string>();
   readonly #small = new Map<string, Buffer>();
 
@@ -32,7 +32,7 @@ export class Blobs {
     return this.store.open(blobName(hash));
   }
 
-  /** The bytes, where they are few; else a stream. */
+  /** Returns the bytes of a small content, or a stream of a large one. */
   async content(hash: string, size: number): Promise<Readable | Uint8Array> {
     return size <= smallBytes ? this.read(hash) : this.open(hash);
   }
@@ -45,7 +45,7 @@ export class Blobs {
     return bytes;
   }
 
-  /** What is run is small as a rule, and run again: a look into the store is most of what a start costs. */
+  /** Caches small contents: most tasks are small and run repeatedly, and a read from the store is most of the cost of a start. */
   #remember(hash: string, bytes: Buffer): void {
     if (bytes.length > smallBytes) return;
     if (this.#small.size >= smallCount) this.#small.clear();

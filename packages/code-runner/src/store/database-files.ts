@@ -5,13 +5,13 @@ import type { FileStore } from './file-store.ts';
 import { inParts } from './in-parts.ts';
 import { sized } from './sized.ts';
 
-/** How a runner makes the store that it uses, out of its own database or of something else. */
+/** Creates the file store of a runner, in the runner's database or elsewhere. */
 export type FileStoreOf = (database: Database) => FileStore;
 
-/** MySQL and MariaDB take packets of 16 MiB by default; a part of this size also keeps memory flat. */
+/** Bytes per part. MySQL and MariaDB accept packets of 16 MiB by default; small parts also bound the memory. */
 const partBytes = 1_048_576;
 
-/** Keeps contents in the runner's own database, in parts of 1 MiB. */
+/** Stores contents in the runner's own database, in parts of 1 MiB. */
 export function databaseFiles(): FileStoreOf {
   return (database) => new DatabaseFiles(database);
 }
@@ -25,7 +25,7 @@ class DatabaseFiles implements FileStore {
   constructor(database: Database) {
     this.#database = database;
     this.#table = database.table('runner_object');
-    // Two may keep the same contents at the same time.
+    // Two processes may store the same content at the same time.
     const replace =
       database.family === 'mysql'
         ? 'ON DUPLICATE KEY UPDATE content = VALUES(content)'
@@ -34,13 +34,13 @@ class DatabaseFiles implements FileStore {
   }
 
   async put(name: string, content: Uint8Array | Readable, size: number): Promise<void> {
-    // Parts that a cut upload left behind are overwritten; a reader sees the object once the reference to it is committed.
+    // Overwrites parts of an upload that was cut. Readers learn of the object only after the reference to it is committed.
     let part = 0;
     for await (const bytes of inParts(sized(content, size, name), partBytes)) {
       await this.#database.run(this.#upsert, [name, part, bytes]);
       part += 1;
     }
-    // An empty object has one empty part: it is there.
+    // An empty object has one empty part, which shows that it exists.
     if (part === 0) await this.#database.run(this.#upsert, [name, part++, Buffer.alloc(0)]);
     await this.#database.run(`DELETE FROM ${this.#table} WHERE name = ? AND part >= ?`, [name, part]);
   }

@@ -1,25 +1,25 @@
 import type { Readable } from 'node:stream';
 
-/** Where contents are kept: objects with names, which never change once written. */
+/** Stores contents as named objects, which do not change after they were written. */
 export interface FileStore {
-  /** For messages: `the database`, `the bucket models of S3`. */
+  /** Name for messages, such as `the database` or `the bucket models`. */
   readonly name: string;
   /**
-   * Keeps an object; one of the same name is replaced as a whole. `size` is exact.
+   * Writes an object; an object of the same name is replaced as a whole. `size` is the exact number of bytes.
    * @throws FileStoreError
    */
   put(name: string, content: Uint8Array | Readable, size: number): Promise<void>;
   /**
-   * An object's bytes, from `start` on. It fails with NotFoundError if there is no such object.
+   * Opens an object's bytes from offset `start` (default 0).
    * @throws NotFoundError, FileStoreError
    */
   open(name: string, start?: number): Promise<Readable>;
-  /** Size in bytes, or `undefined` if there is no such object. */
+  /** Returns the size in bytes, or `undefined` if the object does not exist. */
   size(name: string): Promise<number | undefined>;
-  /** Removes objects; those that are not there are no error. */
+  /** Removes objects, which need not exist. */
   remove(names: readonly string[]): Promise<void>;
-  /** An address under which anybody can read the object for a while, where there is such a thing. */
+  /** Returns an address from which anybody can read the object until it expires. Missing if the store has no addresses. */
   url?(name: string, expiresInMs: number): Promise<string>;
-  /** @throws FileStoreError that says what to do, if nothing can be kept */
+  /** Checks that objects can be stored. @throws FileStoreError that says how to fix it */
   probe(): Promise<void>;
 }

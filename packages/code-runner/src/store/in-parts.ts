@@ -1,4 +1,4 @@
-/** Bytes in parts of one size; the last may be shorter. */
+/** Regroups bytes into parts of one size; the last part may be shorter. */
 export async function* inParts(content: AsyncIterable<Uint8Array>, partBytes: number): AsyncGenerator<Buffer> {
   let gathered: Uint8Array[] = [];
   let bytes = 0;

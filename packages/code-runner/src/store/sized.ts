@@ -1,7 +1,7 @@
 import type { Readable } from 'node:stream';
 import { UploadCutError } from '../errors.ts';
 
-/** The content, which must have exactly `size` bytes. @throws UploadCutError */
+/** Passes a content on, and checks that it has exactly `size` bytes. @throws UploadCutError */
 export async function* sized(content: Uint8Array | Readable, size: number, what: string): AsyncGenerator<Uint8Array> {
   let bytes = 0;
   const chunks: AsyncIterable<Uint8Array> | Iterable<Uint8Array> = content instanceof Uint8Array ? [content] : content;

@@ -6,24 +6,24 @@ import { join } from 'node:path';
 import type { Readable } from 'node:stream';
 import { LimitExceededError, UploadCutError } from '../errors.ts';
 
-/** Contents of which everything is known: they came whole. */
+/** A content that was received completely. */
 export interface Spooled extends AsyncDisposable {
   /** SHA-256, in hex. */
   readonly hash: string;
   readonly size: number;
-  /** A fresh stream at each call, or the bytes themselves where they are few. */
+  /** Returns the bytes of a small content, or a new stream at each call. */
   content(): Uint8Array | Readable;
 }
 
 /** The content of a file: text, bytes, or a stream of them. */
 export type Content = string | Uint8Array | AsyncIterable<Uint8Array | string>;
 
-/** Up to here contents stay in memory; above, they wait in a temporary file until their digest is known. */
+/** Contents up to this size stay in memory; larger ones are kept in a temporary file until their digest is known. */
 const inMemory = 1_048_576;
 
 /**
- * Takes in contents of unknown length.
- * @throws LimitExceededError over `limit` bytes, UploadCutError if they break off
+ * Receives a content of unknown length.
+ * @throws LimitExceededError above `limit` bytes, UploadCutError if the content breaks off
  */
 export async function spool(content: Content, limit: number, what: string): Promise<Spooled> {
   if (typeof content === 'string' || content instanceof Uint8Array) {

@@ -9,8 +9,9 @@ import { type Content, spool } from '../store/spool.ts';
 import { readZip } from '../zip/read-zip.ts';
 import { spoolZip } from '../zip/spool-zip.ts';
 import { writeZip } from '../zip/write-zip.ts';
+import type { FileRow } from './file-table.ts';
 import type { TaskLimits } from './limits.ts';
-import type { FileRow, TaskTable } from './task-table.ts';
+import type { TaskTable } from './task-table.ts';
 import type { Tasks } from './tasks.ts';
 
 export interface FilesOptions {
@@ -20,22 +21,22 @@ export interface FilesOptions {
   readonly limits: TaskLimits;
 }
 
-/** A file with its content. */
+/** A file of a task, with its content. */
 export interface ReadFile {
   readonly path: string;
   /** In bytes. */
   readonly size: number;
-  /** For `ifVersion`: grows with each write. */
+  /** Grows with each write; pass it to `write` as `ifVersion`. */
   readonly version: number;
   /** SHA-256 of the content, in hex. */
   readonly hash: string;
   readonly content: Readable;
 }
 
-/** Contents longer than this are left out of a tree. */
+/** Contents with more bytes are left out of a tree. */
 const shownBytes = 262_144;
 
-/** The files of tasks. */
+/** Reads and writes the files of tasks. */
 export class TaskFiles {
   readonly #options: FilesOptions;
 
@@ -43,10 +44,10 @@ export class TaskFiles {
     this.#options = options;
   }
 
-  /** All files, as a tree. With `content`, texts of up to 256 KiB are in it. @throws NotFoundError, ForbiddenError */
+  /** Returns all files as a tree. With `content`, text files of up to 256 KiB have their content. @throws NotFoundError, ForbiddenError */
   async tree(taskId: string, as: As, options: { readonly content?: boolean } = {}): Promise<readonly TreeNode[]> {
     const task = await this.#options.tasks.allowed(taskId, as, 'read');
-    const files = await this.#options.table.files(taskId);
+    const files = await this.#options.table.files.all(taskId);
     const shown: { id: string; path: string; size: number; content?: string | undefined }[] = [];
     for (const { id, path, size, blob } of files)
       shown.push({ id, path, size, ...(options.content && size <= shownBytes ? { content: await this.#text(blob) } : {}) });
@@ -61,8 +62,8 @@ export class TaskFiles {
   }
 
   /**
-   * Writes a file whole, with the folders that it needs. With `ifVersion`, only if the file still has that version (0: is not there
-   * yet). Returns its new version.
+   * Writes a whole file. With `ifVersion`, only if the file still has that version; 0 means that it does not exist yet. Returns the new
+   * version.
    * @throws NotFoundError, ForbiddenError, InvalidPathError, LimitExceededError, VersionConflictError, UploadCutError, FileStoreError
    */
   async write(
@@ -77,22 +78,30 @@ export class TaskFiles {
     if (as.ifVersion !== undefined && !(Number.isInteger(as.ifVersion) && as.ifVersion >= 0))
       throw new InvalidArgumentError(`ifVersion is ${as.ifVersion}; give the version that read returned, or 0.`);
     await using spooled = await spool(content, limits.fileBytes, clean);
-    // Kept before it is referred to: what is never referred to is only waste.
+    // Stored before the row refers to it: content without a row is only waste.
     await blobs.keep(spooled);
     const file = await table.edit(taskId, async (sql) => {
-      const written = await table.write(sql, taskId, { path: clean, blob: spooled.hash, size: spooled.size, ifVersion: as.ifVersion });
+      const written = await table.files.write(sql, taskId, {
+        path: clean,
+        blob: spooled.hash,
+        size: spooled.size,
+        ifVersion: as.ifVersion,
+      });
       return { result: written.file, change: written.change };
     });
     return { path: file.path, size: file.size, version: file.version };
   }
 
-  /** Renames or moves a file or a folder with all that is in it. Returns how many files. @throws NotFoundError, InvalidPathError, ForbiddenError */
+  /**
+   * Renames or moves a file, or a folder with its contents. Returns the number of files.
+   * @throws NotFoundError, InvalidPathError, ForbiddenError
+   */
   async rename(taskId: string, from: string, to: string, as: As): Promise<number> {
     const { tasks, table } = this.#options;
     await tasks.allowed(taskId, as, 'edit');
     const [source, target] = [filePath(from), filePath(to)];
     return table.edit(taskId, async (sql, task) => {
-      const all = await table.files(taskId, sql);
+      const all = await table.files.all(taskId, sql);
       const moves: { file: FileRow; path: string }[] = [];
       const paths = all.map((file) => {
         const inside = file.path.startsWith(`${source}/`);
@@ -104,42 +113,42 @@ export class TaskFiles {
       if (moves.length === 0) throw new NotFoundError(`There is no file or folder ${source}.`);
       if (target.startsWith(`${source}/`)) throw new InvalidPathError(`The folder ${source} can't be moved into itself (${target}).`);
       checkTogether(paths);
-      await table.move(sql, moves);
+      await table.files.move(sql, moves);
       const main = moves.find(({ file }) => file.path === task.main)?.path;
       if (main !== undefined) await table.set(sql, taskId, { main_path: main });
       return { result: moves.length };
     });
   }
 
-  /** Removes a file, or a folder with all that is in it. Returns how many files. @throws NotFoundError, ForbiddenError */
+  /** Removes a file, or a folder with its contents. Returns the number of files. @throws NotFoundError, ForbiddenError */
   async remove(taskId: string, path: string, as: As): Promise<number> {
     const { tasks, table } = this.#options;
     await tasks.allowed(taskId, as, 'edit');
     const clean = filePath(path);
     return table.edit(taskId, async (sql, task) => {
-      const files = await table.under(sql, taskId, clean);
+      const files = await table.files.under(sql, taskId, clean);
       if (files.length === 0) throw new NotFoundError(`There is no file or folder ${clean}.`);
-      await table.removeFiles(sql, files);
+      await table.files.remove(sql, files);
       if (files.some((file) => file.path === task.main)) await table.set(sql, taskId, { main_path: null });
       const bytes = files.reduce((sum, { size }) => sum + size, 0);
       return { result: files.length, change: { files: -files.length, bytes: -bytes } };
     });
   }
 
-  /** Says which file is run. @throws NotFoundError, ForbiddenError */
+  /** Chooses the file that runs start. @throws NotFoundError, ForbiddenError */
   async setMain(taskId: string, path: string, as: As): Promise<void> {
     const { tasks, table } = this.#options;
     await tasks.allowed(taskId, as, 'edit');
     const clean = filePath(path);
     await table.edit(taskId, async (sql) => {
-      if (!(await table.file(taskId, clean, sql))) throw new NotFoundError(`There is no file ${clean}.`);
+      if (!(await table.files.find(taskId, clean, sql))) throw new NotFoundError(`There is no file ${clean}.`);
       await table.set(sql, taskId, { main_path: clean });
       return { result: undefined };
     });
   }
 
   /**
-   * Writes the files of an archive, all or none. With `replace`, the task has those files only; else others stay. Returns how many.
+   * Writes the files of a zip archive, all or none. With `replace`, all other files of the task are removed. Returns the number of files.
    * @throws InvalidZipError, InvalidPathError, LimitExceededError, UploadCutError, NotFoundError, ForbiddenError
    */
   async importZip(taskId: string, archive: Content, as: As & { readonly replace?: boolean }): Promise<number> {
@@ -161,19 +170,19 @@ export class TaskFiles {
     } finally {
       close();
     }
-    // Awaited here: what is returned while files are tidied away would be nobody's to catch.
+    // Awaited here: the promise must not reject unhandled while `await using` cleans up.
     return await table.edit(taskId, async (sql, task) => {
-      const before = await table.files(taskId, sql);
+      const before = await table.files.all(taskId, sql);
       const coming = new Set(files.map(({ path }) => path));
       const leaving = as.replace ? before.filter(({ path }) => !coming.has(path)) : [];
       const staying = as.replace ? [] : before.filter(({ path }) => !coming.has(path));
       checkTogether([...staying.map(({ path }) => path), ...coming]);
-      await table.removeFiles(sql, leaving);
+      await table.files.remove(sql, leaving);
       let bytes = -leaving.reduce((sum, { size }) => sum + size, 0);
       let count = -leaving.length;
       const known = new Map(before.map((file) => [file.path, file]));
       for (const file of files) {
-        const { change } = await table.put(sql, taskId, file, known.get(file.path));
+        const { change } = await table.files.put(sql, taskId, file, known.get(file.path));
         bytes += change.bytes;
         count += change.files;
       }
@@ -182,11 +191,11 @@ export class TaskFiles {
     });
   }
 
-  /** All files as an archive, packed while it is read. @throws NotFoundError, ForbiddenError */
+  /** Returns all files as a zip archive, which is packed while it is read. @throws NotFoundError, ForbiddenError */
   async exportZip(taskId: string, as: As): Promise<Readable> {
     const { tasks, table, blobs } = this.#options;
     const task = await tasks.allowed(taskId, as, 'read');
-    const files = await table.files(taskId);
+    const files = await table.files.all(taskId);
     return writeZip(
       files.map(({ path, blob }) => ({ path, open: () => blobs.open(blob) })),
       new Date(task.updatedAt),
@@ -195,12 +204,12 @@ export class TaskFiles {
 
   async #file(taskId: string, path: string): Promise<FileRow> {
     const clean = filePath(path);
-    const file = await this.#options.table.file(taskId, clean);
+    const file = await this.#options.table.files.find(taskId, clean);
     if (!file) throw new NotFoundError(`There is no file ${clean} in the task ${taskId}.`);
     return file;
   }
 
-  /** The content, if it is text. */
+  /** The content, if it is UTF-8 text. */
   async #text(blob: string): Promise<string | undefined> {
     const bytes = await this.#options.blobs.read(blob);
     try {

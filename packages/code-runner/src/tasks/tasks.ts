@@ -8,13 +8,14 @@ import { spool } from '../store/spool.ts';
 import type { TaskLimits } from './limits.ts';
 import type { DataSet, Task, TaskTable } from './task-table.ts';
 
+/** Options of {@link Tasks.create}. */
 export interface NewTask extends As {
   readonly name: string;
   /** Name of a registered language. */
   readonly language: string;
-  /** Contents by path. Default: the language's template. */
+  /** Contents of the files by path. Default: the language's template. */
   readonly files?: Readonly<Record<string, string>>;
-  /** Which of `files` is run. Default: the template's main file, if it is among them. */
+  /** Path of the file that runs start. Default: the template's main file, if `files` contains it. */
   readonly main?: string;
   readonly dataSets?: readonly DataSet[];
 }
@@ -26,11 +27,11 @@ export interface TasksOptions {
   readonly languages: ReadonlyMap<string, Language>;
   readonly limits: TaskLimits;
   readonly authorize: Authorize;
-  /** Stops the live runs of a task, before it is removed. */
+  /** Stops the live runs of a task and waits for their end. */
   readonly endRuns: (taskId: string, actor: string) => Promise<void>;
 }
 
-/** Tasks: made, found, renamed, removed. */
+/** Creates, reads, changes and removes tasks. */
 export class Tasks {
   readonly #options: TasksOptions;
 
@@ -47,7 +48,7 @@ export class Tasks {
     const files = task.files ?? language.template;
     const main = task.main ?? (Object.hasOwn(files, language.main) ? language.main : null);
     if (main !== null && !Object.hasOwn(files, main))
-      throw new InvalidArgumentError(`The main file ${JSON.stringify(main)} is none of the files; add it, or name another.`);
+      throw new InvalidArgumentError(`files has no file ${JSON.stringify(main)}; add it, or change main.`);
     const dataSets = checkDataSets(task.dataSets ?? []);
     const kept: { path: string; blob: string; size: number }[] = [];
     for (const [given, content] of Object.entries(files)) {
@@ -65,7 +66,7 @@ export class Tasks {
         dataSets,
       });
       let bytes = 0;
-      for (const file of kept) bytes += (await table.write(sql, made, file)).change.bytes;
+      for (const file of kept) bytes += (await table.files.write(sql, made, file)).change.bytes;
       await table.set(sql, made, { files: kept.length, bytes, version: 1 });
       await table.openDraft(sql, { id: made, owner: actor });
       return made;
@@ -78,7 +79,7 @@ export class Tasks {
     return this.allowed(id, as, 'read');
   }
 
-  /** The actor's own tasks, newest first. `before` is the last id of the page before. `limit`: default 50, at most 200. */
+  /** Lists the actor's own tasks, newest first. `before` is the last id of the previous page. `limit` is 50 by default, at most 200. */
   async list(as: As, query: { readonly before?: string; readonly limit?: number } = {}): Promise<readonly Task[]> {
     return this.#options.table.list(actorOf(as), query.before, Math.min(Math.max(1, query.limit ?? 50), 200));
   }
@@ -100,7 +101,10 @@ export class Tasks {
     return this.#options.table.get(id);
   }
 
-  /** Stops what runs of it, then removes the task with its files. Its runs stay, with their logs. @throws NotFoundError, ForbiddenError */
+  /**
+   * Stops the runs of a task, then removes the task with its files. The runs stay, with their logs.
+   * @throws NotFoundError, ForbiddenError
+   */
   async remove(id: string, as: As): Promise<void> {
     await this.allowed(id, as, 'remove');
     await this.#options.endRuns(id, as.actor);
@@ -110,7 +114,7 @@ export class Tasks {
     });
   }
 
-  /** The task, if the actor may. A task that they may not even read is not there for them. */
+  /** Returns the task if the actor may do `action`. Without the right to read, the task does not exist for the actor. */
   async allowed(id: string, as: As, action: Action): Promise<Task> {
     const actor = actorOf(as);
     const task = await this.#options.table.get(id);
@@ -131,6 +135,6 @@ export class Tasks {
 }
 
 function checkDataSets(dataSets: readonly DataSet[]): readonly DataSet[] {
-  if (!Array.isArray(dataSets)) throw new InvalidArgumentError('dataSets is no list; give [{ path, object }].');
+  if (!Array.isArray(dataSets)) throw new InvalidArgumentError('dataSets is not a list; give [{ path, object }].');
   return dataSets.map(({ path, object }) => ({ path: filePath(path), object: keyText('object', object, 300) }));
 }

@@ -6,7 +6,7 @@ import { defineLanguage } from '../languages/language.ts';
 import type { Observed } from '../runs/decide.ts';
 import { defaultRunLimits, type RunLimits } from '../runs/limits.ts';
 
-/** The parts of a test runner that the contract needs; vitest's and node:test's fit. */
+/** The parts of a test runner that the contract needs, for example of vitest or node:test. */
 export interface ContractApi {
   /** Defines a test: `it` of vitest, or `test` of node:test. */
   readonly it: (name: string, test: () => Promise<void>, timeoutMs?: number) => void;
@@ -14,19 +14,19 @@ export interface ContractApi {
   readonly equal: (actual: unknown, expected: unknown) => void;
 }
 
-/** An executor, and what a contract suite has to know of it. */
+/** An executor under test, and the facts about it that the contract needs. */
 export interface ExecutorUnderTest {
-  /** Another one on the same machine or cluster, as another process would have. Closed by the contract. */
+  /** Creates an executor for the same machine or cluster, as another process would. The contract closes it. */
   readonly connect: () => Executor;
-  /** Image with a POSIX shell, for executors that use images. Default `busybox:1.37`. */
+  /** Container image with a POSIX shell, for executors that use images. Default `busybox:1.37`. */
   readonly image?: string;
-  /** How long a program may take to be started, in ms. Default 10,000. */
+  /** The longest time that a program may take to start, in ms. Default 10,000. */
   readonly startMs?: number;
 }
 
 const mib = 2 ** 20;
 
-/** What every executor must do, with real programs. */
+/** Defines tests of the {@link Executor} port, with real programs. Every executor must pass them. */
 export function executorContract(under: ExecutorUnderTest, { it, equal }: ContractApi): void {
   const startMs = under.startMs ?? 10_000;
   const limitMs = startMs + 60_000;
@@ -92,7 +92,7 @@ export function executorContract(under: ExecutorUnderTest, { it, equal }: Contra
     return { log: text(log), ...status.ending };
   };
 
-  test('runs a program with its arguments, and tells what it printed and how it ended', async (executor) => {
+  test('runs a program with its arguments, and reports its output and its end', async (executor) => {
     const done = await run(executor, spec('echo "$1/$2"; echo err >&2; pwd; cat run.sh | wc -l; exit 3\n'));
     equal(
       { ...done, log: done.log.split('\n').sort().join() },
@@ -101,7 +101,7 @@ export function executorContract(under: ExecutorUnderTest, { it, equal }: Contra
     equal((await run(executor, spec('true'))).state, 3);
   });
 
-  test('starts one of two that are the same, and knows what there is', async (executor) => {
+  test('starts an execution once, however often it is requested, and lists it', async (executor) => {
     const one = spec('sleep 30');
     await Promise.all([executor.start(one, { signal: signal() }), executor.start(one, { signal: signal() })]);
     await executor.start(one, { signal: signal() });
@@ -115,7 +115,7 @@ export function executorContract(under: ExecutorUnderTest, { it, equal }: Contra
     for await (const seen of executor.observe(one, { signal: signal() })) equal(seen, undefined);
   });
 
-  test('keeps files that were left in /out, in folders too, and no links', async (executor) => {
+  test('collects files from /out, also in folders, but no links', async (executor) => {
     const one = spec(
       'mkdir -p /out/a/b; printf hello > /out/a/b/c; ln -s /etc/passwd /out/link; head -c 100000 /dev/urandom > /out/random; wc -c < /out/random',
     );
@@ -132,7 +132,7 @@ export function executorContract(under: ExecutorUnderTest, { it, equal }: Contra
     ]);
   });
 
-  test('a program can write where it may, and nowhere else', async (executor) => {
+  test('a program can write to /scratch, /tmp and /out only', async (executor) => {
     const done = await run(
       executor,
       spec('for p in /scratch/x /tmp/x /out/x /code/x /data/x /usr/x /x; do ( : > $p ) 2>/dev/null && echo "$p"; done; true'),
@@ -140,7 +140,7 @@ export function executorContract(under: ExecutorUnderTest, { it, equal }: Contra
     equal(done.log, '/scratch/x\n/tmp/x\n/out/x\n');
   });
 
-  test('a program that is asked to end may put things in order; one that will not is ended', async (executor) => {
+  test('a program that is asked to end may clean up; one that refuses is killed', async (executor) => {
     const polite = spec("trap 'echo bye; exit 0' TERM; echo up; while :; do sleep 0.1; done");
     await executor.start(polite, { signal: signal() });
     const log: LogPiece[] = [];
@@ -159,16 +159,16 @@ export function executorContract(under: ExecutorUnderTest, { it, equal }: Contra
     equal(status.ending.state === 3, false);
   });
 
-  test('time that is over is TIMEOUT, memory that is used up is OOM', async (executor) => {
+  test('exceeding the time limit is TIMEOUT, exceeding the memory limit is OOM', async (executor) => {
     const late = await run(executor, spec('echo begun; sleep 60', { limits: { timeoutMs: 1_500 } }));
     equal([late.reason, late.log], ['TIMEOUT', 'begun\n']);
     const hog = await run(executor, spec('x=aaaaaaaaaaaaaaaa; while :; do x="$x$x"; done', { limits: { memoryBytes: 64 * mib } }));
-    // Without a cgroup each process has a limit of its own, and is told that there is no more: what it makes of that is its own affair.
+    // Without a cgroup each process has its own limit, and an allocation above it fails; how the program then ends is up to it.
     const counted = (await executor.probe()).details.cgroups !== false;
     equal(counted ? hog.reason : hog.state, counted ? 'OOM' : 4);
   });
 
-  test('a file store of programs that compile: what fails there is COMPILE', async (executor) => {
+  test('a compile step runs before the program, and its failure is COMPILE', async (executor) => {
     const language = defineLanguage({
       name: 'c',
       template: { x: '' },
@@ -186,7 +186,7 @@ export function executorContract(under: ExecutorUnderTest, { it, equal }: Contra
     equal((await run(executor, spec('echo ran', { language }))).log, 'compiling\nran\n');
   });
 
-  test('much output comes whole, in order, with lines of any length', async (executor) => {
+  test('a large output arrives complete and in order, with lines of any length', async (executor) => {
     const done = await run(
       executor,
       spec('i=0; while [ $i -lt 3000 ]; do echo "line $i"; i=$((i+1)); done; head -c 100000 /dev/zero | tr "\\0" x; echo; printf "no end"'),

@@ -32,16 +32,16 @@ const sysctls = new Set([
 ]);
 
 /**
- * What a pod breaks of the `restricted` profile of Kubernetes' Pod Security Standards (as of 1.31), rule by rule. Nothing: it may run
- * in a namespace that enforces it.
+ * Lists the rules of the `restricted` profile of Kubernetes' Pod Security Standards (as of 1.31) that a pod breaks. A namespace that
+ * enforces the profile accepts the pod if the list is empty.
  */
 export function restrictedViolations(pod: Pod): readonly string[] {
   const found: string[] = [];
   const check = (broken: boolean | undefined, what: string): void => {
     if (broken) found.push(what);
   };
-  check(pod.hostNetwork || pod.hostPID || pod.hostIPC, 'the pod shares a namespace of its machine');
-  for (const { name } of pod.securityContext?.sysctls ?? []) check(!sysctls.has(name), `the sysctl ${name} is none of the safe ones`);
+  check(pod.hostNetwork || pod.hostPID || pod.hostIPC, 'the pod shares a namespace of its node');
+  for (const { name } of pod.securityContext?.sysctls ?? []) check(!sysctls.has(name), `the sysctl ${name} is not one of the safe ones`);
   for (const volume of pod.volumes ?? [])
     for (const kind of Object.keys(volume).filter((key) => key !== 'name'))
       check(!volumes.has(kind), `the volume ${volume.name} is of the kind ${kind}`);
@@ -62,7 +62,7 @@ export function restrictedViolations(pod: Pod): readonly string[] {
     check(own.procMount !== undefined && own.procMount !== 'Default', `${of} mounts proc in another way`);
     check(
       (container.ports ?? []).some(({ hostPort }) => hostPort),
-      `${of} takes a port of its machine`,
+      `${of} uses a port of its node`,
     );
   }
   return found;

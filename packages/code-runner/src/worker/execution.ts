@@ -1,12 +1,14 @@
 import { checkpoint, HoldfastError, type Logger, monotonicMs, storedError, wait } from '@holdfast/core';
 import type { ExecutionRef, ExecutionSpec, Executor } from '../executor/executor.ts';
-import { type Decision, decide, type Observed, type Situation, terminated } from '../runs/decide.ts';
+import type { Held } from '../runs/change-run.ts';
+import { type Decision, decidable, decide, type Observed, type Situation, terminated } from '../runs/decide.ts';
 import type { Output, RunRow } from '../runs/run.ts';
-import type { RunWatch } from '../runs/run-news.ts';
-import type { Held, RunTable } from '../runs/run-table.ts';
+import type { RunTable } from '../runs/run-table.ts';
+import type { RunWatch } from '../runs/run-watches.ts';
 import type { Ending } from '../runs/states.ts';
 import type { FileStore } from '../store/file-store.ts';
-import { LogWriter } from './log-writer.ts';
+import { collectOutput } from './collect-output.ts';
+import { RunLog } from './run-log.ts';
 
 export interface ExecutionHost {
   readonly worker: string;
@@ -15,43 +17,41 @@ export interface ExecutionHost {
   readonly store: FileStore;
   readonly spec: (run: RunRow) => Promise<ExecutionSpec>;
   readonly situation: () => Situation;
-  /** The run has ended and its slot is free; what is left of it here is still to be removed. */
+  /** Called when the run has ended and its slot is free; its object is still to be removed. */
   readonly ended: (run: RunRow) => void;
-  /** Tells readers of the run's events. */
+  /** Wakes readers of the run. */
   readonly changed: (runId: string) => void;
   readonly watch: (runId: string) => RunWatch;
   readonly graceMs: number;
   readonly logger: Logger;
 }
 
-/** How long the rest of a log is waited for after its program has ended. */
-const drainMs = 30_000;
-
 /**
- * Drives one run of this worker from wherever it is to its end. It looks at the row and at what there is outside, does what
- * {@link decide} says, and looks again; what it does is safe to do twice, so nothing but the row has to survive.
+ * Drives one run of this worker from its present phase to its end. It reads the row and observes the object, does the step that
+ * {@link decide} returns, and repeats. Each step may be done twice, so only the row has to survive a crash.
  */
 export class Execution {
   readonly #host: ExecutionHost;
-  readonly #log: LogWriter;
+  readonly #log: RunLog;
   readonly #ended = new AbortController();
-  readonly #logAbort = new AbortController();
   #run: RunRow;
   #object: Observed | undefined;
   #seen = false;
   #observing = false;
-  #logging: Promise<void> | undefined;
   #overLimit = false;
   #stopAskedMs: number | undefined;
   #failures = 0;
-  #stir: (() => void) | undefined;
-  #stirred = false;
+  #resume: (() => void) | undefined;
+  #wakePending = false;
 
   constructor(host: ExecutionHost, run: RunRow) {
     this.#host = host;
     this.#run = run;
     const limit = run.limits?.outputBytes ?? 0;
-    this.#log = new LogWriter({
+    this.#log = new RunLog({
+      executor: host.executor,
+      ref: () => this.#ref,
+      logger: host.logger,
       limit,
       bytes: run.logBytes,
       position: run.logPosition,
@@ -61,14 +61,14 @@ export class Execution {
         host.changed(run.id);
         return true;
       },
-      onTrouble: (err) => host.logger.warn({ err, runId: run.id }, 'the log of a run can not be stored at the moment; it is tried again'),
+      onTrouble: (err) => host.logger.warn({ err, runId: run.id }, 'the log of a run could not be stored; retrying'),
       onLimit: () => {
         if (this.#overLimit) return;
         this.#overLimit = true;
         void host.executor.stop(this.#ref, { graceMs: 0, because: 'OUTPUT_LIMIT' }).catch(() => undefined);
       },
     });
-    // From `starting` on there may be an object, so it is looked for before anything is created. Before, nobody has asked for one.
+    // From `starting` on an object may exist, so it is observed before anything is created. In `claimed` none was requested yet.
     this.#seen = run.phase === 'claimed';
   }
 
@@ -76,7 +76,7 @@ export class Execution {
     return this.#run;
   }
 
-  /** Until the run has ended, or is another's, or `signal` aborts. Rejects only with what nobody expected. */
+  /** Resolves when the run has ended, belongs to another worker, or `signal` aborts. Rejects only after an unexpected error. */
   async drive(signal: AbortSignal): Promise<'ended' | 'lost' | 'left'> {
     const stop = (): void => this.#wake();
     signal.addEventListener('abort', stop, { once: true });
@@ -87,32 +87,32 @@ export class Execution {
       for (;;) {
         if (signal.aborted) return 'left';
         if (!this.#seen) {
-          await this.#rest(all, 1_000);
+          await this.#waitForChange(all, 1_000);
           continue;
         }
-        const decision = decide(toDecide(this.#run), this.#object, this.#host.situation());
+        const decision = decide(decidable(this.#run), this.#object, this.#host.situation());
         if (decision.do === 'adopt' || decision.do === 'requeue' || this.#run.phase === 'terminal')
           return this.#run.phase === 'terminal' ? 'ended' : 'lost';
         try {
           const next = await this.#perform(decision, all);
           if (next === 'ended') return 'ended';
           if (next === 'lost') return 'lost';
-          if (next === 'rest') await this.#rest(all, this.#patienceMs());
+          if (next === 'wait') await this.#waitForChange(all, this.#pollMs());
           this.#failures = 0;
         } catch (err) {
           if (signal.aborted) return 'left';
           const { now, pendingMs } = this.#host.situation();
-          // What can't be started for so long holds a slot that others wait for.
+          // A run that can't be started for this long holds a slot that others wait for.
           if (decision.do === 'create' && (this.#run.claimedAt ?? now) + pendingMs < now) {
-            const message = `${storedError(err).message}. It was tried for ${Math.round(pendingMs / 1_000)} s; tell whoever operates this service.`;
+            const message = `${storedError(err).message}. It was retried for ${Math.round(pendingMs / 1_000)} s; tell whoever operates this service.`;
             const reason = HoldfastError.is(err, 'executor-pending') ? 'UNSCHEDULABLE' : 'INTERNAL';
             return (await this.#end({ state: 4, reason, message })) ? 'ended' : 'lost';
           }
           if (!(HoldfastError.is(err) && !err.retryable)) {
-            // The database, the cluster or the store is away: the row says where to go on.
+            // The database, the cluster or the store is not reachable. The row says where to continue.
             this.#failures += 1;
-            this.#host.logger.warn({ err, runId: this.#run.id, step: decision.do }, 'a step of a run failed; it is tried again');
-            await this.#rest(all, Math.min(100 * 2 ** this.#failures, this.#patienceMs()));
+            this.#host.logger.warn({ err, runId: this.#run.id, step: decision.do }, 'a step of a run failed; retrying');
+            await this.#waitForChange(all, Math.min(100 * 2 ** this.#failures, this.#pollMs()));
             await this.#refresh().catch(() => undefined);
             continue;
           }
@@ -122,53 +122,53 @@ export class Execution {
       }
     } finally {
       signal.removeEventListener('abort', stop);
-      this.#ended.abort(new Error('the run is over here'));
-      this.#logAbort.abort(new Error('the run is over here'));
+      this.#ended.abort(new Error('this worker no longer drives the run'));
+      this.#log.abort(new Error('this worker no longer drives the run'));
     }
   }
 
-  async #perform(decision: Decision, signal: AbortSignal): Promise<'again' | 'rest' | 'ended' | 'lost'> {
+  async #perform(decision: Decision, signal: AbortSignal): Promise<'again' | 'wait' | 'ended' | 'lost'> {
     const { executor, runs } = this.#host;
     switch (decision.do) {
       case 'create':
         return this.#create(signal);
       case 'mark-running': {
-        this.#follow();
-        return this.#moved(await runs.move(this.#held('starting'), 'running', { now: 'started_at' }));
+        this.#log.follow();
+        return this.#continueWith(await runs.move(this.#held('starting'), 'running', { now: 'started_at' }));
       }
       case 'stop': {
-        this.#follow();
+        this.#log.follow();
         const { graceMs } = this.#host;
-        // Asked once; again if nothing has come of it for a while.
+        // Asked once, and again if the program has not ended for a while.
         if (this.#stopAskedMs === undefined || this.#stopAskedMs + graceMs + 10_000 < monotonicMs()) {
           this.#stopAskedMs = monotonicMs();
           await executor.stop(this.#ref, { graceMs });
         }
-        return 'rest';
+        return 'wait';
       }
       case 'collect': {
-        this.#follow();
+        this.#log.follow();
         const ending = decision.ending;
         await checkpoint('runner:ended');
-        // A wish to stop that was committed before this counts; one after it comes too late.
+        // A stop that was committed before this counts; a later one is too late.
         const unless = ending.state === 5 ? {} : ({ unless: 'stopped' } as const);
-        // What is in a sandbox is lost with this process: it is gathered before the end is written down, and both are one commit.
+        // The files of a sandbox are lost with this process: they are collected before the end is recorded, in one commit.
         if (executor.scope === 'process') {
-          const output = await this.#gather();
+          const output = await this.#collect();
           const ended = await runs.collected(this.#held('starting', 'running'), ending, output, unless);
-          return ended ? this.#over(ended) : this.#moved(undefined);
+          return ended ? this.#finished(ended) : this.#continueWith(undefined);
         }
         const moved = await runs.move(this.#held('starting', 'running'), 'collecting', {
           set: { ending: JSON.stringify(ending) },
           ...unless,
         });
-        return this.#moved(moved);
+        return this.#continueWith(moved);
       }
       case 'finish':
         return this.#finish();
       case 'end': {
-        if (!(await this.#end(decision.ending))) return this.#moved(undefined);
-        // Only then: whoever has lost the run must not take its object from the next worker.
+        if (!(await this.#end(decision.ending))) return this.#continueWith(undefined);
+        // Not before: a worker that has lost the run must not remove the object of the next worker.
         if (this.#object) await executor.remove(this.#ref).catch(() => undefined);
         return 'ended';
       }
@@ -177,16 +177,16 @@ export class Execution {
         this.#object = undefined;
         return 'again';
       default:
-        if (this.#object && this.#object.status.is !== 'pending') this.#follow();
-        return 'rest';
+        if (this.#object && this.#object.status.is !== 'pending') this.#log.follow();
+        return 'wait';
     }
   }
 
-  async #create(signal: AbortSignal): Promise<'again' | 'rest' | 'ended' | 'lost'> {
+  async #create(signal: AbortSignal): Promise<'again' | 'wait' | 'ended' | 'lost'> {
     const { executor, runs } = this.#host;
     if (this.#run.phase === 'claimed') {
       const moved = await runs.move(this.#held('claimed'), 'starting', { unless: 'stopped' });
-      if (!moved) return this.#moved(undefined);
+      if (!moved) return this.#continueWith(undefined);
       this.#run = moved;
     }
     await checkpoint('runner:create');
@@ -194,76 +194,50 @@ export class Execution {
     await executor.start(spec, { signal });
     await checkpoint('runner:created');
     this.#observe(signal);
-    if (executor.scope === 'process') this.#follow();
-    return 'rest';
+    if (executor.scope === 'process') this.#log.follow();
+    return 'wait';
   }
 
-  /** Gathers the rest of the log and the results, then ends the run as it was decided. */
-  async #finish(): Promise<'ended' | 'again' | 'lost' | 'rest'> {
+  /** Collects the rest of the log and the results, then ends the run as recorded. */
+  async #finish(): Promise<'ended' | 'again' | 'lost' | 'wait'> {
     const { runs } = this.#host;
     const ending = this.#run.ending ?? {
       ...terminated,
       state: 4 as const,
       reason: 'INTERNAL' as const,
-      message: 'How the run ended was not kept.',
+      message: 'The end of the run was not recorded.',
     };
-    const output = this.#object ? await this.#gather() : undefined;
+    const output = this.#object ? await this.#collect() : undefined;
     const ended = await runs.end(this.#held('collecting'), ending, output);
-    return ended ? this.#over(ended) : this.#moved(undefined);
+    return ended ? this.#finished(ended) : this.#continueWith(undefined);
   }
 
-  /** The run has ended: its slot goes to the next one while what it leaves behind is removed. */
-  async #over(ended: RunRow): Promise<'ended'> {
+  /** The run has ended: its slot goes to the next run while its object is removed. */
+  async #finished(ended: RunRow): Promise<'ended'> {
     this.#run = ended;
     this.#host.changed(ended.id);
     this.#host.ended(ended);
-    // What is left behind here, the sweep finds.
+    // If this fails, the sweep removes the object.
     await this.#host.executor
       .remove(this.#ref)
-      .catch((err) => this.#host.logger.debug({ err, runId: ended.id }, 'a finished run is removed by the sweep'));
+      .catch((err) =>
+        this.#host.logger.debug({ err, runId: ended.id }, 'the object of a finished run could not be removed; the sweep removes it'),
+      );
     return 'ended';
   }
 
-  /** The rest of the log, and what is in `/out`. */
-  async #gather(): Promise<Output> {
-    this.#follow();
-    await Promise.race([this.#logging, wait(drainMs, this.#ended.signal)]);
-    const output = await this.#collect();
-    this.#logAbort.abort(new Error('the log was waited for long enough'));
+  /** Collects the rest of the log and the files in `/out`. */
+  async #collect(): Promise<Output> {
+    await this.#log.drain();
+    const { executor, store } = this.#host;
+    const output = await collectOutput(executor, store, this.#ref, this.#run.limits?.resultBytes ?? 0);
     await this.#log.close();
     await checkpoint('runner:collected');
     return output;
   }
 
-  async #collect(): Promise<Output> {
-    const { executor, store } = this.#host;
-    const most = this.#run.limits?.resultBytes ?? 0;
-    const files: { path: string; size: number }[] = [];
-    let bytes = 0;
-    let truncated = false;
-    const options = {
-      limit: most,
-      truncated: () => {
-        truncated = true;
-      },
-    };
-    for await (const { path, size, content } of executor.output(this.#ref, options)) {
-      if (bytes + size > most || files.length >= 10_000) {
-        truncated = true;
-        content.destroy();
-        continue;
-      }
-      await store.put(`${this.#run.jobUid}/out/${path}`, content, size);
-      bytes += size;
-      files.push({ path, size });
-    }
-    return { files, truncated };
-  }
-
   async #end(ending: Ending): Promise<boolean> {
-    this.#logAbort.abort(new Error('the run is over'));
-    await this.#logging?.catch(() => undefined);
-    await this.#log.close().catch(() => undefined);
+    await this.#log.stop();
     const ended = await this.#host.runs.end(this.#held('claimed', 'starting', 'running', 'collecting'), ending);
     if (!ended) return false;
     this.#run = ended;
@@ -272,8 +246,8 @@ export class Execution {
     return true;
   }
 
-  /** After a compare-and-set: on with the new row, or with what the row is instead. */
-  async #moved(run: RunRow | undefined): Promise<'again' | 'lost'> {
+  /** After a compare-and-set: continues with the new row or, if it failed, with the row as another process changed it. */
+  async #continueWith(run: RunRow | undefined): Promise<'again' | 'lost'> {
     if (run) {
       this.#run = run;
       this.#host.changed(run.id);
@@ -282,7 +256,7 @@ export class Execution {
     return (await this.#refresh()) ? 'again' : 'lost';
   }
 
-  /** Reads the row again. False: it is another's. */
+  /** Reads the row again. False: the run belongs to another worker. */
   async #refresh(): Promise<boolean> {
     const run = await this.#host.runs.find(this.#run.id);
     if (!run || run.fence !== this.#run.fence || run.worker !== this.#host.worker) return false;
@@ -319,7 +293,7 @@ export class Execution {
             if (object?.status.is === 'ended') return;
           }
         } catch (err) {
-          if (!signal.aborted) this.#host.logger.debug({ err, runId: this.#run.id }, 'watching a run failed; it is watched again');
+          if (!signal.aborted) this.#host.logger.debug({ err, runId: this.#run.id }, 'observing a run failed; retrying');
         }
         await wait(pauseMs, signal).catch(() => undefined);
       }
@@ -327,33 +301,8 @@ export class Execution {
     void run();
   }
 
-  /** Begins to read what the program prints. */
-  #follow(): void {
-    this.#logging ??= this.#readLog().catch((err) => {
-      if (!this.#logAbort.signal.aborted)
-        this.#host.logger.warn({ err, runId: this.#run.id }, 'the log of a run could not be read to its end');
-    });
-  }
-
-  async #readLog(): Promise<void> {
-    const { executor } = this.#host;
-    const { signal } = this.#logAbort;
-    for (let pauseMs = 100; ; pauseMs = Math.min(pauseMs * 2, 5_000)) {
-      try {
-        for await (const piece of executor.logs(this.#ref, { after: this.#log.position, signal })) {
-          await this.#log.push(piece);
-          pauseMs = 100;
-        }
-        return;
-      } catch (error) {
-        if (signal.aborted || executor.scope === 'process') throw error;
-      }
-      await wait(pauseMs, signal);
-    }
-  }
-
-  /** How long nothing need be looked at, if nothing changes. */
-  #patienceMs(): number {
+  /** How long to wait before the next decision if nothing changes. */
+  #pollMs(): number {
     const { now, pendingMs } = this.#host.situation();
     if (this.#run.phase !== 'starting' || this.#run.claimedAt === null) return 5_000;
     return Math.min(5_000, Math.max(50, this.#run.claimedAt + pendingMs - now + 10));
@@ -368,31 +317,26 @@ export class Execution {
   }
 
   #wake(): void {
-    this.#stir?.();
-    this.#stir = undefined;
-    this.#stirred = true;
+    this.#resume?.();
+    this.#resume = undefined;
+    this.#wakePending = true;
   }
 
-  /** Until something changes. */
-  async #rest(signal: AbortSignal, ms: number): Promise<void> {
-    if (this.#stirred) {
-      this.#stirred = false;
+  /** Waits until something changes, at most `ms`. */
+  async #waitForChange(signal: AbortSignal, ms: number): Promise<void> {
+    if (this.#wakePending) {
+      this.#wakePending = false;
       return;
     }
     await new Promise<void>((resolve) => {
       const timer = setTimeout(resolve, ms);
       timer.unref();
-      this.#stir = () => {
+      this.#resume = () => {
         clearTimeout(timer);
         resolve();
       };
-      if (signal.aborted) this.#stir();
+      if (signal.aborted) this.#resume();
     });
-    this.#stirred = false;
+    this.#wakePending = false;
   }
-}
-
-/** The part of a row that decides. */
-export function toDecide(run: RunRow): Parameters<typeof decide>[0] & object {
-  return { ...run, timeoutMs: run.limits?.timeoutMs ?? 0 };
 }

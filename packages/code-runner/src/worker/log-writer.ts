@@ -1,55 +1,58 @@
 import { monotonicMs, wait } from '@holdfast/core';
 import type { LogPiece } from '../executor/executor.ts';
-import type { NewEvent } from '../runs/run-table.ts';
+import type { NewEvent } from '../runs/run-events.ts';
 
-/** A chunk is at most this long … */
+/** A chunk is written when it has this many bytes … */
 const chunkBytes = 65_536;
-/** … or this old. */
+/** … or is this old. */
 const chunkMs = 200;
 
-/** What is printed by several calls of the system within so long is one chunk: Python writes the parts of a line one by one. */
+/** Writes within this time become one chunk: Python writes the parts of a line one by one. */
 const settleMs = 2;
 
-/** Where a log stands: the executor's position, and bytes of letters that were not yet whole. */
+/** The position of a log: the executor's position, and bytes of UTF-8 characters that are not yet complete. */
 interface Position {
   readonly at: string | null;
   readonly held?: { readonly stdout?: string; readonly stderr?: string };
 }
 
 export interface LogWriterOptions {
-  /** Bytes that may be printed. */
+  /** The highest number of bytes that may be printed. */
   readonly limit: number;
-  /** Bytes that were printed before: by a worker that was here first. */
+  /** Bytes that an earlier worker of the run has stored. */
   readonly bytes: number;
   readonly position: string | null;
-  /** Appends behind the first `from` bytes. False: the run is another's by now. What it rejects with is tried again, without appending twice. */
+  /**
+   * Appends after the first `from` bytes. False: the run belongs to another worker. A rejected call is retried, and must not append
+   * twice.
+   */
   readonly append: (
     events: readonly NewEvent[],
     more: { readonly position: string; readonly from: number; readonly bytes: number },
   ) => Promise<boolean>;
-  /** Storing fails; it is tried again. Called once per series. */
+  /** Called when a write fails for the first time; it is retried. */
   readonly onTrouble: (error: unknown) => void;
-  /** Gives up what could not be stored. */
+  /** Gives up the retries. */
   readonly signal: AbortSignal;
-  /** More was printed than is allowed. Called once. */
+  /** Called when the program has printed more than `limit`. */
   readonly onLimit: () => void;
 }
 
 /**
- * Makes chunks of what a program prints, cut between letters of UTF-8. The first goes out almost at once; then one at most every 200 ms, or
- * whenever 64 KiB are there: who pushes waits for that, and with it the program.
+ * Splits the output of a program into chunks, between UTF-8 characters. The first chunk is written almost at once, later ones every
+ * 200 ms or at 64 KiB. A push that completes 64 KiB waits for the write, which slows the program down.
  */
 export class LogWriter {
   readonly #options: LogWriterOptions;
   readonly #held: Record<'stdout' | 'stderr', Buffer>;
   #events: { kind: 'stdout' | 'stderr'; parts: Uint8Array[]; bytes: number }[] = [];
   #bytes = 0;
-  /** Bytes that came, and those of them that are stored. */
+  /** Bytes that were accepted, and those of them that are stored. */
   #total: number;
   #written: number;
   #position: string | null;
   #over: boolean;
-  /** Whether the log says that it was cut. */
+  /** Whether the marker of a cut log was added. */
   #marked: boolean;
   #lastMs = Number.NEGATIVE_INFINITY;
   #timer: NodeJS.Timeout | undefined;
@@ -67,7 +70,7 @@ export class LogWriter {
     this.#marked = this.#over;
   }
 
-  /** Where the executor's log is to be gone on with. */
+  /** Position at which reading the executor's log continues. */
   get position(): string | null {
     return this.#position;
   }
@@ -80,14 +83,14 @@ export class LogWriter {
       this.#held[stream].length > 0
         ? Buffer.concat([this.#held[stream], bytes])
         : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-    const whole = wholeLetters(all);
+    const whole = completeCharacters(all);
     this.#held[stream] = Buffer.from(all.subarray(whole));
     this.#add(stream, all.subarray(0, whole));
     if (this.#bytes >= chunkBytes) await this.flush();
     else this.#later();
   }
 
-  /** Writes what is there, also letters that stayed broken. Rejects if the run is another's. */
+  /** Writes the rest, including incomplete characters. Rejects if the run belongs to another worker. */
   async close(): Promise<void> {
     for (const stream of ['stdout', 'stderr'] as const) {
       if (!this.#over) this.#add(stream, this.#held[stream]);
@@ -108,7 +111,7 @@ export class LogWriter {
     let left = bytes;
     const room = this.#options.limit - this.#total;
     if (left.length > room) {
-      left = left.subarray(0, wholeLetters(left.subarray(0, room)));
+      left = left.subarray(0, completeCharacters(left.subarray(0, room)));
       this.#over = true;
     }
     this.#total += left.length;
@@ -116,7 +119,7 @@ export class LogWriter {
       let last = this.#events.at(-1);
       if (!last || last.kind !== stream || last.bytes >= chunkBytes - 4) this.#events.push((last = { kind: stream, parts: [], bytes: 0 }));
       const room = chunkBytes - last.bytes;
-      const piece = left.length <= room ? left : left.subarray(0, wholeLetters(left.subarray(0, room)));
+      const piece = left.length <= room ? left : left.subarray(0, completeCharacters(left.subarray(0, room)));
       last.parts.push(piece);
       last.bytes += piece.length;
       this.#bytes += piece.length;
@@ -149,10 +152,10 @@ export class LogWriter {
     for (let pauseMs = 50; ; pauseMs = Math.min(pauseMs * 2, 2_000)) {
       try {
         if (await this.#options.append(events, more)) this.#written += bytes;
-        else this.#failed = new Error('the run is another worker’s by now');
+        else this.#failed = new Error('the run belongs to another worker');
         return;
       } catch (error) {
-        // The database is away. Meanwhile the program waits, once its pipe is full: nothing that it printed is lost.
+        // The database is not reachable. The program waits as soon as its pipe is full, so no output is lost.
         if (pauseMs === 50) this.#options.onTrouble(error);
       }
       try {
@@ -165,8 +168,8 @@ export class LogWriter {
   }
 }
 
-/** How many of the bytes make whole letters: at most three at the end may begin one that goes on. What is no UTF-8 is cut anywhere. */
-export function wholeLetters(bytes: Uint8Array): number {
+/** Counts the bytes up to the end of the last complete UTF-8 character. Bytes that are not UTF-8 count as complete. */
+export function completeCharacters(bytes: Uint8Array): number {
   for (let back = 1; back <= Math.min(3, bytes.length); back++) {
     const byte = bytes[bytes.length - back] ?? 0;
     if ((byte & 0b1100_0000) === 0b1000_0000) continue;

@@ -1,12 +1,12 @@
 import type { Logger } from '@holdfast/core';
 import type { ExecutionRef, Executor } from '../executor/executor.ts';
 import type { RunQueue } from '../queue/run-queue.ts';
-import { decide, type Observed, type Situation } from '../runs/decide.ts';
+import { decidable, decide, type Observed, type Situation } from '../runs/decide.ts';
 import type { EventLog } from '../runs/event-log.ts';
 import type { Pool } from '../runs/limits.ts';
 import type { RunRow } from '../runs/run.ts';
-import { type RunTable, slotScope } from '../runs/run-table.ts';
-import { toDecide } from './execution.ts';
+import type { RunTable } from '../runs/run-table.ts';
+import { slotScope } from '../runs/slot-scope.ts';
 
 export interface ReconcileOptions {
   readonly runs: RunTable;
@@ -15,21 +15,21 @@ export interface ReconcileOptions {
   readonly queue: RunQueue;
   readonly pools: readonly Pool[];
   readonly situation: () => Promise<Situation>;
-  /** Whether this worker has heard of the others for long enough to say which of them are gone. */
+  /** Whether this worker has been in touch for long enough to tell which workers are gone. */
   readonly steady: () => boolean;
-  /** Goes on with a run that is this worker's now. */
+  /** Continues a run that now belongs to this worker. */
   readonly drive: (run: RunRow) => void;
   readonly drives: (runId: string) => boolean;
   readonly changed: (runId: string) => void;
   readonly logger: Logger;
 }
 
-/** Logs that are packed in one pass. */
+/** Logs that are packed per pass. */
 const packAtOnce = 100;
 
 /**
- * One pass over everything that has no worker: runs of workers that are gone, runs that waited too long, objects that no run wants,
- * logs that were not packed, doorbells that were not heard. What is to be done with each says {@link decide}.
+ * Makes one pass over everything without a worker: runs of workers that are gone, runs that waited too long, objects that no run needs,
+ * logs that were not packed, and signals that were lost. {@link decide} says what to do with each run. Returns counts by what was done.
  */
 export async function reconcile(options: ReconcileOptions): Promise<Readonly<Record<string, number>>> {
   const { runs, executor, log, queue, pools, changed, logger } = options;
@@ -37,21 +37,21 @@ export async function reconcile(options: ReconcileOptions): Promise<Readonly<Rec
   const count = (what: string): void => {
     counts[what] = (counts[what] ?? 0) + 1;
   };
-  // Needs no cluster and no store, so neither holds it up.
+  // First, since it needs neither the executor nor the store, which may be unavailable.
   for (const pool of pools) {
     const waiting = await runs.where(
       `phase = 'queued' AND pool = ? AND desired = 'running' ORDER BY priority DESC, id LIMIT ${pool.slots}`,
       [pool.name],
     );
     const taken = waiting.length === 0 ? [] : await runs.slots.holders(slotScope(pool.name));
-    const bells = waiting
+    const signals = waiting
       .slice(0, Math.max(0, pool.slots - taken.length))
       .map((run) => ({ runId: run.id, pool: pool.name, priority: run.priority }));
-    if (bells.length === 0) continue;
-    await queue.ring(bells);
-    counts.rung = (counts.rung ?? 0) + bells.length;
+    if (signals.length === 0) continue;
+    await queue.send(signals);
+    counts.signalled = (counts.signalled ?? 0) + signals.length;
   }
-  // Objects first: a run that is claimed after this look has an object that is not among them, and its worker is alive.
+  // Objects before rows: a run that is claimed in between has an object that is not listed, but its worker is alive.
   const objects = await executor.list();
   const at = await options.situation();
   const live = await runs.where(
@@ -62,11 +62,11 @@ export async function reconcile(options: ReconcileOptions): Promise<Readonly<Rec
   for (const object of objects) byRun.set(object.runId, [...(byRun.get(object.runId) ?? []), object]);
   for (const row of live) {
     const object = byRun.get(row.id)?.find(({ attempt }) => attempt === row.attempt);
-    // Its own are driven where they are.
+    // This worker drives the run itself.
     if (row.worker === at.me && options.drives(row.id)) continue;
-    // After an outage of the database nobody has shown a sign of life in time, and all may be well.
+    // After an outage of the database all heartbeats have expired, though all workers may be alive.
     if (row.phase !== 'queued' && row.worker !== at.me && !options.steady()) continue;
-    const decision = decide(toDecide(row), object, at);
+    const decision = decide(decidable(row), object, at);
     const held = { id: row.id, fence: row.fence, phases: [row.phase] };
     switch (decision.do) {
       case 'end': {
@@ -86,7 +86,7 @@ export async function reconcile(options: ReconcileOptions): Promise<Readonly<Rec
       case 'nothing':
         break;
       default: {
-        // Whatever else there is to do is its worker's, and that is this one from now on.
+        // Every other step is for the run's worker: this worker becomes it.
         const adopted = await runs.adopt(held, at.me);
         if (adopted) {
           count('adopted');
@@ -97,20 +97,22 @@ export async function reconcile(options: ReconcileOptions): Promise<Readonly<Rec
   }
   for (const object of objects) {
     const row = await runs.find(object.runId);
-    if (decide(row && toDecide(row), object, { ...at, me: row?.worker ?? at.me }).do !== 'delete') continue;
+    if (decide(row && decidable(row), object, { ...at, me: row?.worker ?? at.me }).do !== 'delete') continue;
     await executor
       .remove(object)
-      .catch((err) => logger.warn({ err, runId: object.runId }, 'what no run wants could not be removed; it is tried again'));
+      .catch((err) =>
+        logger.warn({ err, runId: object.runId }, 'an object that no run needs could not be removed; retrying in the next sweep'),
+      );
     count('deleted');
   }
   for (const run of await runs.where(
     `phase = 'terminal' AND log_packed = 0 AND ended_at < {now} - 10000 ORDER BY id LIMIT ${packAtOnce}`,
     [],
   )) {
-    // One that can't be packed holds up no other.
+    // A log that can't be packed does not stop the others.
     await log.pack(run).then(
       () => count('packed'),
-      (err) => logger.warn({ err, runId: run.id }, 'the log of a run could not be packed; it is tried again'),
+      (err) => logger.warn({ err, runId: run.id }, 'the log of a run could not be packed; retrying in the next sweep'),
     );
   }
   return counts;

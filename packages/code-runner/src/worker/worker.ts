@@ -1,6 +1,5 @@
 import {
   checkpoint,
-  type Duration,
   defineLoop,
   durationMs,
   type Events,
@@ -9,7 +8,6 @@ import {
   type Loop,
   leaderLoop,
   lifecycle,
-  monotonicMs,
   type Service,
   Telemetry,
   uuidv7,
@@ -19,32 +17,18 @@ import type { ExecutionSpec, Executor } from '../executor/executor.ts';
 import type { Listening, RunQueue } from '../queue/run-queue.ts';
 import { type Situation, terminated } from '../runs/decide.ts';
 import type { EventLog } from '../runs/event-log.ts';
+import { failDead } from '../runs/fail-undelivered.ts';
 import type { Pool } from '../runs/limits.ts';
 import type { RunRow } from '../runs/run.ts';
-import type { RunWatch } from '../runs/run-news.ts';
-import { budgetScope, type RunTable, slotScope } from '../runs/run-table.ts';
+import type { RunTable } from '../runs/run-table.ts';
+import type { RunWatch } from '../runs/run-watches.ts';
+import { budgetScope, slotScope } from '../runs/slot-scope.ts';
 import type { Ending } from '../runs/states.ts';
 import type { FileStore } from '../store/file-store.ts';
 import { Execution } from './execution.ts';
+import { Membership } from './membership.ts';
 import { reconcile } from './reconciler.ts';
-
-/** Which pools a worker serves, and how long it may be silent. */
-export interface WorkerOptions {
-  /** Runs at a time in this worker. Default: as many as its pools have slots. */
-  readonly concurrency?: number;
-  /** Pools that this worker serves. Default: all. */
-  readonly pools?: readonly string[];
-  /** How long this worker counts as alive without a sign of life. Default 30 s. */
-  readonly lease?: Duration;
-  /** How often the sweep looks for what others left behind. Default 10 s. */
-  readonly sweep?: Duration;
-  /** How long `stop` waits for sandboxes of this process before it ends them. Default 30 s. What runs in a cluster goes on. */
-  readonly stopAfter?: Duration;
-  /** How long a program that is asked to end may take. Default 10 s. */
-  readonly grace?: Duration;
-  /** How long a created Job may wait for its program to start. Default 10 minutes. */
-  readonly pending?: Duration;
-}
+import type { WorkerOptions } from './worker-options.ts';
 
 export interface WorkerHost {
   readonly runs: RunTable;
@@ -56,22 +40,20 @@ export interface WorkerHost {
   readonly spec: (run: RunRow) => Promise<ExecutionSpec>;
   readonly changed: (runId: string) => void;
   readonly watch: (runId: string) => RunWatch;
-  /** Tells workers of other processes that there is room in a pool. */
-  readonly ringOthers: (pool: string) => void;
+  /** Wakes the workers of a pool in other processes: a slot is free. */
+  readonly signalOthers: (pool: string) => void;
   readonly reliable: () => boolean;
   readonly check: () => Promise<void>;
   readonly events: Events<CodeRunnerEvents>;
   readonly logger: Logger;
 }
 
-const memberScope = 'code-runner';
-
-/** Takes runs out of the queue and drives each to its end. Any number of workers share the pools. */
+/** Claims runs and drives each to its end. Any number of workers share the pools. */
 export class RunnerWorker implements Service {
-  /** Names this worker in the rows of its runs. */
+  /** Identifies this worker in the rows of its runs. */
   readonly id: string = uuidv7();
   readonly #host: WorkerHost;
-  readonly #leases: LeaseTable;
+  readonly #members: Membership;
   readonly #pools: readonly Pool[];
   readonly #concurrency: number;
   readonly #leaseMs: number;
@@ -79,54 +61,51 @@ export class RunnerWorker implements Service {
   readonly #pendingMs: number;
   readonly #stopMs: number;
   readonly #driven = new Map<string, { readonly execution: Execution; readonly done: Promise<void> }>();
-  /** Runs in hand, and those that have ended but are not yet tidied away. */
+  /** Runs that are driven, and runs that have ended but are not yet cleaned up. */
   readonly #finishing = new Set<Promise<void>>();
-  readonly #looking = new Map<string, Promise<boolean>>();
-  readonly #again = new Set<string>();
-  readonly #heart: Loop<void>;
+  readonly #claiming = new Map<string, Promise<boolean>>();
+  readonly #claimAgain = new Set<string>();
+  readonly #heartbeat: Loop<void>;
   readonly #poll: Loop<number>;
   readonly #sweep: Service;
   readonly #lifecycle: Service;
   readonly #telemetry = new Telemetry('@holdfast/code-runner');
   #executions = new AbortController();
   #listening: Listening | undefined;
-  #alive: ReadonlySet<string> = new Set([this.id]);
-  #aliveUntil = 0;
-  #steadySince = 0;
-  #clockOffsetMs = 0;
-  #taking = false;
+  #accepting = false;
 
   constructor(host: WorkerHost, options: WorkerOptions) {
     this.#host = host;
-    this.#leases = new LeaseTable(host.runs.database);
+    const leases = new LeaseTable(host.runs.database);
     const names = options.pools ?? [...host.pools.keys()];
     this.#pools = names.map((name) => {
       const pool = host.pools.get(name);
-      if (!pool) throw new RangeError(`There is no pool ${JSON.stringify(name)}; there are ${[...host.pools.keys()].join(', ')}.`);
+      if (!pool) throw new RangeError(`There is no pool ${JSON.stringify(name)}; choose from ${[...host.pools.keys()].join(', ')}.`);
       return pool;
     });
     this.#concurrency = options.concurrency ?? this.#pools.reduce((sum, { slots }) => sum + slots, 0);
     this.#leaseMs = Math.max(300, durationMs(options.lease ?? '30s', 'lease'));
+    this.#members = new Membership(host.runs.database, leases, this.id, this.#leaseMs);
     this.#graceMs = durationMs(options.grace ?? '10s', 'grace');
     this.#pendingMs = durationMs(options.pending ?? '10m', 'pending');
     this.#stopMs = durationMs(options.stopAfter ?? '30s', 'stopAfter');
     const { logger } = host;
     const sweepMs = durationMs(options.sweep ?? '10s', 'sweep');
-    this.#heart = defineLoop({
+    this.#heartbeat = defineLoop({
       name: 'code-runner heartbeat',
       logger,
-      runOnce: () => this.#beat(),
+      runOnce: () => this.#members.beat(),
       pauseMs: () => this.#leaseMs / 3,
       maxMs: this.#leaseMs / 3,
     });
     this.#poll = defineLoop({
       name: 'code-runner queue',
       logger,
-      runOnce: () => this.#lookAll(),
+      runOnce: () => this.#claimAll(),
       pauseMs: () => (host.reliable() ? 5_000 : 500),
     });
     this.#sweep = leaderLoop({
-      table: this.#leases,
+      table: leases,
       name: 'code-runner sweep',
       owner: this.id,
       everyMs: sweepMs,
@@ -137,26 +116,30 @@ export class RunnerWorker implements Service {
     this.#lifecycle = lifecycle({ start: () => this.#start(), stop: () => this.#stop() });
   }
 
-  /** Checks the database, the sandbox or cluster, and the file store; then takes runs. @throws ExecutorUnavailableError, FileStoreError */
+  /**
+   * Checks the database, the executor, the file store and the queue; then starts to claim runs.
+   * @throws ExecutorUnavailableError, FileStoreError
+   */
   start(): Promise<void> {
     return this.#lifecycle.start();
   }
 
+  /** Stops claiming, waits for the programs of this process up to `stopAfter`, and ends the rest. Resolves when nothing runs any more. */
   stop(): Promise<void> {
     return this.#lifecycle.stop();
   }
 
-  /** Stops it, for `await using`. */
+  /** Calls `stop`, for `await using`. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.#lifecycle.stop();
   }
 
-  /** Runs in hand. */
+  /** Number of runs that this worker drives. */
   get running(): number {
     return this.#driven.size;
   }
 
-  /** One pass of the sweep: what others left behind. Returns what was done. */
+  /** Makes one pass of the sweep, which repairs what dead workers left behind. Returns counts by what was done. */
   async sweep(): Promise<Readonly<Record<string, number>>> {
     const { runs, executor, log, queue, logger } = this.#host;
     return reconcile({
@@ -166,10 +149,10 @@ export class RunnerWorker implements Service {
       queue,
       pools: this.#pools,
       situation: async () => {
-        await this.#lookAround();
+        await this.#members.read();
         return this.#situation();
       },
-      steady: () => this.#steadySince + this.#leaseMs < monotonicMs(),
+      steady: () => this.#members.isSteady,
       drive: (run) => this.#drive(run),
       drives: (runId) => this.#driven.has(runId),
       changed: this.#host.changed,
@@ -186,29 +169,29 @@ export class RunnerWorker implements Service {
       await runs.slots.ensure(budgetScope(pool.name), 1);
     }
     this.#executions = new AbortController();
-    this.#taking = true;
-    await this.#beat();
-    await this.#heart.start();
+    this.#accepting = true;
+    await this.#members.beat();
+    await this.#heartbeat.start();
     this.#listening = await queue.listen(
       this.#pools.map(({ name }) => name),
       {
-        look: async (name) => ({ room: await this.#look(name) }),
-        dead: (runId, why) => this.#dead(runId, why),
+        claimMore: async (name) => ({ room: await this.#claimMore(name) }),
+        dead: (runId, why) => failDead(runs, runId, why, this.#host),
       },
     );
     await this.#poll.start();
     await this.#sweep.start();
-    logger.debug({ worker: this.id }, 'the code runner takes runs');
+    logger.debug({ worker: this.id }, 'the code runner accepts runs');
   }
 
   async #stop(): Promise<void> {
     const { executor, runs, logger } = this.#host;
-    this.#taking = false;
+    this.#accepting = false;
     await this.#listening?.close();
     this.#listening = undefined;
     await this.#poll.stop();
     await this.#sweep.stop();
-    await Promise.all(this.#looking.values());
+    await Promise.all(this.#claiming.values());
     if (executor.scope === 'process') {
       const ends = [...this.#finishing];
       const all = new AbortController();
@@ -235,68 +218,54 @@ export class RunnerWorker implements Service {
         await runs.end(held, run.desired === 'stopped' ? terminated : stopped).catch(() => undefined);
         this.#host.changed(run.id);
       }
-    await this.#heart.stop();
-    // From now on others go on with what runs in the cluster.
-    await this.#leases.leave(memberScope, this.id).catch(() => undefined);
-    for (const pool of this.#pools) this.#host.ringOthers(pool.name);
-  }
-
-  async #beat(): Promise<void> {
-    const sentAt = monotonicMs();
-    // Out of touch for longer than a lease, as everybody may have been: a full lease must pass before who is silent counts as gone.
-    if (this.#aliveUntil < sentAt) this.#steadySince = sentAt;
-    await this.#leases.heartbeat(memberScope, this.id, this.#leaseMs);
-    this.#aliveUntil = sentAt + this.#leaseMs;
-    await this.#lookAround();
-  }
-
-  async #lookAround(): Promise<void> {
-    this.#alive = new Set(await this.#leases.members(memberScope));
-    this.#clockOffsetMs = (await this.#host.runs.database.now()) - monotonicMs();
+    await this.#heartbeat.stop();
+    // From now on other workers continue the runs in the cluster.
+    await this.#members.leave().catch(() => undefined);
+    for (const pool of this.#pools) this.#host.signalOthers(pool.name);
   }
 
   #situation(): Situation {
     return {
-      now: monotonicMs() + this.#clockOffsetMs,
+      now: this.#members.now,
       me: this.id,
-      alive: this.#alive,
+      alive: this.#members.alive,
       scope: this.#host.executor.scope,
       pendingMs: this.#pendingMs,
     };
   }
 
-  async #lookAll(): Promise<number> {
-    for (const pool of this.#pools) await this.#look(pool.name);
+  async #claimAll(): Promise<number> {
+    for (const pool of this.#pools) await this.#claimMore(pool.name);
     return this.#driven.size;
   }
 
   /**
-   * Claims what this worker can take of a pool, now. Calls that come while one is under way share one more that follows it. Returns
-   * whether there is room for more.
+   * Claims as many runs of a pool as this worker can take. Calls during a claim share one further claim after it. Returns whether the
+   * worker could take more.
    */
-  #look(name: string): Promise<boolean> {
-    const under = this.#looking.get(name);
-    if (under) {
-      this.#again.add(name);
-      return under;
+  #claimMore(name: string): Promise<boolean> {
+    const current = this.#claiming.get(name);
+    if (current) {
+      this.#claimAgain.add(name);
+      return current;
     }
-    const look = this.#claim(name)
+    const claim = this.#claim(name)
       .catch((err) => {
-        this.#host.logger.warn({ err, pool: name }, 'runs could not be taken; it is tried again');
+        this.#host.logger.warn({ err, pool: name }, 'runs could not be claimed; retrying');
         return true;
       })
       .finally(() => {
-        this.#looking.delete(name);
-        if (this.#again.delete(name)) void this.#look(name);
+        this.#claiming.delete(name);
+        if (this.#claimAgain.delete(name)) void this.#claimMore(name);
       });
-    this.#looking.set(name, look);
-    return look;
+    this.#claiming.set(name, claim);
+    return claim;
   }
 
   async #claim(name: string): Promise<boolean> {
     const pool = this.#host.pools.get(name);
-    // Who is not sure to be alive takes nothing: others may already count its runs as lost.
-    if (!pool || !this.#taking || this.#aliveUntil < monotonicMs()) return false;
+    // A worker whose heartbeat may have lapsed claims nothing: others may already count its runs as lost.
+    if (!pool || !this.#accepting || !this.#members.isAlive) return false;
     const wanted = Math.min(this.#concurrency - this.#driven.size, pool.slots);
     if (wanted < 1) {
       this.#listening?.want(name, false);
@@ -342,7 +311,7 @@ export class RunnerWorker implements Service {
           if (how === 'left') return;
           if (how === 'lost') {
             events.emit('run:lost', { runId: run.id });
-            // In a cluster its object is the next worker's; here it is nobody's.
+            // In a cluster the object now belongs to the next worker; in this process it belongs to nobody.
             if (this.#host.executor.scope === 'process')
               await this.#host.executor.remove({ runId: run.id, attempt: run.attempt, jobUid: run.jobUid });
             return;
@@ -350,10 +319,10 @@ export class RunnerWorker implements Service {
           await log.pack(execution.run);
           this.#host.changed(run.id);
         },
-        // Nobody expected it; the sweep takes the run up again.
-        (err) => logger.error({ err, runId: run.id }, 'a run was dropped by its worker; the sweep goes on with it'),
+        // An unexpected error; the sweep takes the run over.
+        (err) => logger.error({ err, runId: run.id }, 'a worker dropped a run after an unexpected error; the sweep continues it'),
       )
-      .catch((err) => logger.debug({ err, runId: run.id }, 'the log of a run is packed by the sweep'))
+      .catch((err) => logger.debug({ err, runId: run.id }, 'the log of a run could not be packed; the sweep packs it'))
       .then(() => {
         this.#driven.delete(run.id);
         this.#finishing.delete(done);
@@ -362,32 +331,13 @@ export class RunnerWorker implements Service {
     this.#finishing.add(done);
   }
 
-  /** A run has ended, and its slot is free: whoever is here looks first. What is left of it is tidied away meanwhile. */
+  /** A run has ended and its slot is free: this worker claims at once. The rest of the run is cleaned up meanwhile. */
   #freed(run: RunRow): void {
     this.#driven.delete(run.id);
-    if (run.pool !== null && this.#taking) void this.#look(run.pool);
-    if (run.pool !== null) this.#host.ringOthers(run.pool);
+    if (run.pool !== null && this.#accepting) void this.#claimMore(run.pool);
+    if (run.pool !== null) this.#host.signalOthers(run.pool);
     const { state, reason } = run;
     this.#telemetry.settled.add(1, { kind: run.pool ?? '', outcome: reason ?? String(state) });
     this.#host.events.emit('run:ended', { runId: run.id, state, reason });
-  }
-
-  /** The broker gave a run's message up. The row decides: only a run that still waits is failed. */
-  async #dead(runId: string, why: string): Promise<void> {
-    const { runs, logger } = this.#host;
-    const run = await runs.find(runId);
-    if (!run) {
-      logger.warn({ runId, why }, 'a dead letter names a run that is not there; it is dropped');
-      return;
-    }
-    if (run.phase !== 'queued') return;
-    const ending: Ending =
-      why === 'expired'
-        ? { state: 4, reason: 'QUEUE_EXPIRED', message: 'The run waited longer than the broker keeps its message. Run it again.' }
-        : { state: 4, reason: 'PUBLISH', message: `The broker gave the run's message up (${why}). Tell whoever operates this service.` };
-    const ended = await runs.end({ id: run.id, fence: run.fence, phases: ['queued'] }, ending);
-    if (!ended) return;
-    logger.error({ runId, why }, 'the broker gave the message of a run up; the run has failed');
-    this.#host.changed(run.id);
   }
 }

@@ -5,26 +5,26 @@ import { InvalidZipError } from '../errors.ts';
 import { filePath, foldedPath, foldersOf } from '../files/path.ts';
 
 export interface ZipLimits {
-  /** Default 10,000. */
+  /** Number of entries. Default 10,000. */
   readonly entries?: number;
   /** Bytes of one file, inflated. Default 16 MiB. */
   readonly fileBytes?: number;
   /** Bytes of all files, inflated. Default 1 GiB. */
   readonly totalBytes?: number;
-  /** How many times as large as it was a file may get; of those above 1 MiB. Default 100. */
+  /** Highest ratio of inflated to packed size, for files above 1 MiB. Default 100. */
   readonly ratio?: number;
 }
 
 export interface ZipEntry {
   readonly path: string;
-  /** What the archive says, and what more than that is refused. */
+  /** The size that the archive states; reading more fails. */
   readonly size: number;
-  /** The content, inflated; it fails where it is more, less or other than the archive says. */
+  /** Opens the inflated content. The stream fails if size or checksum differ from those in the archive. */
   open(): Promise<Readable>;
 }
 
 const ratioCounts = 1_048_576;
-/** Kinds of files in the upper half of the attributes that Unix writes. */
+/** File types in the upper half of the attributes that Unix tools write. */
 const kinds: Readonly<Record<number, string>> = {
   4096: 'a pipe',
   8192: 'a device',
@@ -34,8 +34,8 @@ const kinds: Readonly<Record<number, string>> = {
 };
 
 /**
- * The files of an archive, given whole or by its path, in its order. All names and sizes are judged before the first file is handed over: an archive is taken or
- * refused as a whole. Folders are skipped, they exist through their files.
+ * Returns the files of an archive, which is given as bytes or by its path. All names and sizes are checked first: an archive is accepted
+ * or refused as a whole. Folders are skipped, since they exist through their files.
  * @throws InvalidZipError, InvalidPathError
  */
 export async function readZip(
@@ -43,23 +43,23 @@ export async function readZip(
   limits: ZipLimits = {},
 ): Promise<{ readonly entries: readonly ZipEntry[]; close(): void }> {
   const { entries: most = 10_000, fileBytes = 16 * 2 ** 20, totalBytes = 2 ** 30, ratio = 100 } = limits;
-  // Names are judged by our own rules: strict, or backslashes were turned into slashes.
+  // Strict, or the reader would turn backslashes into slashes; filePath then checks the names.
   const options = { autoClose: false, lazyEntries: true, strictFileNames: true, validateEntrySizes: true } as const;
   const opening = typeof archive === 'string' ? yauzl.openPromise(archive, options) : yauzl.fromBufferPromise(archive, options);
   const zip = await opening.catch((cause) => {
-    throw new InvalidZipError(`This is no zip archive that can be read: ${(cause as Error).message}.`);
+    throw new InvalidZipError(`The content is not a readable zip archive: ${(cause as Error).message}.`);
   });
   const found: ZipEntry[] = [];
   const files = new Map<string, string>();
   const folders = new Set<string>();
   let [total, packed] = [0, 0];
   try {
-    if (zip.entryCount > most) throw new InvalidZipError(`The archive has ${zip.entryCount} entries; at most ${most} are taken.`);
+    if (zip.entryCount > most) throw new InvalidZipError(`The archive has ${zip.entryCount} entries; at most ${most} are accepted.`);
     for await (const entry of entriesOf(zip)) {
       const name = entry.fileName;
       if (entry.isEncrypted()) throw new InvalidZipError(`${name} is encrypted; pack it without a password.`);
       const kind = kinds[(entry.externalFileAttributes >>> 16) & 0xf000];
-      if (kind) throw new InvalidZipError(`${name} is ${kind}; only files and folders are taken.`);
+      if (kind) throw new InvalidZipError(`${name} is ${kind}; only files and folders are accepted.`);
       const path = filePath(name.endsWith('/') ? name.slice(0, -1) : name);
       for (const folder of foldersOf(path)) folders.add(foldedPath(folder));
       if (name.endsWith('/')) {
@@ -73,19 +73,20 @@ export async function readZip(
         );
       files.set(foldedPath(path), path);
       const { compressedSize, uncompressedSize: size } = entry;
-      if (size > fileBytes) throw new InvalidZipError(`${path} has ${size} bytes; at most ${fileBytes} are taken.`);
+      if (size > fileBytes) throw new InvalidZipError(`${path} has ${size} bytes; at most ${fileBytes} are accepted.`);
       if (size > ratioCounts && size > compressedSize * ratio)
         throw new InvalidZipError(
-          `${path} would get ${Math.round(size / Math.max(1, compressedSize))} times as large as it is packed; at most ${ratio} times is taken.`,
+          `${path} would inflate to ${Math.round(size / Math.max(1, compressedSize))} times its packed size; at most ${ratio} times is accepted.`,
         );
       total += size;
       packed += compressedSize;
-      if (total > totalBytes) throw new InvalidZipError(`The files have more than ${totalBytes} bytes together.`);
+      if (total > totalBytes) throw new InvalidZipError(`The files have more than ${totalBytes} bytes together, which is the limit.`);
       found.push({ path, size, open: () => opened(zip, path, entry) });
     }
-    // Entries that share their bytes: a small archive that says to be a large one.
-    if (packed > zip.fileSize) throw new InvalidZipError('The entries say to be larger than the archive: they overlap.');
-    for (const [folded, path] of files) if (folders.has(folded)) throw new InvalidZipError(`${path} is a file and a folder.`);
+    // Entries that share bytes make a small archive inflate to a large one.
+    if (packed > zip.fileSize) throw new InvalidZipError('The entries are together larger than the archive: they overlap.');
+    for (const [folded, path] of files)
+      if (folders.has(folded)) throw new InvalidZipError(`${path} is both a file and a folder in the archive.`);
   } catch (error) {
     zip.close();
     throw error;
@@ -101,7 +102,7 @@ async function opened(zip: ZipFile, path: string, entry: Entry): Promise<Readabl
   }
 }
 
-/** The reader checks how many bytes there are; this checks that they are those. */
+/** Checks the checksum while the content is read; the zip reader itself checks only the size. */
 function checked(path: string, entry: Entry, content: Readable): Readable {
   return Readable.from(
     (async function* () {
@@ -114,7 +115,7 @@ function checked(path: string, entry: Entry, content: Readable): Readable {
       } catch (error) {
         throw new InvalidZipError(`${path} is broken in the archive: ${(error as Error).message}.`);
       }
-      if (sum !== entry.crc32) throw new InvalidZipError(`${path} is broken in the archive: its checksum is another.`);
+      if (sum !== entry.crc32) throw new InvalidZipError(`${path} is broken in the archive: its checksum does not match.`);
     })(),
     { objectMode: false },
   );

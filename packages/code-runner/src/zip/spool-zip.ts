@@ -7,7 +7,7 @@ import { pipeline } from 'node:stream/promises';
 import { LimitExceededError, UploadCutError } from '../errors.ts';
 import type { Content } from '../store/spool.ts';
 
-/** Keeps an archive in a temporary file: what is in it stands at its end. @throws LimitExceededError, UploadCutError */
+/** Writes an archive to a temporary file, since its directory is at its end. @throws LimitExceededError, UploadCutError */
 export async function spoolZip(archive: Content, limit: number): Promise<{ readonly path: string } & AsyncDisposable> {
   const folder = await mkdtemp(join(tmpdir(), 'holdfast-zip-'));
   const path = join(folder, 'archive.zip');

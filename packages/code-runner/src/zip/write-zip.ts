@@ -3,11 +3,11 @@ import { ZipFile } from 'yazl';
 
 export interface ZipContent {
   readonly path: string;
-  /** Asked for when its turn comes, so that one file is open at a time. */
+  /** Called when the file is next, so that one file is open at a time. */
   readonly open: () => Promise<Readable>;
 }
 
-/** Packs files into an archive that is read while it is made. */
+/** Packs files into an archive while it is read. */
 export function writeZip(files: Iterable<ZipContent>, at: Date): Readable {
   const zip = new ZipFile();
   const output = zip.outputStream as unknown as Readable;

@@ -1,4 +1,4 @@
-/** One entry, as a container run time writes it. */
+/** A log entry, as a container run time writes it. */
 interface Entry {
   /** RFC 3339 with nanoseconds. */
   readonly time: string;
@@ -8,7 +8,7 @@ interface Entry {
 const entryBytes = 16_384;
 const newline = 10;
 
-/** What a container has printed, in entries of a line or 16 KiB, each with its time. */
+/** The log of a container: entries of one line or 16 KiB, each with its time. */
 export class ContainerLog {
   readonly #listeners = new Set<() => void>();
   #entries: Entry[] = [];
@@ -37,20 +37,20 @@ export class ContainerLog {
     this.#tell();
   }
 
-  /** Drops all but the last entries, as a kubelet does with a log that has grown too long. */
+  /** Drops all but the last entries, as a kubelet does with a long log. */
   rotate(keep: number): void {
     this.#entries = this.#entries.slice(-keep);
     this.#dropped = true;
   }
 
-  /** Entries from an index on, as lines of an answer. */
+  /** Returns the entries from an index on, as the server sends them. */
   read(
     from: number,
     options: { readonly timestamps: boolean; readonly since: string | undefined },
   ): { readonly text: Buffer; readonly next: number } {
     const at = this.#dropped && from > this.#entries.length ? this.#entries.length : from;
     const parts: Buffer[] = [];
-    // A server knows whole seconds only.
+    // Servers compare whole seconds.
     const since = options.since?.slice(0, 19);
     for (const { time, content } of this.#entries.slice(at)) {
       if (since !== undefined && time.slice(0, 19) < since) continue;
@@ -73,7 +73,7 @@ export class ContainerLog {
 
   #add(content: Buffer): void {
     const ms = Math.floor(performance.timeOrigin + performance.now());
-    // Some entries share a time, as they do where the clock is coarse.
+    // Some entries share a time, as with a coarse clock.
     this.#nanos = ms === this.#lastMs ? this.#nanos + (this.#entries.length % 3 === 0 ? 0 : 1) : 0;
     this.#lastMs = ms;
     const time = new Date(ms).toISOString().replace('Z', `${String(this.#nanos).padStart(6, '0')}Z`);

@@ -30,7 +30,7 @@ interface PodSpec {
 
 interface Running {
   readonly log: { readonly main: ContainerLog; readonly results: ContainerLog };
-  /** Said of the pod once its program has ended for this reason. */
+  /** Reason in the pod's status after its program has ended. */
   because?: 'DeadlineExceeded' | 'Evicted' | 'NodeLost';
   message?: string;
   removed: boolean;
@@ -39,23 +39,23 @@ interface Running {
 export interface KubeletOptions {
   readonly store: ObjectStore;
   readonly sandbox: Executor;
-  /** How long a pod waits before it is started, in ms. */
+  /** Delay before a pod starts, in ms. */
   readonly startMs: () => number;
-  /** Why pods are not started at present. */
+  /** The reason for which pods do not start at present. */
   readonly holds: () => 'unschedulable' | undefined;
 }
 
 /**
- * The controllers and the node of a cluster of one: makes a Job's pod, runs the pod's main container for real in the local sandbox, and
- * says of it what a kubelet would. Images are not pulled: what the machine has is used, and those that are called `missing` are not there.
- * The container that unpacks files and the one that reads results out are played; their formats are the real ones.
+ * Plays the controllers and the only node of a cluster: creates a Job's pod, runs the pod's main container in the local sandbox, and
+ * reports its status as a kubelet would. Images are not pulled: the machine's programs are used, and an image named `missing` does not
+ * exist. The containers that unpack files and print results are simulated, with the real formats.
  */
 export class Kubelet {
   readonly #options: KubeletOptions;
   readonly #running = new Map<string, Running>();
   readonly #work = new Set<Promise<void>>();
   #pods = 0;
-  /** Pods whose program was started, by the Job's name; for those who count. */
+  /** Number of started programs by the Job's name, for tests. */
   readonly started: Map<string, number> = new Map();
 
   constructor(options: KubeletOptions) {
@@ -83,13 +83,13 @@ export class Kubelet {
       status: { phase: 'Pending', conditions: [] },
     });
     const work = this.#run(name, job.metadata.name)
-      // A sandbox that is closed while a pod starts.
+      // Rejects if the sandbox is closed while a pod starts.
       .catch(() => undefined)
       .finally(() => this.#work.delete(work));
     this.#work.add(work);
   }
 
-  /** A deadline that was set on a pod that runs. */
+  /** Ends a running pod whose deadline was set to 1 s. */
   deadlineSet(pod: string): void {
     const found = this.#options.store.get('pods', pod);
     const spec = found?.spec as PodSpec | undefined;
@@ -101,7 +101,7 @@ export class Kubelet {
     this.#end(pod, 'Evicted', message, 0);
   }
 
-  /** The node is gone: nothing more is said of its pods but that. */
+  /** The pod's node is lost; its status says only that. */
   loseNode(pod: string): void {
     this.#end(pod, 'NodeLost', 'Node which was running pod is unresponsive', 0);
   }
@@ -173,7 +173,7 @@ export class Kubelet {
       if (seen?.status.is === 'ended') ending = seen.status.ending;
     await logging;
     if (running.removed) return;
-    const { said, results } = await this.#results(pod);
+    const { message, results } = await this.#results(pod);
     running.log.main.end();
     const code = ending?.exitCode ?? 137;
     const oom = ending?.reason === 'OOM';
@@ -186,7 +186,7 @@ export class Kubelet {
             terminated: {
               exitCode: oom ? 137 : code,
               reason: oom ? 'OOMKilled' : code === 0 ? 'Completed' : 'Error',
-              ...(said ? { message: said } : {}),
+              ...(message ? { message } : {}),
               startedAt,
               finishedAt: new Date().toISOString(),
             },
@@ -216,19 +216,19 @@ export class Kubelet {
       running.log.main.write(bytes);
   }
 
-  /** The termination message, and what is left in `/out` besides, packed. */
-  async #results(pod: string): Promise<{ readonly said: string; readonly results: Buffer }> {
-    let said = '';
+  /** Returns the termination message, and the other files in `/out`, packed. */
+  async #results(pod: string): Promise<{ readonly message: string; readonly results: Buffer }> {
+    let message = '';
     const files: { path: string; open: () => Promise<Readable> }[] = [];
     for await (const { path, content } of this.#options.sandbox.output(refOf(pod), {
       limit: Number.MAX_SAFE_INTEGER,
       truncated: () => undefined,
     })) {
       const bytes = await buffer(content);
-      if (path === '.termination-log') said = bytes.toString();
+      if (path === '.termination-log') message = bytes.toString();
       else files.push({ path, open: async () => Readable.from([bytes], { objectMode: false }) });
     }
-    return { said, results: await packFiles(files) };
+    return { message, results: await packFiles(files) };
   }
 
   #status(pod: string, status: Record<string, unknown>): void {
@@ -244,7 +244,7 @@ export class Kubelet {
     const url = init?.env?.find(({ name }) => name === 'CODE_URL')?.value;
     let map: ApiObject | undefined;
     const from = spec.volumes.find(({ configMap }) => configMap)?.configMap?.name;
-    // A volume that is not there yet is waited for.
+    // As a kubelet, waits for a volume that does not exist yet.
     while (from !== undefined && !map && store.get('pods', pod)) {
       map = store.get('configmaps', from);
       if (!map) await pause(10);
@@ -262,7 +262,7 @@ export class Kubelet {
       taskId: '',
       actor: '',
       language: defineLanguage({ name: 'container', template: { x: '' }, main: 'x', image: main.image, requires: [], environment: env }),
-      // What a kubelet mounts, and the sandbox has no place for.
+      // A kubelet mounts these; the sandbox has other places for them.
       command: main.command.map((part) =>
         part.replaceAll('/signal/', '/tmp/.signal-').replaceAll('/dev/termination-log', '/out/.termination-log'),
       ),

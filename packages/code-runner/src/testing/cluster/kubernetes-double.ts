@@ -5,54 +5,55 @@ import type { Duplex } from 'node:stream';
 import { text } from 'node:stream/consumers';
 import type { Executor } from '../../executor/executor.ts';
 import { Kubelet } from './kubelet.ts';
-import { type ApiObject, ObjectStore, type StoreEvent } from './object-store.ts';
+import { answer, kinds, matches } from './object-api.ts';
+import { ObjectStore, type StoreEvent } from './object-store.ts';
 
-/** What is done to a request instead of, or besides, answering it. */
+/** A fault for a request, instead of or after handling it. */
 export type Fault =
-  /** Refused with this status. */
+  /** The request is refused with this status. */
   | { readonly status: number; readonly reason?: string; readonly message?: string; readonly retryAfterSeconds?: number }
-  /** The connection is reset: before anything is done, or after it was done. */
+  /** The connection is reset before or after the request was handled. */
   | { readonly reset: 'before' | 'after' }
-  /** Done, and never answered. */
+  /** The request is handled, but never answered. */
   | { readonly stall: true };
 
-/** What runs the programs of its pods, and with which certificate it is served. */
+/** Options of {@link kubernetesDouble}. */
 export interface KubernetesDoubleOptions {
-  /** What pods run in: `localSandbox()`. Closed with the double. */
+  /** Runs the programs of pods: `localSandbox()`. Closing the double closes it. */
   readonly sandbox: Executor;
-  /** PEM, for `127.0.0.1`. */
+  /** Key and certificate for `127.0.0.1`, as PEM. */
   readonly key: string;
   readonly cert: string;
   readonly namespace?: string;
-  /** Bearer tokens that are known, and whether they may. Default `{ token: true }`. */
+  /** Known bearer tokens. `true` grants access, `false` is answered with 403. Default `{ token: true }`. */
   readonly tokens?: Readonly<Record<string, boolean>>;
 }
 
-/** The part of a cluster that Jobs need, over real HTTPS, for tests: it does what API servers do, when it is told to at the worst moment. */
+/** The part of a cluster that Jobs need, over HTTPS, for tests. It can misbehave on request as real API servers do. */
 export interface KubernetesDouble extends AsyncDisposable {
   readonly url: string;
   readonly namespace: string;
   readonly store: ObjectStore;
   readonly kubelet: Kubelet;
-  /** Everything that was asked: `POST /apis/batch/v1/…`, with the body as it came, and when, on the monotonic clock. */
+  /** All requests so far, with method, path and body. `at` is the time on the monotonic clock, in ms. */
   readonly requests: readonly { readonly method: string; readonly path: string; readonly body: string; readonly at: number }[];
-  /** The next requests of this kind (`POST jobs`, `GET pods/log`, `WATCH jobs`) meet this. */
+  /** Applies a fault to the next `times` requests of a kind such as `POST jobs`, `GET pods/log`, `WATCH jobs`. Default once. */
   fail(what: string, fault: Fault, times?: number): void;
-  /** Jobs that may be there at a time. */
+  /** Number of Jobs that may exist at a time. Default unlimited. */
   quota: number;
-  /** Pods find no machine while this is set. */
+  /** While true, pods stay pending as unschedulable. */
   unschedulable: boolean;
-  /** How long a pod takes to start, in ms. */
+  /** Time that a pod takes to start, in ms. */
   startMs: number;
-  /** Watches bring nothing any more, and stay open. */
+  /** Silences the open watches without closing them. */
   silenceWatches(): void;
-  /** Resets every stream that is open. Returns how many. */
+  /** Resets all open streams. Returns their number. */
   resetStreams(): number;
-  /** Ends watches with 410 in the stream. */
+  /** Ends the open watches with an error 410 in the stream. */
   expireWatches(): void;
-  /** A kubeconfig for a token. */
+  /** Returns a kubeconfig, as JSON, with a bearer token. */
   kubeConfig(token?: string): string;
-  /** Ends its programs, and the server. */
+  /** Ends the programs and the server. */
   close(): Promise<void>;
 }
 
@@ -62,13 +63,7 @@ interface Stream {
   silent: boolean;
 }
 
-const kinds: Readonly<Record<string, { readonly kind: string; readonly apiVersion: string }>> = {
-  jobs: { kind: 'Job', apiVersion: 'batch/v1' },
-  pods: { kind: 'Pod', apiVersion: 'v1' },
-  configmaps: { kind: 'ConfigMap', apiVersion: 'v1' },
-};
-
-/** Starts an API server of its own over HTTPS, with a kubelet that really runs programs. */
+/** Starts an API server over HTTPS, with a kubelet that runs real programs. */
 export async function kubernetesDouble(options: KubernetesDoubleOptions): Promise<KubernetesDouble> {
   const double = new Double(options);
   await double.listen();
@@ -197,61 +192,14 @@ class Double implements KubernetesDouble {
       response.socket?.destroy();
       return;
     }
-    const [status, answer] = watch || log ? [0, undefined] : await this.#do(method, plural, name, url, body);
+    const [status, reply] = watch || log ? [0, undefined] : await answer(this, { method, plural, name, url, body });
     if (fault && 'reset' in fault) response.socket?.destroy();
     else if (fault && 'stall' in fault) return;
     else if (log) await this.#log(url, name ?? '', response);
     else if (watch) this.#watch(url, plural, response);
     else if (status >= 400)
-      this.#status(response, status, String((answer as { reason?: string }).reason), String((answer as { message?: string }).message));
-    else this.#json(response, status, answer);
-  }
-
-  async #do(method: string, plural: string, name: string | undefined, url: URL, body: string): Promise<[number, unknown]> {
-    const type = kinds[plural] as { kind: string; apiVersion: string };
-    const notFound: [number, unknown] = [404, { reason: 'NotFound', message: `${plural} "${name}" not found` }];
-    if (method === 'GET' && name === undefined) {
-      const version = url.searchParams.get('resourceVersion');
-      if (version !== null && version !== '0' && this.store.since(plural, Number(version)) === undefined)
-        return [410, { reason: 'Expired', message: 'too old resource version' }];
-      const items = this.store.all(plural).filter((object) => matches(object, url));
-      return [
-        200,
-        { kind: `${type.kind}List`, apiVersion: type.apiVersion, metadata: { resourceVersion: String(this.store.version) }, items },
-      ];
-    }
-    const known = name === undefined ? undefined : this.store.get(plural, name);
-    if (method === 'GET') return known ? [200, known] : notFound;
-    if (method === 'POST') {
-      const object = JSON.parse(body) as ApiObject;
-      if (this.store.get(plural, object.metadata.name))
-        return [409, { reason: 'AlreadyExists', message: `${plural} "${object.metadata.name}" already exists` }];
-      if (plural === 'jobs' && this.store.all('jobs').length >= this.quota)
-        return [403, { reason: 'Forbidden', message: `jobs.batch "${object.metadata.name}" is forbidden: exceeded quota: runs` }];
-      const made = this.store.create(plural, this.namespace, object);
-      if (plural === 'jobs') this.kubelet.jobCreated(made);
-      return [201, made];
-    }
-    if (!known) return notFound;
-    if (method === 'PATCH') {
-      const patched = this.store.update(plural, known.metadata.name, (object) =>
-        merge(object, JSON.parse(body) as Record<string, unknown>),
-      );
-      if (plural === 'pods') this.kubelet.deadlineSet(known.metadata.name);
-      return [200, patched];
-    }
-    if (method === 'DELETE') {
-      const said = body === '' ? undefined : (JSON.parse(body) as { propagationPolicy?: string }).propagationPolicy;
-      // The old default of Jobs: without a word, their pods stay behind.
-      const policy = url.searchParams.get('propagationPolicy') ?? said ?? 'Orphan';
-      this.store.remove(plural, known.metadata.name);
-      if (plural === 'pods') await this.kubelet.remove(known.metadata.name);
-      if (plural === 'jobs' && policy !== 'Orphan')
-        for (const pod of this.store.all('pods'))
-          if (pod.metadata.ownerReferences?.some(({ uid }) => uid === known.metadata.uid)) await this.kubelet.remove(pod.metadata.name);
-      return [200, { kind: 'Status', apiVersion: 'v1', status: 'Success' }];
-    }
-    return [405, { reason: 'MethodNotAllowed', message: method }];
+      this.#status(response, status, String((reply as { reason?: string }).reason), String((reply as { message?: string }).message));
+    else this.#json(response, status, reply);
   }
 
   #watch(url: URL, plural: string, response: ServerResponse): void {
@@ -264,14 +212,15 @@ class Double implements KubernetesDouble {
     response.writeHead(200, { 'content-type': 'application/json' });
     const stream: Stream = { response, kind: 'watch', silent: false };
     const send = ({ type, object }: Pick<StoreEvent, 'type' | 'object'>): void => {
-      if (!stream.silent) response.write(`${JSON.stringify({ type, object })}\n`);
+      // The response may have ended before its close event removes this listener.
+      if (!stream.silent && !response.writableEnded) response.write(`${JSON.stringify({ type, object })}\n`);
     };
     for (const event of past) if (matches(event.object, url)) send(event);
     response.flushHeaders();
     const stop = this.store.listen((event) => {
       if (event.kind === plural && matches(event.object, url)) send(event);
     });
-    // Bookmarks come once a minute elsewhere; here they shall be met.
+    // Real servers send bookmarks once a minute; tests need them sooner.
     const bookmarks = setInterval(() => {
       const type = kinds[plural] as { kind: string; apiVersion: string };
       send({
@@ -328,25 +277,5 @@ class Double implements KubernetesDouble {
 
   #status(response: ServerResponse, code: number, reason: string, message: string): void {
     this.#json(response, code, { kind: 'Status', apiVersion: 'v1', metadata: {}, status: 'Failure', message, reason, code });
-  }
-}
-
-function matches(object: ApiObject, url: URL): boolean {
-  const wanted = url.searchParams.get('labelSelector');
-  if (!wanted) return true;
-  return wanted.split(',').every((one) => {
-    const [name = '', value] = one.split('=');
-    return object.metadata.labels?.[name] === value;
-  });
-}
-
-/** RFC 7386. */
-function merge(target: Record<string, unknown>, patch: Record<string, unknown>): void {
-  for (const [name, value] of Object.entries(patch)) {
-    if (value === null) delete target[name];
-    else if (typeof value === 'object' && !Array.isArray(value)) {
-      if (typeof target[name] !== 'object' || target[name] === null) target[name] = {};
-      merge(target[name] as Record<string, unknown>, value as Record<string, unknown>);
-    } else target[name] = value;
   }
 }

@@ -1,4 +1,4 @@
-/** An object of the API, as it is on the wire. */
+/** An object of the API, as sent over the wire. */
 export interface ApiObject {
   readonly apiVersion: string;
   readonly kind: string;
@@ -25,7 +25,7 @@ export interface StoreEvent {
   readonly object: ApiObject;
 }
 
-/** Objects of all kinds under one count of versions, and what happened to them, as far back as it is kept. */
+/** The objects of all kinds, with one counter of versions, and their recent events. */
 export class ObjectStore {
   readonly #objects = new Map<string, Map<string, ApiObject>>();
   readonly #listeners = new Set<(event: StoreEvent) => void>();
@@ -62,7 +62,7 @@ export class ObjectStore {
     return object;
   }
 
-  /** Applies a change to an object that is there. */
+  /** Changes an existing object. */
   update(kind: string, name: string, change: (object: ApiObject) => void): ApiObject | undefined {
     const known = this.get(kind, name);
     if (!known) return undefined;
@@ -79,12 +79,12 @@ export class ObjectStore {
     this.#emit('DELETED', kind, structuredClone(known));
   }
 
-  /** Events behind a version, or `undefined` if some of them are forgotten. */
+  /** Returns the events after a version, or `undefined` if some of them were dropped. */
   since(kind: string, version: number): StoreEvent[] | undefined {
     return version < this.#forgotten ? undefined : this.#events.filter((event) => event.kind === kind && event.version > version);
   }
 
-  /** Forgets what happened: who asks for it is told 410. */
+  /** Drops all events: later requests for them get 410. */
   compact(): void {
     this.#events = [];
     this.#forgotten = ++this.#version;

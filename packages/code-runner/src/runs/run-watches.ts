@@ -1,13 +1,16 @@
 import { wait } from '@holdfast/core';
 
-/** Somebody who waits for news of a run. */
+/** Waits for changes of one run. */
 export interface RunWatch extends Disposable {
-  /** Resolves when something of the run may have changed since the last call, or after a while. Rejects with the signal's reason. */
+  /** Resolves when the run may have changed since the last call, or after a polling interval. Rejects with the signal's reason. */
   changed(signal: AbortSignal | undefined): Promise<void>;
 }
 
-/** Hands hints about runs to those in this process who wait for them. */
-export class RunNews {
+/** How long a watch waits if wake-ups of other processes arrive, and if they do not. */
+const pollMs = { reliable: 5_000, unreliable: 500 } as const;
+
+/** Passes hints about runs to the watches in this process. */
+export class RunWatches {
   readonly #options: { readonly listen: () => void; readonly reliable: () => boolean };
   readonly #watches = new Map<string, Set<() => void>>();
 
@@ -31,7 +34,7 @@ export class RunNews {
         signal?.throwIfAborted();
         if (!pending) {
           waiting = new AbortController();
-          const ms = this.#options.reliable() ? 5_000 : 500;
+          const ms = this.#options.reliable() ? pollMs.reliable : pollMs.unreliable;
           await wait(ms, signal ? AbortSignal.any([signal, waiting.signal]) : waiting.signal).catch(() => undefined);
           waiting = undefined;
           signal?.throwIfAborted();
@@ -45,11 +48,11 @@ export class RunNews {
     };
   }
 
-  of(runId: string): void {
+  wake(runId: string): void {
     for (const wake of this.#watches.get(runId) ?? []) wake();
   }
 
-  all(): void {
+  wakeAll(): void {
     for (const watches of this.#watches.values()) for (const wake of watches) wake();
   }
 }
