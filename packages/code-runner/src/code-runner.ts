@@ -1,5 +1,5 @@
 import {
-  checkMigrated,
+  checkTables,
   coreSchema,
   type Database,
   type DatabaseOptions,
@@ -206,11 +206,7 @@ export class CodeRunner {
 
   /** @throws MigrationRequiredError, DatabaseUnavailableError, UnsupportedDatabaseError */
   async check(): Promise<void> {
-    const { warnings } = await this.database.describe();
-    for (const warning of warnings) this.#logger.warn({}, warning);
-    const newer = await checkMigrated(this.database, [coreSchema, codeRunnerSchema]);
-    if (newer.length > 0)
-      this.#logger.warn({ newer }, 'the tables were migrated by a newer version; this version keeps working, since migrations only add');
+    await checkTables(this.database, [coreSchema, codeRunnerSchema], this.#logger);
   }
 
   /** Stops the workers and closes the connections of this package. The `knex` that you passed stays open. */

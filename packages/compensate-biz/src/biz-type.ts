@@ -1,4 +1,12 @@
-import { type Backoff, type BreakerOptions, type Duration, durationMs, exponential, InvalidArgumentError } from '@holdfast/core';
+import {
+  type Backoff,
+  type BreakerOptions,
+  type Duration,
+  durationMs,
+  exponential,
+  InvalidArgumentError,
+  wholeNumber,
+} from '@holdfast/core';
 import type { StandardSchemaV1 } from '@standard-schema/spec';
 import { UnknownTypeError } from './errors.ts';
 
@@ -77,20 +85,20 @@ export function bizType<Input, Output>(schema: StandardSchemaV1<Input, Output>, 
   return {
     schema,
     retry: options.retry ?? exponential({ first: '5s', factor: 3, cap: '10m' }).upTo(8),
-    concurrency: whole('concurrency', options.concurrency ?? 6),
+    concurrency: wholeNumber('concurrency', options.concurrency ?? 6),
     timeoutMs: durationMs(options.timeout ?? '1m', 'timeout'),
     keep: keep !== 'none',
     purgeAfterMs: keep === 'all' || keep === 'none' ? undefined : durationMs(keep, 'keep'),
     serial: options.serial ?? false,
-    version: whole('version', version),
+    version: wholeNumber('version', version),
     upcast: options.upcast ?? {},
-    rate: options.rate && { limit: whole('rate.limit', options.rate.limit), perMs: durationMs(options.rate.per, 'rate.per') },
+    rate: options.rate && { limit: wholeNumber('rate.limit', options.rate.limit), perMs: durationMs(options.rate.per, 'rate.per') },
     breaker: options.breaker,
     tenantConcurrency:
-      options.tenantConcurrency === undefined ? Number.MAX_SAFE_INTEGER : whole('tenantConcurrency', options.tenantConcurrency),
-    globalConcurrency: options.globalConcurrency === undefined ? undefined : whole('globalConcurrency', options.globalConcurrency),
+      options.tenantConcurrency === undefined ? Number.MAX_SAFE_INTEGER : wholeNumber('tenantConcurrency', options.tenantConcurrency),
+    globalConcurrency: options.globalConcurrency === undefined ? undefined : wholeNumber('globalConcurrency', options.globalConcurrency),
     sweep: options.sweep,
-    maxLost: whole('maxLost', options.maxLost ?? 3, 2),
+    maxLost: wholeNumber('maxLost', options.maxLost ?? 3, { least: 2 }),
   };
 }
 
@@ -107,10 +115,4 @@ export function typeOf(types: BizTypes, type: string): BizType<unknown, unknown>
   const definition = Object.hasOwn(types, type) ? types[type] : undefined;
   if (!definition) throw new UnknownTypeError(type, Object.keys(types));
   return definition;
-}
-
-function whole(what: string, value: number, least: number = 1): number {
-  if (!Number.isInteger(value) || value < least)
-    throw new InvalidArgumentError(`${what} is ${value}; give a whole number of at least ${least}.`);
-  return value;
 }

@@ -1,5 +1,5 @@
 import {
-  checkMigrated,
+  checkTables,
   coreSchema,
   type Database,
   defaultLogger,
@@ -11,6 +11,7 @@ import {
   openDatabase,
   Wakers,
   type WorkTable,
+  wholeNumber,
 } from '@holdfast/core';
 import type { CompensateBizOptions } from './biz-options.ts';
 import { type BizTypes, typeOf } from './biz-type.ts';
@@ -65,8 +66,7 @@ export class Registry {
   /** Registers the handler of a type. @throws UnknownTypeError, InvalidArgumentError */
   register(type: string, handler: Registered): void {
     const { serial } = typeOf(this.types, type);
-    if (!Number.isInteger(handler.size) || handler.size < 1 || handler.size > 10_000)
-      throw new InvalidArgumentError(`size is ${handler.size}; give a whole number from 1 to 10,000.`);
+    wholeNumber('size', handler.size, { most: 10_000 });
     if (serial && handler.many)
       throw new InvalidArgumentError(`${type} is serial: its rows run one at a time per bizId, so it takes handle, not handleBatch.`);
     if (this.handlers.has(type)) throw new InvalidArgumentError(`${type} has a handler already; one type has one handler.`);
@@ -75,11 +75,7 @@ export class Registry {
 
   /** Checks the server's version and the tables. @throws MigrationRequiredError, DatabaseUnavailableError, UnsupportedDatabaseError */
   async check(): Promise<void> {
-    const { warnings } = await this.database.describe();
-    for (const warning of warnings) this.logger.warn({}, warning);
-    const newer = await checkMigrated(this.database, [coreSchema, compensateBizSchema]);
-    if (newer.length > 0)
-      this.logger.warn({ newer }, 'the tables were migrated by a newer version; this version continues, since migrations only add');
+    await checkTables(this.database, [coreSchema, compensateBizSchema], this.logger);
   }
 
   /** Tells workers, in this process and in others, that rows may be ready. `note` names one row. */

@@ -5,10 +5,11 @@ import {
   type Inspectable,
   InvalidArgumentError,
   type ListQuery,
+  pageLimit,
   requireActor,
   type SqlRunner,
 } from '@holdfast/core';
-import { isId } from '../insert-row.ts';
+import { isId } from '../row-ids.ts';
 import type { EventLog } from '../runs/event-log.ts';
 import type { RunEvent } from '../runs/run-event.ts';
 import type { RunTable } from '../runs/run-table.ts';
@@ -38,6 +39,8 @@ export interface InspectionOptions extends StopHost {
  */
 export class RunInspection implements Inspectable {
   readonly name = 'code-runner';
+  readonly statuses = Object.keys(states);
+  readonly redrivable = [];
   /** `stop` asks a queued or running run to end, as `runs.terminate` does. It returns 0 if the run has ended or was asked before. */
   readonly actions: Readonly<Record<'stop', (target: string, by: Actor) => Promise<number>>>;
   readonly #options: InspectionOptions;
@@ -82,9 +85,8 @@ export class RunInspection implements Inspectable {
 
   /** @throws InvalidArgumentError */
   async list(query: ListQuery = {}): Promise<readonly Readonly<Record<string, unknown>>[]> {
-    const { limit = 50, status, kind, after } = query;
-    if (!Number.isInteger(limit) || limit < 1 || limit > 1_000)
-      throw new InvalidArgumentError(`limit is ${limit}; give a whole number from 1 to 1,000.`);
+    const { status, kind, after } = query;
+    const limit = pageLimit(query);
     if (status !== undefined && !Object.hasOwn(states, status))
       throw new InvalidArgumentError(`status is ${JSON.stringify(status)}; give one of ${Object.keys(states).join(', ')}.`);
     const where = [`t.id > ${after === undefined || after === '0' ? '0' : runId('after', after)}`];

@@ -1,4 +1,4 @@
-import { type Duration, durationMs, InvalidArgumentError } from '@holdfast/core';
+import { type Duration, durationMs, InvalidArgumentError, wholeNumber } from '@holdfast/core';
 
 /** Limits of one run. A program that exceeds one is ended with a reason such as OOM or TIMEOUT. */
 export interface RunLimits {
@@ -50,8 +50,7 @@ export interface Pool {
 export function poolOf(name: string, { slots = 4, limits, memoryBytes }: PoolOptions): Pool {
   if (!/^[a-z][a-z0-9-]{0,49}$/.test(name))
     throw new InvalidArgumentError(`The pool's name is ${JSON.stringify(name)}; use a-z, 0-9 and -, at most 50.`);
-  if (!Number.isInteger(slots) || slots < 1)
-    throw new InvalidArgumentError(`The pool ${name} has ${slots} slots; give a whole number of at least 1.`);
+  wholeNumber(`pools.${name}.slots`, slots);
   const all = { ...defaultRunLimits, ...limits };
   for (const [key, value] of Object.entries(all))
     if (!(value > 0)) throw new InvalidArgumentError(`limits.${key} of the pool ${name} is ${value}; give a number above 0.`);

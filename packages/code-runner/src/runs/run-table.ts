@@ -1,6 +1,6 @@
 import { type Database, Slots, type SqlRunner } from '@holdfast/core';
 import { NotFoundError } from '../errors.ts';
-import { isId } from '../insert-row.ts';
+import { isId } from '../row-ids.ts';
 import { type Change, changeRun, type Held } from './change-run.ts';
 import { type Claimed, claimRuns } from './claim-runs.ts';
 import type { Pool } from './limits.ts';

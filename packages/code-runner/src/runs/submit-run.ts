@@ -1,6 +1,5 @@
-import { activeTraceparent, type Database, type SqlRunner, uuidv7 } from '@holdfast/core';
+import { activeTraceparent, type Database, insertedId, type SqlRunner, uuidv7 } from '@holdfast/core';
 import { LiveRunError, NotFoundError } from '../errors.ts';
-import { insertedId } from '../insert-row.ts';
 import { sha256 } from '../store/spool.ts';
 import type { RunLimits } from './limits.ts';
 import { type RawRun, type RunRow, runColumns, runOf } from './run.ts';

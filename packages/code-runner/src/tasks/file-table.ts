@@ -1,7 +1,8 @@
 import type { Database, SqlRunner } from '@holdfast/core';
+import { insertRow } from '@holdfast/core';
 import { InvalidPathError, VersionConflictError } from '../errors.ts';
 import { foldedPath, foldersOf } from '../files/path.ts';
-import { insertRow, nowIn } from '../insert-row.ts';
+import { nowIn } from '../row-ids.ts';
 import { sha256 } from '../store/spool.ts';
 
 /** A file's row. */

@@ -1,6 +1,6 @@
-import { type Database, type SqlRunner, uuidv7 } from '@holdfast/core';
+import { type Database, forUpdate, insertRow, type SqlRunner, uuidv7 } from '@holdfast/core';
 import { LimitExceededError, NotFoundError } from '../errors.ts';
-import { insertRow, isId, nowIn } from '../insert-row.ts';
+import { isId, nowIn } from '../row-ids.ts';
 import { type Change, FileTable } from './file-table.ts';
 import type { TaskLimits } from './limits.ts';
 
@@ -140,7 +140,7 @@ export class TaskTable {
 
   /** The task's row, locked until the transaction ends. @throws NotFoundError */
   lock(sql: SqlRunner, id: string): Promise<Task> {
-    return this.get(id, sql, this.#database.family === 'sqlite' ? '' : ' FOR UPDATE');
+    return this.get(id, sql, forUpdate(this.#database));
   }
 
   async openDraft(sql: SqlRunner, task: Pick<Task, 'id' | 'owner'>): Promise<string> {

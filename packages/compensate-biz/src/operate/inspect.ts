@@ -1,16 +1,15 @@
 import {
   type Actor,
-  audit,
+  changeAudited,
   type Database,
   type Inspectable,
-  InvalidArgumentError,
+  idText,
   type ListQuery,
-  requireActor,
+  pageLimit,
   type SqlRunner,
 } from '@holdfast/core';
 import type { Registry } from '../registry.ts';
 import { pausedTypes, setPaused } from '../table/paused-types.ts';
-import { rowId } from '../table/row-id.ts';
 import { cancelRow, redriveRow } from './steer.ts';
 
 /** Reads and steers `compensate_biz` for operators' tools. */
@@ -30,8 +29,8 @@ export class Inspection implements Inspectable {
         return true;
       });
     this.actions = {
-      redrive: async (id, by) => this.#audited('redrive', rowId('id', id), by, (sql) => redriveRow(registry, sql, id)),
-      cancel: async (id, by) => this.#audited('cancel', rowId('id', id), by, (sql) => cancelRow(registry, sql, id)),
+      redrive: async (id, by) => this.#audited('redrive', idText('id', id), by, (sql) => redriveRow(registry, sql, id)),
+      cancel: async (id, by) => this.#audited('cancel', idText('id', id), by, (sql) => cancelRow(registry, sql, id)),
       pause: (type, by) => pause(type, by, true),
       resume: (type, by) => pause(type, by, false),
     };
@@ -47,10 +46,8 @@ export class Inspection implements Inspectable {
 
   /** Lists rows in id order, by type, status and page. */
   async list(query: ListQuery = {}): Promise<readonly Readonly<Record<string, unknown>>[]> {
-    const limit = query.limit ?? 50;
-    if (!Number.isInteger(limit) || limit < 1 || limit > 1000)
-      throw new InvalidArgumentError(`limit is ${limit}; give a whole number from 1 to 1,000.`);
-    const where = [`id > ${BigInt(rowId('after', query.after ?? '0'))}`];
+    const limit = pageLimit(query);
+    const where = [`id > ${idText('after', query.after ?? '0')}`];
     const params: unknown[] = [];
     if (query.status !== undefined) {
       where.push('status = ?');
@@ -70,7 +67,7 @@ export class Inspection implements Inspectable {
   /** Reads one row with its failed attempts. */
   async get(id: string): Promise<Readonly<Record<string, unknown>> | undefined> {
     const [row] = await this.#database.rows<Record<string, unknown>>(
-      `SELECT ${this.#database.text('id')} AS id, biz_id, biz_type, context, status, cnt, version, starts, lost, priority, tenant, subject, last_failed_reason, dead_reason FROM ${this.#database.table('compensate_biz')} WHERE id = ${BigInt(rowId('id', id))}`,
+      `SELECT ${this.#database.text('id')} AS id, biz_id, biz_type, context, status, cnt, version, starts, lost, priority, tenant, subject, last_failed_reason, dead_reason FROM ${this.#database.table('compensate_biz')} WHERE id = ${idText('id', id)}`,
     );
     if (!row) return undefined;
     const attempts = await this.#database.rows(
@@ -84,12 +81,7 @@ export class Inspection implements Inspectable {
     return pausedTypes(this.#database);
   }
 
-  async #audited(action: string, subject: string, by: Actor, change: (sql: SqlRunner) => Promise<boolean>): Promise<number> {
-    requireActor(by, action);
-    return this.#database.transaction(async (sql) => {
-      const changed = await change(sql);
-      if (changed) await audit(this.#database, sql, by, `compensate-biz:${action}`, subject);
-      return Number(changed);
-    });
+  #audited(verb: string, target: string, by: Actor, change: (sql: SqlRunner) => Promise<boolean>): Promise<number> {
+    return changeAudited(this.#database, { action: `compensate-biz:${verb}`, target, by }, async (sql) => Number(await change(sql)));
   }
 }

@@ -1,4 +1,4 @@
-import { checkpoint, type Database, InvalidArgumentError, keyText, type SqlRunner } from '@holdfast/core';
+import { checkpoint, type Database, InvalidArgumentError, keyText, type SqlRunner, wholeNumber } from '@holdfast/core';
 import { type BizTypes, type ContextInput, typeOf } from '../biz-type.ts';
 import type { Registry } from '../registry.ts';
 import type { SubmitOptions } from '../submit-options.ts';
@@ -56,9 +56,7 @@ export async function createFanOut(
   const { database } = registry;
   if (typeOf(registry.types, type).serial)
     throw new InvalidArgumentError(`${type} is serial; children of a fan-out run in any order. Use another type.`);
-  const chunk = options.chunk ?? 1000;
-  if (!Number.isInteger(chunk) || chunk < 1 || chunk > 5000)
-    throw new InvalidArgumentError(`chunk is ${chunk}; give a whole number from 1 to 5,000.`);
+  const chunk = wholeNumber('chunk', options.chunk ?? 1_000, { most: 5_000 });
   const parent = await openParent(registry, type, options);
   if (parent.total !== null) return { parentId: parent.id, total: Number(parent.total) };
   const submit: SubmitOptions = {

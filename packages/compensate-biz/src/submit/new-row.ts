@@ -1,4 +1,4 @@
-import { activeTraceparent, describeIssues, durationMs, InvalidArgumentError, jsonText, keyText } from '@holdfast/core';
+import { activeTraceparent, describeIssues, durationMs, InvalidArgumentError, jsonText, keyText, wholeNumber } from '@holdfast/core';
 import { type BizType, typeOf } from '../biz-type.ts';
 import { InvalidContextError } from '../errors.ts';
 import type { Registry } from '../registry.ts';
@@ -34,9 +34,7 @@ export async function newRow(
   const bizId = options.bizId === undefined ? null : keyText('bizId', String(options.bizId));
   if (definition.serial && bizId === null)
     throw new InvalidArgumentError(`${type} is serial, so a bizId is needed: rows of one bizId run one at a time. Pass { bizId }.`);
-  const priority = options.priority ?? 0;
-  if (!Number.isInteger(priority) || Math.abs(priority) > 1_000_000)
-    throw new InvalidArgumentError(`priority is ${priority}; give a whole number between -1,000,000 and 1,000,000.`);
+  const priority = wholeNumber('priority', options.priority ?? 0, { least: -1_000_000, most: 1_000_000 });
   return {
     biz_id: bizId,
     biz_type: type,

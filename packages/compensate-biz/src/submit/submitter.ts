@@ -1,7 +1,10 @@
 import {
+  Batcher,
   type Duration,
   durationMs,
   InvalidArgumentError,
+  idText,
+  isConnectionError,
   keyText,
   requireTransaction,
   type SqlRunner,
@@ -12,8 +15,6 @@ import type { BizTypes, ContextInput } from '../biz-type.ts';
 import { cancelRow, rescheduleRow } from '../operate/steer.ts';
 import type { Registry } from '../registry.ts';
 import type { SubmitOptions } from '../submit-options.ts';
-import { rowId } from '../table/row-id.ts';
-import { GroupCommit } from './group-commit.ts';
 import { insertRows } from './insert-rows.ts';
 import { type NewRow, newRow } from './new-row.ts';
 
@@ -58,13 +59,17 @@ export type RowTarget = { readonly id: string } | { readonly type: string; reado
 export class RowSubmitter {
   readonly #registry: Registry;
   readonly #onCancelled: (id: string) => void;
-  readonly #groupCommit: GroupCommit;
+  readonly #batcher: Batcher<NewRow, string>;
 
   /** @param onCancelled called after the commit with the id of each row that was cancelled */
   constructor(registry: Registry, onCancelled: (id: string) => void) {
     this.#registry = registry;
     this.#onCancelled = onCancelled;
-    this.#groupCommit = new GroupCommit(registry);
+    this.#batcher = new Batcher({
+      run: (rows) => this.#write(rows),
+      // One bad row must not fail its neighbours. After a connection error the rows may have been written, so none is written again.
+      alone: (error) => !isConnectionError(error),
+    });
   }
 
   /** @throws NotInTransactionError on use, unless `trx` is an open transaction. */
@@ -107,7 +112,7 @@ export class RowSubmitter {
     return {
       submit: async (type, context, options = {}) => {
         const row = await newRow(this.#registry, type, context, options);
-        if (options.once === undefined && row.gate === null) return { id: await this.#groupCommit.insert(row), duplicate: false };
+        if (options.once === undefined && row.gate === null) return { id: await this.#batcher.call(row), duplicate: false };
         const submitted = await database.transaction((sql) => this.#submitOnce(sql, row, options.once));
         this.#registry.wakeFor([row], [submitted.id]);
         return submitted;
@@ -122,6 +127,13 @@ export class RowSubmitter {
         return ids;
       },
     };
+  }
+
+  async #write(rows: readonly NewRow[]): Promise<readonly string[]> {
+    const { database } = this.#registry;
+    const ids = await database.use((sql) => insertRows(database, sql, rows));
+    this.#registry.wakeFor(rows, ids);
+    return ids;
   }
 
   /** Writes one row, under its `once` key if it has one. */
@@ -151,7 +163,7 @@ export class RowSubmitter {
   }
 
   async #idOf(sql: SqlRunner, target: RowTarget): Promise<string | undefined> {
-    if ('id' in target) return rowId('id', target.id);
+    if ('id' in target) return idText('id', target.id);
     return this.#registry.once.find(sql, onceScope(target.type), keyText('once', target.once));
   }
 

@@ -2,6 +2,7 @@ import {
   type ClaimCap,
   type ClaimedRow,
   type Database,
+  forUpdate,
   KeyGate,
   type SettleHook,
   type Settlement,
@@ -111,7 +112,7 @@ export class BizEffects {
     const database = this.#database;
     const table = this.#table;
     const t = database.table('compensate_biz');
-    const lock = database.family === 'sqlite' ? '' : ' FOR UPDATE';
+    const lock = forUpdate(database);
     for (;;) {
       const [next] = await sql.rows<{ id: string; status: string }>(
         `SELECT ${database.text('id')} AS id, status FROM ${t} WHERE biz_type = ? AND gate = ? AND status = ${table.state('blocked')} ORDER BY ${t}.id LIMIT 1${lock}`,
@@ -196,7 +197,7 @@ export class BizEffects {
       for (const holder of await this.#slots.holders(gateScope(type))) {
         repaired += await database.transaction(async (sql) => {
           const [row] = await sql.rows<{ live: number }>(
-            `SELECT CASE WHEN status = 'PROCESSING' OR (status = 'CANCELLED' AND lease_until >= {now}) THEN 1 ELSE 0 END AS live FROM ${database.table('compensate_biz')} WHERE id = ${BigInt(holder)}${database.family === 'sqlite' ? '' : ' FOR UPDATE'}`,
+            `SELECT CASE WHEN status = 'PROCESSING' OR (status = 'CANCELLED' AND lease_until >= {now}) THEN 1 ELSE 0 END AS live FROM ${database.table('compensate_biz')} WHERE id = ${BigInt(holder)}${forUpdate(database)}`,
           );
           return row && Number(row.live) === 1 ? 0 : this.#slots.free(sql, gateScope(type), [holder]);
         });
