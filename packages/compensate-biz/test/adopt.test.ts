@@ -200,4 +200,41 @@ describe.each(testDialects())('a classic table on $name', (dialect) => {
     await migrate(db.knex, [coreSchema, compensateBizSchema]);
     expect(await columns()).toContain('claim_rank');
   });
+
+  it('is widened where a failure, a count or a status would not fit', async () => {
+    if (db.name === 'mysql' || db.name === 'mariadb')
+      await db.knex.raw(
+        "ALTER TABLE compensate_biz MODIFY last_failed_reason VARCHAR(100) NULL, MODIFY status ENUM('WAIT_HANDLE', 'PROCESSING', 'SUCCESS', 'FAILED') NOT NULL DEFAULT 'WAIT_HANDLE', MODIFY context JSON",
+      );
+    if (db.name === 'postgres') await db.knex.raw('ALTER TABLE compensate_biz ALTER COLUMN last_failed_reason TYPE VARCHAR(100)');
+    await migrate(db.knex, [coreSchema, compensateBizSchema]);
+    const types = { long: bizType(any, { retry: every('10ms').upTo(2) }), grant: bizType(any) };
+    const own = createCompensateBiz({ knex: db.knex, logger: silentLogger, types });
+    const seen: unknown[] = [];
+    own.handle('long', () => {
+      throw new Error('x'.repeat(730));
+    });
+    own.handle('grant', (context) => void seen.push(context));
+    await db.knex('compensate_biz').insert([row({ biz_type: 'long' }), row({ context: '{"n":2}' })]);
+    await own.worker().start();
+    await until(async () => (await db.knex('compensate_biz').whereIn('status', ['SUCCESS', 'FAILED'])).length === 2);
+    await own.close();
+    expect(seen).toEqual([{ n: 2 }]);
+    const failed = await db.knex('compensate_biz').where({ biz_type: 'long' }).first();
+    expect(failed).toMatchObject({ status: 'FAILED', cnt: 2, dead_reason: 'exhausted' });
+    expect(failed.last_failed_reason).toContain('x'.repeat(730));
+  });
+
+  it.each([
+    ['tenant', 'VARCHAR(32)', /its column tenant may be NULL, and a row with NULL would never run\. Run UPDATE .* SET tenant = '' WHERE/],
+    ['version', 'VARCHAR(10)', /its column version is .*, and Holdfast counts in it\. Run ALTER TABLE .* RENAME COLUMN version/],
+  ])('is refused with the statement to run where its column %s does not fit', async (name, type, message) => {
+    await db.knex.raw(`ALTER TABLE compensate_biz ADD COLUMN ${name} ${type}`);
+    const refused = await migrate(db.knex, [coreSchema, compensateBizSchema]).catch((error: Error) => error);
+    expect((refused as Error).message).toMatch(message);
+    const statements = /Run (.*); then migrate again/.exec((refused as Error).message)?.[1] ?? '';
+    if (db.name === 'sqlite' && name === 'tenant') return; // SQLite can't change a column: the table is made anew by hand.
+    for (const statement of statements.split('; ')) await db.knex.raw(statement);
+    await migrate(db.knex, [coreSchema, compensateBizSchema]);
+  });
 });

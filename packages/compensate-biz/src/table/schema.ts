@@ -1,16 +1,11 @@
 import { type Database, type Schema, SchemaWriter, type SqlRunner, tableColumns, workColumns } from '@holdfast/core';
+import { adoptColumns, type Column } from './adopt-columns.ts';
 
 /** The tables of this package. Adopts a classic `compensate_biz` table in place, rows and all, while old code runs. */
 export const compensateBizSchema: Schema = {
   name: 'compensate-biz',
   migrations: [{ name: '0001_create', statements: create }],
 };
-
-interface Column {
-  readonly name: string;
-  readonly type: string;
-  readonly createDefault?: string;
-}
 
 function ownColumns(database: Database): readonly Column[] {
   return [
@@ -71,16 +66,7 @@ async function create(database: Database, look: SqlRunner): Promise<readonly str
     if (postgres) columns.push('PRIMARY KEY (id) WITH (fillfactor = 30)');
     schema.table('compensate_biz', columns.join(', '), { postgres: 'WITH (fillfactor = 50)' });
   } else {
-    // A column is added with a constant default, which rewrites no row; then it gets the default for new rows of old code.
-    for (const column of ownColumns(database)) {
-      if (existing.has(column.name)) continue;
-      statements.push(`ALTER TABLE ${t} ADD COLUMN ${column.name} ${column.type}`);
-      if (column.createDefault && database.family !== 'sqlite')
-        statements.push(`ALTER TABLE ${t} ALTER COLUMN ${column.name} SET DEFAULT ${column.createDefault}`);
-    }
-    if (mysql && existing.get('cnt')?.startsWith('tinyint')) statements.push(`ALTER TABLE ${t} MODIFY cnt INT NOT NULL DEFAULT 0`);
-    if (postgres && existing.get('cnt') === 'smallint') statements.push(`ALTER TABLE ${t} ALTER COLUMN cnt TYPE INTEGER`);
-    if (postgres) statements.push(`ALTER TABLE ${t} ALTER COLUMN updated_at SET DEFAULT now()`);
+    statements.push(...(await adoptColumns(database, look, ownColumns(database), existing, text)));
   }
   statements.push(...(await brokenIndexes(database, look)));
   addIndexes(schema, database, existing.size > 0);

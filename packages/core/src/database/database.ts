@@ -207,6 +207,9 @@ export class Database {
   async #prepare(connection: object): Promise<void> {
     const sql = await this.#described(connection);
     if (this.family === 'mysql') {
+      // A JSON column of an adopted table is text to us, as it is on the other databases.
+      const { config } = connection as { config?: { jsonStrings?: boolean } };
+      if (config) config.jsonStrings = true;
       // Every statement, not the claim alone: at REPEATABLE READ a promotion blocks unrelated inserts until they time out.
       await sql.run('SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED');
       await sql.run(`SET SESSION ${mysqlSession}${this.dialect === 'mysql' ? mysqlStatistics : ''}`);

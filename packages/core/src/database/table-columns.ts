@@ -20,3 +20,16 @@ export async function tableColumns(database: Database, look: Pick<SqlRunner, 'ro
   }
   return new Map(rows.map((row) => [row.name, row.type]));
 }
+
+/** Names of the columns of a table that may be NULL. */
+export async function nullableColumns(database: Database, look: Pick<SqlRunner, 'rows'>, table: string): Promise<ReadonlySet<string>> {
+  const name = `${database.tablePrefix}${table}`;
+  const rows: { name: string }[] =
+    database.family === 'sqlite'
+      ? await look.rows('SELECT name FROM pragma_table_info(?) WHERE "notnull" = 0 AND pk = 0', [name])
+      : await look.rows(
+          `SELECT column_name AS name FROM information_schema.columns WHERE is_nullable = 'YES' AND table_name = ? AND table_schema = ${database.family === 'mysql' ? 'DATABASE()' : 'COALESCE(?, current_schema())'}`,
+          database.family === 'mysql' ? [name] : [name, database.schema ?? null],
+        );
+  return new Set(rows.map((row) => row.name));
+}

@@ -1,0 +1,79 @@
+import { type Database, InvalidArgumentError, nullableColumns, type SqlRunner } from '@holdfast/core';
+
+/** A column that the package needs, with its type. */
+export interface Column {
+  readonly name: string;
+  readonly type: string;
+  /** The default in new rows, where it is not a constant. */
+  readonly createDefault?: string;
+}
+
+/**
+ * The statements that make an existing table fit: they add the columns that are missing, and widen classic ones that are too narrow for what
+ * is written into them.
+ * @param existing the columns that the table has, with their types
+ * @throws InvalidArgumentError for a column that is there and does not fit, with the statement that mends it: changing the meaning of a
+ *   column that other code uses is not ours to do
+ */
+export async function adoptColumns(
+  database: Database,
+  look: SqlRunner,
+  columns: readonly Column[],
+  existing: ReadonlyMap<string, string>,
+  text: string,
+): Promise<readonly string[]> {
+  const nullable = await nullableColumns(database, look, 'compensate_biz');
+  const t = database.table('compensate_biz');
+  for (const column of columns) {
+    const has = existing.get(column.name);
+    if (has !== undefined) requireFit(database, column, has, nullable.has(column.name));
+  }
+  if (database.family === 'postgres' && existing.get('context')?.startsWith('json'))
+    throw unfit('context', 'is JSON, and Holdfast writes text', `ALTER TABLE ${t} ALTER COLUMN context TYPE TEXT USING context::text`);
+  const statements: string[] = [];
+  // A column is added with a constant default, which rewrites no row; then it gets the default for new rows of old code.
+  for (const column of columns) {
+    if (existing.has(column.name)) continue;
+    statements.push(`ALTER TABLE ${t} ADD COLUMN ${column.name} ${column.type}`);
+    if (column.createDefault && database.family !== 'sqlite')
+      statements.push(`ALTER TABLE ${t} ALTER COLUMN ${column.name} SET DEFAULT ${column.createDefault}`);
+  }
+  const [cnt, reason, status] = ['cnt', 'last_failed_reason', 'status'].map((name) => existing.get(name) ?? '');
+  if (database.family === 'mysql') {
+    // In one statement, since the server copies the table for it.
+    const wider = [
+      ...(cnt?.startsWith('tinyint') ? ['MODIFY cnt INT NOT NULL DEFAULT 0'] : []),
+      ...(reason?.startsWith('varchar') || reason?.startsWith('char') ? [`MODIFY last_failed_reason ${text} NULL`] : []),
+      ...(status?.startsWith('enum') ? ["MODIFY status VARCHAR(20) NOT NULL DEFAULT 'WAIT_HANDLE'"] : []),
+    ];
+    if (wider.length > 0) statements.push(`ALTER TABLE ${t} ${wider.join(', ')}`);
+  } else if (database.family === 'postgres') {
+    if (cnt === 'smallint') statements.push(`ALTER TABLE ${t} ALTER COLUMN cnt TYPE INTEGER`);
+    if (reason?.startsWith('character')) statements.push(`ALTER TABLE ${t} ALTER COLUMN last_failed_reason TYPE TEXT`);
+    statements.push(`ALTER TABLE ${t} ALTER COLUMN updated_at SET DEFAULT now()`);
+  }
+  return statements;
+}
+
+function requireFit(database: Database, { name, type }: Column, has: string, nullable: boolean): void {
+  const t = database.table('compensate_biz');
+  if (/^(INTEGER|BIGINT)/.test(type) && !/int|serial|numeric|decimal/.test(has))
+    throw unfit(name, `is ${has.toUpperCase()}, and Holdfast counts in it`, `ALTER TABLE ${t} RENAME COLUMN ${name} TO old_${name}`);
+  if (!nullable || !type.includes('NOT NULL')) return;
+  const empty = /DEFAULT (\S+)/.exec(type)?.[1] ?? '0';
+  const notNull =
+    database.family === 'mysql'
+      ? `MODIFY ${name} ${has.toUpperCase()} NOT NULL DEFAULT ${empty}`
+      : `ALTER COLUMN ${name} SET DEFAULT ${empty}, ALTER COLUMN ${name} SET NOT NULL`;
+  throw unfit(
+    name,
+    'may be NULL, and a row with NULL would never run',
+    `UPDATE ${t} SET ${name} = ${empty} WHERE ${name} IS NULL; ALTER TABLE ${t} ${notNull}`,
+  );
+}
+
+function unfit(name: string, why: string, statement: string): InvalidArgumentError {
+  return new InvalidArgumentError(
+    `The table compensate_biz can't be adopted: its column ${name} ${why}. Run ${statement}; then migrate again.`,
+  );
+}
