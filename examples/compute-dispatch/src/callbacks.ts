@@ -3,8 +3,8 @@ import { HoldfastError, type Logger, type Waker } from '@holdfast/core';
 import { createNotifier, type EgressOptions, type Notifier, type NotifierWorker, standardWebhooks, type Trigger } from '@holdfast/notifier';
 import type { Knex } from 'knex';
 import { z } from 'zod';
-import type { SlotNews } from './announce.ts';
-import { Problem } from './http/problem.ts';
+import { DispatchError } from './errors.ts';
+import type { SlotNews } from './news.ts';
 import { inPortions } from './transact.ts';
 
 /** Where a tenant hears of its slots, and the key that it verifies with. */
@@ -100,7 +100,7 @@ export class Callbacks {
     return row && { url: String(row.url), key: this.#key(String(row.key_ref)) };
   }
 
-  /** Checks the address and key of an order, and seals the key. @throws Problem */
+  /** Checks the address and key of an order, and seals the key. @throws DispatchError */
   async sealed(tenant: string, url: string, key: string): Promise<string> {
     try {
       await this.notifier.endpoints.register({ tenant, url });
@@ -196,8 +196,7 @@ export class Callbacks {
 }
 
 function refusal(error: unknown): unknown {
-  if (HoldfastError.is(error, 'egress-denied'))
-    return new Problem(422, 'callback-url-not-allowed', 'Callback address not allowed', error.message);
-  if (HoldfastError.is(error, 'key-invalid')) return new Problem(422, 'sign-key-not-usable', 'Signing key not usable', error.message);
+  if (HoldfastError.is(error, 'egress-denied')) return new DispatchError('callback-url-not-allowed', error.message);
+  if (HoldfastError.is(error, 'key-invalid')) return new DispatchError('sign-key-not-usable', error.message);
   return error;
 }

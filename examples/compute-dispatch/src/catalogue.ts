@@ -1,6 +1,6 @@
 import type { Knex } from 'knex';
 import { z } from 'zod';
-import { found, Problem } from './http/problem.ts';
+import { found, notFound } from './errors.ts';
 
 export const packageView = z.object({
   id: z.string(),
@@ -66,10 +66,9 @@ export class Catalogue {
     }));
   }
 
-  /** A new price for what is ordered from now on. What was ordered keeps its own. @throws Problem */
+  /** A new price for what is ordered from now on. What was ordered keeps its own. @throws DispatchError */
   async setPrice(packageId: string, centsPerHour: number, nowMs: number): Promise<z.infer<typeof priceView>> {
-    if (!(await this.packages()).has(packageId))
-      throw new Problem(404, 'not-found', 'Not found', `There is no package ${JSON.stringify(packageId)}.`);
+    if (!(await this.packages()).has(packageId)) throw notFound(`package ${JSON.stringify(packageId)}`);
     for (;;) {
       const last = await this.#knex('dispatch_price').where({ package_id: packageId }).max({ n: 'version' }).first();
       const version = Number(last?.n ?? 0) + 1;
@@ -83,7 +82,7 @@ export class Catalogue {
     }
   }
 
-  /** How machines of a package stream their screen from the next lease on. A value of null takes the parameter away. @throws Problem */
+  /** How machines of a package stream their screen from the next lease on. A value of null takes the parameter away. @throws DispatchError */
   async setParameters(packageId: string, changes: Readonly<Record<string, string | null>>): Promise<PackageView> {
     found((await this.packages()).get(packageId), `package ${JSON.stringify(packageId)}`);
     for (const [name, value] of Object.entries(changes)) {

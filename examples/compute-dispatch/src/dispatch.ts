@@ -270,7 +270,7 @@ export class Dispatch {
 
   /**
    * Accepts an order. The same request again gives the same batch; another body under the same order number is refused.
-   * @throws Problem
+   * @throws DispatchError
    */
   async apply(tenant: string, request: ApplyRequest): Promise<{ readonly batch: BatchView; readonly created: boolean }> {
     const { id, created } = await this.#accept.apply(tenant, request);

@@ -1,6 +1,6 @@
 import { styleText } from 'node:util';
 import type { Dispatch } from './dispatch.ts';
-import { Problem } from './http/problem.ts';
+import { DispatchError } from './errors.ts';
 
 export interface FirstSteps {
   readonly dispatch: Dispatch;
@@ -58,7 +58,7 @@ async function firstOrder(dispatch: Dispatch): Promise<string | undefined> {
     });
     return batch.id;
   } catch (error) {
-    if (error instanceof Problem) return undefined;
+    if (error instanceof DispatchError) return undefined;
     throw error;
   }
 }

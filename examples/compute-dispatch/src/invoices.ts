@@ -12,7 +12,7 @@ import {
 } from '@holdfast/sharded-scan';
 import type { Knex } from 'knex';
 import { z } from 'zod';
-import { Problem } from './http/problem.ts';
+import { DispatchError } from './errors.ts';
 import { type usageInvoice, usageTopic } from './topics.ts';
 import { groupedBy } from './transact.ts';
 
@@ -183,13 +183,13 @@ export class Invoices {
     throw new Error(`Not all invoices were scanned: ${left.join(', ')}.`);
   }
 
-  /** The same, not waited for. @throws Problem for a parameter that names nothing */
+  /** The same, not waited for. @throws DispatchError for a parameter that names nothing */
   async beginScan(parameter: string): Promise<void> {
     try {
       parseDatabases(parameter, this.#topology.databases);
     } catch (error) {
       if (!HoldfastError.is(error, 'invalid-argument')) throw error;
-      throw new Problem(422, 'unknown-databases', 'No such databases', error.message);
+      throw new DispatchError('unknown-databases', error.message);
     }
     const stop = new AbortController();
     const pass = this.sendUnsent(parameter, stop.signal)

@@ -1,14 +1,15 @@
 import type { Database, Snowflake } from '@holdfast/core';
 import type { Knex } from 'knex';
-import { announce, type BatchNews, type SlotNews, type Voices } from '../announce.ts';
+import { type Announcers, announce } from '../announce.ts';
 import type { Catalogue, PackageView } from '../catalogue.ts';
+import type { BatchNews, SlotNews } from '../news.ts';
 import type { DispatchAdapter, GrantRequest, GrantResult } from '../room/adapter.ts';
 import type { Tasks } from '../tasks.ts';
 import type { BatchState, SlotState } from '../topics.ts';
 import { groupedBy, inPortions, insertMany, locked, nowIn, transact, updateMany } from '../transact.ts';
 import { endLeases } from './end-leases.ts';
 
-export interface AdvanceParts extends Voices {
+export interface AdvanceParts extends Announcers {
   readonly knex: Knex;
   readonly database: Database;
   readonly ids: Snowflake;

@@ -1,13 +1,13 @@
 import type { Database } from '@holdfast/core';
 import type { Knex } from 'knex';
-import { announce, type Voices } from '../announce.ts';
+import { type Announcers, announce } from '../announce.ts';
 import type { PowerEvent } from '../power/event.ts';
 import { storeEvents } from '../power/store-events.ts';
 import type { DispatchAdapter, LeaseRef } from '../room/adapter.ts';
 import type { Tasks } from '../tasks.ts';
 import { groupedBy, inPortions, locked, nowIn, transact } from '../transact.ts';
 
-export interface LeaseWorkParts extends Voices {
+export interface LeaseWorkParts extends Announcers {
   readonly knex: Knex;
   readonly database: Database;
   readonly room: DispatchAdapter;

@@ -1,13 +1,14 @@
 import type { Database } from '@holdfast/core';
 import type { Knex } from 'knex';
-import { announce, type SlotNews, type Voices } from '../announce.ts';
-import { Problem } from '../http/problem.ts';
+import { type Announcers, announce } from '../announce.ts';
+import { DispatchError } from '../errors.ts';
+import type { SlotNews } from '../news.ts';
 import type { Tasks } from '../tasks.ts';
 import { inPortions, locked, nowIn, transact } from '../transact.ts';
 import { releaseQuota } from './advance.ts';
 import { endLeases } from './end-leases.ts';
 
-export interface SteerParts extends Voices {
+export interface SteerParts extends Announcers {
   readonly knex: Knex;
   readonly database: Database;
   readonly tasks: Tasks;
@@ -26,10 +27,8 @@ export class Steer {
     return this.#change(tenant, batchId, undefined, async (trx, batch, nowMs) => {
       if (batch.result === 'CANCELLED') return;
       if (batch.result !== null)
-        throw new Problem(
-          409,
+        throw new DispatchError(
           'batch-not-filling',
-          'Batch not filling any more',
           `The filling of batch ${batchId} has ended as ${batch.result}; release it to give its machines back.`,
         );
       await this.#end(trx, batch, undefined, nowMs);
@@ -44,12 +43,7 @@ export class Steer {
   async release(tenant: string, batchId: string, applyId?: string): Promise<boolean> {
     return this.#change(tenant, batchId, applyId, async (trx, batch, nowMs) => {
       if (batch.result === null)
-        throw new Problem(
-          409,
-          'batch-filling',
-          'Batch is being filled',
-          `Batch ${batchId} is being filled; cancel it, or release it when it is done.`,
-        );
+        throw new DispatchError('batch-filling', `Batch ${batchId} is being filled; cancel it, or release it when it is done.`);
       await this.#end(trx, batch, applyId, nowMs);
     });
   }
@@ -59,10 +53,8 @@ export class Steer {
     return this.#change(tenant, batchId, applyId, async (trx, batch, nowMs) => {
       const slot = await locked(trx, trx('dispatch_slot').where({ apply_id: applyId })).first();
       if (slot.state !== 'STARTING' && slot.state !== 'RUNNING')
-        throw new Problem(
-          409,
+        throw new DispatchError(
           'slot-not-up',
-          'Slot has no machine that can be switched',
           `Slot ${applyId} is ${slot.state}; machines are switched while they are STARTING or RUNNING. A slot that has ended does not come back: order another.`,
         );
       if (slot.desired === to) return;

@@ -5,16 +5,16 @@ import { applyRequest, batchView, id, slotView } from '../batches/views.ts';
 import { callbackEndpoint, callbackView } from '../callbacks.ts';
 import { packageView, priceView } from '../catalogue.ts';
 import type { Dispatch } from '../dispatch.ts';
+import { found } from '../errors.ts';
 import { feedEvent } from '../feed.ts';
 import { invoiceView } from '../invoices.ts';
 import { tenantView } from '../tenants/tenants.ts';
 import { timelineEntry } from '../timeline.ts';
 import { tenantOf } from './auth.ts';
-import { found, problemView } from './problem.ts';
+import { refusals } from './problem.ts';
 
 const byId = z.object({ id });
 const limit = (most: number, usual: number) => z.coerce.number().int().min(1).max(most).default(usual);
-const refusals = { '4xx': problemView, 503: problemView };
 
 /** What customers call. Whatever is another tenant's is not found. */
 export function customerRoutes(root: FastifyInstance, dispatch: Dispatch): void {

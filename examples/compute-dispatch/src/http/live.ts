@@ -1,5 +1,5 @@
 import type { Dispatch } from '../dispatch.ts';
-import type { RoomControls } from './operator-routes.ts';
+import type { RoomControls } from '../room/room-controls.ts';
 
 export interface Viewer {
   readonly tenant: string;

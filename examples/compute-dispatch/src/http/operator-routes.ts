@@ -3,21 +3,15 @@ import type { ZodTypeProvider } from 'fastify-type-provider-zod';
 import { z } from 'zod';
 import { packageView, priceView } from '../catalogue.ts';
 import { type Dispatch, strays } from '../dispatch.ts';
-import { type TrueLease, verdict } from '../invariants.ts';
+import { DispatchError, found, notFound } from '../errors.ts';
+import { verdict } from '../invariants.ts';
 import { scanView } from '../invoices.ts';
 import { powerEvent } from '../power/event.ts';
+import type { RoomControls } from '../room/room-controls.ts';
 import { misbehaviour } from '../room/simulator/misbehaviour.ts';
 import { tenantId, tenantView } from '../tenants/tenants.ts';
-import { found, notFound, Problem, problemView } from './problem.ts';
+import { refusals } from './problem.ts';
 
-/** What only a simulated room has. */
-export interface RoomControls {
-  get(): Promise<z.infer<typeof misbehaviour>>;
-  set(change: Partial<z.infer<typeof misbehaviour>>): Promise<z.infer<typeof misbehaviour>>;
-  truth(): Promise<readonly TrueLease[]>;
-}
-
-const refusals = { '4xx': problemView, 503: problemView };
 const admin = { access: 'admin' } as const;
 
 /** What operators call, and the room. To tenants these are not there. */
@@ -201,7 +195,7 @@ export function operatorRoutes(root: FastifyInstance, dispatch: Dispatch, room: 
       try {
         return { ...(await dispatch.reconcile()) };
       } catch (error) {
-        throw new Problem(503, 'room-unavailable', 'The room does not answer', (error as Error).message);
+        throw new DispatchError('room-unavailable', (error as Error).message);
       }
     },
   );

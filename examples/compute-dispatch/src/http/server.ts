@@ -2,22 +2,18 @@ import { Readable } from 'node:stream';
 import fastifyStatic from '@fastify/static';
 import swagger from '@fastify/swagger';
 import swaggerUi from '@fastify/swagger-ui';
-import { HoldfastError, isConnectionError } from '@holdfast/core';
 import fastify, { type FastifyInstance, type FastifyReply } from 'fastify';
-import {
-  hasZodFastifySchemaValidationErrors,
-  jsonSchemaTransform,
-  serializerCompiler,
-  validatorCompiler,
-  type ZodTypeProvider,
-} from 'fastify-type-provider-zod';
+import { jsonSchemaTransform, serializerCompiler, validatorCompiler, type ZodTypeProvider } from 'fastify-type-provider-zod';
 import type { Algorithm } from '../algorithm.ts';
 import type { Dispatch } from '../dispatch.ts';
+import { DispatchError } from '../errors.ts';
+import type { RoomControls } from '../room/room-controls.ts';
 import { authenticate, tenantOf } from './auth.ts';
 import { customerRoutes } from './customer-routes.ts';
+import { jsonBodies, maxBodyBytes } from './json-bodies.ts';
 import { Live } from './live.ts';
-import { operatorRoutes, type RoomControls } from './operator-routes.ts';
-import { Problem } from './problem.ts';
+import { operatorRoutes } from './operator-routes.ts';
+import { problemOf, RequestError } from './problem.ts';
 import { traceRequests } from './spans.ts';
 
 export interface ServerParts {
@@ -44,21 +40,15 @@ export async function createServer(parts: ServerParts): Promise<FastifyInstance>
   const { dispatch, algorithm } = parts;
   const app = fastify({
     forceCloseConnections: true,
-    bodyLimit: 256 * 1024,
+    bodyLimit: maxBodyBytes,
     routerOptions: { maxParamLength: 200 },
-    // What is wrong with an address itself, no handler of errors hears of.
+    // The error handler does not get these errors: of addresses that Fastify cannot read.
     frameworkErrors: (error, request, reply) => {
-      const status = error.statusCode ?? 400;
-      const problem = new Problem(status, 'invalid-request', 'The request is not valid', error.message.slice(0, 200));
-      const plain: FastifyReply = reply as unknown as FastifyReply;
-      void plain
-        .code(status)
-        .header('content-type', 'application/problem+json')
-        .send(JSON.stringify(problem.body(request.url.slice(0, 200))));
+      const refused = new RequestError('invalid-request', error.message.slice(0, 200), error.statusCode ?? 400);
+      void refuse(reply as unknown as FastifyReply, refused, request.url.slice(0, 200));
     },
   }).withTypeProvider<ZodTypeProvider>();
-  // Bodies are JSON, or refused.
-  app.removeContentTypeParser('text/plain');
+  jsonBodies(app as unknown as FastifyInstance);
   app.setValidatorCompiler(validatorCompiler);
   app.setSerializerCompiler(serializerCompiler);
   await app.register(swagger, {
@@ -70,25 +60,15 @@ export async function createServer(parts: ServerParts): Promise<FastifyInstance>
     },
     transform: jsonSchemaTransform,
   });
-  const problems = (error: unknown, url: string, method: string): Problem => {
-    const problem = asProblem(error);
-    if (problem.status >= 500) dispatch.logger.error({ err: error, method, url: url.split('?')[0] }, 'a request was not carried out');
-    return problem;
-  };
   app.setErrorHandler((error, request, reply) => {
-    const problem = problems(error, request.url, request.method);
-    const retry = problem.status === 503 || problem.status === 429 ? reply.header('retry-after', '1') : reply;
-    return retry
-      .code(problem.status)
-      .header('content-type', 'application/problem+json')
-      .send(JSON.stringify(problem.body(request.url)));
+    const answer = refuse(reply as unknown as FastifyReply, error, request.url);
+    if (answer.statusCode >= 500)
+      dispatch.logger.error({ err: error, method: request.method, url: request.url.split('?')[0] }, 'a request was not carried out');
+    return answer;
   });
   app.setNotFoundHandler((request, reply) => {
-    const problem = new Problem(404, 'not-found', 'Not found', `There is nothing at ${request.method} ${request.url.split('?')[0]}.`);
-    return reply
-      .code(404)
-      .header('content-type', 'application/problem+json')
-      .send(JSON.stringify(problem.body(request.url)));
+    const missing = new DispatchError('not-found', `There is nothing at ${request.method} ${request.url.split('?')[0]}.`);
+    return refuse(reply as unknown as FastifyReply, missing, request.url);
   });
   app.addHook('onSend', async (_request, reply) => {
     if (!reply.hasHeader('content-security-policy')) reply.header('content-security-policy', policy);
@@ -111,7 +91,7 @@ export async function createServer(parts: ServerParts): Promise<FastifyInstance>
 
   const { crash, metrics } = parts;
   app.post('/v1/crash', { schema: { hide: true }, config: { access: 'admin' } }, async (_request, reply) => {
-    if (!crash) throw new Problem(404, 'not-found', 'Not found', 'This service is not a demonstration: it does not end itself.');
+    if (!crash) throw new DispatchError('not-found', 'This service is not a demonstration: it does not end itself.');
     setTimeout(crash, 20);
     return reply.code(202).send({ says: 'The worker is killed now, and started again.' });
   });
@@ -163,29 +143,8 @@ export async function createServer(parts: ServerParts): Promise<FastifyInstance>
   return app as unknown as FastifyInstance;
 }
 
-function asProblem(error: unknown): Problem {
-  if (error instanceof Problem) return error;
-  if (hasZodFastifySchemaValidationErrors(error)) {
-    const detail = error.validation
-      .map(
-        (issue) => `${issue.instancePath.replace(/^\//, '').replaceAll('/', '.') || (error.validationContext ?? 'body')}: ${issue.message}`,
-      )
-      .join('; ');
-    return new Problem(422, 'invalid-request', 'The request is not valid', detail);
-  }
-  const { statusCode, message } = error as { statusCode?: number; message: string };
-  if (statusCode !== undefined && statusCode < 500) return new Problem(statusCode, 'invalid-request', 'The request is not valid', message);
-  if ((HoldfastError.is(error) && error.retryable) || isOutage(error))
-    return new Problem(
-      503,
-      'unavailable',
-      'Try again',
-      'The database does not answer at the moment. Whether the request was carried out is not known: send it again.',
-    );
-  return new Problem(500, 'internal', 'Something went wrong', 'The request was not carried out; the log says why.');
-}
-
-/** A connection that was lost or could not be had. */
-function isOutage(error: unknown): boolean {
-  return isConnectionError(error) || (error as { name?: string } | undefined)?.name === 'KnexTimeoutError';
+/** Answers with a problem. */
+function refuse(reply: FastifyReply, error: unknown, instance: string): FastifyReply {
+  const { document, headers } = problemOf(error, instance);
+  return reply.code(document.status).headers(headers).send(JSON.stringify(document));
 }

@@ -1,8 +1,9 @@
 import type { Database } from '@holdfast/core';
 import type { Knex } from 'knex';
-import { type AssetNews, announce, type SlotNews, type Voices } from '../announce.ts';
+import { type Announcers, announce } from '../announce.ts';
 import { releaseQuota } from '../batches/advance.ts';
 import { chargeLines } from '../billing/charge-lines.ts';
+import type { AssetNews, SlotNews } from '../news.ts';
 import type { Tasks } from '../tasks.ts';
 import type { SlotState } from '../topics.ts';
 import { groupedBy, inPortions, insertMany, locked, transact, updateMany } from '../transact.ts';
@@ -11,7 +12,7 @@ import { type Folded, fold } from './fold.ts';
 import { provisionalOff } from './provisional.ts';
 import { storeEvents } from './store-events.ts';
 
-export interface FolderParts extends Voices {
+export interface FolderParts extends Announcers {
   readonly knex: Knex;
   readonly database: Database;
   readonly tasks: Tasks;

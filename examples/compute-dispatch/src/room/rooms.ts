@@ -1,6 +1,6 @@
 import type { Knex } from 'knex';
 import { z } from 'zod';
-import type { RoomControls } from '../http/operator-routes.ts';
+import type { RoomControls } from './room-controls.ts';
 import { misbehaviour } from './simulator/misbehaviour.ts';
 
 const rememberedMs = 1_000;

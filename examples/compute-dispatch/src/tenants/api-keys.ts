@@ -2,7 +2,7 @@ import { createHash, randomBytes, scrypt, timingSafeEqual } from 'node:crypto';
 import { promisify } from 'node:util';
 import { monotonicMs } from '@holdfast/core';
 import type { Knex } from 'knex';
-import { Problem } from '../http/problem.ts';
+import { DispatchError } from '../errors.ts';
 
 /** Who asks: a tenant, or an operator (`tenant` null), who may act for each. */
 export interface Caller {
@@ -67,12 +67,7 @@ export class ApiKeys {
     if (known && known.untilMs > monotonicMs()) return known.caller;
     // Requests with one key that come at once ask once.
     if (this.#looking.size >= mostLooking && !this.#looking.has(digest))
-      throw new Problem(
-        429,
-        'too-many-unknown-keys',
-        'Too many unknown keys',
-        'Too many keys are being looked at, at this moment; try again in a second.',
-      );
+      throw new DispatchError('too-many-unknown-keys', 'Too many keys are being looked at, at this moment; try again in a second.');
     const looking = this.#looking.get(digest) ?? this.#look(id, secret, digest).finally(() => this.#looking.delete(digest));
     this.#looking.set(digest, looking);
     return looking;
