@@ -4,13 +4,13 @@ import type { Callbacks } from './callbacks.ts';
 import type { News } from './news.ts';
 import type { topics } from './topics.ts';
 
-/** Who is told of changes. */
+/** The outbox and the callbacks, through which changes are announced. */
 export interface Announcers {
   readonly outbox: Outbox<typeof topics>;
   readonly callbacks: Callbacks;
 }
 
-/** Says what changed, in the transaction that changed it: to listeners, to the asset service, to customers. */
+/** Announces changes to listeners, to the asset service and to customers, in the transaction that makes the changes. */
 export async function announce(trx: Knex.Transaction, { outbox, callbacks }: Announcers, news: News, atMs: number): Promise<void> {
   const { batches = [], slots = [], assets = [] } = news;
   const out = outbox.in(trx);

@@ -13,7 +13,7 @@ export interface SlotNews {
   readonly tenant: string;
   readonly state: SlotState;
   readonly machineId: string | null;
-  /** Counts what was told of the slot, this included. */
+  /** The number of announcements about the slot, including this one. */
   readonly news: number;
 }
 

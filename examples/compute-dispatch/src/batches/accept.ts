@@ -27,15 +27,16 @@ interface Order {
 
 export interface Accepted {
   readonly id: string;
-  /** As it was saved; undefined: it was there before. */
+  /** The row as it was saved; `undefined` if the batch existed before. */
   readonly created: Record<string, unknown> | undefined;
 }
 
 /**
- * Accepts orders. Those that come at the same time share a transaction, which locks the rows of their tenants: so an order number is
- * taken once, and a quota can't be passed by two at once. A batch, its slots, its message and the task that fills it commit together.
+ * Accepts orders. Orders that arrive at the same time share a transaction, which locks the rows of their tenants: so an order number is
+ * used once, and two orders cannot exceed a quota together. A batch, its slots, its message and the task that fills it commit together.
  *
- * One transaction at a time in a process: two lost, with 1,875 orders/s instead of 2,268, since the second waits for the first's tenants.
+ * A process runs one such transaction at a time. Two were slower, with 1,875 orders/s instead of 2,268: the second waits for the first's
+ * tenants.
  */
 export class Accept {
   readonly #parts: AcceptParts;
@@ -46,7 +47,7 @@ export class Accept {
     this.#batcher = new Batcher({ run: (orders) => this.#together(orders), size: 100, calls: 1 });
   }
 
-  /** @throws DispatchError; and nothing is saved then */
+  /** Accepts an order. @throws DispatchError; nothing is saved then */
   async apply(tenant: string, request: ApplyRequest): Promise<Accepted> {
     const order = await this.#check(tenant, request);
     const result = await this.#batcher.call(order);
@@ -92,7 +93,7 @@ export class Accept {
       return await transact(this.#parts.knex, (trx) => this.#accept(trx, orders));
     } catch (error) {
       if (!HoldfastError.is(error) && orders.length > 1) {
-        // One of them that no check has caught must not refuse the others.
+        // An order that fails where no check caught it must not make the others fail.
         const results: (Accepted | DispatchError)[] = [];
         for (const order of orders) results.push(...(await transact(this.#parts.knex, (trx) => this.#accept(trx, [order]))));
         return results;
@@ -185,7 +186,7 @@ export class Accept {
 interface Known {
   readonly id: string;
   readonly fingerprint: string;
-  /** Of one that is being saved now. */
+  /** The row, if the batch is saved in this transaction. */
   readonly row: Record<string, unknown> | undefined;
 }
 
@@ -216,7 +217,7 @@ function orderKey(tenant: string, businessOrderNo: string): string {
   return `${tenant}\n${businessOrderNo}`;
 }
 
-/** How many machines are free, counted up to the largest minimum that is asked for: in a full room that is a few rows, not all. */
+/** Counts the free machines of each package, up to the largest minimum of the orders: in a full room that reads a few rows, not all. */
 async function freeMachines(trx: Knex.Transaction, orders: readonly Order[]): Promise<Map<string, number>> {
   const free = new Map<string, number>();
   for (const [packageId, own] of groupedBy(orders, ({ request }) => request.packageId)) {

@@ -8,11 +8,11 @@ import { RequestError } from './problem.ts';
 
 declare module 'fastify' {
   interface FastifyRequest {
-    /** Whose key was shown: a tenant's, or the operators' (`admin`), who name the tenant that they act for. */
+    /** The owner of the API key: a tenant, or the operators (`admin`), who name the tenant that they act for. */
     who: { readonly admin: boolean; readonly tenant: string | undefined } | undefined;
   }
   interface FastifyContextConfig {
-    /** Who may call it. Default: a tenant, or an operator for one. */
+    /** The callers of the route. Default: a tenant, or an operator for one. */
     readonly access?: 'tenant' | 'admin' | 'room' | 'public';
   }
 }
@@ -28,8 +28,8 @@ export function tenantOf(request: FastifyRequest): string {
 }
 
 /**
- * API keys, as `Authorization: Bearer hf_…`. The page shows its key once, and gets it back as a cookie that scripts can't read and other
- * sites can't send; a request by cookie that changes something must come from the page's own origin besides.
+ * Authenticates by API keys, as `Authorization: Bearer hf_…`. The page sends its key once and gets it back as a cookie that scripts cannot
+ * read and other sites cannot send; besides, a request by cookie that changes something must come from the page's own origin.
  */
 export function authenticate(
   app: FastifyInstance,
@@ -86,7 +86,7 @@ async function actingFor(request: FastifyRequest, session: string | undefined, t
   return named;
 }
 
-/** The key that a request shows, and, where it came as a cookie, the session's tenant. */
+/** The key of a request and, if it came as a cookie, the session's tenant. */
 function shownKey(request: FastifyRequest): { readonly key: string; readonly session?: string } | undefined {
   const [, bearer] = /^Bearer (\S+)$/i.exec(request.headers.authorization ?? '') ?? [];
   if (bearer) return { key: bearer };

@@ -14,7 +14,7 @@ import { refusals } from './problem.ts';
 
 const admin = { access: 'admin' } as const;
 
-/** What operators call, and the room. To tenants these are not there. */
+/** The routes for operators, and for the room. For tenants they do not exist. */
 export function operatorRoutes(root: FastifyInstance, dispatch: Dispatch, room: RoomControls | undefined): void {
   const app = root.withTypeProvider<ZodTypeProvider>();
   const now = (): Promise<number> => dispatch.database.now();
@@ -108,7 +108,7 @@ export function operatorRoutes(root: FastifyInstance, dispatch: Dispatch, room: 
     {
       config: admin,
       schema: {
-        summary: 'Set a price for what is ordered from now on',
+        summary: 'Set a price for orders from now on',
         tags: ['operators'],
         body: z.object({ packageId: z.string().min(1).max(40), centsPerHour: z.number().int().min(0).max(100_000_000) }),
         response: { 201: priceView, ...refusals },
@@ -174,7 +174,7 @@ export function operatorRoutes(root: FastifyInstance, dispatch: Dispatch, room: 
     {
       config: admin,
       schema: {
-        summary: 'What must hold, and whether it does',
+        summary: 'The invariants, and whether they hold',
         tags: ['operators'],
         response: { 200: z.object({ invariants: z.array(verdict) }), ...refusals },
       },
@@ -204,7 +204,7 @@ export function operatorRoutes(root: FastifyInstance, dispatch: Dispatch, room: 
     {
       config: admin,
       schema: {
-        summary: 'Power events that count for nothing: unreadable ones, and those of leases that are not ours',
+        summary: 'Power events without effect: unreadable ones, and those of unknown leases',
         tags: ['operators'],
         response: {
           200: strays,
@@ -227,7 +227,7 @@ export function operatorRoutes(root: FastifyInstance, dispatch: Dispatch, room: 
     {
       config: admin,
       schema: {
-        summary: 'Make it misbehave otherwise',
+        summary: 'Change how the simulated room misbehaves',
         tags: ['operators'],
         body: misbehaviour.partial(),
         response: { 200: misbehaviour, ...refusals },
@@ -255,7 +255,11 @@ export function operatorRoutes(root: FastifyInstance, dispatch: Dispatch, room: 
     '/v1/invoice-scan',
     {
       config: admin,
-      schema: { summary: 'How far the last scan for unsent invoices is', tags: ['operators'], response: { 200: scanView, ...refusals } },
+      schema: {
+        summary: 'The progress of the last scan for unsent invoices',
+        tags: ['operators'],
+        response: { 200: scanView, ...refusals },
+      },
     },
     async () => dispatch.invoices.progress(),
   );

@@ -4,13 +4,13 @@ import { hasZodFastifySchemaValidationErrors } from 'fastify-type-provider-zod';
 import { z } from 'zod';
 import { DispatchError, type ErrorCode } from '../errors.ts';
 
-/** What is wrong with a request before it reaches the service's own rules. */
+/** The reasons to refuse a request before the service's own rules apply. */
 export type RequestErrorCode = 'foreign-origin' | 'invalid-request' | 'tenant-missing' | 'unauthorized';
 
 /** A request that is refused for its form, its origin or its credentials. */
 export class RequestError extends Error {
   readonly code: RequestErrorCode;
-  /** In place of the status of `code`. */
+  /** Replaces the status of `code`. */
   readonly status: number | undefined;
 
   constructor(code: RequestErrorCode, message: string, status?: number) {
@@ -55,7 +55,7 @@ const statuses: Readonly<
 
 const problems = new Problems({ statuses, codeOf, page: (code) => `https://holdfast.dev/problems/${code}`, retryAfterSeconds: 1 });
 
-/** RFC 9457. Every refusal is answered with it. */
+/** The body of every refusal (RFC 9457). */
 export const problemView = z.object({
   type: z.string(),
   title: z.string(),
@@ -70,7 +70,7 @@ const problemResponse = { description: 'A problem', content: { [problemMediaType
 /** The refusals of a route, for its document. */
 export const refusals = { '4xx': problemResponse, 503: problemResponse };
 
-/** How an error is answered: with a problem, and its headers. */
+/** The problem document and headers with which an error is answered. */
 export function problemOf(
   error: unknown,
   instance: string,
@@ -81,7 +81,7 @@ export function problemOf(
   return { document: { ...document, status }, headers: { ...problems.headers(status) } };
 }
 
-/** The refusal by Fastify, by a route's schema or by the limit of a body. */
+/** The error as a `RequestError`, if Fastify, a route's schema or the limit of a body refused the request. */
 function requestErrorOf(error: unknown): RequestError | undefined {
   if (hasZodFastifySchemaValidationErrors(error)) {
     const place = (path: string): string => path.replace(/^\//, '').replaceAll('/', '.') || (error.validationContext ?? 'body');

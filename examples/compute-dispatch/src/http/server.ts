@@ -21,28 +21,28 @@ export interface ServerParts {
   readonly algorithm: Algorithm;
   /** The built page. */
   readonly pageFolder: string;
-  /** What the room shows when it posts events. */
+  /** The bearer token with which the room posts events. */
   readonly roomToken: string;
-  /** Of a simulated room. */
+  /** The controls of a simulated room. */
   readonly room?: RoomControls | undefined;
-  /** Ends a process, so that others take over: for the demonstration. */
+  /** Kills a process of the demonstration, so that others take over. */
   readonly crash?: (() => void) | undefined;
-  /** Prometheus' text. */
+  /** The metrics in the text format of Prometheus. */
   readonly metrics?: (() => Promise<string>) | undefined;
 }
 
-// Attributes of style only: a program's log has colours of its own, and browsers write some into what is being edited.
+// Inline style attributes are allowed: the log of a program has colours, and browsers write styles into edited text.
 const policy =
   "default-src 'self'; style-src-attr 'unsafe-inline'; img-src 'self' data:; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
 
-/** The HTTP face. */
+/** Creates the HTTP server: API, document, page, live view. */
 export async function createServer(parts: ServerParts): Promise<FastifyInstance> {
   const { dispatch, algorithm } = parts;
   const app = fastify({
     forceCloseConnections: true,
     bodyLimit: maxBodyBytes,
     routerOptions: { maxParamLength: 200 },
-    // The error handler does not get these errors: of addresses that Fastify cannot read.
+    // Errors of URLs that Fastify cannot read do not reach the error handler.
     frameworkErrors: (error, request, reply) => {
       const refused = new RequestError('invalid-request', error.message.slice(0, 200), error.statusCode ?? 400);
       void refuse(reply as unknown as FastifyReply, refused, request.url.slice(0, 200));
@@ -63,7 +63,7 @@ export async function createServer(parts: ServerParts): Promise<FastifyInstance>
   app.setErrorHandler((error, request, reply) => {
     const answer = refuse(reply as unknown as FastifyReply, error, request.url);
     if (answer.statusCode >= 500)
-      dispatch.logger.error({ err: error, method: request.method, url: request.url.split('?')[0] }, 'a request was not carried out');
+      dispatch.logger.error({ err: error, method: request.method, url: request.url.split('?')[0] }, 'a request failed');
     return answer;
   });
   app.setNotFoundHandler((request, reply) => {
@@ -79,7 +79,7 @@ export async function createServer(parts: ServerParts): Promise<FastifyInstance>
   await app.register(swaggerUi, {
     routePrefix: '/docs',
     staticCSP: true,
-    // Nobody else's scripts and styles. One style its own script writes; by its hash, no other.
+    // No scripts or styles of other hosts. The UI's script writes one inline style, which is allowed by its hash.
     transformStaticCSP: (header) =>
       header
         .replaceAll(' https:', '')
@@ -99,12 +99,12 @@ export async function createServer(parts: ServerParts): Promise<FastifyInstance>
     app.get('/metrics', { schema: { hide: true }, config: { access: 'public' } }, async (_request, reply) =>
       reply.type('text/plain; version=0.0.4').send(await metrics()),
     );
-  // Ready: messages come in and go out. Requests are accepted all the same: what they say waits in the outbox.
+  // Ready: messages are consumed and published. Requests are accepted in any case: their messages wait in the outbox.
   app.get('/readyz', { schema: { hide: true }, config: { access: 'public' } }, async (_request, reply) => {
     await dispatch.knex.raw('SELECT 1');
     return reply.status(dispatch.ready ? 200 : 503).send({ status: dispatch.ready ? 'ready' : 'waiting for the broker' });
   });
-  // Alive: it answers. A database that is away is no reason to be started again.
+  // Alive: the process answers. An unavailable database is not a reason to restart it.
   app.get('/healthz', { schema: { hide: true }, config: { access: 'public' } }, async () => ({ status: 'ok' }));
   app.get('/openapi.json', { schema: { hide: true }, config: { access: 'public' } }, async () => app.swagger());
 
@@ -114,7 +114,7 @@ export async function createServer(parts: ServerParts): Promise<FastifyInstance>
     ...(algorithm.problem === undefined ? {} : { problem: algorithm.problem }),
   }));
   await app.register(async (scope) => {
-    // Bodies are the routes' own to read: files of any kind, as they come.
+    // The routes read bodies themselves, up to their own limits: files of any type, as streams.
     scope.removeAllContentTypeParsers();
     scope.addContentTypeParser('*', (_request, payload, done) => done(null, payload));
     scope.all('/v1/algorithm/*', { schema: { hide: true } }, async (request, reply) => {
@@ -122,7 +122,7 @@ export async function createServer(parts: ServerParts): Promise<FastifyInstance>
       request.raw.on('close', () => reply.raw.writableFinished || abort.abort());
       reply.raw.on('close', () => abort.abort());
       const bare = request.method === 'GET' || request.method === 'HEAD';
-      // The tenant is the key's, whatever the request says of it.
+      // The tenant is the one of the API key, whatever the request says.
       const headers = { ...(request.headers as Record<string, string>), 'x-tenant': tenantOf(request) };
       const init = { method: request.method, headers, signal: abort.signal };
       const body = bare ? {} : { body: Readable.toWeb((request.body as Readable | undefined) ?? Readable.from([])), duplex: 'half' };

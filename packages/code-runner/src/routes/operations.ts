@@ -27,20 +27,20 @@ export type OperationId =
   | 'download'
   | 'output';
 
-const page = { before: 'Last id of the page before.', limit: 'At most 200. Default 50.' };
+const page = { before: 'The last id of the previous page.', limit: 'The size of the page, at most 200. Default 50.' };
 
-/** What the routes serve. */
+/** The operations of the routes. */
 export const operations: readonly Operation<OperationId, keyof Bodies | View>[] = [
   {
     id: 'status',
     method: 'get',
     path: '/status',
-    summary: 'Where programs run and files are kept, or what is wrong with it',
+    summary: 'The executor, the file store and the queue; a problem if one of them cannot be used',
     response: 'status',
   },
   { id: 'languages', method: 'get', path: '/languages', summary: 'Languages and pools', response: 'languages' },
-  { id: 'listTasks', method: 'get', path: '/tasks', summary: 'Own tasks, newest first', query: page, response: 'tasks' },
-  { id: 'createTask', method: 'post', path: '/tasks', summary: 'A new task', body: 'newTask', response: 'task', status: 201 },
+  { id: 'listTasks', method: 'get', path: '/tasks', summary: 'The tasks of the caller, newest first', query: page, response: 'tasks' },
+  { id: 'createTask', method: 'post', path: '/tasks', summary: 'Create a task', body: 'newTask', response: 'task', status: 201 },
   { id: 'getTask', method: 'get', path: '/tasks/{taskId}', summary: 'One task', response: 'task' },
   {
     id: 'updateTask',
@@ -54,7 +54,7 @@ export const operations: readonly Operation<OperationId, keyof Bodies | View>[] 
     id: 'removeTask',
     method: 'delete',
     path: '/tasks/{taskId}',
-    summary: 'Stop what runs of a task, and remove it',
+    summary: 'Stop the runs of a task, and remove it',
     status: 204,
   },
   {
@@ -62,7 +62,7 @@ export const operations: readonly Operation<OperationId, keyof Bodies | View>[] 
     method: 'get',
     path: '/tasks/{taskId}/files',
     summary: 'The files of a task, as a tree',
-    query: { content: '`true`: with texts of up to 256 KiB.' },
+    query: { content: '`true` to include the content of text files up to 256 KiB.' },
     response: 'tree',
   },
   {
@@ -70,16 +70,19 @@ export const operations: readonly Operation<OperationId, keyof Bodies | View>[] 
     method: 'get',
     path: '/tasks/{taskId}/file',
     summary: 'One file; its version is the ETag',
-    requiredQuery: { path: 'Of the file.' },
+    requiredQuery: { path: 'The path of the file.' },
     response: 'application/octet-stream',
   },
   {
     id: 'writeFile',
     method: 'put',
     path: '/tasks/{taskId}/file',
-    summary: 'Write a file, whole',
-    requiredQuery: { path: 'Of the file.' },
-    headers: { 'if-match': 'Only if the file has this version (`"3"`).', 'if-none-match': '`*`: only if it is not there yet.' },
+    summary: 'Write a file, replacing its content',
+    requiredQuery: { path: 'The path of the file.' },
+    headers: {
+      'if-match': 'Write only if the file has this version (`"3"`).',
+      'if-none-match': '`*`: write only if the file does not exist.',
+    },
     body: 'application/octet-stream',
     response: 'written',
   },
@@ -87,8 +90,8 @@ export const operations: readonly Operation<OperationId, keyof Bodies | View>[] 
     id: 'removeFile',
     method: 'delete',
     path: '/tasks/{taskId}/file',
-    summary: 'Remove a file, or a folder with all that is in it',
-    requiredQuery: { path: 'Of the file or folder.' },
+    summary: 'Remove a file, or a folder with its content',
+    requiredQuery: { path: 'The path of the file or folder.' },
     response: 'count',
   },
   {
@@ -103,7 +106,7 @@ export const operations: readonly Operation<OperationId, keyof Bodies | View>[] 
     id: 'setMain',
     method: 'put',
     path: '/tasks/{taskId}/main',
-    summary: 'Say which file is run',
+    summary: 'Choose the file that is run',
     body: 'main',
     status: 204,
   },
@@ -119,7 +122,7 @@ export const operations: readonly Operation<OperationId, keyof Bodies | View>[] 
     method: 'put',
     path: '/tasks/{taskId}/zip',
     summary: 'Write the files of an archive, all or none',
-    query: { replace: '`true`: other files go.' },
+    query: { replace: '`true` to remove all other files.' },
     body: 'application/octet-stream',
     response: 'count',
   },
@@ -127,7 +130,7 @@ export const operations: readonly Operation<OperationId, keyof Bodies | View>[] 
     id: 'submit',
     method: 'post',
     path: '/tasks/{taskId}/runs',
-    summary: 'Freeze a task and queue it',
+    summary: 'Submit a run of a snapshot of the task',
     headers: { 'idempotency-key': 'The same key again returns the same run.' },
     body: 'submit',
     bodyOptional: true,
@@ -135,16 +138,17 @@ export const operations: readonly Operation<OperationId, keyof Bodies | View>[] 
     status: 202,
   },
   { id: 'taskRuns', method: 'get', path: '/tasks/{taskId}/runs', summary: 'Runs of a task, newest first', query: page, response: 'runs' },
-  { id: 'listRuns', method: 'get', path: '/runs', summary: 'Own runs, newest first', query: page, response: 'runs' },
+  { id: 'listRuns', method: 'get', path: '/runs', summary: 'The runs of the caller, newest first', query: page, response: 'runs' },
   { id: 'getRun', method: 'get', path: '/runs/{runId}', summary: 'One run', response: 'run' },
   { id: 'terminate', method: 'post', path: '/runs/{runId}/terminate', summary: 'Stop a run', response: 'run' },
   {
     id: 'events',
     method: 'get',
     path: '/runs/{runId}/events',
-    summary: 'What happens in a run, from behind an event on: as server-sent events, up to its end; or what there is, as JSON, by `accept`',
-    query: { after: 'Number of the last event that was seen.' },
-    headers: { 'last-event-id': 'The same, as browsers send it.' },
+    summary:
+      'The events of a run after a given one: as server-sent events until the run ends, or, by `accept: application/json`, the events so far',
+    query: { after: 'The number of the last event that the reader has.' },
+    headers: { 'last-event-id': 'The same as `after`, as browsers send it.' },
     response: 'text/event-stream',
   },
   {
@@ -158,8 +162,8 @@ export const operations: readonly Operation<OperationId, keyof Bodies | View>[] 
     id: 'output',
     method: 'get',
     path: '/runs/{runId}/output',
-    summary: 'One file of its results',
-    requiredQuery: { path: 'Of the file, below /out.' },
+    summary: 'One file of the results of a run',
+    requiredQuery: { path: 'The path of the file, below /out.' },
     response: 'application/octet-stream',
   },
 ];
