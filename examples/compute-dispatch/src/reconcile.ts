@@ -39,8 +39,8 @@ const believedAfter = 2;
 
 /**
  * Compares the room's list with the service's tables, page by page, and corrects differences: machines that are new or back, leases that
- * only one side knows, power changes that no event reported, commands that were not carried out. Power changes are stored as events and folded,
- * so that a bill changes in one way only.
+ * only one side knows, power changes that no event reported, commands that were not carried out. Power changes are stored as events and
+ * folded, so that a bill changes in one way only.
  */
 export class Reconcile {
   readonly #parts: ReconcileParts;

@@ -16,6 +16,7 @@ export interface Call<Caller> {
   param(name: string): string;
   /** A parameter of the query, decoded. */
   query(name: string): string | undefined;
+  /** A header of the request; names are case-insensitive. */
   header(name: string): string | undefined;
   /**
    * The JSON body, read up to the operation's limit and parsed by the schema. An absent body counts as `{}`.
