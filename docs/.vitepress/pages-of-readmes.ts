@@ -5,7 +5,7 @@ const pages: readonly (readonly [file: RegExp, page: string])[] = [
   [/^(?:\.\.\/)+contributing\/decisions\/(.+)\.md$/, '/decisions/$1'],
   [/^(?:\.\.\/)+docs\/(.+)\.md$/, '/$1'],
   [/^\.\.\/core$/, '/api/core'],
-  [/^\.\.\/(outbox|compensate-biz|notifier|sharded-scan|code-runner|xxl-job|broker)$/, '/guarantees/$1'],
+  [/^\.\.\/(outbox|compensate-biz|notifier|sharded-scan|code-runner|xxl-job|broker|http)$/, '/guarantees/$1'],
 ];
 
 export function pagesOfReadmes(md: MarkdownRenderer): void {

@@ -12,6 +12,18 @@ export interface ErrorPage {
 
 export const errorPages: readonly ErrorPage[] = [
   {
+    code: 'body-too-large',
+    error: 'BodyTooLargeError',
+    from: 'http',
+    retryable: false,
+    means: 'The body of a request has more bytes than its operation accepts. The rest of it was not read.',
+    because: ['JSON bodies have 1 MiB by default.'],
+    next: [
+      'Send less, or in several requests; a task of the code runner takes its files one by one, or as an archive.',
+      'Raise the limit: `maxBodyBytes` of `runner.routes(…)` or of `createApi(…)`, or of the operation.',
+    ],
+  },
+  {
     code: 'database-transient',
     error: 'TransientDatabaseError',
     from: 'core',
@@ -124,7 +136,7 @@ export const errorPages: readonly ErrorPage[] = [
   {
     code: 'internal',
     error: 'an answer of the routes, 500',
-    from: 'code-runner',
+    from: 'http',
     retryable: true,
     means: 'The service failed for a reason that is none of the caller’s business. Its log has it.',
     because: ['A fault of the service, or of what it stands on.'],
@@ -249,11 +261,14 @@ export const errorPages: readonly ErrorPage[] = [
   {
     code: 'malformed-body',
     error: 'MalformedBodyError',
-    from: 'code-runner',
+    from: 'http',
     retryable: false,
-    means: 'The body of a request can not be read as what it says it is.',
-    because: ['No JSON, or another content type.'],
-    next: ['Mend the client; the OpenAPI document of the routes has the shapes.'],
+    means: 'The body of a request, or one of its headers, cannot be read as the operation expects it.',
+    because: [
+      'The body is not JSON, does not match the schema of the operation, or was cut off.',
+      '`if-match` is not an ETag; `after` is not a number.',
+    ],
+    next: ['Fix the client; the OpenAPI document of the routes has the shapes.'],
   },
   {
     code: 'migration-required',
@@ -376,10 +391,10 @@ export const errorPages: readonly ErrorPage[] = [
   },
   {
     code: 'unauthorized',
-    error: 'an answer of the routes, 401',
-    from: 'code-runner',
+    error: 'UnauthorizedError',
+    from: 'http',
     retryable: false,
-    means: 'The request does not say who asks, or not so that `actor` believes it.',
+    means: 'The request carries no credentials, or none that `authenticate` (`actor` of the code runner) accepts.',
     because: ['No credentials, or ones that have expired.'],
     next: ['Send credentials as the service that embeds the routes expects them.'],
   },

@@ -32,8 +32,7 @@ describe('the pages of errors', () => {
         !errorPages.some(
           (page) =>
             page.code === code &&
-            page.from === from &&
-            (page.error === error || sharing.get(error) === page.error) &&
+            ((page.error === error && page.from === from) || sharing.get(error) === page.error) &&
             (page.retryable === 'sometimes' || page.retryable === retryable),
         ),
     );
@@ -54,7 +53,7 @@ describe('the pages of errors', () => {
 });
 
 /** Classes that say the same as another, whose page they share. */
-const sharing = new Map([['NothingHereError', 'NotFoundError']]);
+const sharing = new Map([['NoSuchRouteError', 'NotFoundError']]);
 
 /** Each class of an error in the packages' sources: what it calls itself, and what it says of itself. */
 function errorClasses(): readonly Pick<ErrorPage, 'code' | 'error' | 'from' | 'retryable'>[] {

@@ -20,6 +20,18 @@ const heard = new Promise((resolve) => broker.subscribe(['t'], { group: 'g' }, a
 await broker.publish([{ id: 'm', topic: 't', key: 'k', headers: {}, body: new Uint8Array(), contentType: 'text/plain' }]);
 console.log((await heard) === 'm' ? 'ok' : 'no');
 await broker.close();`,
+  http: `
+import { createApi, MalformedBodyError } from '@holdfast/http';
+const handlers = {
+  hello: (call) => {
+    if (call.query('word') === undefined) throw new MalformedBodyError('There is no word.');
+    return Response.json({ word: call.query('word'), by: call.caller });
+  },
+};
+const operations = [{ id: 'hello', method: 'get', path: '/hello', summary: 'Says hello', query: { word: 'What to say.' } }];
+const { fetch } = createApi({ info: { title: 't', version: '1' }, operations, schemas: {}, handlers, statuses: {}, authenticate: () => 'me' });
+const { by } = await (await fetch(new Request('http://x/hello?word=w'))).json();
+console.log(by === 'me' && (await fetch(new Request('http://x/hello'))).status === 400 ? 'ok' : 'no');`,
   outbox: `
 import { memoryBroker } from '@holdfast/broker/memory';
 import { coreSchema, migrate } from '@holdfast/core';

@@ -33,20 +33,20 @@ export interface AlgorithmOptions {
     | 'DISPATCH_RUN_QUEUE_URL'
     | 'DISPATCH_RUN_SLOTS'
   >;
-  /** Whether programs run here; else they are edited and looked at only. Default true. */
+  /** Whether this process runs programs. If not, they can only be edited and viewed here. Default true. */
   readonly work?: boolean;
   readonly logger: Logger;
 }
 
-/** Algorithm tasks of tenants: small programs, run where the configuration says. */
+/** Algorithm tasks of tenants: small programs, run by the executor that the configuration names. */
 export class Algorithm {
   readonly runner: CodeRunner;
   readonly routes: Routes;
-  /** Languages whose programs can be run. */
+  /** The languages whose programs can be run. */
   readonly languages: readonly Language[];
-  /** Where programs run, for people. */
+  /** A sentence that tells people where programs run. */
   where = '';
-  /** Why programs can't be run, if they can't. */
+  /** The reason why programs cannot be run; `undefined` if they can. */
   problem: string | undefined;
   readonly #worker: RunnerWorker;
   readonly #work: boolean;
@@ -58,7 +58,7 @@ export class Algorithm {
     this.#logger = logger;
     this.#executor = executorOf(config, logger);
     const all = [python(), scala(), r()];
-    // A cluster has them in images; here they must be installed.
+    // A cluster has its languages in images; on this machine they must be installed.
     this.languages = this.#executor.scope === 'cluster' ? all : all.filter(({ requires }) => requires.every(existsSync));
     const broker = config.DISPATCH_RUN_QUEUE_URL ?? config.DISPATCH_BROKER_URL;
     this.runner = createCodeRunner({
@@ -77,10 +77,10 @@ export class Algorithm {
     });
   }
 
-  /** What is missing is said on the page and here; everything else goes on. */
+  /** Starts the worker. If something is missing, the page and the log report it, and the rest of the service continues. */
   async start(): Promise<void> {
     try {
-      // A process that only shows them needs no rights in the cluster.
+      // A process that only shows tasks needs no rights in the cluster.
       if (!this.#work && this.#executor.scope === 'cluster') {
         this.where = 'Jobs of a Kubernetes cluster';
         return;

@@ -5,7 +5,7 @@ import type { z } from 'zod';
 import { Listener } from './listener.ts';
 import { assetLease } from './topics.ts';
 
-/** Another service, which keeps its own list of who has which machine. It knows nothing of ours but the topic. */
+/** Another service, which keeps its own list of the machines and their holders. It knows only the topic of this service. */
 export function assetService(knex: Knex, subscriber: Subscriber, logger: Logger): Listener<z.infer<typeof assetLease>> {
   return new Listener({
     knex,
@@ -23,7 +23,7 @@ export function assetService(knex: Knex, subscriber: Subscriber, logger: Logger)
             .insert({ machine_id: machineId, ...values })
             .onConflict('machine_id')
             .ignore();
-        // What is said of an older lease does not count any more.
+        // A message of an older lease no longer counts.
         else if (Number(known.epoch) <= epoch) await trx('asset_lease').where({ machine_id: machineId }).update(values);
       }
     },

@@ -6,7 +6,7 @@ import { Listener } from './listener.ts';
 import { usageInvoice, usageTopic } from './topics.ts';
 import { insertMany } from './transact.ts';
 
-/** Another service, which collects the money. It hears of every invoice at least once, and books each once. */
+/** Another service, which collects the money. It receives every invoice at least once, and books each once. */
 export function billingService(knex: Knex, subscriber: Subscriber, logger: Logger): Listener<z.infer<typeof usageInvoice>> {
   return new Listener({
     knex,

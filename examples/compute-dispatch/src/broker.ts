@@ -12,7 +12,7 @@ export async function openBroker(url: string | undefined, knex: Knex, logger: Lo
   return url === undefined ? databaseBroker({ knex, logger, source: 'compute-dispatch' }) : createBroker(url, 'compute-dispatch', logger);
 }
 
-/** A broker by its address. `source` is who speaks. */
+/** Opens the broker at an address. `source` names this service in its messages. */
 export async function createBroker(url: string, source: string, logger: Logger): Promise<Publisher & Subscriber> {
   if (/^amqps?:/.test(url)) return rabbitmq({ url, logger, source, lanes: 4 });
   const brokers = url.replace(/^kafka:\/\//, '').split(',');
@@ -20,7 +20,7 @@ export async function createBroker(url: string, source: string, logger: Logger):
   return platformaticKafka({ brokers, logger, source });
 }
 
-/** Topics are the operator's business in production; a demonstration makes its own, where it may. */
+/** Creates the topics, for a demonstration, if the broker allows it. In production the operator creates them. */
 async function createTopics(brokers: readonly string[], logger: Logger): Promise<void> {
   const admin = new Admin({ clientId: 'compute-dispatch', bootstrapBrokers: [...brokers], retries: 1 });
   try {

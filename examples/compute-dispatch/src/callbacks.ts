@@ -3,11 +3,11 @@ import { HoldfastError, type Logger, type Waker } from '@holdfast/core';
 import { createNotifier, type EgressOptions, type Notifier, type NotifierWorker, standardWebhooks, type Trigger } from '@holdfast/notifier';
 import type { Knex } from 'knex';
 import { z } from 'zod';
-import type { SlotNews } from './announce.ts';
-import { Problem } from './http/problem.ts';
+import { DispatchError } from './errors.ts';
+import type { SlotNews } from './news.ts';
 import { inPortions } from './transact.ts';
 
-/** Where a tenant hears of its slots, and the key that it verifies with. */
+/** The callback address of a tenant, and the key with which it verifies callbacks. */
 export const callbackEndpoint = z.object({
   url: z.string(),
   /** Standard Webhooks: keep it secret. */
@@ -15,10 +15,10 @@ export const callbackEndpoint = z.object({
 });
 export type CallbackEndpoint = z.infer<typeof callbackEndpoint>;
 
-/** One callback of a slot, with what came of each attempt. */
+/** One callback about a slot, with the outcome of each attempt. */
 export const callbackView = z.object({
   id: z.string(),
-  /** The slot's state that it tells. */
+  /** The state of the slot that it reports. */
   says: z.string(),
   state: z.enum(['PENDING', 'DELIVERED', 'EXHAUSTED', 'GONE', 'CANCELLED']),
   nextAt: z.string().nullable(),
@@ -37,12 +37,12 @@ export const callbackView = z.object({
 });
 export type CallbackView = z.infer<typeof callbackView>;
 
-/** What customers are told of; the states between are the service's own business. */
+/** The states that customers hear of. The states between them are internal. */
 const told = new Set<string>(['GRANTED', 'RUNNING', 'RETRY_WAIT', 'ENDED', 'EXPIRED']);
 
 /**
- * Tells tenants what becomes of their slots: at the address and with the key of the order, or at the tenant's registered endpoint. That
- * one's key is derived from the service's secret and a version, so that none is stored; an order's key is stored sealed.
+ * Calls tenants back about their slots: at the address and with the key of the order, or at the tenant's registered endpoint. The
+ * endpoint's key is derived from the service's secret and a version, so it is not stored; an order's key is stored sealed.
  */
 export class Callbacks {
   readonly notifier: Notifier;
@@ -83,7 +83,7 @@ export class Callbacks {
     await this.notifier.close();
   }
 
-  /** Registers where a tenant is called back, in place of what was before. */
+  /** Registers a tenant's callback address, in place of an earlier one. */
   async register(tenant: string, url: string): Promise<CallbackEndpoint> {
     const keyRef = `${tenant}/1`;
     try {
@@ -100,7 +100,7 @@ export class Callbacks {
     return row && { url: String(row.url), key: this.#key(String(row.key_ref)) };
   }
 
-  /** Checks the address and key of an order, and seals the key. @throws Problem */
+  /** Checks the address and key of an order, and seals the key. @throws DispatchError */
   async sealed(tenant: string, url: string, key: string): Promise<string> {
     try {
       await this.notifier.endpoints.register({ tenant, url });
@@ -113,7 +113,7 @@ export class Callbacks {
     return Buffer.concat([nonce, cipher.update(key, 'utf8'), cipher.final(), cipher.getAuthTag()]).toString('base64url');
   }
 
-  /** Tells whoever wants to be told of slots whose change commits with `trx`. */
+  /** Calls back about slots whose change commits with `trx`. */
   async tell(trx: Knex.Transaction, slots: readonly SlotNews[], atMs: number): Promise<void> {
     const telling = slots.filter(({ state }) => told.has(state));
     if (telling.length === 0) return;
@@ -139,19 +139,19 @@ export class Callbacks {
       await this.notifier.in(trx).triggerMany(triggers);
     } catch (err) {
       if (!HoldfastError.is(err, 'egress-denied')) throw err;
-      // An address that was allowed once and is not any more must not hold the slots up.
+      // An address that is no longer allowed must not stop the slots.
       for (const trigger of triggers)
         await this.notifier
           .in(trx)
           .trigger(trigger)
           .catch((cause) => {
             if (!HoldfastError.is(cause, 'egress-denied')) throw cause;
-            this.#logger.warn({ err: cause, tenant: trigger.tenant }, 'a tenant is not told: its callback address is not allowed any more');
+            this.#logger.warn({ err: cause, tenant: trigger.tenant }, 'a tenant gets no callback: its address is no longer allowed');
           });
     }
   }
 
-  /** What a tenant was told of a slot. */
+  /** The callbacks to a tenant about a slot. */
   async of(tenant: string, applyId: string): Promise<CallbackView[]> {
     const rows = await this.notifier.inspect().list({ tenant, subjectId: applyId, limit: 100 });
     return Promise.all(
@@ -176,7 +176,7 @@ export class Callbacks {
     );
   }
 
-  /** Sends one of them again. Returns whether it is the tenant's. */
+  /** Sends a callback again. Returns `false` if the tenant has no such callback. */
   async resend(tenant: string, id: string): Promise<boolean> {
     const row = /^\d{1,19}$/.test(id) && BigInt(id) < 2n ** 63n ? await this.notifier.inspect().get(id) : undefined;
     if (row?.tenant !== tenant) return false;
@@ -196,8 +196,7 @@ export class Callbacks {
 }
 
 function refusal(error: unknown): unknown {
-  if (HoldfastError.is(error, 'egress-denied'))
-    return new Problem(422, 'callback-url-not-allowed', 'Callback address not allowed', error.message);
-  if (HoldfastError.is(error, 'key-invalid')) return new Problem(422, 'sign-key-not-usable', 'Signing key not usable', error.message);
+  if (HoldfastError.is(error, 'egress-denied')) return new DispatchError('callback-url-not-allowed', error.message);
+  if (HoldfastError.is(error, 'key-invalid')) return new DispatchError('sign-key-not-usable', error.message);
   return error;
 }

@@ -1,6 +1,6 @@
 import type { Knex } from 'knex';
 import { z } from 'zod';
-import { found, Problem } from './http/problem.ts';
+import { found, notFound } from './errors.ts';
 
 export const packageView = z.object({
   id: z.string(),
@@ -9,21 +9,21 @@ export const packageView = z.object({
   gpu: z.string().nullable(),
   priceVersion: z.number(),
   centsPerHour: z.number(),
-  /** How machines of it stream their screen. */
+  /** Parameters with which machines of the package stream their screen. */
   parameters: z.record(z.string(), z.string()),
 });
 export type PackageView = z.infer<typeof packageView>;
 
 export const priceView = z.object({ packageId: z.string(), version: z.number(), centsPerHour: z.number(), from: z.string() });
 
-/** What a customer can order on the first day. */
+/** The packages of a new installation. */
 const firstPackages = [
   { id: 'standard', cpu: 8, memory_gib: 16, gpu: null, cents: 120 },
   { id: 'graphics', cpu: 16, memory_gib: 64, gpu: 'RTX 4080', cents: 480 },
 ] as const;
 const streaming = { codec: 'h264', maxFps: '60', resolution: '1920x1080' };
 
-/** Packages, prices, rooms and parameters. Read at each use: they are few, and their tables stay in the database's memory. */
+/** Packages, prices and parameters. They are few, so all are read together, at most once a second. */
 export class Catalogue {
   readonly #knex: Knex;
   #packages: { readonly untilMs: number; readonly value: Promise<ReadonlyMap<string, PackageView>> } | undefined;
@@ -44,7 +44,7 @@ export class Catalogue {
     }
   }
 
-  /** By id, as of a moment ago: prices change by version, so an order that just misses one has the one before. */
+  /** The packages by id, up to a second old. Prices change by version, so an order that just misses a new price has the one before. */
   packages(): Promise<ReadonlyMap<string, PackageView>> {
     const nowMs = performance.now();
     if (this.#packages && this.#packages.untilMs > nowMs) return this.#packages.value;
@@ -66,24 +66,23 @@ export class Catalogue {
     }));
   }
 
-  /** A new price for what is ordered from now on. What was ordered keeps its own. @throws Problem */
+  /** Sets a price for orders from now on. Earlier orders keep theirs. @throws DispatchError */
   async setPrice(packageId: string, centsPerHour: number, nowMs: number): Promise<z.infer<typeof priceView>> {
-    if (!(await this.packages()).has(packageId))
-      throw new Problem(404, 'not-found', 'Not found', `There is no package ${JSON.stringify(packageId)}.`);
+    if (!(await this.packages()).has(packageId)) throw notFound(`package ${JSON.stringify(packageId)}`);
     for (;;) {
       const last = await this.#knex('dispatch_price').where({ package_id: packageId }).max({ n: 'version' }).first();
       const version = Number(last?.n ?? 0) + 1;
       const row = { package_id: packageId, version, cents_per_hour: centsPerHour, from_ms: nowMs };
       const inserted = await this.#knex('dispatch_price').insert(row).onConflict(['package_id', 'version']).ignore();
       const kept = await this.#knex('dispatch_price').where({ package_id: packageId, version }).first();
-      // Another price may have been set at the same time: then this one is the next.
+      // Another price may have been set at the same time; this one then gets the next version.
       if (inserted === undefined || Number(kept?.cents_per_hour) !== centsPerHour) continue;
       this.#packages = undefined;
       return { packageId, version, centsPerHour, from: new Date(nowMs).toISOString() };
     }
   }
 
-  /** How machines of a package stream their screen from the next lease on. A value of null takes the parameter away. @throws Problem */
+  /** Sets how machines of a package stream their screen, from the next lease on. `null` removes a parameter. @throws DispatchError */
   async setParameters(packageId: string, changes: Readonly<Record<string, string | null>>): Promise<PackageView> {
     found((await this.packages()).get(packageId), `package ${JSON.stringify(packageId)}`);
     for (const [name, value] of Object.entries(changes)) {

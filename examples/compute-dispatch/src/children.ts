@@ -4,7 +4,7 @@ import { join } from 'node:path';
 
 const main = join(import.meta.dirname, 'main.ts');
 
-/** A process of this program under this one: started again when it ends by itself, ended with it. */
+/** A child process of this program. It is restarted when it ends by itself, and ends with its parent. */
 export class Child {
   readonly #args: readonly string[];
   readonly #env: NodeJS.ProcessEnv;
@@ -20,7 +20,7 @@ export class Child {
     this.#start();
   }
 
-  /** As a power cut would. */
+  /** Kills the process, as a power cut would. */
   kill(): void {
     this.#process?.kill('SIGKILL');
   }

@@ -13,7 +13,7 @@ const whole = z.coerce.number().int();
 const seconds = z.coerce.number().min(0.1).max(86_400);
 const percent = z.coerce.number().min(0).max(100);
 
-/** Every variable that the service takes. The README's table is made of this. */
+/** Every environment variable of the service. The table of the README is generated from it. */
 export const configSchema = z.object({
   PORT: whole.min(0).max(65_535).default(8080).describe('Where it listens.'),
   HOST: z.string().default('127.0.0.1').describe('On which address. Beyond loopback, make keys first and put TLS before it.'),
@@ -128,7 +128,7 @@ export const configSchema = z.object({
 export type Config = z.infer<typeof configSchema>;
 
 export function readConfig(env: NodeJS.ProcessEnv): Config {
-  // A variable that is set to nothing is one that is not set: that is how compose files and charts write it.
+  // An empty variable counts as not set: compose files and charts write it so.
   const given = Object.fromEntries(Object.entries(env).filter(([, value]) => value !== ''));
   const result = configSchema.safeParse(given);
   if (result.success) return result.data;
@@ -146,7 +146,7 @@ export function configTable(): string {
   return ['| variable | default | what it is |', '| --- | --- | --- |', ...rows].join('\n');
 }
 
-/** What would run, for people. Secrets are not in it. */
+/** Describes for people what would run. Without secrets. */
 export function describeConfig(config: Config): string {
   const secret = /SECRET|KEY|TOKEN/;
   const shown = (name: string, value: unknown): string => {
@@ -161,17 +161,17 @@ export function describeConfig(config: Config): string {
 
 const data = join(import.meta.dirname, '..', 'data');
 
-/** A folder that stays between starts. */
+/** The folder whose files persist between starts. */
 export function dataFolder(): string {
   mkdirSync(data, { recursive: true });
   return data;
 }
 
-/** The secret that was given, or the one of this checkout. */
+/** The configured secret, or the one that this checkout generated. */
 export function readSecret(config: Config): string {
   if (config.DISPATCH_SECRET !== undefined) return config.DISPATCH_SECRET;
   const file = join(dataFolder(), 'secret');
-  // Two processes that start at once: the first one's stays.
+  // If two processes start at once, the secret of the first is kept.
   if (!existsSync(file)) {
     try {
       writeFileSync(file, randomBytes(32).toString('hex'), { mode: 0o600, flag: 'wx' });
@@ -182,7 +182,7 @@ export function readSecret(config: Config): string {
   return readFileSync(file, 'utf8');
 }
 
-/** An API key that follows from the secret, so that every process of a demonstration knows the same. */
+/** An API key derived from the secret, so that every process of a demonstration has the same one. */
 export function derivedKey(secret: string, name: string): string {
   const bytes = createHmac('sha512', secret).update(`api key ${name}`).digest();
   const id = bytes.subarray(0, 12).toString('hex').slice(0, 12);
@@ -201,7 +201,7 @@ export function readRoles(config: Config): ReadonlySet<Role> {
   return new Set(config.DISPATCH_ROLES.split(',') as Role[]);
 }
 
-/** What callbacks may call: the world over HTTPS; on a machine that serves itself alone, itself too. */
+/** The addresses that callbacks may call: public ones over HTTPS, and this machine itself if the service listens on loopback only. */
 export function readEgress(config: Config): EgressOptions {
   const own = ['127.0.0.1', '::1', 'localhost'].includes(config.HOST);
   return {
@@ -211,7 +211,7 @@ export function readEgress(config: Config): EgressOptions {
   };
 }
 
-/** The xxl-job admins, if there are any. */
+/** The xxl-job admins, if any are configured. */
 export function readXxl(config: Config): Pick<ExecutorOptions, 'admins' | 'accessToken' | 'port'> | undefined {
   const { DISPATCH_XXL_ADMINS: admins, DISPATCH_XXL_TOKEN: accessToken, DISPATCH_XXL_PORT: port } = config;
   return admins ? { admins: admins.split(','), port, ...(accessToken ? { accessToken } : {}) } : undefined;
@@ -222,7 +222,7 @@ export function openKnex(config: Config): Knex {
   return openUrl(config.DISPATCH_DATABASE_URL ?? ownFile(), config.DISPATCH_DATABASE_CONNECTIONS);
 }
 
-/** The two of invoices. Those that were not named are made. */
+/** The two databases of invoices. Those that are not configured are created. */
 export async function openInvoiceDatabases(config: Config, knex: Knex): Promise<readonly [Knex, Knex]> {
   const [one = '', two = ''] = config.DISPATCH_INVOICE_DATABASE_URLS?.split(',') ?? [
     await beside(config.DISPATCH_DATABASE_URL ?? ownFile(), knex, 'invoices_1'),
@@ -235,7 +235,7 @@ function ownFile(): string {
   return pathToFileURL(join(dataFolder(), 'service.db')).href;
 }
 
-/** The address of a file, schema or database like the given one, made if it is not there. */
+/** The address of a file, schema or database beside the given one, created if it is missing. */
 async function beside(address: string, knex: Knex, name: string): Promise<string> {
   const url = new URL(address);
   if (url.protocol === 'file:') {

@@ -54,7 +54,7 @@ import { nowIn } from './transact.ts';
 
 type XxlOptions = Pick<ExecutorOptions, 'admins' | 'accessToken' | 'port'>;
 
-/** What a process does: `api` answers requests, `worker` does the work, `relay` publishes messages and sends callbacks. */
+/** The roles of a process: `api` answers requests, `worker` does the work, `relay` publishes messages and sends callbacks. */
 export const roles = ['api', 'worker', 'relay'] as const;
 export type Role = (typeof roles)[number];
 
@@ -65,32 +65,32 @@ export interface DispatchOptions {
   readonly room: DispatchAdapter;
   /** Default all. */
   readonly roles?: ReadonlySet<Role>;
-  /** What the keys of callbacks are derived from. */
+  /** The secret from which the keys of callbacks are derived. */
   readonly secret: string;
-  /** What callbacks may call. */
+  /** The addresses that callbacks may call. */
   readonly egress: EgressOptions;
-  /** Where invoices lie. */
+  /** The two databases of invoices. */
   readonly invoiceDatabases: readonly [Knex, Knex];
-  /** Ms of running that one line of a bill is for. Default a minute. */
+  /** The running time that one line of a bill covers, in ms. Default a minute. */
   readonly billingMs?: number;
   /** Ms between scans for invoices that were not sent. Default two minutes. */
   readonly scanMs?: number;
   /** Ms between comparisons with the room's list. Default a minute. */
   readonly reconcileMs?: number;
-  /** Ms after which a machine is free though its room has not confirmed the release. Default ten minutes. */
+  /** Ms after which a machine is free even if its room has not confirmed the release. Default ten minutes. */
   readonly quarantineMs?: number;
   /** See {@link Invoices}. Default 0. */
   readonly losePercent?: number;
   /** Slots of a tenant that is made without a quota. Default 10,000. */
   readonly quota?: number;
-  /** Wakes other processes. Default: the database does, where it can. */
+  /** Wakes other processes. Default: by the database, where it can notify. */
   readonly waker?: Waker | undefined;
-  /** With it, an xxl-job admin triggers the timers. */
+  /** If given, an xxl-job admin triggers the timers. */
   readonly xxl?: XxlOptions | undefined;
 }
 
 const some = z.object({ count: z.number(), newest: z.array(z.object({ id: z.string(), reason: z.string(), at: z.string() })) });
-/** Power events that count for nothing. */
+/** Power events that have no effect. */
 export const strays = z.object({ unreadable: some, foreign: some, parked: some });
 export type Strays = z.infer<typeof strays>;
 
@@ -119,7 +119,7 @@ export class Dispatch {
   readonly #worker: BizWorker;
   readonly #relay: Relay;
   readonly #inbox: Inbox;
-  /** Other services, that live in this process for the demonstration. */
+  /** Other services, which run in this process for the demonstration. */
   readonly #others: readonly { start(): Promise<void>; stop(): Promise<void> }[];
   readonly #timers: readonly Service[];
   readonly #xxl: Executor | undefined;
@@ -163,14 +163,14 @@ export class Dispatch {
     this.#handle(new Advance(parts), new LeaseWork({ ...parts, quarantineMs: options.quarantineMs ?? 600_000 }));
     this.#worker = this.biz.worker({ lease: '10s' });
     const { reconcileMs = 60_000, scanMs = 120_000, xxl } = options;
-    // In one of the processes at a time.
+    // Runs in one process at a time.
     const timer = (name: string, everyMs: number, run: (signal: AbortSignal) => Promise<unknown>): Service =>
       leaderLoop({ table: leases, name, owner: uuidv7(), everyMs, leaseMs: 10_000, logger, run: ({ signal }) => run(signal) });
     this.#timers = [
       timer('invoices', 1_000, async () => {
         while ((await invoices.draw(await database.now())) === 500);
       }),
-      // What an admin triggers is not triggered by a timer too.
+      // A job that an admin triggers has no timer besides.
       ...(xxl
         ? []
         : [
@@ -193,7 +193,7 @@ export class Dispatch {
       });
   }
 
-  /** Brings the tables up to date, and makes the parts. Nothing runs before {@link start}. */
+  /** Migrates the tables and creates the parts. Nothing runs before {@link start}. */
   static async open(options: DispatchOptions): Promise<Dispatch> {
     const { knex, logger } = options;
     await Dispatch.migrate(knex);
@@ -230,8 +230,8 @@ export class Dispatch {
       for (const timer of this.#timers) await timer.start();
       await this.#xxl?.start();
     }
-    // A broker that is not there yet holds nothing up: messages wait in the outbox. Consumers join first, since RabbitMQ has no place
-    // for what nobody has asked for.
+    // The start does not wait for a broker: messages wait in the outbox. Consumers subscribe first, since RabbitMQ drops messages
+    // to which no queue is bound.
     const consumers = worker ? [...this.#others.map((other) => other.start()), this.feed.start(), this.#consumePower()] : [];
     this.#consuming = Promise.all(consumers).then(
       async () => {
@@ -239,11 +239,11 @@ export class Dispatch {
         if (this.#roles.has('relay')) await this.#relay.start();
         this.#ready = true;
       },
-      (err) => this.logger.error({ err }, 'messages can not be consumed'),
+      (err) => this.logger.error({ err }, 'messages cannot be consumed'),
     );
   }
 
-  /** Whether messages come in and go out. Without it the service accepts and allocates all the same. */
+  /** Whether messages are consumed and published. If not, the service still accepts orders and allocates machines. */
   get ready(): boolean {
     return this.#ready && (!this.#roles.has('relay') || this.#relay.ready);
   }
@@ -270,7 +270,7 @@ export class Dispatch {
 
   /**
    * Accepts an order. The same request again gives the same batch; another body under the same order number is refused.
-   * @throws Problem
+   * @throws DispatchError
    */
   async apply(tenant: string, request: ApplyRequest): Promise<{ readonly batch: BatchView; readonly created: boolean }> {
     const { id, created } = await this.#accept.apply(tenant, request);
@@ -279,7 +279,7 @@ export class Dispatch {
     return { batch, created: created !== undefined };
   }
 
-  /** Power events that came over HTTP go the way of those that come over the broker: they are taken when it has them. */
+  /** Publishes power events that came over HTTP to the broker, so that all events take the same way. Resolves when the broker has them. */
   async takePower(events: readonly PowerEvent[]): Promise<void> {
     const results = await this.#broker.publish(
       events.map((event) => ({
@@ -294,12 +294,12 @@ export class Dispatch {
     if (results.some(({ outcome }) => outcome !== 'acked')) throw new Error('The broker has not taken all events.');
   }
 
-  /** Compares with the room's list, now. */
+  /** Compares the service's leases with the room's list, now. */
   reconcile(signal?: AbortSignal): Promise<SweepCounts> {
     return this.#reconcile.sweep(signal);
   }
 
-  /** What is on its way, and what others have heard. */
+  /** Counts of pending work, and of messages that were published and received. */
   async figures(): Promise<Readonly<Record<string, number>>> {
     const { unsent, heldKeys, dead } = await this.outbox.stats();
     const count = async (table: string): Promise<number> => Number((await this.knex(table).count({ n: '*' }).first())?.n);
@@ -319,7 +319,7 @@ export class Dispatch {
     };
   }
 
-  /** Power events that count for nothing: what is unreadable, of no lease of ours, or too late to tell whether it was handled. */
+  /** Power events that have no effect: unreadable ones, those of unknown leases, and those too old to know whether they were handled. */
   async strays(): Promise<Strays> {
     const time = (ms: unknown): string => new Date(Number(ms)).toISOString();
     const count = async (query: Knex.QueryBuilder): Promise<number> => Number((await query.count({ n: '*' }).first())?.n);
@@ -394,7 +394,7 @@ export class Dispatch {
     });
   }
 
-  /** Stored first; what follows from them, the fold finds out. */
+  /** Stores power events. The fold derives their consequences later. */
   async #storePower(messages: readonly Message[], trx: Knex.Transaction): Promise<unknown> {
     const nowMs = await nowIn(this.database, trx);
     const events: PowerEvent[] = [];
@@ -408,7 +408,7 @@ export class Dispatch {
     return undefined;
   }
 
-  /** Set aside where operators see it: what it says can't be known, and there is nobody to send it back to. */
+  /** Sets an unreadable message aside where operators see it: no sender could take it back. */
   async #storeStray(message: Message, error: z.ZodError, nowMs: number, trx: Knex.Transaction): Promise<void> {
     const reason = error.issues.map(({ path, message: what }) => `${path.join('.') || 'body'}: ${what}`).join('; ');
     const row = {

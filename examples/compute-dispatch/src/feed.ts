@@ -7,7 +7,7 @@ import { batchChanged, slotChanged } from './topics.ts';
 import { insertMany, locked, nowIn } from './transact.ts';
 
 export const feedEvent = z.object({
-  /** Where to go on: `after` of the next request. */
+  /** The position at which to continue: `after` of the next request. */
   seq: z.string(),
   type: z.enum(['batch.changed', 'slot.changed']),
   batchId: z.string(),
@@ -19,11 +19,11 @@ export const feedEvent = z.object({
 export type FeedEvent = z.infer<typeof feedEvent>;
 
 /**
- * What happened to batches and slots, as those hear it who listen to `dispatch.*`; and numbered, so that a customer whose callbacks were
- * lost reads on from where it was.
+ * The changes of batches and slots as the topics `dispatch.*` report them, numbered, so that a customer whose callbacks were lost continues
+ * to read where it was.
  *
  * Numbers are given under a lock on their counter that is held until the commit: an event with a lower number is never seen after one
- * with a higher, as it would be if the table counted (a transaction that began early may commit late).
+ * with a higher number. A counter of the table could not promise that, since a transaction that began early may commit late.
  */
 export class Feed {
   readonly #knex: Knex;

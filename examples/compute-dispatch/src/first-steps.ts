@@ -1,17 +1,17 @@
 import { styleText } from 'node:util';
 import type { Dispatch } from './dispatch.ts';
-import { Problem } from './http/problem.ts';
+import { DispatchError } from './errors.ts';
 
 export interface FirstSteps {
   readonly dispatch: Dispatch;
   readonly address: string;
   readonly adminKey: string;
   readonly tenantKey: string;
-  /** About algorithm tasks. */
+  /** A sentence about algorithm tasks. */
   readonly problem: string;
 }
 
-/** Prints where things are and what to try, and places the first order, so that there is something to look at. */
+/** Prints addresses and commands to try, and places a first order, so that the page has something to show. */
 export async function firstSteps({ dispatch, address, adminKey, tenantKey, problem }: FirstSteps): Promise<void> {
   const bold = (text: string): string => styleText('bold', text);
   const step = (text: string, command: string): void => console.log(`\n  ${styleText('dim', `# ${text}`)}\n  ${command}`);
@@ -41,7 +41,7 @@ export async function firstSteps({ dispatch, address, adminKey, tenantKey, probl
   console.log(problem);
 }
 
-/** Orders once in the life of a database, when the room has shown its machines. */
+/** Places an order once per database, when the room has listed its machines. */
 async function firstOrder(dispatch: Dispatch): Promise<string | undefined> {
   for (let i = 0; i < 100; i++) {
     if (await dispatch.knex('dispatch_machine').first()) break;
@@ -58,7 +58,7 @@ async function firstOrder(dispatch: Dispatch): Promise<string | undefined> {
     });
     return batch.id;
   } catch (error) {
-    if (error instanceof Problem) return undefined;
+    if (error instanceof DispatchError) return undefined;
     throw error;
   }
 }

@@ -12,12 +12,12 @@ export const verdict = z.object({
   id: z.string(),
   rule: z.string(),
   holds: z.boolean(),
-  /** What breaks it, or what it was checked on. */
+  /** The rows that break the rule, or the number of rows that were checked. */
   detail: z.string(),
 });
 export type Verdict = z.infer<typeof verdict>;
 
-/** When a lease's machine really ran, from a room that keeps the truth. */
+/** The times in which a lease's machine really ran, from a room that records them. */
 export interface TrueLease {
   readonly token: string;
   readonly intervals: readonly { readonly fromMs: number; readonly toMs: number | null }[];
@@ -30,13 +30,13 @@ export interface InvariantParts {
   readonly outbox: Outbox<typeof topics>;
 }
 
-/** Leases of which bills are folded again and compared: the newest. */
+/** The number of leases, the newest, whose bills are folded again and compared. */
 const leasesChecked = 2_000;
-/** A lease of the room that nobody has is released by the next sweep; it may be seen for so long. */
+/** The next sweep releases a lease that only the room has; the lease may exist for this long. */
 const orphanMs = 130_000;
 const finalWithinMs = 60_000;
 
-/** What must hold at any time, asked of the tables. */
+/** Checks on the tables the rules that must hold at any time. */
 export class Invariants {
   readonly #parts: InvariantParts;
   readonly #orphans = new Map<string, number>();
@@ -45,7 +45,7 @@ export class Invariants {
     this.#parts = parts;
   }
 
-  /** `truth`, where the room tells it, is what bills are compared with. `quiet`: nothing is under way, so nothing is excused by lag. */
+  /** Bills are compared with `truth`, if the room reports it. With `quiet` nothing is in progress, so lag excuses nothing. */
   async check(options: { readonly truth?: readonly TrueLease[] | undefined; readonly quiet?: boolean } = {}): Promise<Verdict[]> {
     const { knex, database } = this.#parts;
     const nowMs = await database.now();
@@ -106,7 +106,7 @@ export class Invariants {
     );
   }
 
-  /** By its slots: each has one lease at most, says I1. */
+  /** Counted by slots: each has at most one lease by I1. */
   #tooMany(): Knex.QueryBuilder {
     const { knex } = this.#parts;
     return knex('dispatch_batch as b')
@@ -140,7 +140,7 @@ export class Invariants {
     );
   }
 
-  /** The newest leases with what their events come to. */
+  /** The newest leases, each with the fold of its events. */
   async #leases(): Promise<CheckedLease[]> {
     const { knex } = this.#parts;
     const rows = await knex('dispatch_lease').orderBy('id', 'desc').limit(leasesChecked);
@@ -175,7 +175,7 @@ export class Invariants {
     });
   }
 
-  /** Each change that is told was written with the message that tells it. */
+  /** Each announced change was written together with its message. */
   async #told(quiet: boolean): Promise<Verdict> {
     const { knex, outbox } = this.#parts;
     const rule = 'A change and its message exist together';
@@ -190,7 +190,7 @@ export class Invariants {
     );
     const heard = Number((await knex('dispatch_event').count({ n: '*' }).first())?.n);
     const missing = changes + batches - heard;
-    // What was published and is not heard yet is neither here nor there.
+    // Messages that were published and not yet received are left out.
     const holds = missing >= 0 && dead === 0 && (!quiet || missing === 0);
     return said('I7', rule, holds, `${changes + batches} changes, ${heard} heard, ${unsent} messages wait, ${dead} dead`);
   }
@@ -253,7 +253,7 @@ interface CheckedLease {
   readonly chargedMs: number;
   readonly due: boolean;
   readonly folded: ReturnType<typeof fold>;
-  /** Each power-on and power-off that the room said, at the time or later. */
+  /** Each power-on and power-off that the room reported, at the time or later. */
   readonly told: readonly StoredPowerEvent[];
 }
 
@@ -290,12 +290,12 @@ function usageHolds(leases: readonly CheckedLease[], truth: readonly TrueLease[]
   const rule = 'What is billed is what was used: exactly where the room has said so, never more elsewhere';
   if (!truth) return said('I6', rule, true, 'the room keeps no truth to compare with');
   const used = new Map(truth.map(({ token, intervals }) => [token, intervals]));
-  // While events are under way a bill is behind, or ahead by a power-off that nobody has told yet.
+  // While events are in transit, a bill is behind, or ahead by a power-off that was not reported yet.
   const settled = leases.filter(({ released, due }) => released && (quiet || !due));
   const broken: string[] = [];
   let exact = 0;
   for (const lease of settled) {
-    // A room that heard of the release late has switched off later: that is not the customer's.
+    // A room that got the release late switched off later; the customer does not pay for that.
     const end = lease.releasedMs ?? Number.POSITIVE_INFINITY;
     const intervals = used.get(lease.id) ?? [];
     const ms = intervals.reduce((sum, { fromMs, toMs }) => sum + Math.max(0, Math.min(toMs ?? fromMs, end) - fromMs), 0);

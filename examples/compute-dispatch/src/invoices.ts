@@ -12,15 +12,15 @@ import {
 } from '@holdfast/sharded-scan';
 import type { Knex } from 'knex';
 import { z } from 'zod';
-import { Problem } from './http/problem.ts';
+import { DispatchError } from './errors.ts';
 import { type usageInvoice, usageTopic } from './topics.ts';
 import { groupedBy } from './transact.ts';
 
 const tablesPerDatabase = 4;
-/** An invoice that was drawn so long ago and not sent has lost whoever was to send it. */
+/** The process that was to send an unsent invoice of this age is considered dead. */
 const unsentAfter = '30s';
 
-/** What `mq_state` says. */
+/** The values of `mq_state`. */
 const state = { new: 0, sent: 1, failed: 2 } as const;
 
 interface Invoice extends Record<string, unknown> {
@@ -29,7 +29,7 @@ interface Invoice extends Record<string, unknown> {
   readonly apply_id: string;
   readonly machine_id: string;
   readonly package_id: string;
-  /** Text where a scan has read it. */
+  /** A string if a scan has read it. */
   readonly from_ms: number | string;
   readonly to_ms: number | string;
   readonly kind: 'usage' | 'adjustment';
@@ -41,17 +41,17 @@ interface Invoice extends Record<string, unknown> {
 export const invoiceView = z.object({
   id: z.string(),
   machineId: z.string(),
-  /** `adjustment`: puts right what was billed before. */
+  /** `adjustment` corrects an earlier bill. */
   kind: z.enum(['usage', 'adjustment']),
   from: z.string(),
   to: z.string(),
-  /** How long the machine ran; negative where too much was billed. */
+  /** The running time of the machine; negative if too much was billed before. */
   ms: z.number(),
   amountCents: z.number(),
   priceVersion: z.number(),
-  /** Whether the billing system was told. */
+  /** Whether the invoice was sent to the billing system. */
   state: z.enum(['new', 'sent', 'failed']),
-  /** Where it lies: database and table. */
+  /** The database and table of the invoice. */
   shard: z.string(),
 });
 export type InvoiceView = z.infer<typeof invoiceView>;
@@ -75,7 +75,7 @@ export const scanView = z.object({
 });
 export type ScanView = z.infer<typeof scanView>;
 
-/** Tables of each of the two databases. */
+/** The number of tables in each of the two databases. */
 const invoiceSchema: Schema = {
   name: 'dispatch-service-invoices',
   migrations: [{ name: '0001_create', statements: createTables }],
@@ -92,12 +92,12 @@ function createTables(database: Database): readonly string[] {
 }
 
 /**
- * Invoices lie in 2 x 4 tables, spread by the slot that they are of. Each is sent to the billing system when its transaction has
- * committed, which a crash or a broker that is away prevents; what was not sent, a scan finds by its `mq_state` and sends again.
+ * Invoices are stored in 2 x 4 tables, sharded by their slot. Each is sent to the billing system after its transaction has committed. A
+ * crash or an unavailable broker can prevent that; a scan finds unsent invoices by their `mq_state` and sends them again.
  */
 export class Invoices {
   readonly scan: Scan<Invoice>;
-  /** The databases that the last scan was of. */
+  /** The databases of the last scan. */
   parameter = '1,2';
   readonly #topology: Topology;
   readonly #publisher: Publisher;
@@ -129,16 +129,16 @@ export class Invoices {
     });
   }
 
-  /** Brings the tables up to date. */
+  /** Migrates the tables. */
   static async open(options: InvoicesOptions): Promise<Invoices> {
     await migrateInvoices(options.databases);
     return new Invoices(options);
   }
 
   /**
-   * Draws up the invoices of charges that have none, each once however often it is asked for: a charge's line names its invoice. Then
-   * sends them; the billing system knows an invoice that comes twice. The charges lie in another database, and are marked last: a crash
-   * between the two draws the same up again, which changes nothing. Returns how many.
+   * Writes the invoices of charges that have none, each once however often this is called: a charge's line is the key of its invoice. Then
+   * sends them; the billing system recognises an invoice that comes twice. The charges are in another database and are marked last: after a
+   * crash between the two, the same invoices are written again, which changes nothing. Returns their number.
    */
   async draw(nowMs: number): Promise<number> {
     const charges = await this.#state('dispatch_charge').where({ invoiced: 0 }).orderBy('created_ms').limit(500);
@@ -151,7 +151,7 @@ export class Invoices {
           .onConflict('id')
           .ignore(),
       );
-      // Committed: from here on the scan finds what is not sent.
+      // Committed: from here on the scan finds unsent invoices.
       await this.#state('dispatch_charge')
         .whereIn(
           'id',
@@ -167,9 +167,9 @@ export class Invoices {
   }
 
   /**
-   * Sends what was not sent, in the databases that the parameter names, as in `'1,2'`. The timer's, the page's, and an xxl-job admin's.
-   * `log` is told what was scanned, table by table.
-   * @throws Error unless every table was gone through and every invoice handled
+   * Sends unsent invoices of the databases that the parameter names, as in `'1,2'`. The timer, the page and an xxl-job admin call it.
+   * `log` gets the result of each table.
+   * @throws Error unless every table was scanned and every invoice handled
    */
   async sendUnsent(parameter: string, signal?: AbortSignal, log: (line: string) => void = () => undefined): Promise<void> {
     parseDatabases(parameter, this.#topology.databases);
@@ -177,19 +177,19 @@ export class Invoices {
     const { units, exitCode } = await this.scan.run({ only: parameter, ...(signal ? { signal } : {}) });
     for (const { unit, state, examined, matched, failed, error } of units)
       log(`${unit} ${state}: ${examined} scanned, ${matched} not sent, ${failed} failed${error ? `: ${error.message}` : ''}`);
-    // Told to stop: the next one goes on where this one was.
+    // Stopped: the next scan continues where this one was.
     if (exitCode === 0 || signal?.aborted) return;
     const left = units.filter(({ state, failed }) => state !== 'done' || failed > 0).map(({ unit }) => unit);
     throw new Error(`Not all invoices were scanned: ${left.join(', ')}.`);
   }
 
-  /** The same, not waited for. @throws Problem for a parameter that names nothing */
+  /** Begins the same scan without waiting for it. @throws DispatchError for a parameter that names no database */
   async beginScan(parameter: string): Promise<void> {
     try {
       parseDatabases(parameter, this.#topology.databases);
     } catch (error) {
       if (!HoldfastError.is(error, 'invalid-argument')) throw error;
-      throw new Problem(422, 'unknown-databases', 'No such databases', error.message);
+      throw new DispatchError('unknown-databases', error.message);
     }
     const stop = new AbortController();
     const pass = this.sendUnsent(parameter, stop.signal)
@@ -217,7 +217,7 @@ export class Invoices {
     };
   }
 
-  /** How many there are, and how many of them were not sent. */
+  /** Counts all invoices, and the unsent ones. */
   async count(): Promise<{ readonly drawn: number; readonly unsent: number }> {
     const counts = await Promise.all(
       this.#topology.shards.map((shard) => shard.query('invoice').select('mq_state').count({ n: '*' }).groupBy('mq_state')),
@@ -230,7 +230,7 @@ export class Invoices {
     return { drawn, unsent };
   }
 
-  /** Of one slot, from the one table in which they can be. */
+  /** The invoices of one slot, from the one table that can have them. */
   async of(applyId: string): Promise<InvoiceView[]> {
     const shard = this.#topology.forKey(applyId);
     const rows = await shard.query('invoice').where({ apply_id: applyId }).orderBy(['to_ms', 'id']).limit(1_000);
@@ -283,7 +283,7 @@ export class Invoices {
       );
   }
 
-  /** Which of them the broker has taken. */
+  /** Publishes invoices. Returns for each whether the broker has accepted it. */
   async #publish(rows: readonly Invoice[]): Promise<readonly boolean[]> {
     const results = await this.#publisher.publish(rows.map(toMessage));
     return results.map(({ outcome }) => outcome === 'acked');
@@ -296,10 +296,10 @@ export async function migrateInvoices(databases: readonly Knex[]): Promise<void>
 
 export interface InvoicesOptions {
   readonly databases: readonly [Knex, Knex];
-  /** Where the charges are, and where the scan keeps its leases and checkpoints. */
+  /** The database of the charges, in which the scan keeps its leases and checkpoints too. */
   readonly state: Knex;
   readonly publisher: Publisher;
-  /** Of a hundred invoices, how many are not sent when they are drawn up: a crash between COMMIT and sending, for the demonstration. */
+  /** The percentage of invoices that are not sent when they are written, as after a crash behind COMMIT. For the demonstration. */
   readonly losePercent: number;
   readonly logger: Logger;
 }
@@ -320,7 +320,7 @@ function toRow(charge: Record<string, unknown>): Invoice {
   };
 }
 
-/** Twice the same id is the same message to whoever keeps an inbox. */
+/** The id of the message is the invoice's, so an inbox recognises a second copy. */
 function toMessage(row: Invoice): Message {
   const body: z.infer<typeof usageInvoice> = {
     invoiceId: row.id,

@@ -5,18 +5,18 @@ import type { Knex } from 'knex';
 import type { z } from 'zod';
 
 export interface ListenerOptions<Body> {
-  /** Where it keeps what it has heard. */
+  /** The database in which it records received messages. */
   readonly knex: Knex;
   readonly subscriber: Subscriber;
   readonly logger: Logger;
   readonly consumer: string;
-  /** Topics, and what each of them carries. What does not fit goes to the dead letters. */
+  /** The topics, each with its schema. Messages that do not match go to the dead letters. */
   readonly topics: Readonly<Record<string, z.ZodType<Body>>>;
-  /** Takes what was heard together, in the transaction that notes it as heard. */
+  /** Handles messages that arrived together, in the transaction that records them as received. */
   readonly hear: (heard: readonly { readonly topic: string; readonly body: Body }[], trx: Knex.Transaction) => Promise<void>;
 }
 
-/** Somebody who listens to topics, and hears each message once. */
+/** Subscribes to topics, and handles each message once. */
 export class Listener<Body> {
   readonly #options: ListenerOptions<Body>;
   readonly #inbox: Inbox;

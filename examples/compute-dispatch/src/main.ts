@@ -127,7 +127,7 @@ async function runService(config: Config, demonstration: boolean): Promise<void>
     await telemetry.stop().catch(() => undefined);
     process.exit(0);
   };
-  // Of a parent that is gone nobody restarts it.
+  // Without its parent, nothing would restart this process.
   if (process.send) process.on('disconnect', () => void stop());
   // Ctrl-C reaches children too; their parent ends them.
   process.on('SIGINT', () => process.send || void stop());
@@ -174,7 +174,7 @@ try {
     else if (positionals[0] === 'migrate') await migrateOnly(config);
     else if (positionals.length > 0) throw new Error(`There is no command ${positionals[0]}.\n\n${usage}`);
     else {
-      // Without roles this is the demonstration: the API here, the work in a process that may be killed.
+      // Without roles this is the demonstration: the API in this process, the work in a child that may be killed.
       const demonstration = process.env.DISPATCH_ROLES === undefined && !values.worker;
       await runService(
         demonstration ? { ...config, DISPATCH_ROLES: 'api', DISPATCH_CRASH: process.env.DISPATCH_CRASH === 'no' ? 'no' : 'yes' } : config,

@@ -16,7 +16,7 @@ interface Slot {
   readonly machineId: string | null;
 }
 
-/** A customer's receiver, as small as it may be: prints what it is told, and answers `success`. */
+/** A minimal receiver of a customer: it prints callbacks, and answers `success`. */
 export async function runReceiver(args: readonly string[]): Promise<void> {
   const { values } = parseArgs({
     args: [...args],

@@ -16,31 +16,31 @@ export interface ReconcileParts {
   readonly logger: Logger;
 }
 
-/** What a sweep came to. */
+/** The result of a sweep. */
 export interface SweepCounts {
   listed: number;
-  /** Machines that the catalogue did not know. */
+  /** Machines that were not in the catalogue. */
   added: number;
-  /** Leases of the room that nobody has here: they are released. */
+  /** Leases that only the room has: they are released. */
   orphans: number;
-  /** Power that no event had told. */
+  /** Power changes that no event had reported. */
   corrected: number;
-  /** Leases that the room has lost, for the second time in a row. */
+  /** Leases that were missing from the room's list twice in a row. */
   lost: number;
-  /** Machines that were not switched as they should have been. */
+  /** Machines whose power was not as commanded. */
   commanded: number;
 }
 
 const pageSize = 1_000;
-/** A command that has not been followed for this long is given again. */
+/** A command that was not carried out for this long is sent again. */
 const commandAgainMs = 5_000;
-/** Machines that a sweep misses so often in a row are believed to be gone. */
+/** A machine is considered gone after it was missing from this many sweeps in a row. */
 const believedAfter = 2;
 
 /**
- * Compares the room's list with ours, page by page, and puts right what differs: machines that are new or back, leases that only one
- * side knows, power that no event has told, commands that were not followed. What it finds of power it stores as events, and folds as
- * such: there is one way only in which a bill changes.
+ * Compares the room's list with the service's tables, page by page, and corrects differences: machines that are new or back, leases that
+ * only one side knows, power changes that no event reported, commands that were not carried out. Power changes are stored as events and
+ * folded, so that a bill changes in one way only.
  */
 export class Reconcile {
   readonly #parts: ReconcileParts;
@@ -55,7 +55,7 @@ export class Reconcile {
     await transact(this.#parts.knex, adoptWaiting);
     let after: string | undefined;
     do {
-      // Before the page is asked for: what is leased from here on may not be on it.
+      // Read before the page is requested: later leases may be missing from it.
       const askedMs = await this.#parts.database.now();
       const page = await this.#parts.room.list({ limit: pageSize, ...(after === undefined ? {} : { after }) }, call);
       const orphans = await transact(this.#parts.knex, (trx) => this.#page(trx, page, after, askedMs, counts));
@@ -95,7 +95,7 @@ export class Reconcile {
     const found: string[] = [];
     for (const [id, row] of leases) {
       const lease = there.get(id);
-      // Granted after the list was asked for, or not known to be granted: it can't be missed.
+      // Granted after the list was requested, or not known to be granted: it does not count as missing.
       if (!lease) {
         if (row.granted_ms !== null && Number(row.held_ms) < askedMs && row.state === 'ACTIVE') missed.push(row);
         continue;
@@ -103,7 +103,7 @@ export class Reconcile {
       if (Number(row.missed) > 0) found.push(id);
       if (!lease.power) continue;
       if (lease.power.state === 'ON') seen.push({ lease: id, seen_at: atMs });
-      // Not the state alone: a machine that went off and on again, of which neither was told, is on as before.
+      // The state alone is not enough: a machine that went off and on again, both unreported, is on as before.
       if (row.power !== lease.power.state || !told.has(`${id} ${lease.power.sequence}`))
         events.push({
           eventId: `listing-${id}-${lease.power.sequence}`,
@@ -136,7 +136,7 @@ export class Reconcile {
     return orphans;
   }
 
-  /** The power changes that are stored for these leases, each as lease and sequence. */
+  /** The stored power changes of these leases, each as lease and sequence. */
   async #told(trx: Knex.Transaction, leases: readonly string[]): Promise<ReadonlySet<string>> {
     const rows = await inPortions(leases, (some) =>
       trx('dispatch_power_event').whereIn('lease_id', some).whereIn('kind', ['ON', 'OFF']).select('lease_id', 'sequence'),
@@ -144,7 +144,7 @@ export class Reconcile {
     return new Set(rows.map(({ lease_id, sequence }) => `${lease_id} ${sequence}`));
   }
 
-  /** New machines come into the catalogue; those that were out of service and are back are free again. */
+  /** Adds new machines to the catalogue, and frees machines that are back in service. */
   async #machines(trx: Knex.Transaction, listed: readonly ListedMachine[], counts: SweepCounts): Promise<void> {
     const known = new Map(
       (
@@ -162,7 +162,7 @@ export class Reconcile {
       ip,
       package_id: packageId,
       state: inService ? 'FREE' : 'DOWN',
-      // A room that has seen leases which are lost here: the next one must be above them.
+      // The room has seen leases that are lost here: the next epoch must be higher.
       epoch: lease?.epoch ?? 0,
     }));
     for (let from = 0; from < rows.length; from += 400)
@@ -190,7 +190,7 @@ export class Reconcile {
     );
   }
 
-  /** Of leases that the room has and that are not active here. Our row is there before the room hears of it, so none of these is to come. */
+  /** Leases that the room has and that are not active here. A row exists before the room gets the lease, so none of these is yet to come. */
   async #orphans(trx: Knex.Transaction, leases: readonly LeaseRef[]): Promise<readonly LeaseRef[]> {
     const rows = await inPortions(
       leases.map(({ token }) => token),
@@ -214,7 +214,7 @@ export class Reconcile {
     const guesses: PowerEvent[] = [];
     for (const row of lost) {
       if (row.power === 'ON') guesses.push(await provisionalOff(trx, row));
-      // It never ran: as if it could not be switched on.
+      // The machine never ran: treated as if switching it on had failed.
       if (row.power === null)
         guesses.push({ ...(await provisionalOff(trx, row)), eventId: `never-on-${row.id}`, kind: 'ON_FAILED', occurredAtMs: nowMs });
     }
@@ -227,7 +227,7 @@ export class Reconcile {
     );
   }
 
-  /** Slots whose machine is not as it should be, and of which no event has come: the command is given again. */
+  /** Sends the command again for slots whose machine is not as commanded and has sent no event. */
   async #command(
     trx: Knex.Transaction,
     leases: readonly Record<string, unknown>[],
@@ -235,7 +235,7 @@ export class Reconcile {
     nowMs: number,
     counts: SweepCounts,
   ): Promise<void> {
-    // What was on and is off has ended, whatever was heard of it.
+    // A machine that was on and is off has ended its slot, whatever was reported.
     const candidates = leases.filter((row) => {
       const lease = there.get(String(row.id));
       return row.state === 'ACTIVE' && row.granted_ms !== null && lease !== undefined && lease.power?.state !== 'OFF';

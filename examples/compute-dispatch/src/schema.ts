@@ -28,7 +28,7 @@ function tenants(ddl: SchemaWriter): void {
   ddl.table('dispatch_callback', 'tenant VARCHAR(60) NOT NULL PRIMARY KEY, url VARCHAR(2048) NOT NULL, key_ref VARCHAR(100) NOT NULL');
 }
 
-/** What can be ordered, at which price, and where it is. */
+/** Packages, prices, rooms and machines. */
 function catalogue(ddl: SchemaWriter): void {
   ddl.table(
     'dispatch_package',
@@ -58,7 +58,7 @@ function orders(ddl: SchemaWriter): void {
   );
   ddl.index('dispatch_batch_order', 'dispatch_batch', 'tenant, business_order_no', { unique: true });
   ddl.index('dispatch_batch_tenant', 'dispatch_batch', 'tenant, id');
-  // `news` counts what was told of a slot: callbacks and messages are put in order by it.
+  // `news` counts the announcements about a slot; it gives callbacks and messages their order.
   ddl.table(
     'dispatch_slot',
     'apply_id VARCHAR(20) NOT NULL PRIMARY KEY, batch_id VARCHAR(20) NOT NULL, tenant VARCHAR(60) NOT NULL, state VARCHAR(12) NOT NULL, desired VARCHAR(3) NULL, lease_id VARCHAR(20) NULL, machine_id VARCHAR(40) NULL, news INTEGER NOT NULL DEFAULT 0, flag VARCHAR(40) NULL, retry_ms BIGINT NULL, changed_ms BIGINT NOT NULL',
@@ -77,7 +77,7 @@ function orders(ddl: SchemaWriter): void {
 }
 
 function power(ddl: SchemaWriter): void {
-  // `lease_id` is NULL while the lease is unknown, and for ever where an epoch is stale.
+  // `lease_id` is NULL while the lease is unknown, and for ever if the epoch is stale.
   ddl.table(
     'dispatch_power_event',
     'id VARCHAR(191) NOT NULL PRIMARY KEY, lease_id VARCHAR(20) NULL, token VARCHAR(40) NOT NULL, machine_id VARCHAR(40) NOT NULL, epoch INTEGER NOT NULL, kind VARCHAR(12) NOT NULL, source VARCHAR(12) NOT NULL, occurred_ms BIGINT NOT NULL, sequence BIGINT NOT NULL, stored_ms BIGINT NOT NULL',
@@ -87,13 +87,13 @@ function power(ddl: SchemaWriter): void {
     where: 'lease_id IS NULL',
     wide: 'lease_id, stored_ms',
   });
-  // What came as a power event and is none.
+  // Messages that are not valid power events.
   ddl.table(
     'dispatch_stray',
     `message_id VARCHAR(191) NOT NULL PRIMARY KEY, reason VARCHAR(500) NOT NULL, body VARCHAR(2000) NOT NULL, stored_ms BIGINT NOT NULL`,
   );
   ddl.index('dispatch_stray_newest', 'dispatch_stray', 'stored_ms');
-  // Lines of bills. Never changed: what was wrong is put right by a further line.
+  // Lines of bills. They never change: a further line corrects an error.
   ddl.table(
     'dispatch_charge',
     'id VARCHAR(40) NOT NULL PRIMARY KEY, lease_id VARCHAR(20) NOT NULL, apply_id VARCHAR(20) NOT NULL, tenant VARCHAR(60) NOT NULL, machine_id VARCHAR(40) NOT NULL, package_id VARCHAR(40) NOT NULL, price_version INTEGER NOT NULL, kind VARCHAR(10) NOT NULL, from_ms BIGINT NOT NULL, to_ms BIGINT NOT NULL, ms BIGINT NOT NULL, amount_cents INTEGER NOT NULL, created_ms BIGINT NOT NULL, invoiced INTEGER NOT NULL DEFAULT 0',
@@ -103,7 +103,7 @@ function power(ddl: SchemaWriter): void {
   ddl.index('dispatch_charge_new', 'dispatch_charge', 'created_ms', { where: 'invoiced = 0', wide: 'invoiced, created_ms' });
 }
 
-/** What listeners keep: the feed of events, the asset service's list, the billing system's book. */
+/** The tables of listeners: the feed of events, the asset service's list, the billing system's book. */
 function others(ddl: SchemaWriter): void {
   ddl.table('dispatch_counter', 'name VARCHAR(40) NOT NULL PRIMARY KEY, value BIGINT NOT NULL');
   ddl.table(

@@ -3,9 +3,9 @@ import { every } from '@holdfast/core';
 import type { Knex } from 'knex';
 import { z } from 'zod';
 
-/** What the service must get done. None of it gives up: a batch must come to its end however long the database or the room is away. */
+/** The tasks of the service. None of them gives up: a batch must end however long the database or the room is unavailable. */
 export const taskTypes = {
-  /** Fills a batch: comes again until the filling has ended. */
+  /** Fills a batch: runs again until the filling has ended. */
   allocate: bizType(z.object({ batchId: z.string() }), { concurrency: 64, retry: every('2s'), timeout: '30s', keep: '1h', maxLost: 1_000 }),
   /** Asks the room to switch machines. */
   power: bizType(z.object({ leaseIds: z.array(z.string()), to: z.enum(['ON', 'OFF']) }), {
@@ -23,13 +23,13 @@ export const taskTypes = {
     keep: '1h',
     maxLost: 1_000,
   }),
-  /** Ends a batch, if all of it is over. */
+  /** Ends a batch, if all its slots have ended. */
   finish: bizType(z.object({ batchId: z.string() }), { concurrency: 64, retry: every('2s'), keep: '1h', maxLost: 1_000 }),
 };
 
 export type Biz = CompensateBiz<typeof taskTypes>;
 
-/** Submits tasks that hold once the transaction commits. */
+/** Submits tasks that exist once the transaction commits. */
 export interface Tasks {
   allocate(trx: Knex.Transaction, batches: readonly { readonly id: string; readonly tenant: string }[]): Promise<void>;
   power(trx: Knex.Transaction, leaseIds: readonly string[], to: 'ON' | 'OFF', delayMs?: number): Promise<void>;
@@ -37,7 +37,7 @@ export interface Tasks {
   finish(trx: Knex.Transaction, batchIds: readonly string[]): Promise<void>;
 }
 
-/** Leases in one task: few enough for one request to the room. */
+/** The number of leases in one task: few enough for one request to the room. */
 const perTask = 200;
 
 export function tasksOf(biz: Biz): Tasks {

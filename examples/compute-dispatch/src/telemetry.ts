@@ -8,15 +8,15 @@ import { MeterProvider } from '@opentelemetry/sdk-metrics';
 import { BatchSpanProcessor, TracerProvider } from '@opentelemetry/sdk-trace';
 
 export interface Telemetry {
-  /** What the packages count (`holdfast.*`), as Prometheus reads it. */
+  /** The metrics of the packages (`holdfast.*`), in the text format of Prometheus. */
   metrics(): Promise<string>;
-  /** Sends what has not been sent. */
+  /** Sends pending spans and metrics. */
   stop(): Promise<void>;
 }
 
 /**
- * Records what the packages tell OpenTelemetry: figures always, spans where `otlp` says where to send them (OTLP over HTTP, the address
- * without `/v1/traces`). A request, the tasks that follow from it, and its messages are one trace.
+ * Records the packages' OpenTelemetry data: metrics always, spans if `otlp` gives an address to send them to (OTLP over HTTP, without
+ * `/v1/traces`). A request, the tasks that follow from it, and its messages are one trace.
  */
 export function startTelemetry(otlp: string | undefined): Telemetry {
   const resource = resourceFromAttributes({ 'service.name': 'compute-dispatch' });

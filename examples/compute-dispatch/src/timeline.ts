@@ -5,7 +5,7 @@ import type { Invoices } from './invoices.ts';
 
 export const timelineEntry = z.object({
   at: z.string(),
-  /** Through what it went. */
+  /** The part of the service that recorded the entry. */
   by: z.enum(['apply', 'task', 'outbox', 'inbox', 'room', 'billing', 'invoice', 'callback']),
   /** `batch`, or the slot's `applyId`. */
   of: z.string(),
@@ -15,8 +15,8 @@ export const timelineEntry = z.object({
 export type TimelineEntry = z.infer<typeof timelineEntry>;
 
 /**
- * Everything that is known of a batch, or of one of its slots, on one line of time: put together from the tables of all parts by the
- * business key that each of them keeps (`subject`, `apply_id`).
+ * The history of a batch, or of one of its slots, in order of time: collected from the tables of all parts by the business key that each of
+ * them keeps (`subject`, `apply_id`).
  */
 export class Timeline {
   readonly #knex: Knex;

@@ -6,7 +6,7 @@ export type BatchState = (typeof batchStates)[number];
 export const slotStates = ['WANTED', 'HELD', 'GRANTED', 'STARTING', 'RUNNING', 'ENDED', 'RETRY_WAIT', 'EXPIRED'] as const;
 export type SlotState = (typeof slotStates)[number];
 
-/** A batch came into a state. */
+/** A batch has a new state. */
 export const batchChanged = z.object({
   batchId: z.string(),
   tenant: z.string(),
@@ -15,7 +15,7 @@ export const batchChanged = z.object({
   atMs: z.number(),
 });
 
-/** A slot came into a state that its customer hears of. `news` counts them from 1. */
+/** A slot has a new state that its customer hears of. `news` counts these from 1. */
 export const slotChanged = z.object({
   applyId: z.string(),
   batchId: z.string(),
@@ -26,7 +26,7 @@ export const slotChanged = z.object({
   atMs: z.number(),
 });
 
-/** What the asset service must know of a machine: whose it is. A higher epoch is the newer lease. */
+/** The holder of a machine, for the asset service. A higher epoch is the newer lease. */
 export const assetLease = z.object({
   machineId: z.string(),
   applyId: z.string(),
@@ -35,7 +35,7 @@ export const assetLease = z.object({
   atMs: z.number(),
 });
 
-/** What goes out. The key is what the order matters of. */
+/** The published topics. Messages with the same key keep their order. */
 export const topics = {
   'dispatch.batch': topic(batchChanged, { key: ({ batchId }) => batchId }),
   'dispatch.slot': topic(slotChanged, { key: ({ applyId }) => applyId }),
@@ -53,13 +53,13 @@ export const usageInvoice = z.object({
   priceVersion: z.number().int(),
   fromMs: z.number(),
   toMs: z.number(),
-  /** Negative where too much was billed. */
+  /** Negative if too much was billed before. */
   ms: z.number().int(),
   amountCents: z.number().int(),
 });
 export const usageTopic = 'billing.usage.v1';
 
-/** What comes in, see `power/event.ts`. */
+/** The consumed topic, see `power/event.ts`. */
 export const powerTopic = 'machine.power.v1';
 
 export const allTopics: readonly string[] = [...Object.keys(topics), usageTopic, powerTopic];

@@ -1,7 +1,7 @@
 import { type Database, isTransient, type UpdateFromValues, updateFromValues, wait } from '@holdfast/core';
 import type { Knex } from 'knex';
 
-/** A transaction that runs again when it loses a race (deadlock, serialization failure, lock time-out). READ COMMITTED everywhere. */
+/** Runs a transaction, READ COMMITTED, and again if it loses a race (deadlock, serialization failure, lock time-out). */
 export async function transact<T>(knex: Knex, fn: (trx: Knex.Transaction) => Promise<T>): Promise<T> {
   const mysql = (knex.client as { dialect: string }).dialect === 'mysql';
   for (let attempt = 1; ; attempt++) {
@@ -15,14 +15,14 @@ export async function transact<T>(knex: Knex, fn: (trx: Knex.Transaction) => Pro
   }
 }
 
-/** Rows locked until the transaction ends. SQLite has one writer, and needs none. */
+/** Locks rows until the transaction ends. SQLite has one writer, and needs no locks. */
 export function locked<Query extends Knex.QueryBuilder>(trx: Knex.Transaction, query: Query, skip: 'skip locked' | 'wait' = 'wait'): Query {
   if ((trx.client as { dialect: string }).dialect === 'sqlite3') return query;
   const locking = query.forUpdate();
   return (skip === 'skip locked' ? locking.skipLocked() : locking) as Query;
 }
 
-/** `whereIn` of any number of values, in portions that every database takes. */
+/** Runs a query with `whereIn` for any number of values, in portions that every database accepts. */
 export async function inPortions<Value, Row>(
   values: readonly Value[],
   ask: (some: Value[]) => PromiseLike<readonly Row[]>,
@@ -32,7 +32,7 @@ export async function inPortions<Value, Row>(
   return rows;
 }
 
-/** Rows by one of their columns. */
+/** Groups rows by one of their columns. */
 export function groupedBy<Row, Key>(rows: readonly Row[], key: (row: Row) => Key): Map<Key, Row[]> {
   const groups = new Map<Key, Row[]>();
   for (const row of rows) {
@@ -43,21 +43,21 @@ export function groupedBy<Row, Key>(rows: readonly Row[], key: (row: Row) => Key
   return groups;
 }
 
-/** Rows of one shape, in portions that every database takes. */
+/** Inserts rows of one shape, in portions that every database accepts. */
 export async function insertMany(trx: Knex, table: string, rows: readonly object[]): Promise<void> {
-  // knex writes the rows for SQLite as a compound select, of which it takes 500 terms.
+  // For SQLite, knex writes the rows as a compound select, which may have 500 terms.
   const portion = (trx.client as { dialect: string }).dialect === 'sqlite3' ? 400 : 1_000;
   for (let from = 0; from < rows.length; from += portion) await trx(table).insert(rows.slice(from, from + portion));
 }
 
-/** One statement that gives each row values of its own; none for none. */
+/** Updates rows, each with its own values, by one statement; no statement if there are no rows. */
 export async function updateMany(database: Database, trx: Knex.Transaction, update: UpdateFromValues): Promise<void> {
   if (update.rows.length === 0) return;
   const { sql, params } = updateFromValues(database, update);
   await (await database.within(trx, 'updateMany')).run(sql, params);
 }
 
-/** The database's clock, within a transaction. */
+/** The time by the database's clock, within a transaction. */
 export async function nowIn(database: Database, trx: Knex.Transaction): Promise<number> {
   const [row] = await (await database.within(trx, 'nowIn')).rows<{ now: string | number }>('SELECT {now} AS now');
   return Number(row?.now);

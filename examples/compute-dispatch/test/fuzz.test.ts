@@ -205,6 +205,44 @@ describe(`every endpoint of compute-dispatch, fuzzed against its document on ${d
     expect((await service.call('GET', '/healthz', { as: '' })).status).toBe(200);
   }, 600_000);
 
+  it('documents its problems as application/problem+json, and answers as it documents', async () => {
+    for (const { method, path, responses } of operations)
+      for (const status of ['4XX', '503'])
+        expect(Object.keys(responses[status]?.content ?? {}), `${method} ${path}`).toEqual(['application/problem+json']);
+    const { status, body, type } = await service.call('GET', '/v1/batches/1');
+    expect([status, type, body]).toEqual([
+      404,
+      expect.stringMatching(/^application\/problem\+json/),
+      {
+        type: 'https://holdfast.dev/problems/not-found',
+        title: 'Not found',
+        status: 404,
+        detail: 'There is no batch 1.',
+        code: 'not-found',
+        instance: '/v1/batches/1',
+      },
+    ]);
+  });
+
+  it('refuses a body above 256 KiB with 413, also when it comes in chunks without a length', async () => {
+    const piece = 'x'.repeat(50_000);
+    let sent = 0;
+    const body = new ReadableStream({
+      pull(controller) {
+        if ((sent += piece.length) > 400_000) controller.close();
+        else controller.enqueue(new TextEncoder().encode(piece));
+      },
+    });
+    const headers = { authorization: `Bearer ${service.key('test')}`, 'content-type': 'application/json' };
+    const response = await fetch(`${service.address}/v1/batches`, { method: 'POST', headers, body, duplex: 'half' } as RequestInit);
+    expect([response.status, response.headers.get('content-type')]).toEqual([413, expect.stringMatching(/^application\/problem\+json/)]);
+    expect(await response.json()).toMatchObject({
+      title: 'The request is not valid',
+      detail: 'Request body is too large',
+      code: 'invalid-request',
+    });
+  });
+
   it('refuses wrong and missing keys, other tenants’ ids, oversized bodies, bad cursors, other methods and types', async () => {
     const [batch = '', slot = ''] = known;
     for (const { method, path } of operations) {

@@ -7,7 +7,7 @@ import { S3Client } from '@aws-sdk/client-s3';
 import { expect, it } from 'vitest';
 import type { CodeRunner, Routes } from '../src/index.ts';
 import { kubernetes } from '../src/kubernetes/index.ts';
-import { operations } from '../src/routes/openapi.ts';
+import { operations } from '../src/routes/operations.ts';
 import { s3Files } from '../src/s3/index.ts';
 import { localSandbox } from '../src/sandbox/index.ts';
 import { s3Client } from './s3.ts';
@@ -210,7 +210,7 @@ onEveryDatabase(
       const cases: readonly (readonly [string, string, unknown, number, string, RegExp])[] = [
         ['POST', '/tasks', { name: 't', language: 'cobol' }, 422, 'unknown-language', /choose one of python/],
         ['POST', '/tasks', { language: 'python' }, 400, 'malformed-body', /name/],
-        ['POST', '/tasks', '{', 400, 'malformed-body', /no JSON/],
+        ['POST', '/tasks', '{', 400, 'malformed-body', /not valid JSON/],
         ['POST', `${at}/runs`, {}, 422, 'no-main-file', /setMain/],
         ['POST', `${at}/runs`, { argv: 'python3 a' }, 422, 'invalid-argument', /give a list of strings/],
         ['POST', `${at}/runs`, { argv: ['a'], limits: { memoryBytes: 2 ** 50 } }, 422, 'invalid-argument', /allows 536870912 at most/],
@@ -301,13 +301,48 @@ onEveryDatabase(
       }
     });
 
+    it('a file above its limit is refused over a real connection, which ends, since the rest of the file is in its way', async () => {
+      const { runner, routes } = routed({ limits: { fileBytes: 1_000 } });
+      const { port, server } = await serve(routes);
+      try {
+        const task = await runner.tasks.create({ actor: 'alice', name: 'large', language: 'python' });
+        const socket = connect(port, '127.0.0.1');
+        socket.write(
+          `PUT /v1/runner/tasks/${task.id}/file?path=large HTTP/1.1\r\nhost: x\r\nauthorization: alice\r\ncontent-length: 1000000\r\n\r\n${'x'.repeat(5_000)}`,
+        );
+        const answer: Uint8Array[] = [];
+        for await (const chunk of socket) answer.push(chunk);
+        expect(Buffer.concat(answer).toString()).toMatch(/^HTTP\/1\.1 413 [\s\S]*connection: close[\s\S]*"code":"limit-exceeded"/);
+      } finally {
+        server.closeAllConnections();
+        server.close();
+      }
+    });
+
+    it('a JSON body above 1 MiB, or above the limit of the routes, is refused', async () => {
+      const { runner, routes } = routed();
+      const task = (bytes: number) => JSON.stringify({ name: 't', language: 'python' }).padEnd(bytes, ' ');
+      expect((await client(routes)('POST', '/tasks', task(1_048_576))).status).toBe(201);
+      expect((await client(routes)('POST', '/tasks', task(1_048_577))).json).toMatchObject({ status: 413, code: 'body-too-large' });
+      const smaller = runner.routes({ basePath: '/v1/runner', actor: () => 'alice', maxBodyBytes: 100 });
+      expect((await client(smaller)('POST', '/tasks', task(101))).status).toBe(413);
+    });
+
+    it('whoever `actor` does not accept gets 401, also where it throws', async () => {
+      const { runner } = routed();
+      for (const actor of [() => undefined, () => Promise.reject(new Error('no')), () => JSON.parse('{')]) {
+        const answer = await client(runner.routes({ basePath: '/v1/runner', actor }))('GET', '/tasks');
+        expect(answer.json).toMatchObject({ status: 401, code: 'unauthorized', title: 'Unauthorized' });
+      }
+    });
+
     it('the document names every route, and its references lead somewhere', async () => {
       const { routes } = routed();
       const { json } = await client(routes)('GET', '/openapi.json');
       const ids = Object.values(json.paths as Record<string, Record<string, { operationId: string }>>).flatMap((path) =>
         Object.values(path).map(({ operationId }) => operationId),
       );
-      expect(ids.sort()).toEqual(operations.map(({ id }) => id).sort());
+      expect(ids.sort()).toEqual([...operations.map(({ id }) => id as string), 'openapi'].sort());
       const references = [...JSON.stringify(json).matchAll(/"#\/components\/schemas\/(\w+)"/g)];
       expect(references.length).toBeGreaterThan(ids.length);
       for (const [, name] of references) expect(json.components.schemas[name ?? ''], name).toBeDefined();

@@ -34,7 +34,8 @@ const drivers: Readonly<Record<string, readonly string[]>> = {
 /** What a package is built on besides the kernel. */
 const own: Readonly<Record<string, readonly string[]>> = {
   notifier: ['undici'],
-  'code-runner': ['hono', 'tar-stream', 'yauzl', 'yazl', 'zod'],
+  http: ['hono'],
+  'code-runner': ['@holdfast/http', 'tar-stream', 'yauzl', 'yazl', 'zod'],
 };
 
 it.each(packages)('packages/%s imports what it may', (name) => {

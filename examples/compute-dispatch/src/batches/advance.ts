@@ -1,14 +1,15 @@
 import type { Database, Snowflake } from '@holdfast/core';
 import type { Knex } from 'knex';
-import { announce, type BatchNews, type SlotNews, type Voices } from '../announce.ts';
+import { type Announcers, announce } from '../announce.ts';
 import type { Catalogue, PackageView } from '../catalogue.ts';
+import type { BatchNews, SlotNews } from '../news.ts';
 import type { DispatchAdapter, GrantRequest, GrantResult } from '../room/adapter.ts';
 import type { Tasks } from '../tasks.ts';
 import type { BatchState, SlotState } from '../topics.ts';
 import { groupedBy, inPortions, insertMany, locked, nowIn, transact, updateMany } from '../transact.ts';
 import { endLeases } from './end-leases.ts';
 
-export interface AdvanceParts extends Voices {
+export interface AdvanceParts extends Announcers {
   readonly knex: Knex;
   readonly database: Database;
   readonly ids: Snowflake;
@@ -17,11 +18,11 @@ export interface AdvanceParts extends Voices {
   readonly tasks: Tasks;
 }
 
-/** How long after the deadline machines that were granted may take to come up; what is not up then counts as not filled. */
+/** The time after the deadline within which granted machines may come up. A slot whose machine is not up by then counts as not filled. */
 const graceMs = 20_000;
 const againMs = 2_000;
 const soonMs = 300;
-/** A slot whose machine was refused or did not come up waits this long. */
+/** A slot whose machine was refused or did not come up waits this long for the next attempt. */
 const retryWaitMs = 1_000;
 
 interface Batch {
@@ -51,12 +52,12 @@ interface Slot {
 }
 
 /**
- * One pass over some batches: reserves machines, asks the room for them, and settles what is known. Returns in how many ms each is to be
- * looked at again; `undefined`: its filling has ended.
+ * One pass over some batches: reserves machines, asks the room for them, and settles the known results. Returns for each batch after how
+ * many ms its next pass is due; `undefined` if its filling has ended.
  *
- * The room is asked between two transactions. The first leaves an intent, a lease with its token; whoever dies after it leaves an intent
- * that the next pass finds and asks for again, with the same token, so no machine is granted twice and none is granted and forgotten.
- * A pass that was thought dead and goes on changes nothing: both transactions lock the batch and look at its slots' states.
+ * The room is asked between two transactions. The first writes an intent: a lease with its token. If the process dies after it, the next
+ * pass finds the intent and asks again with the same token, so no machine is granted twice, and none is granted and forgotten. A pass
+ * that was believed dead and continues changes nothing: both transactions lock the batch and check the states of its slots.
  */
 export class Advance {
   readonly #parts: AdvanceParts;
@@ -67,7 +68,7 @@ export class Advance {
 
   async pass(batchIds: readonly string[], signal?: AbortSignal): Promise<ReadonlyMap<string, number>> {
     const { knex, room } = this.#parts;
-    // Asked before the transaction: SQLite has one connection, and the transaction holds it.
+    // Read before the transaction: SQLite has one connection, and the transaction holds it.
     const packages = await this.#parts.catalogue.packages();
     const intents = await transact(knex, (trx) => this.#reserve(trx, batchIds, packages));
     const results = intents.length === 0 ? [] : await room.grant(intents, signal ? { signal } : {});
@@ -75,7 +76,7 @@ export class Advance {
     return transact(knex, (trx) => this.#settle(trx, batchIds, outcomes));
   }
 
-  /** Slots that want a machine get one reserved: a lease that the room knows nothing of yet. */
+  /** Reserves machines for slots that want one: each gets a lease that the room does not know yet. */
   async #reserve(
     trx: Knex.Transaction,
     batchIds: readonly string[],
@@ -90,11 +91,11 @@ export class Advance {
     const taken: { readonly machine: string; readonly to_epoch: number }[] = [];
     const byPackage = groupedBy(batches, ({ packageId }) => packageId);
     for (const [packageId, own] of byPackage) {
-      // The first pass comes even where the deadline is over: somebody was away.
+      // The first pass runs even after the deadline: the service may have been down.
       const trying = new Map(own.filter(({ deadlineMs, passes }) => passes === 0 || deadlineMs > nowMs).map((batch) => [batch.id, batch]));
       const wanting = slots.filter((slot) => trying.has(slot.batchId) && wants(slot, nowMs));
       if (wanting.length === 0) continue;
-      // Batches do not wait for each other: who is reserving a machine has its row locked, and others pass it over.
+      // Batches do not wait for each other: a machine that is being reserved has its row locked, and other batches skip it.
       const machines = await locked(
         trx,
         trx('dispatch_machine')
@@ -142,7 +143,7 @@ export class Advance {
     for (const { id, deadlineMs } of first)
       await trx('dispatch_batch').where({ id }).update({ state: 'FILLING', passes: 1, deadline_ms: deadlineMs });
     await announce(trx, this.#parts, { batches: first.map((batch) => batchNews(batch, 'FILLING')) }, nowMs);
-    // Those of an earlier pass too, of which nobody knows what came.
+    // Intents of an earlier pass too, whose result is unknown.
     const held = slots.filter(({ state }) => state === 'HELD').map(({ leaseId }) => leaseId as string);
     const rows = await inPortions(held, (some) =>
       trx('dispatch_lease').whereIn('id', some).where({ state: 'ACTIVE', active: 1 }).whereNull('granted_ms'),
@@ -224,14 +225,14 @@ export class Advance {
       await this.#parts.tasks.power(trx, starting, 'ON');
     }
     await endLeases(trx, ending, nowMs, this.#parts.tasks);
-    // All of it may be over by now.
+    // The batch may have ended by now.
     if (finished.length > 0) await this.#parts.tasks.finish(trx, finished);
     await releaseQuota(trx, told);
     await announce(trx, this.#parts, { batches: news, slots: told.map(slotNews) }, nowMs);
     return next;
   }
 
-  /** What a batch's filling came to, if it has ended. Expires slots that have no more chance. */
+  /** Returns the result of a batch's filling, if it has ended. Expires slots that can no longer get a machine. */
   #judge(batch: Batch, slots: readonly Slot[], up: number, nowMs: number, told: Slot[], ending: string[]): Result | undefined {
     const expire = (which: readonly Slot[]): void => {
       for (const slot of which) {
@@ -259,7 +260,7 @@ export class Advance {
     });
   }
 
-  /** A refused lease never was: its machine is free again, unless its room says that it is out of service. */
+  /** Undoes a refused lease: its machine is free again, unless the room says that it is out of service. */
   async #refused(
     trx: Knex.Transaction,
     refused: readonly { readonly lease: string; readonly machine: string; readonly down: boolean }[],
@@ -324,15 +325,15 @@ async function openBatches(trx: Knex.Transaction, ids: readonly string[], nowMs:
     minimum: Number(row.minimum),
     passes: Number(row.passes),
     state: row.state,
-    // Where no time was given, the first pass decides.
+    // For an order without a time, the first pass decides.
     deadlineMs: row.deadline_ms === null ? nowMs : Number(row.deadline_ms),
     startedMs: row.started_ms === null ? null : Number(row.started_ms),
   }));
 }
 
 /**
- * Slots that are not up yet, and may be. Where a batch's time is over they are locked: what is starting may be expired here, while an
- * event of its machine makes it run.
+ * Slots that are not up yet, and still may come up. After a batch's deadline they are locked, because a starting slot may be expired here
+ * while an event of its machine makes it run.
  */
 async function openSlots(trx: Knex.Transaction, batches: readonly Batch[], nowMs: number): Promise<Slot[]> {
   const read = (some: readonly Batch[]): Knex.QueryBuilder =>
@@ -359,7 +360,7 @@ async function openSlots(trx: Knex.Transaction, batches: readonly Batch[], nowMs
   }));
 }
 
-/** Slots that run, or ran. */
+/** Counts the slots that run, or ran. */
 async function countUp(trx: Knex.Transaction, batches: readonly Batch[]): Promise<Map<string, number>> {
   const rows = await inPortions(
     batches.map(({ id }) => id),
@@ -373,7 +374,7 @@ async function countUp(trx: Knex.Transaction, batches: readonly Batch[]): Promis
   return new Map(rows.map((row) => [String(row.batch_id), Number(row.n)]));
 }
 
-/** Slots that will not have a machine any more count against their tenant's quota no longer. */
+/** Returns quota to the tenants of slots that will not have a machine any more. */
 export async function releaseQuota(
   trx: Knex.Transaction,
   slots: readonly { readonly tenant: string; readonly state: SlotState }[],
@@ -395,7 +396,7 @@ function change(slot: Slot, state: SlotState, told?: Slot[]): void {
   told.push({ ...slot });
 }
 
-/** Soon while something is on its way; else when a machine may have become free, and at the deadline. */
+/** The time until the next pass: short while a result is pending; else when a machine may have become free, and at the deadline. */
 function pauseMs(batch: Batch, slots: readonly Slot[], nowMs: number): number {
   const onItsWay = slots.some(({ state }) => state === 'STARTING' || state === 'GRANTED');
   const nextMs = onItsWay ? soonMs : againMs;

@@ -2,7 +2,10 @@ import type { Knex } from 'knex';
 import type { Tasks } from '../tasks.ts';
 import { inPortions } from '../transact.ts';
 
-/** Leases that nobody needs any more: the room is asked to release them, and until it says so (or quarantine is over) nobody gets the machine. */
+/**
+ * Ends leases that are no longer needed. The room is asked to release them; until it confirms, or quarantine ends, no other lease gets the
+ * machine.
+ */
 export async function endLeases(trx: Knex.Transaction, leaseIds: readonly string[], nowMs: number, tasks: Tasks): Promise<void> {
   if (leaseIds.length === 0) return;
   await inPortions(leaseIds, (some) =>

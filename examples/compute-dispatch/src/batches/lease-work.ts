@@ -1,22 +1,22 @@
 import type { Database } from '@holdfast/core';
 import type { Knex } from 'knex';
-import { announce, type Voices } from '../announce.ts';
+import { type Announcers, announce } from '../announce.ts';
 import type { PowerEvent } from '../power/event.ts';
 import { storeEvents } from '../power/store-events.ts';
 import type { DispatchAdapter, LeaseRef } from '../room/adapter.ts';
 import type { Tasks } from '../tasks.ts';
 import { groupedBy, inPortions, locked, nowIn, transact } from '../transact.ts';
 
-export interface LeaseWorkParts extends Voices {
+export interface LeaseWorkParts extends Announcers {
   readonly knex: Knex;
   readonly database: Database;
   readonly room: DispatchAdapter;
   readonly tasks: Tasks;
-  /** A machine whose room does not confirm its release is free after this many ms all the same: its epoch keeps the old lease out. */
+  /** A machine is free after this many ms even if its room does not confirm the release: its epoch keeps the old lease out. */
   readonly quarantineMs: number;
 }
 
-/** What is done with leases that are there: switched, released, and at last counted out of their batch. */
+/** Work on existing leases: they are switched, released, and finally counted out of their batch. */
 export class LeaseWork {
   readonly #parts: LeaseWorkParts;
 
@@ -24,7 +24,7 @@ export class LeaseWork {
     this.#parts = parts;
   }
 
-  /** Asks the room to switch machines. Returns the leases of which nobody knows whether it heard. */
+  /** Asks the room to switch machines. Returns the leases for which it is unknown whether the room got the command. */
   async power(leaseIds: readonly string[], to: 'ON' | 'OFF', signal?: AbortSignal): Promise<ReadonlySet<string>> {
     const rows = await inPortions(leaseIds, (some) =>
       this.#parts
@@ -53,7 +53,7 @@ export class LeaseWork {
     return transact(knex, (trx) => this.#released(trx, rows, results));
   }
 
-  /** Ends batches of which nothing is left: no slot that may run, no machine that is not given back. */
+  /** Ends batches that have no slot left that may run, and no machine that was not given back. */
   async finish(batchIds: readonly string[]): Promise<void> {
     await transact(this.#parts.knex, async (trx) => {
       const nowMs = await nowIn(this.#parts.database, trx);
@@ -125,9 +125,9 @@ export class LeaseWork {
           'id',
           some.map(({ row }) => row.id as string),
         )
-        // Folded once more: where no power-off is known by now, that is where it ends.
+        // Folded once more: without a known power-off, the release is the end of the run.
         .update({ state: 'RELEASED', active: null, released_ms: atMs, fold_due_ms: 0 });
-    // By epoch: whoever has leased the machine since keeps it.
+    // By epoch: a later lease of the machine keeps it.
     for (const [epoch, some] of groupedBy(released, ({ row }) => Number(row.epoch)))
       await trx('dispatch_machine')
         .whereIn(

@@ -2,7 +2,7 @@ import type { Knex } from 'knex';
 import type { SlotState } from '../topics.ts';
 import { type BatchView, type SlotView, time } from './views.ts';
 
-/** What customers see of batches and slots. */
+/** Reads batches and slots as customers see them. */
 export class BatchReader {
   readonly #knex: Knex;
 
@@ -38,7 +38,7 @@ export class BatchReader {
     return row && slotOf(row);
   }
 
-  /** What a tenant has used, in lines of bills that were made in a time. */
+  /** A tenant's usage, by the lines of bills that were made in a period. */
   async usage(
     tenant: string,
     from: string | undefined,

@@ -1,19 +1,20 @@
 import type { Database } from '@holdfast/core';
 import type { Knex } from 'knex';
-import { announce, type SlotNews, type Voices } from '../announce.ts';
-import { Problem } from '../http/problem.ts';
+import { type Announcers, announce } from '../announce.ts';
+import { DispatchError } from '../errors.ts';
+import type { SlotNews } from '../news.ts';
 import type { Tasks } from '../tasks.ts';
 import { inPortions, locked, nowIn, transact } from '../transact.ts';
 import { releaseQuota } from './advance.ts';
 import { endLeases } from './end-leases.ts';
 
-export interface SteerParts extends Voices {
+export interface SteerParts extends Announcers {
   readonly knex: Knex;
   readonly database: Database;
   readonly tasks: Tasks;
 }
 
-/** What customers ask of what they have ordered. Each locks the batch first, as those do who fill it. */
+/** The commands of customers for their orders. Each locks the batch first, as the passes that fill it do. */
 export class Steer {
   readonly #parts: SteerParts;
 
@@ -21,15 +22,16 @@ export class Steer {
     this.#parts = parts;
   }
 
-  /** Ends a batch's filling: what has no machine gets none, what does not run yet is given back, what runs is switched off. Again: nothing. */
+  /**
+   * Ends a batch's filling: slots without a machine get none, machines that do not run yet are given back, running ones are switched off.
+   * A second call does nothing.
+   */
   async cancel(tenant: string, batchId: string): Promise<boolean> {
     return this.#change(tenant, batchId, undefined, async (trx, batch, nowMs) => {
       if (batch.result === 'CANCELLED') return;
       if (batch.result !== null)
-        throw new Problem(
-          409,
+        throw new DispatchError(
           'batch-not-filling',
-          'Batch not filling any more',
           `The filling of batch ${batchId} has ended as ${batch.result}; release it to give its machines back.`,
         );
       await this.#end(trx, batch, undefined, nowMs);
@@ -40,16 +42,11 @@ export class Steer {
     });
   }
 
-  /** Gives back machines: of all slots of a batch whose filling has ended, or of one slot. Those that run are switched off. */
+  /** Gives back the machines of all slots of a batch whose filling has ended, or of one slot. Running machines are switched off. */
   async release(tenant: string, batchId: string, applyId?: string): Promise<boolean> {
     return this.#change(tenant, batchId, applyId, async (trx, batch, nowMs) => {
       if (batch.result === null)
-        throw new Problem(
-          409,
-          'batch-filling',
-          'Batch is being filled',
-          `Batch ${batchId} is being filled; cancel it, or release it when it is done.`,
-        );
+        throw new DispatchError('batch-filling', `Batch ${batchId} is being filled; cancel it, or release it when it is done.`);
       await this.#end(trx, batch, applyId, nowMs);
     });
   }
@@ -59,14 +56,12 @@ export class Steer {
     return this.#change(tenant, batchId, applyId, async (trx, batch, nowMs) => {
       const slot = await locked(trx, trx('dispatch_slot').where({ apply_id: applyId })).first();
       if (slot.state !== 'STARTING' && slot.state !== 'RUNNING')
-        throw new Problem(
-          409,
+        throw new DispatchError(
           'slot-not-up',
-          'Slot has no machine that can be switched',
           `Slot ${applyId} is ${slot.state}; machines are switched while they are STARTING or RUNNING. A slot that has ended does not come back: order another.`,
         );
       if (slot.desired === to) return;
-      // It has not run yet: there is nothing to switch off, and nothing would ever tell that it is off.
+      // The machine has not run yet: there is nothing to switch off, and no event would ever report it as off.
       if (slot.state === 'STARTING') {
         await this.#end(trx, batch, applyId, nowMs);
         return;
@@ -76,7 +71,7 @@ export class Steer {
     });
   }
 
-  /** Returns whether it is the tenant's. */
+  /** Returns whether the batch and slot belong to the tenant. */
   #change(
     tenant: string,
     batchId: string,
@@ -93,7 +88,7 @@ export class Steer {
     });
   }
 
-  /** Slots that run are to be switched off; all others expire. */
+  /** Has running slots switched off; all others expire. */
   async #end(trx: Knex.Transaction, batch: Record<string, unknown>, applyId: string | undefined, nowMs: number): Promise<void> {
     const query = trx('dispatch_slot').where({ batch_id: batch.id }).whereNotIn('state', ['ENDED', 'EXPIRED']).orderBy('apply_id');
     if (applyId !== undefined) query.where({ apply_id: applyId });

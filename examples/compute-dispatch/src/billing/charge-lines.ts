@@ -1,12 +1,12 @@
 import { type Folded, ranMs } from '../power/fold.ts';
 
-/** How far a lease is billed. */
+/** The part of a lease that is billed so far. */
 export interface Billed {
-  /** `undefined`: not at all yet. */
+  /** `undefined` if nothing is billed yet. */
   readonly toMs: number | undefined;
-  /** Ms of running in all lines so far. */
+  /** The running time in all lines so far, in ms. */
   readonly ms: number;
-  /** Lines so far. */
+  /** The number of lines so far. */
   readonly lines: number;
 }
 
@@ -15,14 +15,14 @@ export interface ChargeLine {
   readonly kind: 'usage' | 'adjustment';
   readonly fromMs: number;
   readonly toMs: number;
-  /** Negative where too much was billed. */
+  /** Negative if too much was billed before. */
   readonly ms: number;
   readonly amountCents: number;
 }
 
 /**
- * Lines that bring a lease's bill to what its events say by now: one that puts right what was billed, one for what has been used since. A
- * machine that runs is billed by full periods. Cents are the rounded total less the total before, so that their sum does not depend on
+ * Lines that bring a lease's bill up to date with its events: one that corrects earlier lines, and one for the usage since. A running
+ * machine is billed by full periods. Cents are the rounded total less the total before, so that their sum does not depend on
  * how a time was cut into lines.
  */
 export function chargeLines(

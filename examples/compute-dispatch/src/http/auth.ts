@@ -1,34 +1,35 @@
 import { createHash, timingSafeEqual } from 'node:crypto';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { z } from 'zod';
+import { DispatchError, notFound } from '../errors.ts';
 import type { ApiKeys } from '../tenants/api-keys.ts';
 import { type Tenants, tenantId } from '../tenants/tenants.ts';
-import { Problem } from './problem.ts';
+import { RequestError } from './problem.ts';
 
 declare module 'fastify' {
   interface FastifyRequest {
-    /** Whose key was shown: a tenant's, or the operators' (`admin`), who name the tenant that they act for. */
+    /** The owner of the API key: a tenant, or the operators (`admin`), who name the tenant that they act for. */
     who: { readonly admin: boolean; readonly tenant: string | undefined } | undefined;
   }
   interface FastifyContextConfig {
-    /** Who may call it. Default: a tenant, or an operator for one. */
+    /** The callers of the route. Default: a tenant, or an operator for one. */
     readonly access?: 'tenant' | 'admin' | 'room' | 'public';
   }
 }
 
 const cookie = 'dispatch_session';
 
-/** The tenant that a request is for. @throws Problem */
+/** The tenant that a request is for. @throws RequestError */
 export function tenantOf(request: FastifyRequest): string {
   const tenant = request.who?.tenant;
   if (tenant === undefined)
-    throw new Problem(422, 'tenant-missing', 'No tenant named', "The operators' key acts for a tenant; name it in the header x-tenant.");
+    throw new RequestError('tenant-missing', "The operators' key acts for a tenant; name it in the header x-tenant.");
   return tenant;
 }
 
 /**
- * API keys, as `Authorization: Bearer hf_…`. The page shows its key once, and gets it back as a cookie that scripts can't read and other
- * sites can't send; a request by cookie that changes something must come from the page's own origin besides.
+ * Authenticates by API keys, as `Authorization: Bearer hf_…`. The page sends its key once and gets it back as a cookie that scripts cannot
+ * read and other sites cannot send; besides, a request by cookie that changes something must come from the page's own origin.
  */
 export function authenticate(
   app: FastifyInstance,
@@ -46,14 +47,9 @@ export function authenticate(
     const caller = shown && (await keys.caller(shown.key));
     if (!caller) throw unauthorized();
     if (shown.session && !['GET', 'HEAD'].includes(request.method) && !fromOwnOrigin(request))
-      throw new Problem(
-        403,
-        'foreign-origin',
-        'Request of another site',
-        'A session is for the page of this service alone; use an API key elsewhere.',
-      );
+      throw new RequestError('foreign-origin', 'A session is for the page of this service alone; use an API key elsewhere.');
     if (access === 'admin' && caller.tenant !== null)
-      throw new Problem(404, 'not-found', 'Not found', `There is nothing at ${request.method} ${request.url.split('?')[0]}.`);
+      throw new DispatchError('not-found', `There is nothing at ${request.method} ${request.url.split('?')[0]}.`);
     request.who = { admin: caller.tenant === null, tenant: caller.tenant ?? (await actingFor(request, shown.session, tenants)) };
   });
   app.post(
@@ -64,8 +60,7 @@ export function authenticate(
       const caller = await keys.caller(key);
       if (!caller) throw unauthorized();
       const own = caller.tenant ?? tenant;
-      if (caller.tenant === null && own !== undefined && !(await tenants.get(own)))
-        throw new Problem(404, 'not-found', 'Not found', `There is no tenant ${own}.`);
+      if (caller.tenant === null && own !== undefined && !(await tenants.get(own))) throw notFound(`tenant ${own}`);
       const secure = request.protocol === 'https' ? '; Secure' : '';
       const value = `${key}.${own ?? ''}`;
       return setCookie(reply, `${cookie}=${value}; Path=/; HttpOnly; SameSite=Strict; Max-Age=86400${secure}`).send({
@@ -87,11 +82,11 @@ async function actingFor(request: FastifyRequest, session: string | undefined, t
   const named = request.headers['x-tenant'] ?? (session || undefined);
   if (named === undefined) return undefined;
   if (typeof named !== 'string' || !tenantId.safeParse(named).success || !(await tenants.get(named)))
-    throw new Problem(404, 'not-found', 'Not found', 'There is no such tenant.');
+    throw new DispatchError('not-found', 'There is no such tenant.');
   return named;
 }
 
-/** The key that a request shows, and, where it came as a cookie, the session's tenant. */
+/** The key of a request and, if it came as a cookie, the session's tenant. */
 function shownKey(request: FastifyRequest): { readonly key: string; readonly session?: string } | undefined {
   const [, bearer] = /^Bearer (\S+)$/i.exec(request.headers.authorization ?? '') ?? [];
   if (bearer) return { key: bearer };
@@ -105,11 +100,9 @@ function fromOwnOrigin(request: FastifyRequest): boolean {
   return origin !== undefined && URL.parse(origin)?.host === request.headers.host;
 }
 
-function unauthorized(): Problem {
-  return new Problem(
-    401,
+function unauthorized(): RequestError {
+  return new RequestError(
     'unauthorized',
-    'No valid API key',
     'Show an API key, as in Authorization: Bearer hf_…; `npm start` prints those of the demonstration.',
   );
 }

@@ -5,18 +5,18 @@ import { applyRequest, batchView, id, slotView } from '../batches/views.ts';
 import { callbackEndpoint, callbackView } from '../callbacks.ts';
 import { packageView, priceView } from '../catalogue.ts';
 import type { Dispatch } from '../dispatch.ts';
+import { found } from '../errors.ts';
 import { feedEvent } from '../feed.ts';
 import { invoiceView } from '../invoices.ts';
 import { tenantView } from '../tenants/tenants.ts';
 import { timelineEntry } from '../timeline.ts';
 import { tenantOf } from './auth.ts';
-import { found, problemView } from './problem.ts';
+import { refusals } from './problem.ts';
 
 const byId = z.object({ id });
 const limit = (most: number, usual: number) => z.coerce.number().int().min(1).max(most).default(usual);
-const refusals = { '4xx': problemView, 503: problemView };
 
-/** What customers call. Whatever is another tenant's is not found. */
+/** The routes for customers. Objects of another tenant are answered with 404. */
 export function customerRoutes(root: FastifyInstance, dispatch: Dispatch): void {
   const app = root.withTypeProvider<ZodTypeProvider>();
   const { reader, steer, callbacks } = dispatch;
@@ -74,7 +74,7 @@ export function customerRoutes(root: FastifyInstance, dispatch: Dispatch): void 
     '/v1/batches/:id/timeline',
     {
       schema: {
-        summary: 'What happened to a batch, in all parts of the service',
+        summary: 'The history of a batch, from all parts of the service',
         tags: ['batches'],
         params: byId,
         response: { 200: z.object({ timeline: z.array(timelineEntry) }), ...refusals },
@@ -86,7 +86,7 @@ export function customerRoutes(root: FastifyInstance, dispatch: Dispatch): void 
     '/v1/batches/:id/cancel',
     {
       schema: {
-        summary: 'End the filling of a batch, and give back what it has',
+        summary: 'End the filling of a batch, and give back its machines',
         tags: ['batches'],
         params: byId,
         response: { 202: batchView, ...refusals },
@@ -124,7 +124,7 @@ export function customerRoutes(root: FastifyInstance, dispatch: Dispatch): void 
     '/v1/slots/:id/timeline',
     {
       schema: {
-        summary: 'What happened to a slot: apply, tasks, messages, the room, its bill, its callbacks',
+        summary: 'The history of a slot: order, tasks, messages, the room, its bill, its callbacks',
         tags: ['slots'],
         params: byId,
         response: { 200: z.object({ timeline: z.array(timelineEntry) }), ...refusals },
@@ -168,7 +168,7 @@ export function customerRoutes(root: FastifyInstance, dispatch: Dispatch): void 
     '/v1/slots/:id/callbacks',
     {
       schema: {
-        summary: 'What the tenant was told of a slot, with every attempt',
+        summary: 'The callbacks about a slot, with every attempt',
         tags: ['callbacks'],
         params: byId,
         response: { 200: z.object({ callbacks: z.array(callbackView) }), ...refusals },
@@ -184,7 +184,7 @@ export function customerRoutes(root: FastifyInstance, dispatch: Dispatch): void 
     '/v1/slots/:id/invoices',
     {
       schema: {
-        summary: 'What a slot has cost so far',
+        summary: 'The invoices of a slot so far',
         tags: ['billing'],
         params: byId,
         response: { 200: z.object({ invoices: z.array(invoiceView) }), ...refusals },
@@ -214,7 +214,7 @@ export function customerRoutes(root: FastifyInstance, dispatch: Dispatch): void 
     '/v1/callback-endpoint',
     {
       schema: {
-        summary: 'Register where slot changes are told, signed by Standard Webhooks with the key of the answer',
+        summary: 'Register the address for callbacks, which are signed by Standard Webhooks with the key in the response',
         tags: ['callbacks'],
         body: z.object({ url: z.string().min(1).max(2_000) }),
         response: { 200: callbackEndpoint, ...refusals },
@@ -224,14 +224,14 @@ export function customerRoutes(root: FastifyInstance, dispatch: Dispatch): void 
   );
   app.get(
     '/v1/callback-endpoint',
-    { schema: { summary: 'Where slot changes are told', tags: ['callbacks'], response: { 200: callbackEndpoint, ...refusals } } },
+    { schema: { summary: 'The address for callbacks', tags: ['callbacks'], response: { 200: callbackEndpoint, ...refusals } } },
     async (request) => found(await callbacks.endpoint(tenantOf(request)), 'callback endpoint of this tenant'),
   );
   app.get(
     '/v1/events',
     {
       schema: {
-        summary: 'Everything that callbacks tell, in order, for whoever has missed some',
+        summary: 'All events that callbacks report, in order, for receivers that missed some',
         tags: ['callbacks'],
         querystring: z.object({ after: id.default('0'), limit: limit(1_000, 100) }),
         response: { 200: z.object({ events: z.array(feedEvent), next: z.string() }), ...refusals },
@@ -246,7 +246,7 @@ export function customerRoutes(root: FastifyInstance, dispatch: Dispatch): void 
     '/v1/usage',
     {
       schema: {
-        summary: 'What a tenant has used, by package and price',
+        summary: 'The usage of a tenant, by package and price',
         tags: ['billing'],
         querystring: z.object({ from: z.iso.datetime({ offset: true }).optional(), to: z.iso.datetime({ offset: true }).optional() }),
         response: {
@@ -265,7 +265,7 @@ export function customerRoutes(root: FastifyInstance, dispatch: Dispatch): void 
     '/v1/packages',
     {
       schema: {
-        summary: 'What can be ordered, and what it costs',
+        summary: 'The packages that can be ordered, and their prices',
         tags: ['catalogue'],
         response: { 200: z.object({ packages: z.array(packageView) }), ...refusals },
       },

@@ -8,7 +8,7 @@ export interface HealthOptions {
   readonly metrics: () => Promise<string>;
 }
 
-/** The HTTP face of a process that has no other: for whoever looks after it. Returns the function that ends it. */
+/** Serves health and metrics of a process that has no API. Returns a function that closes the server. */
 export async function serveHealth({ host, port, dispatch, metrics }: HealthOptions): Promise<() => Promise<void>> {
   const app = fastify({ forceCloseConnections: true });
   app.get('/healthz', async () => ({ status: 'ok' }));

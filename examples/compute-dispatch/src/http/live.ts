@@ -1,25 +1,25 @@
 import type { Dispatch } from '../dispatch.ts';
-import type { RoomControls } from './operator-routes.ts';
+import type { RoomControls } from '../room/room-controls.ts';
 
 export interface Viewer {
   readonly tenant: string;
   readonly admin: boolean;
 }
 
-/** Machines that a page can show. */
+/** The largest number of machines that a page shows. */
 const mostMachines = 2_000;
-const lookMs = 300;
+const readMs = 300;
 const invariantsMs = 3_000;
 
 /**
- * What pages show. One look at the database for all pages of a kind that this process has open, every 0.3 s; none while no page is.
+ * The live view of the pages. All pages of one viewer share a snapshot, which is read every 0.3 s; nothing is read while no page is open.
  */
 export class Live {
   readonly #dispatch: Dispatch;
   readonly #room: RoomControls | undefined;
   readonly #views = new Map<string, { readonly viewer: Viewer; readonly listeners: Set<(data: string) => void>; last: string }>();
   #timer: NodeJS.Timeout | undefined;
-  #looking = false;
+  #reading = false;
   #invariants: { readonly atMs: number; readonly value: unknown } | undefined;
 
   constructor(dispatch: Dispatch, room: RoomControls | undefined) {
@@ -27,14 +27,14 @@ export class Live {
     this.#room = room;
   }
 
-  /** Sends the state now and at each change; returns the function that ends it. */
+  /** Sends the state now and at each change. Returns a function that ends this. */
   follow(viewer: Viewer, listener: (data: string) => void): () => void {
     const key = JSON.stringify(viewer);
     const view = this.#views.get(key) ?? { viewer, listeners: new Set(), last: '' };
     this.#views.set(key, view);
     view.listeners.add(listener);
     if (view.last) listener(view.last);
-    this.#timer ??= setInterval(() => void this.#look(), lookMs);
+    this.#timer ??= setInterval(() => void this.#read(), readMs);
     return () => {
       view.listeners.delete(listener);
       if (view.listeners.size === 0) this.#views.delete(key);
@@ -44,9 +44,9 @@ export class Live {
     };
   }
 
-  async #look(): Promise<void> {
-    if (this.#looking) return;
-    this.#looking = true;
+  async #read(): Promise<void> {
+    if (this.#reading) return;
+    this.#reading = true;
     try {
       for (const view of this.#views.values()) {
         const data = JSON.stringify(await this.#snapshot(view.viewer));
@@ -55,9 +55,9 @@ export class Live {
         for (const listener of view.listeners) listener(data);
       }
     } catch {
-      // The next look shows it; the page says itself that it has lost touch.
+      // The next read tries again; the page itself shows that it has lost the connection.
     } finally {
-      this.#looking = false;
+      this.#reading = false;
     }
   }
 

@@ -3,24 +3,18 @@ import type { ZodTypeProvider } from 'fastify-type-provider-zod';
 import { z } from 'zod';
 import { packageView, priceView } from '../catalogue.ts';
 import { type Dispatch, strays } from '../dispatch.ts';
-import { type TrueLease, verdict } from '../invariants.ts';
+import { DispatchError, found, notFound } from '../errors.ts';
+import { verdict } from '../invariants.ts';
 import { scanView } from '../invoices.ts';
 import { powerEvent } from '../power/event.ts';
+import type { RoomControls } from '../room/room-controls.ts';
 import { misbehaviour } from '../room/simulator/misbehaviour.ts';
 import { tenantId, tenantView } from '../tenants/tenants.ts';
-import { found, notFound, Problem, problemView } from './problem.ts';
+import { refusals } from './problem.ts';
 
-/** What only a simulated room has. */
-export interface RoomControls {
-  get(): Promise<z.infer<typeof misbehaviour>>;
-  set(change: Partial<z.infer<typeof misbehaviour>>): Promise<z.infer<typeof misbehaviour>>;
-  truth(): Promise<readonly TrueLease[]>;
-}
-
-const refusals = { '4xx': problemView, 503: problemView };
 const admin = { access: 'admin' } as const;
 
-/** What operators call, and the room. To tenants these are not there. */
+/** The routes for operators, and for the room. For tenants they do not exist. */
 export function operatorRoutes(root: FastifyInstance, dispatch: Dispatch, room: RoomControls | undefined): void {
   const app = root.withTypeProvider<ZodTypeProvider>();
   const now = (): Promise<number> => dispatch.database.now();
@@ -114,7 +108,7 @@ export function operatorRoutes(root: FastifyInstance, dispatch: Dispatch, room: 
     {
       config: admin,
       schema: {
-        summary: 'Set a price for what is ordered from now on',
+        summary: 'Set a price for orders from now on',
         tags: ['operators'],
         body: z.object({ packageId: z.string().min(1).max(40), centsPerHour: z.number().int().min(0).max(100_000_000) }),
         response: { 201: priceView, ...refusals },
@@ -180,7 +174,7 @@ export function operatorRoutes(root: FastifyInstance, dispatch: Dispatch, room: 
     {
       config: admin,
       schema: {
-        summary: 'What must hold, and whether it does',
+        summary: 'The invariants, and whether they hold',
         tags: ['operators'],
         response: { 200: z.object({ invariants: z.array(verdict) }), ...refusals },
       },
@@ -201,7 +195,7 @@ export function operatorRoutes(root: FastifyInstance, dispatch: Dispatch, room: 
       try {
         return { ...(await dispatch.reconcile()) };
       } catch (error) {
-        throw new Problem(503, 'room-unavailable', 'The room does not answer', (error as Error).message);
+        throw new DispatchError('room-unavailable', (error as Error).message);
       }
     },
   );
@@ -210,7 +204,7 @@ export function operatorRoutes(root: FastifyInstance, dispatch: Dispatch, room: 
     {
       config: admin,
       schema: {
-        summary: 'Power events that count for nothing: unreadable ones, and those of leases that are not ours',
+        summary: 'Power events without effect: unreadable ones, and those of unknown leases',
         tags: ['operators'],
         response: {
           200: strays,
@@ -233,7 +227,7 @@ export function operatorRoutes(root: FastifyInstance, dispatch: Dispatch, room: 
     {
       config: admin,
       schema: {
-        summary: 'Make it misbehave otherwise',
+        summary: 'Change how the simulated room misbehaves',
         tags: ['operators'],
         body: misbehaviour.partial(),
         response: { 200: misbehaviour, ...refusals },
@@ -261,7 +255,11 @@ export function operatorRoutes(root: FastifyInstance, dispatch: Dispatch, room: 
     '/v1/invoice-scan',
     {
       config: admin,
-      schema: { summary: 'How far the last scan for unsent invoices is', tags: ['operators'], response: { 200: scanView, ...refusals } },
+      schema: {
+        summary: 'The progress of the last scan for unsent invoices',
+        tags: ['operators'],
+        response: { 200: scanView, ...refusals },
+      },
     },
     async () => dispatch.invoices.progress(),
   );

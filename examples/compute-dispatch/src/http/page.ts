@@ -6,7 +6,7 @@ const here = join(import.meta.dirname, '..', '..');
 const source = join(here, 'web');
 const built = join(here, 'data', 'page');
 
-/** Builds the page, unless it is as it was. Returns the folder that is served. */
+/** Builds the page, unless its sources are unchanged. Returns the folder with the built page. */
 export async function buildPage(): Promise<string> {
   const hash = createHash('sha256').update(readFileSync(join(here, 'package.json')));
   const files = readdirSync(source, { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile());
@@ -23,7 +23,7 @@ export async function buildPage(): Promise<string> {
     logLevel: 'warn',
     configFile: false,
     oxc: { jsx: { runtime: 'automatic', importSource: 'preact' } },
-    // Nothing inline: the content security policy takes files of ours only.
+    // Nothing inline: the content security policy allows only files of this server.
     build: {
       outDir: temporary,
       emptyOutDir: true,
@@ -33,7 +33,7 @@ export async function buildPage(): Promise<string> {
       chunkSizeWarningLimit: 2_000,
     },
   });
-  // Of two processes that build at once one is first; the other's is the same.
+  // If two processes build at once, the second finds the folder of the first, which has the same content.
   try {
     renameSync(temporary, folder);
   } catch {

@@ -2,22 +2,18 @@ import { Readable } from 'node:stream';
 import fastifyStatic from '@fastify/static';
 import swagger from '@fastify/swagger';
 import swaggerUi from '@fastify/swagger-ui';
-import { HoldfastError, isConnectionError } from '@holdfast/core';
 import fastify, { type FastifyInstance, type FastifyReply } from 'fastify';
-import {
-  hasZodFastifySchemaValidationErrors,
-  jsonSchemaTransform,
-  serializerCompiler,
-  validatorCompiler,
-  type ZodTypeProvider,
-} from 'fastify-type-provider-zod';
+import { jsonSchemaTransform, serializerCompiler, validatorCompiler, type ZodTypeProvider } from 'fastify-type-provider-zod';
 import type { Algorithm } from '../algorithm.ts';
 import type { Dispatch } from '../dispatch.ts';
+import { DispatchError } from '../errors.ts';
+import type { RoomControls } from '../room/room-controls.ts';
 import { authenticate, tenantOf } from './auth.ts';
 import { customerRoutes } from './customer-routes.ts';
+import { jsonBodies, maxBodyBytes } from './json-bodies.ts';
 import { Live } from './live.ts';
-import { operatorRoutes, type RoomControls } from './operator-routes.ts';
-import { Problem } from './problem.ts';
+import { operatorRoutes } from './operator-routes.ts';
+import { problemOf, RequestError } from './problem.ts';
 import { traceRequests } from './spans.ts';
 
 export interface ServerParts {
@@ -25,40 +21,34 @@ export interface ServerParts {
   readonly algorithm: Algorithm;
   /** The built page. */
   readonly pageFolder: string;
-  /** What the room shows when it posts events. */
+  /** The bearer token with which the room posts events. */
   readonly roomToken: string;
-  /** Of a simulated room. */
+  /** The controls of a simulated room. */
   readonly room?: RoomControls | undefined;
-  /** Ends a process, so that others take over: for the demonstration. */
+  /** Kills a process of the demonstration, so that others take over. */
   readonly crash?: (() => void) | undefined;
-  /** Prometheus' text. */
+  /** The metrics in the text format of Prometheus. */
   readonly metrics?: (() => Promise<string>) | undefined;
 }
 
-// Attributes of style only: a program's log has colours of its own, and browsers write some into what is being edited.
+// Inline style attributes are allowed: the log of a program has colours, and browsers write styles into edited text.
 const policy =
   "default-src 'self'; style-src-attr 'unsafe-inline'; img-src 'self' data:; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
 
-/** The HTTP face. */
+/** Creates the HTTP server: API, document, page, live view. */
 export async function createServer(parts: ServerParts): Promise<FastifyInstance> {
   const { dispatch, algorithm } = parts;
   const app = fastify({
     forceCloseConnections: true,
-    bodyLimit: 256 * 1024,
+    bodyLimit: maxBodyBytes,
     routerOptions: { maxParamLength: 200 },
-    // What is wrong with an address itself, no handler of errors hears of.
+    // Errors of URLs that Fastify cannot read do not reach the error handler.
     frameworkErrors: (error, request, reply) => {
-      const status = error.statusCode ?? 400;
-      const problem = new Problem(status, 'invalid-request', 'The request is not valid', error.message.slice(0, 200));
-      const plain: FastifyReply = reply as unknown as FastifyReply;
-      void plain
-        .code(status)
-        .header('content-type', 'application/problem+json')
-        .send(JSON.stringify(problem.body(request.url.slice(0, 200))));
+      const refused = new RequestError('invalid-request', error.message.slice(0, 200), error.statusCode ?? 400);
+      void refuse(reply as unknown as FastifyReply, refused, request.url.slice(0, 200));
     },
   }).withTypeProvider<ZodTypeProvider>();
-  // Bodies are JSON, or refused.
-  app.removeContentTypeParser('text/plain');
+  jsonBodies(app as unknown as FastifyInstance);
   app.setValidatorCompiler(validatorCompiler);
   app.setSerializerCompiler(serializerCompiler);
   await app.register(swagger, {
@@ -70,25 +60,15 @@ export async function createServer(parts: ServerParts): Promise<FastifyInstance>
     },
     transform: jsonSchemaTransform,
   });
-  const problems = (error: unknown, url: string, method: string): Problem => {
-    const problem = asProblem(error);
-    if (problem.status >= 500) dispatch.logger.error({ err: error, method, url: url.split('?')[0] }, 'a request was not carried out');
-    return problem;
-  };
   app.setErrorHandler((error, request, reply) => {
-    const problem = problems(error, request.url, request.method);
-    const retry = problem.status === 503 || problem.status === 429 ? reply.header('retry-after', '1') : reply;
-    return retry
-      .code(problem.status)
-      .header('content-type', 'application/problem+json')
-      .send(JSON.stringify(problem.body(request.url)));
+    const answer = refuse(reply as unknown as FastifyReply, error, request.url);
+    if (answer.statusCode >= 500)
+      dispatch.logger.error({ err: error, method: request.method, url: request.url.split('?')[0] }, 'a request failed');
+    return answer;
   });
   app.setNotFoundHandler((request, reply) => {
-    const problem = new Problem(404, 'not-found', 'Not found', `There is nothing at ${request.method} ${request.url.split('?')[0]}.`);
-    return reply
-      .code(404)
-      .header('content-type', 'application/problem+json')
-      .send(JSON.stringify(problem.body(request.url)));
+    const missing = new DispatchError('not-found', `There is nothing at ${request.method} ${request.url.split('?')[0]}.`);
+    return refuse(reply as unknown as FastifyReply, missing, request.url);
   });
   app.addHook('onSend', async (_request, reply) => {
     if (!reply.hasHeader('content-security-policy')) reply.header('content-security-policy', policy);
@@ -99,7 +79,7 @@ export async function createServer(parts: ServerParts): Promise<FastifyInstance>
   await app.register(swaggerUi, {
     routePrefix: '/docs',
     staticCSP: true,
-    // Nobody else's scripts and styles. One style its own script writes; by its hash, no other.
+    // No scripts or styles of other hosts. The UI's script writes one inline style, which is allowed by its hash.
     transformStaticCSP: (header) =>
       header
         .replaceAll(' https:', '')
@@ -111,7 +91,7 @@ export async function createServer(parts: ServerParts): Promise<FastifyInstance>
 
   const { crash, metrics } = parts;
   app.post('/v1/crash', { schema: { hide: true }, config: { access: 'admin' } }, async (_request, reply) => {
-    if (!crash) throw new Problem(404, 'not-found', 'Not found', 'This service is not a demonstration: it does not end itself.');
+    if (!crash) throw new DispatchError('not-found', 'This service is not a demonstration: it does not end itself.');
     setTimeout(crash, 20);
     return reply.code(202).send({ says: 'The worker is killed now, and started again.' });
   });
@@ -119,12 +99,12 @@ export async function createServer(parts: ServerParts): Promise<FastifyInstance>
     app.get('/metrics', { schema: { hide: true }, config: { access: 'public' } }, async (_request, reply) =>
       reply.type('text/plain; version=0.0.4').send(await metrics()),
     );
-  // Ready: messages come in and go out. Requests are accepted all the same: what they say waits in the outbox.
+  // Ready: messages are consumed and published. Requests are accepted in any case: their messages wait in the outbox.
   app.get('/readyz', { schema: { hide: true }, config: { access: 'public' } }, async (_request, reply) => {
     await dispatch.knex.raw('SELECT 1');
     return reply.status(dispatch.ready ? 200 : 503).send({ status: dispatch.ready ? 'ready' : 'waiting for the broker' });
   });
-  // Alive: it answers. A database that is away is no reason to be started again.
+  // Alive: the process answers. An unavailable database is not a reason to restart it.
   app.get('/healthz', { schema: { hide: true }, config: { access: 'public' } }, async () => ({ status: 'ok' }));
   app.get('/openapi.json', { schema: { hide: true }, config: { access: 'public' } }, async () => app.swagger());
 
@@ -134,7 +114,7 @@ export async function createServer(parts: ServerParts): Promise<FastifyInstance>
     ...(algorithm.problem === undefined ? {} : { problem: algorithm.problem }),
   }));
   await app.register(async (scope) => {
-    // Bodies are the routes' own to read: files of any kind, as they come.
+    // The routes read bodies themselves, up to their own limits: files of any type, as streams.
     scope.removeAllContentTypeParsers();
     scope.addContentTypeParser('*', (_request, payload, done) => done(null, payload));
     scope.all('/v1/algorithm/*', { schema: { hide: true } }, async (request, reply) => {
@@ -142,7 +122,7 @@ export async function createServer(parts: ServerParts): Promise<FastifyInstance>
       request.raw.on('close', () => reply.raw.writableFinished || abort.abort());
       reply.raw.on('close', () => abort.abort());
       const bare = request.method === 'GET' || request.method === 'HEAD';
-      // The tenant is the key's, whatever the request says of it.
+      // The tenant is the one of the API key, whatever the request says.
       const headers = { ...(request.headers as Record<string, string>), 'x-tenant': tenantOf(request) };
       const init = { method: request.method, headers, signal: abort.signal };
       const body = bare ? {} : { body: Readable.toWeb((request.body as Readable | undefined) ?? Readable.from([])), duplex: 'half' };
@@ -163,29 +143,8 @@ export async function createServer(parts: ServerParts): Promise<FastifyInstance>
   return app as unknown as FastifyInstance;
 }
 
-function asProblem(error: unknown): Problem {
-  if (error instanceof Problem) return error;
-  if (hasZodFastifySchemaValidationErrors(error)) {
-    const detail = error.validation
-      .map(
-        (issue) => `${issue.instancePath.replace(/^\//, '').replaceAll('/', '.') || (error.validationContext ?? 'body')}: ${issue.message}`,
-      )
-      .join('; ');
-    return new Problem(422, 'invalid-request', 'The request is not valid', detail);
-  }
-  const { statusCode, message } = error as { statusCode?: number; message: string };
-  if (statusCode !== undefined && statusCode < 500) return new Problem(statusCode, 'invalid-request', 'The request is not valid', message);
-  if ((HoldfastError.is(error) && error.retryable) || isOutage(error))
-    return new Problem(
-      503,
-      'unavailable',
-      'Try again',
-      'The database does not answer at the moment. Whether the request was carried out is not known: send it again.',
-    );
-  return new Problem(500, 'internal', 'Something went wrong', 'The request was not carried out; the log says why.');
-}
-
-/** A connection that was lost or could not be had. */
-function isOutage(error: unknown): boolean {
-  return isConnectionError(error) || (error as { name?: string } | undefined)?.name === 'KnexTimeoutError';
+/** Answers with a problem. */
+function refuse(reply: FastifyReply, error: unknown, instance: string): FastifyReply {
+  const { document, headers } = problemOf(error, instance);
+  return reply.code(document.status).headers(headers).send(JSON.stringify(document));
 }

@@ -2,14 +2,14 @@ import { context, propagation, type Span, SpanKind, SpanStatusCode, trace } from
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 
 /**
- * A span for each request, which continues the caller's trace. What is done in the request is done in it. Orders that share a transaction
- * with others are told in the trace of the first of them.
+ * Records a span for each request, which continues the caller's trace. The work of the request is part of the span. Orders that share a
+ * transaction appear in the trace of the first of them.
  */
 export function traceRequests(app: FastifyInstance): void {
   const tracer = trace.getTracer('compute-dispatch');
   const spans = new WeakMap<FastifyRequest, Span>();
   app.addHook('onRequest', (request, _reply, done) => {
-    // By its route, not by its address: that one has ids in it.
+    // Named by the route, since a URL contains ids.
     const route = request.routeOptions.url ?? 'unknown';
     const parent = propagation.extract(context.active(), request.headers);
     const attributes = { 'http.request.method': request.method, 'http.route': route };

@@ -1,16 +1,16 @@
 import type { StoredPowerEvent } from './event.ts';
 
-/** A time in which a machine ran; still does, where `toMs` is undefined. */
+/** A period in which a machine ran. It still runs if `toMs` is undefined. */
 export interface Interval {
   readonly fromMs: number;
   readonly toMs: number | undefined;
 }
 
-/** What the events of a lease come to. */
+/** The result of the events of a lease. */
 export interface Folded {
   readonly power: 'ON' | 'OFF' | undefined;
   readonly intervals: readonly Interval[];
-  /** Whether it was to be switched on, could not be, and has not been since. */
+  /** Whether switching the machine on failed, and it has not been on since. */
   readonly failedToStart: boolean;
   readonly offFailures: number;
 }
@@ -18,9 +18,9 @@ export interface Folded {
 /**
  * A pure function of the set of a lease's events: neither the order in which they came nor repetition changes the result.
  *
- * What is not known is read in the customer's favour. Two power-ons without the power-off between them: the first counts for nothing,
- * since nobody knows how long it lasted. A provisional power-off holds until something real is known from that time on. And after the lease
- * has ended, at `endedMs`, nothing is used, also where its room switched off later (nobody heard of the release before quarantine was over).
+ * Unknown times are counted in the customer's favour. Of two power-ons without a power-off between them, the first does not count, since its
+ * length is unknown. A provisional power-off holds until a real event of that time or later is known. After the lease has ended, at
+ * `endedMs`, nothing counts, even if the room switched off later (it did not get the release before quarantine ended).
  */
 export function fold(events: Iterable<StoredPowerEvent>, endedMs = Number.POSITIVE_INFINITY): Folded {
   const unique = [...new Map([...events].map((event) => [event.id, event])).values()];
@@ -43,7 +43,7 @@ export function fold(events: Iterable<StoredPowerEvent>, endedMs = Number.POSITI
       open = undefined;
       power = 'OFF';
     } else {
-      // The same power-on is told by the room and by its listing, with one sequence.
+      // The room and its listing report the same power-on, with the same sequence.
       if (!open || event.sequence > open.sequence) open = event;
       power = 'ON';
       failedToStart = false;
@@ -53,13 +53,13 @@ export function fold(events: Iterable<StoredPowerEvent>, endedMs = Number.POSITI
   return { power, intervals: intervals.flatMap((one) => until(one, endedMs)), failedToStart, offFailures };
 }
 
-/** What of it was before `endedMs`. */
+/** The part of the periods before `endedMs`. */
 function until({ fromMs, toMs }: Interval, endedMs: number): readonly Interval[] {
   if ((toMs ?? Number.POSITIVE_INFINITY) <= endedMs) return [{ fromMs, toMs }];
   return fromMs < endedMs ? [{ fromMs, toMs: Number.isFinite(endedMs) ? endedMs : undefined }] : [];
 }
 
-/** For how many ms the machine ran before `untilMs`. */
+/** The running time of the machine before `untilMs`, in ms. */
 export function ranMs(intervals: readonly Interval[], untilMs: number): number {
   return intervals.reduce((sum, { fromMs, toMs }) => sum + Math.max(0, Math.min(toMs ?? untilMs, untilMs) - fromMs), 0);
 }
@@ -68,7 +68,7 @@ function compare(a: number, b: number): number {
   return a < b ? -1 : a > b ? 1 : 0;
 }
 
-/** Of what happened in one millisecond, the end of the lease is the last. */
+/** Among events of one millisecond, the end of the lease is the last. */
 function place({ source, sequence }: StoredPowerEvent): number {
   return source === 'release' || source === 'provisional' ? Number.POSITIVE_INFINITY : sequence;
 }

@@ -1,8 +1,9 @@
 import type { Database } from '@holdfast/core';
 import type { Knex } from 'knex';
-import { type AssetNews, announce, type SlotNews, type Voices } from '../announce.ts';
+import { type Announcers, announce } from '../announce.ts';
 import { releaseQuota } from '../batches/advance.ts';
 import { chargeLines } from '../billing/charge-lines.ts';
+import type { AssetNews, SlotNews } from '../news.ts';
 import type { Tasks } from '../tasks.ts';
 import type { SlotState } from '../topics.ts';
 import { groupedBy, inPortions, insertMany, locked, transact, updateMany } from '../transact.ts';
@@ -11,33 +12,33 @@ import { type Folded, fold } from './fold.ts';
 import { provisionalOff } from './provisional.ts';
 import { storeEvents } from './store-events.ts';
 
-export interface FolderParts extends Voices {
+export interface FolderParts extends Announcers {
   readonly knex: Knex;
   readonly database: Database;
   readonly tasks: Tasks;
-  /** Ms of running that one line of a bill is for, while a machine runs. */
+  /** The running time that one line of a running machine's bill covers, in ms. */
   readonly billingMs: number;
 }
 
 const perFold = 500;
-/** A power-off that failed is tried again after this. */
+/** A failed power-off is retried after this time. */
 const offAgainMs = 2_000;
 
-/** What a lease and its slot become. */
+/** The changes of a lease and its slot. */
 interface Folding {
   readonly lease: Record<string, unknown>;
   readonly slot: Record<string, unknown>;
   readonly folded: Folded;
   state: SlotState;
   flag: string | null;
-  /** What the lease's end is for, if it ends. */
+  /** The reason for the end of the lease, if it ends. */
   ends: boolean;
   news: SlotState | undefined;
 }
 
 /**
- * Folds the stored events of leases into what follows from them: the slot's state, lines of its bill, and what others are told. All of it
- * commits together, under the lease's lock. Leases and slots that somebody else has locked are passed over, so a fold waits for nobody.
+ * Folds the stored events of leases into their consequences: the slot's state, lines of its bill, and announcements. All of them commit
+ * together, under the lease's lock. Leases and slots that another process has locked are skipped, so a fold never waits.
  */
 export class Folder {
   readonly #parts: FolderParts;
@@ -47,7 +48,7 @@ export class Folder {
     this.#parts = parts;
   }
 
-  /** Returns how many leases were folded. */
+  /** Returns the number of folded leases. */
   async fold(): Promise<number> {
     const nowMs = await this.#parts.database.now();
     return transact(this.#parts.knex, (trx) => this.#fold(trx, nowMs));
@@ -83,7 +84,7 @@ export class Folder {
       const own = (events.get(String(lease.id)) ?? []).map(eventOf);
       const endedMs = lease.released_ms === null ? undefined : Number(lease.released_ms);
       let folded = fold(own, endedMs);
-      // It is over, and nobody has told that it went off: or it would be billed for ever.
+      // The lease has ended and no power-off was reported: without this, it would be billed for ever.
       if (lease.state === 'RELEASED' && folded.power === 'ON') {
         const guess = await provisionalOff(trx, lease);
         await storeEvents(trx, [guess], 'provisional', nowMs);
@@ -96,7 +97,7 @@ export class Folder {
     return leases.length;
   }
 
-  /** Lines of bills, and how far each lease is billed by them. */
+  /** Writes lines of bills, and how far each lease is billed by them. */
   async #bill(trx: Knex.Transaction, all: readonly Folding[], nowMs: number): Promise<void> {
     const charges: Record<string, unknown>[] = [];
     const updates = all.map(({ lease, folded, ends }) => {
@@ -182,7 +183,7 @@ export class Folder {
     });
     const ending = all.filter(({ lease, ends }) => ends && lease.state === 'ACTIVE').map(({ lease }) => String(lease.id));
     if (ending.length > 0) await tasks.release(trx, ending);
-    // A lease that was released before its last event was folded: who counted it out of its batch found the slot open.
+    // The lease was released before its last event was folded, so the slot was still open when the lease was counted out of its batch.
     const late = all.filter(({ lease, news }) => news === 'ENDED' && lease.state !== 'ACTIVE').map(({ lease }) => String(lease.batch_id));
     if (late.length > 0) await tasks.finish(trx, [...new Set(late)]);
     const offAgain = all.filter(
@@ -257,7 +258,7 @@ const slotTypes = {
   to_retry: 'integer',
 } as const;
 
-/** What a lease's power means for its slot. A slot that has another lease by now, or none, is left alone. */
+/** The change of a slot by its lease's power. A slot that has another lease by now, or none, does not change. */
 function follow({ lease, slot, folded }: Pick<Folding, 'lease' | 'slot' | 'folded'>): Folding {
   const result: Folding = {
     lease,

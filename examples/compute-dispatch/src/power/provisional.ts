@@ -2,8 +2,8 @@ import type { Knex } from 'knex';
 import type { PowerEvent } from './event.ts';
 
 /**
- * A power-off that nobody told: at the last time at which the machine is known to have run, in the customer's favour. What really was, if
- * it is told later, takes its place. Its id has the time in it: a late power-on may show that it ran longer than was guessed at first.
+ * A power-off that was not reported, at the last time at which the machine is known to have run, in the customer's favour. A real power-off
+ * that is reported later replaces it. Its id contains the time: a late power-on may show that the machine ran longer than first assumed.
  */
 export async function provisionalOff(trx: Knex.Transaction, lease: Record<string, unknown>): Promise<PowerEvent> {
   const last = await trx('dispatch_power_event')

@@ -2,12 +2,12 @@ import type { Knex } from 'knex';
 import { inPortions } from '../transact.ts';
 import type { PowerEvent, PowerSource } from './event.ts';
 
-/** For the test that proves the tests: with it, an event counts for whoever has the machine now, whatever its token and epoch. */
+/** For the test that proves the tests: without the fence an event counts for its machine's current lease, whatever its token and epoch. */
 export const testHook = { fenceOff: false };
 
 /**
- * Stores events, each once, and marks their leases to be folded. An event belongs to the lease that its token names, if machine and epoch
- * agree; one of an unknown lease waits, one of another epoch is kept and counts for nothing.
+ * Stores events, each once, and marks their leases to be folded. An event belongs to the lease of its token, if machine and epoch agree. An
+ * event of an unknown lease waits; an event of another epoch is kept without effect.
  */
 export async function storeEvents(trx: Knex.Transaction, events: readonly PowerEvent[], source: PowerSource, nowMs: number): Promise<void> {
   if (events.length === 0) return;
@@ -29,7 +29,7 @@ export async function storeEvents(trx: Knex.Transaction, events: readonly PowerE
       .insert(rows.slice(from, from + 400))
       .onConflict('id')
       .ignore();
-  // In order, so that two of these wait for each other one way only.
+  // Locked in order, so that two of these transactions cannot deadlock.
   const leases = [...new Set(rows.flatMap(({ lease_id }) => lease_id ?? []))].sort();
   await inPortions(leases, (some) =>
     trx('dispatch_lease')
@@ -39,7 +39,7 @@ export async function storeEvents(trx: Knex.Transaction, events: readonly PowerE
   );
 }
 
-/** Events that came before their lease was known (as after a restore): they are its own from now on. */
+/** Assigns events that came before their lease was known, as after a restore. */
 export async function adoptWaiting(trx: Knex.Transaction): Promise<void> {
   const waiting = await trx('dispatch_power_event as e')
     .join('dispatch_lease as l', (on) => on.on('l.id', 'e.token').andOn('l.machine_id', 'e.machine_id').andOn('l.epoch', 'e.epoch'))

@@ -1,9 +1,9 @@
 /** One lease of one machine, as service and room name it. */
 export interface LeaseRef {
-  /** Names the lease for good: asked twice, a room grants once. */
+  /** The permanent name of the lease: a room that is asked twice grants it once. */
   readonly token: string;
   readonly machineId: string;
-  /** Counts the leases of the machine. A room does nothing for a lower one than it has seen. */
+  /** The number of the lease among those of the machine. A room ignores a number below the highest that it has seen. */
   readonly epoch: number;
 }
 
@@ -14,7 +14,7 @@ export interface GrantRequest extends LeaseRef {
   readonly parameters: Readonly<Record<string, string>>;
 }
 
-/** What came of one request. `unknown`: it may have been done, ask again. */
+/** The outcome of one request. `unknown`: it may have been carried out; ask again. */
 export type GrantResult =
   | { readonly outcome: 'granted'; readonly grantedAtMs: number }
   | { readonly outcome: 'refused'; readonly reason: 'down' | 'busy' | 'stale' }
@@ -26,7 +26,7 @@ export type ReleaseResult =
   | { readonly outcome: 'released'; readonly releasedAtMs: number; readonly power: PowerState | null }
   | { readonly outcome: 'unknown' };
 
-/** Power by the room's clock. */
+/** A power state, with its time by the room's clock. */
 export interface PowerState {
   readonly state: 'ON' | 'OFF';
   readonly sinceMs: number;
@@ -40,7 +40,7 @@ export interface ListedMachine {
   readonly ip: string;
   readonly packageId: string;
   readonly inService: boolean;
-  /** Who has it. */
+  /** The lease that has the machine. */
   readonly lease: (LeaseRef & { readonly power: PowerState | null }) | null;
 }
 
@@ -48,7 +48,7 @@ export interface RoomPage {
   /** When the list was made, by the room's clock. */
   readonly atMs: number;
   readonly machines: readonly ListedMachine[];
-  /** Where the next page begins; null: this is the last. */
+  /** The start of the next page; `null` on the last page. */
   readonly next: string | null;
 }
 
@@ -57,14 +57,14 @@ interface Call {
 }
 
 /**
- * What the service asks of a machine room. Results are in the order of the requests. A room that can't be reached answers `unknown`,
- * item by item; only `list` throws.
+ * The requests of the service to a machine room. Results are in the order of the requests. For a room that cannot be reached, each result is
+ * `unknown`; only `list` throws.
  */
 export interface DispatchAdapter {
   grant(requests: readonly GrantRequest[], call?: Call): Promise<readonly GrantResult[]>;
-  /** Asks for machines to be switched. What becomes of it is told by power events. */
+  /** Asks for machines to be switched. Power events report the result. */
   power(commands: readonly (LeaseRef & { readonly to: 'ON' | 'OFF' })[], call?: Call): Promise<readonly PowerResult[]>;
-  /** Ends leases; a machine that runs is switched off. A token that was never granted is released too, and can't be granted any more. */
+  /** Ends leases; a running machine is switched off. A token that was never granted is released too, and cannot be granted any more. */
   release(leases: readonly LeaseRef[], call?: Call): Promise<readonly ReleaseResult[]>;
   /** A page of all machines in order of their ids. @throws Error when the room does not answer */
   list(query: { readonly after?: string; readonly limit: number }, call?: Call): Promise<RoomPage>;

@@ -4,11 +4,11 @@ import type { DispatchAdapter } from './adapter.ts';
 import { grantsAnswer, machinesAnswer, powerAnswer, releasesAnswer } from './protocol.ts';
 
 export interface HttpAdapterOptions {
-  /** Where the room is by now: asked at each call, since it may move. */
+  /** Returns the current address of the room; called for each request, since the room may move. */
   readonly url: () => Promise<string>;
-  /** Shown to the room as a bearer token. */
+  /** The bearer token for the room. */
   readonly token: string;
-  /** Ms until an answer counts as lost. Default 5,000. */
+  /** The time in ms after which an answer counts as lost. Default 5,000. */
   readonly timeoutMs?: number;
   readonly logger: Logger;
 }
@@ -36,7 +36,7 @@ export function httpAdapter(options: HttpAdapterOptions): DispatchAdapter {
     if (!response.ok) throw new Error(`The room answered ${response.status} to ${method} ${path.split('?')[0]}.`);
     return answer.parse(await response.json());
   };
-  /** Asks in portions. Whatever goes wrong leaves the items of the portion `unknown`. */
+  /** Sends requests in portions. If a portion fails, its items are `unknown`. */
   const each = async <Item, Result extends { readonly outcome: string }>(
     items: readonly Item[],
     send: (some: readonly Item[]) => Promise<{ readonly results: readonly Result[] }>,
@@ -49,7 +49,7 @@ export function httpAdapter(options: HttpAdapterOptions): DispatchAdapter {
         if (results.length !== some.length) throw new Error(`The room answered ${results.length} results to ${some.length} requests.`);
         all.push(...results);
       } catch (err) {
-        logger.warn({ err, count: some.length }, 'the room did not answer as it should; what became of the requests is unknown');
+        logger.warn({ err, count: some.length }, 'the room did not answer as expected; the outcome of the requests is unknown');
         all.push(...some.map(() => ({ outcome: 'unknown' }) as const));
       }
     }

@@ -1,6 +1,6 @@
 import { z } from 'zod';
 
-/** What goes over HTTP between service and room: bodies of `POST /v1/grants`, `/v1/power`, `/v1/releases`, `GET /v1/machines`. */
+/** The messages over HTTP between service and room: bodies of `POST /v1/grants`, `/v1/power`, `/v1/releases`, `GET /v1/machines`. */
 const lease = z.object({ token: z.string().min(1).max(40), machineId: z.string().min(1).max(40), epoch: z.number().int().min(0) });
 const powerState = z.object({ state: z.enum(['ON', 'OFF']), sinceMs: z.number(), sequence: z.number() });
 

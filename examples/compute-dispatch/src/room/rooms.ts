@@ -1,11 +1,11 @@
 import type { Knex } from 'knex';
 import { z } from 'zod';
-import type { RoomControls } from '../http/operator-routes.ts';
+import type { RoomControls } from './room-controls.ts';
 import { misbehaviour } from './simulator/misbehaviour.ts';
 
 const rememberedMs = 1_000;
 
-/** Where the room is, as the catalogue says: so every process finds it, also when it has moved. */
+/** The address of the room, kept in the database, so that every process finds the room after it has moved. */
 export class Rooms {
   readonly #knex: Knex;
   #url: { readonly value: Promise<string>; readonly untilMs: number } | undefined;
@@ -18,7 +18,7 @@ export class Rooms {
     await this.#knex('dispatch_room').insert({ id, url, network: 'vlan-100' }).onConflict('id').merge(['url']);
   }
 
-  /** @throws Error where no room is known yet */
+  /** @throws Error if no room is known yet */
   url(): Promise<string> {
     const nowMs = performance.now();
     if (this.#url && this.#url.untilMs > nowMs) return this.#url.value;
@@ -41,7 +41,7 @@ const truth = z.object({
   leases: z.array(z.object({ token: z.string(), intervals: z.array(z.object({ fromMs: z.number(), toMs: z.number().nullable() })) })),
 });
 
-/** The knobs of a simulated room. */
+/** The controls of a simulated room, over its HTTP API. */
 export function roomControls(rooms: Rooms, token: string): RoomControls {
   const ask = async <T extends z.ZodType>(method: string, path: string, answer: T, body?: unknown): Promise<z.infer<T>> => {
     const response = await fetch(new URL(path, await rooms.url()), {

@@ -2,35 +2,35 @@ import { createHash, randomBytes, scrypt, timingSafeEqual } from 'node:crypto';
 import { promisify } from 'node:util';
 import { monotonicMs } from '@holdfast/core';
 import type { Knex } from 'knex';
-import { Problem } from '../http/problem.ts';
+import { DispatchError } from '../errors.ts';
 
-/** Who asks: a tenant, or an operator (`tenant` null), who may act for each. */
+/** The owner of a key: a tenant, or an operator (`tenant` null), who may act for each tenant. */
 export interface Caller {
   readonly keyId: string;
   readonly tenant: string | null;
 }
 
 const derive = promisify(scrypt) as (secret: string, salt: string, length: number) => Promise<Buffer>;
-/** A key that was shown rightly is known for this long, so a revoked one is refused after it at the latest. */
+/** A valid key is remembered for this long, so a revoked key is refused after it at the latest. */
 const knownMs = 10_000;
-/** So many are hashed at a time: guessing must not take the cores from those who know. */
-const mostLooking = 8;
+/** The largest number of keys that are hashed at a time: guessed keys must not take the cores from valid ones. */
+const maxChecks = 8;
 const form = /^hf_([A-Za-z0-9]{12})_([A-Za-z0-9_-]{32})$/;
 
 /**
- * API keys: `hf_<id>_<secret>`. Of the secret only its scrypt hash is stored. That takes 50 ms of a core, so who was right is
- * remembered for a while, by a hash of the key.
+ * API keys: `hf_<id>_<secret>`. Only the scrypt hash of the secret is stored. A check takes 50 ms of a core, so a valid key is remembered
+ * for a while, by a hash of the key.
  */
 export class ApiKeys {
   readonly #knex: Knex;
   readonly #known = new Map<string, { readonly caller: Caller; readonly untilMs: number }>();
-  readonly #looking = new Map<string, Promise<Caller | undefined>>();
+  readonly #checks = new Map<string, Promise<Caller | undefined>>();
 
   constructor(knex: Knex) {
     this.#knex = knex;
   }
 
-  /** Makes a key. It is shown once: here. */
+  /** Creates a key. It is returned here, and cannot be read again. */
   async create(tenant: string | null, nowMs: number): Promise<string> {
     const id = randomBytes(16).toString('base64url').replaceAll(/[-_]/g, 'x').slice(0, 12);
     const key = `hf_${id}_${randomBytes(24).toString('base64url')}`;
@@ -38,7 +38,7 @@ export class ApiKeys {
     return key;
   }
 
-  /** Keeps a key that was made elsewhere. Again: nothing. */
+  /** Stores a key that was created elsewhere. A second call does nothing. */
   async keep(key: string, tenant: string | null, nowMs: number): Promise<void> {
     const [, id, secret] = form.exec(key) ?? [];
     if (!id || !secret) throw new Error('An API key looks like hf_<12 letters or digits>_<32 letters, digits, - or _>.');
@@ -58,27 +58,22 @@ export class ApiKeys {
     return rows.map((row) => ({ id: String(row.id), createdAt: time(row.created_ms) ?? '', revokedAt: time(row.revoked_ms) }));
   }
 
-  /** Whose key it is; undefined: nobody's. */
+  /** Returns the owner of a key; `undefined` if the key is not valid. @throws DispatchError while too many unknown keys are checked */
   async caller(key: string): Promise<Caller | undefined> {
     const [, id, secret] = form.exec(key) ?? [];
     if (!id || !secret) return undefined;
     const digest = createHash('sha256').update(key).digest('base64url');
     const known = this.#known.get(digest);
     if (known && known.untilMs > monotonicMs()) return known.caller;
-    // Requests with one key that come at once ask once.
-    if (this.#looking.size >= mostLooking && !this.#looking.has(digest))
-      throw new Problem(
-        429,
-        'too-many-unknown-keys',
-        'Too many unknown keys',
-        'Too many keys are being looked at, at this moment; try again in a second.',
-      );
-    const looking = this.#looking.get(digest) ?? this.#look(id, secret, digest).finally(() => this.#looking.delete(digest));
-    this.#looking.set(digest, looking);
-    return looking;
+    // Concurrent requests with the same key share one check.
+    if (this.#checks.size >= maxChecks && !this.#checks.has(digest))
+      throw new DispatchError('too-many-unknown-keys', 'Too many keys are being looked at, at this moment; try again in a second.');
+    const check = this.#checks.get(digest) ?? this.#check(id, secret, digest).finally(() => this.#checks.delete(digest));
+    this.#checks.set(digest, check);
+    return check;
   }
 
-  async #look(id: string, secret: string, digest: string): Promise<Caller | undefined> {
+  async #check(id: string, secret: string, digest: string): Promise<Caller | undefined> {
     const row = await this.#knex('dispatch_api_key').where({ id }).whereNull('revoked_ms').first();
     if (!row) return undefined;
     const hash = Buffer.from(String(row.hash), 'base64url');

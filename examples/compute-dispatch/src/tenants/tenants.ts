@@ -3,7 +3,7 @@ import { z } from 'zod';
 
 export const tenantView = z.object({
   id: z.string(),
-  /** Slots that it may have at a time, and has. */
+  /** The number of slots that it may have at a time, and of those that it has. */
   maxSlots: z.number(),
   usedSlots: z.number(),
   createdAt: z.string(),
@@ -12,7 +12,7 @@ export type TenantView = z.infer<typeof tenantView>;
 
 export const tenantId = z.string().regex(/^[a-z0-9][a-z0-9-]{0,59}$/, 'must be lower-case letters, digits and hyphens, at most 60');
 
-/** Customers, and how much each may have. */
+/** Customers, and their quotas. */
 export class Tenants {
   readonly #knex: Knex;
   readonly #quota: number;
@@ -22,7 +22,7 @@ export class Tenants {
     this.#quota = quota;
   }
 
-  /** Makes a tenant, or gives one another quota. */
+  /** Creates a tenant, or changes its quota. */
   async put(id: string, maxSlots: number | undefined, nowMs: number): Promise<TenantView> {
     const row = { id, max_slots: maxSlots ?? this.#quota, used_slots: 0, created_ms: nowMs };
     const inserting = this.#knex('dispatch_tenant').insert(row).onConflict('id');

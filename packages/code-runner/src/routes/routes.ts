@@ -1,209 +1,183 @@
-import { Readable } from 'node:stream';
-import { errorPage, HoldfastError, type Logger } from '@holdfast/core';
-import { type Context, Hono } from 'hono';
-import type { CodeRunner } from '../code-runner.ts';
-import type { Submit } from '../runs/runs.ts';
-import { eventJson, eventStream } from './event-stream.ts';
-import { type OperationId, openApi, operations } from './openapi.ts';
-import { problemOf, problemResponse } from './problem.ts';
-import { type Bodies, bodies } from './schemas.ts';
+import type { Logger } from '@holdfast/core';
+import { type Call, createApi, type Handler, MalformedBodyError } from '@holdfast/http';
+import type { Language } from '../languages/language.ts';
+import type { Pool } from '../runs/limits.ts';
+import type { Runs, Submit } from '../runs/runs.ts';
+import type { TaskFiles } from '../tasks/files.ts';
+import type { Tasks } from '../tasks/tasks.ts';
+import { download } from './download.ts';
+import { type OperationId, operations } from './operations.ts';
+import { eventJson, runEventStream } from './run-event-stream.ts';
+import { bodies, views } from './schemas.ts';
+import { membersOf, statuses } from './statuses.ts';
 
-/** Who asks, and where the paths begin. */
+/** Who may call the routes, where their paths begin, and how large a body may be. */
 export interface RoutesOptions {
-  /** Who asks, by what the request carries; what it throws or a missing name is answered with 401. */
+  /** The actor of a request, by what it carries. `undefined` and a thrown error are answered with 401. */
   readonly actor: (request: Request) => string | undefined | Promise<string | undefined>;
-  /** What comes before the paths, for example `/v1/runner`. Default none. */
+  /** The path before all routes, for example `/v1/runner`. Default none. */
   readonly basePath?: string;
+  /**
+   * The largest JSON body in bytes; a larger one is answered with 413. Default 1 MiB. Uploads of files and archives have the limits of
+   * tasks instead (`limits` of `createCodeRunner`).
+   */
+  readonly maxBodyBytes?: number;
 }
 
 /** Routes as a fetch handler, for any framework or `node:http` through an adapter. */
 export interface Routes {
   /** Answers a request. */
   readonly fetch: (request: Request) => Promise<Response>;
-  /** The OpenAPI document, also at `/openapi.json`. */
+  /** The OpenAPI document, which is also served at `/openapi.json`. */
   readonly document: Readonly<Record<string, unknown>>;
 }
 
-class MalformedBodyError extends HoldfastError {
-  constructor(message: string) {
-    super(message, { code: 'malformed-body' });
-  }
+/** The part of a code runner that the routes serve. */
+export interface ServedRunner {
+  readonly tasks: Tasks;
+  readonly files: TaskFiles;
+  readonly runs: Runs;
+  readonly languages: ReadonlyMap<string, Language>;
+  readonly pools: ReadonlyMap<string, Pool>;
+  status(): Promise<object>;
 }
 
-type Handler = (c: Context, as: { readonly actor: string }) => Promise<Response>;
-
-/** REST and server-sent events over a runner. */
-export function createRoutes(runner: CodeRunner, logger: Logger, options: RoutesOptions): Routes {
+/** Serves a runner over HTTP: REST, and server-sent events for the events of a run. */
+export function createRoutes(runner: ServedRunner, logger: Logger, options: RoutesOptions): Routes {
   const { tasks, files, runs } = runner;
-  const basePath = options.basePath ?? '';
-  const document = openApi(basePath);
-  const param = (c: Context, name: string): string => c.req.param(name) ?? '';
-  const page = (c: Context): { readonly before?: string; readonly limit?: number } => {
-    const [before, limit] = [c.req.query('before'), Number(c.req.query('limit'))];
-    return { ...(before === undefined ? {} : { before }), ...(limit > 0 ? { limit } : {}) };
-  };
-  const handlers: Readonly<Record<OperationId, Handler>> = {
-    status: async (c) => c.json(await runner.status()),
-    languages: async (c) =>
-      c.json({
+  const { actor: authenticate, basePath = '', maxBodyBytes } = options;
+  const handlers: Readonly<Record<OperationId, Handler<string>>> = {
+    status: async () => Response.json(await runner.status()),
+    languages: () =>
+      Response.json({
         languages: [...runner.languages.values()].map(({ name, title, main }) => ({ name, title: title ?? name, main })),
         pools: [...runner.pools.values()].map(({ name, slots, limits }) => ({ name, slots, limits })),
       }),
-    listTasks: async (c, as) => c.json({ tasks: await tasks.list(as, page(c)) }),
-    createTask: async (c, as) => {
-      const task = await tasks.create({ ...(await body(c, 'newTask')), ...as } as never);
-      return c.json(task, 201, { location: `${basePath}/tasks/${task.id}` });
+    listTasks: async (call) => Response.json({ tasks: await tasks.list(as(call), page(call)) }),
+    createTask: async (call) => {
+      const task = await tasks.create({ ...(await call.json(bodies.newTask)), ...as(call) } as never);
+      return Response.json(task, { status: 201, headers: { location: `${basePath}/tasks/${task.id}` } });
     },
-    getTask: async (c, as) => c.json(await tasks.get(param(c, 'taskId'), as)),
-    updateTask: async (c, as) => c.json(await tasks.update(param(c, 'taskId'), { ...(await body(c, 'taskChange')), ...as } as never)),
-    removeTask: async (c, as) => {
-      await tasks.remove(param(c, 'taskId'), as);
-      return c.body(null, 204);
+    getTask: async (call) => Response.json(await tasks.get(call.param('taskId'), as(call))),
+    updateTask: async (call) =>
+      Response.json(await tasks.update(call.param('taskId'), { ...(await call.json(bodies.taskChange)), ...as(call) } as never)),
+    removeTask: async (call) => {
+      await tasks.remove(call.param('taskId'), as(call));
+      return new Response(null, { status: 204 });
     },
-    tree: async (c, as) => c.json({ tree: await files.tree(param(c, 'taskId'), as, { content: c.req.query('content') === 'true' }) }),
-    readFile: async (c, as) => {
-      const file = await files.read(param(c, 'taskId'), c.req.query('path') ?? '', as);
-      return streamed(file.content, {
+    tree: async (call) => {
+      const content = call.query('content') === 'true';
+      return Response.json({ tree: await files.tree(call.param('taskId'), as(call), { content }) });
+    },
+    readFile: async (call) => {
+      const file = await files.read(call.param('taskId'), path(call), as(call));
+      return download(file.content, file.path, {
         'content-type': 'application/octet-stream',
         'content-length': String(file.size),
         etag: `"${file.version}"`,
-        ...named(file.path),
       });
     },
-    writeFile: async (c, as) => {
-      const ifVersion = versionOf(c);
-      const written = await files.write(param(c, 'taskId'), c.req.query('path') ?? '', content(c), {
-        ...as,
+    writeFile: async (call) => {
+      const ifVersion = expectedVersion(call);
+      const written = await files.write(call.param('taskId'), path(call), call.content(), {
+        ...as(call),
         ...(ifVersion === undefined ? {} : { ifVersion }),
       });
-      return c.json(written, 200, { etag: `"${written.version}"` });
+      return Response.json(written, { headers: { etag: `"${written.version}"` } });
     },
-    removeFile: async (c, as) => c.json({ files: await files.remove(param(c, 'taskId'), c.req.query('path') ?? '', as) }),
-    renameFile: async (c, as) => {
-      const { from, to } = await body(c, 'rename');
-      return c.json({ files: await files.rename(param(c, 'taskId'), from, to, as) });
+    removeFile: async (call) => Response.json({ files: await files.remove(call.param('taskId'), path(call), as(call)) }),
+    renameFile: async (call) => {
+      const { from, to } = await call.json(bodies.rename);
+      return Response.json({ files: await files.rename(call.param('taskId'), from, to, as(call)) });
     },
-    setMain: async (c, as) => {
-      await files.setMain(param(c, 'taskId'), (await body(c, 'main')).path, as);
-      return c.body(null, 204);
+    setMain: async (call) => {
+      await files.setMain(call.param('taskId'), (await call.json(bodies.main)).path, as(call));
+      return new Response(null, { status: 204 });
     },
-    exportZip: async (c, as) => {
-      const task = await tasks.get(param(c, 'taskId'), as);
-      return streamed(await files.exportZip(task.id, as), { 'content-type': 'application/zip', ...named(`${task.name}.zip`) });
+    exportZip: async (call) => {
+      const task = await tasks.get(call.param('taskId'), as(call));
+      return download(await files.exportZip(task.id, as(call)), `${task.name}.zip`, { 'content-type': 'application/zip' });
     },
-    importZip: async (c, as) =>
-      c.json({ files: await files.importZip(param(c, 'taskId'), content(c), { ...as, replace: c.req.query('replace') === 'true' }) }),
-    submit: async (c, as) => {
-      const asked = (await body(c, 'submit')) as unknown as Omit<Submit, 'actor'>;
-      const key = c.req.header('idempotency-key');
-      const run = await runs.submit(param(c, 'taskId'), { ...asked, ...(key === undefined ? {} : { idempotencyKey: key }), ...as });
-      return c.json(run, 202, { location: `${basePath}/runs/${run.id}` });
+    importZip: async (call) => {
+      const replace = call.query('replace') === 'true';
+      return Response.json({ files: await files.importZip(call.param('taskId'), call.content(), { ...as(call), replace }) });
     },
-    taskRuns: async (c, as) => c.json({ runs: await runs.list(as, { taskId: param(c, 'taskId'), ...page(c) }) }),
-    listRuns: async (c, as) => c.json({ runs: await runs.list(as, page(c)) }),
-    getRun: async (c, as) => c.json(await runs.get(param(c, 'runId'), as)),
-    terminate: async (c, as) => c.json(await runs.terminate(param(c, 'runId'), as)),
-    events: async (c, as) => {
-      const runId = param(c, 'runId');
-      const after = Number(c.req.header('last-event-id') ?? c.req.query('after') ?? 0);
-      // Before the stream begins, so that what is wrong is answered with its status.
-      await runs.get(runId, as);
-      if (!Number.isInteger(after) || after < 0)
-        throw new MalformedBodyError(`after is ${c.req.query('after')}; give the number of an event.`);
-      if (c.req.header('accept')?.includes('application/json')) {
+    submit: async (call) => {
+      const submitted = (await call.json(bodies.submit)) as unknown as Omit<Submit, 'actor'>;
+      const key = call.header('idempotency-key');
+      const run = await runs.submit(call.param('taskId'), {
+        ...submitted,
+        ...(key === undefined ? {} : { idempotencyKey: key }),
+        ...as(call),
+      });
+      return Response.json(run, { status: 202, headers: { location: `${basePath}/runs/${run.id}` } });
+    },
+    taskRuns: async (call) => Response.json({ runs: await runs.list(as(call), { taskId: call.param('taskId'), ...page(call) }) }),
+    listRuns: async (call) => Response.json({ runs: await runs.list(as(call), page(call)) }),
+    getRun: async (call) => Response.json(await runs.get(call.param('runId'), as(call))),
+    terminate: async (call) => Response.json(await runs.terminate(call.param('runId'), as(call))),
+    events: async (call) => {
+      const runId = call.param('runId');
+      // A missing run must be answered with 404, which is too late once the stream has begun.
+      await runs.get(runId, as(call));
+      const after = lastSeen(call);
+      if (call.header('accept')?.includes('application/json')) {
         const events: unknown[] = [];
-        for await (const event of runs.events(runId, { ...as, after, follow: false })) if (events.push(eventJson(event)) >= 1_000) break;
-        return c.json({ events });
+        for await (const event of runs.events(runId, { ...as(call), after, follow: false }))
+          if (events.push(eventJson(event)) >= 1_000) break;
+        return Response.json({ events });
       }
-      const abort = new AbortController();
-      c.req.raw.signal.addEventListener('abort', () => abort.abort(c.req.raw.signal.reason), { once: true });
-      return eventStream(runs.events(runId, { ...as, after, signal: abort.signal }), abort);
+      return runEventStream((signal) => runs.events(runId, { ...as(call), after, signal }), call.request.signal);
     },
-    download: async (c, as) => {
-      const runId = param(c, 'runId');
-      return streamed(await runs.download(runId, as), { 'content-type': 'application/zip', ...named(`run-${runId}.zip`) });
+    download: async (call) => {
+      const runId = call.param('runId');
+      return download(await runs.download(runId, as(call)), `run-${runId}.zip`, { 'content-type': 'application/zip' });
     },
-    output: async (c, as) => {
-      const path = c.req.query('path') ?? '';
-      return streamed(await runs.output(param(c, 'runId'), path, as), { 'content-type': 'application/octet-stream', ...named(path) });
-    },
-    openapi: async (c) => c.json(document),
+    output: async (call) => download(await runs.output(call.param('runId'), path(call), as(call)), path(call)),
   };
-  const app = new Hono().basePath(basePath);
-  for (const operation of operations) {
-    const handler = handlers[operation.id];
-    app.on(operation.method.toUpperCase(), operation.path.replaceAll(/\{(\w+)\}/g, ':$1'), async (c) => {
-      const actor = await Promise.resolve(options.actor(c.req.raw)).catch(() => undefined);
-      if (actor === undefined) return unauthorized(c);
-      return handler(c, { actor });
-    });
-  }
-  app.notFound((c) => problemResponse(new NothingHereError(`There is nothing at ${c.req.method} ${c.req.path}.`), c.req.path));
-  app.onError((error, c) => {
-    const { status } = problemOf(error, c.req.path);
-    if (status === 500) logger.error({ err: error, path: c.req.path, method: c.req.method }, 'a request failed');
-    return problemResponse(error, c.req.path);
+  return createApi({
+    info: { title: 'Code runner', version: '1.0.0', description: 'Tasks, their files, and runs of them.' },
+    operations,
+    handlers,
+    schemas: { ...bodies, ...views },
+    statuses,
+    members: membersOf,
+    problemMembers: { runId: { type: 'string' } },
+    authenticate,
+    basePath,
+    logger,
+    ...(maxBodyBytes === undefined ? {} : { maxBodyBytes }),
   });
-  return { fetch: async (request) => app.fetch(request), document };
 }
 
-class NothingHereError extends HoldfastError {
-  constructor(message: string) {
-    super(message, { code: 'not-found' });
-  }
+function as({ caller }: Call<string>): { readonly actor: string } {
+  return { actor: caller };
 }
 
-/** The body, as its schema says. */
-async function body<Name extends keyof Bodies>(c: Context, name: Name): Promise<Bodies[Name]> {
-  const text = await c.req.text();
-  let json: unknown;
-  try {
-    json = text === '' ? {} : JSON.parse(text);
-  } catch (error) {
-    throw new MalformedBodyError(`The body is no JSON: ${(error as Error).message}.`);
-  }
-  const result = bodies[name].safeParse(json);
-  if (result.success) return result.data;
-  throw new MalformedBodyError(
-    `The body does not fit: ${result.error.issues.map(({ path, message }) => `${path.join('.') || 'it'}: ${message}`).join('; ')}. See /openapi.json.`,
-  );
+function path(call: Call<string>): string {
+  return call.query('path') ?? '';
 }
 
-/** The body's bytes, as they come. */
-function content(c: Context): AsyncIterable<Uint8Array> {
-  return (c.req.raw.body ?? new Blob([]).stream()) as unknown as AsyncIterable<Uint8Array>;
+function page(call: Call<string>): { readonly before?: string; readonly limit?: number } {
+  const [before, limit] = [call.query('before'), Number(call.query('limit'))];
+  return { ...(before === undefined ? {} : { before }), ...(limit > 0 ? { limit } : {}) };
 }
 
-function versionOf(c: Context): number | undefined {
-  const [match, noneMatch] = [c.req.header('if-match'), c.req.header('if-none-match')];
+/** The number of the last event that the reader has: browsers send it as `last-event-id` when they reconnect. */
+function lastSeen(call: Call<string>): number {
+  const given = call.header('last-event-id') ?? call.query('after') ?? '0';
+  const after = Number(given);
+  if (!Number.isInteger(after) || after < 0)
+    throw new MalformedBodyError(`after is ${given}; give the number of an event, or 0 for all events.`);
+  return after;
+}
+
+/** The version that a file must have to be written: 0 for a file that must not exist yet. */
+function expectedVersion(call: Call<string>): number | undefined {
+  const [match, noneMatch] = [call.header('if-match'), call.header('if-none-match')];
   if (noneMatch === '*') return 0;
   if (match === undefined) return undefined;
   const version = /^"(\d+)"$/.exec(match)?.[1];
   if (version === undefined) throw new MalformedBodyError(`if-match is ${match}; give the ETag that was read, as in "3".`);
   return Number(version);
-}
-
-function streamed(stream: Readable, headers: Readonly<Record<string, string>>): Response {
-  // What a program or its author wrote is never shown as a page of ours.
-  return new Response(Readable.toWeb(stream) as never, { headers: { ...headers, 'x-content-type-options': 'nosniff' } });
-}
-
-/** Downloads under its name (RFC 6266). */
-function named(path: string): { readonly 'content-disposition': string } {
-  const name = path.slice(path.lastIndexOf('/') + 1);
-  return {
-    'content-disposition': `attachment; filename*=UTF-8''${encodeURIComponent(name).replaceAll(/['()*]/g, (c) => `%${c.charCodeAt(0).toString(16).toUpperCase()}`)}`,
-  };
-}
-
-function unauthorized(c: Context): Response {
-  const body = {
-    type: errorPage('unauthorized'),
-    title: 'Who are you?',
-    status: 401,
-    detail: 'The request does not say who asks, or not so that it can be believed. Sign in, and send it again.',
-    code: 'unauthorized',
-    instance: c.req.path,
-  };
-  return new Response(JSON.stringify(body), { status: 401, headers: { 'content-type': 'application/problem+json' } });
 }

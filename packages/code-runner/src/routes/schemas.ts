@@ -3,7 +3,7 @@ import { phases, reasons } from '../runs/states.ts';
 import type { DataSet } from '../tasks/task-table.ts';
 
 const id = z.string().max(40);
-const time = z.number().int().meta({ description: 'Milliseconds since 1970, by the database.' });
+const time = z.number().int().meta({ description: "Milliseconds since 1970, by the database's clock." });
 
 const dataSet = z.object({ path: z.string(), object: z.string() });
 const limits = z
@@ -18,7 +18,7 @@ const limits = z
   })
   .partial();
 
-/** Bodies that are taken, by name. */
+/** The bodies of requests, by name. */
 export interface Bodies {
   readonly newTask: {
     readonly name: string;
@@ -45,7 +45,7 @@ export interface Bodies {
   };
 }
 
-/** Their shapes. Rules that need more than the shape are checked, and worded, behind them. */
+/** The shapes of the bodies. Further rules are checked by the runner, whose messages are more specific. */
 export const bodies: { readonly [Name in keyof Bodies]: z.ZodType<Bodies[Name]> } = {
   newTask: z.object({
     name: z.string(),
@@ -58,7 +58,7 @@ export const bodies: { readonly [Name in keyof Bodies]: z.ZodType<Bodies[Name]> 
   rename: z.object({ from: z.string(), to: z.string() }),
   main: z.object({ path: z.string() }),
   submit: z.object({
-    argv: z.unknown().optional().meta({ description: 'Program and arguments, a list of texts. Default: the main file.' }),
+    argv: z.unknown().optional().meta({ description: 'The program and its arguments, a list of strings. Default: the main file.' }),
     execCommand: z.string().optional(),
     remarks: z.string().optional(),
     priority: z.number().optional(),
@@ -115,7 +115,7 @@ const run = z.object({
   downloadPath: z.string(),
 });
 
-/** What is answered, by name. */
+/** The bodies of responses, by name. */
 export type View = 'task' | 'tasks' | 'run' | 'runs' | 'languages' | 'tree' | 'written' | 'count' | 'events' | 'status';
 
 export const views: Readonly<Record<View, z.ZodType>> = {

@@ -3,7 +3,7 @@ import type { PowerEvent } from '../../power/event.ts';
 import type { Misbehaviour } from './misbehaviour.ts';
 
 export interface MessengerOptions {
-  /** Hands events over. What it throws means: again later. */
+  /** Delivers events. If it throws, they are sent again later. */
   readonly send: (events: readonly PowerEvent[]) => Promise<void>;
   readonly misbehaviour: () => Misbehaviour;
   readonly random: () => number;
@@ -12,7 +12,7 @@ export interface MessengerOptions {
 
 const perSend = 200;
 
-/** The way of power events from a room: some are lost, some come twice, each is late by its own time; what is on its way is sent until taken. */
+/** Sends the power events of a room: some are lost, some come twice, each has its own delay. An event is sent until it is accepted. */
 export class Messenger {
   readonly #options: MessengerOptions;
   readonly #late = new Set<NodeJS.Timeout>();
@@ -39,7 +39,7 @@ export class Messenger {
     }
   }
 
-  /** Events that are not handed over yet. */
+  /** The number of events that are not delivered yet. */
   get waiting(): number {
     return this.#late.size + this.#ready.length;
   }
@@ -52,7 +52,7 @@ export class Messenger {
 
   async #send(): Promise<void> {
     let pauseMs = 20;
-    // Those of this turn of the event loop go together.
+    // Events of one turn of the event loop are sent together.
     await pause(5);
     while (this.#ready.length > 0 && !this.#closed) {
       const some = this.#ready.slice(0, perSend);

@@ -3,26 +3,26 @@ import { z } from 'zod';
 const percent = z.number().min(0).max(100);
 const ms = z.number().int().min(0).max(60_000);
 
-/** How a room misbehaves. Percentages are of the events or requests that they are about. */
+/** The misbehaviour of a room. Percentages are of the events or requests that they concern. */
 export const misbehaviour = z.object({
   /** Power events that never arrive. */
   losePercent: percent,
   /** Power events that arrive twice. */
   duplicatePercent: percent,
-  /** Events are late by up to this, each by its own time: so they overtake each other. */
+  /** The longest delay of an event. Each event has its own, so they overtake each other. */
   delayMs: ms,
   /** Requests whose answer is lost after they were carried out. */
   lostAnswerPercent: percent,
-  /** Grants that are refused though the machine is free; it counts as out of service for a while. */
+  /** Grants that are refused although the machine is free; it counts as out of service for a while. */
   refusePercent: percent,
   /** Power-ons and power-offs that fail. */
   failOnPercent: percent,
   failOffPercent: percent,
-  /** Machines that lose power each minute, of a hundred that run. Half of them tell nobody. */
+  /** Of a hundred running machines, the number that lose power each minute. Half of them send no event. */
   crashPercentPerMinute: percent,
-  /** How long a machine takes to come up or go down. */
+  /** The time that a machine takes to come up or go down. */
   switchMs: ms,
-  /** How long each answer takes. */
+  /** The time that each answer takes. */
   answerMs: ms,
 });
 export type Misbehaviour = z.infer<typeof misbehaviour>;
@@ -40,7 +40,7 @@ export const faultless: Misbehaviour = {
   answerMs: 0,
 };
 
-/** A room as people know it. */
+/** The usual misbehaviour of a room. */
 export const ordinary: Misbehaviour = {
   ...faultless,
   losePercent: 3,

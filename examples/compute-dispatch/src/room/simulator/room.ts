@@ -7,18 +7,18 @@ interface Machine {
   readonly id: string;
   readonly ip: string;
   readonly packageId: string;
-  /** Out of service until then. */
+  /** The machine is out of service until this time. */
   downUntilMs: number;
-  /** The highest that was heard of. */
+  /** The highest epoch that the room has seen. */
   epoch: number;
   sequence: number;
   lease: (LeaseRef & { readonly grantedAtMs: number }) | undefined;
   power: { state: 'ON' | 'OFF'; sinceMs: number; sequence: number } | undefined;
-  /** What it is being switched to. */
+  /** The power state to which it is being switched. */
   switching: { readonly to: 'ON' | 'OFF'; readonly timer: NodeJS.Timeout } | undefined;
 }
 
-/** When a lease's machine really ran. */
+/** The times in which a lease's machine really ran. */
 export interface Truth {
   readonly token: string;
   readonly machineId: string;
@@ -29,18 +29,18 @@ export interface Truth {
 export interface RoomOptions {
   readonly id: string;
   readonly machines: number;
-  /** Packages of the machines: a machine's is the one at its number modulo the length. */
+  /** The packages: a machine has the one at its number modulo the length. */
   readonly packages: readonly string[];
-  /** A number from 0 to 1, from a seed. */
+  /** A random number from 0 to 1, by a seed. */
   readonly random: () => number;
   readonly now: () => number;
-  /** Takes events as they happen; what becomes of them on their way is its business. */
+  /** Gets each event as it happens, and may lose, repeat or delay it. */
   readonly tell: (event: PowerEvent) => void;
-  /** A file that keeps what happened, so that the room can be started again. */
+  /** The file with the journal, from which a restarted room continues. */
   readonly journal?: string | undefined;
 }
 
-/** What the journal keeps: the state of one machine after something happened to it, and the truth of its lease. */
+/** An entry of the journal: the state of a machine after a change, and the truth of its lease. */
 interface Entry {
   readonly machine: Pick<Machine, 'id' | 'epoch' | 'sequence' | 'downUntilMs'> & {
     readonly lease: Machine['lease'] | null;
@@ -86,7 +86,7 @@ export class Room {
     this.flush();
   }
 
-  /** Whether something that this room is asked goes wrong. */
+  /** Returns `true` in the given percentage of calls. */
   chance(percent: number): boolean {
     return percent > 0 && this.#options.random() * 100 < percent;
   }
@@ -103,7 +103,7 @@ export class Room {
         machine.downUntilMs = now + 3_000;
         return { outcome: 'refused', reason: 'down' };
       }
-      // A higher epoch ends what was there before.
+      // A higher epoch ends the lease before it.
       if (machine.lease) this.#end(machine);
       machine.epoch = epoch;
       machine.power = undefined;
@@ -136,7 +136,7 @@ export class Room {
         // Read after that: a lease does not end before its machine is off.
         return { outcome: 'released', releasedAtMs: this.#options.now(), power };
       }
-      // Not granted, or released before. It can't be granted from here on.
+      // Not granted, or released before. It cannot be granted from here on.
       if (machine && machine.epoch < epoch) {
         machine.epoch = epoch;
         this.#note(machine);
@@ -169,7 +169,7 @@ export class Room {
     return { atMs: now, machines, next: from + limit < this.#order.length ? (ids.at(-1) ?? null) : null };
   }
 
-  /** What really happened. */
+  /** The times in which machines really ran, by lease. */
   truth(): readonly Truth[] {
     return [...this.#truth.values()];
   }
@@ -183,7 +183,7 @@ export class Room {
     return true;
   }
 
-  /** Writes what has happened since the last call. Called before an answer goes out. */
+  /** Writes the changes since the last call to the journal. Called before an answer is sent. */
   flush(): void {
     if (this.#options.journal !== undefined && this.#journal.length > 0) appendFileSync(this.#options.journal, this.#journal.join(''));
     this.#journal = [];
@@ -270,7 +270,7 @@ export class Room {
       try {
         entry = JSON.parse(line) as Entry;
       } catch {
-        // The last line, cut short by the end of the process.
+        // The last line may be cut off by the end of the process.
         continue;
       }
       const machine = this.#machines.get(entry.machine.id);

@@ -15,7 +15,7 @@ const usage = `Usage: npm start -- room [--host 127.0.0.1] [--port 8095] [--serv
 
 A simulated machine room as a process of its own. It tells power events over the broker that DISPATCH_BROKER_URL names, else to --service.`;
 
-/** Runs a simulated room until it is told to stop. Says where it is on standard output, and to its parent. */
+/** Runs a simulated room until it is stopped. Reports its address on standard output and to its parent. */
 export async function runRoom(args: readonly string[], config: Config, logger: Logger): Promise<void> {
   const { values } = parseArgs({
     args: [...args],

@@ -6,7 +6,7 @@ import { grantsRequest, powerRequest, releasesRequest } from '../protocol.ts';
 import { misbehaviour } from './misbehaviour.ts';
 import type { Room } from './room.ts';
 
-/** The HTTP face of a simulated room: what a real room's controller would have, and `/v1/misbehaviour` and `/v1/truth`, which it would not. */
+/** The HTTP API of a simulated room: that of a real room's controller, and `/v1/misbehaviour` and `/v1/truth` for the simulation. */
 export async function createRoomServer(room: Room, token: string): Promise<FastifyInstance> {
   const app = fastify({ forceCloseConnections: true, bodyLimit: 4 * 2 ** 20 }).withTypeProvider<ZodTypeProvider>();
   app.setValidatorCompiler(validatorCompiler);
@@ -17,7 +17,7 @@ export async function createRoomServer(room: Room, token: string): Promise<Fasti
     if (shown.length !== right.length || !timingSafeEqual(shown, right))
       await reply.code(401).send({ detail: 'The bearer token is wrong or missing.' });
   });
-  /** Answers, or loses the answer on its way, when everything is done. */
+  /** Answers after the work is done, or loses the answer. */
   const answer = async (reply: FastifyReply, body: unknown): Promise<FastifyReply> => {
     const { answerMs, lostAnswerPercent } = room.misbehaviour;
     room.flush();
