@@ -1,7 +1,7 @@
 import type { TestDatabase } from '@holdfast/core/testing';
 import { Logger, makeWorkerUtils, run, runMigrations } from 'graphile-worker';
 import { PgBoss } from 'pg-boss';
-import { inFlight } from './tasks.ts';
+import { inFlight } from './in-flight.ts';
 
 const quiet = new Logger(() => () => undefined);
 

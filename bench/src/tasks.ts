@@ -1,5 +1,6 @@
 import { type TestDatabase, testDialects } from '@holdfast/core/testing';
 import { coupons } from './coupons.ts';
+import { inFlight } from './in-flight.ts';
 import { latency } from './latency.ts';
 import { drain, ours } from './ours.ts';
 import { graphileDrain, graphileSubmit, pgBossDrain } from './postgres-peers.ts';
@@ -163,16 +164,4 @@ async function seed(biz: Awaited<ReturnType<typeof ours>>, n: number): Promise<v
       Array.from({ length: Math.min(1000, n - from) }, (_, i) => ({ i: from + i })),
     );
   }
-}
-
-/** Calls per second with `width` under way at a time. */
-export async function inFlight(width: number, n: number, call: (i: number) => Promise<unknown>): Promise<number> {
-  let next = 0;
-  const started = performance.now();
-  await Promise.all(
-    Array.from({ length: width }, async () => {
-      while (next < n) await call(next++);
-    }),
-  );
-  return n / ((performance.now() - started) / 1000);
 }

@@ -57,6 +57,27 @@ it.each(packages)('packages/%s imports what it may', (name) => {
   }
 });
 
+it.each([...packages.map((name) => `packages/${name}/src`), 'examples/compute-dispatch/src', 'bench/src', 'chaos/src', 'tooling'])(
+  'has no circle of imports between the files of %s',
+  (folder) => {
+    const files = new Set(sources(folder));
+    const targets = (file: string): string[] =>
+      [...read(file).matchAll(/\bfrom\s+'(\.[^']+)'/g)]
+        .map((match) => join(file, '..', match[1] ?? ''))
+        .filter((target) => files.has(target));
+    const done = new Set<string>();
+    const circles: string[] = [];
+    const visit = (file: string, path: readonly string[]): void => {
+      if (path.includes(file)) circles.push([...path.slice(path.indexOf(file)), file].join(' -> '));
+      if (done.has(file) || path.includes(file)) return;
+      for (const target of targets(file)) visit(target, [...path, file]);
+      done.add(file);
+    };
+    for (const file of files) visit(file, []);
+    expect(circles).toEqual([]);
+  },
+);
+
 it('keeps the clock and chance in core', () => {
   for (const name of packages.filter((one) => one !== 'core')) {
     for (const file of sources(`packages/${name}/src`)) {

@@ -1,7 +1,7 @@
-import type { Database } from './database.ts';
-
 // The fragments that the dialects spell differently and plan alike. A statement whose plan differs has a text of its own, where it stands.
-type Family = Pick<Database, 'family'>;
+interface Family {
+  readonly family: 'postgres' | 'mysql' | 'sqlite';
+}
 
 /** The lock at the end of a SELECT whose rows the transaction will change. Empty on SQLite, which has one writer. */
 export function forUpdate({ family }: Family): string {
