@@ -34,7 +34,9 @@ export const configSchema = z.object({
     .string()
     .regex(/^[^,]+,[^,]+$/, 'must be two addresses with a comma between them')
     .optional()
-    .describe('Where invoices lie: two addresses, with a comma. Default: two schemas, databases or files beside the rows.'),
+    .describe(
+      'Where invoices lie: two addresses, with a comma. Default: `…_invoices_1` and `…_invoices_2` beside the rows (schemas, databases or files). An account that may not create them needs them made first.',
+    ),
   DISPATCH_BROKER_URL: z
     .string()
     .regex(/^(kafka|amqps?):\/\//, 'must start with kafka:// or amqp://')
@@ -242,7 +244,10 @@ async function beside(address: string, knex: Knex, name: string): Promise<string
     url.pathname = url.pathname.replace(/(\.[a-z]+)?$/, `-${name}$1`);
   } else if (url.protocol === 'mysql:') {
     url.pathname += `_${name}`;
-    await knex.raw('CREATE DATABASE IF NOT EXISTS ??', [url.pathname.slice(1)]);
+    const database = url.pathname.slice(1);
+    // Made by hand where this account may not create databases.
+    const [there] = await knex('information_schema.schemata').where({ schema_name: database }).select({ name: 'schema_name' });
+    if (!there) await knex.raw('CREATE DATABASE IF NOT EXISTS ??', [database]);
   } else {
     url.searchParams.set('schema', `${url.searchParams.get('schema') ?? 'dispatch'}_${name}`);
     await knex.raw('CREATE SCHEMA IF NOT EXISTS ??', [url.searchParams.get('schema')]);

@@ -1,6 +1,7 @@
 import { parseArgs } from 'node:util';
 import { wholeNumber } from '../check/whole-number.ts';
 import { Database } from '../database/database.ts';
+import { isMissingTable } from '../database/transient.ts';
 import { InvalidArgumentError } from '../errors/errors.ts';
 import { migrate, migrationSql } from '../migrate/migrate.ts';
 import type { Inspectable } from '../operate/inspectable.ts';
@@ -56,7 +57,8 @@ try {
   // Pools that the configuration left open would hold the process for half a minute.
   process.stdout.write('', () => process.exit());
 } catch (error) {
-  process.stderr.write(`holdfast: ${(error as Error).message}\n`);
+  const hint = isMissingTable(error) ? ' Run holdfast migrate first.' : '';
+  process.stderr.write(`holdfast: ${(error as Error).message}${hint}\n`);
   process.exit(1);
 }
 

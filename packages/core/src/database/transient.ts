@@ -14,6 +14,14 @@ export function isBusy(error: unknown): boolean {
   return code === 'ERR_SQLITE_ERROR' && typeof errcode === 'number' && ((errcode & 0xff) === 5 || (errcode & 0xff) === 6);
 }
 
+/** Whether a statement failed because a table is not there, in whatever language the server speaks. */
+export function isMissingTable(error: unknown): boolean {
+  const { code, errno, errcode, message } = (error ?? {}) as { code?: unknown; errno?: unknown; errcode?: unknown; message?: unknown };
+  if (code === '42P01' || errno === 1146) return true;
+  // SQLite has no code of its own for it, and speaks English only.
+  return code === 'ERR_SQLITE_ERROR' && errcode === 1 && /^no such table/.test(String(message));
+}
+
 const connectionCodes = new Set([
   'ECONNREFUSED',
   'ECONNRESET',

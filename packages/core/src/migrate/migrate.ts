@@ -2,7 +2,7 @@ import type { Knex } from 'knex';
 import pRetry from 'p-retry';
 import { Database } from '../database/database.ts';
 import type { SqlRunner } from '../database/sql-runner.ts';
-import { isTransient } from '../database/transient.ts';
+import { isMissingTable, isTransient } from '../database/transient.ts';
 import { MigrationRequiredError, SchemaNewerError } from '../errors/errors.ts';
 import { wait } from '../time/wait.ts';
 import type { Schema } from './schema.ts';
@@ -150,7 +150,7 @@ export async function checkMigrated(database: Database, schemas: readonly Schema
     try {
       names = (await database.rows<{ name: string }>(`SELECT name FROM ${database.table(recordTable(schema))}`)).map((row) => row.name);
     } catch (error) {
-      if (!/does not exist|doesn't exist|no such table/i.test((error as Error).message)) throw error;
+      if (!isMissingTable(error)) throw error;
       names = [];
     }
     const missing = schema.migrations.filter((migration) => !names.includes(migration.name)).map((migration) => migration.name);

@@ -242,8 +242,14 @@ export class HoldChanges {
     for (const { head, attempts, error } of holds) {
       if (head) this.#options.events.emit('message:held', { topic: head.topic, key: head.message_key ?? undefined, attempts, error });
     }
-    for (const { row, reason, error } of buried)
-      this.#options.events.emit('message:dead', { id: row.message_id, topic: row.topic, key: row.message_key ?? undefined, reason, error });
+    for (const { row, reason, error } of buried) {
+      const message = { id: row.message_id, topic: row.topic, key: row.message_key ?? undefined };
+      this.#options.logger.warn(
+        { ...message, reason, error: error.message },
+        'a message was set aside in outbox_dead; redrive it once the cause is fixed',
+      );
+      this.#options.events.emit('message:dead', { ...message, reason, error });
+    }
   }
 
   async #unpark(): Promise<void> {
