@@ -43,8 +43,6 @@ export class Registry {
   readonly hints: Hints | undefined;
   readonly handlers: Map<string, Registered> = new Map();
   readonly #newerRows = new Map<string, Set<string>>();
-  readonly #wakerGiven: boolean;
-  #closed = false;
 
   constructor(options: CompensateBizOptions<BizTypes>) {
     if (typeof options?.types !== 'object' || Object.keys(options.types).length === 0)
@@ -59,7 +57,6 @@ export class Registry {
     this.once = new Once(this.database);
     this.events = new Events(this.logger);
     this.wakers = new Wakers({ database: this.database, channel: 'compensate-biz', waker: options.waker, logger: this.logger });
-    this.#wakerGiven = options.waker !== undefined;
     this.hints = options.hints;
   }
 
@@ -80,9 +77,7 @@ export class Registry {
 
   /** Tells workers, in this process and in others, that rows may be ready. `note` names one row. */
   wake(note?: string): void {
-    this.wakers.wakeHere(note);
-    // A submit in a transaction may commit after `close`: wakers that are closed would open a connection that nobody closes.
-    if (!this.#closed || this.#wakerGiven) this.wakers.wakeElsewhere(note);
+    this.wakers.wake(note);
   }
 
   /** Wakes workers for new rows. A few rows that may run at once are named by their ids; the hints get the ids too. */
@@ -114,7 +109,6 @@ export class Registry {
 
   /** Closes the wakers and the loops' connections. The service's knex stays open. */
   async close(): Promise<void> {
-    this.#closed = true;
     await this.wakers.close();
     await this.database.close();
   }

@@ -63,6 +63,16 @@ onEveryDatabase('work table', (suite) => {
     expect(new Set(got.map((row) => row.id)).size).toBe(400);
   });
 
+  it('returns the rows of one claim in the order of their ranks, then of their ids', async () => {
+    const ranks = Array.from({ length: 60 }, (_, i) => ((i * 37) % 20) + 1);
+    await suite.db.knex('work').insert(ranks.map((claim_rank) => ({ kind: 'ordered', claim_rank })));
+    // Updated rows move within the table on Postgres, so that their order there is not that of their ids.
+    await suite.db.knex('work').where({ kind: 'ordered' }).where('claim_rank', '>', 10).update({ attempts: 1 });
+    const claimed = await claim('o', 60, 'ordered');
+    const stored = await suite.db.knex('work').where({ kind: 'ordered' }).orderBy(['claim_rank', 'id']).select('id');
+    expect(claimed.map((row) => row.id)).toEqual(stored.map((row) => String(row.id)));
+  });
+
   it.each([true, false])('refuses every kind of stale settle (rows kept: %s)', async (keep) => {
     const kind = keep ? 'stale' : 'stale-gone';
     await add(6, kind);

@@ -19,6 +19,7 @@ export class Wakers {
   readonly #local: Waker;
   #listening = 0;
   #made: Waker | undefined;
+  #closed = false;
 
   constructor(options: WakersOptions) {
     this.#options = options;
@@ -56,8 +57,9 @@ export class Wakers {
     };
   }
 
-  /** A waker that was given stays open. */
+  /** Closes the waker that was made here. A waker that was given stays open. Later wake-ups reach this process only. */
   async close(): Promise<void> {
+    this.#closed = true;
     await this.#made?.close();
     this.#made = undefined;
   }
@@ -65,6 +67,8 @@ export class Wakers {
   get #others(): Waker | undefined {
     const { database, waker, logger } = this.#options;
     if (waker) return waker;
+    // A transaction may commit after `close`: a waker that is made then would hold a connection that nobody closes.
+    if (this.#closed) return undefined;
     if (database.family === 'postgres') this.#made ??= listenWaker(database, { logger });
     // Other processes see the commit itself; only who listens must look for it.
     else if (database.family === 'sqlite' && this.#listening > 0) this.#made ??= dataVersionWaker(database);

@@ -78,8 +78,10 @@ async function claimPicked(
   const set = `status = ${work.state('running')}, version = version + 1, starts = starts + 1, lost = lost + 1, lease_until = {now} + ?, owner = ?, updated_at = {timestamp}`;
   if (database.family !== 'mysql') {
     const where = database.family === 'postgres' ? `id = ANY(ARRAY(${pick} FOR UPDATE SKIP LOCKED))` : `id IN (${pick})`;
-    const statement = `UPDATE ${table} SET ${set} WHERE ${where} RETURNING ${work.columns(0, known)}`;
+    const statement = `UPDATE ${table} SET ${set} WHERE ${where} RETURNING claim_rank, ${work.columns(0, known)}`;
     const records = await (inside ?? database).rows<WorkRecord>(statement, [leaseMs, owner, ...params]);
+    // RETURNING keeps no order, and what is claimed together starts in the order of its ranks.
+    records.sort((a, b) => Number(a.claim_rank) - Number(b.claim_rank) || Number(a.id) - Number(b.id));
     return records.map((record) => work.row(record, 1, known));
   }
   const inTransaction = async (sql: SqlRunner): Promise<ClaimedRow[]> => {
