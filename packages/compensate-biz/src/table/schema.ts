@@ -34,7 +34,6 @@ const columnOrder = [
 ] as const;
 
 async function create(database: Database, look: SqlRunner): Promise<readonly string[]> {
-  const t = database.table('compensate_biz');
   const mysql = database.family === 'mysql';
   const postgres = database.family === 'postgres';
   const existing = await tableColumns(database, look, 'compensate_biz');
