@@ -53,7 +53,7 @@ try {
     await config.close?.();
     await config.knex.destroy();
   }
-  // Pools that the configuration left open would hold the process for half a minute.
+  // Pools that the configuration left open would keep the process alive for half a minute.
   process.stdout.write('', () => process.exit());
 } catch (error) {
   process.stderr.write(`holdfast: ${(error as Error).message}\n`);
