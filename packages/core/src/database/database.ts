@@ -20,7 +20,7 @@ export interface DatabaseOptions {
   readonly schema?: string | undefined;
   /** Prefix of the name of every table, for example `'billing_'`. Default `''`. */
   readonly tablePrefix?: string | undefined;
-  /** Connections of the loops' own pool, at most. It is apart from the service's pool, so that a busy service can't starve a heartbeat. Default 4. */
+  /** Size of the loops' own pool. It is apart from the service's pool, so that a busy service can't starve a heartbeat. Default 4. */
   readonly loopConnections?: number | undefined;
   /** How long a statement of Holdfast may take before its connection is closed and the call fails. Default 30 s. */
   readonly statementTimeout?: Duration | undefined;
@@ -148,7 +148,10 @@ export class Database {
     return retryConflicts(() => this.#transactionOnce(fn));
   }
 
-  /** A runner of statements in the caller's transaction. After a conflict it throws TransientDatabaseError; the caller must run the transaction again. */
+  /**
+   * A runner of statements in the caller's transaction. It does not retry.
+   * @throws TransientDatabaseError after a conflict: the caller must run the whole transaction again
+   */
   async within(trx: Knex.Transaction, what = 'This call'): Promise<SqlRunner> {
     requireTransaction(trx, what);
     const connection = await transactionConnection(trx);
@@ -177,7 +180,7 @@ export class Database {
     if (this.#loops !== this.knex) await this.#loops.destroy();
   }
 
-  /** Opens a driver connection outside of every pool, with the session settings of the loops' connections. For LISTEN and for session locks. */
+  /** Opens a driver connection outside of every pool, with the loops' session settings. For LISTEN and for session locks. */
   async rawConnection(): Promise<{ readonly sql: SqlRunner; readonly connection: unknown; close(): Promise<void> }> {
     const client = this.#loops.client as PoolClient;
     const connection = await client.acquireRawConnection().catch((error: unknown) => {

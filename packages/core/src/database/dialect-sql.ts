@@ -1,4 +1,4 @@
-// Fragments that the dialects write differently and plan in the same way. A statement whose plan differs is written out per dialect where it is used.
+// Fragments that the dialects write differently and plan in the same way. A statement whose plan differs is written per dialect, at its use.
 interface Family {
   readonly family: 'postgres' | 'mysql' | 'sqlite';
 }

@@ -3,7 +3,7 @@ import { type ValueTypes, valuesTable } from './values-table.ts';
 
 /** An update of many rows, each with values of its own. */
 export interface UpdateFromValues {
-  /** The name, without prefix and quotes. Expressions call the table `t` and the values `u`. Names of values must differ from those of columns. */
+  /** The name, without prefix and quotes. Expressions call the table `t` and the values `u`. Values and columns need different names. */
   readonly table: string;
   readonly types: ValueTypes;
   readonly rows: Parameters<typeof valuesTable>[2];

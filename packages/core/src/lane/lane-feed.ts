@@ -38,7 +38,7 @@ export interface LaneFeedOptions<Row extends LaneRow> {
   readonly onTaken?: (lane: number) => void;
   /** Called when this process no longer holds a lane: pass its rows whose handling has not begun to `forget`. */
   readonly onLost: (lane: number) => void;
-  /** Called when another member is owed the lane: forget the rows whose handling has not begun, and resolve when no row of it is being handled. */
+  /** Called when another member is owed the lane: forget rows whose handling has not begun, and resolve when the other rows have ended. */
   readonly onDrain: (lane: number) => Promise<void>;
   readonly logger: Logger;
 }

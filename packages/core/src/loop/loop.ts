@@ -28,7 +28,7 @@ export interface Loop<Counts> extends Service {
   wake(): void;
 }
 
-/** Longest pause after a failure: when the database is back, work must continue within five seconds, also where one loop waits for another. */
+/** Longest pause after a failure: when the database is back, work must continue within five seconds, even if loops wait for each other. */
 const failedMaxMs = 2_000;
 
 /** Makes a loop of `runOnce`. Passes never overlap. */

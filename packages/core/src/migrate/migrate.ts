@@ -122,7 +122,7 @@ async function pollAdvisoryLock(sql: SqlRunner, key: string): Promise<void> {
   }
 }
 
-/** The statements that `migrate` runs on an empty database, with the records of the migrations, as one script. After it, `migrate` has nothing to do. */
+/** The statements that `migrate` runs on an empty database, as one script. It also records them, so that `migrate` has nothing left to do. */
 export async function migrationSql(database: Database, schemas: readonly Schema[]): Promise<string> {
   const parts: string[] = [];
   for (const schema of schemas) {

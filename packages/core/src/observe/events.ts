@@ -5,7 +5,7 @@ export type EventMap = Record<string, unknown>;
 
 /** The part of {@link Events} that packages expose: listening. */
 export interface EventSource<Map extends object> {
-  /** Calls `listener` at each event, and returns the function that removes it. If the listener throws, the error is logged and nothing else happens. */
+  /** Calls `listener` at each event, and returns the function that removes it. If the listener throws, the error is only logged. */
   on<Name extends keyof Map>(name: Name, listener: (payload: Map[Name]) => void): () => void;
 }
 

@@ -3,7 +3,7 @@ import { NodeSqliteClient } from './sqlite-client.ts';
 
 /** Options of {@link openSqlite}. */
 export interface SqliteOptions {
-  /** `FULL` (the default) keeps committed transactions through a power failure. `NORMAL` may lose the last ones, and makes single writes about 6 times as fast. */
+  /** `FULL` (default): commits survive a power failure. `NORMAL`: the last may be lost; single writes are about 6 times as fast. */
   readonly synchronous?: 'FULL' | 'NORMAL';
 }
 

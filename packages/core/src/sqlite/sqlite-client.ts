@@ -22,7 +22,7 @@ interface QueryObject {
   context?: { lastID: number | bigint; changes: number | bigint };
 }
 
-/** Takes the write lock at BEGIN. A deferred transaction that reads and then writes fails at once if another process has written in between. */
+/** Takes the write lock at BEGIN. A deferred transaction that reads and then writes fails if another process has written in between. */
 class ImmediateTransaction extends BaseTransaction {
   begin(connection: unknown): Promise<unknown> {
     return this['query'](connection, 'BEGIN IMMEDIATE;');

@@ -1,6 +1,6 @@
 import type { WakeListener } from './waker.ts';
 
-/** The listeners of a waker, by channel. Each is called in a microtask of its own, so that a listener that throws does not stop the others. */
+/** The listeners of a waker, by channel. Each runs in a microtask of its own, so that a listener that throws does not stop the others. */
 export class ChannelListeners {
   readonly #listeners = new Map<string, Set<WakeListener>>();
 
