@@ -1,5 +1,5 @@
 // This file is long because claiming, running and settling share the state of a kind, and the order of their statements decides both the
-// speed and what a crash may lose. The parts that do not need the whole of that state are in files of their own: `KindState`, `LeaseKeeper`, `Settler`.
+// speed and what a crash may lose. The parts that need less of that state have files of their own: `KindState`, `LeaseKeeper`, `Settler`.
 import { LeaseLostError } from '../../errors/errors.ts';
 import { lifecycle } from '../../loop/lifecycle.ts';
 import type { Loop } from '../../loop/loop.ts';
