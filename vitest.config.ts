@@ -14,7 +14,7 @@ export default defineConfig({
     ],
     testTimeout: 60_000,
     hookTimeout: 120_000,
-    // Two cores, and the servers want theirs.
+    // CI has few cores, and the servers need some of them.
     maxWorkers: 2,
     pool: 'forks',
     execArgv: ['--conditions=@holdfast/source', '--disable-warning=ExperimentalWarning'],

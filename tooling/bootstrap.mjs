@@ -9,7 +9,7 @@ export const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const node = join(root, 'node_modules', '.bin', 'node');
 const stamp = join(root, 'node_modules', '.holdfast-installed');
 
-/** Installs what package-lock.json says, once per lock file. The pinned Node comes with it, as npm's package `node`. */
+/** Installs the packages of package-lock.json, once per lock file. The pinned Node is one of them: npm's package `node`. */
 export function ensureInstalled() {
   if (existsSync(stamp) && existsSync(node) && readFileSync(stamp, 'utf8') === lockHash()) return;
   process.stdout.write('Installing dependencies (once per lock file) …\n');
@@ -24,7 +24,7 @@ export function ensureInstalled() {
     process.exit(result.status ?? 1);
   }
   mkdirSync(dirname(stamp), { recursive: true });
-  // Of the lock file as it is now: some versions of npm add a line to it.
+  // The hash of the lock file after the install, since some versions of npm add a line to it.
   writeFileSync(stamp, lockHash());
 }
 

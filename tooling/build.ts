@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { build } from 'tsdown';
 import { root } from './paths.ts';
 
-/** Builds every package's `dist` from the entries that its exports map names. */
+/** Builds `dist` of every package, from the entries in its exports map. */
 export async function buildPackages(): Promise<void> {
   for (const name of readdirSync(join(root, 'packages'))) {
     const folder = join(root, 'packages', name);

@@ -1,4 +1,4 @@
-// `node tooling/run.mjs tooling/ci-summary.ts LANE …`: the tests that passed only the second time, and the count over all lanes, last.
+// `node tooling/run.mjs tooling/ci-summary.ts LANE …`: prints the tests that passed only the second time, and then the count over all lanes.
 import { readFileSync } from 'node:fs';
 import { join, relative } from 'node:path';
 import { root } from './paths.ts';

@@ -1,5 +1,5 @@
 // `npm run conformance -- --kubeconfig F [--namespace N] [--image I] [--only TEXT]`: the executors' contract on a real cluster. The namespace
-// is there, with what packages/code-runner/deploy puts into it; what the run makes there it removes.
+// must exist, with the objects of packages/code-runner/deploy. The run removes what it creates there.
 
 import assert from 'node:assert/strict';
 import { parseArgs } from 'node:util';
@@ -27,7 +27,7 @@ const connect = () =>
   kubernetes({
     namespace: values.namespace,
     kubeConfig,
-    // Apart from whatever else runs there.
+    // A prefix of its own, apart from other runs in the namespace.
     instance: `conformance-${process.pid}`,
     ...(values['runtime-class'] ? { runtimeClassName: values['runtime-class'] } : {}),
   });

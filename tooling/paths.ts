@@ -3,5 +3,5 @@ import { fileURLToPath } from 'node:url';
 
 /** The repository's root. */
 export const root = dirname(dirname(fileURLToPath(import.meta.url)));
-/** Data, logs and pids of the servers that tests use. */
+/** The folder for data, logs and pids of the servers that tests use. */
 export const servicesRoot = join(root, '.services');

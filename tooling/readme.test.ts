@@ -8,14 +8,14 @@ import { root } from './paths.ts';
 
 const readmes = readdirSync(join(root, 'packages')).filter((name) => existsSync(join(root, 'packages', name, 'README.md')));
 
-/** What an example needs that not every machine has. */
+/** Requirements of examples that not every machine meets. */
 const needs: Readonly<Record<string, string>> = { 'code-runner': '/usr/bin/bwrap' };
 
 it.each(readmes.filter((name) => existsSync(needs[name] ?? root)))('the example of packages/%s runs as it is printed', async (name) => {
   const code = /```ts\n([\s\S]*?)```/.exec(readFileSync(join(root, 'packages', name, 'README.md'), 'utf8'))?.[1];
   expect(code, 'a README opens with an example').toBeDefined();
   const folder = mkdtempSync(join(tmpdir(), 'holdfast-readme-'));
-  // In the package, so that its imports resolve as a user's would; run in an empty folder.
+  // The file is in the package, so that its imports resolve as a user's do. It runs in an empty folder.
   const file = join(root, 'packages', name, 'test', '.readme-example.ts');
   writeFileSync(file, code ?? '');
   const child = spawn(process.execPath, ['--conditions=@holdfast/source', '--disable-warning=ExperimentalWarning', file], {
@@ -26,7 +26,7 @@ it.each(readmes.filter((name) => existsSync(needs[name] ?? root)))('the example 
   let complaints = '';
   child.stdout.on('data', (data) => {
     output += data;
-    // They say what they did, and would go on for ever.
+    // Some examples run for ever, so they are stopped after their last output.
     if (output.trim().split('\n').length === (code?.match(/console\.log/g)?.length ?? 0)) child.kill('SIGTERM');
   });
   child.stderr.on('data', (data) => {
@@ -34,7 +34,7 @@ it.each(readmes.filter((name) => existsSync(needs[name] ?? root)))('the example 
   });
   try {
     const end = await once(child, 'close');
-    // Some have nothing left that keeps them.
+    // Others end by themselves.
     if (end[0] !== 0) expect(end).toEqual([null, 'SIGTERM']);
     expect(output.trim().split('\n').length).toBeGreaterThanOrEqual(code?.match(/console\.log/g)?.length ?? 0);
     expect(complaints).toBe('');

@@ -1,6 +1,6 @@
 import { ensurePrograms } from './services/programs.ts';
 
-// Without bubblewrap no programs of strangers are run; all else works. What is missing the service says itself.
+// Without bubblewrap the service runs no untrusted programs; everything else works. The service itself reports missing programs.
 if (process.argv[2] !== 'receiver' && (process.env.DISPATCH_EXECUTOR ?? 'sandbox') === 'sandbox')
   await ensurePrograms(
     (name) => name === 'bubblewrap',

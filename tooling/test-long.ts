@@ -1,4 +1,4 @@
-// `npm run test:long`: the tests that `npm test` leaves out, then the suite on the servers that it leaves out, one lane after the other.
+// `npm run test:long`: runs the tests that `npm test` skips, and then the tests on the servers that it skips, one lane after the other.
 import { execFileSync, spawnSync } from 'node:child_process';
 import { join } from 'node:path';
 import { root } from './paths.ts';

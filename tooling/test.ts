@@ -11,7 +11,7 @@ import { attempt } from './services/set-up-step.ts';
 import { resultsFile } from './test-results.ts';
 import { summary } from './test-summary.ts';
 
-/** Whether a file is named, and not only options, whose values may stand apart from them. */
+/** Whether the arguments name a file. The value of an option may be an argument of its own. */
 const named = process.argv.slice(2).some((arg, i, all) => !arg.startsWith('-') && !/^-[^=]*$/.test(all[i - 1] ?? ''));
 const skipped = new Set((process.env.HOLDFAST_SKIP ?? '').split(',').filter(Boolean));
 const log = (line: string): void => console.log(line);
@@ -29,19 +29,19 @@ const missing = [
 ];
 let code = 1;
 let ended: string | undefined;
-// Otherwise the summary of a run that breaks off would show the results of the run before.
+// Otherwise the summary of an interrupted run would show the results of the run before.
 rmSync(resultsFile(lane), { force: true });
 try {
   if (process.env.CI === 'true' && missing.length > 0) {
     console.error(`CI=true and not available: ${missing.join(', ')}. Make them available, or name them in HOLDFAST_SKIP.`);
   } else {
-    // An address for a server of another version must not stand in for one that is missing.
+    // The address of a server of another version must not replace that of a missing server.
     const others = Object.fromEntries(wantedServices.map(({ variable }) => [variable, undefined]));
     code = await vitest({
       ...process.env,
       ...others,
       ...services.environment,
-      // Processes that tests start load their TypeScript from there: 0.4 s of a core each, not 0.9 s.
+      // A compile cache for the processes that tests start: 0.4 s of a core each, instead of 0.9 s.
       NODE_COMPILE_CACHE: join(root, '.cache', 'compile'),
       ...(chromium ? { HOLDFAST_CHROMIUM: chromium } : {}),
       ...(validator ? { HOLDFAST_KUBERNETES_VALIDATE: validator } : {}),
@@ -55,7 +55,7 @@ try {
 }
 process.exit(code);
 
-/** The browser that the tests of the pages drive. Installs it where Debian's packages can be installed. */
+/** Returns the browser for the tests of the pages. Installs it where Debian packages can be installed. */
 async function findChromium(): Promise<string | undefined> {
   const path = '/usr/bin/chromium';
   if (process.env.HOLDFAST_CHROMIUM) return process.env.HOLDFAST_CHROMIUM;

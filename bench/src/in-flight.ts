@@ -1,4 +1,4 @@
-/** Calls per second with `width` under way at a time. */
+/** Measures calls per second, with `width` calls at a time. */
 export async function inFlight(width: number, n: number, call: (i: number) => Promise<unknown>): Promise<number> {
   let next = 0;
   const started = performance.now();

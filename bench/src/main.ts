@@ -1,4 +1,4 @@
-// `npm run bench`: every bench, and docs/benchmarks.md with its drawings written anew. `npm run bench -- NAME`: one, printed only.
+// `npm run bench`: runs every bench, and rewrites docs/benchmarks.md with its drawings. `npm run bench -- NAME`: runs one, and prints only.
 
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -24,7 +24,7 @@ const { values, positionals } = parseArgs({
     save: { type: 'boolean' },
   },
 });
-/** What each is measured against, besides raw SQL. */
+/** The peers that the benches compare with, besides raw SQL. */
 const peers = {
   tasks: ['graphile-worker', 'pg-boss', 'plainjob', 'better-sqlite3', 'pg', 'mysql2', 'knex'],
   outbox: ['kafkajs', '@platformatic/kafka', 'amqplib', 'knex'],
@@ -57,7 +57,7 @@ else {
   process.exit(2);
 }
 
-/** Each in a process of its own: what one leaves in memory is no other's burden. */
+/** Runs each bench in a process of its own, so that memory that one leaves does not slow the next. */
 async function all(which: readonly (keyof typeof peers)[]): Promise<void> {
   for (const bench of which) {
     console.log(`\n${bench}`);

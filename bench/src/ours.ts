@@ -2,7 +2,7 @@ import { bizType, compensateBizSchema, createCompensateBiz } from '@holdfast/com
 import { type Backoff, coreSchema, every, migrate, silentLogger } from '@holdfast/core';
 import type { Knex } from 'knex';
 
-/** Accepts anything: what is measured is not a schema library. */
+/** A schema that accepts anything, so that no schema library is measured. */
 const anything = {
   '~standard': { version: 1 as const, vendor: 'bench', validate: (value: unknown) => ({ value: value as Record<string, unknown> }) },
 };
@@ -27,7 +27,7 @@ export async function ours(knex: Knex, options: OursOptions) {
   });
 }
 
-/** Runs `n` rows that are there already; returns rows per second from the start of the worker to the last settle. */
+/** Runs `n` rows that exist already. Returns rows per second, from the start of the worker to the last settle. */
 export async function drain(biz: Awaited<ReturnType<typeof ours>>, n: number): Promise<number> {
   let done = 0;
   let finished: () => void = () => undefined;

@@ -6,8 +6,8 @@ import { createConnection } from 'mysql2/promise';
 import pg from 'pg';
 
 /**
- * The same work in bare SQL on a bare table of the columns that a queue can't do without: the limit of the server.
- * The order by rank keeps its pick off the primary key, along which it would walk over all that is done.
+ * The same work in bare SQL, on a table with only the columns that a queue needs: the limit of the server. The order by rank keeps the plan
+ * off the primary key, by which it would read all rows that are done.
  */
 const ddl =
   'id BIGSERIAL PRIMARY KEY, kind varchar(100) NOT NULL, context text, status int NOT NULL DEFAULT 0, version int NOT NULL DEFAULT 0, rank bigint NOT NULL DEFAULT 0, lease_until bigint';

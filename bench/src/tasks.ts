@@ -12,13 +12,13 @@ export interface BenchOptions {
   readonly json: boolean;
   readonly rounds: number;
   readonly only: ReadonlySet<string> | undefined;
-  /** Of the coupons campaign. */
+  /** Members of the coupons campaign. */
   readonly members: number;
-  /** Messages of the outbox's backlog. */
+  /** Messages in the backlog of the outbox. */
   readonly backlog: number;
 }
 
-/** Claim, run and settle; submit; latency; a campaign: against peers and against the same SQL without us. */
+/** Claim, run and settle; submit; latency; a campaign: against peers, and against the same SQL without our code. */
 export async function tasks(options: BenchOptions): Promise<void> {
   const wanted = (name: string): boolean => options.only === undefined || options.only.has(name);
   const database = (name: TestDatabase['name']) => {

@@ -3,28 +3,28 @@ import type { Field } from './field.ts';
 import { leaseMs } from './loads/load.ts';
 
 const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
-/** After this long nothing will come any more. */
+/** A process that has not answered after this time, in ms, never will. */
 const patienceMs = 20_000;
 
-/** What is done to a field while it works. */
+/** A fault that is caused again and again while a field works. */
 export interface Disturbance {
   readonly name: string;
-  /** Processes that work all the while. */
+  /** The number of processes that work at any time. */
   readonly population: number;
-  /** Whether victims are killed: elsewhere, no process may end. */
+  /** Whether it kills victims. Without it, no process may end. */
   readonly kills: boolean;
-  /** Whether it takes a server of its own, behind a proxy. */
+  /** Whether it needs a server of its own, behind a proxy. */
   readonly server: boolean;
-  /** Statements are given up after a second, where the network breaks. */
+  /** Whether statements time out after one second, because the network breaks. */
   readonly impatient?: boolean;
-  /** What it counts: a run in which there is none of it shows nothing. */
+  /** The name of the count of its faults. A run without a fault proves nothing. */
   readonly counts: string;
-  /** Work must go on within this long after each fault, where that is promised. */
+  /** After each fault, work must continue within this time, in ms, if that is promised. */
   readonly healsWithinMs?: number;
   run(field: Field, cycles: number): Promise<void>;
 }
 
-/** Each checkpoint in turn, `cycles` times: a process that dies there, and nobody else; then the next. */
+/** At each checkpoint in turn, `cycles` times, one process dies. */
 const killAtCheckpoints: Disturbance = {
   name: 'SIGKILL at each checkpoint',
   counts: 'kills',
@@ -56,7 +56,7 @@ const killAtRandom: Disturbance = {
       const at = Math.floor(field.random() * field.population.length);
       const victim = field.population[at];
       if (!victim) continue;
-      // Now and then before it is up.
+      // Sometimes before it is up.
       if (field.random() < 0.8) await until(() => victim.output().includes('ready'), { what: 'a process is up' });
       await pause(field.random() * 400);
       await field.end(victim, 'SIGKILL');
@@ -66,7 +66,7 @@ const killAtRandom: Disturbance = {
   },
 };
 
-/** Stopped for longer than its lease, while others take over; then it goes on, and must not undo what they did. */
+/** A process is stopped for longer than its lease, and others take over. Then it continues, and must not undo their work. */
 const freeze: Disturbance = {
   name: 'SIGSTOP past the lease, then SIGCONT',
   counts: 'zombies',
@@ -84,7 +84,7 @@ const freeze: Disturbance = {
   },
 };
 
-/** All else goes on in the process, but its leases are not renewed. */
+/** A process does not renew its leases; everything else in it continues. */
 const deafen: Disturbance = {
   name: 'heartbeat cut',
   counts: 'heartbeats cut',
@@ -103,7 +103,7 @@ const deafen: Disturbance = {
   },
 };
 
-/** Every 200 ms, all sessions of the service, whatever they are in the middle of. */
+/** Every 200 ms all sessions of the service are ended, even within a statement. */
 const endSessions: Disturbance = {
   name: 'sessions ended every 200 ms',
   counts: 'sessions ended',
@@ -122,7 +122,7 @@ const endSessions: Disturbance = {
 
 async function sessions({ knex, dialect }: Field): Promise<number> {
   if (dialect === 'postgres') {
-    // The judge's idle ones go with them; its pool makes others.
+    // This also ends idle sessions of the judge. Its pool opens new ones.
     const { rows } = await knex.raw(
       "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND application_name = current_setting('application_name')",
     );
@@ -166,7 +166,7 @@ const restartServer: Disturbance = {
 const network: Disturbance = {
   name: 'network: stall, one way, half-close, lost reply, refusal',
   counts: 'network faults',
-  // The time-out of a statement, and what a pool needs to connect again.
+  // The time-out of a statement, plus the time that a pool needs to reconnect.
   healsWithinMs: 6_000,
   population: 2,
   kills: false,

@@ -1,4 +1,4 @@
-/** A fault, and what must hold under it. */
+/** A fault, and the promise that must hold under it. */
 export interface Fault {
   readonly id: string;
   readonly part: string;
@@ -6,7 +6,7 @@ export interface Fault {
   readonly holds: string;
 }
 
-/** Everything that is survived. F28 and F29 are kept for a scheduler, which there is not yet. */
+/** The faults that the packages survive. F28 and F29 are reserved for a scheduler, which does not exist yet. */
 export const faults: readonly Fault[] = [
   {
     id: 'F1',
@@ -36,7 +36,7 @@ export const faults: readonly Fault[] = [
   },
   { id: 'F12', part: 'task', fault: 'SIGSTOP past the lease, SIGCONT (a zombie)', holds: 'a stale settle changes 0 rows' },
   { id: 'F13', part: 'task', fault: 'only the path of the heartbeat is cut', holds: 'as F12' },
-  { id: 'F14', part: 'task', fault: 'a handler ends its process', holds: 'dead after N starts; neighbours go on' },
+  { id: 'F14', part: 'task', fault: 'a handler ends its process', holds: 'dead after N starts; its neighbours run' },
   {
     id: 'F15',
     part: 'all SQL',

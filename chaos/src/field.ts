@@ -17,14 +17,14 @@ import { Oracle } from './oracle/oracle.ts';
 export interface FieldOptions {
   readonly load: Load;
   readonly dialect: TestDialect;
-  /** The server of `dialect`, where there is one. */
+  /** The server of `dialect`, if the disturbance needs one. */
   readonly server: ScratchServer | undefined;
   readonly random: () => number;
   readonly statementTimeout: World['statementTimeout'];
   readonly mode: Mode;
 }
 
-/** A load, its database behind a proxy, its victims, and its oracle: all that a disturbance may touch. */
+/** A load, its database behind a proxy, its victims, and its oracle. A disturbance works on a field. */
 export class Field implements World {
   readonly load: Load;
   readonly server: ScratchServer | undefined;
@@ -36,7 +36,7 @@ export class Field implements World {
   readonly statementTimeout: World['statementTimeout'];
   readonly counts: Record<string, number> = {};
   readonly population: Victim[] = [];
-  /** Processes that ended though nobody ended them: where a fault is not aimed at processes, none may. */
+  /** The number of processes that ended by themselves. None may, unless the fault is aimed at processes. */
   died = 0;
   readonly #database: TestDatabase;
   readonly #victims: Victims = new Victims(join(import.meta.dirname, 'victim.ts'));
@@ -75,7 +75,7 @@ export class Field implements World {
     this.counts[what] = (this.counts[what] ?? 0) + by;
   }
 
-  /** Starts a process. It stays until somebody ends it. */
+  /** Starts a process. It runs until the field ends it. */
   start(more: Pick<VictimConfig, 'dieAt' | 'hits'> & { readonly mode?: Mode | undefined } = {}): Victim {
     const config: VictimConfig = {
       load: this.load.name,
@@ -89,7 +89,7 @@ export class Field implements World {
     const victim = this.#victims.start(JSON.stringify(config));
     this.#wanted.add(victim);
     void victim.ended.then(({ signal }) => {
-      // At its checkpoint it dies by its own hand.
+      // A process with a checkpoint kills itself there.
       if (this.#wanted.delete(victim) && !(more.dieAt !== undefined && signal === 'SIGKILL')) this.died += 1;
     });
     return victim;
@@ -100,10 +100,10 @@ export class Field implements World {
     await victim.end(signal);
   }
 
-  /** The longest that it took after a fault until work was done again, in ms. */
+  /** The longest time from a fault until work was done again, in ms. */
   slowestMs = 0;
 
-  /** Resolves when more has been done than when it was called. */
+  /** Resolves when work has been done since the call. */
   async progress(withinMs: number): Promise<void> {
     const [accepted, effects] = [this.oracle.read('accepted').length, await this.effects()];
     const started = performance.now();
@@ -113,12 +113,12 @@ export class Field implements World {
         this.slowestMs = Math.max(this.slowestMs, Math.round(performance.now() - started));
         return;
       }
-      if (performance.now() - started > withinMs) throw new Error(`Nothing goes on ${withinMs} ms after the fault.`);
+      if (performance.now() - started > withinMs) throw new Error(`No work was done within ${withinMs} ms after the fault.`);
       await new Promise((resolve) => setTimeout(resolve, 50));
     }
   }
 
-  /** Effects so far, in the tables and outside. */
+  /** The number of effects so far, in the tables and outside. */
   async effects(): Promise<number> {
     const noted = this.oracle.read('effect').length;
     if (this.load.name !== 'task' && this.load.name !== 'outbox') return noted;

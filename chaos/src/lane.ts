@@ -10,11 +10,11 @@ import { webhookLoad } from './loads/webhook.ts';
 
 /** A load under a disturbance: one line of the ledger for each database. */
 export interface Lane {
-  /** As `faults` numbers them. */
+  /** Ids of `faults`. */
   readonly faults: readonly string[];
   readonly load: LoadName;
   readonly disturbance: DisturbanceName;
-  /** Cycles of a short run, as the suite makes it; a round of `npm run chaos` makes three times as many. */
+  /** Cycles of a short run, as in the test suite. `npm run chaos` runs three times as many. */
   readonly cycles: number;
 }
 
@@ -41,7 +41,7 @@ export const lanes: readonly Lane[] = [
   ]),
 ];
 
-/** What a run of a lane came to. */
+/** The result of a run of a lane. */
 export interface LaneRun {
   readonly lane: string;
   readonly faults: readonly string[];
@@ -49,12 +49,12 @@ export interface LaneRun {
   readonly seed: number;
   readonly cycles: number;
   readonly ms: number;
-  /** The longest that it took after a fault until work was done again. */
+  /** The longest time from a fault until work was done again. */
   readonly slowestMs: number;
-  /** Kills, freezes, refusals and so on. */
+  /** Counts of kills, freezes, refusals and so on. */
   readonly counts: Readonly<Record<string, number>>;
   readonly verdict: Verdict;
-  /** Why it is red; nothing where it is green. */
+  /** The reasons why the run is red; empty if it is green. */
   readonly red: readonly string[];
 }
 
@@ -69,7 +69,7 @@ export function laneName({ load, disturbance }: Lane): string {
   return `${load}: ${disturbances[disturbance].name}`;
 }
 
-/** Feeds, disturbs, waits for rest, and judges. */
+/** Runs a lane: feeds and disturbs the field, waits until no work is left, and judges the result. */
 export async function runLane(lane: Lane, { dialect, server, seed, cycles }: RunOptions): Promise<LaneRun> {
   const disturbance = disturbances[lane.disturbance];
   const started = performance.now();
@@ -86,10 +86,10 @@ export async function runLane(lane: Lane, { dialect, server, seed, cycles }: Run
     const over = new AbortController();
     for (let i = 0; i < disturbance.population; i++) field.population.push(field.start());
     const feeding = field.load.feed(field, over.signal);
-    // It is awaited below; that it failed is said there.
+    // The feed is awaited below, where its failure is reported.
     feeding.catch(() => undefined);
     try {
-      // All of them are up before the first fault: to start without a database is refused, and rightly so.
+      // All processes are up before the first fault: a process rightly refuses to start without a database.
       await until(() => field.population.every((victim) => victim.output().includes('ready')), { what: 'all processes are up' });
       if (disturbance.population > 0) await field.progress(30_000);
       field.slowestMs = 0;
@@ -100,20 +100,20 @@ export async function runLane(lane: Lane, { dialect, server, seed, cycles }: Run
     }
     if (disturbance.population === 0) field.population.push(field.start(), field.start());
     await rest(field, red);
-    if (!((field.counts[disturbance.counts] ?? 0) > 0)) red.push(`no ${disturbance.counts}, so nothing is shown`);
+    if (!((field.counts[disturbance.counts] ?? 0) > 0)) red.push(`no ${disturbance.counts}, so nothing is proved`);
     if (field.slowestMs > (disturbance.healsWithinMs ?? Number.POSITIVE_INFINITY))
-      red.push(`work went on only ${field.slowestMs} ms after a fault; ${disturbance.healsWithinMs} ms are promised`);
+      red.push(`work continued only ${field.slowestMs} ms after a fault; ${disturbance.healsWithinMs} ms are promised`);
     if (field.died > 0) red.push(`${field.died} processes ended by themselves`);
     for (const victim of field.population) {
-      // Before that it does not hear of it.
+      // A process handles the signal only once it is up.
       if (victim.alive) await until(() => victim.output().includes('ready'), { what: 'a process is up' });
       await field.end(victim, 'SIGTERM');
       const { code, signal } = await victim.ended;
-      if (code !== 0) red.push(`a process did not end in good order: ${signal ?? code}`);
+      if (code !== 0) red.push(`a process did not stop normally: ${signal ?? code}`);
     }
     const verdict = await field.load.judge(field);
     for (const what of ['lost', 'duplicated', 'wrong'] as const) if (verdict[what] > 0) red.push(`${verdict[what]} ${what}`);
-    if (verdict.accepted < 20 || verdict.effects < 20) red.push('hardly any work was done, so nothing is shown');
+    if (verdict.accepted < 20 || verdict.effects < 20) red.push('hardly any work was done, so nothing is proved');
     const ms = Math.round(performance.now() - started);
     const { counts, slowestMs } = field;
     return { lane: laneName(lane), faults: lane.faults, database: dialect.name, seed, cycles, ms, slowestMs, counts, verdict, red };
@@ -122,7 +122,7 @@ export async function runLane(lane: Lane, { dialect, server, seed, cycles }: Run
   }
 }
 
-/** A load with one thing broken on purpose, killed where that shows. Red is what it must be. */
+/** Runs a load with one thing broken on purpose, and kills its processes where that shows. The judge must see it. */
 export async function runControls(load: LoadName, { dialect, seed }: Pick<RunOptions, 'dialect' | 'seed'>): Promise<readonly ControlRun[]> {
   const results: ControlRun[] = [];
   for (const control of loads[load].controls) {
@@ -156,23 +156,23 @@ export async function runControls(load: LoadName, { dialect, seed }: Pick<RunOpt
   return results;
 }
 
-/** A negative control. */
+/** The result of a negative control. */
 export interface ControlRun {
   readonly load: LoadName;
-  /** What was broken. */
+  /** The name of what was broken. */
   readonly broken: string;
   readonly sees: 'lost' | 'duplicated';
-  /** How many were: zero would mean that the judge is blind. */
+  /** How many were seen. Zero means that the judge is blind. */
   readonly seen: number;
 }
 
-/** Until nothing is left to do. However much there is: as long as something goes on, it is waited for. */
+/** Waits until no work is left, for as long as work is being done. */
 async function rest(field: Field, red: string[]): Promise<void> {
   const before = new Set(field.oracle.read('accepted')).size;
   let seen = -1;
   let since = performance.now();
   for (;;) {
-    // Twice in a row: what is on its way from one table to another is in neither, for whoever reads one after the other.
+    // Checked twice in a row: a reader of two tables, one after the other, may miss a row that moves between them.
     if (await field.load.quiet(field, before)) {
       await new Promise((resolve) => setTimeout(resolve, 300));
       if (await field.load.quiet(field, before)) return;
@@ -183,7 +183,7 @@ async function rest(field: Field, red: string[]): Promise<void> {
       since = performance.now();
     }
     if (performance.now() - since > 60_000) {
-      red.push('it did not come to rest: for a minute nothing went on, and something is left to do');
+      red.push('it did not finish: no work was done for a minute, and some is left');
       return;
     }
     await new Promise((resolve) => setTimeout(resolve, 200));

@@ -13,12 +13,12 @@ interface LaneSum extends Verdict {
   readonly runs: number;
   readonly seconds: number;
   readonly cycles: number;
-  /** The longest that it took after a fault until work was done again. */
+  /** The longest time from a fault until work was done again. */
   readonly slowestMs: number;
   readonly counts: Readonly<Record<string, number>>;
   /** Seeds of all runs, in order. */
   readonly seeds: readonly number[];
-  /** Runs that were not green, and why. They stay, also when what they found is mended. */
+  /** Runs that were not green, and why. They stay, even after the fault they found is fixed. */
   readonly red: readonly string[];
 }
 
@@ -38,7 +38,7 @@ interface ControlSum {
   readonly broken: string;
   readonly sees: string;
   readonly runs: number;
-  /** Runs in which it was seen. Fewer than `runs` would mean that the judge was blind. */
+  /** The number of runs in which it was seen. Fewer than `runs` means that the judge was blind. */
   readonly turnedRed: number;
   readonly seen: number;
 }
@@ -53,7 +53,7 @@ interface Sums {
   readonly controls: readonly ControlSum[];
 }
 
-/** What all runs came to, added up. */
+/** The sums of the results of all runs. */
 export class Ledger {
   readonly #file: string;
   #sums: Sums;
@@ -161,17 +161,17 @@ export class Ledger {
 
 <!-- Written by \`npm run chaos\`. Edits are lost. -->
 
-What was done to the packages, and what came of it, added up over every run since ${from} (the last: ${to}): **${duration(seconds)}** of
+The faults that were caused and their results, summed over every run since ${from} (the last: ${to}): **${duration(seconds)}** of
 faults, ${total(({ accepted }) => accepted)} pieces of work accepted, **${total(({ lost }) => lost)} lost**, **${total(({ duplicated }) => duplicated)} duplicated where once is promised**,
-${total(({ wrong }) => wrong)} out of order, altered or unasked for; ${total(({ repeated }) => repeated)} seen again where at least once is promised, all under the same id.
+${total(({ wrong }) => wrong)} out of order, altered or never submitted; ${total(({ repeated }) => repeated)} seen again where at least once is promised, all under the same id.
 ${Object.entries(deeds)
   .filter(([what]) => !what.startsWith('not reached'))
   .map(([what, n]) => `${count(n)} ${what}`)
   .join(', ')}.
 
-Machine: ${this.#sums.machine}. An oracle stands outside of what is killed: a process of its own that keeps each accepted id and each
-effect with an fsync before it answers. A refusal or a time-out is neither a yes nor a no: it is tried again under the same id.
-\`kill -9\` of a database does not test fsync: what the operating system has, it keeps.
+Machine: ${this.#sums.machine}. The oracle is a process of its own that no fault kills. It stores each accepted id and each
+effect with an fsync before it answers. After a refusal or a time-out the outcome is unknown: the call is retried under the same id.
+\`kill -9\` of a database does not test fsync, since the operating system keeps what was written to it.
 
 \`\`\`sh
 npm run chaos -- --minutes 60              # all of it, in an order that follows from the seed
@@ -181,8 +181,8 @@ npm run chaos -- --list
 
 ## Lanes
 
-A load works on a database while it is disturbed; then it is left alone until nothing is left to do, and the tables are held against
-the oracle's notes.
+A load works on a database while faults are caused. Then it runs until no work is left, and the tables are compared with the oracle's
+notes.
 
 | lane | faults | database | runs | cycles | accepted | lost | duplicated | wrong | repeated | works again after, at most | disturbances |
 | --- | --- | --- | --: | --: | --: | --: | --: | --: | --: | --: | --- |
@@ -224,7 +224,7 @@ ${reds.length === 0 ? 'None.' : reds.map((why) => `- ${why.replaceAll('|', '\\|'
 | --- | --- | --- | --- | --- |
 ${faults.map((one) => `| ${one.id} | ${one.part} | ${one.fault} | ${one.holds} | ${where(one.id)} |`).join('\n')}
 
-F28 and F29 are kept for a scheduler.
+F28 and F29 are reserved for a scheduler.
 `;
   }
 }
@@ -233,8 +233,8 @@ const broken: Readonly<Record<string, string>> = {
   'no-fence': 'the effect is not tied to the claim',
   'ack-early': 'acked before the broker has it',
   'no-inbox': 'no inbox',
-  believe: 'any answer is taken for a yes',
-  'note-late': 'a batch is called done before it is',
+  believe: 'any answer counts as an acknowledgement',
+  'note-late': 'a batch is reported as done before it is',
 };
 
 function where(fault: string): string {
@@ -254,7 +254,7 @@ function added(a: Readonly<Record<string, number>>, b: Readonly<Record<string, n
   return sum;
 }
 
-/** A time to heal; nothing where a lane has no moment at which it is measured. */
+/** A time until work continued; empty for a lane that does not measure it. */
 function shortly(ms: number): string {
   return ms === 0 ? '' : `${(ms / 1_000).toFixed(1)} s`;
 }

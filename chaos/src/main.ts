@@ -1,5 +1,5 @@
 // `npm run chaos -- [F1,F12] [--minutes 60] [--seed S] [--database postgres] [--list] [--ledger FILE]`: lanes and suites in an order that follows
-// from the seed, each with a seed of its own, until the time is over. Ends at once where one goes red, and says how to run it again.
+// from the seed, each with a seed of its own, until the time has passed. The first red run ends it, and prints how to repeat that run.
 
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
@@ -53,7 +53,7 @@ const services = await startServices({ wanted: knownServices, skip: new Set(), l
 const servers: Partial<Record<string, ScratchServer>> = {};
 let code = 0;
 try {
-  // Servers of their own: they are killed.
+  // These servers are killed, so they are not those of the tests.
   for (const [name, service] of Object.entries({ postgres, mysql, mariadb })) servers[name] = await scratchServer(service, `${name}-chaos`);
   const dialects = testDialects({
     HOLDFAST_POSTGRES_URL: servers.postgres?.url,
@@ -75,7 +75,7 @@ try {
         ),
       ...(values['lanes-only'] ? [] : suites.filter((suite) => fits(suite.faults)).map((suite): Item => ({ suite }))),
     ];
-    if (items.length === 0) throw new Error('Nothing fits: no lane or suite has these faults on this database.');
+    if (items.length === 0) throw new Error('No lane or suite has these faults on this database.');
     for (const item of shuffled(items, random)) {
       if (code !== 0 || performance.now() >= ends) break;
       code = await one(item, seed + round);
@@ -88,7 +88,7 @@ try {
 console.log(`\n${code === 0 ? 'all green' : 'RED'}; ${Math.round(ledger.seconds / 60)} minutes in all in ${values.ledger}`);
 process.exit(code);
 
-/** In each round, on another database each time: what is broken must be seen. */
+/** Runs the negative controls, in each round on another database. */
 async function controls(dialects: readonly TestDialect[], at: number): Promise<number> {
   const names: readonly LoadName[] = ['task', 'outbox', 'webhook', 'scan'];
   let blind = 0;

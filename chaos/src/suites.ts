@@ -5,12 +5,12 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { root } from '../../tooling/paths.ts';
 
-/** Faults whose lanes stand beside the code that they are about, as tests: in long runs with other seeds and more cycles. */
+/** Faults that are tested beside the code, in the packages' own tests. Long runs use other seeds and more cycles. */
 export interface Suite {
   readonly faults: readonly string[];
   readonly what: string;
   readonly files: readonly string[];
-  /** Cycles that a round takes. */
+  /** Cycles per round. */
   readonly cycles: number;
 }
 
@@ -56,7 +56,7 @@ export const suites: readonly Suite[] = [
   { faults: ['F32'], what: 'reference service: a storm', files: ['examples/compute-dispatch/test/storm'], cycles: 1 },
 ];
 
-/** What a run of a suite came to. */
+/** The result of a run of a suite. */
 export interface SuiteRun {
   readonly suite: string;
   readonly faults: readonly string[];
@@ -64,7 +64,7 @@ export interface SuiteRun {
   readonly cycles: number;
   readonly ms: number;
   readonly passed: number;
-  /** Of these: tests that break something on purpose, and pass when that is seen. */
+  /** How many of them are controls: tests that break something on purpose, and pass if that is seen. */
   readonly controls: number;
   readonly red: readonly string[];
 }

@@ -25,7 +25,7 @@ const run: LaneRun = {
   red: [],
 };
 
-it('adds up over runs, keeps every seed, and never forgets a red one', () => {
+it('sums the runs, keeps every seed, and never drops a red run', () => {
   const file = join(folder, 'ledger.json');
   const first = new Ledger(file);
   first.addLane(run);
@@ -60,7 +60,7 @@ it('has a lane or a suite for every fault', () => {
   expect([...covered].filter((id) => !faults.some((fault) => fault.id === id))).toEqual([]);
 });
 
-it('has an oracle that answers when the note is on the disk, in the order in which it was told', async () => {
+it('has an oracle that answers when the note is on disk, and keeps the order of the notes', async () => {
   const oracle = await Oracle.start();
   try {
     await Promise.all(Array.from({ length: 200 }, (_, n) => oracle.notes.note(n % 2 === 0 ? 'accepted' : 'effect', [`${n}`, `${n}b`])));

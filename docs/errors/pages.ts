@@ -29,7 +29,7 @@ export const errorPages: readonly ErrorPage[] = [
     from: 'core',
     retryable: true,
     means:
-      'A transaction lost a race with another: a deadlock, a serialization failure, a lock time-out, or a busy SQLite file. Nothing of it was written.',
+      'A transaction conflicted with another: a deadlock, a serialization failure, a lock time-out, or a busy SQLite file. Nothing of it was written.',
     because: [
       'Two transactions lock the same rows in different orders.',
       'A transaction of yours stays open for long while it holds locks.',
@@ -91,7 +91,7 @@ export const errorPages: readonly ErrorPage[] = [
     retryable: true,
     means: 'The cluster has not yet said what became of a Job. The run is looked at again.',
     because: ["The API server's watch is behind, or was cut."],
-    next: ['Nothing: the reconciler asks again. If it stays, look at the API server.'],
+    next: ['Nothing: the reconciler asks again. If the error remains, check the API server.'],
   },
   {
     code: 'executor-unavailable',
@@ -228,7 +228,7 @@ export const errorPages: readonly ErrorPage[] = [
     error: 'LeaseLostError',
     from: 'core',
     retryable: false,
-    means: 'The lease ran out, or somebody else holds the row or the name by now. No write made under it will be accepted.',
+    means: 'The lease has expired, or another process holds the row or the name by now. No further write under this lease is accepted.',
     because: [
       'The process was stopped for longer than its lease: a long garbage collection, SIGSTOP, a suspended machine, a blocked event loop.',
       "The heartbeat's way to the database was cut.",
@@ -357,7 +357,7 @@ export const errorPages: readonly ErrorPage[] = [
     error: 'SchemaNewerError',
     from: 'core',
     retryable: false,
-    means: 'This process was told to migrate tables that a newer version of the package has migrated already.',
+    means: 'This process tried to migrate tables that a newer version of the package has migrated already.',
     because: ['A roll-back of the service, whose start migrates; or an old instance that was forgotten.'],
     next: [
       'Leave migrating to the newer version: an old process works on newer tables, and says once that they are newer.',

@@ -7,12 +7,12 @@ import type { Home } from './home.ts';
 import { serviceFolder, startDetached } from './process-record.ts';
 import { setUp } from './set-up-step.ts';
 
-/** Contents of a folder. */
+/** The contents of a folder. */
 interface FolderOptions {
   /** The Debian suite that the packages come from. */
   readonly suite: 'sid' | 'trixie';
   readonly package: string;
-  /** The program that shows, inside the folder, that the folder is whole. */
+  /** A program in the folder whose presence shows that the folder is complete. */
   readonly binary: string;
   /** An account to create where the package creates none. */
   readonly user?: string;
@@ -61,8 +61,8 @@ async function makeFolder(
     command: 'debootstrap',
     args: ['--variant=minbase', `--include=${name}`, suite, partial, mirror()],
   });
-  if (!existsSync(join(partial, binary))) throw new Error(`debootstrap of ${name} from Debian ${suite} brought no ${binary}.`);
-  // Debootstrap writes none, and RabbitMQ and MariaDB look themselves up.
+  if (!existsSync(join(partial, binary))) throw new Error(`debootstrap of ${name} from Debian ${suite} did not install ${binary}.`);
+  // Debootstrap does not write this file, and RabbitMQ and MariaDB look up their own host name.
   writeFileSync(join(partial, 'etc', 'hosts'), '127.0.0.1 localhost\n');
   if (user !== undefined) execFileSync('chroot', [partial, 'useradd', '--system', user]);
   renameSync(partial, folder);
@@ -74,7 +74,7 @@ function mirror(): string {
     encoding: 'utf8',
   });
   const site = sites.split('\n')[0];
-  if (!site) throw new Error('apt-get knows no archive of Debian; see the files in /etc/apt/sources.list.d.');
+  if (!site) throw new Error('apt-get has no Debian archive configured; see the files in /etc/apt/sources.list.d.');
   return site;
 }
 

@@ -8,7 +8,7 @@ export interface GoProgram {
   /** The path of the program's package, as `go install` takes it. */
   readonly module: string;
   readonly version: string;
-  /** The file that the program becomes. */
+  /** The path of the built program. */
   readonly binary: string;
   /** The time that the build takes on two cores, in words. */
   readonly takes: string;

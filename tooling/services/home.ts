@@ -3,13 +3,13 @@ import { type Account, account } from './debian.ts';
 import { serviceFolder, startDetached } from './process-record.ts';
 import type { Service } from './service.ts';
 
-/** Where the programs of a server are, and how they are run there. */
+/** The place where the programs of a server are, and the way to run them. */
 export interface Home extends Pick<Service, 'packages' | 'binaries' | 'install' | 'missing'> {
-  /** The account of that name. @throws where there is none */
+  /** Returns the account of that name. @throws an Error if it does not exist */
   account(name: string): Account;
   /** Runs a program to its end. `name` is the server's folder under `.services/`, which the program can reach. */
   run(name: string, command: string, args: readonly string[], owner: Account): void;
-  /** Starts a program that goes on, and records it under `name`. */
+  /** Starts a program that keeps running, and records it under `name`. */
   start(name: string, port: number, command: string, args: readonly string[], owner: Account, env?: NodeJS.ProcessEnv): void;
 }
 

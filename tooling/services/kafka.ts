@@ -98,7 +98,7 @@ export const kafka: Service = {
   },
 };
 
-/** The broker's jars, by Maven into `.services/kafka/jars-<version>`, whole or not at all. */
+/** Fetches the broker's jars by Maven into `.services/kafka/jars-<version>`, completely or not at all. */
 function fetchJars(folder: string): string {
   const pom = join(root, 'tooling', 'services', 'kafka', 'pom.xml');
   const version = /kafka_2\.13<\/artifactId><version>([^<]+)</.exec(readFileSync(pom, 'utf8'))?.[1] ?? 'unknown';

@@ -11,7 +11,7 @@ if (command === 'up') {
   process.exit(results.some((result) => result.state === 'missing') ? 1 : 0);
 } else if (command === 'down') {
   await Promise.all(knownServices.map((service) => stopRecorded(service.name, service.stopSignal)));
-  // Those of other lanes, and of a test's own that a killed test run left behind.
+  // Also servers of other lanes, and scratch servers that a killed test run left behind.
   await Promise.all(recordedNames().map((name) => stopRecorded(name, 'SIGTERM')));
   console.log('stopped');
 } else if (command === 'status') {

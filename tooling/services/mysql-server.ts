@@ -6,7 +6,7 @@ import type { Home } from './home.ts';
 import { serviceFolder } from './process-record.ts';
 import type { Service } from './service.ts';
 
-/** How MySQL and MariaDB differ as servers. */
+/** The differences between MySQL and MariaDB as servers. */
 interface Kind {
   readonly name: string;
   readonly variable: string;
@@ -15,7 +15,7 @@ interface Kind {
   readonly user: string;
   readonly binary: string;
   readonly settings: readonly string[];
-  /** Makes the data folder. */
+  /** Creates the data folder. */
   initialise(name: string, data: string, owner: Account): void;
 }
 
@@ -31,7 +31,7 @@ export function mysqlServer({ home, binary, settings, initialise, user, ...kind 
       const [data, temporary] = [join(folder, 'data'), join(folder, 'tmp')];
       const owner = home.account(user);
       chownSync(folder, owner.uid, owner.gid);
-      // A folder of its own: a MariaDB that starts deletes every file named #sql* there, those of a running server too, which dies of it.
+      // A folder of its own: MariaDB deletes every file named #sql* in it at its start, even files of another running server, which then crashes.
       rmSync(temporary, { recursive: true, force: true });
       mkdirSync(temporary);
       chownSync(temporary, owner.uid, owner.gid);

@@ -9,16 +9,16 @@ import type { Service } from './service.ts';
 
 const base = '/usr/lib/postgresql';
 
-/** Where the newest Postgres that is installed on this machine has its programs. */
+/** The folder of the programs of the newest Postgres on this machine. */
 function installed(): string {
   const versions = existsSync(base) ? readdirSync(base).filter((version) => existsSync(join(base, version, 'bin', 'postgres'))) : [];
   return join(base, versions.sort((a, b) => Number(b) - Number(a))[0] ?? '15', 'bin');
 }
 
-/** A server of Postgres, which can also be told to run its other programs. */
+/** A Postgres server, with a method that runs its other programs. */
 export interface PostgresService extends Service {
   readonly home: Home;
-  /** Where its programs are, within its home. */
+  /** The folder of its programs, within its home. */
   bin(): string;
 }
 
@@ -35,7 +35,7 @@ const postgresServer = (name: string, addressVariable: string, home: Home, bin: 
     const folder = serviceFolder(name);
     const data = join(folder, 'data');
     const owner = home.account('postgres');
-    // The folders above must let the server's own account through.
+    // The account of the server needs access to the parent folders.
     for (let path = folder; path !== dirname(path); path = dirname(path)) letThrough(path);
     chownSync(folder, owner.uid, owner.gid);
     if (!existsSync(join(data, 'holdfast-ready'))) {
@@ -93,7 +93,7 @@ const postgres18 = postgresServer(
 /** The one of this lane. */
 export const postgres: PostgresService = lane === 'newer' ? postgres18 : postgres15;
 
-/** Lets other accounts pass through a folder of ours, where they can't yet; every other bit stays as it is. */
+/** Sets the bit that lets other accounts pass through a folder of ours. Other bits stay as they are. */
 function letThrough(path: string): void {
   const { mode } = statSync(path);
   if ((mode & 0o001) === 0) chmodSync(path, (mode & 0o7777) | 0o001);

@@ -19,12 +19,12 @@ export function serviceFolder(name: string): string {
   return folder;
 }
 
-/** Names under which servers of ours are recorded. */
+/** The names under which our servers are recorded. */
 export function recordedNames(): string[] {
   return existsSync(servicesRoot) ? readdirSync(servicesRoot).filter((name) => existsSync(join(servicesRoot, name, 'process.json'))) : [];
 }
 
-/** The record of a server that still runs; a stale one (crash, reboot, pid used again) is removed. */
+/** The record of a server, if it runs. A stale record (after a crash, a reboot, or a reuse of the pid) is removed. */
 export function runningRecord(name: string): ProcessRecord | undefined {
   const file = join(serviceFolder(name), 'process.json');
   if (!existsSync(file)) return undefined;
@@ -32,7 +32,7 @@ export function runningRecord(name: string): ProcessRecord | undefined {
     const record = JSON.parse(readFileSync(file, 'utf8')) as ProcessRecord;
     if (startTicks(record.pid) === record.startedTicks) return record;
   } catch {
-    // Half written by a start that was cut off: as good as none.
+    // Written only in part, by a start that was interrupted: treated as missing.
   }
   rmSync(file, { force: true });
   return undefined;
@@ -50,7 +50,7 @@ export function startDetached(
   const log = openSync(join(folder, 'server.log'), 'a');
   const child = spawn(command, args, { detached: true, stdio: ['ignore', log, log], cwd: folder, ...options });
   child.on('error', () => {
-    // Shows as a process that is not there.
+    // The missing pid below reports the failure.
   });
   child.unref();
   closeSync(log);
@@ -61,7 +61,7 @@ export function startDetached(
   return record;
 }
 
-/** Ends the recorded process, and no other: asks first, kills after 20 s. */
+/** Ends the recorded process, and no other: with SIGTERM, and after 20 s with SIGKILL. */
 export async function stopRecorded(name: string, signal: NodeJS.Signals): Promise<void> {
   const record = runningRecord(name);
   if (!record) return;
@@ -78,7 +78,7 @@ export async function stopRecorded(name: string, signal: NodeJS.Signals): Promis
   rmSync(join(serviceFolder(name), 'process.json'), { force: true });
 }
 
-/** Signals a recorded process and what it started. */
+/** Signals a recorded process and the processes that it started. */
 export function signalGroup(pid: number, signal: NodeJS.Signals): void {
   try {
     process.kill(-pid, signal);
@@ -87,7 +87,7 @@ export function signalGroup(pid: number, signal: NodeJS.Signals): void {
   }
 }
 
-/** A port of the loopback interface that nothing listens on. */
+/** Finds a free port of the loopback interface. */
 export function freePort(): Promise<number> {
   return new Promise((resolve, reject) => {
     const server = createServer();

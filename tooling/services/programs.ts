@@ -28,7 +28,7 @@ export async function ensurePrograms(wanted: (name: string) => boolean, log: (li
 
 const validator = 'kubernetes-validate==1.37.0';
 
-/** The schemas of Kubernetes' own API, as a Python package. Returns its folder, or `undefined` where it can't be had. */
+/** Installs the schemas of the Kubernetes API, a Python package. Returns its folder, or `undefined` if it can't be installed. */
 export async function ensureValidator(log: (line: string) => void): Promise<string | undefined> {
   const folder = join(servicesRoot, 'python');
   if (existsSync(join(folder, 'kubernetes_validate'))) return folder;

@@ -41,7 +41,7 @@ const rabbitmqServer = (name: string, addressVariable: string, home: Home): Serv
       RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS: `-start_epmd false -erl_epmd_port ${distribution}`,
       LANG: 'C.UTF-8',
     };
-    // RabbitMQ starts an epmd daemon where it finds none, which would outlive it. This one belongs to its group and ends with it.
+    // Without a running epmd, RabbitMQ starts one as a daemon, which would outlive it. This epmd belongs to its group and ends with it.
     const script = 'epmd -address 127.0.0.1 -port "$ERL_EPMD_PORT" & exec /usr/lib/rabbitmq/bin/rabbitmq-server';
     home.start(name, port, '/bin/sh', ['-c', script], owner, env);
   },

@@ -4,14 +4,14 @@ import { lane } from './lane.ts';
 import { freePort, runningRecord, serviceFolder, signalGroup, stopRecorded } from './process-record.ts';
 import type { Service } from './service.ts';
 
-/** A server of a test's own, to be killed, stopped and starved. */
+/** A server for one test, which may kill, stop and starve it. */
 export interface ScratchServer {
   readonly url: string;
-  /** SIGKILL, and waits until it is gone. */
+  /** Kills it by SIGKILL, and waits until it has ended. */
   kill(): Promise<void>;
   /** Starts it again on the same port and data, and waits until it answers. */
   start(): Promise<void>;
-  /** Stops the process for a while, as a machine that hangs does. */
+  /** Stops the process for a time, like a machine that hangs. */
   freeze(ms: number): Promise<void>;
   stop(): Promise<void>;
 }

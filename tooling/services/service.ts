@@ -1,4 +1,4 @@
-/** A server that tests and benchmarks use for real. */
+/** A real server that tests and benchmarks use. */
 export interface Service {
   readonly name: string;
   /** Environment variable in which tests find the address. Servers of several versions share one. */
@@ -9,11 +9,11 @@ export interface Service {
   readonly packages: readonly string[];
   /** Files that must exist for the programs to count as installed. */
   readonly binaries: readonly string[];
-  /** Installs `binaries` that no package of this machine's suite brings. Does nothing where that is not possible. */
+  /** Installs `binaries` that no package of this machine's suite contains. Does nothing where that is not possible. */
   install?(log: (line: string) => void): Promise<void>;
   /** Instruction for a person who lacks the programs. Default: install the packages. */
   readonly missing?: string;
-  /** Signal that ends it in good order. */
+  /** The signal that shuts it down normally. */
   readonly stopSignal: NodeJS.Signals;
   /** The port inside the compose file's container and the address for it. */
   url(port: number): string;

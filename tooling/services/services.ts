@@ -53,13 +53,13 @@ export interface StartedServices {
   readonly results: readonly ServiceResult[];
   /** The addresses, by environment variable. */
   readonly environment: Record<string, string>;
-  /** Says once, in one line, that a local server has ended while it was needed, with the last lines of its log. */
+  /** Reports once, in one line, that a local server has ended while it was needed, with the last lines of its log. */
   watch(ended: (line: string) => void): void;
-  /** Stops what this call started, and nothing else. */
+  /** Stops the servers that this call started, and no others. */
   stop(): Promise<void>;
 }
 
-/** Brings up every service that is not there yet, each checked with one round trip, side by side. */
+/** Starts every service that is not running, in parallel, and checks each with one round trip. */
 export async function startServices(options: {
   /** Default: those of this lane. */
   readonly wanted?: readonly Service[];
@@ -147,7 +147,7 @@ async function bringUp(service: Service, composed: boolean): Promise<ServiceResu
   }
 }
 
-/** Asks until the round trip succeeds; gives up at once when the process that should answer is gone. */
+/** Retries the round trip until it succeeds. Fails at once if the process of the server has ended. */
 async function untilAnswers(service: Service, url: string, recorded: string | undefined, limitMs: number): Promise<string | undefined> {
   const deadline = Date.now() + limitMs;
   for (;;) {

@@ -4,7 +4,7 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 
-/** A step of a page, as its reader takes it. */
+/** A step of a page for its reader. */
 type Step =
   | { readonly do: 'write'; readonly file: string; readonly text: string }
   | { readonly do: 'run'; readonly command: string }
@@ -13,9 +13,9 @@ type Step =
   | { readonly do: 'expect'; readonly lines: readonly string[]; readonly of: 'command' | 'background' };
 
 /**
- * Reads a page: blocks with a file name in their info string are files, `sh` blocks are commands, a `text` block after one is what must have been
- * printed, each line somewhere. Comments say what a reader knows without being told: `background: TEXT` before a command that goes on (until it
- * prints TEXT), `stop` for Ctrl-C, `printed` before what the one in the background printed.
+ * Reads a page. Blocks with a file name in their info string are files, and `sh` blocks are commands. Each line of a `text` block after a
+ * command must be somewhere in its output. Comments tell what a reader knows anyway: `background: TEXT` before a command that keeps running
+ * (wait until it prints TEXT), `stop` for Ctrl-C, `printed` before output of the command in the background.
  */
 export function stepsOf(markdown: string): readonly Step[] {
   const steps: Step[] = [];
@@ -37,7 +37,7 @@ export function stepsOf(markdown: string): readonly Step[] {
   return steps;
 }
 
-/** Does what a page says, in a folder, and fails where what is printed is not what the page says. */
+/** Follows a page in a folder, and fails if the output differs from that on the page. */
 export async function followPage(markdown: string, folder: string, env: NodeJS.ProcessEnv, say: (line: string) => void): Promise<void> {
   let here = folder;
   let printed = '';
@@ -53,7 +53,7 @@ export async function followPage(markdown: string, folder: string, env: NodeJS.P
       }
       if (step.do === 'run') {
         say(step.command.replace(/^/gm, '$ '));
-        // A shell of its own each time; where it ended up is where the next one begins.
+        // Each command has a shell of its own. The next shell starts in the folder in which this one ended.
         const running = new Running(`set -e\n${step.command}\nprintf '\\nfolder:%s\\n' "$PWD"`, here, env);
         const code = await running.ended;
         if (code !== 0) throw new Error(`"${step.command}" ended with ${code}:\n${running.output}`);
@@ -72,7 +72,7 @@ export async function followPage(markdown: string, folder: string, env: NodeJS.P
   }
 }
 
-/** A command in a group of its own, so that what it started ends with it. */
+/** A command in a process group of its own, so that the processes that it starts end with it. */
 class Running {
   readonly #child: ChildProcess;
   output = '';

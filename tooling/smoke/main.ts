@@ -1,4 +1,4 @@
-// `npm run smoke`: packs every package as it would be published, and uses it as somebody would who knows nothing of this repository.
+// `npm run smoke`: packs every package as for publishing, and uses it as a user without this repository does.
 
 import { execFile, execFileSync } from 'node:child_process';
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -11,9 +11,9 @@ import { type Packed, pack } from './pack.ts';
 import { type Registry, startRegistry } from './registry.ts';
 import { uses } from './use.ts';
 
-/** Published floor, what is developed on, and the newest. npm's package `node` brings them. */
+/** The oldest supported Node, the one used for development, and the newest. npm's package `node` contains them. */
 const nodes = ['22', '24', '26'];
-/** Drivers, each with the subpath that adapts it. None may come along unless somebody asks for it, and none takes another. */
+/** The drivers, each with the subpath that adapts it. A package must not install a driver, and a subpath must need no other driver. */
 const adapted: readonly (readonly [subpath: string, ...drivers: readonly string[]])[] = [
   ['@holdfast/broker/kafka', 'kafkajs'],
   ['@holdfast/broker/platformatic-kafka', '@platformatic/kafka'],
@@ -31,7 +31,7 @@ let registry: Registry | undefined;
 try {
   const packed = pack(folder);
   registry = await startRegistry(packed);
-  // A server in this process answers: nothing that waits for npm may block it.
+  // npm uses a registry in this process, so waiting for npm must not block the event loop.
   const { npmrc } = registry;
   await sizes(packed, npmrc);
   await subpaths(npmrc);
@@ -43,7 +43,7 @@ try {
   rmSync(folder, { recursive: true, force: true });
 }
 
-/** What each package brings along by itself: its size, and how many others. No driver among them. */
+/** Installs each package alone, and reports its size and the number of its dependencies. No driver may be among them. */
 async function sizes(packed: readonly Packed[], npmrc: string): Promise<void> {
   console.log('\npackage                    packed  unpacked  files  packages installed  of others');
   for (const { name, folder: short, packedBytes, unpackedBytes, files } of packed) {
@@ -54,7 +54,7 @@ async function sizes(packed: readonly Packed[], npmrc: string): Promise<void> {
     };
     const installed = Object.keys(packages).map((path) => path.slice(path.lastIndexOf('node_modules/') + 'node_modules/'.length));
     const pulled = installed.filter((one) => drivers.includes(one));
-    if (pulled.length > 0) throw new Error(`${name} brings ${pulled.join(', ')} along, though nobody asked for it.`);
+    if (pulled.length > 0) throw new Error(`${name} installs ${pulled.join(', ')}, which must be optional.`);
     const others = installed.filter((one) => !one.startsWith('@holdfast/'));
     const bytes = Number(execFileSync('du', ['-sk', join(place, 'node_modules')], { encoding: 'utf8' }).split('\t')[0]) * 1024;
     console.log(
@@ -63,7 +63,7 @@ async function sizes(packed: readonly Packed[], npmrc: string): Promise<void> {
   }
 }
 
-/** Each subpath is there with its own driver installed and no other. */
+/** Checks that each subpath can be imported with only its own driver installed. */
 async function subpaths(npmrc: string): Promise<void> {
   for (const [subpath, ...needed] of adapted) {
     const place = freshFolder(`subpath-${subpath.replaceAll('/', '-')}`, npmrc);
@@ -98,7 +98,7 @@ async function onEveryNode(packed: readonly Packed[], npmrc: string): Promise<vo
   }
 }
 
-/** Every page under docs/start, to the letter. */
+/** Follows every page under docs/start exactly. */
 async function quickStarts(npmrc: string): Promise<void> {
   const pages = readdirSync(join(root, 'docs', 'start')).filter((name) => name !== 'index.md');
   const node = await nodeOf('24');
@@ -115,7 +115,7 @@ async function quickStarts(npmrc: string): Promise<void> {
   }
 }
 
-/** A Node of a major version, from npm, kept for the next time. */
+/** Installs a Node of a major version from npm, and caches it. */
 async function nodeOf(version: string): Promise<string> {
   const place = join(root, '.cache', `node-${version}`);
   const binary = join(place, 'node_modules', 'node', 'bin', 'node');
@@ -140,7 +140,10 @@ function size(bytes: number): string {
   return (bytes < 10 * 2 ** 20 ? `${Math.round(bytes / 1_024)} KiB` : `${Math.round(bytes / 2 ** 20)} MiB`).padStart(8);
 }
 
-/** Without what npm tells its own scripts, but where the machine's settings are: run by another Node, npm looks for them beside that. */
+/**
+ * The environment without the variables that npm sets for its scripts, except the path of the machine's settings: npm under another Node
+ * looks for them beside that Node.
+ */
 function clean(): NodeJS.ProcessEnv {
   return Object.fromEntries(
     Object.entries(process.env).filter(([name]) => !/^npm_(?!config_(cache|registry|globalconfig))/i.test(name) && name !== 'INIT_CWD'),

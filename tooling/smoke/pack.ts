@@ -3,7 +3,7 @@ import { cpSync, existsSync, readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { root } from '../paths.ts';
 
-/** A package as it would be published. */
+/** A packed package. */
 export interface Packed {
   readonly folder: string;
   readonly name: string;
@@ -14,7 +14,7 @@ export interface Packed {
   readonly files: readonly string[];
 }
 
-/** Packs every package into a folder, and lets publint and attw judge what is in it. */
+/** Packs every package into a folder, and checks it by publint and attw. */
 export function pack(into: string): readonly Packed[] {
   const packed: Packed[] = [];
   for (const folder of readdirSync(join(root, 'packages'))) {
@@ -47,10 +47,10 @@ interface NpmPack {
   readonly files: readonly { readonly path: string }[];
 }
 
-/** npm answers with a list, or from version 11 on with an object by name. */
+/** npm prints a list, or from version 11 on an object by name. */
 function described(folder: string, into: string, printed: unknown): Packed {
   const [entry] = (Array.isArray(printed) ? printed : Object.values(printed as object)) as NpmPack[];
-  if (!entry) throw new Error(`npm pack gave nothing for ${folder}`);
+  if (!entry) throw new Error(`npm pack printed nothing for ${folder}`);
   const files = entry.files.map(({ path }) => path);
   const strays = files.filter((path) => !/^(dist|bin|deploy)\/|^(README\.md|LICENSE|package\.json|CHANGELOG\.md)$/.test(path));
   const missing = ['README.md', 'LICENSE', 'package.json'].filter((path) => !files.includes(path));

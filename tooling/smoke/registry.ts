@@ -6,9 +6,9 @@ import { join } from 'node:path';
 import { root } from '../paths.ts';
 import type { Packed } from './pack.ts';
 
-/** A registry that has the packed packages, and nothing else: `npm install @holdfast/…` as if they were published. */
+/** A registry of the packed packages only, so that `npm install @holdfast/…` works as if they were published. */
 export interface Registry {
-  /** What `.npmrc` has to say. */
+  /** The contents of `.npmrc`. */
   readonly npmrc: string;
   close(): void;
 }

@@ -1,6 +1,5 @@
 /**
- * A script for each package, run against what was installed from its tarball, on every Node that is supported. Each prints `ok` and ends by
- * itself.
+ * A script for each package. It runs against the package installed from its tarball, on every supported Node, prints `ok` and ends by itself.
  */
 export const uses: Readonly<Record<string, string>> = {
   core: `

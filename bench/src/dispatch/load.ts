@@ -3,7 +3,7 @@ import type { ServiceUnderTest } from './service.ts';
 
 const slotsPerOrder = 4;
 
-/** Orders of a few slots each, by so many customers who each wait for their answer. Returns accepted orders per second. */
+/** Places orders of a few slots each, by several customers who each wait for their answer. Returns accepted orders per second. */
 export async function acceptRate(service: ServiceUnderTest, seconds: number, customers: number = 64): Promise<number> {
   let accepted = 0;
   const started = performance.now();
@@ -18,7 +18,7 @@ export async function acceptRate(service: ServiceUnderTest, seconds: number, cus
   return accepted / ((performance.now() - started) / 1_000);
 }
 
-/** Orders at a steady rate, each sent at its time whatever became of those before. Returns how long answers took, in ms, in order. */
+/** Places orders at a steady rate, each at its time, whether or not earlier ones were answered. Returns the times until the answers, in ms. */
 export async function acceptLatency(service: ServiceUnderTest, perSecond: number, seconds: number): Promise<readonly number[]> {
   const took: number[] = [];
   const waiting: Promise<void>[] = [];
@@ -38,7 +38,7 @@ export async function acceptLatency(service: ServiceUnderTest, perSecond: number
   return took.sort((a, b) => a - b);
 }
 
-/** Orders, all at once, and waits until every slot's machine runs. Returns slots per second, from the first order on. */
+/** Places all orders at once, and waits until the machine of every slot runs. Returns slots per second, from the first order on. */
 export async function fillRate(service: ServiceUnderTest, orders: number, slots: number): Promise<number> {
   const written = async (): Promise<{ messages: number; callbacks: number }> => {
     const { rows } = await service.knex.raw(
@@ -56,7 +56,7 @@ export async function fillRate(service: ServiceUnderTest, orders: number, slots:
     }),
   );
   const wanted = orders * slots;
-  // By the index of batches: a look must not cost more the more there is.
+  // By the index of batches: the cost of a poll must not grow with the table.
   const running = async (): Promise<boolean> => {
     await new Promise((resolve) => setTimeout(resolve, 100));
     const [row] = await service.knex('dispatch_slot').whereIn('batch_id', ids).where({ state: 'RUNNING' }).count({ n: '*' });
@@ -65,7 +65,7 @@ export async function fillRate(service: ServiceUnderTest, orders: number, slots:
   await until(running, { withinMs: 240_000, what: 'all machines run' });
   const seconds = (performance.now() - started) / 1_000;
   const after = await written();
-  // Each slot was told of twice, to listeners and to the customer, and once to the asset service.
+  // Each slot has at least three messages, one of them for the asset service, and two callbacks to the customer.
   if (after.messages - before.messages < wanted * 3) throw new Error(`only ${after.messages - before.messages} messages were written`);
   if (after.callbacks - before.callbacks < wanted * 2) throw new Error(`only ${after.callbacks - before.callbacks} callbacks were written`);
   return wanted / seconds;

@@ -18,9 +18,9 @@ const small = { machines: 30_000, slots: 0 };
 const large = { machines: 100_000, slots: 1_000_000 };
 
 /**
- * The reference service on Postgres: orders accepted per second, how long that takes at half of it, and slots per second from wanted to
- * running with their messages and callbacks written. Then the same with a hundred thousand machines and a million slots in the database.
- * Service, room, load and database share the machine.
+ * The reference service on Postgres: orders accepted per second, the time to accept one at half of that rate, and slots per second from the
+ * order until they run, with their messages and callbacks written. Then the same with a hundred thousand machines and a million slots in
+ * the database. Service, room, load and database share the machine.
  */
 export async function dispatch(options: BenchOptions): Promise<void> {
   const postgres = testDialects().find(({ name }) => name === 'postgres');
@@ -76,7 +76,7 @@ async function measure(db: TestDatabase, size: typeof small, rounds: number): Pr
     for (let i = 0; i < rounds; i++) rates.push(await fillRate(service, 100, 50));
     return median(rates);
   });
-  // Orders that nobody fills: what is measured is accepting them.
+  // No machines are free for these orders: only their acceptance is measured.
   return using('api', async (service) => {
     await acceptRate(service, 2);
     const rates: number[] = [];
@@ -91,7 +91,7 @@ async function measure(db: TestDatabase, size: typeof small, rounds: number): Pr
   });
 }
 
-/** Slots of orders that are over, with the leases that they had. */
+/** Inserts slots of finished orders, with the leases that they had. */
 async function fill(knex: Knex, slots: number): Promise<void> {
   if (slots === 0) return;
   const perBatch = 50;

@@ -10,19 +10,19 @@ const adminKey = `hf_bench0000000_${'a'.repeat(32)}`.replace('bench0000000', 'be
 
 export interface Answer {
   readonly status: number;
-  // biome-ignore lint/suspicious/noExplicitAny: bodies are what the caller knows them to be
+  // biome-ignore lint/suspicious/noExplicitAny: the caller knows the type of the body
   readonly body: any;
 }
 
 export interface ServiceUnderTest {
   readonly knex: Knex;
   call(method: string, path: string, body?: unknown, key?: string): Promise<Answer>;
-  /** Orders once, by a tenant that has a key. */
+  /** Places one order, as a tenant with a key. */
   order(count: number, more?: object): Promise<Answer>;
   stop(): Promise<void>;
 }
 
-/** The service as one process, and a faultless room as another, as they are deployed: on a Postgres of their own schema. */
+/** Starts the service as one process, and a room without faults as another, as they are deployed, on a Postgres schema of their own. */
 export async function startService(
   db: TestDatabase,
   options: { readonly roles: string; readonly machines: number },

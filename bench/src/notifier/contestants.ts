@@ -12,7 +12,7 @@ export const payload = { orderId: '1454351703703945216', note: 'x'.repeat(450) }
 const body = JSON.stringify(payload);
 const concurrency = 64;
 
-/** Headers of a Standard Webhook, as anybody would write them. */
+/** Headers of a Standard Webhook, as users write them. */
 function signed(): Record<string, string> {
   const id = `msg_${randomUUID()}`;
   const timestamp = String(Math.floor(performance.timeOrigin / 1_000 + performance.now() / 1_000));
@@ -32,7 +32,7 @@ async function inTurn(n: number, send: (i: number) => Promise<void>): Promise<nu
   return (n / (performance.now() - started)) * 1_000;
 }
 
-/** undici's Pool, signed, with no database: what the sender's core can do. */
+/** undici's Pool, signed, without a database: the limit of a sender. */
 export async function rawPool(to: Receivers, n: number): Promise<number> {
   const pools = to.urls.map((url) => new Pool(new URL(url).origin, { connections: 4, pipelining: 1 }));
   const rate = await inTurn(n, async (i) => {
@@ -44,7 +44,7 @@ export async function rawPool(to: Receivers, n: number): Promise<number> {
   return rate;
 }
 
-/** A BullMQ worker that signs and calls fetch, as a user would write it. */
+/** A BullMQ worker that signs and calls fetch, as users write it. */
 export async function bullmq(to: Receivers, n: number, redisUrl: string): Promise<number> {
   const { hostname, port } = new URL(redisUrl);
   const connection = { host: hostname, port: Number(port), maxRetriesPerRequest: null };
@@ -94,7 +94,7 @@ export async function open(db: TestDatabase, to: Receivers): Promise<Notifier> {
   });
 }
 
-/** Puts `n` notifications in, round robin over the receivers, by SQL. */
+/** Inserts `n` notifications by SQL, round robin over the receivers. */
 export async function fill(db: TestDatabase, notifier: Notifier, urls: readonly string[], n: number): Promise<void> {
   const ids: string[] = [];
   for (const url of urls) ids.push(await notifier.endpoints.register({ url, keyRef: 'k' }));
@@ -136,8 +136,8 @@ export async function ours(db: TestDatabase, to: Receivers, n: number): Promise<
 }
 
 /**
- * Triggers for fifty endpoints, 300 a second, for `seconds`, from the trigger to the receiver; with one endpoint more that hangs and has
- * 10,000 waiting, or without. Returns ms.
+ * Measures the time from the trigger to the receiver, in ms: 300 triggers a second for `seconds`, over fifty endpoints. Optionally one more
+ * endpoint hangs, with 10,000 notifications waiting.
  */
 export async function healthy(
   db: TestDatabase,

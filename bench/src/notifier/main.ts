@@ -4,7 +4,7 @@ import type { BenchOptions } from '../tasks.ts';
 import { bullmq, healthy, ours, rawPool } from './contestants.ts';
 import { type Receivers, receivers } from './receivers.ts';
 
-/** Signed callbacks to fast local receivers: ours against what people write, and against undici alone. */
+/** Signed callbacks to fast local receivers: ours against a usual worker, and against undici alone. */
 export async function notifier(options: BenchOptions): Promise<void> {
   const wanted = (name: string): boolean => options.only === undefined || options.only.has(name);
   const redisUrl = process.env.HOLDFAST_REDIS_URL;

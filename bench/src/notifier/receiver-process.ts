@@ -1,6 +1,6 @@
 /**
- * Receivers in a process of their own: as many ports as asked for, each of which answers every POST with `success` at once. Reads no
- * more of HTTP than it must, so that it is not the limit. Commands come as lines: `hang N` makes the first N hang.
+ * Receivers in a process of their own: each port answers every POST with `success` at once. It parses as little HTTP as possible, so that it
+ * is not the limit. Commands come as lines: `hang N` makes the first N ports hang.
  */
 import { createServer, type Socket } from 'node:net';
 
@@ -26,7 +26,7 @@ function receive(socket: Socket, index: number): void {
       left = left.subarray(end);
       if (index < hanging) continue;
       received += 1;
-      // A body that begins with the time of its trigger.
+      // The body begins with the time of its trigger.
       const [, sent] = /^\{"at":(\d+)/.exec(at) ?? [];
       if (sent) latencies.push(performance.timeOrigin + performance.now() - Number(sent));
       socket.write(answer);

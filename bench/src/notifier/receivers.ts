@@ -14,9 +14,9 @@ export interface Report {
 export interface Receivers {
   readonly urls: readonly string[];
   readonly ports: readonly number[];
-  /** The first `n` answer nothing any more. */
+  /** Makes the first `n` receivers hang: they no longer answer. */
   hang(n: number): void;
-  /** What came since the last report. */
+  /** Returns what was received since the last report. */
   report(): Promise<Report>;
   close(): Promise<void>;
 }

@@ -30,7 +30,7 @@ export async function ourOutbox(db: TestDatabase, bench: Bench, { keys }: Pick<L
   });
 }
 
-/** `n` messages that are in the table already; per second, from the start of the relay until the table is empty. */
+/** Relays `n` messages that are in the table already. Returns messages per second, from the start of the relay until the table is empty. */
 export async function oursDrain(db: TestDatabase, bench: Bench, load: Load, options: object = {}): Promise<number> {
   const outbox = await ourOutbox(db, bench, load);
   await fill(outbox, bench.topic, load);
@@ -49,7 +49,7 @@ export async function oursDrain(db: TestDatabase, bench: Bench, load: Load, opti
   const started = performance.now();
   await relay.start();
   await all;
-  // Until the last row is gone, too.
+  // The time includes the removal of the last row.
   while (Number((await db.knex('outbox_message').count({ n: '*' }))[0]?.n) > 0) await new Promise((resolve) => setTimeout(resolve, 2));
   const seconds = (performance.now() - started) / 1000;
   await outbox.close();
@@ -64,7 +64,7 @@ export async function fill(outbox: Awaited<ReturnType<typeof ourOutbox>>, topicN
     );
 }
 
-/** Statistics as they are once the table is filled. */
+/** Updates the statistics for the filled table. */
 export async function analyze(db: TestDatabase, table: string): Promise<void> {
   await db.knex.raw(`ANALYZE ${db.name === 'mysql' ? 'TABLE ' : ''}${table}`);
 }
@@ -138,8 +138,8 @@ function bare(row: BareRow): BareMessage {
 }
 
 /**
- * The limit: nobody else there, no leases, no order of keys, no failures. Batches of 500 are read by id, sent by the broker's own client, and
- * deleted by one statement; the next is read and the last deleted while one is sent.
+ * The limit: a single relay, without leases, order of keys or failures. Batches of 500 are read by id, sent by the broker's own client, and
+ * deleted by one statement. While one batch is sent, the next is read and the last is deleted.
  */
 export async function rawDrain(db: TestDatabase, bench: Bench, load: Load): Promise<number> {
   await bareTable(db, load);
@@ -161,7 +161,7 @@ export async function rawDrain(db: TestDatabase, bench: Bench, load: Load): Prom
   return rate;
 }
 
-/** The loop as most people write it: knex, SKIP LOCKED, publish, update, commit. `confirm` messages are sent before their confirm is awaited. */
+/** The usual loop: knex, SKIP LOCKED, publish, update, commit. `confirm` messages are sent before their confirms are awaited. */
 export async function naiveDrain(db: TestDatabase, bench: Bench, load: Load, batch: number, confirm: number): Promise<number> {
   await bareTable(db, load);
   const { knex } = db;

@@ -36,7 +36,7 @@ function say(bench: string, unit: string, figures: Readonly<Record<string, numbe
 
 const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
 
-/** Put to published (the broker's ack), one process: quiet, and at half of what it can do. */
+/** Time from put to the broker's ack in one process, at a low rate and at half of the highest rate. */
 export async function latency(db: TestDatabase, bench: Bench, half: number, json: boolean): Promise<void> {
   const outbox = await ourOutbox(db, bench, { keys: 10_000 });
   const relay = outbox.relay();
@@ -67,7 +67,7 @@ export async function latency(db: TestDatabase, bench: Bench, half: number, json
   into = busy;
   const seconds = 8;
   const started = performance.now();
-  // In slices of 20 ms, many puts per transaction, as a service under load has them.
+  // Every 20 ms, with many puts per transaction, as in a service under load.
   for (let n = 0; n < half * seconds; ) {
     const due = Math.floor(((performance.now() - started) / 1_000) * half) - n;
     if (due > 0) {
@@ -98,7 +98,7 @@ export async function latency(db: TestDatabase, bench: Bench, half: number, json
   );
 }
 
-/** Put in this process, published by a relay in another: until that one's broker has it. */
+/** Time from put in this process to the broker's ack to a relay in another. */
 export async function latencyAcross(db: TestDatabase, bench: Bench, json: boolean): Promise<void> {
   const outbox = await ourOutbox(db, bench, { keys: 10_000 });
   const child = spawn(
@@ -136,7 +136,7 @@ export async function latencyAcross(db: TestDatabase, bench: Bench, json: boolea
   say(`outbox-latency-across/${bench.name}`, 'ms', { quietP50: at(quiet, 0.5), quietP99: at(quiet, 0.99), published: quiet.length }, json);
 }
 
-/** What the other keys lose when one in twenty fails all the time. */
+/** The rate of the other keys while one key in twenty always fails. */
 export async function failingKeys(db: TestDatabase, bench: Bench, failing: boolean): Promise<number> {
   const keys = 2_000;
   const n = 50_000;
@@ -174,7 +174,7 @@ export async function failingKeys(db: TestDatabase, bench: Bench, failing: boole
   return rate;
 }
 
-/** A backlog of `n` messages, made by one statement, drained to a publisher that acks at once: the table is what is measured. */
+/** Drains a backlog of `n` messages, made by one statement, to a publisher that acks at once, so that only the table is measured. */
 export async function backlog(db: TestDatabase, n: number, json: boolean): Promise<void> {
   await migrate(db.knex, [coreSchema, outboxSchema]);
   const keys = 10_000;
@@ -237,7 +237,7 @@ const anything = {
   '~standard': { version: 1 as const, vendor: 'bench', validate: (value: unknown) => ({ value: value as { k: string; text: string } }) },
 };
 
-/** A broker that is away for a minute while a service puts 1,000 messages a second. */
+/** The broker is down for a minute while a service puts 1,000 messages a second. */
 export async function outage(db: TestDatabase, url: string, seconds: number, json: boolean): Promise<void> {
   const target = new URL(url);
   const proxy = await tcpProxy({ host: target.hostname, port: Number(target.port) });

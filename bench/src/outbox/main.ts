@@ -5,7 +5,7 @@ import { naiveDrain, oursDrain, rawDrain } from './contestants.ts';
 import { backlog, failingKeys, latency, latencyAcross, outage } from './lanes.ts';
 import { type Bench, kafkaBench, rabbitmqBench } from './servers.ts';
 
-/** Table to broker: messages per second against the loops that people write, and against the broker's own client without us. */
+/** Table to broker: messages per second against the usual loops, and against the broker's own client alone. */
 export async function outbox(options: BenchOptions): Promise<void> {
   const wanted = (name: string): boolean => options.only === undefined || options.only.has(name);
   const up = (name: string) => {
@@ -36,7 +36,7 @@ export async function outbox(options: BenchOptions): Promise<void> {
       ['keyed', 10_000],
       ['unkeyed', 0],
     ] as const) {
-      // On Postgres; on MySQL, where the table costs more, over one client of each broker.
+      // On Postgres with all clients; on MySQL, where the table costs more, with one client of each broker.
       for (const [bench, database] of [
         [`outbox-${kind}/${name}`, 'postgres'],
         ...(name === 'platformatic-kafka' ? [] : ([[`outbox-${kind}/mysql-${name}`, 'mysql']] as const)),

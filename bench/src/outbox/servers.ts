@@ -8,14 +8,14 @@ import { ProduceAcks, Producer } from '@platformatic/kafka';
 import { type ChannelModel, type ConfirmChannel, connect } from 'amqplib';
 import { Kafka, type Producer as KafkajsProducer, logLevel } from 'kafkajs';
 
-/** A message as it stands in the table. */
+/** A row of the message table. */
 export interface BareMessage {
   readonly id: string;
   readonly key: string | undefined;
   readonly body: Uint8Array;
 }
 
-/** As ours sends them, so that all send the same bytes. */
+/** The headers that ours sends, so that all contestants send the same bytes. */
 function headers(topic: string, { id }: BareMessage): Record<string, string> {
   return {
     ce_specversion: '1.0',
@@ -26,7 +26,7 @@ function headers(topic: string, { id }: BareMessage): Record<string, string> {
   };
 }
 
-/** A broker with a fresh topic: through our adapter, and through its own client, as a user would write it. */
+/** A broker with a new topic, through our adapter, and through its own client as users write it. */
 export interface Bench {
   readonly name: string;
   /** For {@link openBroker}. */
@@ -34,7 +34,7 @@ export interface Bench {
   readonly address: string;
   readonly topic: string;
   readonly ours: Publisher & Subscriber;
-  /** Sends a batch as the client does it best, and waits until the broker has it. */
+  /** Sends a batch in the way that is fastest for the client, and waits for the broker's ack. */
   readonly send: (batch: readonly BareMessage[]) => Promise<void>;
   readonly close: () => Promise<void>;
 }
@@ -109,7 +109,7 @@ export async function rabbitmqBench(url: string): Promise<Bench> {
   const topic = `bench-${uuidv7().slice(-12)}`;
   const group = `${topic}-group`;
   const ours = openBroker('rabbitmq', url);
-  // Makes the queues, which keep what comes when nobody reads.
+  // Creates the queues, which keep messages while no consumer reads.
   const subscription = await ours.subscribe([topic], { group }, async () => ack);
   await subscription.close();
   const connection: ChannelModel = await connect(url);

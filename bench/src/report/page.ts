@@ -13,7 +13,7 @@ const titles: Readonly<Record<string, string>> = {
   dispatch: 'The reference service: orders and slots',
 };
 
-/** Writes docs/benchmarks.md and a drawing for each bench from what was measured. What the figures mean stands in bench/notes. */
+/** Writes docs/benchmarks.md and a drawing for each bench, from the results. The explanations are in bench/notes. */
 export function writePage(results: Results): void {
   const drawings = join(root, 'docs', 'images', 'benchmarks');
   mkdirSync(drawings, { recursive: true });
@@ -54,7 +54,7 @@ export function writePage(results: Results): void {
   );
 }
 
-/** Cases with contestants; where a bench has none, its rates on the first of its databases against those on the others. */
+/** The cases with contestants. A bench without contestants compares its rates on its first database with those on the others. */
 function drawable({ lines }: Run): readonly Line[] {
   const [first, ...others] = lines;
   if (first && lines.every(({ ours }) => ours === undefined))
@@ -80,7 +80,7 @@ function contests(run: Run): string {
   return `| case | unit | ours | raw | peers | vs best peer | vs raw |\n| --- | --- | --: | --: | --- | --: | --: |\n${rows.join('\n')}`;
 }
 
-/** A line of figures of its own, as a small table. */
+/** Figures without contestants, as a small table. */
 function figures({ bench, unit, ours: _, raw: __, peers: ___, vsBestPeer: ____, vsRaw: _____, ...own }: Line): string {
   const rows = flat(own).map(([name, value]) => `| ${name} | ${value} |`);
   return `| ${bench} | ${unit ?? ''} |\n| --- | --: |\n${rows.join('\n')}`;
@@ -94,7 +94,7 @@ function flat(value: object, prefix = ''): [string, string][] {
   });
 }
 
-/** `besideOneThatHangs` as words. */
+/** Turns `besideOneThatHangs` into words. */
 function words(key: string): string {
   return key.replaceAll(/([a-z0-9])([A-Z])/g, (_, a: string, b: string) => `${a} ${b.toLowerCase()}`);
 }

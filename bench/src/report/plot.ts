@@ -1,7 +1,7 @@
 import { init } from 'echarts';
 import type { Line } from './results.ts';
 
-/** Stand for colours that the style sheet of the drawing sets, once for light and once for dark. */
+/** Placeholders for colours that the style sheet of the drawing sets, for light and for dark. */
 const ink = { text: '#010101', muted: '#020202', grid: '#030303', ours: '#040404', raw: '#050505', peer: '#060606' };
 const light = { text: '#1f2328', muted: '#59636e', grid: '#d1d9e0', ours: '#0b7a62', raw: '#8c959f', peer: '#c2a05a', paper: '#ffffff' };
 const dark = { text: '#e6edf3', muted: '#9198a1', grid: '#3d444d', ours: '#3cbb9c', raw: '#6e7681', peer: '#b08a3e', paper: '#1b1b1f' };
@@ -54,7 +54,7 @@ function shortUnit(unit = ''): string {
   return /^\S*\/s/.exec(unit)?.[0] ?? /\b\S+\/s/.exec(unit)?.[0] ?? unit;
 }
 
-/** Colours by class and style sheet instead of in place. */
+/** Replaces the colours in the drawing by classes and a style sheet. */
 function coloured(svg: string, height: number): string {
   let text = svg.replace(/<rect width="\d+" height="\d+" x="0" y="0"[^>]*fill="none"[^>]*><\/rect>/, '');
   for (const [name, placeholder] of Object.entries(ink)) text = text.replaceAll(placeholder, `var(--${name})`);

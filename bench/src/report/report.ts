@@ -1,4 +1,4 @@
-/** Seconds of one round per contestant, as work per second. */
+/** One round: work per second, by contestant. */
 export type Round = Readonly<Record<string, number>>;
 
 /** One case: rounds in which every contestant ran once, on the same server, one after another. */

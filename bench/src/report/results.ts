@@ -3,7 +3,7 @@ import { arch, cpus, release, totalmem } from 'node:os';
 import { dirname, join } from 'node:path';
 
 const root = join(import.meta.dirname, '..', '..', '..');
-/** What was measured last, bench by bench. */
+/** The last result of each bench. */
 const file = join(root, 'docs', 'benchmarks.json');
 
 /** A line that a bench prints with `--json`: a case with contestants, or figures of its own. */
@@ -33,7 +33,7 @@ export function readResults(): Results {
   return existsSync(file) ? (JSON.parse(readFileSync(file, 'utf8')) as Results) : {};
 }
 
-/** Keeps a run in the place of the bench's last one. */
+/** Stores a run in place of the bench's previous one. */
 export function keepRun(bench: string, run: Run): Results {
   const results = { ...readResults(), [bench]: run };
   mkdirSync(dirname(file), { recursive: true });
@@ -45,7 +45,7 @@ export function machine(): string {
   return `${cpus().length} cores (${cpus()[0]?.model.trim() ?? 'unknown'}), ${Math.round(totalmem() / 2 ** 30)} GiB, Linux ${release().split('-')[0]} on ${arch()}`;
 }
 
-/** Of Node, and of the peers and drivers that are installed here. Servers say theirs where a bench prints them. */
+/** The versions of Node, and of the peers and drivers that are installed. A bench prints the versions of its servers. */
 export function versions(names: readonly string[]): string {
   const of = (name: string): string => {
     const manifest = JSON.parse(readFileSync(join(root, 'node_modules', name, 'package.json'), 'utf8')) as { version: string };

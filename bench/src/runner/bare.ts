@@ -4,7 +4,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
-/** Programs in bubblewrap by hand: namespaces and a read-only system, no database, no limits, no log, nothing kept. */
+/** Programs in bubblewrap alone: namespaces and a read-only system, without database, limits, log or results. */
 export function bareSandbox(code: string): { readonly run: () => Promise<number>; readonly remove: () => void } {
   const folder = mkdtempSync(join(tmpdir(), 'holdfast-bare-'));
   writeFileSync(join(folder, 'run.py'), code);
@@ -37,7 +37,7 @@ export function bareSandbox(code: string): { readonly run: () => Promise<number>
   );
   args.push('--tmpfs', '/tmp', '--ro-bind', folder, '/code', '--chdir', '/code', 'python3', '-u', 'run.py');
   return {
-    /** Ms to the first byte; resolves when the program has ended. */
+    /** Runs a program. Resolves when it has ended, with the time until its first byte, in ms. */
     async run() {
       const started = performance.now();
       const child = spawn('/usr/bin/bwrap', args, { stdio: ['ignore', 'pipe', 'ignore'], env: {} });

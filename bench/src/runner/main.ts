@@ -10,7 +10,7 @@ import { bareSandbox } from './bare.ts';
 const hello = 'print("hello")\n';
 const slots = 4;
 
-/** Runs of small programs: how soon they speak, and how many a second, against bubblewrap by hand. */
+/** Runs of small programs against bubblewrap alone: the time until the first output, and runs per second. */
 export async function runner(options: BenchOptions): Promise<void> {
   const wanted = (name: string): boolean => options.only === undefined || options.only.has(name);
   for (const dialect of testDialects().filter(({ name }) => name === 'sqlite' || name === 'postgres')) {
@@ -28,7 +28,7 @@ async function withRunner(dialect: TestDialect, use: (runner: CodeRunner) => Pro
       executor: localSandbox(),
       languages: [python(), scala(), r()],
       pools: { small: { slots } },
-      // Many people, one task: each may have one live run of it.
+      // Many people share one task, since each person may have one live run of it.
       authorize: () => true,
       logger: silentLogger,
     });
@@ -39,7 +39,7 @@ async function withRunner(dialect: TestDialect, use: (runner: CodeRunner) => Pro
   }
 }
 
-/** Ms from the call of submit to the first line of its log, as a reader sees it. One at a time. */
+/** The time from the call of submit until a reader gets the first line of the log, in ms. One run at a time. */
 async function latency(name: string, one: CodeRunner, options: BenchOptions): Promise<void> {
   const bare = bareSandbox(hello);
   const figures: Record<string, number[]> = { 'bare bubblewrap + python, first byte': [] };
@@ -92,7 +92,7 @@ async function latency(name: string, one: CodeRunner, options: BenchOptions): Pr
   }
 }
 
-/** Hello-world runs a second, four at a time; ours queued, limited, logged and kept, theirs not. */
+/** Hello-world runs per second, four at a time. Only ours are queued, limited, logged and stored. */
 async function throughput(name: string, one: CodeRunner, options: BenchOptions): Promise<void> {
   const bare = bareSandbox(hello);
   const task = await one.tasks.create({ actor: 'bench', name: 'hello', language: 'python', files: { 'run.py': hello }, main: 'run.py' });
@@ -108,7 +108,7 @@ async function throughput(name: string, one: CodeRunner, options: BenchOptions):
       });
     });
     const started = performance.now();
-    // Submits come in from elsewhere: eight at a time.
+    // Eight submits at a time.
     const submits = Array.from({ length: runs }, () => `p${++person}`);
     await Promise.all(
       Array.from({ length: 8 }, async () => {

@@ -6,12 +6,12 @@ import type { Tables } from './tables.ts';
 
 const batch = 1_000;
 
-/** Rows in the tables that were gone past, a second. */
+/** Scanned rows per second, including rows that do not match. */
 function rate(rows: number, started: number): number {
   return (rows / (performance.now() - started)) * 1_000;
 }
 
-/** A contestant: one pass over all rows. Its connections are open, as those of a service are. */
+/** A contestant: one pass over all rows. Its connections are open already, as in a service. */
 export interface Contestant {
   pass(): Promise<number>;
   close(): Promise<void>;
@@ -56,7 +56,7 @@ export function scanOf(
   });
 }
 
-/** The loop that a user would write with pg: by key, so many tables at a time, on a connection each. */
+/** The usual loop with pg: by key, several tables at a time, on a connection each. */
 export async function keysetPg(tables: Tables, rows: number, matching: number, atOnce: number): Promise<Contestant> {
   const connect = async (address: string): Promise<Client> => {
     const url = new URL(address);
@@ -132,7 +132,7 @@ export async function offsetPaging(tables: Tables, rows: number, matching: numbe
   return rate(rows, started);
 }
 
-/** Seconds for all rows when the work on each batch takes 20 ms, by so many instances. */
+/** The time for all rows with several instances, in seconds, if the work on each batch takes 20 ms. */
 export async function instances(tables: Tables, count: number): Promise<{ readonly seconds: number; readonly handled: number }> {
   let handled = 0;
   const scans = Array.from({ length: count }, () => {

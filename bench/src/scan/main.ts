@@ -41,7 +41,7 @@ export async function scan(options: BenchOptions): Promise<void> {
         );
       await against(bench, { 'loop by key, pg': () => one.pass(), 'loop by key, knex': () => keysetKnex(tables, total, matching) });
       await against(`${bench}, 4 tables at once`, { 'loop by key, pg': () => four.pass() });
-      // By itself: it leaves much to be collected to whoever comes next.
+      // In a process of its own: its garbage would slow the next contestant.
       await against(`${bench}, OFFSET`, { 'OFFSET paging, knex': () => offsetPaging(tables, total, matching) });
       for (const contestant of [mine, one, four]) await contestant.close();
     });

@@ -7,12 +7,12 @@ import type { Knex } from 'knex';
 export interface Tables {
   readonly databases: readonly [TestDatabase, TestDatabase];
   topology(): Topology;
-  /** A topology with connections of its own, as another instance has, and where its state is. */
+  /** Opens a topology with connections of its own, as another instance has, and the database of its state. */
   other(): { readonly topology: Topology; readonly state: Knex };
   drop(): Promise<void>;
 }
 
-/** @param everyNth one row in so many is to be found */
+/** @param everyNth one row of this many matches the scan */
 export async function makeTables(postgres: TestDialect, rows: number, everyNth: number): Promise<Tables> {
   const databases = [await postgres.create(), await postgres.create()] as const;
   await migrate(databases[0].knex, [coreSchema, scanSchema]);

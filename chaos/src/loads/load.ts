@@ -3,32 +3,32 @@ import type { Knex } from 'knex';
 import type { Notes } from '../oracle/notes.ts';
 import type { Oracle } from '../oracle/oracle.ts';
 
-/** Leases of all victims: short, so that a take-over is soon. */
+/** The leases of all victims. They are short, so that others take over soon. */
 export const leaseMs = 1_000;
 
-/** Where a load runs. */
+/** The surroundings in which a load runs. */
 export interface World {
-  /** The database, past every fault: for preparing and judging. */
+  /** A connection to the database that no fault affects, to prepare and to judge. */
   readonly knex: Knex;
-  /** The database as callers and victims have it: behind the proxy, where there is one. */
+  /** A connection as callers and victims have it: through the proxy, if there is one. */
   readonly service: Knex;
   readonly oracle: Oracle;
   readonly random: () => number;
-  /** After this long a statement is given up: `1s` where the network breaks, else long. */
+  /** The time-out of a statement: `1s` if the network breaks, otherwise `5s`. */
   readonly statementTimeout: '1s' | '5s';
-  /** Counts a thing that is worth telling. */
+  /** Adds to a count that the ledger shows. */
   count(what: string, by?: number): void;
 }
 
-/** What came of it. */
+/** The result of a run, as the judge counts it. */
 export interface Verdict {
-  /** Work that a caller was told is taken. */
+  /** Work whose acceptance was confirmed to a caller. */
   readonly accepted: number;
-  /** Effects that were seen, repeats left out. */
+  /** Effects that were seen, without repeats. */
   readonly effects: number;
-  /** Accepted, and never seen. */
+  /** Accepted, but without an effect. */
   readonly lost: number;
-  /** Seen twice, where once is promised. */
+  /** Seen twice, although once is promised. */
   readonly duplicated: number;
   /** Seen again, where at least once is promised. */
   readonly repeated: number;
@@ -36,30 +36,30 @@ export interface Verdict {
   readonly wrong: number;
 }
 
-/** Some work that must happen, and who judges whether it did. */
+/** Work that must happen, and the judge of whether it did. */
 export interface Load {
   readonly name: LoadName;
   readonly schemas: readonly Schema[];
-  /** Where victims are killed, and how often it is passed before: more than once only where each item passes it. */
+  /** The checkpoints at which victims are killed. `hits`: the pass that kills; above 1 only for a checkpoint that each item passes. */
   readonly checkpoints: readonly { readonly name: string; readonly mode?: Mode; readonly hits?: number }[];
-  /** What is broken on purpose, at which checkpoint it shows, and what must then be seen: else the judge is blind. */
+  /** The negative controls: what is broken on purpose, the checkpoint at which it shows, and what the judge must then see. */
   readonly controls: readonly { readonly mode: Mode; readonly dieAt: string; readonly sees: 'lost' | 'duplicated' }[];
   prepare(world: World): Promise<void>;
-  /** Makes work, until the signal aborts. Returns what the victims have to know. */
+  /** Submits work until the signal aborts. */
   feed(world: World, signal: AbortSignal): Promise<void>;
-  /** Whether there is nothing left to do. `acceptedBefore` is how many were accepted when the faults were over. */
+  /** Whether no work is left. `acceptedBefore` is the number of items that were accepted when the faults ended. */
   quiet(world: World, acceptedBefore: number): Promise<boolean>;
   judge(world: World): Promise<Verdict>;
-  /** Port of what the victims call, if they call something. */
+  /** Starts the server that the victims call, if they call one, and returns its port. */
   port?(world: World): Promise<number>;
   end?(): Promise<void>;
 }
 
 export type LoadName = 'task' | 'outbox' | 'webhook' | 'scan';
-/** What a victim does: its work, a part of it, or its work with one thing broken. */
+/** The task of a victim: its work, a part of it, or its work with one thing broken. */
 export type Mode = 'work' | 'write' | 'no-fence' | 'ack-early' | 'no-inbox' | 'believe' | 'note-late';
 
-/** What a victim is told. */
+/** The configuration of a victim, passed as its argument. */
 export interface VictimConfig {
   readonly load: LoadName;
   readonly address: string;
@@ -81,7 +81,7 @@ export function tally(ids: Iterable<string>): Map<string, number> {
   return counts;
 }
 
-/** Tries until it is answered: a refusal is no answer, and neither is a time-out, after which nobody knows. */
+/** Retries until the work succeeds, also after a time-out, whose outcome is unknown. Returns false if the signal aborts before. */
 export async function insist(world: World, signal: AbortSignal, work: () => Promise<unknown>): Promise<boolean> {
   while (!signal.aborted) {
     try {

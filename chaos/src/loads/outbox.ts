@@ -6,7 +6,7 @@ import type { Knex } from 'knex';
 import { z } from 'zod';
 import { insist, type Load, leaseMs, tally, type VictimSide, type World } from './load.ts';
 
-/** Longer than a relay keeps a refused key in memory before it is held. */
+/** Longer than a relay keeps a refused key in memory before it holds the key. */
 const refusedForMs = 250;
 
 const topics = { order: topic(z.object({ k: z.string(), n: z.number() }), { key: ({ k }) => k }) };
@@ -15,7 +15,7 @@ function open(knex: Knex, statementTimeout: '1s' | '5s', publisher?: Publisher):
   return createOutbox({ knex, topics, statementTimeout, logger: silentLogger, ...(publisher ? { publisher } : {}) });
 }
 
-/** An order and its message, in one transaction; tried again, it is the same order and the same message. */
+/** Writes an order and its message in one transaction. A retry writes the same order and the same message. */
 async function write(outbox: Outbox<typeof topics>, knex: Knex, k: string, n: number, delay?: number): Promise<void> {
   await knex.transaction(async (trx) => {
     await trx('orders')
@@ -29,9 +29,9 @@ async function write(outbox: Outbox<typeof topics>, knex: Knex, k: string, n: nu
   await checkpoint('writer:after-commit');
 }
 
-/** An order that is taken back: nobody may hear of it. */
+/** Writes an order and rolls it back: its message must not be published. */
 async function takeBack(outbox: Outbox<typeof topics>, knex: Knex, k: string, n: number): Promise<void> {
-  const rollback = new Error('taken back');
+  const rollback = new Error('rolled back');
   await knex
     .transaction(async (trx) => {
       await trx('orders').insert({ id: `${k}:${n}` });
@@ -44,8 +44,8 @@ async function takeBack(outbox: Outbox<typeof topics>, knex: Knex, k: string, n:
 }
 
 /**
- * Orders are written with a message each; a relay publishes them to a broker that is a table; consumers take effect through an inbox.
- * Published in the order of each key; one effect for each order that was committed, and none for others.
+ * Each order is written with a message. A relay publishes the messages to a broker that is a table, and consumers take effect through an
+ * inbox. The messages of a key must be published in order, and each committed order must have one effect; others must have none.
  */
 export const outboxLoad: Load = {
   name: 'outbox',
@@ -88,7 +88,7 @@ export const outboxLoad: Load = {
         if (n % 10 === 9) await insist(world, signal, () => takeBack(outbox, world.service, `back${feeder}`, n));
         const taken = await insist(world, signal, () => write(outbox, world.service, k, n, late ? 50 : undefined));
         if (taken) await world.oracle.notes.note('accepted', [`${k}:${n}`]);
-        // No faster than the slowest database takes it, or a long lane would be mostly waiting for rest.
+        // No faster than the slowest database: otherwise a long lane would mostly wait until no work is left.
         await wait(8);
       }
     };
@@ -121,7 +121,7 @@ export const outboxLoad: Load = {
   },
 };
 
-/** How many first publications came after one of a higher number of their key. Delayed ones have no order. */
+/** The number of first publications that came after one with a higher number of the same key. Delayed messages have no order. */
 function outOfOrder(ids: Iterable<string>): number {
   const last = new Map<string, number>();
   let count = 0;
@@ -138,13 +138,13 @@ export const outboxVictim: VictimSide = async (config, knex, notes) => {
   const { mode, statementTimeout } = config;
   if (mode === 'write') return writer(knex, statementTimeout, notes);
   const broker = databaseBroker({ knex, leaseMs, statementTimeout, logger: silentLogger });
-  // Some keys are refused now and then, so that held keys are killed, too.
+  // Some keys are refused at times, so that processes are also killed while they hold keys.
   const refusedUntil = new Map<string, number>();
   const publisher: Publisher = {
     prefixPerKey: broker.prefixPerKey,
     async publish(batch, options) {
       if (mode === 'ack-early') {
-        // Broken on purpose: it says that the broker has what is still under way.
+        // Broken on purpose: it acks before the broker has the messages.
         setTimeout(() => void broker.publish(batch).catch(() => undefined), 50);
         return batch.map((): PublishResult => ({ outcome: 'acked', at: {} }));
       }
@@ -199,7 +199,7 @@ export const outboxVictim: VictimSide = async (config, knex, notes) => {
   };
 };
 
-/** One that puts, to be killed in the middle of it. */
+/** A process that puts messages, to be killed while it does. */
 async function writer(knex: Knex, statementTimeout: World['statementTimeout'], notes: Parameters<VictimSide>[2]) {
   const outbox = open(knex, statementTimeout);
   let over = false;

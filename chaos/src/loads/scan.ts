@@ -6,8 +6,8 @@ const tables = 8;
 const rowsPerTable = 120;
 
 /**
- * Pass after pass over eight tables, by several processes together. In each pass that somebody was told is over, every row was handed
- * over at least once.
+ * Several processes scan eight tables together, pass after pass. In each pass that was reported as complete, every row must have been
+ * handled at least once.
  */
 export const scanLoad: Load = {
   name: 'scan',
@@ -25,9 +25,9 @@ export const scanLoad: Load = {
       await knex(`thing_00${i}`).insert(Array.from({ length: rowsPerTable }, (_, id) => ({ id })));
     }
   },
-  // The rows are there; victims begin the next pass by themselves.
+  // The rows exist already, and victims begin each pass by themselves.
   feed: (_, signal) => wait(2 ** 30, signal).catch(() => undefined),
-  // The pass that was under way is over: it is the one that the last faults fell into.
+  // The pass that ran during the last faults must have ended.
   async quiet({ oracle }, acceptedBefore) {
     return new Set(oracle.read('accepted')).size > acceptedBefore;
   },
@@ -66,7 +66,7 @@ export const scanVictim: VictimSide = async ({ mode }, knex, notes) => {
           'effect',
           rows.map(({ id }) => `${pass} ${unit.shard.name} ${id}`),
         );
-      // Broken on purpose: what it says is done is done later.
+      // Broken on purpose: it notes the effect after it has reported the batch as done.
       if (mode === 'note-late') setTimeout(() => void keep(), 200);
       else await keep();
     },
@@ -80,7 +80,7 @@ export const scanVictim: VictimSide = async ({ mode }, knex, notes) => {
         if (exitCode === 0) await notes.note('accepted', [pass]);
         else await wait(50);
       } catch {
-        // The database is away; the pass goes on when it is back.
+        // The database is down. The pass continues when it is back.
         await wait(100);
       }
     }

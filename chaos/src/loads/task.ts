@@ -19,8 +19,8 @@ function open(knex: Knex, statementTimeout: '1s' | '5s'): CompensateBiz<Types> {
 }
 
 /**
- * Steps are submitted under a key, again until they are accepted. Four of five commit their effect together with SUCCESS, which is
- * promised once; the fifth takes effect outside, at least once.
+ * Steps are submitted under a key, and retried until they are accepted. Four of five commit their effect together with SUCCESS: exactly one
+ * effect is promised. The fifth takes effect outside of the database, at least once.
  */
 export const taskLoad: Load = {
   name: 'task',
@@ -51,7 +51,7 @@ export const taskLoad: Load = {
         const options = { once: key, ...(n % 11 === 10 ? { delay: 50 } : {}) };
         const taken = await insist(world, signal, () => biz.now().submit('step', context, options));
         if (taken) await world.oracle.notes.note('accepted', [key]);
-        // No faster than the slowest database takes it, or a long lane would be mostly waiting for rest.
+        // No faster than the slowest database: otherwise a long lane would mostly wait until no work is left.
         await wait(8);
       }
     };
@@ -75,7 +75,7 @@ export const taskLoad: Load = {
       lost: accepted.filter((key) => !inside.has(key) && !outside.has(key)).length,
       duplicated: [...inside.values()].filter((n) => n > 1).length,
       repeated: [...outside.values()].filter((n) => n > 1).length,
-      // A row that was given up: nothing here is hopeless.
+      // No row may be given up: every step can succeed.
       wrong: Number((await knex('compensate_biz').where({ status: 'FAILED' }).count({ n: '*' }))[0]?.n),
     };
   },
@@ -90,7 +90,7 @@ export const taskVictim: VictimSide = async (config, knex, notes) => {
       return undefined;
     }
     if (config.mode === 'no-fence') {
-      // Broken on purpose: the effect is not tied to the verdict, nor to the claim.
+      // Broken on purpose: the effect does not depend on the verdict or on the claim.
       await knex('effects').insert({ effect_key: key });
       await checkpoint('effect:done');
       return undefined;
@@ -108,7 +108,7 @@ export const taskVictim: VictimSide = async (config, knex, notes) => {
   };
 };
 
-/** `deaf` on standard input: this process renews no lease until it is told `hear`, while all else goes on. */
+/** After `deaf` on standard input, this process renews no lease until `hear`. Everything else continues. */
 function deafOnDemand(able: boolean): void {
   if (!able) return;
   let hearing = Promise.resolve();

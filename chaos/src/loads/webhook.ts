@@ -21,7 +21,7 @@ function open(knex: Knex, port: number, options: Partial<NotifierOptions>): Noti
   });
 }
 
-/** Takes effect, and then, now and then, loses the answer; or fails before it. */
+/** The receiver: it takes effect, and sometimes loses the answer afterwards or fails before. */
 async function receiver(world: World): Promise<number> {
   server = createServer((request, response) => {
     void (async () => {
@@ -55,8 +55,8 @@ function listeningPort(): number {
 }
 
 /**
- * Events are triggered, again until they are accepted; a receiver verifies them, takes effect, and loses one answer of ten. Each event
- * is one notification, heard at least once, always under the same id with the same bytes.
+ * Events are triggered, and retried until they are accepted. A receiver verifies them, takes effect, and loses one answer of ten. Each event
+ * is one notification, which is received at least once, always under the same id and with the same bytes.
  */
 export const webhookLoad: Load = {
   name: 'webhook',
@@ -82,7 +82,7 @@ export const webhookLoad: Load = {
       for (let i = 0; !signal.aborted; i++) {
         const n = `${feeder}-${i}`;
         const event = { subjectId: n, status: 'PAID', url: `http://127.0.0.1:${port}/`, keyRef: 'k', payload: { n } };
-        // An endpoint is made with its first notification, and settled when its last is through: so there are ever new ones.
+        // A new endpoint for every ten notifications: an endpoint is created with its first one, and settled after its last one.
         const tenant = `${feeder}-${Math.floor(i / 10)}`;
         const taken = await insist(world, signal, () => notifier.now().trigger({ ...event, tenant }));
         if (taken) await world.oracle.notes.note('accepted', [n]);
@@ -103,7 +103,7 @@ export const webhookLoad: Load = {
     const accepted = oracle.read('accepted');
     const heard = oracle.read('effect').map((line) => line.split(' '));
     const times = tally(heard.map(([n = '']) => n));
-    // By event: its ids, and what was sent under them.
+    // For each event, its ids and the bytes sent under them.
     const kinds = tally([...new Set(heard.map((parts) => parts.join(' ')))].map((line) => line.split(' ')[0] ?? ''));
     const twice = await knex('notifier_notification').select('subject_id').groupBy('subject_id').havingRaw('count(*) > 1');
     return {
@@ -123,7 +123,7 @@ export const webhookLoad: Load = {
 };
 
 export const webhookVictim: VictimSide = async ({ port, mode, statementTimeout }, knex) => {
-  // Broken on purpose: any answer is taken for a yes.
+  // Broken on purpose: any answer counts as an acknowledgement.
   const notifier = open(knex, port, { statementTimeout, ...(mode === 'believe' ? { ack: () => true } : {}) });
   const worker = notifier.worker({ lease: leaseMs });
   await worker.start();

@@ -1,13 +1,13 @@
 import { connect, type Socket } from 'node:net';
 
 /**
- * What is told to the oracle, one line each:
- * - `accepted ID`: a caller was answered that this work is taken
- * - `effect ID DETAIL`: it took effect, outside of any transaction
+ * The notes that the oracle keeps, one line each:
+ * - `accepted ID`: the work was confirmed to a caller as accepted
+ * - `effect ID DETAIL`: the work took effect, outside of any transaction
  */
 export type NoteKind = 'accepted' | 'effect';
 
-/** A line to the oracle. */
+/** A connection to the oracle. */
 export class Notes {
   readonly #socket: Socket;
   readonly #waiting: { left: number; readonly done: () => void; readonly failed: (error: Error) => void }[] = [];
@@ -22,7 +22,7 @@ export class Notes {
       for (const line of lines) this.#kept(Number(line));
     });
     const end = (): void => {
-      for (const { failed } of this.#waiting.splice(0)) failed(new Error('The oracle is gone.'));
+      for (const { failed } of this.#waiting.splice(0)) failed(new Error('The connection to the oracle has ended.'));
     };
     socket.on('error', end).on('close', end);
   }
@@ -35,7 +35,7 @@ export class Notes {
     return new Notes(socket);
   }
 
-  /** Resolves when the notes are on the disk. */
+  /** Sends notes. Resolves when they are on disk. */
   note(kind: NoteKind, ids: readonly string[]): Promise<void> {
     if (ids.length === 0) return Promise.resolve();
     return new Promise((done, failed) => {
@@ -48,7 +48,7 @@ export class Notes {
     this.#socket.end();
   }
 
-  /** Answers come in the order of the questions, some together, some in parts. */
+  /** Counts answers, which come in the order of the notes: one answer may cover several calls, or a part of one. */
   #kept(count: number): void {
     let left = count;
     while (left > 0) {

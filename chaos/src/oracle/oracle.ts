@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { until, Victims } from '@holdfast/core/testing';
 import { type NoteKind, Notes } from './notes.ts';
 
-/** A witness that stands outside of whatever is killed. */
+/** A witness in a process of its own, which no disturbance kills. */
 export class Oracle {
   readonly port: number;
   readonly notes: Notes;
@@ -22,7 +22,7 @@ export class Oracle {
     const file = join(mkdtempSync(join(tmpdir(), 'holdfast-oracle-')), 'notes');
     const processes = new Victims(join(import.meta.dirname, 'process.ts'));
     const oracle = processes.start(file);
-    const port = await until(() => Number(/port (\d+)/.exec(oracle.output())?.[1] ?? 0) || undefined, { what: 'the oracle is there' });
+    const port = await until(() => Number(/port (\d+)/.exec(oracle.output())?.[1] ?? 0) || undefined, { what: 'the oracle is up' });
     return new Oracle(file, port, await Notes.open(port), processes);
   }
 

@@ -1,4 +1,4 @@
-// The oracle: a process of its own, which nobody kills. It appends what it is told to a file, and answers when that is on the disk.
+// The oracle: a process of its own, which no disturbance kills. It appends notes to a file, and answers when they are on disk.
 // Argument: the file. Prints its port.
 
 import { closeSync, fdatasync, openSync, writeSync } from 'node:fs';
@@ -7,7 +7,7 @@ import { createServer, type Socket } from 'node:net';
 const [file = ''] = process.argv.slice(2);
 const handle = openSync(file, 'a');
 
-/** What came while the disk was busy goes along in one write. */
+/** Notes that arrive during a write are written together by the next one. */
 let waiting: { readonly socket: Socket; readonly lines: readonly string[] }[] = [];
 let busy = false;
 function write(): void {
@@ -27,7 +27,7 @@ function write(): void {
 const server = createServer((socket) => {
   let rest = '';
   socket.setEncoding('utf8');
-  // Who speaks may be killed in the middle of a word; half a line is not a note.
+  // The sender may be killed in the middle of a line. Half a line is not a note.
   socket.on('error', () => socket.destroy());
   socket.on('data', (chunk: string) => {
     const lines = (rest + chunk).split('\n');

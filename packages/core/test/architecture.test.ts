@@ -31,7 +31,7 @@ const drivers: Readonly<Record<string, readonly string[]>> = {
   kubernetes: ['@kubernetes/client-node'],
 };
 
-/** What a package is built on besides the kernel. */
+/** The packages and libraries that a package may import besides core. */
 const own: Readonly<Record<string, readonly string[]>> = {
   notifier: ['undici'],
   http: ['hono'],
@@ -44,7 +44,7 @@ it.each(packages)('packages/%s imports what it may', (name) => {
   for (const file of sources(`packages/${name}/src`)) {
     if (name !== 'broker')
       expect(read(file), `${file} imports more than types of the broker`).not.toMatch(/import (?!type)[^;]*'@holdfast\/broker/);
-    // A driver belongs to the one folder that adapts it, so that nothing else pulls it in.
+    // Only the folder that adapts a driver may import it, so that no other import loads it.
     const ports = name === 'core' || name === 'broker' ? [] : ['@holdfast/broker'];
     const allowed = [...common, ...(own[name] ?? []), ...ports, ...(drivers[file.split('/src/')[1]?.split('/')[0] ?? ''] ?? [])];
     for (const imported of imports(file)) {
@@ -78,7 +78,7 @@ it.each([...packages.map((name) => `packages/${name}/src`), 'examples/compute-di
   },
 );
 
-it('keeps the clock and chance in core', () => {
+it('keeps the clock and the source of random numbers in core', () => {
   for (const name of packages.filter((one) => one !== 'core')) {
     for (const file of sources(`packages/${name}/src`)) {
       const text = readFileSync(join(root, file), 'utf8').replaceAll(/Math\.random\(\)\); *\/\/ jitter/g, '');
@@ -87,7 +87,7 @@ it('keeps the clock and chance in core', () => {
   }
 });
 
-it('uses published entry points only, outside of the packages', () => {
+it('imports packages by their published entry points only, outside of the packages', () => {
   for (const folder of ['examples', 'bench', 'chaos']) {
     for (const file of sources(folder).filter((one) => !one.includes('node_modules') && !one.includes('dist'))) {
       expect(readFileSync(join(root, file), 'utf8'), file).not.toMatch(/packages\/[\w-]+\/src/);

@@ -15,7 +15,7 @@ import { onEveryDatabase } from './suite.ts';
 onEveryDatabase('database', (suite) => {
   const settled = () => new Promise((resolve) => setImmediate(resolve));
 
-  it('says what server it is', async () => {
+  it('describes the server', async () => {
     const description = await describeDatabase(suite.db.knex);
     expect(description.dialect).toBe(suite.db.name);
     expect(description.version).toMatch(/^\d+\./);
@@ -25,7 +25,7 @@ onEveryDatabase('database', (suite) => {
     ).toBe(true);
   });
 
-  // The others send values apart from the statement.
+  // The other drivers send values separately from the statement.
   if (suite.name === 'mysql' || suite.name === 'mariadb')
     it('refuses a value that has no literal, and keeps the connection', async () => {
       const impatient = new Database({ knex: suite.db.knex, statementTimeout: 200, loopConnections: 1 });
@@ -36,7 +36,7 @@ onEveryDatabase('database', (suite) => {
       await impatient.close();
     });
 
-  it('tells the time in epoch ms by the database, moved by the offset, whatever the session time zone', async () => {
+  it('reads the time in epoch ms from the database, plus the offset, in any session time zone', async () => {
     if (suite.database.family === 'mysql') await suite.database.run("SET time_zone = '+09:00'");
     expect(Math.abs((await suite.database.now()) - Date.now())).toBeLessThan(2_000);
     suite.database.clockOffsetMs = 3_600_000;
@@ -44,7 +44,7 @@ onEveryDatabase('database', (suite) => {
     suite.database.clockOffsetMs = 0;
   });
 
-  it('calls afterCommit hooks once the root has committed, and only then', async () => {
+  it('calls afterCommit hooks only once the root transaction has committed', async () => {
     const { knex } = suite.db;
     const calls: string[] = [];
     await knex.transaction(async (trx) => {
@@ -105,7 +105,7 @@ onEveryDatabase('database', (suite) => {
     };
     const rounds = 100;
     for (let round = 0; round < rounds; round++) {
-      // Each holds what the other wants; SQLite has one writer, so there nobody meets.
+      // Each transaction holds the lock that the other needs. SQLite has one writer, so there are no conflicts.
       let here = 0;
       const meet = async () => {
         here += 1;
@@ -131,7 +131,7 @@ onEveryDatabase('database', (suite) => {
     expect(await migrate(suite.db.knex, [coreSchema])).toEqual({ core: [] });
   });
 
-  it('refuses tables of a newer version, naming what it does not know', async () => {
+  it('refuses tables of a newer version, and names the migrations that it does not know', async () => {
     const create = { name: '0001_create', statements: () => ['CREATE TABLE newer (id INTEGER PRIMARY KEY)'] };
     const later = { name: '0002_later', statements: () => ['CREATE TABLE later (id INTEGER PRIMARY KEY)'] };
     await migrate(suite.db.knex, [{ name: 'newer', migrations: [create, later] }]);
@@ -165,7 +165,7 @@ onEveryDatabase(
           await trx('doom').where({ id: first }).increment('n', 1);
           reached();
           await gate;
-          // The caller swallows the deadlock and goes on.
+          // The caller swallows the deadlock and continues.
           await trx('doom')
             .where({ id: second })
             .increment('n', 1)
@@ -202,7 +202,7 @@ onEveryDatabase(
       expect(called).toBe(false);
     });
 
-    it('times a silent database out, and says that the outcome is unknown', async () => {
+    it('reports an unknown outcome when the database does not answer in time', async () => {
       const impatient = new Database({ knex: suite.db.knex, statementTimeout: 100 });
       await expect(impatient.rows('SELECT pg_sleep(5)')).rejects.toThrow(DatabaseUnavailableError);
       expect(await impatient.rows('SELECT 1 AS one')).toEqual([{ one: 1 }]);

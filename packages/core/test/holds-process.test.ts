@@ -8,7 +8,7 @@ afterEach(() => {
   if (folder) rmSync(folder, { recursive: true, force: true });
 });
 
-/** Runs a program in a process that does nothing else. Returns its exit code (13: a promise that it awaited was left) and its output. */
+/** Runs a program in a process of its own. Returns its exit code (13: a promise that it awaited never settled) and its output. */
 function run(program: string): string {
   // Inside the package, so that its imports resolve.
   folder = mkdtempSync(join(import.meta.dirname, '.program-'));
@@ -23,12 +23,12 @@ function run(program: string): string {
 }
 
 it.each([
-  ['a pause of its own', 'await wait(300);', '0 went on'],
+  ['a pause of its own', 'await wait(300);', '0 continued'],
   [
     'a loop that was started',
     "const loop = defineLoop({ name: 'l', logger: silentLogger, runOnce: async () => undefined, minMs: 300 }); await loop.start(); setTimeout(() => loop.stop().then(() => console.log('stopped')), 900).unref();",
-    '0 went on\nstopped',
+    '0 continued\nstopped',
   ],
-])('holds the process for %s', (_, statement, expected) => {
-  expect(run(`import { defineLoop, silentLogger, wait } from '@holdfast/core';\n${statement}\nconsole.log('went on');`)).toBe(expected);
+])('keeps the process alive for %s', (_, statement, expected) => {
+  expect(run(`import { defineLoop, silentLogger, wait } from '@holdfast/core';\n${statement}\nconsole.log('continued');`)).toBe(expected);
 });

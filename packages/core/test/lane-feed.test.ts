@@ -3,7 +3,7 @@ import { expect, it } from 'vitest';
 import { Database, LaneFeed, type LaneRow, silentLogger } from '../src/index.ts';
 import { onEveryDatabase } from './suite.ts';
 
-/** A database whose next read of the table waits, after it has its rows, until the test lets it end: well, or not. */
+/** A database whose next read of the table waits, after it has read the rows, until the test lets it succeed or fail. */
 class Held extends Database {
   reading = false;
   end: Promise<void> | undefined;
@@ -18,8 +18,8 @@ class Held extends Database {
   }
 }
 
-onEveryDatabase('a lane that changes hands while it is read', (suite) => {
-  it.each(['ends well', 'fails'] as const)('is given out from its start, in order, when that read %s', async (how) => {
+onEveryDatabase('a lane whose owner changes while it is read', (suite) => {
+  it.each(['succeeds', 'fails'] as const)('is given out from its beginning, in order, when that read %s', async (how) => {
     const { knex } = suite.db;
     await knex.schema.dropTableIfExists('lane_thing');
     await knex.schema.createTable('lane_thing', (t) => {
@@ -47,7 +47,7 @@ onEveryDatabase('a lane that changes hands while it is read', (suite) => {
         held.push(...rows);
         given.at(-1)?.push(...rows.map(({ id }) => String(id)));
       },
-      // As a relay does: what is not under way is given back.
+      // As a relay does: it forgets the rows whose handling has not begun.
       onLost: () => {
         lost += 1;
         given.push([]);
@@ -59,7 +59,7 @@ onEveryDatabase('a lane that changes hands while it is read', (suite) => {
     await feed.start();
     try {
       await until(() => given[0]?.length === 3);
-      // SQLite has one connection, which a read must not keep from the thief: there the gate stands behind it as well.
+      // The read waits after its connection is free: SQLite has one connection, and the thief needs it.
       let release: () => void = () => undefined;
       let fail: (error: Error) => void = () => undefined;
       database.end = new Promise((resolve, reject) => {
@@ -70,7 +70,7 @@ onEveryDatabase('a lane that changes hands while it is read', (suite) => {
       await put(4);
       feed.wake();
       await until(() => database.reading);
-      // Somebody else takes the lane, and is gone at once.
+      // Another process takes the lane, and ends at once.
       await knex('holdfast_lease').where({ scope: 'things' }).update({ owner: 'thief', epoch: 100, lease_until: 1 });
       await until(() => lost === 1 && feed.holds(0));
       const end = database.end;

@@ -26,7 +26,7 @@ onEveryDatabase('leases', (suite) => {
     }
   };
 
-  it('gives a name to one of many at once, and to another only after it expired, under a higher epoch', async () => {
+  it('gives a name to one of many owners, and to another only after the lease has expired, under a higher epoch', async () => {
     const leases = tables();
     const got = (await Promise.all(Array.from({ length: 12 }, (_, i) => leases.acquire('s', 'n', `o${i}`, 10_000)))).filter(
       (lease) => lease !== undefined,
@@ -44,7 +44,7 @@ onEveryDatabase('leases', (suite) => {
     });
   });
 
-  it('gives its own owner a new epoch, so that stale work in flight is refused', async () => {
+  it('gives the same owner a new epoch, so that its earlier work is refused', async () => {
     const leases = tables();
     const first = await leases.acquire('s', 'again', 'me', 10_000);
     const second = await leases.acquire('s', 'again', 'me', 10_000);
@@ -106,7 +106,7 @@ onEveryDatabase('leases', (suite) => {
     await startStopStress(loop('z'), { cycles: 5 });
   });
 
-  it('lets a key through one at a time, and slots as many as there are', async () => {
+  it('lets one row of a key run at a time, and as many as there are slots', async () => {
     const gate = new KeyGate(suite.database);
     const heads = await Promise.all(
       ['1', '2', '3'].map((id) =>
@@ -174,7 +174,7 @@ onEveryDatabase('leases', (suite) => {
     await later(61_000, async () => expect((await enter()).first).toBe(true));
   });
 
-  it('makes snowflakes of different workers, none twice', async () => {
+  it('never makes the same snowflake in two workers', async () => {
     const makers = await Promise.all([1, 2, 3].map(() => createSnowflake({ leases: tables() })));
     expect(new Set(makers.map((maker) => maker.workerId)).size).toBe(3);
     const ids = makers.flatMap((maker) => Array.from({ length: 20_000 }, () => maker.next()));

@@ -1,4 +1,4 @@
-// Failures of the obvious way, each made to happen beside the way that is taken.
+// Failures of the obvious implementations, each reproduced beside the implementation that was chosen.
 
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -35,7 +35,7 @@ onEveryDatabase(
       expect(await plan(query('(extract(epoch FROM clock_timestamp()) * 1000)::bigint'))).toContain('"Filter":"(run_at <=');
     });
 
-    it('settles along the primary key, though the statistics say that no row is RUNNING', async () => {
+    it('settles by the primary key, although the statistics say that no row is RUNNING', async () => {
       const claim = workColumns(suite.database).map((column) => `${column.name} ${column.type}`);
       await suite.db.knex.raw(
         `CREATE TABLE planned (id BIGSERIAL PRIMARY KEY, kind VARCHAR(20) NOT NULL, grp VARCHAR(20) NOT NULL DEFAULT '', status VARCHAR(12) NOT NULL DEFAULT 'READY', attempts INTEGER NOT NULL DEFAULT 0, priority INTEGER NULL, error TEXT NULL, updated_at TIMESTAMPTZ DEFAULT now(), ${claim.join(', ')})`,
@@ -200,7 +200,7 @@ onEveryDatabase(
       a.exec('ROLLBACK');
       a.close();
       b.close();
-      // The same through us, from two processes' worth of pools.
+      // The same with our own code, from the pools of two processes.
       const other = suite.db.connect();
       const bump = (knex: typeof other) =>
         knex.transaction(async (trx) => {
@@ -213,7 +213,7 @@ onEveryDatabase(
       expect(new Set(values).size).toBe(20);
     });
 
-    it('hears of what another process commits', async () => {
+    it('detects a commit of another process', async () => {
       const waker = dataVersionWaker(suite.database, 5);
       let woken = 0;
       waker.listen('any', () => {
@@ -228,7 +228,7 @@ onEveryDatabase(
       await waker.close();
     });
 
-    it('never hands an id out again, which a plain primary key does when the table was emptied', async () => {
+    it('never gives an id out again, as a plain primary key does after the table was emptied', async () => {
       const { knex } = suite.db;
       await knex.raw('CREATE TABLE plain (id INTEGER PRIMARY KEY, n INTEGER)');
       for (const table of ['plain', 'shared']) {

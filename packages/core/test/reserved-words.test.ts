@@ -5,15 +5,15 @@ import { describe, expect, it } from 'vitest';
 import { reservedWords } from './reserved-words.ts';
 
 const root = join(import.meta.dirname, '..', '..', '..');
-/** Values, which are written in small letters too. */
+/** Values that are in lower case, too. */
 const values = new Set(['true', 'false', 'null']);
 const reserved = new Set(Object.values(reservedWords).flatMap((words) => [...words].filter((word) => !values.has(word))));
 
-/** In our SQL, keywords are in capitals and identifiers are not; what is quoted may be any word. */
+/** In our SQL, keywords are in capitals and identifiers are not. A quoted identifier may be any word. */
 function bareIdentifiers(sql: string): string[] {
   const bare = sql
     .replaceAll(/'[^']*'|"[^"]*"|`[^`]*`/g, ' x ')
-    // Types of Postgres, and functions.
+    // Removes Postgres types, and functions.
     .replaceAll(/::\s*[a-z ]+(\[\])?|\b[a-z_]+\(/g, ' x ');
   return bare.match(/\b[a-z][a-z0-9_]*\b/g) ?? [];
 }
@@ -23,7 +23,7 @@ function isSql(text: string): boolean {
   return !prose && /\b(SELECT|INSERT|UPDATE|DELETE|CREATE|ALTER|FROM|WHERE|JOIN|ORDER BY|NOT NULL|NULL|AS [a-z])\b/.test(text);
 }
 
-/** Texts in quotes of all kinds. What is set into a template stands as `x`, and its own texts by themselves. */
+/** All quoted texts. An expression in a template is replaced by `x`, and the texts in it are listed separately. */
 function literals(source: string): string[] {
   const found: string[] = [];
   let at = 0;
@@ -63,7 +63,7 @@ function sources(): string[] {
 }
 
 describe('identifiers in our SQL', () => {
-  it('are no reserved word of any database, or stand in quotes', () => {
+  it('are quoted if they are a reserved word of any database', () => {
     const found: string[] = [];
     let looked = 0;
     for (const file of sources()) {
@@ -81,7 +81,7 @@ describe('identifiers in our SQL', () => {
     expect(found).toEqual([]);
   });
 
-  it('would be seen: the alias that MySQL 8 has reserved, a column, a table', () => {
+  it('are detected: an alias that MySQL 8 has reserved, a column, a table', () => {
     for (const [sql, word] of [
       ["SELECT 0 AS lag FROM compensate_biz WHERE status = 'READY'", 'lag'],
       ['CREATE TABLE member (id BIGINT NOT NULL, groups INTEGER NULL)', 'groups'],
@@ -94,7 +94,7 @@ describe('identifiers in our SQL', () => {
 });
 
 describe.each(testDialects())('reserved words of $name', (dialect) => {
-  it('are all in our list', async () => {
+  it('of the servers are all in the list', async () => {
     const db = await dialect.create();
     try {
       const known = reservedWords[dialect.name];

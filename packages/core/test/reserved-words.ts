@@ -1,6 +1,6 @@
 /**
- * Words that can't be an identifier without quotes, by the servers' own word: MySQL 9.7 (`information_schema.KEYWORDS`), MariaDB 10.11 and 11.8 (each of
- * its keywords tried as an alias), PostgreSQL 18 (`pg_get_keywords()`, categories R and T) and SQLite (each keyword tried as a name).
+ * Words that can't be an identifier without quotes, as the servers report them: MySQL 9.7 (`information_schema.KEYWORDS`), MariaDB 10.11 and
+ * 11.8 (each keyword tried as an alias), PostgreSQL 18 (`pg_get_keywords()`, categories R and T) and SQLite (each keyword tried as a name).
  */
 export const reservedWords = {
   mysql: words(`

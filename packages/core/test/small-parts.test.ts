@@ -26,7 +26,7 @@ const SnowflakeId = createRequire(import.meta.url)('snowflake-id').default as ne
 }) => { generate(): string };
 
 describe('backoff', () => {
-  it('counts parts in retries and upTo in attempts', () => {
+  it('counts retries in its parts, and attempts in upTo', () => {
     const schedule = steps('3s', '9s', '27s', '81s').then(every('30m').upTo(10));
     expect(schedule.maxAttempts).toBe(10);
     expect([1, 2, 3, 4, 5, 9, 10].map((attempt) => schedule.delayMs(attempt))).toEqual([
@@ -41,7 +41,7 @@ describe('backoff', () => {
     expect(every('1s').times(2).then(steps('5s')).delayMs(3)).toBe(5000);
   });
 
-  it('grows exponentially to its cap, and jitter only lengthens', () => {
+  it('grows exponentially up to its cap, and jitter never shortens a delay', () => {
     fc.assert(
       fc.property(fc.integer({ min: 1, max: 200 }), fc.double({ min: 0, max: 1, noNaN: true }), (attempt, random) => {
         const plain = exponential({ first: '1s', factor: 2, cap: '1m' }).delayMs(attempt) ?? 0;
@@ -54,7 +54,7 @@ describe('backoff', () => {
     );
   });
 
-  it('refuses what makes no sense', () => {
+  it('refuses arguments that are not valid', () => {
     for (const bad of [
       () => every(-1),
       () => steps('5 parsecs'),
@@ -118,17 +118,17 @@ describe('a loop that fails', () => {
     const pauses = starts.slice(1).map((at, i) => at - (starts[i] ?? 0));
     expect(pauses[0]).toBeLessThan(1_700);
     for (const ms of pauses.slice(1)) expect(ms).toBeGreaterThan(1_750);
-    // A tenth more or less, so that processes do not come all at once.
+    // The pause varies by a tenth, so that processes do not all poll at the same time.
     for (const ms of pauses.slice(1)) expect(ms).toBeLessThan(2_500);
   });
 });
 
 describe('the remover of rows', () => {
-  it('takes what is pushed in the very moment in which it ends', async () => {
+  it('removes rows that are pushed at the moment at which its loop ends', async () => {
     const removed: number[] = [];
     const remover: RowRemover<number> = new RowRemover<number>({
       remove: async (rows) => removed.push(...rows),
-      // Runs after the last look at what waits, and before anybody hears that it is over.
+      // Runs after the last check for waiting rows, and before the end of the loop is known.
       onRemoved: ([row]) => row === 1 && queueMicrotask(() => remover.push([2])),
       onError: () => undefined,
     });

@@ -3,13 +3,13 @@ import { afterAll, beforeAll, describe, it } from 'vitest';
 import { coreSchema, Database, migrate } from '../src/index.ts';
 
 export interface CoreSuite {
-  /** Of the database; known while tests are declared, so that a test is declared only where it says something. */
+  /** The name of the database. It is known while tests are declared, so that a test can be declared for some databases only. */
   readonly name: string;
   readonly db: TestDatabase;
   readonly database: Database;
 }
 
-/** The same tests on every database that is up, each in a database of its own. */
+/** Runs the tests on every available dialect, each in a database of its own. */
 export function onEveryDatabase(name: string, tests: (suite: CoreSuite) => void, only?: readonly string[]): void {
   const dialects = testDialects().filter((dialect) => !only || only.includes(dialect.name));
   if (dialects.length === 0) it.skip(`${name}: none of ${only?.join(', ')} is up`, () => undefined);

@@ -93,7 +93,7 @@ onEveryDatabase('work table', (suite) => {
       again.push(...(await table.claim({ kind, group: '', limit: 1, owner: 'b', leaseMs: 1000, lost: { from: 1, to: 9 } })));
     expect(again.map((row) => row.lost)).toEqual([1, 1, 1, 1, 1, 1]);
     for (const row of again) expect((await settle(row, { outcome: 'done' }, keep)).size).toBe(1);
-    // Also in a transaction with effects, and also when the row is gone by now.
+    // Also in a transaction with effects, and also if the row no longer exists.
     const late = await suite.database.transaction((sql) =>
       table.settleIn(sql, [{ row: first[0] as ClaimedRow, verdict: { outcome: 'done' }, keep }]),
     );
@@ -101,7 +101,7 @@ onEveryDatabase('work table', (suite) => {
     suite.database.clockOffsetMs = 0;
   });
 
-  // SQLite has one writer, and no locks of rows.
+  // SQLite has one writer, and no row locks.
   if (suite.name !== 'sqlite')
     it.each(['retry', 'done', 'gone'] as const)(
       'does not wait for a row that it does not settle, though it settles most of the table (%s)',
@@ -145,7 +145,7 @@ onEveryDatabase('work table', (suite) => {
     });
   });
 
-  it('costs the claim nothing that 20,000 rows wait, are dead, or are running', async () => {
+  it('claims as fast when 20,000 rows wait, are dead, or are running', async () => {
     await suite.db.knex.transaction(async (trx) => {
       for (const status of ['SCHEDULED', 'DEAD']) {
         for (let from = 0; from < 10_000; from += 500)
@@ -166,7 +166,7 @@ onEveryDatabase('work table', (suite) => {
     expect(await timed()).toBeLessThan(50);
   });
 
-  it('holds its laws for any interleaving of claim, settle, rescue, promote and time', async () => {
+  it('keeps its invariants for any interleaving of claim, settle, rescue, promote and time', async () => {
     const step = fc.oneof(
       fc.record({ op: fc.constant('add' as const) }),
       fc.record({ op: fc.constant('claim' as const), owner: fc.integer({ min: 0, max: 2 }), suspects: fc.boolean() }),
@@ -216,7 +216,7 @@ onEveryDatabase('work table', (suite) => {
             const row = held[s.at % held.length] as ClaimedRow;
             const ok = (await settle(row, s.verdict)).has(row.id);
             if (ok) expect(row.version).toBe(live.get(row.id));
-            // Said again under the same version, as after a lost reply, "done" is still so; nothing else is.
+            // Settled again under the same version, as after a lost reply, "done" is accepted again; no other verdict is.
             if (ok && ended.has(row.id)) expect([s.verdict.outcome, ended.get(row.id)]).toEqual(['done', 'done']);
             else if (ok && (s.verdict.outcome === 'done' || s.verdict.outcome === 'dead')) ended.set(row.id, s.verdict.outcome);
           } else if (s.op === 'renew')
@@ -244,7 +244,7 @@ onEveryDatabase('work table', (suite) => {
     suite.database.clockOffsetMs = 0;
   });
 
-  it('keeps ids exact above 2^53, and never hands one out again', async () => {
+  it('keeps ids exact above 2^53, and never gives one out again', async () => {
     const id = '9007199254740993';
     await suite.db.knex.raw(`INSERT INTO work (id, kind) VALUES (${id}, 'big')`);
     const [row] = await claim('big', 1, 'big');

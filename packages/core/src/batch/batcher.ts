@@ -1,14 +1,14 @@
 /** Options of {@link Batcher}. */
 export interface BatcherOptions<Item, Result> {
-  /** Handles items together and returns their results in the same order. Each caller gets what it throws, unless `alone` says otherwise. */
+  /** Handles items together and returns their results in the same order. If it throws, each caller gets the error, unless `alone` is true. */
   readonly run: (items: readonly Item[]) => Promise<readonly Result[]>;
-  /** Items per call at most. Default 500. */
+  /** Items per batch at most. Default 500. */
   readonly size?: number;
-  /** Calls under way at a time. Default 2: while one commits, the next is parsed. */
+  /** Batches that run at a time. Default 2: while one commits, the next is parsed. */
   readonly calls?: number;
   /**
-   * Whether the items of a batch that failed with this error are handled again, each alone, so that a bad item does not fail its neighbours.
-   * Return false where the batch may have been handled after all, as after a lost connection. Default: never.
+   * Returns whether the items of a batch that failed with this error are handled again, each alone, so that a bad item does not fail the
+   * others. Return false where the batch may have been handled after all, as after a lost connection. Default: never.
    */
   readonly alone?: (error: unknown) => boolean;
 }
@@ -20,8 +20,8 @@ interface Call<Item, Result> {
 }
 
 /**
- * Joins single calls that are under way at the same time into one. While calls are out, newcomers gather for the next; a lone
- * caller waits for nobody.
+ * Joins calls that are made at the same time into batches. While batches run, new calls are collected for the next one. A single call does
+ * not wait.
  */
 export class Batcher<Item, Result> {
   readonly #options: BatcherOptions<Item, Result>;
@@ -33,7 +33,7 @@ export class Batcher<Item, Result> {
     this.#options = options;
   }
 
-  /** Adds a call to the batch that is collected now; resolves with its own result. */
+  /** Adds an item to the next batch. Resolves with the result of the item. */
   call(item: Item): Promise<Result> {
     return new Promise((resolve, reject) => {
       this.#waiting.push({ item, resolve, reject });
@@ -41,7 +41,7 @@ export class Batcher<Item, Result> {
     });
   }
 
-  /** On the next turn of the event loop, so that all callers of this turn are in. */
+  /** Starts a batch on the next turn of the event loop, so that it contains all calls of this turn. */
   #schedule(): void {
     if (this.#scheduled || this.#waiting.length === 0 || this.#out >= (this.#options.calls ?? 2)) return;
     this.#scheduled = true;

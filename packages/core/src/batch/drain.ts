@@ -4,9 +4,12 @@ import { wait } from '../time/wait.ts';
 export interface DrainOptions {
   /** Whether anything waits to be handled now. */
   readonly pending: () => boolean;
-  /** Handles a part of it. If it throws, what it took must be waiting again: it runs once more after a pause of 50 ms, doubled up to 2 s. */
+  /**
+   * Handles a part of it. If it throws, it must have put back what it took: it runs again after a pause of 50 ms, which doubles with each
+   * failure up to 2 s.
+   */
   readonly step: () => Promise<void>;
-  /** Receives what a step threw. */
+  /** Receives the error that a step threw. */
   readonly onError: (error: unknown) => void;
   /** Runs once nothing is pending, before the loop ends. */
   readonly last?: () => Promise<void>;

@@ -14,8 +14,8 @@ export interface RowRemoverOptions<Row> {
 }
 
 /**
- * Removes rows that were handled, one statement at a time, while the next rows are read and handled: rows that come meanwhile go with the
- * next statement. A removal that fails is tried again without end; until then the rows count as under way, which bounds the memory.
+ * Removes rows that were handled, one statement at a time, while the next rows are read and handled. Rows that are pushed meanwhile are
+ * removed by the next statement. A removal that fails is retried until it succeeds or the remover is closed.
  */
 export class RowRemover<Row> {
   readonly #options: RowRemoverOptions<Row>;
@@ -28,7 +28,7 @@ export class RowRemover<Row> {
     this.#drain = new Drain({ pending: () => this.#waiting.length > 0, step: () => this.#removeBatch(), onError: options.onError });
   }
 
-  /** Has these rows removed, together with others. `flush` waits for the removal. */
+  /** Adds rows to the next removal. `flush` waits for it. */
   push(rows: readonly Row[]): void {
     for (const row of rows) this.#waiting.push(row);
     this.#drain.start();
@@ -50,7 +50,7 @@ export class RowRemover<Row> {
     this.#waiting = [];
   }
 
-  /** Ends the retries: rows whose removal fails from here on stay, and the next reader handles them once more. */
+  /** Ends the retries: rows whose removal fails after this call stay in the table, and the next reader handles them again. */
   close(): void {
     this.#closed = true;
   }

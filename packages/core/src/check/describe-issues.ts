@@ -1,6 +1,6 @@
 import { cleanText } from '../errors/clean-text.ts';
 
-/** The issues of a Standard Schema as one sentence. */
+/** Describes the issues of a Standard Schema in one line; the first five of them. */
 export function describeIssues(issues: readonly { readonly message: string; readonly path?: readonly unknown[] | undefined }[]): string {
   return issues
     .slice(0, 5)

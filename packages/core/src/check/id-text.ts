@@ -6,7 +6,7 @@ const greatest = 2n ** 63n - 1n;
 /**
  * Checks that a value is the id of a row: a 64-bit number as decimal text, such as `'42'`. Returns it without leading zeros, so that it can
  * stand in a statement and equals the id that a list returns.
- * @param name how the caller calls the value, for the error
+ * @param name the caller's name for the value, used in the error
  * @throws InvalidArgumentError with the value
  */
 export function idText(name: string, value: unknown): string {

@@ -1,9 +1,12 @@
 import { cleanText, unfitText } from '../errors/clean-text.ts';
 
-/** Data as it is stored, or the sentence that says why it can't be. */
+/** Data as JSON, or the reason why it can't be stored. */
 export type JsonText = { readonly text: string; readonly bytes: number } | { readonly problem: string; readonly cause?: unknown };
 
-/** Writes plain data as JSON that every store takes and gives back unchanged, of at most `maxBytes`. Problems begin with a verb. */
+/**
+ * Writes plain data as JSON of at most `maxBytes` that every database stores and returns unchanged. A problem begins with a verb, so that the
+ * caller can put the name of the value before it.
+ */
 export function jsonText(data: unknown, maxBytes: number, limitName: string): JsonText {
   let text: string | undefined;
   try {
@@ -15,7 +18,7 @@ export function jsonText(data: unknown, maxBytes: number, limitName: string): Js
     };
   }
   if (text === undefined) return { problem: `is ${typeof data}, which JSON does not have. Pass plain data.` };
-  // JSON.stringify escapes both in strings; what the receiver would get back is checked.
+  // JSON.stringify escapes NUL and lone surrogates, so the values themselves are checked.
   if (text.includes('\\u')) {
     const unfit = findUnfit(data);
     if (unfit) return { problem: `holds ${unfit}; databases refuse or change it. Remove it, or encode binary data as base64.` };

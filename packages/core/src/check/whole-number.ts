@@ -2,7 +2,7 @@ import { InvalidArgumentError } from '../errors/errors.ts';
 
 /**
  * Checks that a value is a whole number in a range, and returns it.
- * @param name how the caller calls the value, for the error
+ * @param name the caller's name for the value, used in the error
  * @param range `least` is 1 unless given; without `most` any safe integer from `least` on is valid
  * @throws InvalidArgumentError with the value and the range
  */

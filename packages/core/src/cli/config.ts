@@ -9,13 +9,15 @@ import type { Inspectable } from '../operate/inspectable.ts';
 /** The default export of a service's `holdfast.config.ts`. */
 export interface HoldfastConfig {
   readonly knex: Knex;
+  /** The schemas that `migrate` brings up to date. */
   readonly schemas: readonly Schema[];
+  /** The packages that `status`, `list` and `redrive` show and change. */
   readonly inspectables?: readonly Inspectable[];
-  /** Jobs for `holdfast run <name>`: a scan, a sweep. */
+  /** Jobs for `holdfast run <name>`, by name: a scan, a sweep. */
   readonly jobs?: Readonly<Record<string, (args: readonly string[]) => Promise<unknown>>>;
   readonly schema?: string;
   readonly tablePrefix?: string;
-  /** Closes what the configuration opened. Called before the command ends. */
+  /** Closes the connections that the configuration opened. Called before the command ends. */
   readonly close?: () => Promise<void>;
 }
 

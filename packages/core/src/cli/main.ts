@@ -54,7 +54,7 @@ try {
     await config.close?.();
     await config.knex.destroy();
   }
-  // Pools that the configuration left open would hold the process for half a minute.
+  // Pools that the configuration left open would keep the process alive for half a minute.
   process.stdout.write('', () => process.exit());
 } catch (error) {
   const hint = isMissingTable(error) ? ' Run holdfast migrate first.' : '';

@@ -3,12 +3,12 @@ import type { Inspectable, ListQuery } from '../operate/inspectable.ts';
 
 const pageRows = 1_000;
 
-/** The rows to redrive, by id or by status, and the person. */
+/** The rows to redrive, by id or by status, and the person who redrives them. */
 export interface RedriveCommand {
   readonly ids: readonly string[];
   readonly status: string | undefined;
   readonly kind: string | undefined;
-  /** Rows at most, of each package. Default: all. */
+  /** Rows of each package at most. Default: all. */
   readonly limit: number | undefined;
   readonly dryRun: boolean;
   readonly actor: string | undefined;
@@ -43,9 +43,9 @@ export async function redrive(all: readonly Inspectable[], command: RedriveComma
   let every = true;
   for (const inspectable of able) {
     let [count, seen] = [0, 0];
-    for await (const { id, there } of ids.length > 0 ? named(inspectable, ids, dryRun) : withStatus(inspectable, command)) {
+    for await (const { id, redrivable } of ids.length > 0 ? named(inspectable, ids, dryRun) : withStatus(inspectable, command)) {
       const done = dryRun
-        ? there
+        ? redrivable
         : (await inspectable.actions.redrive?.(id, { actor: command.actor ?? '', reason: command.reason ?? '' })) === 1;
       print(`${inspectable.name} ${id}: ${done ? (dryRun ? 'would be redriven' : 'redriven') : 'not redriven, not in a state to be'}`);
       seen += 1;
@@ -59,15 +59,15 @@ export async function redrive(all: readonly Inspectable[], command: RedriveComma
 
 interface Target {
   readonly id: string;
-  /** Whether the row is in a state to be redriven. Not asked unless it is a dry run, since the action itself looks. */
-  readonly there: boolean;
+  /** Whether the row can be redriven. Checked in a dry run only, since the action itself checks it. */
+  readonly redrivable: boolean;
 }
 
 async function* named(inspectable: Inspectable, ids: readonly string[], dryRun: boolean): AsyncIterable<Target> {
-  for (const id of ids) yield { id, there: dryRun && (await canRedrive(inspectable, id)) };
+  for (const id of ids) yield { id, redrivable: dryRun && (await canRedrive(inspectable, id)) };
 }
 
-/** Ids of rows are numbers, so that the row is the first of a page that begins behind the id before. Other ids name what `get` returns. */
+/** An id that is a number is that of a row: the row is then the first of a page after the number before. Other ids are passed to `get`. */
 async function canRedrive(inspectable: Inspectable, id: string): Promise<boolean> {
   if (!/^\d+$/.test(id)) return inspectable.redrivable.includes(String((await inspectable.get(id))?.status));
   for (const status of inspectable.redrivable) {
@@ -83,7 +83,7 @@ async function* withStatus(inspectable: Inspectable, { status, kind, limit }: Re
     const size = Math.min(pageRows, left);
     const query: ListQuery = { limit: size, ...(status ? { status } : {}), ...(kind === undefined ? {} : { kind }) };
     const rows = await inspectable.list(after === undefined ? query : { ...query, after });
-    for (const row of rows) yield { id: String(row.id), there: true };
+    for (const row of rows) yield { id: String(row.id), redrivable: true };
     left -= rows.length;
     after = String(rows.at(-1)?.id);
     if (rows.length < size) return;

@@ -2,13 +2,13 @@ import type { Database } from '../database/database.ts';
 import { insertIgnore } from '../database/insert-ignore.ts';
 import type { SqlRunner } from '../database/sql-runner.ts';
 
-/** When a breaker opens, and for how long. */
+/** Sets when a breaker opens, and for how long. */
 export interface BreakerOptions {
-  /** Failures in a row that open it. Default 10. */
+  /** The number of failures in a row that opens it. Default 10. */
   readonly failures: number;
-  /** First time open, in ms; doubles with each probe that fails. Default 30,000. */
+  /** How long it stays open at first, in ms. The time doubles with each probe that fails. Default 30,000. */
   readonly openMs: number;
-  /** Longest time open, in ms. Default 600,000. */
+  /** The longest time that it stays open before a probe, in ms. Default 600,000. */
   readonly maxOpenMs: number;
 }
 
@@ -20,7 +20,7 @@ export const breakerDefaults: BreakerOptions = { failures: 10, openMs: 30_000, m
  *                                ^                                     |
  *                                '------------- failure (doubled) -----'   (a probe that never reports: open again later)
  * ```
- * Kept in the database, so every process sees the same. Waiting behind it costs a row no attempt.
+ * Its state is in the database, so that every process sees the same. A row that waits behind it loses no attempt.
  */
 export class Breaker {
   readonly #database: Database;
@@ -33,14 +33,14 @@ export class Breaker {
     this.#options = { ...breakerDefaults, ...options };
   }
 
-  /** How many calls may start now: all, none, or the one probe, which this caller then has. */
+  /** Returns which calls may start now: all, none, or one probe, which is then this caller's. */
   async admit(scope: string, name: string): Promise<'all' | 'probe' | 'none'> {
     const [row] = await this.#database.rows<{ state: string }>(`SELECT state FROM ${this.#table} WHERE scope = ? AND name = ?`, [
       scope,
       name,
     ]);
     if (row === undefined || row.state === 'closed') return 'all';
-    // Whoever's update changes the row has the probe; it also ends a probe that never reported.
+    // The caller whose update changes the row gets the probe. The update also replaces a probe that never reported.
     const taken = await this.#database.run(
       `UPDATE ${this.#table} SET state = 'half', until_ms = {now} + ? WHERE scope = ? AND name = ? AND state <> 'closed' AND until_ms <= {now}`,
       [this.#options.openMs, scope, name],
@@ -48,7 +48,7 @@ export class Breaker {
     return taken === 1 ? 'probe' : 'none';
   }
 
-  /** Reports calls that ended. A success closes it and forgets the failures. */
+  /** Reports calls that ended. A success closes the breaker and resets the count of failures. */
   async report(scope: string, name: string, result: { readonly ok: number; readonly failed: number }, within?: SqlRunner): Promise<void> {
     const { failures, openMs, maxOpenMs } = this.#options;
     const run = (sql: string, params: readonly unknown[]): Promise<number> =>
@@ -74,7 +74,7 @@ export class Breaker {
     );
   }
 
-  /** `closed` when there is no row. */
+  /** The state of the breaker; `closed` if nothing was ever reported. */
   async state(scope: string, name: string): Promise<'closed' | 'open' | 'half'> {
     const [row] = await this.#database.rows<{ state: 'closed' | 'open' | 'half' }>(
       `SELECT state FROM ${this.#table} WHERE scope = ? AND name = ?`,

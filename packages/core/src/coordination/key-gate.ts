@@ -4,11 +4,11 @@ import { insertIgnore } from '../database/insert-ignore.ts';
 import type { SqlRunner } from '../database/sql-runner.ts';
 
 /**
- * One at a time per key, in id order. The gate's row is locked before a row's id is taken, so ids of one key are in
- * commit order, and the head is handed on inside the transaction that ends the one before. (A `NOT EXISTS` in the claim
- * instead lets two in at once.)
+ * Lets rows of one key run one at a time, in the order of their ids. The gate is locked before a row gets its id, so the ids of one key
+ * are in commit order. The turn passes on in the transaction that ends the row before. (A `NOT EXISTS` in the claim instead lets two rows
+ * run at once.)
  *
- * Lock order: a work row before its gate. A submit locks the gate and then inserts a new row, which nobody can wait for.
+ * Lock order: a work row before its gate. A submit locks the gate and then inserts a new row, for which no other transaction can wait.
  */
 export class KeyGate {
   readonly #database: Database;
@@ -19,7 +19,7 @@ export class KeyGate {
     this.#table = database.table('holdfast_gate');
   }
 
-  /** Locks the gate, making it if it is new; returns the id at its head, or `null` if the key is free. */
+  /** Locks the gate, and inserts it if it does not exist. Returns the id at its head, or `null` if the key is free. */
   async lock(sql: SqlRunner, scope: string, key: string): Promise<string | null> {
     const lock = forUpdate(this.#database);
     for (;;) {
@@ -28,7 +28,7 @@ export class KeyGate {
         `SELECT ${this.#headText()} FROM ${this.#table} WHERE scope = ? AND gate_key = ?${lock}`,
         [scope, key],
       );
-      // None: purged between the two statements.
+      // No row: the gate was purged between the two statements.
       if (row) return row.head === null ? null : String(row.head);
     }
   }
@@ -40,8 +40,8 @@ export class KeyGate {
   }
 
   /**
-   * Ends the turn of `id`: the next BLOCKED row, found by `next`, becomes the head. `next` must open the row it returns
-   * (make it READY), and return `undefined` if none is left. Returns the new head.
+   * Ends the turn of `id`: the next BLOCKED row becomes the head. `next` finds that row and makes it READY; it returns the row's id, or
+   * `undefined` if no row is left. Returns the new head. Does nothing if `id` is not the head.
    */
   async handOn(
     sql: SqlRunner,
@@ -56,7 +56,7 @@ export class KeyGate {
     return head;
   }
 
-  /** Gates whose head is set, by key order, for the repair sweep. */
+  /** The gates that have a head, in the order of their keys, for the repair sweep. */
   async heads(scope: string, afterKey: string, limit: number): Promise<{ readonly key: string; readonly head: string }[]> {
     return this.#database.rows(
       `SELECT gate_key AS ${quoted(this.#database, 'key')}, ${this.#headText()} FROM ${this.#table} WHERE scope = ? AND head IS NOT NULL AND gate_key > ? ORDER BY gate_key LIMIT ${limit}`,
@@ -64,7 +64,7 @@ export class KeyGate {
     );
   }
 
-  /** Deletes gates that nobody is behind. */
+  /** Deletes gates without a head. */
   async purge(scope: string): Promise<number> {
     return this.#database.run(`DELETE FROM ${this.#table} WHERE scope = ? AND head IS NULL`, [scope]);
   }

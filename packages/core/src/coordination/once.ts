@@ -4,16 +4,16 @@ import { insertIgnore } from '../database/insert-ignore.ts';
 import type { SqlRunner } from '../database/sql-runner.ts';
 import { valuesTable } from '../database/values-table.ts';
 
-/** What {@link Once.enter} found. */
+/** The result of {@link Once.enter}. */
 export type OnceEntry =
-  /** First of its key within the window: do the work, then `setRef`. */
+  /** The key is new, or its window has ended: do the work, then call `setRef`. */
   | { readonly first: true }
-  /** The key was used before; `ref` is what the first one left. */
+  /** The key was used before. `ref` is the reference that the first caller set. */
   | { readonly first: false; readonly ref: string | null };
 
 /**
- * Idempotency keys that outlive the rows they stand for, in `holdfast_once`. Written in the transaction of the work, so
- * key and work commit together; a second caller waits for the first to commit and then finds it.
+ * Idempotency keys, in `holdfast_once`, that outlive the rows they stand for. A key is written in the transaction of the work, so that both
+ * commit together. A second caller waits until the first has committed, and then finds the key.
  */
 export class Once {
   readonly #database: Database;
@@ -24,7 +24,10 @@ export class Once {
     this.#table = database.table('holdfast_once');
   }
 
-  /** Notes a key. Returns what it was noted with before, if it was. */
+  /**
+   * Records a key for `windowMs`. Returns whether it is new, and the reference of the first caller if it is not. A key whose reference
+   * `stillCounts` refuses is recorded anew.
+   */
   async enter(
     sql: SqlRunner,
     scope: string,
@@ -48,17 +51,17 @@ export class Once {
         scope,
         key,
       ]);
-      // None: an expired key, purged between the two statements.
+      // No row: the key had expired, and was purged between the two statements.
       if (taken === 1) return { first: true };
     }
   }
 
-  /** Notes what the key stands for. */
+  /** Sets the reference of a key: for example, the id of the row that it stands for. */
   async setRef(sql: SqlRunner, scope: string, key: string, ref: string): Promise<void> {
     await sql.run(`UPDATE ${this.#table} SET ref = ? WHERE scope = ? AND once_key = ?`, [ref, scope, key]);
   }
 
-  /** What a live key stands for, if anything. */
+  /** The reference of a key whose window has not ended, or `undefined`. */
   async find(sql: SqlRunner, scope: string, key: string): Promise<string | undefined> {
     const [row] = await sql.rows<{ ref: string | null }>(
       `SELECT ref FROM ${this.#table} WHERE scope = ? AND once_key = ? AND expires_at > {now}`,
@@ -67,7 +70,7 @@ export class Once {
     return row?.ref ?? undefined;
   }
 
-  /** The same of many, by key. */
+  /** The references of many keys, by key. */
   async findMany(sql: SqlRunner, scope: string, keys: readonly string[]): Promise<ReadonlyMap<string, string>> {
     const values = valuesTable(
       this.#database,
@@ -81,7 +84,7 @@ export class Once {
     return new Map(rows.flatMap(({ once_key, ref }) => (ref === null ? [] : [[once_key, ref]])));
   }
 
-  /** Deletes keys whose window is over. */
+  /** Deletes keys whose window has ended. */
   async purge(): Promise<number> {
     return this.#database.run(`DELETE FROM ${this.#table} WHERE expires_at < {now}`);
   }

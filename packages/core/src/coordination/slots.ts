@@ -4,8 +4,8 @@ import { insertIgnore } from '../database/insert-ignore.ts';
 import type { SqlRunner } from '../database/sql-runner.ts';
 
 /**
- * A cap that holds across processes. A slot's row names the work that occupies it and never expires by time: only that
- * work's own fenced transition frees it, in the same transaction.
+ * A limit on concurrent work that holds across processes. The row of a slot names the work that occupies it. A slot does not expire: the
+ * transaction that ends the work frees it.
  */
 export class Slots {
   readonly #database: Database;
@@ -16,7 +16,7 @@ export class Slots {
     this.#table = database.table('holdfast_slot');
   }
 
-  /** Makes the scope have exactly `count` slots; occupied ones above it go when they are freed. */
+  /** Sets the number of slots of the scope. Occupied slots above `count` stay, and a later call deletes them once they are free. */
   async ensure(scope: string, count: number): Promise<void> {
     await this.#database.transaction(async (sql) => {
       for (let slot = 1; slot <= count; slot++) await sql.run(insertIgnore(this.#database, this.#table, ['scope', 'slot']), [scope, slot]);
@@ -24,7 +24,7 @@ export class Slots {
     });
   }
 
-  /** Locks up to `wanted` free slots, those that others have locked skipped. Returns their numbers. */
+  /** Locks up to `wanted` free slots, and skips slots that other transactions have locked. Returns the numbers of the slots. */
   async lockFree(sql: SqlRunner, scope: string, wanted: number): Promise<number[]> {
     const lock = skipLocked(this.#database);
     const free = await sql.rows<{ slot: number }>(
@@ -34,21 +34,21 @@ export class Slots {
     return free.map(({ slot }) => Number(slot));
   }
 
-  /** Gives slots that are locked to holders, in order. */
+  /** Assigns slots that {@link lockFree} has locked to holders, in order. */
   async take(sql: SqlRunner, scope: string, free: readonly number[], holders: readonly string[]): Promise<void> {
     if (holders.length > free.length) throw new RangeError(`${holders.length} holders for ${free.length} slots of ${scope}`);
     for (const [i, holder] of holders.entries())
       await sql.run(`UPDATE ${this.#table} SET holder = ? WHERE scope = ? AND slot = ?`, [holder, scope, free[i]]);
   }
 
-  /** Frees the slots that these holders occupy. Returns how many did. */
+  /** Frees the slots that these holders occupy. Returns the number of slots freed. */
   async free(sql: SqlRunner, scope: string, holders: readonly string[]): Promise<number> {
     if (holders.length === 0) return 0;
     const marks = holders.map(() => '?').join(', ');
     return sql.run(`UPDATE ${this.#table} SET holder = NULL WHERE scope = ? AND holder IN (${marks})`, [scope, ...holders]);
   }
 
-  /** Who occupies slots of the scope. */
+  /** The holders of the occupied slots of the scope, in the order of the slots. */
   async holders(scope: string): Promise<string[]> {
     const rows = await this.#database.rows<{ holder: string }>(
       `SELECT holder FROM ${this.#table} WHERE scope = ? AND holder IS NOT NULL ORDER BY slot`,

@@ -15,12 +15,12 @@ export function requireTransaction(trx: Knex | Knex.Transaction, what: string): 
   }
 }
 
-/** The raw driver connection of an open transaction. */
+/** The driver's connection of an open transaction. */
 export async function transactionConnection(trx: Knex.Transaction): Promise<object> {
   return (await (trx.client as { acquireConnection(): Promise<object> }).acquireConnection()) as object;
 }
 
-/** What is known of the transaction that is open on `trx`'s connection. */
+/** The trace of the transaction that is open on `trx`'s connection. */
 export async function transactionTrace(trx: Knex.Transaction): Promise<TransactionTrace> {
   const trace = traceConnection(await transactionConnection(trx));
   trace.entered();
@@ -28,9 +28,9 @@ export async function transactionTrace(trx: Knex.Transaction): Promise<Transacti
 }
 
 /**
- * Calls `fn` once the ROOT transaction of `trx` has really been committed: not when it rolled back, not at the end of a
- * nested one, not when a nested one that registered it was rolled back, and not when the server answered COMMIT with
- * ROLLBACK. If the process dies or the reply to COMMIT is lost, `fn` is never called: use it for hints only.
+ * Calls `fn` once the ROOT transaction of `trx` has been committed. It is not called when that transaction rolls back, when the server
+ * answers COMMIT with ROLLBACK, or when the nested transaction that registered it rolls back; the end of a nested transaction is not a
+ * commit. If the process dies or the reply to COMMIT is lost, `fn` is never called: use it for hints only.
  */
 export async function afterCommit(trx: Knex.Transaction, fn: () => void): Promise<void> {
   requireTransaction(trx, 'afterCommit');

@@ -1,20 +1,20 @@
 import { TransactionDoomedError } from '../errors/errors.ts';
 
 /**
- * What one raw connection knows of the transaction that is open on it. Kept from the statements that pass through it,
- * because knex can't be asked: its `executionPromise` resolves after a rolled-back `knex.transaction()` handle, at
- * RELEASE SAVEPOINT of a nested one, and when Postgres answers COMMIT with ROLLBACK after a swallowed error.
+ * The state of the transaction that is open on one driver connection, kept from the statements that pass through the connection. knex does
+ * not know it: its `executionPromise` also resolves after the rollback of a `knex.transaction()` handle, at RELEASE SAVEPOINT of a nested
+ * transaction, and when Postgres answers COMMIT with ROLLBACK after a swallowed error.
  */
 export class TransactionTrace {
   #hooks: (() => void)[] = [];
   #savepoints: { readonly name: string; readonly hooks: number }[] = [];
-  /** The error with which the server ended the transaction on its own (MySQL 1213), if it did. */
+  /** The error at which the server rolled the transaction back on its own (MySQL 1213), if it did. */
   doomedBy: Error | undefined;
-  /** How the last transaction on this connection ended, by the server's word. */
+  /** How the last transaction on this connection ended, by the reply of the server. */
   outcome: 'open' | 'committed' | 'rolled back' = 'open';
   #inTransaction = false;
 
-  /** The caller knows that a transaction is open, though its BEGIN was before this trace. */
+  /** Call it when a transaction is open whose BEGIN came before this trace. */
   entered(): void {
     this.#inTransaction = true;
   }
@@ -23,7 +23,7 @@ export class TransactionTrace {
     this.#hooks.push(hook);
   }
 
-  /** To be called when a statement succeeded. `command` is Postgres' command tag. */
+  /** Call it when a statement has succeeded. `command` is the command tag of Postgres. */
   succeeded(sql: string, command: string | undefined): void {
     const head = firstWord(sql);
     if (head === 'BEGIN' || head === 'START') {
@@ -44,16 +44,16 @@ export class TransactionTrace {
     }
   }
 
-  /** To be called when a statement failed. */
+  /** Call it when a statement has failed. */
   failed(sql: string, error: Error): void {
-    // Outside of a transaction a deadlock costs one statement, and no later one.
+    // Outside of a transaction a deadlock fails one statement, and does not affect later ones.
     if (this.#inTransaction && (error as { errno?: unknown }).errno === 1213) this.doomedBy ??= error;
     if (firstWord(sql) === 'COMMIT') this.#reset('rolled back');
   }
 
   /**
-   * MariaDB and MySQL roll the whole transaction back at a deadlock and then commit what follows one statement at a
-   * time. Nothing but its end may follow.
+   * The error for a statement after a deadlock, or `undefined`. MariaDB and MySQL roll the whole transaction back at a deadlock, and then
+   * commit each later statement by itself. So only ROLLBACK may follow.
    */
   refuse(sql: string): TransactionDoomedError | undefined {
     if (this.doomedBy === undefined || firstWord(sql) === 'ROLLBACK') return undefined;
@@ -80,7 +80,7 @@ export class TransactionTrace {
 }
 
 function firstWord(sql: string): string {
-  // Only these begin a statement we care about; anything else is told apart by its first letter.
+  // The statements that matter begin with B, C, R, S or white space; the first letter rules the others out cheaply.
   const c = sql.charCodeAt(0) | 0x20;
   if (c !== 98 && c !== 99 && c !== 114 && c !== 115 && c > 32) return '';
   return /^\s*(\w+)/.exec(sql)?.[1]?.toUpperCase() ?? '';
@@ -88,7 +88,7 @@ function firstWord(sql: string): string {
 
 const traces = new WeakMap<object, TransactionTrace>();
 
-/** Follows the transactions of a raw driver connection from now on; returns what is known of the open one. */
+/** Traces the transactions of a driver connection from now on. Returns the trace; for the same connection, the same one. */
 export function traceConnection(connection: object): TransactionTrace {
   const known = traces.get(connection);
   if (known) return known;

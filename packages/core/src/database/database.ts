@@ -14,28 +14,28 @@ import { isConnectionError, isTransient } from './transient.ts';
 
 /** Options of {@link Database}: the connection, the names of the tables, and limits. */
 export interface DatabaseOptions {
-  /** The service's own knex. Its pool is used for the caller's transactions only (on SQLite: for everything). */
+  /** The service's own knex. Its pool serves the caller's transactions only (on SQLite: everything). */
   readonly knex: Knex;
-  /** Postgres schema of the tables. Default: the first of the connection's `search_path`. */
+  /** Postgres schema of the tables. Default: the first schema of the connection's `search_path`. */
   readonly schema?: string | undefined;
-  /** Put before the name of every table, for example `'billing_'`. Default `''`. */
+  /** Prefix of the name of every table, for example `'billing_'`. Default `''`. */
   readonly tablePrefix?: string | undefined;
-  /** Connections for the loops, apart from the service's pool, so that a saturated pool can't starve a heartbeat. Default 4. */
+  /** Size of the loops' own pool. It is apart from the service's pool, so that a busy service can't starve a heartbeat. Default 4. */
   readonly loopConnections?: number | undefined;
-  /** How long one statement of ours may take before its connection is given up. Default 30 s. */
+  /** How long a statement of Holdfast may take before its connection is closed and the call fails. Default 30 s. */
   readonly statementTimeout?: Duration | undefined;
 }
 
 /**
- * One database as the kernel sees it: its dialect, its clock, a small pool for the loops, and transactions that run
- * READ COMMITTED and are retried when they lose a race.
+ * One database as Holdfast uses it: its dialect, its clock, a small pool for the loops, and transactions that run READ COMMITTED and are
+ * retried after a conflict.
  */
 export class Database {
   readonly knex: Knex;
   readonly family: 'postgres' | 'mysql' | 'sqlite';
   readonly schema: string | undefined;
   readonly tablePrefix: string;
-  /** Moves the database's clock as the kernel sees it. 0 in production; tests set it. */
+  /** Added to the database's clock, in ms. 0 in production; tests set it. */
   clockOffsetMs = 0;
   readonly #loops: Knex;
   readonly #statementTimeoutMs: number;
@@ -56,50 +56,49 @@ export class Database {
     this.#loops = this.family === 'sqlite' ? this.knex : loopPool(this.knex, options.loopConnections ?? 4);
   }
 
-  /** Describes the server, once; the answer is kept. @throws UnsupportedDatabaseError, DatabaseUnavailableError */
+  /** Describes the server. It is asked once, and the answer is kept. @throws UnsupportedDatabaseError, DatabaseUnavailableError */
   async describe(): Promise<DatabaseDescription> {
     return this.#description ?? this.use((sql) => this.#describe(sql));
   }
 
-  /** Asks on the given connection: a wait for another connection's answer would share its failure, too. */
+  /** Asks on the given connection. Sharing a query of another connection would also share its failure. */
   async #describe(sql: SqlRunner): Promise<DatabaseDescription> {
     return (this.#description ??= await describeWith(sql));
   }
 
   /**
-   * The dialect. Inside `use`, `transaction` and `within` it is exact: the first connection has told MySQL from MariaDB there. Before, both
-   * count as `mysql`.
+   * The dialect. It is exact inside `use`, `transaction` and `within`. Before the first connection, MariaDB is reported as `mysql`.
    */
   get dialect(): Dialect {
     return this.#description?.dialect ?? this.family;
   }
 
-  /** Quoted name of a table of ours, with prefix and schema. */
+  /** The quoted name of a Holdfast table, with prefix and schema. */
   table(name: string): string {
     const own = quoted(this, `${this.tablePrefix}${name}`);
     return this.schema !== undefined && this.family === 'postgres' ? `${quoted(this, this.schema)}.${own}` : own;
   }
 
-  /** SQL that reads a 64-bit column as text, which no driver rounds. */
+  /** SQL that reads a 64-bit column as text, so that no driver rounds it. */
   text(column: string): string {
     return `CAST(${column} AS ${this.family === 'mysql' ? 'CHAR' : 'TEXT'})`;
   }
 
   /**
-   * An index hint, put after the name of a table whose rows a statement changes or locks by their ids. Without it MySQL and MariaDB read the
-   * whole table where the ids are a large part of it, and wait for every locked row on the way. Empty on the other databases.
+   * An index hint. Put it after the name of a table whose rows a statement changes or locks by their ids. Without it, MySQL and MariaDB read
+   * the whole table if the ids are a large part of it, and wait for every locked row on the way. Empty on the other databases.
    */
   get primaryKeyHint(): string {
     return this.family === 'mysql' ? ' FORCE INDEX (PRIMARY)' : '';
   }
 
-  /** The head of a statement that deletes rows of `table`, as `table()` returns it, by their ids: see `primaryKeyHint`. */
+  /** The head of a statement that deletes rows by their ids; see `primaryKeyHint`. `table` is a name as `table()` returns it. */
   deleteByPrimaryKey(table: string): string {
-    // MySQL takes an index hint in this form of DELETE only.
+    // MySQL accepts an index hint in this form of DELETE only.
     return this.family === 'mysql' ? `DELETE ${table} FROM ${table}${this.primaryKeyHint}` : `DELETE FROM ${table}`;
   }
 
-  /** Replaces `{now}` and `{timestamp}` in a statement by the database's clock. */
+  /** Replaces `{now}` and `{timestamp}` in a statement by the SQL for the database's clock. */
   sql(statement: string): string {
     if (this.#expandedAtMs !== this.clockOffsetMs) {
       this.#expanded.clear();
@@ -120,17 +119,17 @@ export class Database {
     return Number(row?.now);
   }
 
-  /** One autocommitted statement on the loops' pool. */
+  /** Runs one statement on the loops' pool, in a transaction of its own. Returns its rows. */
   rows<Row = Record<string, unknown>>(sql: string, params?: readonly unknown[]): Promise<Row[]> {
-    return retryRaces(() => this.use((executor) => executor.rows<Row>(sql, params)));
+    return retryConflicts(() => this.use((runner) => runner.rows<Row>(sql, params)));
   }
 
-  /** One autocommitted statement on the loops' pool; returns the number of rows changed. */
+  /** Runs one statement on the loops' pool, in a transaction of its own. Returns the number of rows that it changed. */
   run(sql: string, params?: readonly unknown[]): Promise<number> {
-    return retryRaces(() => this.use((executor) => executor.run(sql, params)));
+    return retryConflicts(() => this.use((runner) => runner.run(sql, params)));
   }
 
-  /** Borrows a connection of the loops' pool for autocommitted statements. */
+  /** Borrows a connection of the loops' pool. Each statement of `fn` commits by itself, and is not retried. */
   async use<T>(fn: (sql: SqlRunner) => Promise<T>): Promise<T> {
     const client = this.#loops.client as PoolClient;
     const connection = await this.#acquire(client);
@@ -142,14 +141,17 @@ export class Database {
   }
 
   /**
-   * A transaction of our own: READ COMMITTED (IMMEDIATE on SQLite), run again when it loses a race (deadlock,
-   * serialization failure, lock time-out, busy). `fn` must have no effects outside the database.
+   * Runs a transaction on the loops' pool: READ COMMITTED (IMMEDIATE on SQLite). It runs again after a conflict (deadlock, serialization
+   * failure, lock time-out, busy file), so `fn` must have no effects outside the database.
    */
   async transaction<T>(fn: (sql: SqlRunner) => Promise<T>): Promise<T> {
-    return retryRaces(() => this.#transactionOnce(fn));
+    return retryConflicts(() => this.#transactionOnce(fn));
   }
 
-  /** A runner inside the caller's transaction. A lost race there is thrown as retryable; it is never retried here. */
+  /**
+   * A runner of statements in the caller's transaction. It does not retry.
+   * @throws TransientDatabaseError after a conflict: the caller must run the whole transaction again
+   */
   async within(trx: Knex.Transaction, what = 'This call'): Promise<SqlRunner> {
     requireTransaction(trx, what);
     const connection = await transactionConnection(trx);
@@ -160,7 +162,10 @@ export class Database {
         return await promise;
       } catch (error) {
         if (!isTransient(error)) throw error;
-        throw new TransientDatabaseError(`The transaction lost a race: ${(error as Error).message}. Run it again from its start.`, error);
+        throw new TransientDatabaseError(
+          `The transaction conflicted with another: ${(error as Error).message}. Run it again from its start.`,
+          error,
+        );
       }
     };
     return {
@@ -170,19 +175,19 @@ export class Database {
     };
   }
 
-  /** Ends the loops' pool. The service's own knex is left open. */
+  /** Closes the loops' pool. The service's own knex stays open. */
   async close(): Promise<void> {
     if (this.#loops !== this.knex) await this.#loops.destroy();
   }
 
-  /** A driver connection of its own, outside every pool and prepared as the loops' are (for LISTEN and for session locks). */
+  /** Opens a driver connection outside of every pool, with the loops' session settings. For LISTEN and for session locks. */
   async rawConnection(): Promise<{ readonly sql: SqlRunner; readonly connection: unknown; close(): Promise<void> }> {
     const client = this.#loops.client as PoolClient;
     const connection = await client.acquireRawConnection().catch((error: unknown) => {
       throw unavailable(error);
     });
     (connection as { on?(event: string, listener: () => void): void }).on?.('error', () => {
-      // A lost connection shows at the next statement; it must not end the process.
+      // The next statement reports a lost connection. Without a listener the event would end the process.
     });
     const close = async (): Promise<void> => {
       await client.destroyRawConnection(connection).catch(() => undefined);
@@ -196,21 +201,21 @@ export class Database {
     return { sql: this.#wrap(connection), connection, close };
   }
 
-  /** A runner on the connection. On the first connection it also finds out whether the server is MySQL or MariaDB. */
+  /** A runner on the connection. The first call also finds out whether the server is MySQL or MariaDB. */
   async #described(connection: object): Promise<SqlRunner> {
     const sql = this.#wrap(connection);
     if (this.family === 'mysql') await this.#describe(sql);
     return sql;
   }
 
-  /** Gives a connection of our own the session settings that our statements rely on. */
+  /** Gives a connection of the loops the session settings that the statements rely on. */
   async #prepare(connection: object): Promise<void> {
     const sql = await this.#described(connection);
     if (this.family === 'mysql') {
-      // A JSON column of an adopted table is text to us, as it is on the other databases.
+      // A JSON column of an adopted table is read as text, as on the other databases.
       const { config } = connection as { config?: { jsonStrings?: boolean } };
       if (config) config.jsonStrings = true;
-      // Every statement, not the claim alone: at REPEATABLE READ a promotion blocks unrelated inserts until they time out.
+      // For every statement, not only for claims: at REPEATABLE READ a promotion blocks unrelated inserts until they time out.
       await sql.run('SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED');
       await sql.run(`SET SESSION ${mysqlSession}${this.dialect === 'mysql' ? mysqlStatistics : ''}`);
     } else if (this.family === 'postgres') {
@@ -250,7 +255,7 @@ export class Database {
   }
 
   #wrap(connection: object): SqlRunner {
-    // Only what we have prepared has a sql_mode that we know.
+    // The sql_mode is known only on connections that #prepare has set up.
     const backslash = this.#prepared.has(connection) ? 'escapes' : 'unknown';
     return createSqlRunner(this.dialect, connection, { statementTimeoutMs: this.#statementTimeoutMs, backslash });
   }
@@ -280,7 +285,7 @@ export function openDatabase(options: DatabaseOptions): Database {
 }
 
 /**
- * Describes the server that this knex is connected to: dialect, version, capabilities, and warnings.
+ * Describes the server that a knex connects to: dialect, version, capabilities, and warnings.
  * @throws UnsupportedDatabaseError, DatabaseUnavailableError
  */
 export async function describeDatabase(knex: Knex): Promise<DatabaseDescription> {
@@ -292,8 +297,8 @@ export async function describeDatabase(knex: Knex): Promise<DatabaseDescription>
   }
 }
 
-/** Runs again what lost a race and left nothing behind. Without a race it costs nothing. */
-async function retryRaces<T>(run: () => Promise<T>): Promise<T> {
+/** Runs it again after a conflict, which leaves nothing behind. Without a conflict it costs nothing. */
+async function retryConflicts<T>(run: () => Promise<T>): Promise<T> {
   try {
     return await run();
   } catch (error) {
@@ -303,13 +308,13 @@ async function retryRaces<T>(run: () => Promise<T>): Promise<T> {
 }
 
 /**
- * Session settings of our own connections to MySQL and MariaDB, so that the server's defaults do not matter: each statement commits by itself,
- * COMMIT starts no new transaction, a lock is waited for 5 s at most, an UPDATE needs no key, a SELECT has no row limit, a text too long for
- * its column is an error. The time zone stays as the caller set it.
+ * Session settings of the loops' connections to MySQL and MariaDB, so that the server's defaults do not matter: each statement commits by
+ * itself, COMMIT starts no new transaction, a statement waits for a lock for 5 s at most, an UPDATE needs no key, a SELECT has no row limit,
+ * and a text that is too long for its column is an error. The time zone stays as the caller set it.
  */
 const mysqlSession =
   "autocommit = 1, completion_type = 'NO_CHAIN', innodb_lock_wait_timeout = 5, sql_safe_updates = 0, sql_select_limit = DEFAULT, sql_mode = 'STRICT_TRANS_TABLES,NO_ENGINE_SUBSTITUTION'";
-/** MySQL keeps the statistics of a table for a day unless told otherwise. */
+/** By default MySQL caches the statistics of a table for a day. */
 const mysqlStatistics = ', information_schema_stats_expiry = 0';
 
 const beginSql = {

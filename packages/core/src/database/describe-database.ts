@@ -3,24 +3,24 @@ import { UnsupportedDatabaseError } from '../errors/errors.ts';
 import type { Dialect } from './dialect.ts';
 import type { SqlRunner } from './sql-runner.ts';
 
-/** What {@link describeDatabase} found. */
+/** The result of {@link describeDatabase}. */
 export interface DatabaseDescription {
   readonly dialect: Dialect;
-  /** As the server says it, for example `15.18` or `10.11.14-MariaDB`. */
+  /** As the server reports it, for example `15.18` or `10.11.14-MariaDB`. */
   readonly version: string;
-  /** `SELECT … FOR UPDATE SKIP LOCKED`. False on SQLite, which has one writer. */
+  /** Whether it has `SELECT … FOR UPDATE SKIP LOCKED`. False on SQLite, which has one writer. */
   readonly skipLocked: boolean;
-  /** `UPDATE … RETURNING`. */
+  /** Whether it has `UPDATE … RETURNING`. */
   readonly updateReturning: boolean;
-  /** `INSERT … RETURNING`. */
+  /** Whether it has `INSERT … RETURNING`. */
   readonly insertReturning: boolean;
-  /** Versions of this dialect that the whole suite is run against. Others of a supported version are expected to work alike. */
+  /** The versions of this dialect that all tests run on. Other supported versions are expected to work in the same way. */
   readonly testedOn: readonly string[];
-  /** Settings of the server that may lose committed work, refuse our writes or break our locks; each with what to do. */
+  /** Server settings that may lose committed work, refuse writes or break locks, each with what to do. */
   readonly warnings: readonly string[];
 }
 
-/** Versions that the suite runs against: a test fails where its server is not named here. */
+/** The versions that the tests run on. A test fails if its server is not listed here. */
 const testedOn: Readonly<Record<Dialect, readonly string[]>> = {
   postgres: ['15', '18'],
   mysql: ['9.7'],
@@ -28,7 +28,7 @@ const testedOn: Readonly<Record<Dialect, readonly string[]>> = {
   sqlite: ['3.53'],
 };
 
-/** Tells by knex's configuration which family of SQL to speak; MySQL and MariaDB are told apart by asking. */
+/** The family of SQL by knex's configuration. Only the server itself can tell MySQL from MariaDB. */
 export function clientFamily(knex: Knex): 'postgres' | 'mysql' | 'sqlite' {
   const name = String((knex.client as { dialect?: string }).dialect ?? '');
   if (name === 'postgresql') return 'postgres';
@@ -40,8 +40,8 @@ export function clientFamily(knex: Knex): 'postgres' | 'mysql' | 'sqlite' {
 }
 
 /**
- * Asks the server what it is.
- * @throws UnsupportedDatabaseError for a server that is too old, with what to install.
+ * Asks the server for its version and its settings.
+ * @throws UnsupportedDatabaseError for a server that is too old, with the version that is needed
  */
 export async function describeWith(sql: SqlRunner): Promise<DatabaseDescription> {
   if (sql.dialect === 'postgres') return describePostgres(sql);
@@ -90,11 +90,13 @@ async function describeMysql(sql: SqlRunner): Promise<DatabaseDescription> {
     );
   if (logged && row?.format === 'STATEMENT')
     warnings.push(
-      'binlog_format = STATEMENT: the server refuses what is written at READ COMMITTED (error 1665), and so all that Holdfast writes. Set it to ROW or MIXED.',
+      'binlog_format = STATEMENT: the server refuses writes at READ COMMITTED (error 1665), which are all writes of Holdfast. Set it to ROW or MIXED.',
     );
   const galera = await sql.rows<{ Value: string }>("SHOW GLOBAL STATUS LIKE 'wsrep_cluster_size'");
   if (Number(galera[0]?.Value ?? 0) > 1)
-    warnings.push('This is a Galera cluster: send all of Holdfast to one node, since a lock taken on one node does not hold on another.');
+    warnings.push(
+      'This is a Galera cluster: send all connections of Holdfast to one node, since a lock taken on one node does not hold on another.',
+    );
   const dialect = mariadb ? 'mariadb' : 'mysql';
   return { dialect, version, testedOn: testedOn[dialect], skipLocked: true, updateReturning: false, insertReturning: mariadb, warnings };
 }

@@ -1,4 +1,4 @@
-// The fragments that the dialects spell differently and plan alike. A statement whose plan differs has a text of its own, where it stands.
+// Fragments that the dialects write differently and plan in the same way. A statement whose plan differs is written per dialect, at its use.
 interface Family {
   readonly family: 'postgres' | 'mysql' | 'sqlite';
 }
@@ -8,22 +8,22 @@ export function forUpdate({ family }: Family): string {
   return family === 'sqlite' ? '' : ' FOR UPDATE';
 }
 
-/** The same, passing over rows that another transaction has locked. */
+/** As {@link forUpdate}, skipping rows that another transaction has locked. */
 export function skipLocked({ family }: Family): string {
   return family === 'sqlite' ? '' : ' FOR UPDATE SKIP LOCKED';
 }
 
-/** A name quoted, so that it may be a reserved word. */
+/** Quotes a name, so that it may be a reserved word. */
 export function quoted({ family }: Family, name: string): string {
   return family === 'mysql' ? `\`${name}\`` : `"${name}"`;
 }
 
-/** Texts put together. */
+/** Concatenates SQL expressions of texts. */
 export function concat({ family }: Family, ...parts: readonly string[]): string {
   return family === 'mysql' ? `CONCAT(${parts.join(', ')})` : parts.join(' || ');
 }
 
-/** An INSERT that leaves out rows whose key exists. `rest` is what follows `INSERT`. Waits for a transaction that is inserting the same key. */
+/** An INSERT that skips rows whose key exists. `rest` follows `INSERT`. It waits for a transaction that is inserting the same key. */
 export function insertNew({ family }: Family, rest: string): string {
   return family === 'mysql' ? `INSERT IGNORE ${rest}` : `INSERT ${rest} ON CONFLICT DO NOTHING`;
 }

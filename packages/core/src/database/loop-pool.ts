@@ -10,7 +10,7 @@ export interface PoolClient {
   destroyRawConnection(connection: object): Promise<void>;
 }
 
-/** A pool of our own, made from the configuration of the service's knex. */
+/** Makes a pool for the loops, from the configuration of the service's knex. */
 export function loopPool(knex: Knex, loopConnections: number): Knex {
   const max = wholeNumber('loopConnections', loopConnections);
   const config = (knex.client as { config: Knex.Config }).config;
@@ -19,7 +19,7 @@ export function loopPool(knex: Knex, loopConnections: number): Knex {
     ...config,
     pool: { min: 0, max, idleTimeoutMillis: 30_000, ...(afterCreate ? { afterCreate } : {}) },
     acquireConnectionTimeout: 15_000,
-    // Each of these reaches a caller as an error; knex would print it as well, over and over during an outage.
+    // Callers get each of these as an error. knex would also print it, again and again during an outage.
     log: { warn: ignore, error: ignore, deprecate: ignore, debug: ignore },
   });
 }
@@ -28,7 +28,7 @@ function ignore(): void {
   // See `log` above.
 }
 
-/** The error of a caller whose connection could not be had. */
+/** The error of a caller for whom no connection could be opened. */
 export function unavailable(error: unknown): DatabaseUnavailableError {
   if (DatabaseUnavailableError.is(error, 'database-unavailable')) return error as DatabaseUnavailableError;
   const { message, code } = (error ?? {}) as { message?: string; code?: string };

@@ -1,9 +1,9 @@
-/** Writes a time as the driver would, in the time zone that its connection is configured for. */
+/** Writes a time as the driver does, in the time zone of its connection. */
 export type TimeText = (time: Date) => string;
 
 /**
- * How a connection reads a backslash in a text. `escapes`: as an escape, on connections whose `sql_mode` we have set. `unknown`: on the
- * caller's connections, where NO_BACKSLASH_ESCAPES may be set.
+ * How a connection reads a backslash in a text. `escapes`: as an escape, on the loops' connections, whose `sql_mode` is set. `unknown`: on
+ * the caller's connections, where NO_BACKSLASH_ESCAPES may be set.
  */
 export type Backslash = 'escapes' | 'unknown';
 
@@ -12,7 +12,7 @@ export type Backslash = 'escapes' | 'unknown';
  * NO_BACKSLASH_ESCAPES: it doubles backslashes, which then count twice, and writes `\'` for a quote, which then ends the text. Here a quote
  * is doubled. A text with a backslash is written as hexadecimal bytes where the mode is unknown; that is twice as long.
  *
- * @throws TypeError for a value that has no literal, and when there are more or fewer values than marks
+ * @throws TypeError for a value that has no literal, and if the number of values is not that of the marks
  */
 export function mysqlText(sql: string, values: readonly unknown[], backslash: Backslash, timeText: TimeText): string {
   if (values.length === 0) return sql;

@@ -6,17 +6,16 @@ import { type Backslash, mysqlText } from './mysql-text.ts';
 import { isBusy } from './transient.ts';
 
 /**
- * Runs the kernel's own statements on one raw driver connection, past knex's builder (which costs 3x on SQLite inserts,
- * 12x on its selects, and 13 to 28% on single Postgres statements).
+ * Runs SQL statements on one driver connection, without knex's builder (which costs 3x on SQLite inserts, 12x on SQLite selects, and 13 to
+ * 28% on single Postgres statements).
  *
- * Parameters are `?` in every dialect. 64-bit columns are cast to text by the statements themselves, so that no driver
- * setting can round them.
+ * Parameters are `?` in every dialect. The statements cast 64-bit columns to text, so that no driver setting can round them.
  */
 export interface SqlRunner {
   readonly dialect: Dialect;
   /** Runs a statement and returns its rows. */
   rows<Row = Record<string, unknown>>(sql: string, params?: readonly unknown[]): Promise<Row[]>;
-  /** Runs a statement and returns how many rows it changed. */
+  /** Runs a statement and returns the number of rows that it changed. */
   run(sql: string, params?: readonly unknown[]): Promise<number>;
 }
 
@@ -47,27 +46,27 @@ export interface SqliteRawConnection {
 }
 
 export interface SqlRunnerOptions {
-  /** How long a statement may take before its connection is given up, in ms. Default 30,000. */
+  /** How long a statement may take before its connection is closed, in ms. */
   readonly statementTimeoutMs: number;
-  /** MySQL, MariaDB: how the connection reads a backslash in a text. Default `unknown`, which every `sql_mode` reads alike. */
+  /** MySQL, MariaDB: how the connection reads a backslash in a text. Default `unknown`, which is safe in every `sql_mode`. */
   readonly backslash?: Backslash;
 }
 
-/** Wraps a raw connection that knex's pool handed out. */
+/** Makes a runner on a driver connection of knex's pool. */
 export function createSqlRunner(dialect: Dialect, connection: unknown, options: SqlRunnerOptions): SqlRunner {
   switch (dialect) {
     case 'postgres':
-      return postgresExecutor(connection as PgConnection, options);
+      return postgresRunner(connection as PgConnection, options);
     case 'sqlite':
-      return sqliteExecutor(connection as SqliteRawConnection, options);
+      return sqliteRunner(connection as SqliteRawConnection, options);
     default:
-      return mysqlExecutor(dialect, connection as MysqlConnection, options);
+      return mysqlRunner(dialect, connection as MysqlConnection, options);
   }
 }
 
 const numbered = new Map<string, string>();
 
-/** `?` to `$1`, `$2`, …; our statements hold no literal question mark. */
+/** Replaces each `?` by `$1`, `$2`, …; the statements contain no other question mark. */
 export function numberParameters(sql: string): string {
   let text = numbered.get(sql);
   if (text === undefined) {
@@ -79,7 +78,7 @@ export function numberParameters(sql: string): string {
   return text;
 }
 
-function postgresExecutor(connection: PgConnection, options: SqlRunnerOptions): SqlRunner {
+function postgresRunner(connection: PgConnection, options: SqlRunnerOptions): SqlRunner {
   const query = (sql: string, params: readonly unknown[]): Promise<PgResult> =>
     bounded(
       options,
@@ -97,7 +96,7 @@ function postgresExecutor(connection: PgConnection, options: SqlRunnerOptions): 
   };
 }
 
-function mysqlExecutor(dialect: Dialect, connection: MysqlConnection, options: SqlRunnerOptions): SqlRunner {
+function mysqlRunner(dialect: Dialect, connection: MysqlConnection, options: SqlRunnerOptions): SqlRunner {
   const query = (sql: string, params: readonly unknown[]): Promise<unknown> =>
     bounded(
       options,
@@ -127,8 +126,8 @@ function mysqlExecutor(dialect: Dialect, connection: MysqlConnection, options: S
 }
 
 /**
- * A time-out is indefinite: the statement may have run. The connection is destroyed, so that no later reply of it can
- * be taken for another statement's.
+ * Limits the time of a statement. After a time-out the outcome is unknown: the statement may have run. The connection is closed, so that a
+ * late reply can't be taken for the reply to another statement.
  */
 function bounded<T>(
   options: SqlRunnerOptions,
@@ -151,7 +150,7 @@ function bounded<T>(
         else resolve(result);
       });
     } catch (error) {
-      // A value that can't be sent: the connection is as it was.
+      // A value could not be encoded: nothing was sent, and the connection stays usable.
       clearTimeout(timer);
       reject(error);
     }
@@ -159,10 +158,10 @@ function bounded<T>(
 }
 
 /**
- * The driver is synchronous, so `busy_timeout` would block the event loop, and with it the very COMMIT that is waited
- * for. It is 0; a busy database is asked again, asynchronously, here.
+ * Retries while the database is busy, without blocking the event loop. The driver is synchronous: with a `busy_timeout` above 0 it would
+ * block the event loop, and with it the COMMIT that it waits for, if that is of the same process.
  */
-function sqliteExecutor(connection: SqliteRawConnection, options: SqlRunnerOptions): SqlRunner {
+function sqliteRunner(connection: SqliteRawConnection, options: SqlRunnerOptions): SqlRunner {
   const retry = async <T>(statement: () => T): Promise<T> => {
     const deadline = performance.now() + options.statementTimeoutMs;
     for (let pauseMs = 1; ; pauseMs = Math.min(pauseMs * 2, 50)) {

@@ -1,14 +1,14 @@
-/** Errors after which the same transaction, run again from its start, may well succeed. Nothing of it was committed. */
+/** Whether the error is a conflict after which the same transaction may succeed if it runs again. Nothing of it was committed. */
 export function isTransient(error: unknown): boolean {
   const { code, errno } = (error ?? {}) as { code?: unknown; errno?: unknown };
-  // Postgres: serialization failure, deadlock, lock not available, statement not prepared here (a pooler in between).
+  // Postgres: serialization failure, deadlock, lock not available.
   if (code === '40001' || code === '40P01' || code === '55P03') return true;
   // MySQL, MariaDB: lock wait time-out, deadlock, "record has changed since last read" (snapshot isolation, MariaDB 11).
   if (errno === 1205 || errno === 1213 || errno === 1020) return true;
   return isBusy(error);
 }
 
-/** SQLITE_BUSY and SQLITE_LOCKED, with their extended codes. */
+/** Whether the error is SQLITE_BUSY or SQLITE_LOCKED, with any extended code. */
 export function isBusy(error: unknown): boolean {
   const { code, errcode } = (error ?? {}) as { code?: unknown; errcode?: unknown };
   return code === 'ERR_SQLITE_ERROR' && typeof errcode === 'number' && ((errcode & 0xff) === 5 || (errcode & 0xff) === 6);
@@ -43,7 +43,7 @@ const connectionCodes = new Set([
   'database-unavailable',
 ]);
 
-/** Errors that say that the database, or the way to it, is not there at the moment. */
+/** Whether the error says that the database can't be reached at the moment. */
 export function isConnectionError(error: unknown): boolean {
   if (typeof error !== 'object' || error === null) return false;
   const { code, message, name } = error as { code?: unknown; message?: unknown; name?: unknown };

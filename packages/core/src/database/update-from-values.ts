@@ -3,19 +3,19 @@ import { type ValueTypes, valuesTable } from './values-table.ts';
 
 /** An update of many rows, each with values of its own. */
 export interface UpdateFromValues {
-  /** Without prefix and quotes. It is `t` in the expressions, and the values are `u`, whose names must not be those of columns. */
+  /** The name, without prefix and quotes. Expressions call the table `t` and the values `u`. Values and columns need different names. */
   readonly table: string;
   readonly types: ValueTypes;
   readonly rows: Parameters<typeof valuesTable>[2];
   /** Expression by column. */
   readonly set: Readonly<Record<string, string>>;
-  /** Which row of `t` goes with which of `u`. */
+  /** The condition that joins rows of `t` to rows of `u`. */
   readonly on: string;
-  /** Postgres and SQLite: what of the changed rows is returned. */
+  /** Postgres and SQLite: the expressions to return for each changed row. */
   readonly returning?: string;
 }
 
-/** One statement that gives each row values of its own. */
+/** Makes one statement that updates each row with values of its own. */
 export function updateFromValues(
   database: Database,
   update: UpdateFromValues,

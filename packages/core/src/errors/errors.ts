@@ -1,13 +1,13 @@
 import { HoldfastError } from './holdfast-error.ts';
 
-/** The lease ran out, or somebody else holds the row or name by now. Stop: no write of yours will be accepted. */
+/** The lease has expired, or another process holds the row or name by now. Stop: no further write under this lease is accepted. */
 export class LeaseLostError extends HoldfastError {
   constructor(message: string, cause?: unknown) {
     super(message, { code: 'lease-lost', cause });
   }
 }
 
-/** A caller's argument or option is not acceptable. */
+/** An argument or an option is not valid. */
 export class InvalidArgumentError extends HoldfastError {
   constructor(message: string, cause?: unknown) {
     super(message, { code: 'invalid-argument', cause });
@@ -21,14 +21,14 @@ export class NotInTransactionError extends HoldfastError {
   }
 }
 
-/** The server rolled this transaction back on its own; whatever was accepted in it is gone. Run it again. */
+/** The server rolled this transaction back on its own, and its writes are undone. Run it again from its start. */
 export class TransactionDoomedError extends HoldfastError {
   constructor(message: string, cause?: unknown) {
     super(message, { code: 'transaction-doomed', retryable: true, cause });
   }
 }
 
-/** A conflict that goes away when the transaction runs again: deadlock, serialization failure, lock time-out, busy. */
+/** A conflict with another transaction: deadlock, serialization failure, lock time-out, busy file. Run the transaction again. */
 export class TransientDatabaseError extends HoldfastError {
   constructor(message: string, cause: unknown) {
     super(message, { code: 'database-transient', retryable: true, cause });

@@ -1,13 +1,13 @@
-/** What every error of this family carries. */
+/** The fields of a {@link HoldfastError} besides its message. */
 export interface HoldfastErrorOptions {
-  /** Stable identifier. Decisions are made on this, never on the text. */
+  /** Stable identifier, such as `lease-lost`. Programs decide on it, never on the message. */
   readonly code: string;
-  /** Whether doing the same again later may succeed. Default `false`. */
+  /** Whether the same call may succeed later. Default `false`. */
   readonly retryable?: boolean;
   readonly cause?: unknown;
 }
 
-/** The page that explains a code: what happened, why, and what to do. */
+/** The address of the page that explains a code: what happened, why, and what to do. */
 export function errorPage(code: string): string {
   return `https://holdfast.dev/errors/${code}`;
 }
@@ -15,10 +15,10 @@ export function errorPage(code: string): string {
 const marker = Symbol.for('holdfast.error');
 
 /**
- * Base of every error thrown by a Holdfast package. The message says what happened, with which values, and what to do
- * next, and ends with the address of its page; `code` is what programs decide on.
+ * Base of every error that a Holdfast package throws. The message says what happened, with which values, and what to do next, and ends with
+ * the address of its page. Programs decide on `code`.
  *
- * `HoldfastError.is(error)` also recognises errors of another installed copy of the package, where `instanceof` fails.
+ * `HoldfastError.is(error)` also recognises errors of another installed copy of the package; `instanceof` does not.
  */
 export class HoldfastError extends Error {
   readonly code: string;
@@ -35,7 +35,7 @@ export class HoldfastError extends Error {
     Object.defineProperty(this, marker, { value: true });
   }
 
-  /** True for a Holdfast error, with that `code` if one is given. */
+  /** Returns whether it is a Holdfast error, with that `code` if one is given. */
   static is(error: unknown, code?: string): error is HoldfastError {
     if (typeof error !== 'object' || error === null || !(marker in error)) return false;
     return code === undefined || (error as { code?: unknown }).code === code;

@@ -1,6 +1,6 @@
 import { cleanText } from './clean-text.ts';
 
-/** An error as it is kept in a row: small, clean, and without a stack. */
+/** An error as it is stored in a row: of limited size, clean, and without a stack. */
 export interface StoredError {
   readonly name: string;
   readonly code?: string;
@@ -9,7 +9,7 @@ export interface StoredError {
 
 const maxMessageLength = 2000;
 
-/** Reduces anything that was thrown to what may be stored: no NUL, no lone surrogates, at most 2,000 characters. */
+/** Converts anything that was thrown to an error that can be stored: no NUL, no lone surrogates, at most 2,000 characters of message. */
 export function storedError(thrown: unknown): StoredError {
   if (!(thrown instanceof Error)) return { name: 'NonError', message: cut(safeString(thrown)) };
   const code = (thrown as { code?: unknown }).code;

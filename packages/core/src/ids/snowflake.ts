@@ -1,20 +1,20 @@
 import { InvalidArgumentError } from '../errors/errors.ts';
 
-/** Parts of a snowflake. */
+/** The parts of a snowflake id. */
 export interface SnowflakeParts {
   readonly timeMs: number;
   readonly workerId: number;
   readonly sequence: number;
 }
 
-/** Worker ids that fit into a snowflake. */
+/** The number of worker ids that fit into a snowflake id. */
 export const workerIds = 1024;
 const perMs = 4096;
 
 /**
- * The generator itself: 41 bits of ms since `offset`, 10 bits of worker id, 12 of sequence; the layout of npm's
- * `snowflake-id`, which however hands out duplicates past 4,096 ids in a millisecond and when the clock steps back.
- * This one borrows from the next millisecond instead, and never goes back.
+ * Makes snowflake ids for one worker id: 41 bits of ms since `offset`, 10 bits of worker id, 12 bits of sequence. The layout is that of
+ * npm's `snowflake-id`, which returns duplicates when it makes more than 4,096 ids in a millisecond and when the clock steps back. This
+ * generator takes the next millisecond instead, and its time never steps back.
  */
 export class SnowflakeSequence {
   readonly #workerId: bigint;
@@ -23,7 +23,7 @@ export class SnowflakeSequence {
   #lastMs = 0;
   #sequence = 0;
 
-  /** @param options.mid worker id, 0 to 1023; @param options.offset ms since 1970 that count as 0. */
+  /** @param options.mid worker id, 0 to 1023; @param options.offset the time from which ids count, in ms since 1970 */
   constructor(options: { readonly mid: number; readonly offset?: number; readonly now?: () => number }) {
     if (!Number.isInteger(options.mid) || options.mid < 0 || options.mid >= workerIds)
       throw new InvalidArgumentError(`mid is ${options.mid}; a worker id is a whole number from 0 to 1023.`);
@@ -32,7 +32,7 @@ export class SnowflakeSequence {
     this.#now = options.now ?? Date.now;
   }
 
-  /** The next id, as a bigint; waits for nothing, and never repeats one. */
+  /** The next id. It never waits, and never returns an id twice. */
   nextBigInt(): bigint {
     const now = this.#now() - this.#offset;
     if (now > this.#lastMs) {
@@ -51,7 +51,7 @@ export class SnowflakeSequence {
   }
 }
 
-/** Takes an id apart. */
+/** Decodes an id. `offset` must be that of its generator. */
 export function decodeSnowflake(id: string | bigint, offset = 0): SnowflakeParts {
   const bits = BigInt(id);
   return { timeMs: Number(bits >> 22n) + offset, workerId: Number((bits >> 12n) & 1023n), sequence: Number(bits & 4095n) };

@@ -6,9 +6,8 @@ let lastMs = 0;
 let counter = 0;
 
 /**
- * A UUID of version 7 (RFC 9562, 5.7): 48 bits of Unix milliseconds, then a 12-bit counter that keeps the ids of one
- * process ascending within a millisecond (6.2, method 1), then 62 random bits. A clock that steps back does not: the
- * last time is kept until the clock has passed it.
+ * A UUID of version 7 (RFC 9562, 5.7): 48 bits of Unix milliseconds, then a 12-bit counter that keeps the ids of one process ascending
+ * within a millisecond (6.2, method 1), then 62 random bits. When the clock steps back, the last time is used until the clock has passed it.
  */
 export function uuidv7(now: number = Date.now()): string {
   if (now > lastMs) {

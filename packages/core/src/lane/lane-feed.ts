@@ -11,34 +11,34 @@ import { monotonicMs } from '../time/monotonic.ts';
 import { wait } from '../time/wait.ts';
 import { deleteLaneRows, type LaneRow, type LaneTableShape, readLanes } from './lane-rows.ts';
 
-/** Which table is read, in which lanes, and how much at a time. */
+/** Options of {@link LaneFeed}. */
 export interface LaneFeedOptions<Row extends LaneRow> {
   readonly database: Database;
   readonly shape: LaneTableShape;
-  /** Scope of the lanes' leases. */
+  /** The scope of the lanes' leases: processes with the same scope share the lanes. */
   readonly scope: string;
   readonly lanes: readonly number[];
   /** Names this process among those that share the lanes. */
   readonly owner: string;
-  /** How long a lane stays its owner's without a sign of life, in ms. Default 10,000. */
+  /** How long a lane stays its owner's without a renewal, in ms. Default 10,000. */
   readonly leaseMs?: number;
-  /** Rows in memory at most. Default 4,000. */
+  /** Rows in memory at most: given out, and not yet removed or forgotten. Default 4,000. */
   readonly window?: number;
-  /** Bytes in memory at most, as far as the average row tells. Default 16 MiB. */
+  /** Bytes in memory at most, estimated by the average row. Default 16 MiB. */
   readonly windowBytes?: number;
   /** Rows of one lane that are read at once, at most. Default 500. */
   readonly page?: number;
   /** How often each lane is read from its beginning, in ms. Default 1,000. */
   readonly rescanMs?: number;
-  /** How much memory a row takes. */
+  /** Returns the size of a row in bytes. Default: `windowBytes` has no effect but a limit of 3,200 rows. */
   readonly rowBytes?: (row: Row) => number;
-  /** Committed rows, by id within each lane. Each must be ended by `remove` or `forget`. Must not throw. */
+  /** Receives committed rows, by id within each lane. Pass each row to `remove` or `forget` later. Must not throw. */
   readonly onRows: (rows: readonly Row[]) => void;
-  /** A lane is ours: nothing of it was read yet. */
+  /** Called when this process takes a lane, before it reads the lane. */
   readonly onTaken?: (lane: number) => void;
-  /** The lane is no longer ours: whatever of it has not begun must be forgotten. */
+  /** Called when this process no longer holds a lane: pass its rows whose handling has not begun to `forget`. */
   readonly onLost: (lane: number) => void;
-  /** The lane is asked for by another member: forget what has not begun, and resolve when nothing of it is under way. */
+  /** Called when another member is owed the lane: forget rows whose handling has not begun, and resolve when the other rows have ended. */
   readonly onDrain: (lane: number) => Promise<void>;
   readonly logger: Logger;
 }
@@ -53,18 +53,18 @@ interface Lane {
 }
 
 /**
- * Feeds the committed rows of the lanes that are this process's, by id within each lane, and removes what was handled.
+ * Gives out the committed rows of the lanes that this process holds, by id within each lane, and removes the rows that were handled.
  *
- * A row that commits late, with an id below others that were read before, is found: nothing keeps a position but this
- * process's memory, and every lane is read from its beginning again each second and when it changes hands. (A stored cursor would pass
- * such a row for good.) What is under way is known by id and not given out twice. A lane has one owner at a time, by lease.
+ * It also finds a row that commits late, with an id below ids that were read before: the position in a lane is kept in memory only, and
+ * every lane is read from its beginning each second and when its owner changes. (A stored cursor would skip such a row for ever.) Rows that
+ * were given out are known by id, and not given out twice. A lane has one owner at a time, by lease.
  */
 export class LaneFeed<Row extends LaneRow> implements Service {
   readonly #options: LaneFeedOptions<Row>;
   readonly #share: LeaseShare;
   readonly #leases: LeaseTable;
   readonly #lanes = new Map<number, Lane>();
-  /** Ids given out and not yet gone from the table, as far as we know. */
+  /** Ids that were given out and that may still be in the table. */
   readonly #known = new Set<string>();
   readonly #remover: RowRemover<LaneRow>;
   readonly #lifecycle: Service;
@@ -99,7 +99,7 @@ export class LaneFeed<Row extends LaneRow> implements Service {
         await checkpoint('lane:after-remove');
       },
       onRemoved: (rows) => this.forget(rows),
-      onError: (err) => options.logger.debug({ err }, 'handled rows could not be removed yet'),
+      onError: (err) => options.logger.debug({ err }, 'handled rows could not be removed; retrying'),
     });
     this.#lifecycle = lifecycle({ start: () => this.#start(), stop: () => this.#stop() });
   }
@@ -108,28 +108,28 @@ export class LaneFeed<Row extends LaneRow> implements Service {
     return this.#options.database;
   }
 
-  /** Lanes of ours. */
+  /** The lanes that this process holds. */
   get lanes(): readonly number[] {
     return [...this.#lanes.keys()];
   }
 
-  /** Whether the lane is ours and stays so, as far as we know. */
+  /** Whether this process holds the lane, and no other member is owed it. */
   holds(lane: number): boolean {
     return this.#lanes.get(lane)?.draining === false;
   }
 
-  /** The lease of a lane, if it is ours for `spareMs` more. */
+  /** The lease of a lane, if it lasts for `spareMs` more and no other member is owed the lane. */
   lease(lane: number, spareMs: number = 0): Lease | undefined {
     const lease = this.#share.lease(String(lane));
     return lease && lease.deadline - spareMs > monotonicMs() && !this.#lanes.get(lane)?.draining ? lease : undefined;
   }
 
-  /** Its `fence` makes a transaction one of a lane's owner. */
+  /** The table of the lanes' leases. Its `fence` refuses a transaction of a process that no longer holds the lane. */
   get leases(): LeaseTable {
     return this.#leases;
   }
 
-  /** There may be new rows in `lane`, or in any. */
+  /** Reads on: there may be new rows in `lane`, or in any lane if it is not given. */
   wake(lane?: number): void {
     if (lane === undefined) for (const one of this.#lanes.values()) one.more = true;
     else {
@@ -140,14 +140,14 @@ export class LaneFeed<Row extends LaneRow> implements Service {
     this.#kick();
   }
 
-  /** Handled: to be deleted. */
+  /** Deletes rows that were handled, together with others, after this call. */
   remove(rows: readonly LaneRow[]): void {
     if (rows.length > 0) this.#remover.push(rows);
   }
 
-  /** Gone from the table by other means, or to be given out again at the next look. */
+  /** Takes rows out of memory: rows that left the table in another way, or that the next read is to give out again. */
   forget(rows: readonly LaneRow[]): void {
-    // A read that is under way may have seen them still.
+    // A read that has begun may return them still.
     if (this.#reading) for (const { id } of rows) this.#goneWhileReading.push(id);
     else for (const { id } of rows) this.#known.delete(id);
     this.#kick();
@@ -157,7 +157,7 @@ export class LaneFeed<Row extends LaneRow> implements Service {
     return this.#lifecycle.start();
   }
 
-  /** Reads no more, removes what was handled, and gives the lanes back. What is under way should have ended before. */
+  /** Stops reading, removes the rows that were handled, and releases the lanes. The handling of rows should have ended before. */
   stop(): Promise<void> {
     return this.#lifecycle.stop();
   }
@@ -167,9 +167,9 @@ export class LaneFeed<Row extends LaneRow> implements Service {
     return this.stop();
   }
 
-  /** Reads nothing from here on. */
+  /** Stops reading, until the next `start`. */
   pauseReading(): void {
-    this.#closing.abort(new Error('the feed reads no more'));
+    this.#closing.abort(new Error('the feed has stopped reading'));
     this.#kick();
   }
 
@@ -203,7 +203,9 @@ export class LaneFeed<Row extends LaneRow> implements Service {
     const draining = [...this.#lanes.values()].filter((lane) => lane.draining).length;
     for (const lane of [...this.#lanes.values()].filter((one) => !one.draining).slice(0, Math.max(0, count - draining))) {
       lane.draining = true;
-      void this.#handOver(lane).catch((err) => this.#options.logger.debug({ err, lane: lane.lane }, 'a lane could not be handed over yet'));
+      void this.#handOver(lane).catch((err) =>
+        this.#options.logger.debug({ err, lane: lane.lane }, 'a lane could not be handed over; retrying'),
+      );
     }
   }
 
@@ -214,7 +216,7 @@ export class LaneFeed<Row extends LaneRow> implements Service {
       const lease = this.#share.lease(String(lane.lane));
       if (lease) await this.#share.safePoint(lease);
     } finally {
-      // Nobody wants it any more: it is as if we took it anew, since what was known of it has been forgotten.
+      // The lane was not handed over. Its rows have been forgotten, so it is read from its beginning, as if just taken.
       if (this.#lanes.get(lane.lane) === lane) this.#taken(lane.lane);
     }
   }
@@ -233,7 +235,7 @@ export class LaneFeed<Row extends LaneRow> implements Service {
         read = await this.#readOnce();
         pauseMs = 50;
       } catch (err) {
-        this.#options.logger.warn({ err, scope: this.#options.scope }, 'the lanes could not be read; trying again');
+        this.#options.logger.warn({ err, scope: this.#options.scope }, 'the lanes could not be read; retrying');
         await wait(pauseMs, signal).catch(() => undefined);
         pauseMs = Math.min(pauseMs * 2, 2_000);
         continue;
@@ -246,7 +248,7 @@ export class LaneFeed<Row extends LaneRow> implements Service {
     }
   }
 
-  /** Returns how many new rows were given out; a full window, or nothing to read, gives 0. */
+  /** Reads once. Returns the number of rows read; 0 if the window is full or nothing is to be read. */
   async #readOnce(): Promise<number> {
     const options = this.#options;
     const now = monotonicMs();
@@ -264,7 +266,7 @@ export class LaneFeed<Row extends LaneRow> implements Service {
     if (due.length === 0 || room <= 0) return 0;
     const limit = Math.max(1, Math.min(options.page ?? 500, Math.floor(room / due.length)));
     const before = due.map(({ lane, cursor }) => ({ lane, afterId: cursor }));
-    // A wake-up that comes while we read asks for another look.
+    // Reset before the read: a wake-up during the read asks for another one.
     for (const lane of due) lane.more = false;
     this.#reading = true;
     let rows: Row[];
@@ -272,7 +274,7 @@ export class LaneFeed<Row extends LaneRow> implements Service {
       rows = await readLanes<Row>(options.database, options.shape, before, limit);
     } catch (error) {
       for (const lane of due) lane.more = true;
-      // Nothing was seen; what was given back meanwhile must be seen by the next read, or that goes past it.
+      // The read returned nothing. Rows that were forgotten meanwhile must be new to the next read, or it would skip them.
       this.#forgetGone();
       throw error;
     } finally {
@@ -290,8 +292,8 @@ export class LaneFeed<Row extends LaneRow> implements Service {
         entry.count += 1;
         entry.last = row.id;
       } else counts.set(lane, { count: 1, last: row.id });
-      // A lane that was lost, handed over or taken anew while we read is read again from its start: what was known of it has been given
-      // back meanwhile, and to give out what came after it now would be to go past it.
+      // A lane that was lost, handed over or taken again during the read is read from its beginning: its earlier rows have been forgotten
+      // meanwhile, and to give out the later ones now would break their order.
       if (!stillOurs.has(lane) || this.#known.has(row.id)) continue;
       fresh.push(row);
       bytes += options.rowBytes?.(row) ?? 0;

@@ -1,6 +1,6 @@
 const encoder = new TextEncoder();
 
-/** Which of `lanes` a key belongs to: FNV-1a over its UTF-8 bytes. Part of what travels and of what is stored: never changed. */
+/** The lane of a key, from 0 to `lanes` - 1: FNV-1a over its UTF-8 bytes. Stored rows and sent messages depend on it: never change it. */
 export function laneOf(key: string, lanes: number): number {
   let hash = 0x811c9dc5;
   for (let i = 0; i < key.length; i++) {

@@ -1,34 +1,34 @@
 import type { Database } from '../database/database.ts';
 import { idList } from '../work/row/id-list.ts';
 
-/** What every row of a lane table has. */
+/** The columns of every lane table. */
 export interface LaneRow {
-  /** 64-bit, as text. */
+  /** A 64-bit number, as text. */
   readonly id: string;
   readonly lane: number;
 }
 
-/** A table whose rows wait in lanes: `(lane, id)` is its primary key, or the first columns of an index. */
+/** A table whose rows wait in lanes. `(lane, id)` is its primary key, or the first columns of an index. */
 export interface LaneTableShape {
-  /** Without prefix and quotes. */
+  /** The name, without prefix and quotes. */
   readonly table: string;
   /** Columns to read besides `id` and `lane`. */
   readonly columns: readonly string[];
 }
 
-/** Where to go on in a lane. */
+/** The position in a lane after which reading continues. */
 export interface LaneCursor {
   readonly lane: number;
   readonly afterId: string;
 }
 
 /**
- * The next committed rows of several lanes in one statement, by id within each, at most `limit` of each. Takes no lock.
+ * Reads the next committed rows of several lanes in one statement, by id within each lane, at most `limit` of each lane. Takes no lock.
  *
- * On Postgres one LATERAL step per lane over the primary key: a plain `lane = ANY(…) ORDER BY id` sorts everything that waits.
- * Elsewhere the lanes' reads stand in one UNION ALL. SQLite wants each of them in a derived table, for the sake of its LIMIT; MySQL and
- * MariaDB would write each of those to a temporary table first, on disk because of the bodies: 370,000 rows/s without, 100,000 with
- * (MariaDB 10.11, 32 lanes by 125; and the server crashed once, as it dropped such a table).
+ * Postgres: one LATERAL step per lane over the primary key; a plain `lane = ANY(…) ORDER BY id` sorts all rows that wait. The other
+ * databases: one UNION ALL over the lanes. SQLite needs each part in a derived table, because of its LIMIT. MySQL and MariaDB would write
+ * each derived table to a temporary table first, on disk because of the bodies: 370,000 rows/s without, 100,000 with (MariaDB 10.11, 32
+ * lanes of 125 rows; and the server crashed once, as it dropped such a table).
  */
 export function readLanes<Row extends LaneRow>(
   database: Database,
@@ -69,12 +69,12 @@ export function laneRowsWhere(database: Database, rows: readonly LaneRow[]): { r
 
 /** Deletes rows by their lanes and ids, in one statement. */
 export async function deleteLaneRows(
-  x: Pick<Database, 'run'>,
+  runner: Pick<Database, 'run'>,
   database: Database,
   table: string,
   rows: readonly LaneRow[],
 ): Promise<number> {
   const { sql, params } = laneRowsWhere(database, rows);
   const name = database.table(table);
-  return x.run(database.family === 'mysql' ? `DELETE t FROM ${name} t WHERE ${sql}` : `DELETE FROM ${name} AS t WHERE ${sql}`, params);
+  return runner.run(database.family === 'mysql' ? `DELETE t FROM ${name} t WHERE ${sql}` : `DELETE FROM ${name} AS t WHERE ${sql}`, params);
 }

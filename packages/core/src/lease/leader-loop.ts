@@ -4,21 +4,23 @@ import type { Logger } from '../observe/logger.ts';
 import { monotonicMs } from '../time/monotonic.ts';
 import type { Lease, LeaseTable } from './lease-table.ts';
 
-/** What one process of all does, how often, and under which name. */
+/** Options of {@link leaderLoop}. */
 export interface LeaderLoopOptions {
   readonly table: LeaseTable;
+  /** The name of the lease. Processes with the same name share the work: one of them runs it. */
   readonly name: string;
+  /** Identifies this process among them. */
   readonly owner: string;
   /** Pause between runs, in ms. */
   readonly everyMs: number;
-  /** Default 30,000 ms, and at least three times `everyMs`. */
+  /** How long the lease lasts without a renewal, in ms. Default: 30,000, or three times `everyMs` if that is longer. */
   readonly leaseMs?: number;
-  /** The work. `lease` is its fence. */
+  /** The work. Pass `lease` to `LeaseTable.fence` in a transaction that a later leader must not see overwritten. */
   readonly run: (context: { readonly signal: AbortSignal; readonly lease: Lease }) => Promise<unknown>;
   readonly logger: Logger;
 }
 
-/** Runs `run` every so often in only one of the processes that share the database. */
+/** Runs `run` every `everyMs` in one of the processes that share the database: the one that holds the lease. */
 export function leaderLoop(options: LeaderLoopOptions): Service {
   const leaseMs = options.leaseMs ?? Math.max(30_000, options.everyMs * 3);
   let lease: Lease | undefined;

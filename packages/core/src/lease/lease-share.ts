@@ -5,26 +5,29 @@ import type { Logger } from '../observe/logger.ts';
 import { monotonicMs } from '../time/monotonic.ts';
 import type { Lease, LeaseTable } from './lease-table.ts';
 
-/** Which names are shared, among whom, and who is told of those that come and go. */
+/** Options of {@link LeaseShare}. */
 export interface LeaseShareOptions {
   readonly table: LeaseTable;
+  /** The members of one scope share its names. */
   readonly scope: string;
+  /** The names to share. Every member must give the same list. */
   readonly names: readonly string[];
+  /** Identifies this member. */
   readonly owner: string;
-  /** Default 30,000 ms. */
+  /** How long a lease lasts without a renewal, in ms. Default 30,000. */
   readonly leaseMs?: number;
   readonly logger: Logger;
-  /** A name is ours from now on. */
+  /** Called when this member takes a name. */
   readonly onTaken: (lease: Lease) => void;
-  /** A name is no longer ours: handed over, lost, or we stop. */
+  /** Called when this member no longer holds a name: it was handed over or lost, or the member stops. */
   readonly onLost: (lease: Lease) => void;
-  /** Others are owed `count` of our names: to be given up by {@link LeaseShare.safePoint}. Called at every pass while it is so. */
+  /** Called at every pass while this member holds `count` names more than its share. Give them up with {@link LeaseShare.safePoint}. */
   readonly onSurplus?: (count: number) => void;
 }
 
 /**
- * Splits names fairly among the live members of a scope. A joiner takes free names first; an owner with more than its
- * share gives one up at its next safe point ({@link LeaseShare.safePoint}), never in the middle of a batch.
+ * Splits names fairly among the live members of a scope. A new member takes free names first. A member that holds more than its share gives
+ * a name up at its next safe point ({@link LeaseShare.safePoint}), never in the middle of a batch.
  */
 export class LeaseShare implements Service {
   readonly #options: LeaseShareOptions;
@@ -46,13 +49,13 @@ export class LeaseShare implements Service {
     });
   }
 
-  /** Leases held whose own deadline has not passed. */
+  /** The leases that this member holds and whose deadline has not passed. */
   get held(): readonly Lease[] {
     const now = monotonicMs();
     return [...this.#held.values()].filter((lease) => lease.deadline > now);
   }
 
-  /** The lease of a name, whose deadline may have passed. */
+  /** The lease of a name that this member holds. Its deadline may have passed. */
   lease(name: string): Lease | undefined {
     return this.#held.get(name);
   }
@@ -70,7 +73,7 @@ export class LeaseShare implements Service {
     return this.#lifecycle.stop();
   }
 
-  /** One pass: heartbeat, renew, take what is free and ours to take. Returns how many names are held. */
+  /** One pass: sends the heartbeat, renews the leases, and takes free names up to the share. Returns the number of names held. */
   async runOnce(): Promise<number> {
     const { table, scope, names, owner } = this.#options;
     await table.heartbeat(scope, owner, this.#leaseMs);
@@ -91,7 +94,7 @@ export class LeaseShare implements Service {
     return this.#held.size;
   }
 
-  /** To be called between batches: hands the name over if others are owed one. Returns whether it was. */
+  /** Call it between batches: it gives the name up if this member holds more than its share. Returns whether it did. */
   async safePoint(lease: Lease): Promise<boolean> {
     if (this.#surplus === 0 || !this.#held.has(lease.name)) return false;
     this.#surplus -= 1;

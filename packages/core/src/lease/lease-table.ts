@@ -11,11 +11,11 @@ export interface Lease {
   readonly name: string;
   readonly owner: string;
   readonly epoch: number;
-  /** On the monotonic clock, counted from before the request was sent: past it, act as if the lease were lost. */
+  /** On the monotonic clock, counted from before the request was sent. After it, act as if the lease were lost. */
   readonly deadline: number;
 }
 
-/** Named leases with epochs, and the members that share them. */
+/** Named leases with epochs, and the members of a scope that share its names. */
 export class LeaseTable {
   readonly database: Database;
   readonly #leases: string;
@@ -27,7 +27,7 @@ export class LeaseTable {
     this.#members = database.table('holdfast_member');
   }
 
-  /** Takes the name if it is free, expired, or this owner's already; `undefined` if another holds it. */
+  /** Takes the name if it is free, if its lease has expired, or if this owner holds it. Returns `undefined` if another owner holds it. */
   async acquire(scope: string, name: string, owner: string, leaseMs: number): Promise<Lease | undefined> {
     const sentAt = monotonicMs();
     return this.database.transaction(async (sql) => {
@@ -45,7 +45,7 @@ export class LeaseTable {
     });
   }
 
-  /** As {@link acquire} for several names at once, in three statements: those that are this owner's now. */
+  /** As {@link acquire}, for several names in three statements. Returns the leases that this owner got. */
   async acquireAll(scope: string, names: readonly string[], owner: string, leaseMs: number): Promise<Lease[]> {
     if (names.length === 0) return [];
     const sentAt = monotonicMs();
@@ -56,7 +56,7 @@ export class LeaseTable {
         `INSERT ${mysql ? 'IGNORE ' : ''}INTO ${this.#leases} (scope, name) VALUES ${names.map(() => '(?, ?)').join(', ')}${mysql ? '' : ' ON CONFLICT DO NOTHING'}`,
         names.flatMap((name) => [scope, name]),
       );
-      // In one order, or two who take the same names wait for each other.
+      // Locked in one order: two owners that take the same names would otherwise deadlock.
       const lock = forUpdate(this.database);
       const free = await sql.rows<{ name: string; epoch: string | number }>(
         `SELECT name, epoch FROM ${this.#leases} WHERE scope = ? AND name IN (${marks}) AND (lease_until < {now} OR owner = ?) ORDER BY name${lock}`,
@@ -71,7 +71,7 @@ export class LeaseTable {
     });
   }
 
-  /** Prolongs a lease. @throws LeaseLostError when its epoch has passed. */
+  /** Prolongs a lease. @throws LeaseLostError if the name has a later epoch. */
   async renew(lease: Lease, leaseMs: number): Promise<Lease> {
     const sentAt = monotonicMs();
     const changed = await this.database.run(
@@ -83,8 +83,8 @@ export class LeaseTable {
   }
 
   /**
-   * Prolongs leases of one scope and owner in one statement. Returns those that are still held, by name; the rest have
-   * passed to others.
+   * Prolongs leases of one scope and owner in one statement. Returns the leases that are still held, by name; other owners have taken the
+   * rest.
    */
   async renewAll(leases: readonly Lease[], leaseMs: number): Promise<ReadonlyMap<string, Lease>> {
     const [first] = leases;
@@ -99,13 +99,13 @@ export class LeaseTable {
       params,
     );
     const epochs = new Map(rows.map((row) => [row.name, Number(row.epoch)]));
-    // An epoch of ours that is over is not prolonged by what was done for the one after it.
+    // The statement may have prolonged a later epoch of the same owner. That does not prolong the lease of the earlier epoch.
     for (const lease of leases)
       if (epochs.get(lease.name) === lease.epoch) renewed.set(lease.name, { ...lease, deadline: sentAt + leaseMs });
     return renewed;
   }
 
-  /** Gives the name back; nothing happens if it is no longer held. */
+  /** Releases the name. Does nothing if the lease is no longer held. */
   async release(lease: Lease): Promise<void> {
     await this.database.run(`UPDATE ${this.#leases} SET lease_until = 0, owner = NULL WHERE scope = ? AND name = ? AND epoch = ?`, [
       lease.scope,
@@ -115,9 +115,9 @@ export class LeaseTable {
   }
 
   /**
-   * Makes a transaction one of the lease's holder: locks the lease's row first, so that a takeover waits for the commit
-   * and what comes after the takeover is refused. (A condition `EXISTS (… epoch = ?)` passes while a takeover commits.)
-   * @throws LeaseLostError when the epoch has passed.
+   * Fences a transaction: locks the row of the lease, so that a takeover waits for the commit, and a transaction that comes after a takeover
+   * is refused. (A condition `EXISTS (… epoch = ?)` holds while a takeover commits.)
+   * @throws LeaseLostError if the name has a later epoch.
    */
   async fence(sql: SqlRunner, lease: Lease): Promise<void> {
     const lock = forUpdate(this.database);
@@ -128,7 +128,7 @@ export class LeaseTable {
     if (Number(row?.epoch) !== lease.epoch) throw lost(lease);
   }
 
-  /** Says that `member` of `scope` is alive for `aliveMs` more. */
+  /** Records that `member` of `scope` is alive for another `aliveMs`. */
   async heartbeat(scope: string, member: string, aliveMs: number): Promise<void> {
     await this.database.transaction(async (sql) => {
       const changed = await sql.run(`UPDATE ${this.#members} SET alive_until = {now} + ? WHERE scope = ? AND member = ?`, [
@@ -142,7 +142,7 @@ export class LeaseTable {
     });
   }
 
-  /** Members of `scope` that are alive, in a stable order. */
+  /** The members of `scope` that are alive, in a stable order. */
   async members(scope: string): Promise<string[]> {
     const rows = await this.database.rows<{ member: string }>(
       `SELECT member FROM ${this.#members} WHERE scope = ? AND alive_until >= {now} ORDER BY member`,
@@ -151,12 +151,12 @@ export class LeaseTable {
     return rows.map((row) => row.member);
   }
 
-  /** Takes a member off the list. */
+  /** Removes a member. */
   async leave(scope: string, member: string): Promise<void> {
     await this.database.run(`DELETE FROM ${this.#members} WHERE scope = ? AND member = ?`, [scope, member]);
   }
 
-  /** Names of `scope` that somebody holds, with the holder. */
+  /** The names of `scope` that are held, each with its holder. */
   async holders(scope: string): Promise<Map<string, string>> {
     const rows = await this.database.rows<{ name: string; owner: string }>(
       `SELECT name, owner FROM ${this.#leases} WHERE scope = ? AND lease_until >= {now} AND owner IS NOT NULL`,

@@ -7,29 +7,31 @@ import type { Lease, LeaseTable } from './lease-table.ts';
 
 /** Options of {@link createSnowflake}. */
 export interface SnowflakeOptions {
+  /** The table in which the worker id is leased. */
   readonly leases: LeaseTable;
-  /** Ms since 1970 that count as 0. Default 2024-01-01; the ids last for 69 years from it. */
+  /** The time from which ids count, in ms since 1970. Default: 2024-01-01. Ids last for 69 years from it. All processes must use the same. */
   readonly offset?: number;
-  /** Default 60,000 ms. */
+  /** How long the worker id stays this process's without a renewal, in ms. Default 60,000. After that, `next` throws. */
   readonly leaseMs?: number;
 }
 
-/** 64-bit ids that no other process of the same database makes. */
+/** Makes 64-bit ids that no other process on the same database makes. */
 export interface Snowflake extends AsyncDisposable {
-  /** As a decimal string. Columns that hold it are CHAR(20). @throws LeaseLostError if the worker id's lease has expired. */
+  /** The next id, as a decimal string of at most 20 characters. @throws LeaseLostError if the lease of the worker id has expired. */
   next(): string;
-  /** The next id, as a bigint. */
+  /** The next id, as a bigint. @throws LeaseLostError as `next` does. */
   nextBigInt(): bigint;
   readonly workerId: number;
-  /** Gives the worker id back. */
+  /** Releases the worker id. */
   stop(): Promise<void>;
 }
 
 const defaultOffset = Date.UTC(2024, 0, 1);
 
 /**
- * A generator whose worker id is a named lease, so that two processes can't share one. A worker id that was used before
- * is only taken over after its lease has expired, and starts past that time.
+ * Makes a generator whose worker id is a named lease, so that two processes can't share it. A worker id that another process used is taken
+ * over only after its lease has expired, and its ids then start after that time.
+ * @throws InvalidArgumentError if all 1,024 worker ids are leased
  */
 export async function createSnowflake(options: SnowflakeOptions): Promise<Snowflake> {
   const leaseMs = options.leaseMs ?? 60_000;
@@ -47,7 +49,7 @@ export async function createSnowflake(options: SnowflakeOptions): Promise<Snowfl
       'All 1,024 snowflake worker ids are leased. Stop processes that are no longer needed, or wait for their leases to expire.',
     );
   let held: Lease = lease;
-  // The database's clock and ours may differ: start no earlier than both.
+  // The clocks of the database and of this process may differ: ids start from the later of the two.
   const skew = Math.max(0, (await options.leases.database.now()) - Date.now());
   const sequence = new SnowflakeSequence({ mid: workerId, offset, now: () => Date.now() + skew });
   const stopping = new AbortController();
@@ -70,7 +72,7 @@ export async function createSnowflake(options: SnowflakeOptions): Promise<Snowfl
     if (stopping.signal.aborted) return;
     stopping.abort(new Error('stopped'));
     await renewing;
-    // Kept until it expires when ids ran ahead of the clock: its next holder must not repeat them.
+    // If ids ran ahead of the clock, the lease is left to expire: the next holder of the worker id must not repeat them.
     if (sequence.aheadMs <= 0) await options.leases.release(held).catch(() => undefined);
   };
   return { next: () => nextBigInt().toString(), nextBigInt, workerId, stop, [Symbol.asyncDispose]: stop };

@@ -1,8 +1,8 @@
 import type { Service } from './service.ts';
 
 /**
- * A service from its two steps. Calls to `start` and `stop` are put in one queue, so that any number of callers may
- * start and stop it at once; each step runs only from the other state.
+ * Makes a service of its two steps. Calls to `start` and `stop` are queued, so that any number of callers may start and stop it at once. A
+ * call that would change nothing runs no step.
  */
 export function lifecycle(steps: { readonly start: () => void | Promise<void>; readonly stop: () => Promise<void> }): Service {
   let running = false;

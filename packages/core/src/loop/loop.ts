@@ -3,35 +3,35 @@ import { wait } from '../time/wait.ts';
 import { lifecycle } from './lifecycle.ts';
 import type { Service } from './service.ts';
 
-/** What a loop does in a round, how long it pauses, and what wakes it. */
+/** Options of {@link defineLoop}. */
 export interface LoopOptions<Counts> {
-  /** For logs. */
+  /** Names the loop in log lines. */
   readonly name: string;
-  /** One pass. Returns what it did. */
+  /** One pass. Returns counts of what it did. If it throws, the error is logged, and the loop runs it again after a pause. */
   readonly runOnce: (context: { readonly signal: AbortSignal }) => Promise<Counts>;
-  /** Whether a pass found so much that the next should follow at once. */
+  /** Returns whether the next pass should follow without a pause, since this one found so much. Default: never. */
   readonly busy?: (counts: Counts) => boolean;
-  /** Milliseconds to the next pass, given the number of idle passes before; the default grows from `minMs` to `maxMs`. */
+  /** Returns the pause before the next pass, in ms. Default, also for `undefined`: a pause that doubles from `minMs` to `maxMs`. */
   readonly pauseMs?: (counts: Counts | undefined) => number | undefined;
   /** Shortest pause, in ms. Default 50. */
   readonly minMs?: number;
-  /** Longest pause, in ms. Default 5,000; after a failure never more than 2,000. */
+  /** Longest pause, in ms. Default 5,000. After a failure the pause is at most 2,000. */
   readonly maxMs?: number;
   readonly logger: Logger;
 }
 
 /** A service that repeats `runOnce`, with pauses that grow while there is nothing to do and when it fails. */
 export interface Loop<Counts> extends Service {
-  /** One pass by hand. */
+  /** Runs one pass, outside of the loop. */
   runOnce(context: { readonly signal: AbortSignal }): Promise<Counts>;
-  /** Ends the present pause. */
+  /** Ends the current pause. During a pass: the next pass follows without a pause. */
   wake(): void;
 }
 
-/** Longest pause after a failure: a database that is back is worked with again within five seconds, by loops that follow each other. */
+/** Longest pause after a failure: when the database is back, work must continue within five seconds, even if loops wait for each other. */
 const failedMaxMs = 2_000;
 
-/** Makes a loop of `runOnce`: woken, or after its pause, one round at a time. */
+/** Makes a loop of `runOnce`. Passes never overlap. */
 export function defineLoop<Counts>(options: LoopOptions<Counts>): Loop<Counts> {
   const minMs = options.minMs ?? 50;
   let stopping: AbortController | undefined;
@@ -50,7 +50,7 @@ export function defineLoop<Counts>(options: LoopOptions<Counts>): Loop<Counts> {
       } catch (error) {
         if (signal.aborted) return;
         failed = true;
-        options.logger.warn({ loop: options.name, err: error }, `the loop ${options.name} failed; it tries again`);
+        options.logger.warn({ loop: options.name, err: error }, `the loop ${options.name} failed; retrying`);
       }
       if (!failed && counts !== undefined && options.busy?.(counts)) {
         idleMs = minMs;

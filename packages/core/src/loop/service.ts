@@ -1,8 +1,8 @@
-/** Something that runs until it is stopped. */
+/** A component that runs until it is stopped. */
 export interface Service extends AsyncDisposable {
-  /** Begins; a second call does nothing. */
+  /** Starts it. Does nothing if it runs. */
   start(): Promise<void>;
-  /** Ends in good order and resolves when quiet. May be called before `start`, and again. */
+  /** Stops it, and resolves when nothing of it runs any more. May be called before `start`, and more than once. */
   stop(): Promise<void>;
 }
 

@@ -4,8 +4,8 @@ import { checkMigrated } from './migrate.ts';
 import type { Schema } from './schema.ts';
 
 /**
- * Checks before a start that the tables are there and new enough. Warns about settings of the server that may lose committed work, and about
- * tables that a newer version has migrated.
+ * Checks before a start that the tables exist and are new enough. Warns about server settings that may lose committed work, and about tables
+ * that a newer version has migrated.
  * @throws MigrationRequiredError, UnsupportedDatabaseError, DatabaseUnavailableError
  */
 export async function checkTables(database: Database, schemas: readonly Schema[], logger: Logger): Promise<void> {

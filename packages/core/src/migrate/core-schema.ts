@@ -2,7 +2,7 @@ import type { Database } from '../database/database.ts';
 import type { Schema } from './schema.ts';
 import { SchemaWriter } from './schema-writer.ts';
 
-/** The kernel's own tables: leases, members, slots, gates, breakers, idempotency keys, audit. */
+/** The tables of this package: leases, members, slots, gates, breakers, idempotency keys, audit. */
 export const coreSchema: Schema = {
   name: 'core',
   migrations: [{ name: '0001_create', statements: create }],

@@ -7,25 +7,26 @@ import { MigrationRequiredError, SchemaNewerError } from '../errors/errors.ts';
 import { wait } from '../time/wait.ts';
 import type { Schema } from './schema.ts';
 
-/** Where tables are made, and under which names. */
+/** The Postgres schema and the names of the tables. */
 export interface MigrateOptions {
-  /** Postgres schema for the tables; must exist. */
+  /** Postgres schema of the tables. It must exist. Default: the first schema of the connection's `search_path`. */
   readonly schema?: string | undefined;
+  /** Prefix of the name of every table. Default `''`. */
   readonly tablePrefix?: string | undefined;
 }
 
-/** What was done: the names of the migrations that were run, by schema. */
+/** The names of the migrations that were run, by schema. */
 export type Migrated = Readonly<Record<string, readonly string[]>>;
 
 /**
- * Brings the tables of the given schemas up to date. Any number of processes may call it at once: it holds a session
- * lock on a connection of its own (on SQLite: the write lock). Each schema is recorded in a table of its own, so that
- * services with different sets of packages share a database.
+ * Brings the tables of the given schemas up to date. Any number of processes may call it at once: it holds a session lock on a connection
+ * of its own (on SQLite: the write lock). The migrations of each schema are recorded in a table of their own, so that services with
+ * different packages can share a database.
  *
- * @throws SchemaNewerError when the database has migrations that this code does not know.
+ * @throws SchemaNewerError if the database has migrations that this version does not know
  */
 export async function migrate(knex: Knex, schemas: readonly Schema[], options: MigrateOptions = {}): Promise<Migrated> {
-  // An index on a large table that is adopted takes its time, and so does waiting for another process that builds it.
+  // To build an index on a large adopted table can take hours, and so can the wait for another process that builds it.
   const database = new Database({ knex, loopConnections: 1, statementTimeout: '1d', ...options });
   try {
     await database.describe();
@@ -40,15 +41,15 @@ export async function migrate(knex: Knex, schemas: readonly Schema[], options: M
 }
 
 /**
- * Not through knex's migrator: its list validation calls two services with different lists each other's corruption,
- * its own lock fails when two first migrators create it at once, and both would have to be switched off.
+ * knex's migrator is not used. It reports a corrupt list when two services with different lists share a database, and its lock fails when
+ * two processes create it at once. Both would have to be switched off.
  */
 async function migrateSchema(database: Database, schema: Schema, sql: SqlRunner): Promise<readonly string[]> {
   const applied = await appliedNames(database, schema, sql);
   const unknown = applied.filter((name) => !schema.migrations.some((migration) => migration.name === name));
   if (unknown.length > 0) {
     throw new SchemaNewerError(
-      `The tables of ${schema.name} were migrated by a newer version (${unknown.join(', ')} unknown here). Deploy that version, or leave migrating to it.`,
+      `The tables of ${schema.name} were migrated by a newer version (${unknown.join(', ')} unknown here). Deploy that version, or let it run the migrations.`,
     );
   }
   const done: string[] = [];
@@ -62,7 +63,7 @@ async function migrateSchema(database: Database, schema: Schema, sql: SqlRunner)
   return done;
 }
 
-/** A migration that was interrupted runs again from its start, so that its indexes may exist. MySQL has no `CREATE INDEX IF NOT EXISTS`. */
+/** A migration that was interrupted runs again from its start, so some indexes may exist. MySQL has no `CREATE INDEX IF NOT EXISTS`. */
 function ignoreExistingIndex(statement: string, error: unknown): void {
   if ((error as { code?: unknown }).code !== 'ER_DUP_KEYNAME' || !/^CREATE (UNIQUE )?INDEX/.test(statement)) throw error;
 }
@@ -80,7 +81,7 @@ function recordTable(schema: Schema): string {
   return `holdfast_${schema.name.replaceAll('-', '_')}_migrations`;
 }
 
-/** Two partial indexes that are built CONCURRENTLY in one database, in whatever schemas, may wait for each other. */
+/** Two partial indexes that are built CONCURRENTLY in one database, even in different schemas, may deadlock. */
 async function retryDeadlocks<T>(run: () => Promise<T>): Promise<T> {
   return pRetry(run, { retries: 10, minTimeout: 50, randomize: true, shouldRetry: ({ error }) => isTransient(error) });
 }
@@ -94,7 +95,7 @@ async function appliedNames(database: Database, schema: Schema, sql: SqlRunner):
 
 async function withLock(database: Database, fn: (sql: SqlRunner) => Promise<void>): Promise<void> {
   if (database.family === 'sqlite') {
-    // The write lock for the whole of it: a second migrator waits for it asynchronously.
+    // One transaction holds the write lock throughout. A second process waits for it asynchronously.
     return database.transaction(fn);
   }
   const lock = await database.rawConnection();
@@ -104,14 +105,14 @@ async function withLock(database: Database, fn: (sql: SqlRunner) => Promise<void
     else await lock.sql.rows('SELECT GET_LOCK(?, 86400)', [key]);
     await fn(lock.sql);
   } finally {
-    // Session locks end with their session.
+    // Closing the session releases its lock.
     await lock.close();
   }
 }
 
 /**
- * Asks again and again instead of waiting in the server: a statement that waits holds a snapshot, CREATE INDEX CONCURRENTLY
- * waits for every snapshot, and whoever holds the lock may be at just that.
+ * Polls for the lock instead of waiting in the server. A statement that waits holds a snapshot, and CREATE INDEX CONCURRENTLY waits for
+ * every snapshot: if the holder of the lock is building an index, the two would deadlock.
  */
 async function pollAdvisoryLock(sql: SqlRunner, key: string): Promise<void> {
   for (;;) {
@@ -121,7 +122,7 @@ async function pollAdvisoryLock(sql: SqlRunner, key: string): Promise<void> {
   }
 }
 
-/** The statements that `migrate` would run on an empty database, its records included, as one script. After it `migrate` finds nothing to do. */
+/** The statements that `migrate` runs on an empty database, as one script. It also records them, so that `migrate` has nothing left to do. */
 export async function migrationSql(database: Database, schemas: readonly Schema[]): Promise<string> {
   const parts: string[] = [];
   for (const schema of schemas) {
@@ -139,9 +140,9 @@ export async function migrationSql(database: Database, schemas: readonly Schema[
 }
 
 /**
- * Refuses to start on tables that are missing or older than the code. Newer tables are fine for a process that runs
- * during a deploy, since migrations only add; the names that are unknown are returned.
- * @throws MigrationRequiredError
+ * Checks that no migration of the schemas is missing. Newer tables are accepted, as during a deploy, since migrations only add. Returns the
+ * names of the migrations that this version does not know.
+ * @throws MigrationRequiredError if a migration is missing
  */
 export async function checkMigrated(database: Database, schemas: readonly Schema[]): Promise<readonly string[]> {
   const newer: string[] = [];

@@ -1,12 +1,12 @@
 import type { Database } from '../database/database.ts';
 
-/** Writes DDL for the tables of one migration: what the databases spell differently stands here once. Each statement may be run again. */
+/** Writes the DDL of one migration in the database's dialect. Each statement may be run again. */
 export class SchemaWriter {
   readonly #database: Database;
   readonly statements: string[] = [];
-  /** A 64-bit number that the database counts up, as primary key. Never reused. */
+  /** The type of a primary key that the database counts up: 64 bits, never reused. */
   readonly id: string;
-  /** Text of any length. */
+  /** The type of a text of any length. */
   readonly text: string;
   readonly bytes: string;
 
@@ -23,7 +23,7 @@ export class SchemaWriter {
     this.bytes = family === 'postgres' ? 'BYTEA' : family === 'mysql' ? 'LONGBLOB' : 'BLOB';
   }
 
-  /** Adds a table. `columns` is what stands between the parentheses. */
+  /** Adds a table. `columns` is the text between the parentheses. */
   table(name: string, columns: string, storage: { readonly postgres?: string } = {}): void {
     const end = this.#database.family === 'mysql' ? ' ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin' : '';
     const how = this.#database.family === 'postgres' && storage.postgres ? ` ${storage.postgres}` : '';
@@ -32,8 +32,8 @@ export class SchemaWriter {
 
   /**
    * Adds an index.
-   * @param more `where`: rows that the index holds; MySQL and MariaDB have no such indexes: there `wide` are the columns, those of the
-   * condition first
+   * @param more `where`: the condition of a partial index; MySQL and MariaDB have no partial indexes, and index the columns `wide`, those of
+   * the condition first
    */
   index(
     name: string,

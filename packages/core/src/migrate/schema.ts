@@ -1,15 +1,15 @@
 import type { Database } from '../database/database.ts';
 import type { SqlRunner } from '../database/sql-runner.ts';
 
-/** One step. Steps only add: tables, columns with defaults, indexes; old processes go on beside it. */
+/** One migration. Migrations only add tables, columns with defaults, and indexes, so that older processes continue to work. */
 export interface Migration {
-  /** Sorts after those before it: `0001_create`. Never renamed. */
+  /** For example `0001_create`. It sorts after the names of earlier migrations, and is never changed. */
   readonly name: string;
   /**
-   * The statements, in the database's dialect. Each must be safe to run again after a crash in between. `look` reads
-   * what is there, on the connection that holds the migrators' lock.
+   * Returns the statements, in the database's dialect. Each must be safe to run again after a crash in between. `sql` reads the existing
+   * tables, on the connection that holds the lock of the migration.
    */
-  readonly statements: (database: Database, look: SqlRunner) => readonly string[] | Promise<readonly string[]>;
+  readonly statements: (database: Database, sql: SqlRunner) => readonly string[] | Promise<readonly string[]>;
 }
 
 /** The tables of one package. */

@@ -3,13 +3,13 @@ import type { Logger } from './logger.ts';
 /** A typed map of events: name to payload. */
 export type EventMap = Record<string, unknown>;
 
-/** The listening half of {@link Events}, which is what packages expose. */
+/** The part of {@link Events} that packages expose: listening. */
 export interface EventSource<Map extends object> {
-  /** Calls `listener` at each event; returns the function that removes it. A listener that throws is logged, no more. */
+  /** Calls `listener` at each event, and returns the function that removes it. If the listener throws, the error is only logged. */
   on<Name extends keyof Map>(name: Name, listener: (payload: Map[Name]) => void): () => void;
 }
 
-/** A small typed emitter whose listeners can't stop the loop that emits. */
+/** A small typed emitter. A listener that throws does not stop the loop that emits. */
 export class Events<Map extends object> implements EventSource<Map> {
   readonly #listeners = new globalThis.Map<keyof Map, Set<(payload: never) => void>>();
   readonly #logger: Logger;
@@ -25,7 +25,7 @@ export class Events<Map extends object> implements EventSource<Map> {
     return () => set.delete(listener as (payload: never) => void);
   }
 
-  /** Tells every listener; what one throws is logged, and hinders no other. */
+  /** Calls every listener. An error that one throws is logged, and the others are still called. */
   emit<Name extends keyof Map>(name: Name, payload: Map[Name]): void {
     const set = this.#listeners.get(name);
     if (!set) return;
@@ -38,7 +38,7 @@ export class Events<Map extends object> implements EventSource<Map> {
     }
   }
 
-  /** Whether anybody listens; lets hot paths skip building the payload. */
+  /** Whether the event has a listener. Hot paths use it to skip building the payload. */
   has(name: keyof Map): boolean {
     return (this.#listeners.get(name)?.size ?? 0) > 0;
   }

@@ -1,17 +1,17 @@
 import { storedError } from '../errors/stored-error.ts';
 
 /**
- * Where a package writes. Shaped like pino's methods, so a pino logger can be passed as it is.
- * Secrets, tokens, signing keys and URL queries are never given to it.
+ * The log that a package writes to. Its methods are those of pino, so a pino logger can be passed as it is. Packages never write secrets,
+ * tokens, signing keys or URL queries to it.
  */
 export interface Logger {
-  /** What helps whoever looks for a fault. */
+  /** Details that help to find a fault. */
   debug(fields: object, message: string): void;
-  /** What happened, in the normal course of things. */
+  /** Normal events. */
   info(fields: object, message: string): void;
-  /** What somebody should look at some day. */
+  /** Something that a person should check, not urgently. */
   warn(fields: object, message: string): void;
-  /** What somebody should look at now. */
+  /** Something that a person should check now. */
   error(fields: object, message: string): void;
 }
 
@@ -19,7 +19,7 @@ function quiet(): void {
   // Below `warn` the default logger is silent.
 }
 
-/** An error's own properties are its code at most; what it says is not among them. */
+/** JSON.stringify would leave out the name and the message of an error. */
 function withErrors(_name: string, value: unknown): unknown {
   return value instanceof Error ? storedError(value) : value;
 }
@@ -30,8 +30,8 @@ function toStandardError(level: string) {
   };
 }
 
-/** The default: `warn` and `error` as one line each on standard error, nothing below. */
+/** The default logger: writes `warn` and `error` to standard error, one line each, and ignores the rest. */
 export const defaultLogger: Logger = { debug: quiet, info: quiet, warn: toStandardError('warn'), error: toStandardError('error') };
 
-/** Says nothing at all. */
+/** A logger that writes nothing. */
 export const silentLogger: Logger = { debug: quiet, info: quiet, warn: quiet, error: quiet };

@@ -14,20 +14,20 @@ import {
   trace,
 } from '@opentelemetry/api';
 
-/** Spans and metrics of one package on `@opentelemetry/api`: nothing happens unless the host registers an SDK. */
+/** Spans and metrics of one package on `@opentelemetry/api`. They are recorded only if the service registers an OpenTelemetry SDK. */
 export class Telemetry {
   readonly #tracer: Tracer;
   #recording = false;
-  #askedAt = Number.NEGATIVE_INFINITY;
-  /** Rows taken, by `kind`. */
+  #probedAt = Number.NEGATIVE_INFINITY;
+  /** Rows claimed, by `kind`. */
   readonly claimed: Counter;
   /** Rows settled, by `kind` and `outcome`. */
   readonly settled: Counter;
   /** Runs whose lease was lost, by `kind`. */
   readonly leaseLost: Counter;
-  /** Rows held by this worker at the last look, by `kind`. */
+  /** Rows held by this worker at the last poll, by `kind`. */
   readonly inFlight: Gauge;
-  /** Milliseconds for which the row at the head of a `kind` has been ready, at the last look. */
+  /** How long the first row of a `kind` had been ready at the last poll, in ms. */
   readonly dueLag: Gauge;
 
   constructor(scope: string) {
@@ -40,11 +40,11 @@ export class Telemetry {
     this.dueLag = meter.createGauge('holdfast.due_lag', { unit: 'ms' });
   }
 
-  /** Whether anybody records spans. Asked again every second, since an SDK may be registered late. */
+  /** Whether spans are recorded. Probed once a second, since an SDK may be registered late. */
   get recording(): boolean {
     const now = performance.now();
-    if (now - this.#askedAt > 1_000) {
-      this.#askedAt = now;
+    if (now - this.#probedAt > 1_000) {
+      this.#probedAt = now;
       const probe = this.#tracer.startSpan('holdfast.probe');
       this.#recording = probe.isRecording();
       // Not ended: an unended span is never exported.
@@ -53,8 +53,8 @@ export class Telemetry {
   }
 
   /**
-   * Runs `fn` in a span of its own. The span continues the trace that `traceparents` names; where they name several, as those of a batch do,
-   * it begins a trace and links to each. The context of the caller counts for nothing: it is of whoever woke the worker.
+   * Runs `fn` in a span of its own. The span continues the trace that `traceparents` names; if they name several, as those of a batch do, it
+   * begins a new trace and links to each. The active context is ignored: it belongs to the code that woke the worker.
    */
   async span<T>(name: string, traceparents: readonly (string | null | undefined)[], fn: (span: Span) => Promise<T>): Promise<T> {
     const named = [...new Set(traceparents)].flatMap((traceparent) => traceparent ?? []);
@@ -83,7 +83,7 @@ function linkTo(origin: SpanContext | undefined): readonly Link[] {
   return origin ? [{ context: origin }] : [];
 }
 
-/** The W3C `traceparent` of the active span, or `null`. It is stored on every row, so that one timeline can be drawn. */
+/** The W3C `traceparent` of the active span, or `null`. It is stored with every row, so that the trace continues when the row runs. */
 export function activeTraceparent(): string | null {
   const active = trace.getActiveSpan();
   if (active === undefined) return null;

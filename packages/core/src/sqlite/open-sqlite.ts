@@ -1,15 +1,15 @@
 import knexFactory, { type Knex } from 'knex';
 import { NodeSqliteClient } from './sqlite-client.ts';
 
-/** How SQLite keeps what is written. */
+/** Options of {@link openSqlite}. */
 export interface SqliteOptions {
-  /** `FULL` (default) survives a power failure; `NORMAL` may lose the last transactions then, and is about 6 times as fast for single writes. */
+  /** `FULL` (default): commits survive a power failure. `NORMAL`: the last may be lost; single writes are about 6 times as fast. */
   readonly synchronous?: 'FULL' | 'NORMAL';
 }
 
 /**
- * A knex over Node's built-in SQLite, with WAL and foreign keys. It has ONE connection, shared by the application and
- * the loops: inside a transaction, use its `trx` for everything, since any other call waits for the transaction to end.
+ * Opens a knex over Node's built-in SQLite, with WAL and foreign keys. It has ONE connection, which the application and the loops share:
+ * inside a transaction, use its `trx` for everything, since any other call waits until the transaction has ended.
  *
  * @param file path of the database file (`:memory:` for one that dies with the process).
  */

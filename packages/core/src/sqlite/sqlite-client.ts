@@ -5,7 +5,7 @@ import { wait } from '../time/wait.ts';
 import { SqliteConnection } from './sqlite-connection.ts';
 
 const require = createRequire(import.meta.url);
-// knex keeps its dialects as CommonJS files beside its entry point; there is no other door to them.
+// knex does not export its dialects. They are CommonJS files in its package.
 const BaseClient = require('knex/lib/dialects/sqlite3/index.js') as ClientConstructor;
 const BaseTransaction = require('knex/lib/dialects/sqlite3/execution/sqlite-transaction.js') as TransactionConstructor;
 
@@ -22,7 +22,7 @@ interface QueryObject {
   context?: { lastID: number | bigint; changes: number | bigint };
 }
 
-/** A deferred transaction that reads and then writes fails at once when another process has written in between. */
+/** Takes the write lock at BEGIN. A deferred transaction that reads and then writes fails if another process has written in between. */
 class ImmediateTransaction extends BaseTransaction {
   begin(connection: unknown): Promise<unknown> {
     return this['query'](connection, 'BEGIN IMMEDIATE;');
@@ -42,7 +42,7 @@ export class NodeSqliteClient extends BaseClient {
   async acquireRawConnection(): Promise<SqliteConnection> {
     const { filename, synchronous } = this['connectionSettings'] as { filename: string; synchronous: 'FULL' | 'NORMAL' };
     const connection = new SqliteConnection(filename, synchronous);
-    // Changing to WAL needs the file alone for a moment; another process may be doing the same.
+    // The change to WAL needs exclusive access to the file, and another process may be changing it, too.
     await untilFree(() => connection.all('PRAGMA journal_mode = WAL', []));
     return connection;
   }

@@ -13,7 +13,7 @@ export class SqliteConnection {
     this.#database.exec(`PRAGMA busy_timeout = 0; PRAGMA foreign_keys = ON; PRAGMA synchronous = ${synchronous};`);
   }
 
-  /** Every statement passes here, so that the transaction trace sees them all. */
+  /** Runs a statement. Every statement passes through this method, so that the transaction trace sees all of them. */
   execSync(
     sql: string,
     params: readonly unknown[],
@@ -32,7 +32,7 @@ export class SqliteConnection {
     return this.execSync(sql, params, false) as { changes: number | bigint; lastInsertRowid: number | bigint };
   }
 
-  /** Whether the statement gives rows. */
+  /** Whether the statement returns rows. */
   returnsRows(sql: string): boolean {
     return this.#prepare(sql).columns().length > 0;
   }

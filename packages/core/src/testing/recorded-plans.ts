@@ -1,9 +1,9 @@
 import knexFactory, { type Knex } from 'knex';
 
-/** How MySQL or MariaDB would run one statement. */
+/** The plan of MySQL or MariaDB for one statement. */
 export interface RecordedPlan {
   readonly sql: string;
-  /** Tables that are read from end to end, or by an index from end to end. */
+  /** Tables that are read whole, or by a whole index. */
   readonly walked: readonly string[];
   /** Tables whose rows are sorted. */
   readonly sorted: readonly string[];
@@ -11,19 +11,19 @@ export interface RecordedPlan {
   readonly rows: number;
 }
 
-/** What {@link recordPlans} returns. */
+/** The result of {@link recordPlans}. */
 export interface PlanRecorder {
-  /** Destroy it when the statements have run. */
+  /** Run the statements on it, and destroy it afterwards. */
   readonly knex: Knex;
-  /** How the server would run the recorded statements that name the table. */
+  /** The plans of the recorded statements that name the table. */
   plans(table: string): Promise<readonly RecordedPlan[]>;
 }
 
 type Query = (options: string | { sql: string }, ...rest: unknown[]) => unknown;
 
 /**
- * A knex on a test database of MySQL or MariaDB that remembers every statement that passes through its connections, ours included. `plans`
- * asks the server how it would run those that name a table, as the table is now.
+ * Opens a knex on a test database of MySQL or MariaDB that records every statement on its connections, those of Holdfast included. `plans`
+ * asks the server for the plans of the statements that name a table, for its present rows.
  */
 export function recordPlans(address: string): PlanRecorder {
   const statements = new Map<string, string>();
@@ -31,7 +31,7 @@ export function recordPlans(address: string): PlanRecorder {
     const { query } = connection;
     connection.query = function (this: unknown, options, ...rest) {
       const sql = typeof options === 'string' ? options : options.sql;
-      // One of a kind: values and lists of ids differ.
+      // Statements that differ only in values and lists of ids are recorded once.
       statements.set(sql.replaceAll(/'[^']*'|\d+(, ?\d+)*/g, '?').replaceAll(/\(\?\)(, \(\?\))+/g, '(?)'), sql);
       return query.call(this, options, ...rest);
     };
@@ -65,7 +65,7 @@ interface Step {
 
 async function explain(knex: Knex, sql: string): Promise<readonly Step[]> {
   const [mysql] = (await knex.raw('SELECT VERSION() AS version'))[0] as { version: string }[];
-  // MySQL 9 explains as a tree unless it is told otherwise.
+  // MySQL 9 explains as a tree by default.
   const [rows] = await knex.raw(`EXPLAIN ${/mariadb/i.test(mysql?.version ?? '') ? '' : 'FORMAT = TRADITIONAL '}${sql}`);
   return rows as Step[];
 }

@@ -1,4 +1,4 @@
-/** Park and Miller's generator: numbers from 0 to 1, the same for the same seed, so that what a test did can be done again. */
+/** Park and Miller's generator: numbers from 0 to 1, the same for the same seed, so that a run of a test can be repeated. */
 export function seededRandom(seed: number): () => number {
   let state = seed;
   return () => {

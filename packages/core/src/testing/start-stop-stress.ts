@@ -1,8 +1,7 @@
 import type { Service } from '../loop/service.ts';
 
 /**
- * Starts and stops a service from many callers at once, as shutdown paths do. It passes when no call rejects and the
- * last stop leaves it quiet.
+ * Starts and stops a service from many callers at once, as shutdown paths do, and then disposes it. Rejects if any call does.
  */
 export async function startStopStress(
   service: Service,

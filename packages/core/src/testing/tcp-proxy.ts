@@ -1,23 +1,23 @@
 import { connect, createServer, type Socket } from 'node:net';
 
-/** What a {@link TcpProxy} does to bytes. `up` is from the client to the server. */
+/** The fault that a {@link TcpProxy} causes. `up` is the direction from the client to the server. */
 export type ProxyFault = 'none' | 'stall' | 'stall-up' | 'stall-down' | 'refuse';
 
-/** Stands between a client and a server and breaks the connection in the ways that networks do. */
+/** A proxy between a client and a server that breaks connections in the ways that networks do. */
 export interface TcpProxy {
   readonly port: number;
   /**
-   * `stall`: bytes are taken and never passed on, in both directions or one (a half-open connection, a pulled cable);
-   * they are held and flow again after `none`. `refuse`: new connections are reset.
+   * Sets the fault. `stall`: bytes are not passed on, in both directions or in one (a half-open connection, an unplugged cable); they flow
+   * again after `none`. `refuse`: new connections are reset.
    */
   set(fault: ProxyFault): void;
-  /** Resets every connection there is. Returns how many. */
+  /** Resets every open connection. Returns their number. */
   reset(): number;
-  /** Ends the server's side of every connection in good order, so that the client reads an end in mid-conversation. */
+  /** Ends the server's side of every connection normally, so that the client reads the end of the stream in mid-conversation. */
   halfClose(): number;
-  /** Lets `bytes` more of the server's replies through on each connection, then resets it: a reply lost in the middle. */
+  /** Passes `bytes` more of the server's replies on each connection, then resets it: a reply is cut in the middle. */
   cutReplyAfter(bytes: number): void;
-  /** Ends every connection, and takes no more. */
+  /** Ends every connection, and accepts no new ones. */
   close(): Promise<void>;
 }
 

@@ -6,28 +6,28 @@ import knexFactory, { type Knex } from 'knex';
 import { dialects } from '../database/dialect.ts';
 import { openSqlite } from '../sqlite/open-sqlite.ts';
 
-/** A database of its own for one test file. */
+/** A database for one test file. */
 export interface TestDatabase {
   readonly name: 'sqlite' | 'postgres' | 'mariadb' | 'mysql';
   readonly knex: Knex;
   /** Another knex on the same database, as a second process would have. */
   connect(): Knex;
-  /** What a child process needs to connect: pass it to {@link connectTestDatabase}. */
+  /** The address for a child process: pass it to {@link connectTestDatabase}. */
   readonly address: string;
-  /** Removes the database, unless `keep` is given (after a failure): then says where it is. */
+  /** Removes the database. With `keep`, as after a failure, it stays, and its address is returned. */
   drop(keep?: boolean): Promise<string | undefined>;
 }
 
-/** A test database that can be made. */
+/** A dialect of which test databases can be created. */
 export interface TestDialect {
   readonly name: TestDatabase['name'];
-  /** Makes one. */
+  /** Creates a test database. */
   create(): Promise<TestDatabase>;
 }
 
 /**
- * Every dialect that is up: SQLite always, the servers whose address is in `HOLDFAST_<NAME>_URL`. `HOLDFAST_DATABASES`, names with
- * commas between them, narrows the list.
+ * The dialects to test: SQLite, and the servers whose address is in `HOLDFAST_<NAME>_URL`. `HOLDFAST_DATABASES`, names separated by commas,
+ * limits the list.
  */
 export function testDialects(servers: NodeJS.ProcessEnv = process.env): readonly TestDialect[] {
   const list: TestDialect[] = [{ name: 'sqlite', create: createSqlite }];
@@ -41,7 +41,7 @@ export function testDialects(servers: NodeJS.ProcessEnv = process.env): readonly
   return wanted ? list.filter(({ name }) => wanted.includes(name)) : list;
 }
 
-/** knex prints each connection that fails, though a caller gets the error; tests end connections by the hundred. */
+/** knex prints each connection that fails, although the caller gets the error, and tests break hundreds of connections. */
 const log = { warn: ignore, error: ignore };
 
 function ignore(): void {
@@ -53,13 +53,13 @@ export function connectTestDatabase(address: string): Knex {
   const url = new URL(address);
   if (url.protocol === 'file:') {
     const knex = openSqlite(url.pathname, { synchronous: 'NORMAL' });
-    // What tests do to connections is no news.
+    // Silent, as on the servers.
     Object.assign((knex.client as { logger: object }).logger, log);
     return knex;
   }
   if (url.protocol.startsWith('postgres')) {
     const schema = url.searchParams.get('schema') ?? 'public';
-    // Names the connections of one test, so that it can end its own and no others.
+    // Names the connections of one test, so that the test can end its own only.
     url.search = `application_name=${schema}`;
     return knexFactory({ client: 'pg', connection: url.href, searchPath: [schema], pool: { min: 0, max: 10 }, log });
   }

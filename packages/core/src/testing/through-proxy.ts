@@ -2,7 +2,7 @@ import type { Knex } from 'knex';
 import { type TcpProxy, tcpProxy } from './tcp-proxy.ts';
 import { connectTestDatabase } from './test-databases.ts';
 
-/** Connections to a test database that can be cut. */
+/** Connections to a test database through a {@link TcpProxy}. */
 export interface ThroughProxy {
   readonly proxy: TcpProxy;
   readonly knex: Knex;
@@ -12,7 +12,7 @@ export interface ThroughProxy {
   close(): Promise<void>;
 }
 
-/** Opens the database that `TestDatabase.address` names, on a server, through a proxy. */
+/** Opens the test database at `TestDatabase.address` through a proxy. It must be on a server. */
 export async function throughProxy(address: string): Promise<ThroughProxy> {
   const url = new URL(address);
   const proxy = await tcpProxy({ host: url.hostname, port: Number(url.port) });

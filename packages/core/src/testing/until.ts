@@ -1,6 +1,6 @@
 import { wait } from '../time/wait.ts';
 
-/** Waits for a fact: asks `check` every few ms until it gives something other than `undefined` or `false`. */
+/** Waits for a fact: calls `check` every 10 ms until it returns a value other than `undefined` or `false`. Throws after `withinMs` (20,000). */
 export async function until<T>(
   check: () => T | undefined | false | Promise<T | undefined | false>,
   options: { readonly withinMs?: number; readonly what?: string } = {},

@@ -5,23 +5,23 @@ import { wait } from '../time/wait.ts';
 
 /** A process that a test kills, freezes and starts again. */
 export interface Victim {
-  /** What it printed so far. */
+  /** Its standard output so far. */
   output(): string;
-  /** Whether it is still there. */
+  /** Whether it has not ended. */
   readonly alive: boolean;
-  /** How it ended, once it has. */
+  /** Resolves with its exit code or signal once it has ended. */
   readonly ended: Promise<{ readonly code: number | null; readonly signal: NodeJS.Signals | null }>;
   /** Writes a line to its standard input. */
   say(line: string): void;
-  /** Stops it, or lets it go on. */
+  /** Stops it, or lets it continue. */
   signal(name: 'SIGSTOP' | 'SIGCONT'): void;
-  /** Stops it for a while, as a machine that hangs does: longer than its lease, it goes on as a zombie. */
+  /** Stops it for `ms`, like a machine that hangs. If that is longer than its lease, it continues as a zombie. */
   freeze(ms: number): Promise<void>;
-  /** Ends it, and waits until it is gone. One that is frozen goes on first; one that takes over 20 s to end in good order is killed. */
+  /** Ends it, and waits until it has ended. A process that is stopped continues first. A process that takes over 20 s to end is killed. */
   end(signal: 'SIGTERM' | 'SIGKILL'): Promise<void>;
 }
 
-/** Starts processes of one file, and leaves none behind. */
+/** Starts processes of one file, and kills those that are left at the end. */
 export class Victims {
   readonly #file: string;
   readonly #running = new Set<Victim>();
@@ -30,7 +30,7 @@ export class Victims {
     this.#file = file;
   }
 
-  /** Starts one. What it complains of is printed. */
+  /** Starts a process. Its standard error is printed. */
   start(...args: readonly (string | number)[]): Victim {
     const child = spawn(
       process.execPath,
@@ -43,7 +43,7 @@ export class Victims {
     return victim;
   }
 
-  /** Kills what still runs: belongs into `afterEach`. */
+  /** Kills all processes that still run. Call it in `afterEach`. */
   async end(): Promise<void> {
     for (const victim of [...this.#running]) await victim.end('SIGKILL');
   }
@@ -59,7 +59,7 @@ class Spawned implements Victim {
     child.stdout?.on('data', (data) => {
       this.#output += data;
     });
-    // It may be gone before it reads.
+    // The process may end before it reads.
     child.stdin?.on('error', () => undefined);
     this.ended = once(child, 'exit').then(([code, signal]) => ({ code, signal }));
   }
@@ -99,7 +99,7 @@ class Spawned implements Victim {
   }
 }
 
-/** Called in a victim: kills this process by SIGKILL when it passes a checkpoint for the `hits`-th time. Without a name, never. */
+/** Call it in a victim: kills this process by SIGKILL when it passes the checkpoint for the `hits`-th time. Does nothing without a name. */
 export function dieAtCheckpoint(name: string | undefined, hits: number | string = 1): void {
   let left = Number(hits);
   if (name)

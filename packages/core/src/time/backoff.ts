@@ -4,18 +4,18 @@ import { type Duration, durationMs } from './duration.ts';
 interface Part {
   /** Delay before the n-th retry of this part, n from 1. */
   readonly delay: (n: number) => number;
-  /** How many retries this part gives. */
+  /** The number of retries of this part. */
   readonly count: number;
   /** Up to this fraction of each delay is added at random. */
   readonly jitter: number;
 }
 
 /**
- * An immutable schedule of retries. `delayMs(attempt)` says how long to wait after the failure of that attempt (1 is
- * the first), or `undefined` when there is to be no further one.
+ * An immutable schedule of retries. `delayMs(attempt)` returns how long to wait after that attempt has failed (1 is the first), or
+ * `undefined` if there is no further attempt.
  *
  * ```ts
- * steps('3s', '9s', '27s', '81s').then(every('30m').jitter(0.1).upTo(10))   // five attempts quickly, then to ten in all
+ * steps('3s', '9s', '27s', '81s').then(every('30m').jitter(0.1).upTo(10))   // five attempts quickly, then up to ten in all
  * exponential({ first: '5s', factor: 3, cap: '10m' }).upTo(8)
  * ```
  */
@@ -28,7 +28,7 @@ export class Backoff {
     this.#maxAttempts = maxAttempts;
   }
 
-  /** Attempts in all, the first included; `Infinity` if the schedule never ends. */
+  /** The number of attempts, the first included; `Infinity` if the schedule never ends. */
   get maxAttempts(): number {
     return Math.min(this.#maxAttempts, 1 + this.#parts.reduce((sum, part) => sum + part.count, 0));
   }
@@ -52,7 +52,7 @@ export class Backoff {
     return new Backoff(parts, this.#maxAttempts);
   }
 
-  /** What follows when this schedule is used up. A limit of `other` in attempts (`upTo`) counts those of both. */
+  /** Continues with `other` when this schedule has ended. A limit of `other` in attempts (`upTo`) counts the attempts of both. */
   // biome-ignore lint/suspicious/noThenProperty: it reads as the schedule does; a schedule is never awaited
   then(other: Backoff): Backoff {
     if (this.#parts.some((part) => part.count === Number.POSITIVE_INFINITY)) {
@@ -62,13 +62,13 @@ export class Backoff {
     return new Backoff([...own, ...other.#parts], other.#maxAttempts);
   }
 
-  /** At most `n` attempts in all, the first included. */
+  /** Limits the schedule to `n` attempts in all, the first included. */
   upTo(n: number): Backoff {
     positive('upTo', n);
     return new Backoff(this.#parts, Math.min(this.#maxAttempts, n));
   }
 
-  /** Adds up to `fraction` of each delay of this schedule at random; never shortens one. What follows with `then` has its own. */
+  /** Lengthens each delay at random by up to `fraction` of it. A schedule that is added with `then` later keeps its own jitter. */
   jitter(fraction: number): Backoff {
     if (!(fraction >= 0 && fraction <= 1)) throw new InvalidArgumentError(`jitter is ${fraction}; give a fraction from 0 to 1.`);
     return new Backoff(
@@ -93,7 +93,7 @@ export function steps(...delays: Duration[]): Backoff {
   return new Backoff([{ jitter: 0, count: ms.length, delay: (n) => ms[n - 1] ?? 0 }]);
 }
 
-/** Delays that grow by `factor` from `first` up to `cap`, without end unless limited. */
+/** Delays that grow by `factor` (default 2) from `first` up to `cap` (default 1 h), without end unless limited. */
 export function exponential(options: { readonly first: Duration; readonly factor?: number; readonly cap?: Duration }): Backoff {
   const first = durationMs(options.first, 'first');
   const cap = durationMs(options.cap ?? '1h', 'cap');
@@ -102,7 +102,7 @@ export function exponential(options: { readonly first: Duration; readonly factor
   return new Backoff([{ jitter: 0, count: Number.POSITIVE_INFINITY, delay: (n) => Math.min(cap, first * factor ** (n - 1)) }]);
 }
 
-/** The same delay again and again, without end unless limited. */
+/** The same delay before every retry, without end unless limited. */
 export function every(delay: Duration): Backoff {
   const ms = durationMs(delay, 'every');
   return new Backoff([{ jitter: 0, count: Number.POSITIVE_INFINITY, delay: () => ms }]);

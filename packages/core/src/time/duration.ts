@@ -5,12 +5,12 @@ export type Duration = number | string;
 
 const unitMs = { ms: 1, s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 } as const;
 
-/** The longest duration that is accepted: ten years. What is longer is a mistake in units. */
+/** The longest duration that is accepted: ten years. A longer one is most likely a mistake in units. */
 export const maxDurationMs: number = 3650 * unitMs.d;
 
 /**
- * Milliseconds of a duration. `what` names the option in the error.
- * @throws InvalidArgumentError for a negative, fractional-unit-less, unknown or absurd (over ten years) duration.
+ * Converts a duration to milliseconds. `what` names the option in the error.
+ * @throws InvalidArgumentError for a text that is not a duration, and for a duration below 0 or over ten years
  */
 export function durationMs(duration: Duration, what = 'duration'): number {
   const ms = typeof duration === 'number' ? duration : parse(duration);

@@ -1,12 +1,12 @@
 /**
- * Resolves after `ms`, or rejects with `signal.reason`. Holds the process open until then: a caller of ours may wait for it, and a process that
- * has nothing else to do would end in the middle of its work (exit code 13).
+ * Resolves after `ms`, or rejects with `signal.reason`. It keeps the process alive until then: a caller may await it, and a process with
+ * nothing else to do would end in the middle of its work (exit code 13).
  */
 export function wait(ms: number, signal?: AbortSignal): Promise<void> {
   return pause(ms, signal, true);
 }
 
-/** The same for a loop of our own that nobody waits for: it does not hold the process open. */
+/** As {@link wait}, but it does not keep the process alive: for loops that no caller awaits. */
 export function idle(ms: number, signal?: AbortSignal): Promise<void> {
   return pause(ms, signal, false);
 }

@@ -1,10 +1,10 @@
 import type { WakeListener } from './waker.ts';
 
-/** The listeners of a waker, by channel. Each is called in a microtask of its own, so that one that throws stops no other. */
+/** The listeners of a waker, by channel. Each runs in a microtask of its own, so that a listener that throws does not stop the others. */
 export class ChannelListeners {
   readonly #listeners = new Map<string, Set<WakeListener>>();
 
-  /** Adds a listener. Returns what removes it. */
+  /** Adds a listener. Returns the function that removes it. */
   listen(channel: string, listener: WakeListener): () => boolean {
     const set = this.#listeners.get(channel) ?? new Set();
     this.#listeners.set(channel, set);

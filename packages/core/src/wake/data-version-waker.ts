@@ -3,10 +3,10 @@ import { idle } from '../time/wait.ts';
 import type { WakeListener, Waker } from './waker.ts';
 
 /**
- * Notices what other processes commit to the same SQLite file: `PRAGMA data_version` changes when another connection has
- * written, and reads no table. Every change wakes every listener; what was written it can't tell.
+ * Detects commits of other processes to the same SQLite file: `PRAGMA data_version` changes when another connection has written, and reads
+ * no table. It does not tell what was written, so every commit wakes every listener.
  *
- * @param pollMs default 25.
+ * @param pollMs time between two reads of the version, in ms. Default 25.
  */
 export function dataVersionWaker(database: Database, pollMs: number = 25): Waker {
   const listeners = new Set<WakeListener>();
@@ -20,7 +20,7 @@ export function dataVersionWaker(database: Database, pollMs: number = 25): Waker
         known = row?.data_version;
         reliable = true;
       } catch {
-        // The connection is taken by a long transaction, or the pool was closed: loops poll meanwhile.
+        // A long transaction holds the connection, or the pool was closed. Meanwhile loops poll.
         reliable = false;
       }
       await idle(pollMs, closing.signal).catch(() => undefined);
@@ -31,7 +31,7 @@ export function dataVersionWaker(database: Database, pollMs: number = 25): Waker
       return reliable;
     },
     wake() {
-      // The commit itself is the news.
+      // The commit itself wakes the other processes.
     },
     listen(_channel, listener) {
       listeners.add(listener);

@@ -12,25 +12,25 @@ interface Listening {
 }
 
 const channelName = 'holdfast';
-/** A payload holds 8,000 bytes. */
+/** Notes per notification at most: a payload may have 8,000 bytes. */
 const maxNotes = 32;
 
 /** Options of {@link listenWaker}. */
 export interface ListenWakerOptions {
   readonly logger: Logger;
-  /** How often delivery is tested, in ms. Default 30,000. */
+  /** Time between two tests of the delivery, in ms. Default 30,000. */
   readonly selfTestMs?: number;
-  /** How long a test notification may take, in ms. Default 2,000. */
+  /** How long a test notification may take before delivery counts as broken, in ms. Default 2,000. */
   readonly deliveryMs?: number;
 }
 
 /**
- * Wakes other processes by Postgres LISTEN/NOTIFY, on a connection of its own. It ignores its own notifications, since the local waker has
- * called the listeners of this process. Notifications are sent after the commit, over the loops' pool, and gathered for 2 ms: inside the
- * business transaction NOTIFY takes a lock that serialises commits.
+ * Wakes other processes by Postgres LISTEN/NOTIFY, on a connection of its own. It ignores its own notifications: the local waker has called
+ * the listeners of this process. Notifications are collected for 2 ms and sent after the commit, on the loops' pool: inside the business
+ * transaction NOTIFY takes a lock that serialises commits.
  *
- * PgBouncer in transaction mode accepts LISTEN and drops it silently, so delivery is tested: a notification to itself
- * that does not arrive makes the waker unreliable (loops then poll more often) until one does.
+ * PgBouncer in transaction mode accepts LISTEN and drops it silently. So the waker tests delivery with notifications to itself. While these
+ * do not arrive, `reliable` is false, and loops poll more often.
  */
 export function listenWaker(database: Database, options: ListenWakerOptions): Waker {
   const listeners = new ChannelListeners();
@@ -80,11 +80,11 @@ export function listenWaker(database: Database, options: ListenWakerOptions): Wa
         if (!ok && reliable !== ok)
           options.logger.warn(
             {},
-            'LISTEN does not deliver (a pooler in transaction mode drops it); polling instead. Give the loops a direct connection, or leave it so.',
+            'LISTEN does not deliver (a pooler in transaction mode drops it); polling instead. Give the loops a direct connection, or accept that other processes are woken later.',
           );
         else if (!ok) options.logger.debug({}, 'LISTEN does not deliver; polling instead');
         reliable = ok;
-        // For wake-ups that were sent while this connection did not listen.
+        // Wake-ups may have been sent while this connection did not listen.
         listeners.callAll();
         await idle(ok ? selfTestMs : Math.min(selfTestMs, 5_000), signal);
         if (!ok) return;
@@ -103,7 +103,7 @@ export function listenWaker(database: Database, options: ListenWakerOptions): Wa
         await connectedOnce();
       } catch (error) {
         if (closing.signal.aborted) return;
-        options.logger.debug({ err: error }, 'LISTEN was interrupted; connecting again');
+        options.logger.debug({ err: error }, 'LISTEN was interrupted; reconnecting');
       }
       if (performance.now() - started > 60_000) pauseMs = 200;
       await idle(pauseMs, closing.signal).catch(() => undefined);

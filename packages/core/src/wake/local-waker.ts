@@ -3,7 +3,7 @@ import type { Waker } from './waker.ts';
 
 const wakers = new WeakMap<object, Waker>();
 
-/** The waker of everything in this process that uses the same `key` (knex's client, as a rule). Always on. */
+/** Returns the waker within this process for a `key`, as a rule the client of a knex. The same key gives the same waker. */
 export function localWaker(key: object): Waker {
   const known = wakers.get(key);
   if (known) return known;

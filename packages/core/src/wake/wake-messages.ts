@@ -1,6 +1,6 @@
 import { uuidv7 } from '../ids/uuidv7.ts';
 
-/** A wake-up as another process sent it. */
+/** A wake-up from another process. */
 export interface WakeMessage {
   readonly channel: string;
   /** Empty if everything is to be read again. */
@@ -8,14 +8,14 @@ export interface WakeMessage {
 }
 
 /**
- * The wake-ups that one process sends to others as text: gathered for 2 ms, one message for each channel. A wake-up without a note asks for
- * everything to be read again; so do more notes than a message may hold.
+ * The wake-ups that one process sends to others as text. They are collected for 2 ms, and each channel gets one message. A wake-up without a
+ * note asks the receiver to read everything again, as does a message with more notes than it may hold.
  */
 export class WakeMessages {
   readonly #sender = uuidv7();
   readonly #maxNotes: number;
   readonly #flush: () => void;
-  /** Notes by channel; `undefined` asks for everything. */
+  /** Notes by channel; `undefined` asks the receiver to read everything. */
   readonly #due = new Map<string, string[] | undefined>();
 
   /** @param flush called 2 ms after the first wake-up since the last {@link take} */
@@ -32,14 +32,14 @@ export class WakeMessages {
     this.#due.set(channel, all ? undefined : [...notes, note]);
   }
 
-  /** Returns the messages to send, and forgets them. */
+  /** Removes the messages to send, and returns them. */
   take(): readonly string[] {
     const messages = [...this.#due].map(([channel, notes]) => [this.#sender, channel, ...(notes ?? [])].join('\n'));
     this.#due.clear();
     return messages;
   }
 
-  /** Reads a message of another process. Returns `undefined` for a message of this one, whose listeners the local waker has called. */
+  /** Parses a message. Returns `undefined` for a message that this process sent: the local waker has called its listeners. */
   read(message: string): WakeMessage | undefined {
     const [sender, channel = '', ...notes] = message.split('\n');
     return sender === this.#sender ? undefined : { channel, notes };

@@ -1,19 +1,19 @@
-/** Called when there may be something to do. Called too often, it must do no harm. */
+/** Called when there may be work. It must be harmless to call it more often than needed. */
 export type WakeListener = (notes: readonly string[]) => void;
 
 /**
- * Carries the news that there may be work. A hint: losing one costs latency, never work, since every loop also polls.
+ * Tells processes that there may be work. A wake-up is a hint: if it is lost, the work is done later, since every loop also polls.
  */
 export interface Waker {
   /**
-   * Tells listeners of `channel`, in whatever processes this waker reaches. Never throws, never waits. `note` says what is
-   * new (without a line break, at most a hundred characters or so); where it can't be carried, the wake-up comes without.
+   * Wakes the listeners of `channel` in the processes that this waker reaches. It never throws and never waits. `note` names what is new: at
+   * most about 100 characters, no line break. A waker may drop the note; the listener then reads everything.
    */
   wake(channel: string, note?: string): void;
-  /** Calls `listener` at each hint, with the notes that came; none: look at everything. Returns the function that removes it. */
+  /** Calls `listener` at each wake-up, with its notes. Without notes the listener reads everything. Returns the function that removes it. */
   listen(channel: string, listener: WakeListener): () => void;
-  /** Whether hints of other processes arrive at present; if not, loops poll more often. */
+  /** Whether wake-ups of other processes arrive at present. If not, loops poll more often. */
   readonly reliable: boolean;
-  /** Closes what was opened. */
+  /** Closes the connections that this waker opened. */
   close(): Promise<void>;
 }

@@ -8,12 +8,12 @@ import type { WakeListener, Waker } from './waker.ts';
 export interface WakersOptions {
   readonly database: Database;
   readonly channel: string;
-  /** Reaches other processes. Default: LISTEN on Postgres, the file's version on SQLite; else none. */
+  /** Wakes other processes. Default: LISTEN on Postgres, the version of the file on SQLite, none on MySQL and MariaDB. */
   readonly waker?: Waker | undefined;
   readonly logger: Logger;
 }
 
-/** One channel over everything that carries wake-ups: within this process always, and to others where something does. */
+/** One channel of wake-ups: to this process always, and to other processes where there is a waker for them. */
 export class Wakers {
   readonly #options: WakersOptions;
   readonly #local: Waker;
@@ -26,28 +26,28 @@ export class Wakers {
     this.#local = localWaker(options.database.knex.client as object);
   }
 
-  /** Whether hints of other processes arrive at present. */
+  /** Whether wake-ups of other processes arrive at present. */
   get reliable(): boolean {
     return this.#others?.reliable ?? false;
   }
 
-  /** Tells listeners in this process. */
+  /** Wakes the listeners in this process. */
   wakeHere(note?: string): void {
     this.#local.wake(this.#options.channel, note);
   }
 
-  /** Tells listeners in other processes. */
+  /** Wakes the listeners in other processes. */
   wakeElsewhere(note?: string): void {
     this.#others?.wake(this.#options.channel, note);
   }
 
-  /** Tells this process, and others. */
+  /** Wakes the listeners in this process and in others. */
   wake(note?: string): void {
     this.wakeHere(note);
     this.wakeElsewhere(note);
   }
 
-  /** Calls the listener whenever somebody wakes its scope. Returns what ends that. */
+  /** Calls the listener at each wake-up of the channel. Returns the function that removes it. */
   listen(listener: WakeListener): () => void {
     this.#listening += 1;
     const ends = [this.#local.listen(this.#options.channel, listener), this.#others?.listen(this.#options.channel, listener)];
@@ -70,7 +70,7 @@ export class Wakers {
     // A transaction may commit after `close`: a waker that is made then would hold a connection that nobody closes.
     if (this.#closed) return undefined;
     if (database.family === 'postgres') this.#made ??= listenWaker(database, { logger });
-    // Other processes see the commit itself; only who listens must look for it.
+    // Other processes detect the commit itself, so that only a listener needs the waker.
     else if (database.family === 'sqlite' && this.#listening > 0) this.#made ??= dataVersionWaker(database);
     return this.#made;
   }

@@ -1,20 +1,20 @@
 import type { SqlRunner } from '../../database/sql-runner.ts';
 import type { ClaimedRow, KindAndGroup, TableSql, WorkRecord } from './table-sql.ts';
 
-/** What a claim may take. */
+/** The rows that a claim may take. */
 export interface ClaimQuery {
   readonly kind: string;
   readonly group: string;
   readonly limit: number;
   readonly owner: string;
   readonly leaseMs: number;
-  /** Take rows, of any group, with this many starts that got no verdict: from, up to and including. Default: with none. */
+  /** Takes rows of any group that have lost `from` to `to` starts in a row (both included). Default: rows of `group` that have lost none. */
   readonly lost?: { readonly from: number; readonly to: number };
 }
 
 /**
- * A bound on a kind that holds across processes. Called in the claim's transaction: it finds out for how many of `wanted`
- * there is room, has them claimed, and marks the room as taken by the rows that it got.
+ * A limit on a kind that holds across processes. It is called in the transaction of the claim: it finds out how many of `wanted` rows may
+ * run, claims them with `claim`, and records the claimed rows as running.
  */
 export type ClaimCap = (
   sql: SqlRunner,
@@ -25,32 +25,32 @@ export type ClaimCap = (
 /**
  * Takes up to `limit` READY rows of one kind and group, most urgent first.
  *
- * Postgres: index `(kind, group, claim_rank, id)`; row locks, those of others skipped. `= ANY(ARRAY(…))` keeps the plan on
- * the primary key: `IN (SELECT …)` hashes the whole table under a generic plan (6.8k against 22.5k rows/s). The LIMIT is a
- * literal, 8 to 12% faster than a parameter for small batches. Lost: picking and updating by `ctid` (the same within 3%,
- * and settling by it 8% slower, since the client then reads and sends ctids); no row locks in the pick (4%, and two
- * claimers then wait for each other).
- * MySQL, MariaDB: one transaction of SELECT … SKIP LOCKED and UPDATE; few claimers and big batches, since their SKIP
- * LOCKED gets slower with connections. SQLite: one statement under the write lock.
+ * Postgres: index `(kind, group, claim_rank, id)`; it locks the rows, and skips rows that are locked. `= ANY(ARRAY(…))` keeps the plan on
+ * the primary key: `IN (SELECT …)` hashes the whole table under a generic plan (6.8k against 22.5k rows/s). The LIMIT is a literal, 8 to
+ * 12% faster than a parameter for small batches. Measured and rejected: to pick and update by `ctid` (the same within 3%, and to settle by
+ * it is 8% slower, since the client then reads and sends ctids); no row locks in the pick (4% faster, but two claimers then wait for each
+ * other).
+ * MySQL, MariaDB: one transaction of SELECT … SKIP LOCKED and UPDATE. Use few claimers and big batches: their SKIP LOCKED gets slower with
+ * the number of connections. SQLite: one statement under the write lock.
  */
 export async function claimRows(work: TableSql, query: ClaimQuery, cap?: ClaimCap): Promise<readonly ClaimedRow[]> {
   if (!cap) return claimUpTo(work, query, query.limit);
   return work.database.transaction((sql) => cap(sql, query.limit, (limit) => claimUpTo(work, query, limit, sql)));
 }
 
-function claimUpTo(work: TableSql, query: ClaimQuery, limit: number, x?: SqlRunner): Promise<ClaimedRow[]> {
+function claimUpTo(work: TableSql, query: ClaimQuery, limit: number, inside?: SqlRunner): Promise<ClaimedRow[]> {
   const { kind, group } = work.shape.columns;
   const { lost } = query;
-  // Suspects in the order of their index, so that no claim reads, and on MySQL and MariaDB locks, all of them to sort them.
+  // Suspects are claimed in the order of their index. Another order would read all of them, and on MySQL and MariaDB lock all of them.
   const order = lost ? (work.database.family === 'mysql' ? `lost, ${group}, claim_rank` : 'lost, claim_rank') : 'claim_rank';
   const pick = `SELECT id FROM ${work.table} WHERE status = ${work.state('ready')} AND ${kind} = ?${
     lost ? ` AND lost > 0 AND lost ${lost.from === lost.to ? '= ' : '>= ? AND lost <= '}?` : ` AND lost = 0 AND ${group} = ?`
   } ORDER BY ${order}, ${work.table}.id LIMIT ${Math.max(1, Math.trunc(limit))}`;
   const range = lost && (lost.from === lost.to ? [lost.to] : [lost.from, lost.to]);
-  return claimPicked(work, pick, range ? [query.kind, ...range] : [query.kind, query.group], query, x, lost ? undefined : query);
+  return claimPicked(work, pick, range ? [query.kind, ...range] : [query.kind, query.group], query, inside, lost ? undefined : query);
 }
 
-/** Takes those of the given rows that are READY. None taken means that somebody else has them. */
+/** Claims the given rows that are READY. If it returns none, another worker has claimed them. */
 export async function claimGivenRows(
   work: TableSql,
   ids: readonly string[],
@@ -60,8 +60,8 @@ export async function claimGivenRows(
   if (ids.length === 0) return [];
   const list = work.ids(ids);
   const pick = `SELECT id FROM ${work.table}${work.database.primaryKeyHint} WHERE ${list.sql} AND lost = 0 AND status = ${work.state('ready')} AND ${work.shape.columns.kind} = ?`;
-  const claim = (limit: number, x?: SqlRunner): Promise<ClaimedRow[]> =>
-    claimPicked(work, `${pick} LIMIT ${limit}`, [...list.params, query.kind], query, x);
+  const claim = (limit: number, inside?: SqlRunner): Promise<ClaimedRow[]> =>
+    claimPicked(work, `${pick} LIMIT ${limit}`, [...list.params, query.kind], query, inside);
   if (!cap) return claim(ids.length);
   return work.database.transaction((sql) => cap(sql, ids.length, (limit) => claim(limit, sql)));
 }

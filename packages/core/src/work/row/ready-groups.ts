@@ -1,13 +1,13 @@
 import type { SqlRunner } from '../../database/sql-runner.ts';
 import type { TableSql } from './table-sql.ts';
 
-/** Something that can be claimed. */
+/** A kind and group with rows that can be claimed. */
 export interface ReadyGroup {
   readonly kind: string;
   readonly group: string;
-  /** Starts in a row without a verdict that its rows have behind them, least and most. Above 0, `group` means any. */
+  /** The least and the most starts in a row that its rows have lost. Above 0, the rows are of any group, and `group` is empty. */
   readonly lost: { readonly least: number; readonly most: number };
-  /** For how many ms the row at its head has been READY. */
+  /** How long its first row has been READY, in ms. */
   readonly lagMs: number;
 }
 
@@ -20,8 +20,8 @@ interface GroupRecord {
 }
 
 /**
- * Pairs of kind and group that have READY rows. A loose scan over the READY index: a few probes per pair, however many
- * rows wait behind each.
+ * Finds the pairs of kind and group that have READY rows. It is a loose scan over the READY index: a few probes per pair, however many rows
+ * each pair has.
  */
 export async function readyGroups(work: TableSql, limit: number): Promise<ReadyGroup[]> {
   const { kind, group } = work.shape.columns;
@@ -30,7 +30,7 @@ export async function readyGroups(work: TableSql, limit: number): Promise<ReadyG
   const suspects = `SELECT ${kind} AS kind, '' AS grp, min(lost) AS least, max(lost) AS most, 0 AS lag_ms FROM ${table} WHERE status = ${work.state('ready')} AND lost > 0 GROUP BY ${kind}`;
   const lag = `{now} - (claim_rank + COALESCE(priority, 0) * ${work.shape.agingStepMs})`;
   const first = `SELECT ${kind} AS kind, ${group} AS grp, ${lag} AS lag_ms FROM ${table} WHERE ${where}`;
-  // A table without groups names one column for both; SQLite would sort all rows by the second mention.
+  // A table without groups has one column for both. If the column were named twice, SQLite would sort all rows.
   const order = `ORDER BY ${[...new Set([kind, group])].join(', ')}, claim_rank LIMIT 1`;
   let records: readonly GroupRecord[];
   if (database.family === 'postgres') {
@@ -40,8 +40,8 @@ export async function readyGroups(work: TableSql, limit: number): Promise<ReadyG
       ) (SELECT kind, grp, 0 AS least, 0 AS most, lag_ms FROM g LIMIT ${limit}) UNION ALL (${suspects})`,
     );
   } else {
-    // Neither a lateral join nor a usable row comparison: a probe per pair, and one more where a kind ends. Not one condition with OR:
-    // SQLite then reads every READY row of the pair before (80 to 115 ms for a million, at each look).
+    // These databases have no lateral join, or can't use an index for a row comparison: one probe per pair, and one more at the end of each
+    // kind. One condition with OR was rejected: SQLite then reads every READY row of the pair before (80 to 115 ms for a million, at each poll).
     const probe = async (sql: SqlRunner, last: GroupRecord | undefined): Promise<Omit<GroupRecord, 'least' | 'most'> | undefined> => {
       if (last && kind !== group) {
         const [next] = await sql.rows<GroupRecord>(`${first} AND ${kind} = ? AND ${group} > ? ${order}`, [last.kind, last.grp]);

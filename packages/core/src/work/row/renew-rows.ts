@@ -6,8 +6,8 @@ interface VersionRecord {
 }
 
 /**
- * Prolongs the leases of `owner`'s rows. Rows locked at the moment are skipped: one row held by an open settle would
- * otherwise stall the renewal of all others. Returns the version of each row renewed, by id.
+ * Prolongs the leases of `owner`'s rows. It skips locked rows: a row that an open settle has locked would otherwise delay the renewal of all
+ * the others. Returns the version of each renewed row, by id.
  */
 export async function renewRows(work: TableSql, ids: readonly string[], owner: string, leaseMs: number): Promise<Map<string, number>> {
   const { database, table } = work;
@@ -31,7 +31,7 @@ export async function renewRows(work: TableSql, ids: readonly string[], owner: s
   return versions(await database.rows<VersionRecord>(`${set} WHERE ${picked} RETURNING ${work.idText}, version`, [leaseMs, ...params]));
 }
 
-/** Which of the rows are still RUNNING for `owner`, with their versions. Takes no locks. */
+/** Reads which of the rows are RUNNING for `owner`. Returns their versions, by id. Takes no locks. */
 export async function heldRows(work: TableSql, ids: readonly string[], owner: string): Promise<Map<string, number>> {
   const list = work.ids(ids);
   return versions(

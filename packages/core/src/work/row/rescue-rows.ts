@@ -3,39 +3,39 @@ import type { StoredError } from '../../errors/stored-error.ts';
 import { insertAttempts, type SettleHook, type Settlement } from './settle-rows.ts';
 import type { ClaimedRow, TableSql, WorkRecord } from './table-sql.ts';
 
-/** How rows are judged whose lease has expired. */
+/** Options of a rescue of rows whose lease has expired. */
 export interface RescueOptions {
-  /** After how many starts in a row without a verdict a row of this kind is DEAD (crash-loop). */
+  /** Returns the number of lost starts in a row after which a row of this kind becomes DEAD (crash-loop). */
   readonly maxLost: (kind: string) => number;
-  /** Rows set RUNNING by code that knows no lease are taken back when untouched for this long. */
+  /** Rows that older code without leases set RUNNING are taken back when they have not changed for this long, in ms. */
   readonly adoptAfterMs: number;
   /** Rows per transaction. Default 1,000. */
   readonly limit?: number;
-  /** Runs in the transaction; rescued rows come as `release`, those given up as `dead`. */
+  /** Runs in the transaction. It gets rescued rows with the verdict `release`, and rows that were given up with `dead`. */
   readonly hook?: SettleHook;
 }
 
-/** Counts of the rows whose lease had expired. */
+/** Counts of rows whose lease had expired: READY again, or given up. */
 export interface Rescued {
   readonly rescued: number;
   readonly dead: number;
 }
 
 /**
- * Takes back rows whose lease has expired; skips locked rows. Finds the rows by the index on leases; on MySQL and MariaDB by their status,
- * since only few rows run. A row that has lost too many starts becomes DEAD; the others are READY again, as suspects. One transaction per
- * batch, until no row is left.
+ * Takes back rows whose lease has expired, and skips locked rows. It finds the rows by the index on leases; on MySQL and MariaDB by their
+ * status, since few rows run. A row that has lost too many starts becomes DEAD; the others become READY again, as suspects. It runs one
+ * transaction per batch, until no row is left.
  */
 export async function rescueRows(work: TableSql, options: RescueOptions): Promise<Rescued> {
   const limit = options.limit ?? 1_000;
   const running = `status = ${work.state('running')}`;
   const expired = `${running} AND lease_until < {now}`;
-  // Set RUNNING by older code: judged by when it was last touched.
+  // Older code has set these rows RUNNING without a lease: their last change decides.
   const stale = `${running} AND lease_until IS NULL AND updated_at < ${work.ago(options.adoptAfterMs)}`;
   const total = { rescued: 0, dead: 0 };
   for (const where of [expired, stale]) {
     for (let n = limit; n === limit; ) {
-      const ids = await work.look(where, [], `ORDER BY lease_until LIMIT ${limit}`);
+      const ids = await work.readIds(where, [], `ORDER BY lease_until LIMIT ${limit}`);
       if (ids.length === 0) break;
       const { rescued, dead } = await rescueBatch(work, where, ids, options);
       n = rescued + dead;
@@ -55,22 +55,22 @@ function rescueBatch(work: TableSql, where: string, ids: readonly string[], opti
       list.params,
     );
     const rows = records.map((record) => work.row(record, 0));
-    const over: ClaimedRow[] = [];
-    const under: ClaimedRow[] = [];
-    for (const row of rows) (row.lost >= options.maxLost(row.kind) ? over : under).push(row);
+    const givenUp: ClaimedRow[] = [];
+    const rescued: ClaimedRow[] = [];
+    for (const row of rows) (row.lost >= options.maxLost(row.kind) ? givenUp : rescued).push(row);
     const free = 'version = version + 1, lease_until = NULL, owner = NULL, updated_at = {timestamp}';
-    if (under.length > 0) {
-      const list = work.ids(under.map((row) => row.id));
+    if (rescued.length > 0) {
+      const list = work.ids(rescued.map((row) => row.id));
       await sql.run(
         `UPDATE ${table}${database.primaryKeyHint} SET status = ${work.state('ready')}, lost = CASE WHEN lost < 1 THEN 1 ELSE lost END, claim_rank = ${work.rank('{now}')}, ${free} WHERE ${list.sql}`,
         list.params,
       );
     }
-    if (over.length > 0) {
-      const list = work.ids(over.map((row) => row.id));
+    if (givenUp.length > 0) {
+      const list = work.ids(givenUp.map((row) => row.id));
       await sql.run(
         `UPDATE ${table}${database.primaryKeyHint} SET status = ${work.state('dead')}, dead_reason = 'crash-loop', ${work.shape.columns.error} = ?, ${free} WHERE ${list.sql}`,
-        [JSON.stringify(crashLoop(over[0]?.lost ?? 0)), ...list.params],
+        [JSON.stringify(crashLoop(givenUp[0]?.lost ?? 0)), ...list.params],
       );
     }
     await insertAttempts(
@@ -80,12 +80,12 @@ function rescueBatch(work: TableSql, where: string, ids: readonly string[], opti
     );
     if (options.hook && rows.length > 0) {
       const ended: Settlement[] = [
-        ...under.map((row): Settlement => ({ row, keep: true, verdict: { outcome: 'release' } })),
-        ...over.map((row): Settlement => ({ row, keep: true, verdict: { outcome: 'dead', reason: 'exhausted', error: lostStart } })),
+        ...rescued.map((row): Settlement => ({ row, keep: true, verdict: { outcome: 'release' } })),
+        ...givenUp.map((row): Settlement => ({ row, keep: true, verdict: { outcome: 'dead', reason: 'exhausted', error: lostStart } })),
       ];
       await options.hook(sql, ended);
     }
-    return { rescued: under.length, dead: over.length };
+    return { rescued: rescued.length, dead: givenUp.length };
   });
 }
 

@@ -4,7 +4,7 @@ import type { WorkState } from './states.ts';
 import { type ClaimedRow, integer, type TableSql } from './table-sql.ts';
 import type { Verdict } from './verdict.ts';
 
-/** A row and its verdict, to be written. */
+/** A row and the verdict to write. */
 export interface Settlement {
   readonly row: ClaimedRow;
   readonly verdict: Verdict;
@@ -12,13 +12,13 @@ export interface Settlement {
   readonly keep: boolean;
 }
 
-/** Runs inside the transaction that settles rows, after their statements. */
+/** Runs in the transaction that settles rows, after the statements that settle them. */
 export type SettleHook = (sql: SqlRunner, settled: readonly Settlement[]) => Promise<void>;
 
 /**
- * Ends runs, each under the version it was claimed with. Returns the ids that were still the caller's; the others have
- * been taken over, cancelled or redriven, and nothing of theirs was changed. Rows with the same version and verdict go in
- * one statement, as all that is done and most of what is released does.
+ * Writes verdicts, each under the version with which its row was claimed. Returns the ids that were still the caller's; the other rows have
+ * been taken over, cancelled or redriven, and are not changed. Rows with the same version and verdict are settled by one statement, as are
+ * all that are done and most that are released.
  */
 export async function settleRows(work: TableSql, settlements: readonly Settlement[], hook?: SettleHook): Promise<Set<string>> {
   if (settlements.length === 0) return new Set();
@@ -29,16 +29,16 @@ export async function settleRows(work: TableSql, settlements: readonly Settlemen
   return work.database.transaction(async (sql) => {
     const settled = await settleGroups(work, sql, groups, hook !== undefined);
     const accepted = settlements.filter((settlement) => settled.has(settlement.row.id));
-    await keepAttempts(work, sql, accepted);
+    await recordAttempts(work, sql, accepted);
     await hook?.(sql, accepted);
     return settled;
   });
 }
 
-/** Settles inside an open transaction (which should do nothing after it). Returns the ids that were still ours. */
+/** Settles in an open transaction (which should do nothing after it). Returns the ids that were still the caller's. */
 export async function settleRowsIn(work: TableSql, sql: SqlRunner, settlements: readonly Settlement[]): Promise<Set<string>> {
   const settled = await settleGroups(work, sql, group(settlements), true);
-  await keepAttempts(
+  await recordAttempts(
     work,
     sql,
     settlements.filter((settlement) => settled.has(settlement.row.id)),
@@ -56,9 +56,9 @@ async function settleGroups(work: TableSql, sql: SqlRunner, groups: readonly Gro
 }
 
 /**
- * `exact` decides what is said of a row that is gone: whether this statement removed it, or somebody else did before.
- * Inside a transaction with effects that must be known. Otherwise the count of changed rows tells as a rule that all were
- * ours, at no cost.
+ * With `exact`, it returns exactly the rows that this statement changed. A transaction with effects needs that: a row that is gone may have
+ * been removed by another worker. Without `exact`, a row that is gone counts as settled, and the count of changed rows is, as a rule,
+ * enough to tell that all were settled, at no cost.
  */
 async function settleDone(work: TableSql, sql: SqlRunner, { ids, version, keep }: Group, exact: boolean): Promise<readonly string[]> {
   const list = work.ids(ids);
@@ -90,7 +90,7 @@ async function settleOther(work: TableSql, sql: SqlRunner, { ids, version, verdi
   ]);
 }
 
-/** Changes rows and says which. Postgres, SQLite: RETURNING; MySQL, MariaDB: locked first. */
+/** Changes rows and returns their ids. Postgres, SQLite: by RETURNING; MySQL, MariaDB: the rows are locked and read first. */
 async function changeExactly(
   work: TableSql,
   sql: SqlRunner,
@@ -112,7 +112,7 @@ async function changeExactly(
   return held;
 }
 
-async function keepAttempts(work: TableSql, sql: SqlRunner, settlements: readonly Settlement[]): Promise<void> {
+async function recordAttempts(work: TableSql, sql: SqlRunner, settlements: readonly Settlement[]): Promise<void> {
   const attempts: Attempt[] = [];
   for (const { row, verdict } of settlements) {
     if (verdict.outcome === 'retry') attempts.push({ row, outcome: 'retry', error: verdict.error });
@@ -121,14 +121,14 @@ async function keepAttempts(work: TableSql, sql: SqlRunner, settlements: readonl
   await insertAttempts(work, sql, attempts);
 }
 
-/** A start that failed or got lost. */
+/** A start that failed or was lost. */
 export interface Attempt {
   readonly row: ClaimedRow;
   readonly outcome: string;
   readonly error: StoredError;
 }
 
-/** Keeps attempts, 200 to a statement. */
+/** Inserts attempts, 200 per statement. */
 export async function insertAttempts(work: TableSql, sql: SqlRunner, attempts: readonly Attempt[]): Promise<void> {
   if (work.attempts === undefined) return;
   for (let from = 0; from < attempts.length; from += 200) {

@@ -9,10 +9,10 @@
  * ```
  */
 export const workStates = ['scheduled', 'ready', 'blocked', 'running', 'done', 'dead', 'cancelled'] as const;
-/** Where a claimable row is. */
+/** The state of a claimable row. */
 export type WorkState = (typeof workStates)[number];
 
-/** Why a row is DEAD. */
+/** The reasons for which a row becomes DEAD. */
 export const deadReasons = ['rejected', 'exhausted', 'crash-loop'] as const;
-/** Why a row is given up. */
+/** The reason for which a row is DEAD. */
 export type DeadReason = (typeof deadReasons)[number];

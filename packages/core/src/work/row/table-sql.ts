@@ -2,31 +2,31 @@ import type { Database } from '../../database/database.ts';
 import { type IdList, idList } from './id-list.ts';
 import type { WorkState } from './states.ts';
 
-/** Names of a claimable table's parts. The remaining claim columns have the same names everywhere. */
+/** The names of the parts of a claimable table. The other claim columns have the same names in every table. */
 export interface WorkTableShape {
   readonly table: string;
-  /** Where failed and lost attempts are kept, one row each; nowhere without it. */
+  /** The table for failed and lost attempts, one row each. Without it they are not kept. */
   readonly attemptTable?: string;
   readonly columns: { readonly kind: string; readonly group: string; readonly attempts: string; readonly error: string };
   /** Further columns that a claim returns, with the SQL that reads them. */
   readonly payload: Readonly<Record<string, string>>;
-  /** How each state is written in `status`. They become literals in SQL, so that partial indexes match. */
+  /** The value of each state in the column `status`. The values become literals in SQL, so that partial indexes match. */
   readonly states: Readonly<Record<WorkState, string>>;
-  /** How many ms of waiting one step of priority is worth. */
+  /** One step of priority counts as this many ms of waiting. */
   readonly agingStepMs: number;
 }
 
-/** A row as claimed. */
+/** A row that was claimed. */
 export interface ClaimedRow {
   readonly id: string;
   readonly version: number;
   readonly kind: string;
   readonly group: string;
-  /** Starts in all, this one included. */
+  /** The number of starts, this one included. */
   readonly starts: number;
-  /** Starts with no verdict before this one. */
+  /** The number of starts in a row before this one that got no verdict. */
   readonly lost: number;
-  /** Failed attempts so far. */
+  /** The number of failed attempts so far. */
   readonly attempts: number;
   readonly payload: Readonly<Record<string, string | null>>;
 }
@@ -34,13 +34,13 @@ export interface ClaimedRow {
 /** A row as the drivers return it. */
 export type WorkRecord = Record<string, string | number | null>;
 
-/** Of rows that were asked for by both: 3% more rows a second than to have them come back with each. */
+/** Kind and group, where a statement asks for both. Not returning them with each row gives 3% more rows a second. */
 export interface KindAndGroup {
   readonly kind: string;
   readonly group: string;
 }
 
-/** The pieces that the statements over one claimable table are made of. */
+/** The parts of the SQL statements for one claimable table. */
 export class TableSql {
   readonly database: Database;
   readonly shape: WorkTableShape;
@@ -56,14 +56,14 @@ export class TableSql {
     this.#payload = Object.entries(shape.payload).map(([name, sql]) => [name, `p_${name.toLowerCase()}`, sql]);
   }
 
-  /** SQL literal of a state. */
+  /** The SQL literal of a state. */
   state(state: WorkState): string {
     return `'${this.shape.states[state]}'`;
   }
 
   /**
-   * A comparison of the status that no index can serve, so that the plan stays on the primary key: statistics taken when
-   * every row was READY call the lease index empty, and walking it for each batch ran at 5k rows/s instead of 138k.
+   * A comparison of the status for which no index can be used, so that the plan stays on the primary key. With statistics from a time when
+   * every row was READY, the server takes the lease index for empty; to scan it for each batch gave 5k rows/s instead of 138k.
    */
   pinned(state: WorkState): string {
     return this.database.family === 'mysql' ? `status = ${this.state(state)}` : `status || '' = ${this.state(state)}`;
@@ -83,15 +83,15 @@ export class TableSql {
   }
 
   /**
-   * Ids of rows, read without locks. On MySQL and MariaDB a locking scan locks each row that it passes for a moment, and
-   * claims skip it: so what runs every other second looks first, and then locks by id what it found.
+   * Reads ids of rows without locks. On MySQL and MariaDB a locking scan locks each row that it passes for a moment, and claims skip those
+   * rows. So a statement that runs every few seconds first reads ids here, and then locks the rows by their ids.
    */
-  async look(where: string, params: readonly unknown[], tail: string): Promise<string[]> {
+  async readIds(where: string, params: readonly unknown[], tail: string): Promise<string[]> {
     const rows = await this.database.rows<{ id: string }>(`SELECT ${this.idText} FROM ${this.table} WHERE ${where} ${tail}`, params);
     return rows.map((row) => row.id);
   }
 
-  /** `now() - ms` in the type of the date-time columns, in the connection's own time zone. */
+  /** SQL for the time `ms` ago, in the type of the date-time columns and the time zone of the connection. */
   ago(ms: number): string {
     const whole = Math.trunc(ms);
     if (this.database.family === 'postgres') return `now() - interval '${whole} milliseconds'`;
@@ -99,7 +99,10 @@ export class TableSql {
     return `CURRENT_TIMESTAMP(3) - INTERVAL ${whole * 1000} MICROSECOND`;
   }
 
-  /** What a claim reads; `ahead` when the statement reads the row before its own update, `known` when kind and group are. */
+  /**
+   * The columns that a claim reads. `ahead` is 1 if the statement reads the row before its own update, and `known` is set if kind and group
+   * need not be read.
+   */
   columns(ahead: 0 | 1 = 0, known?: KindAndGroup): string {
     const { kind, group, attempts } = this.shape.columns;
     const plus = ahead === 0 ? '' : ' + 1';
@@ -114,7 +117,7 @@ export class TableSql {
     ].join(', ');
   }
 
-  /** A record as a row; `counted` when its own start is in `lost` already. */
+  /** Makes a row of a record. `counted` is 1 if the record's `lost` includes the start of this claim. */
   row(record: WorkRecord, counted: 0 | 1 = 1, known?: KindAndGroup): ClaimedRow {
     const payload: Record<string, string | null> = {};
     for (const [name, column] of this.#payload) {
@@ -134,7 +137,7 @@ export class TableSql {
   }
 }
 
-/** A decimal id as an SQL literal: never a JavaScript number, which rounds above 2^53. */
+/** A decimal id as an SQL literal. It never becomes a JavaScript number, which rounds above 2^53. */
 export function integer(id: string): string {
   if (!/^\d{1,20}$/.test(id)) throw new TypeError(`not an id: ${id}`);
   return id;

@@ -2,8 +2,8 @@ import { nowSql } from '../../database/clock.ts';
 import type { Database } from '../../database/database.ts';
 
 /**
- * DDL of the claim columns, for `CREATE TABLE` and, on adopted tables, `ALTER TABLE … ADD COLUMN`: every one has a
- * default or is NULL, so that rows inserted by code that knows nothing of them can be claimed.
+ * The DDL of the claim columns, for `CREATE TABLE` and, on adopted tables, `ALTER TABLE … ADD COLUMN`. Every column has a default or may be
+ * NULL, so that rows inserted by code that does not know these columns can be claimed.
  */
 export function workColumns(
   database: Database,

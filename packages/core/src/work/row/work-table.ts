@@ -8,7 +8,7 @@ import { type SettleHook, type Settlement, settleRows, settleRowsIn } from './se
 import type { WorkState } from './states.ts';
 import { type ClaimedRow, TableSql, type WorkTableShape } from './table-sql.ts';
 
-/** Claimable rows: see `states.ts` for the machine. Every write names the version it was made under. */
+/** A table of claimable rows; `states.ts` shows their states. Every write names the version under which the row was claimed. */
 export class WorkTable {
   readonly database: Database;
   readonly shape: WorkTableShape;
@@ -20,57 +20,57 @@ export class WorkTable {
     this.#sql = new TableSql(database, shape);
   }
 
-  /** SQL literal of a state. */
+  /** The SQL literal of a state. */
   state(state: WorkState): string {
     return this.#sql.state(state);
   }
 
-  /** SQL of the rank of a row that becomes READY at `readyAt` (SQL, in ms). */
+  /** SQL for the rank of a row that becomes READY at `readyAt` (SQL, in ms). */
   rank(readyAt: string): string {
     return this.#sql.rank(readyAt);
   }
 
-  /** Takes up to `limit` READY rows of one kind, most urgent first, within `cap` if one is given. */
+  /** Claims up to `limit` READY rows of one kind, most urgent first, within `cap` if it is given. */
   claim(query: ClaimQuery, cap?: ClaimCap): Promise<readonly ClaimedRow[]> {
     return claimRows(this.#sql, query, cap);
   }
 
-  /** Takes those of the given rows, of one kind, that are READY and have lost no start. None taken means that somebody else has them. */
+  /** Claims the given rows of one kind that are READY and have lost no start. If it returns none, another worker has claimed them. */
   claimIds(ids: readonly string[], query: Pick<ClaimQuery, 'kind' | 'owner' | 'leaseMs'>, cap?: ClaimCap): Promise<readonly ClaimedRow[]> {
     return claimGivenRows(this.#sql, ids, query, cap);
   }
 
-  /** Pairs of kind and group that have READY rows. */
+  /** Finds the pairs of kind and group that have READY rows. */
   ready(limit: number = 1000): Promise<ReadyGroup[]> {
     return readyGroups(this.#sql, limit);
   }
 
-  /** Ends runs, each under the version it was claimed with. Returns the ids that were still the caller's. */
+  /** Writes verdicts, each under the version with which its row was claimed. Returns the ids that were still the caller's. */
   settle(settlements: readonly Settlement[], hook?: SettleHook): Promise<Set<string>> {
     return settleRows(this.#sql, settlements, hook);
   }
 
-  /** Settles inside an open transaction (which should do nothing after it). Returns the ids that were still ours. */
+  /** Settles in an open transaction (which should do nothing after it). Returns the ids that were still the caller's. */
   settleIn(sql: SqlRunner, settlements: readonly Settlement[]): Promise<Set<string>> {
     return settleRowsIn(this.#sql, sql, settlements);
   }
 
-  /** Prolongs the leases of `owner`'s rows, locked ones skipped. Returns the version of each row renewed, by id. */
+  /** Prolongs the leases of `owner`'s rows, except of locked rows. Returns the version of each renewed row, by id. */
   renew(ids: readonly string[], owner: string, leaseMs: number): Promise<Map<string, number>> {
     return renewRows(this.#sql, ids, owner, leaseMs);
   }
 
-  /** Which of the rows are still RUNNING for `owner`, with their versions. Takes no locks. */
+  /** Reads which of the rows are RUNNING for `owner`. Returns their versions, by id. Takes no locks. */
   held(ids: readonly string[], owner: string): Promise<Map<string, number>> {
     return heldRows(this.#sql, ids, owner);
   }
 
-  /** Takes back rows whose lease has expired. Returns how many run again and how many are given up. */
+  /** Takes back rows whose lease has expired. Returns how many are READY again and how many were given up. */
   rescue(options: RescueOptions): Promise<Rescued> {
     return rescueRows(this.#sql, options);
   }
 
-  /** Makes SCHEDULED rows READY whose time has come, earliest first. Returns how many. Index `(run_at)` of SCHEDULED rows. */
+  /** Makes SCHEDULED rows that are due READY, earliest first. Returns their number. Index: `(run_at)` of SCHEDULED rows. */
   async promote(limit: number = 1000): Promise<number> {
     const work = this.#sql;
     const set = `status = ${work.state('ready')}, claim_rank = ${work.rank('run_at')}, updated_at = {timestamp}`;
@@ -79,7 +79,7 @@ export class WorkTable {
     if (this.database.family === 'postgres')
       return this.database.run(`UPDATE ${work.table} SET ${set} WHERE id = ANY(ARRAY(${pick} FOR UPDATE SKIP LOCKED))`);
     if (this.database.family === 'sqlite') return this.database.run(`UPDATE ${work.table} SET ${set} WHERE id IN (${pick})`);
-    const ids = await work.look(due, [], `ORDER BY run_at LIMIT ${limit}`);
+    const ids = await work.readIds(due, [], `ORDER BY run_at LIMIT ${limit}`);
     if (ids.length === 0) return 0;
     return this.database.transaction(async (sql) => {
       const rows = await sql.rows<{ id: string }>(
@@ -90,21 +90,21 @@ export class WorkTable {
     });
   }
 
-  /** Milliseconds until the next SCHEDULED row is due (0 or less: overdue), or `undefined` if there is none. */
+  /** Returns the time until the next SCHEDULED row is due, in ms (0 or less: it is due), or `undefined` if there is none. */
   async nextDueMs(): Promise<number | undefined> {
     const work = this.#sql;
     const [row] = await this.database.rows<{ ms: string | number | null }>(
-      // Not `min(run_at)`: MariaDB reads every one of them for it, since `lost` is not in the index.
+      // For `min(run_at)` MariaDB reads every SCHEDULED row, since `lost` is not in the index.
       `SELECT run_at - {now} AS ms FROM ${work.table} WHERE status = ${work.state('scheduled')} AND lost = 0 AND run_at IS NOT NULL ORDER BY run_at LIMIT 1`,
     );
     return row?.ms === null || row?.ms === undefined ? undefined : Number(row.ms);
   }
 
-  /** Deletes terminal rows last touched more than `olderThanMs` ago, `limit` at a time. Returns how many went. */
+  /** Deletes up to `limit` rows in the given (terminal) states that last changed more than `olderThanMs` ago. Returns their number. */
   async purge(kind: string, states: readonly WorkState[], olderThanMs: number, limit: number = 1000): Promise<number> {
     const work = this.#sql;
     const where = `status IN (${states.map((state) => work.state(state)).join(', ')}) AND ${work.shape.columns.kind} = ? AND updated_at < ${work.ago(olderThanMs)}`;
-    const old = await work.look(where, [kind], `ORDER BY ${work.table}.id LIMIT ${limit}`);
+    const old = await work.readIds(where, [kind], `ORDER BY ${work.table}.id LIMIT ${limit}`);
     if (old.length === 0) return 0;
     const ids = work.ids(old);
     return this.database.transaction(async (sql) => {

@@ -1,16 +1,16 @@
 import type { ClaimedRow } from '../row/table-sql.ts';
 
-/** One row under way, as its handler sees it. */
+/** A row that runs, as its handler sees it. */
 export interface RunningRow {
   readonly row: ClaimedRow;
-  /** Aborts when the lease is lost, the row is cancelled, or the worker gives up waiting at stop. */
+  /** Aborts when the lease is lost, when the row is cancelled, and when the worker has waited for `stopMs` at stop. */
   readonly signal: AbortSignal;
 }
 
-/** A row of ours, with our own idea of how long it stays so. */
+/** A row that this worker holds, and the time until which its lease is certain. */
 export class HeldRow implements RunningRow {
   readonly row: ClaimedRow;
-  /** Monotonic ms; counted from before the claim was sent. */
+  /** On the monotonic clock, counted from before the claim was sent. */
   deadline: number;
   #controller: AbortController | undefined;
   #reason: Error | undefined;
@@ -20,7 +20,7 @@ export class HeldRow implements RunningRow {
     this.deadline = deadline;
   }
 
-  /** Made when first asked for: most handlers never look. */
+  /** Made at the first access, since most handlers don't use it. */
   get signal(): AbortSignal {
     if (!this.#controller) {
       this.#controller = new AbortController();

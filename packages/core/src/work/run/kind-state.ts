@@ -1,24 +1,24 @@
 import { monotonicMs } from '../../time/monotonic.ts';
 import type { HeldRow } from './held-row.ts';
 
-/** What one worker knows of one kind: its rows that wait here, who runs, where more can be claimed. */
+/** The state of one kind in one worker: its waiting and running rows, and the groups from which more can be claimed. */
 export class KindState {
   readonly kind: string;
   running = 0;
   claiming = 0;
   pumping = false;
-  /** Groups with READY rows at the last look, served in turn. */
+  /** The groups that had READY rows at the last poll. They are claimed from in turn. */
   groups: string[] = [];
-  /** There may be READY rows that have lost a start. */
+  /** Whether there may be READY rows that have lost a start. */
   suspects = false;
   claimingSuspects = false;
   claimingHinted = false;
-  /** Rows held per group. */
+  /** The number of rows held, per group. */
   readonly inGroup: Map<string, number> = new Map();
-  /** Rows finished per ms, smoothed: how far ahead it pays to claim. */
+  /** Rows finished per ms, smoothed. It decides how many rows are claimed ahead. */
   rate = 0;
   #queue: HeldRow[] = [];
-  /** Index of the next row of the queue: shifting an array of a thousand for each row is not free. */
+  /** The index of the next row of the queue. To shift an array of a thousand for each row would be slow. */
   #next = 0;
   #finished = 0;
   #measuredAt = monotonicMs();
@@ -27,7 +27,7 @@ export class KindState {
     this.kind = kind;
   }
 
-  /** Rows claimed and not yet started. */
+  /** The number of rows that are claimed and have not started. */
   get waiting(): number {
     return this.#queue.length - this.#next;
   }
@@ -36,7 +36,7 @@ export class KindState {
     this.#queue.push(held);
   }
 
-  /** The next rows to run. */
+  /** Removes and returns the next rows to run. */
   take(count: number): HeldRow[] {
     const rows = this.#queue.slice(this.#next, this.#next + count);
     this.#next += rows.length;
@@ -47,7 +47,7 @@ export class KindState {
     return rows;
   }
 
-  /** Everything that waits. */
+  /** Removes and returns all rows that wait. */
   drain(): HeldRow[] {
     return this.take(this.waiting);
   }
@@ -62,7 +62,7 @@ export class KindState {
     else this.inGroup.set(group, left);
   }
 
-  /** Counts rows that ended into the rate. */
+  /** Adds rows that have ended to the rate. */
   finished(rows: number): void {
     this.#finished += rows;
     const now = monotonicMs();

@@ -11,13 +11,13 @@ export interface LeaseKeeperOptions {
   readonly owner: string;
   readonly leaseMs: number;
   readonly logger: Logger;
-  /** A lease ran out by our own clock, before its row is aborted. */
+  /** Called when a lease has expired by the clock of this process, before its row is aborted. */
   readonly onExpired: (row: ClaimedRow) => void;
 }
 
 /**
- * Keeps the leases of one worker's rows: one statement for all of them every third of the lease. What can't be renewed is
- * aborted here at its deadline by the monotonic clock, without the database: over a cut connection "zero rows" never
+ * Renews the leases of one worker's rows: one statement for all of them, every third of the lease. A row whose lease can't be renewed is
+ * aborted at its deadline by the monotonic clock, without the database: over a broken connection the answer that no row was renewed never
  * arrives.
  */
 export class LeaseKeeper {
@@ -31,7 +31,7 @@ export class LeaseKeeper {
     this.#options = options;
   }
 
-  /** Rows held. */
+  /** The number of rows held. */
   get size(): number {
     return this.#held.size;
   }
@@ -47,7 +47,7 @@ export class LeaseKeeper {
   }
 
   add(held: HeldRow): void {
-    // Claimed again here while the run that lost it still goes on: that run must hear of it.
+    // This worker may claim a row again while its own run that lost the row has not ended. That run is aborted.
     this.#held
       .get(held.row.id)
       ?.abort(new LeaseLostError(`Row ${held.row.id} (${held.row.kind}) was lost and claimed again. Stop; this run is not accepted.`));
@@ -55,7 +55,7 @@ export class LeaseKeeper {
   }
 
   remove(row: ClaimedRow): void {
-    // The same row may be ours again under a later version, while a run that lost it is still ending.
+    // The worker may hold the same row under a later version, while a run that lost it has not ended.
     if (this.#held.get(row.id)?.row.version === row.version) this.#held.delete(row.id);
   }
 
@@ -74,7 +74,7 @@ export class LeaseKeeper {
       this.#options.onExpired(held.row);
       held.abort(
         new LeaseLostError(
-          `The lease on row ${held.row.id} (${held.row.kind}) ran out ${Math.round(now - held.deadline)} ms ago: renewals did not get through. Stop; the row runs again elsewhere.`,
+          `The lease on row ${held.row.id} (${held.row.kind}) expired ${Math.round(now - held.deadline)} ms ago: it could not be renewed. Stop; the row runs again elsewhere.`,
         ),
       );
     }
@@ -99,7 +99,7 @@ export class LeaseKeeper {
         else missing.push(held);
       }
       if (missing.length === 0) return;
-      // Locked by a settle under way, or gone: a look without locks tells which.
+      // A missing row is locked by a settle, or no longer held. A read without locks tells which.
       const still = await table.held(ids(missing), owner);
       for (const held of missing) {
         if (still.get(held.row.id) === held.row.version || !this.#held.has(held.row.id)) continue;
@@ -110,7 +110,7 @@ export class LeaseKeeper {
         );
       }
     } catch (error) {
-      logger.debug({ err: error }, 'leases could not be renewed; they are tried again until they run out');
+      logger.debug({ err: error }, 'leases could not be renewed; retrying until they expire');
       this.#renewedAt = 0;
     }
   }

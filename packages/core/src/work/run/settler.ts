@@ -4,22 +4,22 @@ import { wait } from '../../time/wait.ts';
 import type { Settlement } from '../row/settle-rows.ts';
 
 export interface SettlerOptions {
-  /** Writes a batch; resolves with the ids that were still ours. */
+  /** Writes a batch. Resolves with the ids of the rows that this worker still held. */
   readonly write: (batch: readonly Settlement[]) => Promise<Set<string>>;
-  /** Called for each settlement that was written or refused. */
+  /** Called for each settlement after it was written or refused. */
   readonly onSettled: (settlement: Settlement, accepted: boolean) => void;
   readonly logger: Logger;
-  /** A batch is written when this many wait. Default 1,000: 11% more than 500 on Postgres. */
+  /** A batch is written when this many settlements wait. Default 1,000, which gives 11% more rows a second than 500 on Postgres. */
   readonly batch?: number;
-  /** Or when the oldest has waited this long, in ms. Default 3. */
+  /** A batch is also written when its first settlement has waited this long, in ms. Default 3. */
   readonly lingerMs?: number;
-  /** Batches under way at a time. Default 2. */
+  /** Batches that are written at a time. Default 2. */
   readonly concurrency?: number;
 }
 
 /**
- * Buffers verdicts and writes them in batches that nobody waits for: while one is written, the next claim and the next
- * handlers run. That overlap is where one-by-one and claim-then-settle workers leave half of the machine idle.
+ * Buffers verdicts and writes them in batches. While a batch is written, the next claim and the next handlers run. Workers that settle rows
+ * one by one, or that claim only after the settle, leave half of the machine idle instead.
  */
 export class Settler {
   readonly #options: SettlerOptions;
@@ -32,7 +32,7 @@ export class Settler {
     this.#options = options;
   }
 
-  /** Verdicts not yet written. */
+  /** The number of verdicts that wait to be written. */
   get pending(): number {
     return this.#waiting.length;
   }
@@ -43,7 +43,7 @@ export class Settler {
     else this.#timer ??= setTimeout(() => this.#flush(), this.#options.lingerMs ?? 3);
   }
 
-  /** Resolves when everything pushed so far is written. */
+  /** Resolves when all verdicts are written. */
   async drain(): Promise<void> {
     while (this.#waiting.length > 0 || this.#writing > 0) {
       this.#flush();
@@ -69,7 +69,7 @@ export class Settler {
     }
   }
 
-  /** A settle that fails is tried again until its rows' leases are over: then the rows belong to whoever rescued them. */
+  /** Retries a batch that fails, for up to a minute. After that the leases have expired, and other workers rescue the rows. */
   async #write(batch: readonly Settlement[]): Promise<void> {
     const started = performance.now();
     for (let pauseMs = 50; ; pauseMs = Math.min(pauseMs * 2, 2_000)) {
@@ -78,8 +78,8 @@ export class Settler {
         for (const settlement of batch) this.#options.onSettled(settlement, accepted.has(settlement.row.id));
         return;
       } catch (error) {
-        const passing = isConnectionError(error) || isTransient(error);
-        if (!passing || performance.now() - started > 60_000) {
+        const temporary = isConnectionError(error) || isTransient(error);
+        if (!temporary || performance.now() - started > 60_000) {
           this.#options.logger.error(
             { err: error, rows: batch.length },
             'verdicts could not be written; their rows will be rescued and run again',
@@ -87,7 +87,7 @@ export class Settler {
           for (const settlement of batch) this.#options.onSettled(settlement, false);
           return;
         }
-        this.#options.logger.debug({ err: error }, 'verdicts could not be written yet');
+        this.#options.logger.debug({ err: error }, 'verdicts could not be written; retrying');
       }
       await wait(pauseMs);
     }

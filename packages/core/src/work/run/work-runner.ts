@@ -1,3 +1,5 @@
+// This file is long because claiming, running and settling share the state of a kind, and the order of their statements decides both the
+// speed and what a crash may lose. The parts that need less of that state have files of their own: `KindState`, `LeaseKeeper`, `Settler`.
 import { LeaseLostError } from '../../errors/errors.ts';
 import { lifecycle } from '../../loop/lifecycle.ts';
 import type { Loop } from '../../loop/loop.ts';
@@ -17,28 +19,28 @@ import { KindState } from './kind-state.ts';
 import { LeaseKeeper } from './lease-keeper.ts';
 import { Settler } from './settler.ts';
 
-/** How rows of one kind are run by this worker. */
+/** How this worker runs rows of one kind. */
 export interface KindPolicy {
-  /** Runs at a time in this worker. */
+  /** Runs at a time in this worker, at most. */
   readonly concurrency: number;
-  /** Rows handed to one run. 1 unless the handler takes batches. */
+  /** Rows per run at most. 1 unless the handler takes batches. */
   readonly batch: number;
   /** Whether DONE rows are kept. */
   readonly keep: boolean;
-  /** Rows of one group (tenant) at a time in this worker. */
+  /** Rows of one group (tenant) that this worker holds at a time, at most. */
   readonly groupConcurrency: number;
-  /** Starts in a row without a verdict after which a row is given up; the last of them it gets alone. */
+  /** Lost starts in a row after which a row is given up. At its last start the row runs alone. */
   readonly maxLost: number;
-  /** How many rows may be claimed now: 0 when paused, rate-limited, capped or behind an open breaker. */
+  /** Returns how many of `wanted` rows may be claimed now: 0 when the kind is paused, rate-limited or behind an open breaker. */
   readonly admit: (wanted: number) => number | Promise<number>;
-  /** A bound across processes. */
+  /** A limit that holds across processes. */
   readonly cap?: ClaimCap | undefined;
 }
 
-/** A verdict for each row, by id; `undefined` for a row that has settled itself. */
+/** A verdict for each row, by id; `undefined` for a row that the run has settled itself. */
 export type Verdicts = ReadonlyMap<string, Verdict | undefined>;
 
-/** Which table is worked off, by which policies, and who is told of what. */
+/** Options of {@link WorkRunner}. */
 export interface WorkRunnerOptions {
   readonly table: WorkTable;
   readonly owner: string;
@@ -46,19 +48,19 @@ export interface WorkRunnerOptions {
   /** The policy of each kind of row that this runner runs. */
   readonly kinds: () => ReadonlyMap<string, KindPolicy>;
   /**
-   * Runs rows and returns a verdict for each, by id; `undefined` for a row that has settled itself.
-   * Must not throw. A result that is there at once costs no promise: no-op handlers gain a third by it.
+   * Runs rows and returns a verdict for each, by id; `undefined` for a row that the run has settled itself. Must not throw. It may return
+   * the verdicts without a promise: no-op handlers gain a third by it.
    */
   readonly run: (rows: readonly RunningRow[]) => Verdicts | Promise<Verdicts>;
-  /** Statements that commit with each settled batch. */
+  /** Returns a hook whose statements commit with the settled batch, or `undefined` if there are none. */
   readonly settleHook?: (settlements: readonly Settlement[]) => SettleHook | undefined;
-  /** After the commit: what was settled. */
+  /** Called after the commit, for each settlement. `accepted` is false if this worker no longer held the row. */
   readonly onSettled?: (settlement: Settlement, accepted: boolean) => void;
-  /** A row went to somebody else while it was run here. */
+  /** Called when a row was settled that this worker no longer held: its verdict was not written. */
   readonly onLeaseLost?: (row: ClaimedRow) => void;
-  /** How long to wait for running handlers at stop, in ms, before their signals abort. */
+  /** How long `stop` waits for running handlers before it aborts their signals, in ms. */
   readonly stopMs: number;
-  /** Longest pause between looks when nothing wakes the worker, in ms. */
+  /** Longest pause between two polls when nothing wakes the worker, in ms. */
   readonly maxPollMs: () => number;
   readonly logger: Logger;
   readonly telemetry: Telemetry;
@@ -68,28 +70,28 @@ const maxClaim = 1_000;
 const maxAhead = 2_000;
 const aheadMs = 50;
 const maxUnsettled = 5_000;
-/** Per process, over all of its workers: see `#runAlone`. */
+/** Whether a row runs alone in this process, in any of its workers: see `#runAlone`. */
 let aloneRunning = false;
 
 /**
- * Claims, runs and settles rows of one table. Three things overlap: the next claim, the handlers, and the settling of
- * what is finished. How far it claims ahead follows from how fast rows finish: slow handlers get no queue, so other
- * workers find their work; no-op handlers get up to 2,000 rows (7% more than 1,000 on Postgres, with claims of 1,000
- * instead of 500; 4,000, claims of 2,000, a third claim or a third settle at a time: nothing more).
+ * Claims, runs and settles rows of one table. Three things overlap: the next claim, the handlers, and the settling of finished rows. The
+ * rate at which rows finish decides how many are claimed ahead. Slow handlers get no queue, so that other workers find the waiting rows.
+ * No-op handlers get a queue of up to 2,000 rows. (Postgres: 7% more rows a second than with 1,000, with claims of 1,000 instead of 500.
+ * A queue of 4,000, claims of 2,000, a third claim or a third settle at a time gave nothing more.)
  *
- * A row that may have killed its process ("suspect": it lost a start) is claimed with others like it, and with no more
- * than can start soon. Its last start before it is given up it gets alone: so a row that kills its process takes none of
- * those claimed with it to their limit, and what one kill -9 left behind is not run one by one.
+ * A "suspect" is a row that has lost a start: it may have killed its process. Suspects are claimed together, and only as many as can start
+ * soon. At the last start before a row is given up, it runs alone. So a row that kills its process does not use up the starts of the rows
+ * claimed with it, and the rows that one kill -9 left behind need not run one by one.
  */
 export class WorkRunner implements Service {
   readonly #options: WorkRunnerOptions;
   readonly #kinds = new Map<string, KindState>();
   readonly #leases: LeaseKeeper;
   readonly #settler: Settler;
-  readonly #look: Loop<number>;
+  readonly #poll: Loop<number>;
   readonly #lifecycle: Service;
   #claimsOpen = 0;
-  /** Kinds with rows that have one start left. */
+  /** The kinds with rows that have one start left. */
   #lastStarts: string[] = [];
   readonly #hinted = new Map<string, readonly string[]>();
   #stopping = false;
@@ -116,10 +118,10 @@ export class WorkRunner implements Service {
       onSettled: (settlement, accepted) => this.#settled(settlement, accepted),
     });
     this.#lifecycle = lifecycle({ start: () => this.#start(), stop: () => this.#stop() });
-    this.#look = defineLoop({
+    this.#poll = defineLoop({
       name: 'work',
       logger: options.logger,
-      runOnce: () => this.#lookOnce(),
+      runOnce: () => this.#pollOnce(),
       pauseMs: (found) => (found !== undefined && found > 0 ? 100 : undefined),
       minMs: 50,
       get maxMs() {
@@ -128,14 +130,14 @@ export class WorkRunner implements Service {
     });
   }
 
-  /** Rows held at present. */
+  /** The number of rows that this worker holds. */
   get inFlight(): number {
     return this.#leases.size;
   }
 
-  /** There may be work: look now. */
+  /** Polls at once, since there may be work. */
   wake(): void {
-    this.#look.wake();
+    this.#poll.wake();
   }
 
   start(): Promise<void> {
@@ -159,19 +161,17 @@ export class WorkRunner implements Service {
   async #start(): Promise<void> {
     this.#stopping = false;
     this.#leases.start();
-    await this.#look.start();
+    await this.#poll.start();
   }
 
   async #stop(): Promise<void> {
     this.#stopping = true;
-    await this.#look.stop();
+    await this.#poll.stop();
     for (const state of this.#kinds.values()) {
       for (const held of state.drain()) this.#release(held.row);
     }
     const timer = setTimeout(() => {
-      this.#leases.abortAll(
-        new LeaseLostError('The worker is stopping and has waited long enough for this handler; its row will run again.'),
-      );
+      this.#leases.abortAll(new LeaseLostError('The worker is stopping, and this handler did not end in time. Its row will run again.'));
     }, this.#options.stopMs);
     await this.#settler.drain();
     while (this.#claimsOpen > 0 || this.#busy() > 0) await new Promise<void>((resolve) => this.#stopped.push(resolve));
@@ -190,8 +190,8 @@ export class WorkRunner implements Service {
     return running;
   }
 
-  /** One look at what is READY; claims where there is room. Returns how many kinds had work. */
-  async #lookOnce(): Promise<number> {
+  /** Reads which kinds and groups have READY rows, and claims where there is room. Returns the number of kinds with work. */
+  async #pollOnce(): Promise<number> {
     if (this.#stopping) return 0;
     const policies = this.#options.kinds();
     if (policies.size === 0) return 0;
@@ -227,7 +227,7 @@ export class WorkRunner implements Service {
     return state;
   }
 
-  /** Claims what fits, in turn from each group that has something. */
+  /** Claims as many rows as there is room for, from each group with READY rows in turn. */
   async #fill(state: KindState): Promise<void> {
     const policy = this.#options.kinds().get(state.kind);
     if (!policy) return;
@@ -235,7 +235,7 @@ export class WorkRunner implements Service {
       const capacity = policy.concurrency * policy.batch + Math.min(maxAhead, Math.trunc(state.rate * aheadMs));
       const inUse = state.waiting + state.running * policy.batch;
       const free = capacity - inUse - state.claiming * maxClaim;
-      // Half of the room free, or nothing waiting: fewer and larger claims.
+      // Claims only if half of the capacity is free or hardly a row waits: that makes fewer and larger claims.
       if (free < 1 || (inUse > 0 && free < capacity / 2 && state.waiting > policy.batch)) return;
       const group = state.groups[0] ?? '';
       const share = state.groups.length > 1 ? Math.max(1, Math.ceil(capacity / state.groups.length)) : free;
@@ -256,9 +256,9 @@ export class WorkRunner implements Service {
   }
 
   /**
-   * This row is new. It is claimed by its id, together with those that came while the claim before was under way, which
-   * saves a lone row the look at what is ready. Zero rows: someone else has them. Where an order or a share must be kept,
-   * or many came, a look serves better.
+   * Claims a new row by its id, together with the rows that are hinted while an earlier claim runs. So a single row needs no poll. If the
+   * claim returns no row, another worker has claimed it. Polls instead if groups must get fair shares, if many rows are hinted, or if the
+   * kind is busy.
    */
   hint(kind: string, id: string): void {
     const policy = this.#options.kinds().get(kind);
@@ -272,7 +272,7 @@ export class WorkRunner implements Service {
     const state = this.#state(kind);
     if (state.claimingHinted) return;
     state.claimingHinted = true;
-    // On the next turn of the event loop, so that all hints of this turn are in.
+    // On the next turn of the event loop, so that the claim covers all hints of this turn.
     setImmediate(() => void this.#claimHinted(state));
   }
 
@@ -288,7 +288,7 @@ export class WorkRunner implements Service {
     const policy = this.#options.kinds().get(state.kind);
     if (!policy || this.#stopping) return;
     const free = policy.concurrency * policy.batch - state.waiting - state.running * policy.batch;
-    // Rows of a busy kind wait their turn, behind those that are more urgent.
+    // A row of a busy kind waits behind rows that are more urgent.
     if (state.groups.length > 0 || free < ids.length) {
       this.wake();
       return;
@@ -304,17 +304,17 @@ export class WorkRunner implements Service {
     if (limit < ids.length) this.wake();
   }
 
-  /** How many may be claimed. Nobody awaits the claims, so a breaker that can't be asked must not throw through them. */
+  /** Returns how many rows may be claimed. Claims are not awaited, so an error of the policy (of a breaker, say) must not leave this method. */
   async #admit(kind: string, policy: KindPolicy, wanted: number): Promise<number> {
     try {
       return await policy.admit(wanted);
     } catch (error) {
-      this.#options.logger.debug({ err: error, kind }, 'whether rows may start could not be asked; it is tried again');
+      this.#options.logger.debug({ err: error, kind }, 'the admission check failed; retrying');
       return 0;
     }
   }
 
-  /** Claims suspects, no more than can start soon: those only waiting when the process dies again must not count. */
+  /** Claims suspects, only as many as can start soon: a suspect that waits when the process dies would lose a start without having run. */
   async #fillSuspects(state: KindState): Promise<void> {
     const policy = this.#options.kinds().get(state.kind);
     if (!policy || state.claimingSuspects) return;
@@ -331,8 +331,8 @@ export class WorkRunner implements Service {
   }
 
   /**
-   * A suspect that has one start left runs alone: one at a time per process, never in a batch. If it kills the process
-   * again, it is given up, and it alone.
+   * Runs suspects that have one start left, each alone: one at a time per process, never in a batch. If the process dies again, only that
+   * row is given up.
    */
   async #runAlone(): Promise<void> {
     if (aloneRunning || this.#lastStarts.length === 0) return;
@@ -360,8 +360,8 @@ export class WorkRunner implements Service {
   }
 
   /**
-   * Claims, and hands over the rows that are ours now before anyone may think that no claim is open. Returns how many, or
-   * `undefined` if the claim failed. Our own deadline counts from before it left.
+   * Claims rows and passes them to `deliver` while the claim still counts as open, so that `stop` can't miss them. Returns their number, or
+   * `undefined` if the claim failed. Their deadline counts from before the claim was sent.
    */
   async #claim(
     { kind }: KindState,
@@ -384,7 +384,7 @@ export class WorkRunner implements Service {
       );
       return rows.length;
     } catch (error) {
-      logger.debug({ err: error, kind }, 'a claim failed; it is tried again');
+      logger.debug({ err: error, kind }, 'a claim failed; retrying');
       return undefined;
     } finally {
       this.#claimsOpen -= 1;
@@ -410,7 +410,7 @@ export class WorkRunner implements Service {
     if (rows.length > 0) this.#pump(state);
   }
 
-  /** Starts handlers while there is room. Handlers that end at once are run in this loop, not in ever deeper calls. */
+  /** Starts handlers while there is room. Handlers that end at once run in this loop, not in deeper and deeper calls. */
   #pump(state: KindState): void {
     const policy = this.#options.kinds().get(state.kind);
     if (!policy || state.pumping) return;
@@ -419,7 +419,7 @@ export class WorkRunner implements Service {
       while (!this.#stopping && state.waiting > 0 && state.running < policy.concurrency) {
         const taken = state.take(policy.batch);
         const rows = taken.some((held) => held.aborted) ? taken.filter((held) => !held.aborted) : taken;
-        // Lost or cancelled while they waited: let go, or they would count as held for good.
+        // Rows that were lost or cancelled while they waited are forgotten. They would otherwise count as held for ever.
         for (const held of taken) if (held.aborted) this.#forget(held.row);
         if (rows.length > 0) void this.#runRows(state, policy, rows);
       }
@@ -441,7 +441,7 @@ export class WorkRunner implements Service {
     return undefined;
   }
 
-  /** With a checkpoint hook set. */
+  /** As `#runRows`, after the checkpoint's hook. */
   async #runSlowly(paused: Promise<void>, state: KindState, policy: KindPolicy, rows: readonly HeldRow[]): Promise<void> {
     await paused;
     const verdicts = await this.#options.run(rows);
