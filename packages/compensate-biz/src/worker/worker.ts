@@ -145,7 +145,7 @@ export class BizWorker implements Service {
   async #start(): Promise<void> {
     await this.#registry.check();
     await this.#readPaused();
-    await this.#registry.effects.ensureSlots();
+    await this.#registry.caps.ensure(Object.keys(this.#registry.types));
     this.#unlisten = [this.#registry.wakers.listen((notes) => this.#woken(notes))];
     if (this.#hints)
       this.#unlisten.push(
