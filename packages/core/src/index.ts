@@ -88,3 +88,4 @@ export { workColumns } from './work/row/work-columns.ts';
 export { WorkTable } from './work/row/work-table.ts';
 export type { RunningRow } from './work/run/held-row.ts';
 export { type KindPolicy, type Verdicts, WorkRunner, type WorkRunnerOptions } from './work/run/work-runner.ts';
+export { createUpkeep, type Upkeep, type UpkeepOptions } from './work/upkeep/upkeep.ts';
