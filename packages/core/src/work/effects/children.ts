@@ -90,8 +90,9 @@ export class Children {
   }
 
   /**
-   * Ends a parent whose children have all ended, and calls `onCompleted` in the same transaction. A compare-and-set on the parent lets one of many
-   * workers that see the last child complete it. Returns the result of `onCompleted`, or `undefined` if this call did not complete the parent.
+   * Ends a parent whose children have all ended, and calls `onCompleted` in the same transaction. A compare-and-set on the parent lets one
+   * of many workers that see the last child complete it. Returns the result of `onCompleted`, or `undefined` if this call did not complete
+   * the parent.
    */
   complete<Result>(parent: string, onCompleted: (sql: SqlRunner, record: ParentRecord) => Promise<Result>): Promise<Result | undefined> {
     const table = this.#table;
