@@ -1,4 +1,6 @@
 import {
+  type Caps,
+  type Children,
   checkTables,
   coreSchema,
   type Database,
@@ -9,6 +11,8 @@ import {
   type Logger,
   Once,
   openDatabase,
+  type SettleEffects,
+  type Turns,
   Wakers,
   type WorkTable,
   wholeNumber,
@@ -17,7 +21,7 @@ import type { CompensateBizOptions } from './biz-options.ts';
 import { type BizTypes, typeOf } from './biz-type.ts';
 import type { BizEvents } from './events.ts';
 import type { Registered } from './handler.ts';
-import { BizEffects } from './table/biz-effects.ts';
+import { bizEffects } from './table/biz-effects.ts';
 import { bizTable } from './table/biz-table.ts';
 import { compensateBizSchema } from './table/schema.ts';
 import { type Hint, type Hints, hintNote } from './wake/hints.ts';
@@ -35,7 +39,10 @@ export class Registry {
   readonly maxContextBytes: number;
   readonly database: Database;
   readonly table: WorkTable;
-  readonly effects: BizEffects;
+  readonly turns: Turns;
+  readonly caps: Caps;
+  readonly children: Children;
+  readonly effects: SettleEffects;
   readonly once: Once;
   readonly logger: Logger;
   readonly events: Events<BizEvents>;
@@ -53,7 +60,11 @@ export class Registry {
     this.logger = options.logger ?? defaultLogger;
     this.database = openDatabase(options);
     this.table = bizTable(this.database);
-    this.effects = new BizEffects(this.database, this.table, this.types);
+    const { turns, caps, children, effects } = bizEffects(this.table, this.types);
+    this.turns = turns;
+    this.caps = caps;
+    this.children = children;
+    this.effects = effects;
     this.once = new Once(this.database);
     this.events = new Events(this.logger);
     this.wakers = new Wakers({ database: this.database, channel: 'compensate-biz', waker: options.waker, logger: this.logger });

@@ -1,6 +1,5 @@
-import { type Duration, durationMs, KeyGate, type SqlRunner } from '@holdfast/core';
+import { type Duration, durationMs, type SqlRunner } from '@holdfast/core';
 import type { Registry } from '../registry.ts';
-import { gateScope } from '../table/biz-effects.ts';
 
 interface SteeredRow {
   readonly id: string;
@@ -47,20 +46,15 @@ export async function rescheduleRow(registry: Registry, sql: SqlRunner, id: stri
 
 /** Makes a FAILED or CANCELLED row run again, with its counts of failures and lost starts at 0. Attempts and errors stay on record. */
 export async function redriveRow(registry: Registry, sql: SqlRunner, id: string): Promise<boolean> {
-  const { database, table, effects } = registry;
+  const { database, table, turns, children } = registry;
   const row = await lockRow(registry, sql, id);
   if (!row || (row.status !== 'FAILED' && row.status !== 'CANCELLED')) return false;
-  let state = table.state('ready');
-  if (row.gate !== null) {
-    const gate = new KeyGate(database);
-    const head = await gate.lock(sql, gateScope(row.biz_type), row.gate);
-    if (head === null) await gate.setHead(sql, gateScope(row.biz_type), row.gate, id);
-    else if (head !== id) state = table.state('blocked');
-  }
+  const turn = row.gate === null || (await turns.take(sql, row.biz_type, row.gate, id));
+  const state = table.state(turn ? 'ready' : 'blocked');
   await sql.run(
     `UPDATE ${database.table('compensate_biz')} SET status = ${state}, version = version + 1, cnt = 0, lost = 0, dead_reason = NULL, lease_until = NULL, owner = NULL, claim_rank = ${table.rank('{now}')}, updated_at = {timestamp} WHERE id = ${BigInt(id)}`,
   );
   if (row.parent_id !== null)
-    await effects.addCounts(sql, row.parent_id, 'redrive', row.status === 'FAILED' ? { failed: -1 } : { cancelled: -1 });
+    await children.add(sql, row.parent_id, 'redrive', row.status === 'FAILED' ? { failed: -1 } : { cancelled: -1 });
   return true;
 }

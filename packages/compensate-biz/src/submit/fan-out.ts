@@ -1,8 +1,7 @@
-import { checkpoint, type Database, InvalidArgumentError, keyText, type SqlRunner, wholeNumber } from '@holdfast/core';
+import { checkpoint, InvalidArgumentError, keyText, wholeNumber } from '@holdfast/core';
 import { type BizTypes, type ContextInput, typeOf } from '../biz-type.ts';
 import type { Registry } from '../registry.ts';
 import type { SubmitOptions } from '../submit-options.ts';
-import type { ChildCounts } from '../table/biz-effects.ts';
 import { insertChildren, insertRows } from './insert-rows.ts';
 import { type NewRow, newRow } from './new-row.ts';
 
@@ -111,7 +110,7 @@ async function childCount(registry: Registry, parentId: string, produced: number
     const [live] = await sql.rows<{ n: string | number }>(
       `SELECT count(*) AS n FROM ${database.table('compensate_biz')} WHERE parent_id = ${BigInt(parentId)} AND status NOT IN ('SUCCESS', 'FAILED', 'CANCELLED')`,
     );
-    const ended = await countsOf(database, sql, parentId);
+    const ended = await registry.children.counts(sql, parentId);
     return Number(live?.n) + ended.done + ended.failed + ended.cancelled;
   });
 }
@@ -159,35 +158,16 @@ async function openParent(
   });
 }
 
-async function countsOf(database: Database, sql: SqlRunner, parentId: string): Promise<ChildCounts> {
-  const [row] = await sql.rows<Record<'done' | 'failed' | 'cancelled', string | null>>(
-    `SELECT sum(done) AS done, sum(failed) AS failed, sum(cancelled) AS cancelled FROM ${database.table('compensate_biz_fan_out_count')} WHERE parent_id = ${BigInt(parentId)}`,
-  );
-  return { done: Number(row?.done ?? 0), failed: Number(row?.failed ?? 0), cancelled: Number(row?.cancelled ?? 0) };
-}
-
 /**
- * Ends those parents whose children have all ended. A compare-and-set on the parent lets one of many workers that see the last
- * child complete it, with its `onComplete` in the same transaction. Returns the ids of the completed parents.
+ * Ends those parents whose children have all ended, with the `onComplete` of each in the same transaction. Returns the ids of the completed
+ * parents.
  */
 export async function completeParents(registry: Registry, parentIds: readonly string[]): Promise<string[]> {
-  const { database } = registry;
   const completed: string[] = [];
   for (const id of parentIds) {
-    const next = await database.transaction(async (sql) => {
-      const [parent] = await sql.rows<{ total: string | null; on_complete: string | null }>(
-        `SELECT total, on_complete FROM ${database.table('compensate_biz_fan_out')} WHERE parent_id = ${BigInt(id)}`,
-      );
-      if (!parent || parent.total === null) return undefined;
-      const counts = await countsOf(database, sql, id);
-      if (counts.done + counts.failed + counts.cancelled < Number(parent.total)) return undefined;
-      const changed = await sql.run(
-        `UPDATE ${database.table('compensate_biz')} SET status = 'SUCCESS', context = ?, updated_at = {timestamp} WHERE id = ${BigInt(id)} AND status = 'BLOCKED'`,
-        [JSON.stringify({ total: Number(parent.total), ...counts })],
-      );
-      if (changed !== 1) return undefined;
-      const rows = parent.on_complete === null ? [] : [JSON.parse(parent.on_complete) as NewRow];
-      if (rows.length > 0) await insertRows(database, sql, rows);
+    const next = await registry.children.complete(id, async (sql, parent) => {
+      const rows = typeof parent.on_complete === 'string' ? [JSON.parse(parent.on_complete) as NewRow] : [];
+      if (rows.length > 0) await insertRows(registry.database, sql, rows);
       return rows;
     });
     if (!next) continue;
@@ -195,12 +175,4 @@ export async function completeParents(registry: Registry, parentIds: readonly st
     if (next.length > 0) registry.wake();
   }
   return completed;
-}
-
-/** Reads the parents whose children are all written and that have not completed. */
-export async function openParents(database: Database, limit: number = 1000): Promise<string[]> {
-  const rows = await database.rows<{ id: string }>(
-    `SELECT ${database.text('f.parent_id')} AS id FROM ${database.table('compensate_biz_fan_out')} f JOIN ${database.table('compensate_biz')} t ON t.id = f.parent_id WHERE f.total IS NOT NULL AND t.status = 'BLOCKED' LIMIT ${limit}`,
-  );
-  return rows.map((row) => row.id);
 }

@@ -20,7 +20,7 @@ export function kindPolicy(
     keep: definition.keep,
     groupConcurrency: definition.tenantConcurrency,
     maxLost: definition.maxLost,
-    cap: registry.effects.cap(type),
+    cap: registry.caps.cap(type),
     admit: async (wanted) => {
       if (paused().has(type)) return 0;
       if (breaker) {

@@ -1,6 +1,6 @@
 import type { BizTypes } from '../biz-type.ts';
 import type { Registry } from '../registry.ts';
-import { completeParents, openParents, parentType } from '../submit/fan-out.ts';
+import { completeParents, parentType } from '../submit/fan-out.ts';
 
 /** Counts of what a sweep found and repaired. */
 export interface SweepCounts {
@@ -34,9 +34,8 @@ export async function rescueOnce(registry: Registry, adoptIdleMs: number): Promi
 }
 
 /** Passes on turns and frees slots whose row ended without doing so. Returns how many. `of` restricts it to these types. */
-export async function repairOnce(registry: Registry, of?: BizTypes): Promise<number> {
-  const turns = await registry.effects.repairTurns(() => registry.wake(), of);
-  return turns + (await registry.effects.repairSlots(of));
+export function repairOnce(registry: Registry, of: BizTypes = registry.types): Promise<number> {
+  return registry.effects.repair(Object.keys(of), () => registry.wake());
 }
 
 /** Completes the fan-outs among these whose children have all ended. Returns how many. */
@@ -52,13 +51,13 @@ export async function completeOnce(registry: Registry, parentIds: readonly strin
  */
 export async function sweepOnce(registry: Registry, adoptIdleMs: number = 600_000, of: BizTypes = registry.types): Promise<SweepCounts> {
   const started = performance.now();
-  const { database, table, logger } = registry;
+  const { table, logger } = registry;
   logger.info({ types: Object.keys(of) }, 'sweep starts');
   let promoted = 0;
   for (let n = 1000; n === 1000; promoted += n) n = await table.promote(1000);
   const { rescued, dead } = await rescueOnce(registry, adoptIdleMs);
   const gates = await repairOnce(registry, of);
-  const completed = await completeOnce(registry, await openParents(database));
+  const completed = await completeOnce(registry, await registry.children.open());
   let purged = 0;
   for (const [type, definition] of Object.entries(of)) {
     if (definition.purgeAfterMs === undefined) continue;

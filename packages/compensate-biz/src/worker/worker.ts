@@ -1,4 +1,6 @@
 import {
+  checkpoint,
+  createUpkeep,
   type Duration,
   defineLoop,
   durationMs,
@@ -20,8 +22,8 @@ import { pausedTypes } from '../table/paused-types.ts';
 import { type Hints, parseHint } from '../wake/hints.ts';
 import { BreakerReports } from './breaker-reports.ts';
 import { kindPolicy } from './kind-policy.ts';
-import { completeOnce } from './sweep.ts';
-import { createUpkeep } from './upkeep.ts';
+import { completeOnce, repairOnce, rescueOnce } from './sweep.ts';
+import { sweepLoops } from './sweep-loops.ts';
 
 /** Options of a worker. */
 export interface WorkerOptions {
@@ -81,6 +83,7 @@ export class BizWorker implements Service {
       );
       gated ||= definition.serial || definition.globalConcurrency !== undefined;
     }
+    const maxPollMs = (): number => (registry.wakers.reliable ? 5_000 : 500);
     const onCounted = (parentId: string): void => this.#completeSoon(parentId);
     const runner = new HandlerRunner(registry, telemetry, {
       id: this.id,
@@ -97,23 +100,29 @@ export class BizWorker implements Service {
       onSettled: (settlement, accepted) => this.#settled(settlement, accepted),
       onLeaseLost: (row) => registry.events.emit('task:lease-lost', { id: row.id, type: row.kind }),
       stopMs: durationMs(options.stopTimeout ?? '30s', 'stopTimeout'),
-      maxPollMs: () => (registry.wakers.reliable ? 5_000 : 500),
+      maxPollMs,
       logger,
       telemetry,
     });
-    const { promote, others } = createUpkeep(registry, {
+    const adoptIdleMs = durationMs(options.adoptIdleFor ?? '10m', 'adoptIdleFor');
+    const { promote, others } = createUpkeep({
+      table: registry.table,
+      logger,
       leaseMs,
-      adoptIdleMs: durationMs(options.adoptIdleFor ?? '10m', 'adoptIdleFor'),
-      sweep: options.sweep ?? '3m',
-      gated,
-      onPromoted: () => {
+      minPollMs: 5,
+      maxPollMs,
+      onPromoted: async (count) => {
+        await checkpoint('promote:after');
+        if (count === 0) return;
         this.#runner.wake();
         registry.wakers.wakeElsewhere();
       },
+      rescue: () => rescueOnce(registry, adoptIdleMs),
+      repair: gated ? () => repairOnce(registry) : undefined,
     });
     this.#promote = promote;
     const paused = defineLoop({ name: 'paused', logger, runOnce: () => this.#readPaused(), pauseMs: () => 1_000 });
-    this.#loops = [paused, promote, ...others];
+    this.#loops = [paused, promote, ...others, ...sweepLoops(registry, options.sweep ?? '3m', adoptIdleMs)];
     this.#lifecycle = lifecycle({ start: () => this.#start(), stop: () => this.#stop() });
   }
 
@@ -145,7 +154,7 @@ export class BizWorker implements Service {
   async #start(): Promise<void> {
     await this.#registry.check();
     await this.#readPaused();
-    await this.#registry.effects.ensureSlots();
+    await this.#registry.caps.ensure(Object.keys(this.#registry.types));
     this.#unlisten = [this.#registry.wakers.listen((notes) => this.#woken(notes))];
     if (this.#hints)
       this.#unlisten.push(

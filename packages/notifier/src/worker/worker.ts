@@ -1,6 +1,7 @@
 import {
   Batcher,
   type ClaimedRow,
+  createUpkeep,
   type Database,
   type Duration,
   defineLoop,
@@ -14,6 +15,7 @@ import {
   type Service,
   type SettleHook,
   Telemetry,
+  type Upkeep,
   uuidv7,
   type Verdict,
   type Verdicts,
@@ -100,7 +102,7 @@ export class NotifierWorker implements Service {
   readonly #loops: readonly Loop<unknown>[];
   readonly #route: Loop<number>;
   readonly #wakeUps: Batcher<string, boolean>;
-  readonly #promote: Loop<number>;
+  readonly #upkeep: Upkeep;
   readonly #settings: Loop<void>;
   readonly #perEndpoint: number;
   readonly #maxEndpoints: number;
@@ -108,7 +110,6 @@ export class NotifierWorker implements Service {
   readonly #lifecycle: Service;
   readonly #telemetry = new Telemetry('@holdfast/notifier');
   #unlisten: (() => void) | undefined;
-  #nextDue = 0;
   #stopping = false;
 
   constructor(host: WorkerHost, options: WorkerOptions) {
@@ -186,17 +187,20 @@ export class NotifierWorker implements Service {
       busy: (woken) => woken > 0,
       pauseMs: () => (wakers.reliable ? 1_000 : 250),
     });
-    this.#promote = defineLoop({
-      name: 'notifier promote',
+    this.#upkeep = createUpkeep({
+      table: endpoints,
+      prefix: 'notifier ',
       logger,
-      runOnce: async () => {
-        const promoted = await endpoints.promote();
-        if (promoted > 0) this.#runner.wake();
-        this.#nextDue = promoted === 1_000 ? 0 : ((await endpoints.nextDueMs()) ?? 5_000);
-        return promoted;
+      leaseMs,
+      minPollMs: 2,
+      maxPollMs: () => 500,
+      onPromoted: (count) => {
+        if (count > 0) this.#runner.wake();
       },
-      busy: (promoted) => promoted === 1_000,
-      pauseMs: () => Math.max(2, Math.min(this.#nextDue, 500)),
+      rescue: async () => {
+        const { rescued } = await endpoints.rescue({ maxLost: () => policy.maxLost, adoptAfterMs: 600_000 });
+        if (rescued > 0) this.#runner.wake();
+      },
     });
     this.#settings = defineLoop({
       name: 'notifier settings',
@@ -212,11 +216,8 @@ export class NotifierWorker implements Service {
       defineLoop({ name, logger, runOnce, pauseMs: () => ms });
     this.#loops = [
       this.#route,
-      this.#promote,
-      periodic('notifier rescue', Math.min(2_000, leaseMs), async () => {
-        const { rescued } = await endpoints.rescue({ maxLost: () => policy.maxLost, adoptAfterMs: 600_000 });
-        if (rescued > 0) this.#runner.wake();
-      }),
+      this.#upkeep.promote,
+      ...this.#upkeep.others,
       this.#settings,
       periodic('notifier sweep', durationMs(options.sweep ?? '3m', 'sweep'), host.compensate),
       periodic('notifier purge', 600_000, host.purge),
@@ -265,7 +266,7 @@ export class NotifierWorker implements Service {
       }
       if (notes.length > 0) return;
       this.#route.wake();
-      this.#promote.wake();
+      this.#upkeep.promote.wake();
     });
     await this.#runner.start();
     for (const loop of this.#loops) await loop.start();
@@ -310,7 +311,7 @@ export class NotifierWorker implements Service {
     if (this.#sessions.get(row.id) === session) this.#sessions.delete(row.id);
     if (end.holdMs > 0 && end.opened > 0) this.#host.events.emit('endpoint:opened', { endpointId: row.id, openMs: end.holdMs });
     this.#ended.set(row.id, end);
-    if (end.afterMs !== undefined && end.afterMs < this.#nextDue) this.#promote.wake();
+    if (end.afterMs !== undefined) this.#upkeep.scheduledIn(end.afterMs);
     const verdict: Verdict = end.afterMs === undefined ? { outcome: 'done' } : { outcome: 'snooze', afterMs: Math.ceil(end.afterMs) };
     return new Map([[row.id, verdict]]);
   }

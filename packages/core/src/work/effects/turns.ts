@@ -1,0 +1,119 @@
+import { KeyGate } from '../../coordination/key-gate.ts';
+import { forUpdate } from '../../database/dialect-sql.ts';
+import type { SqlRunner } from '../../database/sql-runner.ts';
+import type { ClaimedRow } from '../row/table-sql.ts';
+import type { WorkTable } from '../row/work-table.ts';
+
+/** Names and rules of the serial keys of a table. */
+export interface TurnsOptions {
+  /** Scope of the gates of a kind. */
+  readonly scope: (kind: string) => string;
+  /** Whether the rows of a kind can have serial keys. */
+  readonly serial: (kind: string) => boolean;
+  /** Column that holds the serial key of a row; NULL in a row without one. */
+  readonly column: string;
+  /** Serial key of a claimed row, or `null`. */
+  readonly key: (row: ClaimedRow) => string | null;
+}
+
+/** A row, and the serial key whose turn it passes on; `null` for none. */
+export interface TurnRow {
+  readonly id: string;
+  readonly kind: string;
+  readonly turn: string | null;
+}
+
+const headsPerPage = 500;
+
+/**
+ * Turns of serial keys: of the rows of a kind with the same key, one at a time is not BLOCKED, in id order. The row that has the turn is
+ * the head of the key's gate, and passes the turn on in the transaction that ends it. Lock order: a work row before its gate.
+ */
+export class Turns {
+  readonly #table: WorkTable;
+  readonly #options: TurnsOptions;
+  readonly #gate: KeyGate;
+  readonly #name: string;
+
+  constructor(table: WorkTable, options: TurnsOptions) {
+    this.#table = table;
+    this.#options = options;
+    this.#gate = new KeyGate(table.database);
+    this.#name = table.database.table(table.shape.table);
+  }
+
+  /** Returns the serial key of a claimed row, or `null`. */
+  key(row: ClaimedRow): string | null {
+    return this.#options.key(row);
+  }
+
+  /** Gives the turn of a key to row `id`, which the caller has locked, if the key is free. Returns whether the row has the turn. */
+  async take(sql: SqlRunner, kind: string, key: string, id: string): Promise<boolean> {
+    const scope = this.#options.scope(kind);
+    const head = await this.#gate.lock(sql, scope, key);
+    if (head === null) await this.#gate.setHead(sql, scope, key, id);
+    return head === null || head === id;
+  }
+
+  /** Ends the turns of those rows that have the turn of their key, key by key in one order. */
+  async passAll(sql: SqlRunner, rows: readonly TurnRow[]): Promise<void> {
+    const turns = rows.flatMap(({ id, kind, turn }) => (turn === null ? [] : [{ id, kind, turn }]));
+    for (const { id, kind, turn } of turns.sort((a, b) => (a.turn < b.turn ? -1 : 1))) await this.pass(sql, kind, turn, id);
+  }
+
+  /** Ends the turn of row `id`, if it has the turn of its key. Returns the id of the row that is next, if any. */
+  pass(sql: SqlRunner, kind: string, key: string, id: string): Promise<string | undefined> {
+    return this.#gate.handOn(sql, this.#options.scope(kind), key, id, () => this.#openNext(sql, kind, key));
+  }
+
+  /** Makes the lowest BLOCKED row of a key READY. Returns its id, if there was one. */
+  async #openNext(sql: SqlRunner, kind: string, key: string): Promise<string | undefined> {
+    const table = this.#table;
+    const { database, shape } = table;
+    const t = this.#name;
+    const lock = forUpdate(database);
+    for (;;) {
+      const [next] = await sql.rows<{ id: string; status: string }>(
+        `SELECT ${database.text('id')} AS id, status FROM ${t} WHERE ${shape.columns.kind} = ? AND ${this.#options.column} = ? AND status = ${table.state('blocked')} ORDER BY ${t}.id LIMIT 1${lock}`,
+        [kind, key],
+      );
+      if (!next) return undefined;
+      const opened = await sql.run(
+        `UPDATE ${t} SET status = CASE WHEN run_at > {now} THEN ${table.state('scheduled')} ELSE ${table.state('ready')} END, claim_rank = ${table.rank('{now}')}, updated_at = {timestamp} WHERE id = ${BigInt(next.id)} AND status = ${table.state('blocked')}`,
+      );
+      if (opened === 1) return next.id;
+    }
+  }
+
+  /**
+   * Passes on turns whose row ended without doing so: cancelled while it ran (its lease has expired, or its worker let go),
+   * changed by older code, or deleted by hand. Calls `onOpened` for each row that became READY. Returns how many turns it passed on.
+   */
+  async repair(kinds: readonly string[], onOpened: () => void): Promise<number> {
+    const table = this.#table;
+    const { database } = table;
+    const ended = `status IN (${table.state('done')}, ${table.state('dead')}) OR (status = ${table.state('cancelled')} AND (lease_until IS NULL OR lease_until < {now}))`;
+    let repaired = 0;
+    for (const kind of kinds) {
+      if (!this.#options.serial(kind)) continue;
+      for (let after: string | undefined = ''; after !== undefined; ) {
+        const heads: { readonly key: string; readonly head: string }[] = await this.#gate.heads(
+          this.#options.scope(kind),
+          after,
+          headsPerPage,
+        );
+        for (const { key, head } of heads) {
+          const [row] = await database.rows<{ ended: number }>(
+            `SELECT CASE WHEN ${ended} THEN 1 ELSE 0 END AS ended FROM ${this.#name} WHERE id = ${BigInt(head)}`,
+          );
+          if (row && Number(row.ended) === 0) continue;
+          const next = await database.transaction((sql) => this.pass(sql, kind, key, String(head)));
+          repaired += 1;
+          if (next !== undefined) onOpened();
+        }
+        after = heads.length < headsPerPage ? undefined : heads.at(-1)?.key;
+      }
+    }
+    return repaired;
+  }
+}
