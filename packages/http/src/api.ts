@@ -85,7 +85,9 @@ export function createApi<Id extends string, SchemaName extends string, Caller>(
   const answered = async (c: Context, answer: () => Response | Promise<Response>): Promise<Response> => {
     const { method, path } = c.req;
     try {
-      return await answer();
+      const response: unknown = await answer();
+      if (response instanceof Response) return response;
+      throw new TypeError(`The handler of ${method} ${path} returned ${String(response)}; it must return a Response.`);
     } catch (error) {
       const response = problems.response(error, path);
       if (response.status === 500) logger.error({ err: error, path, method }, 'a request failed');

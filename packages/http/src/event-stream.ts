@@ -37,6 +37,16 @@ export function eventStream(
   const ended = signal ? AbortSignal.any([signal, gone.signal]) : gone.signal;
   const iterator = events(ended)[Symbol.asyncIterator]();
   const encoder = new TextEncoder();
+  const aborted = new Promise<'aborted'>((resolve) => {
+    if (ended.aborted) resolve('aborted');
+    else ended.addEventListener('abort', () => resolve('aborted'), { once: true });
+  });
+  /** The source may hold a subscription where it is paused between two events; it gives that up on return. */
+  const leave = (): void =>
+    void iterator.return?.().then(
+      () => undefined,
+      () => undefined,
+    );
   let next: Promise<IteratorResult<ServerSentEvent>> | undefined;
   const body = new ReadableStream<Uint8Array>(
     {
@@ -51,7 +61,12 @@ export function eventStream(
           timer.unref();
         });
         try {
-          const result = await Promise.race([next, quiet]);
+          const result = await Promise.race([next, quiet, aborted]);
+          if (result === 'aborted') {
+            leave();
+            controller.close();
+            return;
+          }
           if (result === 'quiet') {
             controller.enqueue(encoder.encode(': alive\n\n'));
             return;
@@ -64,6 +79,7 @@ export function eventStream(
         } catch (error) {
           if (!ended.aborted) onError?.(error);
           gone.abort(error);
+          leave();
           controller.close();
         } finally {
           clearTimeout(timer);
@@ -71,11 +87,7 @@ export function eventStream(
       },
       cancel() {
         gone.abort(new Error('The reader disconnected.'));
-        // Between two events the source may hold a subscription, which it gives up on return.
-        void iterator.return?.().then(
-          () => undefined,
-          () => undefined,
-        );
+        leave();
       },
     },
     { highWaterMark: 0 },

@@ -45,7 +45,7 @@ onEveryPair('the inspection of scans', (suite) => {
       if (page.length < 3) break;
     }
     expect(pages).toEqual(all.map(({ id }) => id));
-    expect((await inspection.list({ status: 'FAILED' })).map(({ id }) => id)).toEqual(['failing/shard 0/2']);
+    expect((await inspection.list({ status: 'failed' })).map(({ id }) => id)).toEqual(['failing/shard 0/2']);
     expect((await inspection.list({ status: 'done', kind: 'failing' })).map(({ id }) => id)).toEqual(['failing/shard 1/2']);
     expect(await inspection.list({ status: 'open' })).toEqual([]);
     const none = { oldestOpenMs: 0, unitsTodo: 0, unitsRunning: 0, unitsFailed: 0 };

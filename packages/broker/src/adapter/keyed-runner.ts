@@ -1,4 +1,4 @@
-import { idle } from '@holdfast/core';
+import { idle, wait } from '@holdfast/core';
 import type { Message } from '../port/message.ts';
 import type { Delivery, DeliveryVerdict } from '../port/subscriber.ts';
 
@@ -164,7 +164,7 @@ export class KeyedRunner {
     }
     if (verdict.outcome === 'retry' && work.message.key !== undefined) {
       work.tries += 1;
-      idle(verdict.afterMs, signal).then(
+      wait(verdict.afterMs, signal).then(
         () => {
           // The lane was dropped while the message waited.
           if (this.#lanes.get(lane.name) !== lane || lane.running || this.#ready.includes(lane)) return;

@@ -3,6 +3,7 @@ import {
   changeAudited,
   type Database,
   type Inspectable,
+  InvalidArgumentError,
   idText,
   type ListQuery,
   pageLimit,
@@ -28,9 +29,13 @@ export class Inspection implements Inspectable {
         await setPaused(database, sql, type, paused);
         return true;
       });
+    const row = async (verb: string, given: string, by: Actor, change: typeof redriveRow): Promise<number> => {
+      const id = idText('id', given);
+      return this.#audited(verb, id, by, (sql) => change(registry, sql, id));
+    };
     this.actions = {
-      redrive: async (id, by) => this.#audited('redrive', idText('id', id), by, (sql) => redriveRow(registry, sql, id)),
-      cancel: async (id, by) => this.#audited('cancel', idText('id', id), by, (sql) => cancelRow(registry, sql, id)),
+      redrive: (id, by) => row('redrive', id, by, redriveRow),
+      cancel: (id, by) => row('cancel', id, by, cancelRow),
       pause: (type, by) => pause(type, by, true),
       resume: (type, by) => pause(type, by, false),
     };
@@ -50,6 +55,8 @@ export class Inspection implements Inspectable {
     const where = [`id > ${idText('after', query.after ?? '0')}`];
     const params: unknown[] = [];
     if (query.status !== undefined) {
+      if (!this.statuses.includes(query.status))
+        throw new InvalidArgumentError(`status is ${JSON.stringify(query.status)}; give one of ${this.statuses.join(', ')}.`);
       where.push('status = ?');
       params.push(query.status);
     }

@@ -119,7 +119,8 @@ export class RowSubmitter {
       },
       submitMany: async (type, contexts, options = {}) => {
         const rows = await this.#newRows(type, contexts, options);
-        const oneStatement = rows.length <= rowsPerChunk && rows.every((row) => row.gate === null);
+        const atOnce = database.family === 'sqlite' ? 1 : rowsPerChunk;
+        const oneStatement = rows.length <= atOnce && rows.every((row) => row.gate === null);
         const ids = oneStatement
           ? await database.use((sql) => insertRows(database, sql, rows))
           : await database.transaction((sql) => this.#insertChunks(sql, rows));
@@ -131,7 +132,9 @@ export class RowSubmitter {
 
   async #write(rows: readonly NewRow[]): Promise<readonly string[]> {
     const { database } = this.#registry;
-    const ids = await database.use((sql) => insertRows(database, sql, rows));
+    const insert = (sql: SqlRunner): Promise<string[]> => insertRows(database, sql, rows);
+    // SQLite takes several statements for many rows: all or none, or rows would be written again beside a bad one.
+    const ids = await (database.family === 'sqlite' && rows.length > 1 ? database.transaction(insert) : database.use(insert));
     this.#registry.wakeFor(rows, ids);
     return ids;
   }

@@ -42,17 +42,23 @@ export class Drain {
   async #run(): Promise<void> {
     const { pending, step, onError, last } = this.#options;
     await undefined;
-    for (let pauseMs = 50; pending(); ) {
-      try {
-        await step();
-        pauseMs = 50;
-      } catch (error) {
-        onError(error);
-        await wait(pauseMs);
-        pauseMs = Math.min(pauseMs * 2, 2_000);
-      }
+    try {
+      do {
+        for (let pauseMs = 50; pending(); ) {
+          try {
+            await step();
+            pauseMs = 50;
+          } catch (error) {
+            onError(error);
+            await wait(pauseMs);
+            pauseMs = Math.min(pauseMs * 2, 2_000);
+          }
+        }
+        // An await even where there is nothing to do would let a push in that nobody handles; so the loop checks once more.
+        if (last) await last();
+      } while (pending());
+    } finally {
+      this.#running = undefined;
     }
-    if (last) await last();
-    this.#running = undefined;
   }
 }

@@ -70,9 +70,11 @@ async function* named(inspectable: Inspectable, ids: readonly string[], dryRun: 
 /** An id that is a number is that of a row: the row is then the first of a page after the number before. Other ids are passed to `get`. */
 async function canRedrive(inspectable: Inspectable, id: string): Promise<boolean> {
   if (!/^\d+$/.test(id)) return inspectable.redrivable.includes(String((await inspectable.get(id))?.status));
+  const number = BigInt(id);
+  if (number < 1n) return false;
   for (const status of inspectable.redrivable) {
-    const [row] = await inspectable.list({ status, after: (BigInt(id) - 1n).toString(), limit: 1 });
-    if (row?.id === id) return true;
+    const [row] = await inspectable.list({ status, after: (number - 1n).toString(), limit: 1 });
+    if (row?.id === number.toString()) return true;
   }
   return false;
 }

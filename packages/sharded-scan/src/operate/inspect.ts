@@ -71,7 +71,7 @@ type Row = Readonly<Record<string, string | number | null>>;
 
 /**
  * The passes of all scans on a state database, for operators' tools. Made by {@link inspectScans}. A `kind` is the name of a scan, a
- * `status` a {@link PassStatus} in capital or small letters.
+ * `status` a {@link PassStatus}.
  */
 export class ScanInspection implements Inspectable {
   readonly name = 'sharded-scan';
@@ -126,7 +126,7 @@ export class ScanInspection implements Inspectable {
     const where: string[] = [];
     const params: string[] = [];
     if (query.status !== undefined) {
-      const status = query.status.toLowerCase();
+      const { status } = query;
       if (!statuses.includes(status))
         throw new InvalidArgumentError(`status is ${JSON.stringify(query.status)}; give one of ${statuses.join(', ')}.`);
       where.push(`${this.#status} = ?`);

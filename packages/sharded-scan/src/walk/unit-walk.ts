@@ -198,7 +198,7 @@ export class UnitWalk<Row extends Record<string, unknown>> {
   async #waitForTurn(rows: number): Promise<boolean> {
     const turn = monotonicMs() + this.#options.pace(rows);
     while (!this.#leaving) {
-      const ms = Math.max(turn - monotonicMs(), await this.#untilStopped(this.#retryOutages(this.#options.throttle), 0));
+      const ms = Math.max(turn - monotonicMs(), await this.#untilStopped(this.#retryOutages(this.#options.throttle), longestPauseMs));
       if (ms <= 0) return true;
       await this.#pause(Math.min(ms, longestPauseMs));
     }
