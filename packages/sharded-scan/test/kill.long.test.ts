@@ -1,4 +1,4 @@
-import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { until, type Victim, Victims } from '@holdfast/core/testing';
@@ -13,8 +13,8 @@ onEveryPair('a scan whose processes are killed', (suite) => {
   const victims = new Victims(join(import.meta.dirname, 'victim', 'victim.ts'));
   afterEach(() => victims.end());
   afterAll(() => rmSync(folder, { recursive: true, force: true }));
-  const start = (file: string, dieAt = '', hits = 1): Victim =>
-    victims.start(suite.databases[0].address, suite.databases[1].address, file, dieAt, hits);
+  const start = (file: string, dieAt = '', hits = 1, when: 'now' | 'wait' = 'now'): Victim =>
+    victims.start(suite.databases[0].address, suite.databases[1].address, file, dieAt, hits, when);
   const killed = { code: null, signal: 'SIGKILL' };
   const done = { code: 0, signal: null };
 
@@ -50,11 +50,13 @@ onEveryPair('a scan whose processes are killed', (suite) => {
   it('is finished by two others when one of three is killed', async () => {
     await suite.fill(300);
     const file = join(folder, `three-${Math.trunc(performance.now())}`);
-    const victim = start(file, 'scan:after-checkpoint', 20);
-    await until(() => existsSync(file));
-    const others = [start(file), start(file)].map(({ ended }) => ended);
+    const victim = start(file, 'scan:after-checkpoint', 20, 'wait');
+    const others = [start(file, '', 1, 'wait'), start(file, '', 1, 'wait')];
+    // They begin together: one that is up only after the pass has ended would walk another.
+    await until(() => [victim, ...others].every((one) => one.output().includes('ready')));
+    for (const one of [victim, ...others]) one.say('go');
     expect(await victim.ended).toEqual(killed);
-    expect(await Promise.all(others)).toEqual([done, done]);
+    expect(await Promise.all(others.map(({ ended }) => ended))).toEqual([done, done]);
     const lines = readFileSync(file, 'utf8').trimEnd().split('\n');
     expect(new Set(lines).size).toBe(2_400);
     expect(lines.length - 2_400).toBeLessThanOrEqual(4 * 10);

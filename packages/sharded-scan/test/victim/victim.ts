@@ -1,13 +1,13 @@
 // A scan that tests kill. Arguments: the addresses of the two databases, the file to which it writes the handled ids, the checkpoint at
-// which
-// it kills itself, and how many times that checkpoint must be reached first.
+// which it kills itself, how many times that checkpoint must be reached first, and `wait` to start the run at a line of standard input.
 
+import { once } from 'node:events';
 import { appendFileSync } from 'node:fs';
 import { silentLogger } from '@holdfast/core';
 import { connectTestDatabase, dieAtCheckpoint } from '@holdfast/core/testing';
 import { createTopology, defineScan } from '../../src/index.ts';
 
-const [first = '', second = '', file = '', dieAt = '', hits = '1'] = process.argv.slice(2);
+const [first = '', second = '', file = '', dieAt = '', hits = '1', start = ''] = process.argv.slice(2);
 dieAtCheckpoint(dieAt, hits);
 const [one, two] = [connectTestDatabase(first), connectTestDatabase(second)];
 const scan = defineScan<{ id: string }>({
@@ -26,6 +26,10 @@ const scan = defineScan<{ id: string }>({
     await new Promise((resolve) => setTimeout(resolve, 2));
   },
 });
+if (start === 'wait') {
+  process.stdout.write('ready\n');
+  await once(process.stdin, 'data');
+}
 const { exitCode } = await scan.run();
 await scan.close();
 await one.destroy();
