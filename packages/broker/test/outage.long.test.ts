@@ -1,4 +1,5 @@
 import { silentLogger, wait } from '@holdfast/core';
+import { until } from '@holdfast/core/testing';
 import { Kafka, logLevel } from 'kafkajs';
 import { afterAll, beforeAll, describe, it } from 'vitest';
 import { kafka as kafkaServer } from '../../../tooling/services/kafka.ts';
@@ -35,7 +36,14 @@ const brokers = [
     createTopic: async (topic: string, url: string) => {
       const admin = new Kafka({ brokers: [url], logLevel: logLevel.NOTHING }).admin();
       await admin.connect();
-      await admin.createTopics({ waitForLeaders: true, topics: [{ topic, numPartitions: 2 }] });
+      // Not `waitForLeaders`: on a server that has just started, kafkajs gives up when the topic is not in the metadata yet.
+      await admin.createTopics({ waitForLeaders: false, topics: [{ topic, numPartitions: 2 }] });
+      const hasLeaders = () =>
+        admin.fetchTopicMetadata({ topics: [topic] }).then(
+          ({ topics: [one] }) => one?.partitions.length === 2 && one.partitions.every(({ leader }) => leader >= 0),
+          () => false,
+        );
+      await until(hasLeaders, { withinMs: 30_000, what: `the topic ${topic}` });
       await admin.disconnect();
     },
   })),
