@@ -232,7 +232,7 @@ onEveryDatabase('features', (suite) => {
   it('lives on when its breaker can not be asked, and goes on when it can', async () => {
     let unasked = 0;
     const debug = (_fields: object, message: string) => {
-      if (message.startsWith('whether rows may start')) unasked += 1;
+      if (message.startsWith('the admission check failed')) unasked += 1;
     };
     const biz = suite.create({ guarded: bizType(any, { breaker: { failures: 3 } }) }, { logger: { ...silentLogger, debug } });
     biz.handle('guarded', () => undefined);

@@ -299,8 +299,8 @@ export class RedisSubscription implements Subscription {
 }
 
 /**
- * The reads that return buffers, without ioredis's hundred overloads. `callBuffer` lost: its replies have different shapes under RESP2
- * and RESP3.
+ * The reads that return buffers, without ioredis's hundred overloads. `callBuffer` is not used for them: its replies have different shapes under
+ * RESP2 and RESP3.
  */
 function bufferReads(client: Redis): Record<'xreadBuffer' | 'xreadgroupBuffer', (...args: string[]) => Promise<unknown>> {
   return client as never;
