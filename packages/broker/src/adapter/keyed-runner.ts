@@ -1,4 +1,4 @@
-import { idle, wait } from '@holdfast/core';
+import { wait } from '@holdfast/core';
 import type { Message } from '../port/message.ts';
 import type { Delivery, DeliveryVerdict } from '../port/subscriber.ts';
 
