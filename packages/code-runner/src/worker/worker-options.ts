@@ -17,7 +17,7 @@ export interface WorkerOptions {
    * How long `stop` waits for programs in sandboxes of this process. Then it gives up waiting and ends them with NODE_LOST. Programs in
    * a cluster continue without the worker. Default 30 s.
    */
-  readonly stopAfter?: Duration;
+  readonly stopTimeout?: Duration;
   /** How long a program may take to end after it was asked to. Then it is killed. Default 10 s. */
   readonly grace?: Duration;
   /** The longest time from the claim to the start of the program. Then the run fails with UNSCHEDULABLE or IMAGE. Default 10 minutes. */

@@ -88,7 +88,7 @@ export class RunnerWorker implements Service {
     this.#members = new Membership(host.runs.database, leases, this.id, this.#leaseMs);
     this.#graceMs = durationMs(options.grace ?? '10s', 'grace');
     this.#pendingMs = durationMs(options.pending ?? '10m', 'pending');
-    this.#stopMs = durationMs(options.stopAfter ?? '30s', 'stopAfter');
+    this.#stopMs = durationMs(options.stopTimeout ?? '30s', 'stopTimeout');
     const { logger } = host;
     const sweepMs = durationMs(options.sweep ?? '10s', 'sweep');
     this.#heartbeat = defineLoop({
@@ -124,7 +124,7 @@ export class RunnerWorker implements Service {
     return this.#lifecycle.start();
   }
 
-  /** Stops claiming, waits for the programs of this process up to `stopAfter`, and ends the rest. Resolves when nothing runs any more. */
+  /** Stops claiming, waits for the programs of this process up to `stopTimeout`, and ends the rest. Resolves when nothing runs any more. */
   stop(): Promise<void> {
     return this.#lifecycle.stop();
   }
