@@ -237,4 +237,12 @@ describe.each(testDialects())('a classic table on $name', (dialect) => {
     for (const statement of statements.split('; ')) await db.knex.raw(statement);
     await migrate(db.knex, [coreSchema, compensateBizSchema]);
   });
+
+  it('is refused with the statement to run where a classic column is missing', async () => {
+    await db.knex.raw('ALTER TABLE compensate_biz DROP COLUMN priority');
+    const refused = await migrate(db.knex, [coreSchema, compensateBizSchema]).catch((error: Error) => error);
+    const statement = /its column priority is missing\. Run (.*); then migrate again/.exec((refused as Error).message)?.[1];
+    await db.knex.raw(String(statement));
+    await migrate(db.knex, [coreSchema, compensateBizSchema]);
+  });
 });

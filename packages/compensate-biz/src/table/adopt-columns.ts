@@ -8,6 +8,20 @@ export interface Column {
   readonly createDefault?: string;
 }
 
+/** Columns that a classic table has, with the type to add where one is missing. */
+const classic = {
+  id: 'BIGINT NOT NULL PRIMARY KEY',
+  biz_id: 'VARCHAR(191) NULL',
+  biz_type: 'VARCHAR(100) NOT NULL',
+  context: 'TEXT NULL',
+  status: "VARCHAR(20) NOT NULL DEFAULT 'WAIT_HANDLE'",
+  cnt: 'INTEGER NOT NULL DEFAULT 0',
+  priority: 'INTEGER NULL',
+  last_failed_reason: 'TEXT NULL',
+  created_at: 'TIMESTAMP NULL',
+  updated_at: 'TIMESTAMP NULL',
+};
+
 /**
  * The statements that make an existing table fit: they add the columns that are missing, and widen classic ones that are too narrow for what
  * is written into them.
@@ -24,6 +38,8 @@ export async function adoptColumns(
 ): Promise<readonly string[]> {
   const nullable = await nullableColumns(database, look, 'compensate_biz');
   const t = database.table('compensate_biz');
+  for (const [name, type] of Object.entries(classic))
+    if (!existing.has(name)) throw unfit(name, 'is missing', `ALTER TABLE ${t} ADD COLUMN ${name} ${type}`);
   for (const column of columns) {
     const has = existing.get(column.name);
     if (has !== undefined) requireFit(database, column, has, nullable.has(column.name));
