@@ -18,7 +18,6 @@ const classic = {
   cnt: 'INTEGER NOT NULL DEFAULT 0',
   priority: 'INTEGER NULL',
   last_failed_reason: 'TEXT NULL',
-  created_at: 'TIMESTAMP NULL',
   updated_at: 'TIMESTAMP NULL',
 };
 
