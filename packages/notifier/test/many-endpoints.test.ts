@@ -5,29 +5,36 @@ import { wakeEndpoints } from '../src/endpoint/wake-endpoints.ts';
 import { event, onEveryDatabase } from './suite.ts';
 
 onEveryDatabase('a hundred thousand endpoints', (suite) => {
-  it('cost the next pick under 10 ms, whether they sleep, wait or are ready', async () => {
+  it('cost the next pick about what a thousand do, whether they sleep, wait or are ready', async () => {
     const receiver = await suite.receiver();
     const notifier = suite.notifier();
     const { knex } = suite.db;
+    let added = 0;
     const add = async (status: string, n: number): Promise<void> => {
-      for (let from = 0; from < n; from += 400)
+      for (const end = added + n; added < end; added += 100)
         await knex('notifier_endpoint').insert(
-          Array.from({ length: 400 }, (_, i) => ({
-            tenant: `${status}-${from + i}`,
+          Array.from({ length: 100 }, (_, i) => ({
+            tenant: `${status}-${added + i}`,
             origin: 'https://example.com',
             status,
             run_at: status === 'WAITING' ? 9_000_000_000_000 : null,
-            claim_rank: from + i,
+            claim_rank: added + i,
           })),
         );
     };
-    await add('IDLE', 40_000);
-    await add('WAITING', 30_000);
-    await add('READY', 30_000);
-    if (suite.db.name === 'postgres') await knex.raw('ANALYZE notifier_endpoint');
     const { database } = notifier;
     const { work } = new EndpointTable(database);
-    /** Of fifteen times the third: what else runs on the machine is not meant. */
+    const calls = {
+      claim: () => work.claim({ kind: '', group: '', limit: 50, owner: 'o', leaseMs: 60_000 }),
+      ready: () => work.ready(),
+      promote: () => work.promote(),
+      nextDue: () => work.nextDueMs(),
+      trigger: async () => {
+        await notifier.now().trigger(event(receiver.url));
+        await wakeEndpoints(database, work);
+      },
+    };
+    /** The third of fifteen times in ms, so that what else runs on the machine does not count. */
     const timed = async (run: () => Promise<unknown>): Promise<number> => {
       const times: number[] = [];
       for (let i = 0; i < 15; i++) {
@@ -37,24 +44,33 @@ onEveryDatabase('a hundred thousand endpoints', (suite) => {
       }
       return times.sort((a, b) => a - b)[2] ?? 0;
     };
-    expect(await timed(() => work.claim({ kind: '', group: '', limit: 50, owner: 'o', leaseMs: 60_000 }))).toBeLessThan(10);
-    expect(await timed(() => work.ready())).toBeLessThan(10);
-    expect(await timed(() => work.promote())).toBeLessThan(10);
-    expect(await timed(() => work.nextDueMs())).toBeLessThan(10);
-    expect(
-      await timed(async () => {
-        await notifier.now().trigger(event(receiver.url));
-        await wakeEndpoints(database, work);
-      }),
-    ).toBeLessThan(suite.db.name === 'sqlite' ? 20 : 40);
+    const measured = async (): Promise<readonly number[]> => {
+      if (suite.db.name === 'postgres') await knex.raw('ANALYZE notifier_endpoint');
+      const times: number[] = [];
+      for (const call of Object.values(calls)) times.push(await timed(call));
+      return times;
+    };
+    // Claims below take 750 rows of them.
+    for (const status of ['IDLE', 'WAITING', 'READY']) await add(status, 1_000);
+    const few = await measured();
+    for (const [status, n] of [
+      ['IDLE', 40_000],
+      ['WAITING', 30_000],
+      ['READY', 30_000],
+    ] as const)
+      await add(status, n);
+    const many = await measured();
+    // A read of the table would take 30 times as long.
+    for (const [i, name] of Object.keys(calls).entries())
+      expect(many[i], `${name}: ${few[i]} ms among few`).toBeLessThan(2 * (few[i] ?? 0) + 5);
     // And one of them all is heard of at once.
     await knex('notifier_endpoint').whereNot({ tenant: '' }).update({ status: 'IDLE', lease_until: null });
     const worker = suite.use(notifier.worker());
     await worker.start();
-    await until(() => receiver.requests.length === 15);
+    await until(() => receiver.requests.length === 30);
     const started = performance.now();
     await notifier.now().trigger(event(receiver.url));
-    await until(() => receiver.requests.length === 16);
+    await until(() => receiver.requests.length === 31);
     expect(performance.now() - started).toBeLessThan(500);
   });
 });
