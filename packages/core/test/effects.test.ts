@@ -107,6 +107,29 @@ onEveryDatabase('effects of a settle', (suite) => {
     await settle(await claim('serial'), { outcome: 'done' });
   });
 
+  it('leaves the turn to a row that is redriven while the sweep looks at it', async () => {
+    const [first, second] = [
+      await add({ job_kind: 'serial', turn_key: 'again', status: 'OFF' }),
+      await add({ job_kind: 'serial', turn_key: 'again', status: 'BEHIND' }),
+    ];
+    await suite.database.transaction((sql) => turns.take(sql, 'serial', 'again', first));
+    const { database } = suite;
+    const transaction = database.transaction.bind(database);
+    // Between the sweep's first read and its transaction.
+    database.transaction = async (fn) => {
+      await suite.db.knex('job').where({ id: first }).update({ status: 'WAITING' });
+      return transaction(fn);
+    };
+    try {
+      expect(await effects.repair(['serial'], () => undefined)).toBe(0);
+    } finally {
+      database.transaction = transaction;
+    }
+    expect([await status(first), await status(second)]).toEqual(['WAITING', 'BEHIND']);
+    await settle(await claim('serial'), { outcome: 'done' });
+    await settle(await claim('serial'), { outcome: 'done' });
+  });
+
   it('claims no more rows of a capped kind than it has slots, and frees a slot with every verdict', async () => {
     await caps.ensure(['serial', 'capped', 'free']);
     for (let i = 0; i < 5; i++) await add({ job_kind: 'capped' });

@@ -14,11 +14,13 @@ export async function insertChildren(database: Database, sql: SqlRunner, rows: r
   for (const { into, params } of statements(database, rows)) await sql.run(`${verb} ${into}${tail}`, params);
 }
 
-/** Writes rows of serial types. It locks the gate before the row gets its id, key by key in one order, so that two submits can't deadlock. */
+/** Writes rows of serial types. It locks the gate before the row gets its id, type by type and key by key in one order, as settles do, so that two transactions can't deadlock. */
 async function insertGated(database: Database, sql: SqlRunner, rows: readonly NewRow[]): Promise<string[]> {
   const gate = new KeyGate(database);
   const ids: string[] = new Array(rows.length);
-  const order = rows.map((row, at) => ({ row, at })).sort((a, b) => compare(a.row.gate ?? '', b.row.gate ?? '') || a.at - b.at);
+  const order = rows
+    .map((row, at) => ({ row, at }))
+    .sort((a, b) => compare(a.row.biz_type, b.row.biz_type) || compare(a.row.gate ?? '', b.row.gate ?? '') || a.at - b.at);
   for (const { row, at } of order) {
     const scope = gateScope(row.biz_type);
     const head = row.gate === null ? null : await gate.lock(sql, scope, row.gate);

@@ -25,6 +25,16 @@ export interface TurnRow {
 
 const headsPerPage = 500;
 
+/** Whether the row that `look` reads is there and has not ended. */
+async function goesOn(sql: Pick<SqlRunner, 'rows'>, look: string): Promise<boolean> {
+  const [row] = await sql.rows<{ ended: number }>(look);
+  return row !== undefined && Number(row.ended) === 0;
+}
+
+function compare(a: string, b: string): number {
+  return a < b ? -1 : a > b ? 1 : 0;
+}
+
 /**
  * Turns of serial keys: of the rows of a kind with the same key, one at a time is not BLOCKED, in id order. The row that has the turn is
  * the head of the key's gate, and passes the turn on in the transaction that ends it. Lock order: a work row before its gate.
@@ -55,10 +65,11 @@ export class Turns {
     return head === null || head === id;
   }
 
-  /** Ends the turns of those rows that have the turn of their key, key by key in one order. */
+  /** Ends the turns of those rows that have the turn of their key, kind by kind and key by key in one order. */
   async passAll(sql: SqlRunner, rows: readonly TurnRow[]): Promise<void> {
     const turns = rows.flatMap(({ id, kind, turn }) => (turn === null ? [] : [{ id, kind, turn }]));
-    for (const { id, kind, turn } of turns.sort((a, b) => (a.turn < b.turn ? -1 : 1))) await this.pass(sql, kind, turn, id);
+    for (const { id, kind, turn } of turns.sort((a, b) => compare(a.kind, b.kind) || compare(a.turn, b.turn)))
+      await this.pass(sql, kind, turn, id);
   }
 
   /** Ends the turn of row `id`, if it has the turn of its key. Returns the id of the row that is next, if any. */
@@ -103,11 +114,13 @@ export class Turns {
           headsPerPage,
         );
         for (const { key, head } of heads) {
-          const [row] = await database.rows<{ ended: number }>(
-            `SELECT CASE WHEN ${ended} THEN 1 ELSE 0 END AS ended FROM ${this.#name} WHERE id = ${BigInt(head)}`,
+          const look = `SELECT CASE WHEN ${ended} THEN 1 ELSE 0 END AS ended FROM ${this.#name} WHERE id = ${BigInt(head)}`;
+          if (await goesOn(database, look)) continue;
+          // Read again with a lock: a person may have redriven the row since, and its turn is then its own.
+          const next = await database.transaction(async (sql) =>
+            (await goesOn(sql, `${look}${forUpdate(database)}`)) ? null : this.pass(sql, kind, key, String(head)),
           );
-          if (row && Number(row.ended) === 0) continue;
-          const next = await database.transaction((sql) => this.pass(sql, kind, key, String(head)));
+          if (next === null) continue;
           repaired += 1;
           if (next !== undefined) onOpened();
         }
