@@ -25,8 +25,17 @@ export interface BrokerUnderTest {
   readonly dead: (topic: string, group: string) => Promise<readonly string[]>;
 }
 
+/** The tools of a contract's tests. */
+export interface Harness {
+  /** Opens the broker under test; it is closed at the end of the test. */
+  connect(): Publisher & Subscriber;
+  test(name: string, run: () => Promise<void>, timeoutMs?: number): void;
+  /** Creates a topic, and returns its name with that of a new group. */
+  names(): Promise<{ topic: string; group: string }>;
+}
+
 /** Closes the connections of each test after it, also when it failed. */
-export function harness(under: BrokerUnderTest, it: ContractApi['it']) {
+export function harness(under: BrokerUnderTest, it: ContractApi['it']): Harness {
   const open: { close(): Promise<void> }[] = [];
   const connect = (): Publisher & Subscriber => {
     const broker = under.connect();

@@ -39,8 +39,8 @@ export interface InspectionOptions extends StopHost {
  */
 export class RunInspection implements Inspectable {
   readonly name = 'code-runner';
-  readonly statuses = Object.keys(states);
-  readonly redrivable = [];
+  readonly statuses: readonly string[] = Object.keys(states);
+  readonly redrivable: readonly string[] = [];
   /** `stop` asks a queued or running run to end, as `runs.terminate` does. It returns 0 if the run has ended or was asked before. */
   readonly actions: Readonly<Record<'stop', (target: string, by: Actor) => Promise<number>>>;
   readonly #options: InspectionOptions;

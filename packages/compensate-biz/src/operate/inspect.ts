@@ -16,8 +16,8 @@ import { cancelRow, redriveRow } from './steer.ts';
 /** Reads and steers `compensate_biz` for operators' tools. */
 export class Inspection implements Inspectable {
   readonly name = 'compensate-biz';
-  readonly statuses = ['WAIT_HANDLE', 'SCHEDULED', 'BLOCKED', 'PROCESSING', 'SUCCESS', 'FAILED', 'CANCELLED'];
-  readonly redrivable = ['FAILED', 'CANCELLED'];
+  readonly statuses: readonly string[] = ['WAIT_HANDLE', 'SCHEDULED', 'BLOCKED', 'PROCESSING', 'SUCCESS', 'FAILED', 'CANCELLED'];
+  readonly redrivable: readonly string[] = ['FAILED', 'CANCELLED'];
   readonly actions: Readonly<Record<'redrive' | 'cancel' | 'pause' | 'resume', (target: string, by: Actor) => Promise<number>>>;
   readonly #database: Database;
 

@@ -36,8 +36,8 @@ const shown =
 /** The operators' port of the notifier, shaped as in every package. It never returns keys, or the query of a URL. */
 export class NotifierInspection implements Inspectable {
   readonly name = 'notifier';
-  readonly statuses = states;
-  readonly redrivable = ['EXHAUSTED', 'GONE', 'CANCELLED', 'DELIVERED'];
+  readonly statuses: readonly string[] = states;
+  readonly redrivable: readonly string[] = ['EXHAUSTED', 'GONE', 'CANCELLED', 'DELIVERED'];
   readonly #database: Database;
   readonly #changed: () => void;
 

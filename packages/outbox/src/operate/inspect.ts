@@ -39,8 +39,8 @@ const tables = { waiting: 'outbox_message', parked: 'outbox_parked', delayed: 'o
 /** The view of an outbox for operators' tools. A `status` is the list that a message is in: `waiting`, `parked`, `delayed`, `dead`. */
 export class OutboxInspection implements Inspectable {
   readonly name = 'outbox';
-  readonly statuses = Object.keys(tables);
-  readonly redrivable = ['dead'];
+  readonly statuses: readonly string[] = Object.keys(tables);
+  readonly redrivable: readonly string[] = ['dead'];
   readonly actions: Readonly<Record<'redrive', (target: string, by: Actor) => Promise<number>>>;
   readonly #database: Database;
 

@@ -75,8 +75,8 @@ type Row = Readonly<Record<string, string | number | null>>;
  */
 export class ScanInspection implements Inspectable {
   readonly name = 'sharded-scan';
-  readonly statuses = statuses;
-  readonly redrivable = ['failed'];
+  readonly statuses: readonly string[] = statuses;
+  readonly redrivable: readonly string[] = ['failed'];
   /**
    * `redrive` reopens a pass that has ended and has failed units; it returns 1, or 0 if there is none. The next run then walks these units
    * from their last checkpoints, instead of beginning another pass. Rows that failed are not redriven: the next pass reads them again if
