@@ -79,7 +79,7 @@ function imports(setup: string, code: string): string {
     .join('\n');
 }
 
-/** Whether SQLite can read it: tables that it names are made first. */
+/** Checks that SQLite can read the code. The tables that the code names are made first. */
 function sql(where: string, code: string): void {
   const db = new DatabaseSync(':memory:');
   try {

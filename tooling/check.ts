@@ -6,6 +6,7 @@ const bin = (name: string): string => join(root, 'node_modules', '.bin', name);
 const steps: readonly (readonly [string, string, readonly string[]])[] = [
   ['lint and format', bin('biome'), ['check', '--error-on-warnings', '.']],
   ['types', bin('tsc'), []],
+  ['declarations', bin('tsc'), ['-p', 'tsconfig.declarations.json']],
   ['dead code', bin('knip'), []],
   ['code in the documentation', process.execPath, [join(root, 'docs', 'check-code.ts')]],
   ['doc comments', process.execPath, [join(root, 'docs', 'typedoc.ts')]],

@@ -10,7 +10,7 @@ interface Entry {
 
 const { packages } = JSON.parse(readFileSync(join(root, 'package-lock.json'), 'utf8')) as { packages: Readonly<Record<string, Entry>> };
 
-/** Whether Node would find the package from the folder: in its own `node_modules`, or in one further up. */
+/** Returns whether Node would find the package from the folder: in its own `node_modules`, or in one further up. */
 function found(folder: string, name: string): boolean {
   if (`${folder === '' ? '' : `${folder}/`}node_modules/${name}` in packages) return true;
   if (folder === '') return false;

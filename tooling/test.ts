@@ -11,7 +11,7 @@ import { attempt } from './services/set-up-step.ts';
 import { resultsFile } from './test-results.ts';
 import { summary } from './test-summary.ts';
 
-/** Whether the arguments name a file. The value of an option may be an argument of its own. */
+/** True if the arguments name a file. The value of an option may be an argument of its own. */
 const named = process.argv.slice(2).some((arg, i, all) => !arg.startsWith('-') && !/^-[^=]*$/.test(all[i - 1] ?? ''));
 const skipped = new Set((process.env.HOLDFAST_SKIP ?? '').split(',').filter(Boolean));
 const log = (line: string): void => console.log(line);

@@ -11,11 +11,11 @@ export interface Disturbance {
   readonly name: string;
   /** The number of processes that work at any time. */
   readonly population: number;
-  /** Whether it kills victims. Without it, no process may end. */
+  /** True if it kills victims. Without it, no process may end. */
   readonly kills: boolean;
-  /** Whether it needs a server of its own, behind a proxy. */
+  /** True if it needs a server of its own, behind a proxy. */
   readonly server: boolean;
-  /** Whether statements time out after one second, because the network breaks. */
+  /** True if statements time out after one second, because the network breaks. */
   readonly impatient?: boolean;
   /** The name of the count of its faults. A run without a fault proves nothing. */
   readonly counts: string;

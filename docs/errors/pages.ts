@@ -3,7 +3,7 @@ export interface ErrorPage {
   readonly code: string;
   readonly error: string;
   readonly from: string;
-  /** Whether the same again later may succeed. */
+  /** True if the same again later may succeed. */
   readonly retryable: boolean | 'sometimes';
   readonly means: string;
   readonly because: readonly string[];

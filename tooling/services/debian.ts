@@ -4,7 +4,7 @@ import { setUp } from './set-up-step.ts';
 
 const policy = '/usr/sbin/policy-rc.d';
 
-/** Whether packages can be installed here: root on Debian or a relative of it. */
+/** Returns whether packages can be installed here: root on Debian or a relative of it. */
 export function canInstall(): boolean {
   return process.getuid?.() === 0 && existsSync('/usr/bin/apt-get');
 }

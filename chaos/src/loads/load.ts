@@ -47,7 +47,7 @@ export interface Load {
   prepare(world: World): Promise<void>;
   /** Submits work until the signal aborts. */
   feed(world: World, signal: AbortSignal): Promise<void>;
-  /** Whether no work is left. `acceptedBefore` is the number of items that were accepted when the faults ended. */
+  /** Returns whether no work is left. `acceptedBefore` is the number of items that were accepted when the faults ended. */
   quiet(world: World, acceptedBefore: number): Promise<boolean>;
   judge(world: World): Promise<Verdict>;
   /** Starts the server that the victims call, if they call one, and returns its port. */

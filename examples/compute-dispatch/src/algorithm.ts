@@ -33,7 +33,7 @@ export interface AlgorithmOptions {
     | 'DISPATCH_RUN_QUEUE_URL'
     | 'DISPATCH_RUN_SLOTS'
   >;
-  /** Whether this process runs programs. If not, they can only be edited and viewed here. Default true. */
+  /** True if this process runs programs. If not, they can only be edited and viewed here. Default true. */
   readonly work?: boolean;
   readonly logger: Logger;
 }

@@ -243,7 +243,7 @@ export class Dispatch {
     );
   }
 
-  /** Whether messages are consumed and published. If not, the service still accepts orders and allocates machines. */
+  /** True if messages are consumed and published. If not, the service still accepts orders and allocates machines. */
   get ready(): boolean {
     return this.#ready && (!this.#roles.has('relay') || this.#relay.ready);
   }

@@ -49,7 +49,7 @@ export const invoiceView = z.object({
   ms: z.number(),
   amountCents: z.number(),
   priceVersion: z.number(),
-  /** Whether the invoice was sent to the billing system. */
+  /** `sent`: the billing system has the invoice; `failed`: it refused the invoice. */
   state: z.enum(['new', 'sent', 'failed']),
   /** The database and table of the invoice. */
   shard: z.string(),

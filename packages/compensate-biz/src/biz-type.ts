@@ -13,7 +13,7 @@ import { UnknownTypeError } from './errors.ts';
 /** A period, or a cron expression. */
 export type Often = Duration | { readonly cron: string };
 
-/** How rows of one type are run. */
+/** Options of a type. */
 export interface BizTypeOptions {
   /** When a row runs again after a failed attempt; used up, the row is FAILED. Default: after 5 s, tripled up to 10 minutes, 8 attempts in all. */
   readonly retry?: Backoff;

@@ -33,7 +33,7 @@ interface WrittenRow {
   readonly gate: string | null;
 }
 
-/** What the parts of one `CompensateBiz` share: types, handlers, table, events and wakers. It knows none of the parts. */
+/** Everything that the parts of one `CompensateBiz` share: types, handlers, table, events and wakers. It imports none of the parts. */
 export class Registry {
   readonly types: BizTypes;
   readonly maxContextBytes: number;

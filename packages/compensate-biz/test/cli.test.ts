@@ -46,6 +46,10 @@ export default {
       (error: { code: number; stdout: string; stderr: string }) => error,
     );
 
+  it('says that migrate comes first where there are no tables', async () => {
+    expect(await run('status')).toMatchObject({ code: 1, stderr: expect.stringMatching(/Run holdfast migrate first\.\n$/) });
+  });
+
   it('prints the SQL, migrates, and has nothing left to do then', async () => {
     const sql = (await run('sql')).stdout;
     const fresh = await dialect.create();
@@ -68,6 +72,9 @@ export default {
     expect(JSON.parse((await run('list', '--status', 'FAILED')).stdout)).toMatchObject({ id: submitted.id });
     expect((await run('redrive', '--status', 'FAILED', '--dry-run')).stdout).toContain(`${submitted.id}: would be redriven`);
     expect((await run('redrive', '--dry-run')).stderr).toContain('redrive needs ids, or --status');
+    // Ids are read as the run reads them.
+    expect((await run('redrive', `00${submitted.id}`, '--dry-run')).stdout).toContain('would be redriven');
+    expect(await run('redrive', '0', '--dry-run')).toMatchObject({ code: 1, stdout: expect.stringContaining('0: not redriven') });
     expect(await run('redrive', '999', '--dry-run')).toMatchObject({ code: 1, stdout: expect.stringContaining('999: not redriven') });
     const anonymous = await run('redrive', submitted.id);
     expect(anonymous).toMatchObject({ code: 1 });

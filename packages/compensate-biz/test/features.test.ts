@@ -313,4 +313,31 @@ onEveryDatabase('features', (suite) => {
     await until(async () => (await t().where({ biz_type: 'stressed', status: 'SUCCESS' })).length === 100);
     expect(await t().where({ biz_type: 'stressed' }).where('cnt', '>', 0)).toEqual([]);
   });
+
+  it('writes each of many submits once, and all or none of a submitMany, beside a row that the database refuses', async () => {
+    const biz = suite.create({ joined: bizType(any) });
+    const refuse =
+      suite.db.name === 'sqlite'
+        ? "CREATE TRIGGER refuse BEFORE INSERT ON compensate_biz WHEN NEW.biz_id = 'refused' BEGIN SELECT RAISE(ABORT, 'refused'); END"
+        : "ALTER TABLE compensate_biz ADD CONSTRAINT refuse CHECK (biz_id IS NULL OR biz_id <> 'refused')";
+    await suite.db.knex.raw(refuse);
+    // More than one statement takes on SQLite, with the refused row in the second.
+    const bizIds = Array.from({ length: 15 }, (_, i) => (i === 12 ? 'refused' : `joined-${i}`));
+    const submitted = await Promise.allSettled(bizIds.map((bizId) => biz.now().submit('joined', {}, { bizId })));
+    expect(submitted.filter(({ status }) => status === 'fulfilled')).toHaveLength(14);
+    expect(await t().where({ biz_type: 'joined' })).toHaveLength(14);
+    await t().where({ biz_type: 'joined' }).delete();
+    const many = biz.now().submitMany(
+      'joined',
+      bizIds.map((name) => ({ name })),
+      ({ name }) => ({ bizId: String(name) }),
+    );
+    await expect(many).rejects.toThrow();
+    expect(await t().where({ biz_type: 'joined' })).toEqual([]);
+  });
+
+  it('refuses to list a status that no row has', async () => {
+    const biz = suite.create({ listed: bizType(any) });
+    await expect(biz.list({ status: 'FINISHED' })).rejects.toThrow(/status is "FINISHED"; give one of WAIT_HANDLE, /);
+  });
 });

@@ -1,5 +1,6 @@
 import { until } from '@holdfast/core/testing';
 import { expect, it } from 'vitest';
+import { isMissingTable } from '../src/database/transient.ts';
 import {
   afterCommit,
   coreSchema,
@@ -23,6 +24,13 @@ onEveryDatabase('database', (suite) => {
       description.testedOn.some((version) => description.version.startsWith(`${version}.`)),
       description.version,
     ).toBe(true);
+  });
+
+  it('knows a missing table by its code, in whatever language the server speaks', async () => {
+    const missing = await suite.database.rows('SELECT 1 FROM no_such_table').catch((error: unknown) => error);
+    const broken = await suite.database.rows('SELECT FROM WHERE').catch((error: unknown) => error);
+    expect([isMissingTable(missing), isMissingTable(broken)]).toEqual([true, false]);
+    expect(isMissingTable(Object.assign(new Error('Relation »x« existiert nicht'), { code: '42P01' }))).toBe(true);
   });
 
   // The other drivers send values separately from the statement.

@@ -16,7 +16,7 @@ async function lostPushes(last: (() => Promise<void>) | undefined): Promise<numb
     for (let i = 0; i < after; i++) await undefined;
     waiting.push(2);
     drain.start();
-    await new Promise((resolve) => setTimeout(resolve, 1));
+    while (drain.running) await drain.running;
     if (waiting.length > 0) lost.push(after);
   }
   return lost;

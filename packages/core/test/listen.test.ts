@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { until } from '@holdfast/core/testing';
 import knexFactory from 'knex';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { Database, listenWaker, silentLogger } from '../src/index.ts';
+import { Database, listenWaker, silentLogger, Wakers } from '../src/index.ts';
 
 const server = process.env.HOLDFAST_POSTGRES_URL;
 const canPool = process.getuid?.() === 0 && existsSync('/usr/sbin/pgbouncer');
@@ -77,6 +77,25 @@ describe.runIf(server && canPool)('LISTEN', () => {
       expect(waker.reliable).toBe(false);
     }
     await waker.close();
+    await database.close();
+    await knex.destroy();
+  });
+
+  it('is not opened by a wake-up that comes after close', async () => {
+    const knex = knexFactory({ client: 'pg', connection: server ?? '' });
+    const database = new Database({ knex });
+    let opened = 0;
+    const open = database.rawConnection.bind(database);
+    database.rawConnection = () => {
+      opened += 1;
+      return open();
+    };
+    const wakers = new Wakers({ database, channel: 'news', logger: silentLogger });
+    wakers.wake();
+    await until(() => opened === 1);
+    await wakers.close();
+    wakers.wake();
+    expect([opened, wakers.reliable]).toEqual([1, false]);
     await database.close();
     await knex.destroy();
   });

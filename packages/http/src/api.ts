@@ -162,7 +162,7 @@ class Body {
   }
 }
 
-/** What is left of a body stands between this request and the next one on its connection (RFC 9112, 9.3), so that ends. */
+/** Unread bytes of a body precede the next request on the connection (RFC 9112, 9.3), so the connection is closed. */
 function closing(response: Response): Response {
   const answer = new Response(response.body, response);
   answer.headers.set('connection', 'close');

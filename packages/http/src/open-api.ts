@@ -2,7 +2,7 @@ import type { StandardJSONSchemaV1 } from '@standard-schema/spec';
 import { isMediaType, type Operation } from './operation.ts';
 import { problemMediaType } from './problem.ts';
 
-/** What an OpenAPI document is made from. */
+/** Contents of an OpenAPI document. */
 export interface OpenApiOptions<SchemaName extends string = string> {
   readonly info: { readonly title: string; readonly version: string; readonly description?: string };
   readonly operations: readonly Operation<string, SchemaName>[];

@@ -18,7 +18,7 @@ export interface Operation<Id extends string = string, SchemaName extends string
   readonly headers?: Readonly<Record<string, string>>;
   /** The request body: the name of a schema for JSON, or a media type for bytes. Default: no body. */
   readonly body?: SchemaName | MediaType;
-  /** Whether a request may come without its body. Default `false`. */
+  /** True if a request may come without its body. Default `false`. */
   readonly bodyOptional?: boolean;
   /**
    * The largest body of this operation, in bytes; a larger one is refused with 413. Default: `maxBodyBytes` of the API for JSON, and no
@@ -31,7 +31,7 @@ export interface Operation<Id extends string = string, SchemaName extends string
   readonly status?: number;
 }
 
-/** Whether a body or response of an operation is bytes of a media type, rather than JSON of a named schema. */
+/** Returns whether a body or response of an operation is bytes of a media type, rather than JSON of a named schema. */
 export function isMediaType(content: string): content is MediaType {
   return content.includes('/');
 }

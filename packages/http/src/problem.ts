@@ -9,7 +9,7 @@ export interface ProblemDocument {
   readonly type: string;
   readonly title: string;
   readonly status: number;
-  /** What happened in this case, and what to do next. */
+  /** Description of this case, and the next step for the caller. */
   readonly detail: string;
   readonly code: string;
   /** The path of the request. */
@@ -17,12 +17,12 @@ export interface ProblemDocument {
 }
 
 /**
- * How errors with a code are answered: the HTTP status, the title, and a detail in place of the error's message where that is not for
- * callers.
+ * The answer to errors with a code: HTTP status, title, and a detail that replaces the error's message where callers must not see the
+ * message.
  */
 export type ProblemStatuses = Readonly<Record<string, readonly [status: number, title: string, detail?: string]>>;
 
-/** How errors become problem documents. */
+/** Rules by which errors become problem documents. */
 export interface ProblemsOptions {
   /**
    * Status and title by error code, beside those of this package's own errors, which can be replaced: `malformed-body`, `body-too-large`,

@@ -35,7 +35,7 @@ export async function* bodyChunks(source: BodySource, maxBytes: number): AsyncGe
   }
 }
 
-/** Whether the headers of a request announce a body. */
+/** Returns whether the headers of a request announce a body. */
 export function announcesBody(source: BodySource): boolean {
   return Number(headerOf(source, 'content-length') ?? 0) > 0 || headerOf(source, 'transfer-encoding') !== undefined;
 }

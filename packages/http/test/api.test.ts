@@ -119,6 +119,15 @@ describe('an API', () => {
     });
   });
 
+  it.each(['GET', 'HEAD'])('answers 500 to %s where a handler returns nothing', async (method) => {
+    const errors: unknown[] = [];
+    const logger = { ...silentLogger, error: ({ err }: { readonly err?: unknown }) => void errors.push(err) };
+    const broken = api({ handlers: { ...handlers, getThing: () => undefined as never }, logger });
+    const response = await broken.fetch(new Request('http://h/v1/things/1', { method, headers: { authorization: 'a' } }));
+    expect([response.status, response.headers.get('content-type')]).toEqual([500, 'application/problem+json']);
+    expect(errors).toMatchObject([{ message: expect.stringContaining('must return a Response') }]);
+  });
+
   it('logs what it answers with 500, and nothing else', async () => {
     const logged: object[] = [];
     const logger = { ...silentLogger, error: (fields: object) => logged.push(fields) };

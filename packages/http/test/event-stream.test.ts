@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import { until } from '@holdfast/core/testing';
 import { expect, it } from 'vitest';
 import { eventStream, type ServerSentEvent } from '../src/index.ts';
 
@@ -95,4 +96,54 @@ it('hands a signal that is aborted already to its source', async () => {
   );
   await response.text();
   expect(aborted).toBe(true);
+});
+
+it('leaves its source when an event can not be written', async () => {
+  let left = false;
+  const response = eventStream(async function* () {
+    try {
+      yield { id: 'a\nb', data: 'x' };
+    } finally {
+      left = true;
+    }
+  });
+  await response.text();
+  expect(left).toBe(true);
+});
+
+it('ends with its signal, without an end event, though the source does not heed it', async () => {
+  const stop = new AbortController();
+  let answer: (() => void) | undefined;
+  const response = eventStream(
+    async function* () {
+      await new Promise<void>((resolve) => {
+        answer = resolve;
+      });
+      yield { data: 'late' };
+    },
+    { signal: stop.signal },
+  );
+  const text = response.text();
+  await until(() => answer !== undefined);
+  stop.abort(new Error('stopping'));
+  expect(await text).toBe('retry: 1000\n\n');
+  answer?.();
+});
+
+it('sends no end event when the source ends because of the signal', async () => {
+  const stop = new AbortController();
+  let listening = false;
+  const response = eventStream(
+    async function* (signal) {
+      await new Promise<void>((resolve) => {
+        signal.addEventListener('abort', () => resolve());
+        listening = true;
+      });
+    },
+    { signal: stop.signal },
+  );
+  const text = response.text();
+  await until(() => listening);
+  stop.abort();
+  expect(await text).not.toContain('event: end');
 });

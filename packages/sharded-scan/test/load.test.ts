@@ -125,6 +125,28 @@ onEveryPair(
       expect(await suite.databases[0].knex('holdfast_lease').where({ scope: 'scan things' }).whereNotNull('owner')).toEqual([]);
     });
 
+    it('handles no batch when the run is aborted while a throttle that would close is asked', async () => {
+      await suite.fill(5);
+      let [called, handled] = [0, 0];
+      const answers: ((ms: number) => void)[] = [];
+      const scan = suite.scan({
+        throttle: () => {
+          called += 1;
+          return new Promise<number>((resolve) => answers.push(resolve));
+        },
+        process: (rows) => {
+          handled += rows.length;
+        },
+      });
+      const stop = new AbortController();
+      const running = scan.run({ signal: stop.signal });
+      await until(() => called > 0);
+      stop.abort(new Error('enough'));
+      expect(await running).toMatchObject({ exitCode: 75 });
+      for (const answer of answers) answer(60_000);
+      expect(handled).toBe(0);
+    });
+
     it('fails the unit, with the error, when a throttle throws', async () => {
       await suite.fill(5);
       const scan = suite.scan({

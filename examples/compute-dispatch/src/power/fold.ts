@@ -10,7 +10,7 @@ export interface Interval {
 export interface Folded {
   readonly power: 'ON' | 'OFF' | undefined;
   readonly intervals: readonly Interval[];
-  /** Whether switching the machine on failed, and it has not been on since. */
+  /** True if switching the machine on failed, and it has not been on since. */
   readonly failedToStart: boolean;
   readonly offFailures: number;
 }

@@ -10,7 +10,7 @@ export interface LeaseRef {
 export interface GrantRequest extends LeaseRef {
   readonly ip: string;
   readonly network: string;
-  /** How the machine streams its screen. */
+  /** Protocol by which the machine streams its screen. */
   readonly parameters: Readonly<Record<string, string>>;
 }
 

@@ -50,9 +50,9 @@ export interface StormOptions {
   readonly machines?: number;
   /** Loaded into each process of the service. */
   readonly hook?: string;
-  /** Whether servers are killed, besides the service's own processes. */
+  /** True if servers are killed, besides the service's own processes. */
   readonly servers: boolean;
-  /** Whether all must come to rest before it is checked; a service that is broken on purpose may never. */
+  /** True if all must come to rest before it is checked; a service that is broken on purpose may never. */
   readonly rest: boolean;
 }
 

@@ -1,7 +1,7 @@
 export interface Answer<Body> {
   readonly ok: boolean;
   readonly body: Body | undefined;
-  /** What was wrong, as its sentence. */
+  /** Description of the fault, as a sentence. */
   readonly problem: string;
 }
 

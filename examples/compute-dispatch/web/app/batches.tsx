@@ -236,7 +236,7 @@ function SlotDetail({ slot }: { readonly slot: SlotView }) {
   );
 }
 
-/** What happened under one business key, in all parts of the service. */
+/** Events of one business key, from all parts of the service. */
 function Timeline({ of, entries }: { readonly of: string; readonly entries: readonly TimelineEntry[] }) {
   const first = Date.parse(entries[0]?.at ?? '');
   return (

@@ -35,7 +35,7 @@ const storm: Partial<Misbehaviour> = {
   crashPercentPerMinute: 60,
 };
 
-/** What a visitor breaks. */
+/** Faults that a visitor can cause. */
 export function Knobs() {
   const [says, setSays] = useState({ text: '', ok: true });
   const now = snapshot.value?.misbehaviour;

@@ -2,7 +2,7 @@ import { useEffect, useRef } from 'preact/hooks';
 import uPlot from 'uplot';
 import { snapshot } from './state.ts';
 
-/** What a machine may be, in the order of the legend. */
+/** States of a machine, in the order of the legend. */
 const shown = {
   RUNNING: 'running',
   STARTING: 'starting',

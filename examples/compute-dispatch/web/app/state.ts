@@ -5,7 +5,7 @@ import type { ScanView } from '../../src/invoices.ts';
 import type { Misbehaviour } from '../../src/room/simulator/misbehaviour.ts';
 import type { TenantView } from '../../src/tenants/tenants.ts';
 
-/** What the service sends, whole, whenever it differs. The last six are for operators. */
+/** State that the service sends whole after each change. The last six members are for operators. */
 export interface Snapshot {
   readonly batches: readonly BatchView[];
   readonly tenant?: TenantView;
@@ -20,6 +20,6 @@ export interface Snapshot {
 export const session = signal<{ readonly admin: boolean; readonly tenant: string } | null | undefined>(undefined);
 export const snapshot = signal<Snapshot | undefined>(undefined);
 export const touch = signal('connecting …');
-/** What the lower sections show. */
+/** Selection of the lower sections. */
 export const chosenBatch = signal<BatchView | undefined>(undefined);
 export const chosenSlot = signal<SlotView | undefined>(undefined);

@@ -5,7 +5,7 @@ import type { Ending, Reason } from '../runs/states.ts';
 /** The exit of a program. */
 export interface Exit {
   readonly code: number;
-  /** Whether the program ran, or was still being compiled. */
+  /** The stage in which the program ended. */
   readonly stage?: 'compile' | 'run' | undefined;
   /** A further sentence for the owner. */
   readonly more?: string;

@@ -22,7 +22,7 @@ export interface TreeNode {
   /** In bytes; for a folder, the sum of its files. */
   readonly fileSize: number;
   readonly isLeaf: boolean;
-  /** Whether runs start this file. */
+  /** True if runs start this file. */
   readonly main: boolean;
   readonly children: readonly TreeNode[];
 }

@@ -36,7 +36,7 @@ export class Watched<T extends Named> {
     this.#options = options;
   }
 
-  /** Whether the objects were listed. */
+  /** True if the objects were listed. */
   get synced(): boolean {
     return this.#synced;
   }

@@ -11,7 +11,7 @@ import { eventJson, runEventStream } from './run-event-stream.ts';
 import { bodies, views } from './schemas.ts';
 import { membersOf, statuses } from './statuses.ts';
 
-/** Who may call the routes, where their paths begin, and how large a body may be. */
+/** Options of the routes: callers, base path, and the limit of a body. */
 export interface RoutesOptions {
   /** The actor of a request, by what it carries. `undefined` and a thrown error are answered with 401. */
   readonly actor: (request: Request) => string | undefined | Promise<string | undefined>;

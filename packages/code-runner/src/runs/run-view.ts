@@ -13,7 +13,7 @@ export interface Run {
   readonly phase: Phase;
   /** The reason for which the run failed; `null` otherwise. */
   readonly reason: Reason | null;
-  /** How the run ended, as a sentence for its owner. */
+  /** End of the run, as a sentence for its owner. */
   readonly message: string | null;
   readonly language: string | null;
   readonly main: string | null;

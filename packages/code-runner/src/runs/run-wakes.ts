@@ -40,7 +40,7 @@ export class RunWakes {
     this.#stops = new RunWatches(source);
   }
 
-  /** Whether wake-ups of other processes arrive at present. */
+  /** True if wake-ups of other processes arrive at present. */
   get reliable(): boolean {
     return this.#wakers.reliable;
   }

@@ -40,7 +40,7 @@ export interface RunRow {
   readonly logPacked: boolean;
   readonly logPosition: string | null;
   readonly output: Output | null;
-  /** How the run ended, while it is `collecting`. */
+  /** End of the run, while it is `collecting`. */
   readonly ending: Ending | null;
   readonly traceparent: string | null;
 }
@@ -48,7 +48,7 @@ export interface RunRow {
 /** The files that were collected from `/out`. */
 export interface Output {
   readonly files: readonly { readonly path: string; readonly size: number }[];
-  /** Whether files were left out because of the limit. */
+  /** True if files were left out because of the limit. */
   readonly truncated: boolean;
 }
 

@@ -13,9 +13,9 @@ export interface StopHost {
 
 export interface Stopped {
   readonly run: RunRow;
-  /** Whether this call asked the run to stop: it had not ended, and nobody had asked before. */
+  /** True if this call asked the run to stop: it had not ended, and nobody had asked before. */
   readonly wasFirst: boolean;
-  /** Whether the run has ended, or its end is already written down. */
+  /** True if the run has ended, or its end is already written down. */
   readonly hadEnded: boolean;
 }
 

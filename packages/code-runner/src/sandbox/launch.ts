@@ -16,7 +16,7 @@ export interface Launch {
   readonly cwd: string;
   /** Path of the seccomp filter, if one is used. */
   readonly seccomp: string | undefined;
-  /** Whether `file` is bubblewrap, which reports its child's pid and waits for permission to continue. */
+  /** True if `file` is bubblewrap, which reports its child's pid and waits for permission to continue. */
   readonly wrapped: boolean;
   readonly limits: RunLimits;
   readonly cgroup: Cgroup | undefined;

@@ -26,7 +26,7 @@ export class OutputStream {
     source.on('close', end);
   }
 
-  /** Whether all bytes were taken. */
+  /** True if all bytes were taken. */
   get ended(): boolean {
     return this.#ended && this.#tail.length === 0;
   }

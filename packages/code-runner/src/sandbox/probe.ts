@@ -16,7 +16,7 @@ import { seccompFilter } from './seccomp.ts';
 export interface ProbeOptions {
   /** Path of bubblewrap. */
   readonly file: string;
-  /** Whether programs run as plain processes. */
+  /** True if programs run as plain processes. */
   readonly trusted: boolean;
   /** Returns the folder of this process, which is made at the first call. */
   readonly folder: () => string;
@@ -24,7 +24,7 @@ export interface ProbeOptions {
   readonly killAfterMs: number;
 }
 
-/** What a successful probe provides for starting runs. */
+/** Settings for starting runs, from a successful probe. */
 export interface Ready {
   readonly isolation: Isolation;
   readonly places: Places;

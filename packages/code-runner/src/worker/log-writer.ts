@@ -52,7 +52,7 @@ export class LogWriter {
   #written: number;
   #position: string | null;
   #over: boolean;
-  /** Whether the marker of a cut log was added. */
+  /** True if the marker of a cut log was added. */
   #marked: boolean;
   #lastMs = Number.NEGATIVE_INFINITY;
   #timer: NodeJS.Timeout | undefined;

@@ -27,12 +27,12 @@ export class Membership {
     return this.#alive;
   }
 
-  /** Whether this worker's own heartbeat is certainly valid. If not, others may already have taken its runs. */
+  /** True if this worker's own heartbeat is certainly valid. If not, others may already have taken its runs. */
   get isAlive(): boolean {
     return this.#aliveUntil >= monotonicMs();
   }
 
-  /** Whether this worker has been in touch with the database for a full lease, so that a silent worker is really gone. */
+  /** True if this worker has been in touch with the database for a full lease, so that a silent worker is really gone. */
   get isSteady(): boolean {
     return this.#steadySince + this.#leaseMs < monotonicMs();
   }

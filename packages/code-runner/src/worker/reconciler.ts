@@ -15,7 +15,7 @@ export interface ReconcileOptions {
   readonly queue: RunQueue;
   readonly pools: readonly Pool[];
   readonly situation: () => Promise<Situation>;
-  /** Whether this worker has been in touch for long enough to tell which workers are gone. */
+  /** Returns whether this worker has been in touch for long enough to tell which workers are gone. */
   readonly steady: () => boolean;
   /** Continues a run that now belongs to this worker. */
   readonly drive: (run: RunRow) => void;

@@ -21,7 +21,7 @@ export interface Commit {
   readonly rows: readonly ClaimedRow[];
   readonly effects: Effects;
   readonly followUps: readonly NewRow[];
-  /** Whether the rows are kept as SUCCESS or deleted. */
+  /** True if the rows are kept as SUCCESS, false if they are deleted. */
   readonly keep: boolean;
 }
 

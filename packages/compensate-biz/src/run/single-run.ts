@@ -56,7 +56,7 @@ export class SingleRun implements Run {
     return this.#limit.signal();
   }
 
-  /** Whether follow-ups wait to be written with the success. */
+  /** True if follow-ups wait to be written with the success. */
   get hasFollowUps(): boolean {
     return this.#followUps !== undefined;
   }

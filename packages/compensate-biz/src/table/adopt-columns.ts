@@ -25,17 +25,17 @@ const classic = {
  * The statements that make an existing table fit: they add the columns that are missing, and widen classic ones that are too narrow for what
  * is written into them.
  * @param existing the columns that the table has, with their types
- * @throws InvalidArgumentError for a column that is there and does not fit, with the statement that mends it: changing the meaning of a
- *   column that other code uses is not ours to do
+ * @throws InvalidArgumentError for a column that does not fit, with the statement to run: other code may rely on the column, so `migrate` does
+ *   not change its meaning
  */
 export async function adoptColumns(
   database: Database,
-  look: SqlRunner,
+  sql: SqlRunner,
   columns: readonly Column[],
   existing: ReadonlyMap<string, string>,
   text: string,
 ): Promise<readonly string[]> {
-  const nullable = await nullableColumns(database, look, 'compensate_biz');
+  const nullable = await nullableColumns(database, sql, 'compensate_biz');
   const t = database.table('compensate_biz');
   for (const [name, type] of Object.entries(classic))
     if (!existing.has(name)) throw unfit(name, 'is missing', `ALTER TABLE ${t} ADD COLUMN ${name} ${type}`);

@@ -6,7 +6,7 @@ export function gateScope(type: string): string {
   return `compensate-biz:${type}`;
 }
 
-/** What the end of a run changes besides its own row. */
+/** Changes that the end of a run makes besides its own row. */
 export interface BizEffects {
   readonly turns: Turns;
   readonly caps: Caps;

@@ -4,7 +4,7 @@ import type { Registered } from '../handler.ts';
 import type { Registry } from '../registry.ts';
 import { RateLimit } from './rate-limit.ts';
 
-/** How a worker claims and runs rows of one type: within its rate, behind its breaker, and not while it is paused. */
+/** Makes the rules by which a worker claims and runs rows of one type: within its rate, behind its breaker, and not while it is paused. */
 export function kindPolicy(
   registry: Registry,
   type: string,

@@ -2,7 +2,7 @@ import { wait } from '../time/wait.ts';
 
 /** The work of a {@link Drain}. */
 export interface DrainOptions {
-  /** Whether anything waits to be handled now. */
+  /** Returns whether anything waits to be handled now. */
   readonly pending: () => boolean;
   /**
    * Handles a part of it. If it throws, it must have put back what it took: it runs again after a pause of 50 ms, which doubles with each

@@ -59,7 +59,7 @@ export async function redrive(all: readonly Inspectable[], command: RedriveComma
 
 interface Target {
   readonly id: string;
-  /** Whether the row can be redriven. Checked in a dry run only, since the action itself checks it. */
+  /** True if the row can be redriven. Checked in a dry run only, since the action itself checks it. */
   readonly redrivable: boolean;
 }
 

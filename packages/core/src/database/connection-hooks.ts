@@ -10,7 +10,7 @@ export class TransactionTrace {
   #savepoints: { readonly name: string; readonly hooks: number }[] = [];
   /** The error at which the server rolled the transaction back on its own (MySQL 1213), if it did. */
   doomedBy: Error | undefined;
-  /** How the last transaction on this connection ended, by the reply of the server. */
+  /** End of the last transaction on this connection, by the reply of the server. */
   outcome: 'open' | 'committed' | 'rolled back' = 'open';
   #inTransaction = false;
 

@@ -8,11 +8,11 @@ export interface DatabaseDescription {
   readonly dialect: Dialect;
   /** As the server reports it, for example `15.18` or `10.11.14-MariaDB`. */
   readonly version: string;
-  /** Whether it has `SELECT … FOR UPDATE SKIP LOCKED`. False on SQLite, which has one writer. */
+  /** True if it has `SELECT … FOR UPDATE SKIP LOCKED`. False on SQLite, which has one writer. */
   readonly skipLocked: boolean;
-  /** Whether it has `UPDATE … RETURNING`. */
+  /** True if it has `UPDATE … RETURNING`. */
   readonly updateReturning: boolean;
-  /** Whether it has `INSERT … RETURNING`. */
+  /** True if it has `INSERT … RETURNING`. */
   readonly insertReturning: boolean;
   /** The versions of this dialect that all tests run on. Other supported versions are expected to work in the same way. */
   readonly testedOn: readonly string[];

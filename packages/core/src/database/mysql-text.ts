@@ -2,7 +2,7 @@
 export type TimeText = (time: Date) => string;
 
 /**
- * How a connection reads a backslash in a text. `escapes`: as an escape, on the loops' connections, whose `sql_mode` is set. `unknown`: on
+ * Meaning of a backslash in a text, by connection. `escapes`: as an escape, on the loops' connections, whose `sql_mode` is set. `unknown`: on
  * the caller's connections, where NO_BACKSLASH_ESCAPES may be set.
  */
 export type Backslash = 'escapes' | 'unknown';

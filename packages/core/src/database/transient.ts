@@ -1,4 +1,4 @@
-/** Whether the error is a conflict after which the same transaction may succeed if it runs again. Nothing of it was committed. */
+/** Returns whether the error is a conflict after which the same transaction may succeed if it runs again. Nothing of it was committed. */
 export function isTransient(error: unknown): boolean {
   const { code, errno } = (error ?? {}) as { code?: unknown; errno?: unknown };
   // Postgres: serialization failure, deadlock, lock not available.
@@ -8,13 +8,13 @@ export function isTransient(error: unknown): boolean {
   return isBusy(error);
 }
 
-/** Whether the error is SQLITE_BUSY or SQLITE_LOCKED, with any extended code. */
+/** Returns whether the error is SQLITE_BUSY or SQLITE_LOCKED, with any extended code. */
 export function isBusy(error: unknown): boolean {
   const { code, errcode } = (error ?? {}) as { code?: unknown; errcode?: unknown };
   return code === 'ERR_SQLITE_ERROR' && typeof errcode === 'number' && ((errcode & 0xff) === 5 || (errcode & 0xff) === 6);
 }
 
-/** Whether a statement failed because a table is not there, in whatever language the server speaks. */
+/** Returns whether a statement failed because a table is not there, in whatever language the server speaks. */
 export function isMissingTable(error: unknown): boolean {
   const { code, errno, errcode, message } = (error ?? {}) as { code?: unknown; errno?: unknown; errcode?: unknown; message?: unknown };
   if (code === '42P01' || errno === 1146) return true;
@@ -43,7 +43,7 @@ const connectionCodes = new Set([
   'database-unavailable',
 ]);
 
-/** Whether the error says that the database can't be reached at the moment. */
+/** Returns whether the error says that the database can't be reached at the moment. */
 export function isConnectionError(error: unknown): boolean {
   if (typeof error !== 'object' || error === null) return false;
   const { code, message, name } = error as { code?: unknown; message?: unknown; name?: unknown };

@@ -2,7 +2,7 @@
 export interface HoldfastErrorOptions {
   /** Stable identifier, such as `lease-lost`. Programs decide on it, never on the message. */
   readonly code: string;
-  /** Whether the same call may succeed later. Default `false`. */
+  /** True if the same call may succeed later. Default `false`. */
   readonly retryable?: boolean;
   readonly cause?: unknown;
 }

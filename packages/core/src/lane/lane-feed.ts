@@ -47,7 +47,7 @@ interface Lane {
   readonly lane: number;
   /** Rows up to here have been read in this pass. */
   cursor: string;
-  /** Whether there may be rows after the cursor. */
+  /** True if there may be rows after the cursor. */
   more: boolean;
   draining: boolean;
 }
@@ -113,7 +113,7 @@ export class LaneFeed<Row extends LaneRow> implements Service {
     return [...this.#lanes.keys()];
   }
 
-  /** Whether this process holds the lane, and no other member is owed it. */
+  /** Returns whether this process holds the lane, and no other member is owed it. */
   holds(lane: number): boolean {
     return this.#lanes.get(lane)?.draining === false;
   }

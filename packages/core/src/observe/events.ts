@@ -38,7 +38,7 @@ export class Events<Map extends object> implements EventSource<Map> {
     }
   }
 
-  /** Whether the event has a listener. Hot paths use it to skip building the payload. */
+  /** Returns whether the event has a listener. Hot paths use it to skip building the payload. */
   has(name: keyof Map): boolean {
     return (this.#listeners.get(name)?.size ?? 0) > 0;
   }

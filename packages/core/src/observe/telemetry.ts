@@ -40,7 +40,7 @@ export class Telemetry {
     this.dueLag = meter.createGauge('holdfast.due_lag', { unit: 'ms' });
   }
 
-  /** Whether spans are recorded. Probed once a second, since an SDK may be registered late. */
+  /** True if spans are recorded. Probed once a second, since an SDK may be registered late. */
   get recording(): boolean {
     const now = performance.now();
     if (now - this.#probedAt > 1_000) {

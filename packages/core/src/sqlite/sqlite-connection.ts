@@ -32,7 +32,7 @@ export class SqliteConnection {
     return this.execSync(sql, params, false) as { changes: number | bigint; lastInsertRowid: number | bigint };
   }
 
-  /** Whether the statement returns rows. */
+  /** Returns whether the statement returns rows. */
   returnsRows(sql: string): boolean {
     return this.#prepare(sql).columns().length > 0;
   }

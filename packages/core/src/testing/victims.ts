@@ -7,7 +7,7 @@ import { wait } from '../time/wait.ts';
 export interface Victim {
   /** Its standard output so far. */
   output(): string;
-  /** Whether it has not ended. */
+  /** True if it has not ended. */
   readonly alive: boolean;
   /** Resolves with its exit code or signal once it has ended. */
   readonly ended: Promise<{ readonly code: number | null; readonly signal: NodeJS.Signals | null }>;

@@ -12,7 +12,7 @@ export interface Waker {
   wake(channel: string, note?: string): void;
   /** Calls `listener` at each wake-up, with its notes. Without notes the listener reads everything. Returns the function that removes it. */
   listen(channel: string, listener: WakeListener): () => void;
-  /** Whether wake-ups of other processes arrive at present. If not, loops poll more often. */
+  /** True if wake-ups of other processes arrive at present. If not, loops poll more often. */
   readonly reliable: boolean;
   /** Closes the connections that this waker opened. */
   close(): Promise<void>;

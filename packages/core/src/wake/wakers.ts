@@ -26,7 +26,7 @@ export class Wakers {
     this.#local = localWaker(options.database.knex.client as object);
   }
 
-  /** Whether wake-ups of other processes arrive at present. */
+  /** True if wake-ups of other processes arrive at present. */
   get reliable(): boolean {
     return this.#others?.reliable ?? false;
   }

@@ -3,6 +3,7 @@ import {
   type Database,
   type Duration,
   durationMs,
+  insertNew,
   Once,
   type SqlRunner,
   skipLocked,
@@ -122,8 +123,9 @@ export class NotificationTable {
       notification.traceparent,
     ];
     const mysql = this.#database.family === 'mysql';
+    const marks = values.map(() => '?').join(', ');
     const inserted = await sql.run(
-      `INSERT ${mysql ? 'IGNORE ' : ''}INTO ${this.#name} (${columns.join(', ')}, created_at, due_at) VALUES (${values.map(() => '?').join(', ')}, {now}, {now})${mysql ? '' : ' ON CONFLICT DO NOTHING'}`,
+      insertNew(this.#database, `INTO ${this.#name} (${columns.join(', ')}, created_at, due_at) VALUES (${marks}, {now}, {now})`),
       values,
     );
     const event = [notification.tenant, notification.subject_id, notification.status, notification.sequence];
@@ -154,7 +156,6 @@ export class NotificationTable {
     sql: SqlRunner,
     items: readonly { readonly endpointId: string; readonly notification: NewNotification }[],
   ): Promise<readonly Triggered[]> {
-    const mysql = this.#database.family === 'mysql';
     const rows = items.map(({ endpointId, notification }) => ({ ...notification, endpoint_id: endpointId, supersede: 0 }));
     const types = { ...columnTypes, supersede: 'integer' } as const;
     const inserting = valuesTable(
@@ -162,10 +163,10 @@ export class NotificationTable {
       types,
       rows.toSorted((a, b) => (eventText(a) < eventText(b) ? -1 : 1)),
     );
-    await sql.run(
-      `INSERT ${mysql ? 'IGNORE ' : ''}INTO ${this.#name} (${columns.join(', ')}, created_at, due_at) SELECT ${columns.map((name) => `u.${name}`).join(', ')}, {now}, {now} FROM ${inserting.sql}${mysql ? '' : ' WHERE 1 = 1 ON CONFLICT DO NOTHING'}`,
-      [inserting.param],
-    );
+    const values = columns.map((name) => `u.${name}`).join(', ');
+    // SQLite needs the WHERE, or it reads ON as the start of a join condition.
+    const into = `INTO ${this.#name} (${columns.join(', ')}, created_at, due_at) SELECT ${values}, {now}, {now} FROM ${inserting.sql} WHERE 1 = 1`;
+    await sql.run(insertNew(this.#database, into), [inserting.param]);
     const asking = valuesTable(this.#database, eventTypes, rows);
     const found = await sql.rows<{ id: string; webhook_id: string; event: string; params: string }>(
       `SELECT ${this.#database.text('n.id')} AS id, n.webhook_id, n.tenant, n.subject_id, n.status, n.sequence, n.params FROM ${asking.sql} JOIN ${this.#name} n ON n.tenant = u.tenant AND n.subject_id = u.subject_id AND n.status = u.status AND n.sequence = u.sequence${sharedLock[this.#database.dialect]}`,

@@ -15,7 +15,7 @@ export const messageColumns = [
 ] as const;
 
 /** Columns that the relay reads to publish a message. */
-export const publishColumns = messageColumns.filter((name) => name !== 'tenant');
+export const publishColumns: readonly (typeof messageColumns)[number][] = messageColumns.filter((name) => name !== 'tenant');
 
 /** A message as the relay reads it. */
 export interface OutboxRow extends LaneRow {

@@ -66,7 +66,7 @@ export class Kubelet {
     return this.#running.get(pod)?.log[container as 'main'];
   }
 
-  /** What the Job controller does with a new Job. */
+  /** Plays the Job controller for a new Job. */
   jobCreated(job: ApiObject): void {
     const template = (job.spec as { template: { metadata: object; spec: PodSpec } }).template;
     this.#pods += 1;

@@ -13,7 +13,7 @@ export interface StoppedRow {
   readonly outcome: Outcome;
   /** The serial key whose turn the row passes on, or `null`. */
   readonly turn: string | null;
-  /** Whether the row may occupy a slot of a capped kind. */
+  /** True if the row may occupy a slot of a capped kind. */
   readonly slot: boolean;
   /** The parent that counts the row, or `null`. */
   readonly parent: string | null;
@@ -53,7 +53,7 @@ export class SettleEffects {
     };
   }
 
-  /** Whether another row may start once this row is settled: the next row of its serial key or of its capped kind. */
+  /** Returns whether another row may start once this row is settled: the next row of its serial key or of its capped kind. */
   admitsOthers(row: ClaimedRow): boolean {
     return this.#turn(row) !== null || this.#capped(row.kind);
   }

@@ -8,7 +8,7 @@ import type { WorkTable } from '../row/work-table.ts';
 export interface TurnsOptions {
   /** Scope of the gates of a kind. */
   readonly scope: (kind: string) => string;
-  /** Whether the rows of a kind can have serial keys. */
+  /** Returns whether the rows of a kind can have serial keys. */
   readonly serial: (kind: string) => boolean;
   /** Column that holds the serial key of a row; NULL in a row without one. */
   readonly column: string;
@@ -25,9 +25,9 @@ export interface TurnRow {
 
 const headsPerPage = 500;
 
-/** Whether the row that `look` reads is there and has not ended. */
-async function goesOn(sql: Pick<SqlRunner, 'rows'>, look: string): Promise<boolean> {
-  const [row] = await sql.rows<{ ended: number }>(look);
+/** Returns whether the row that the statement reads exists and has not ended. */
+async function isLive(sql: Pick<SqlRunner, 'rows'>, select: string): Promise<boolean> {
+  const [row] = await sql.rows<{ ended: number }>(select);
   return row !== undefined && Number(row.ended) === 0;
 }
 
@@ -114,11 +114,11 @@ export class Turns {
           headsPerPage,
         );
         for (const { key, head } of heads) {
-          const look = `SELECT CASE WHEN ${ended} THEN 1 ELSE 0 END AS ended FROM ${this.#name} WHERE id = ${BigInt(head)}`;
-          if (await goesOn(database, look)) continue;
-          // Read again with a lock: a person may have redriven the row since, and its turn is then its own.
+          const select = `SELECT CASE WHEN ${ended} THEN 1 ELSE 0 END AS ended FROM ${this.#name} WHERE id = ${BigInt(head)}`;
+          if (await isLive(database, select)) continue;
+          // The row is read again, with a lock: if a person has redriven it since, it keeps its turn.
           const next = await database.transaction(async (sql) =>
-            (await goesOn(sql, `${look}${forUpdate(database)}`)) ? null : this.pass(sql, kind, key, String(head)),
+            (await isLive(sql, `${select}${forUpdate(database)}`)) ? null : this.pass(sql, kind, key, String(head)),
           );
           if (next === null) continue;
           repaired += 1;

@@ -9,7 +9,7 @@ export class KindState {
   pumping = false;
   /** The groups that had READY rows at the last poll. They are claimed from in turn. */
   groups: string[] = [];
-  /** Whether there may be READY rows that have lost a start. */
+  /** True if there may be READY rows that have lost a start. */
   suspects = false;
   claimingSuspects = false;
   claimingHinted = false;

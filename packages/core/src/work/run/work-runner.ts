@@ -19,13 +19,13 @@ import { KindState } from './kind-state.ts';
 import { LeaseKeeper } from './lease-keeper.ts';
 import { Settler } from './settler.ts';
 
-/** How this worker runs rows of one kind. */
+/** Rules by which this worker runs rows of one kind. */
 export interface KindPolicy {
   /** Runs at a time in this worker, at most. */
   readonly concurrency: number;
   /** Rows per run at most. 1 unless the handler takes batches. */
   readonly batch: number;
-  /** Whether DONE rows are kept. */
+  /** True if DONE rows are kept. */
   readonly keep: boolean;
   /** Rows of one group (tenant) that this worker holds at a time, at most. */
   readonly groupConcurrency: number;
@@ -70,7 +70,7 @@ const maxClaim = 1_000;
 const maxAhead = 2_000;
 const aheadMs = 50;
 const maxUnsettled = 5_000;
-/** Whether a row runs alone in this process, in any of its workers: see `#runAlone`. */
+/** True if a row runs alone in this process, in any of its workers: see `#runAlone`. */
 let aloneRunning = false;
 
 /**
