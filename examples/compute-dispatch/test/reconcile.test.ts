@@ -1,5 +1,5 @@
 import { testDialects, until } from '@holdfast/core/testing';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import type { BatchView, SlotView } from '../src/batches/views.ts';
 import { startService, type TestService } from './service.ts';
 
@@ -7,10 +7,17 @@ import { startService, type TestService } from './service.ts';
 describe.each(testDialects())('the comparison with the room, on $name', (dialect) => {
   let service: TestService;
   let orders = 0;
+  let restore = (): void => undefined;
   beforeAll(async () => {
     // By hand only, so that each test sees what one comparison does.
     service = await startService(dialect, { billingMs: 60_000, reconcileMs: 3_600_000, quarantineMs: 1_500 });
+    const calm = service.room.misbehaviour;
+    restore = () => {
+      service.room.misbehaviour = calm;
+    };
   });
+  // Or a test that fails takes those after it along.
+  afterEach(() => restore());
   afterAll(() => service?.stop());
   const lease = async (slot: SlotView) => service.db.knex('dispatch_lease').where({ apply_id: slot.applyId }).orderBy('id', 'desc').first();
   const slots = async (id: string) => (await service.call<{ slots: SlotView[] }>('GET', `/v1/batches/${id}/slots`)).body.slots;
@@ -108,11 +115,13 @@ describe.each(testDialects())('the comparison with the room, on $name', (dialect
   });
 
   it('lets nobody have a machine before its release is confirmed, or quarantine is over; its next lease has a higher epoch', async () => {
-    const id = await running();
+    const id = await order();
+    // Before its machine is up the batch is being filled.
+    expect((await service.call('POST', `/v1/batches/${id}/release`)).status).toBe(409);
+    await until(async () => (await slot(id)).state === 'RUNNING');
     const one = await slot(id);
     const row = await lease(one);
     misbehave({ lostAnswerPercent: 100 });
-    expect((await service.call('POST', `/v1/batches/${id}/release`)).status).toBe(409);
     await service.call('POST', `/v1/slots/${one.applyId}/power`, { body: { desired: 'OFF' } });
     await until(async () => (await lease(one)).state === 'RELEASING');
     const machine = async () => service.db.knex('dispatch_machine').where({ id: row.machine_id }).first();
