@@ -74,7 +74,8 @@ export class WorkTable {
   async promote(limit: number = 1000): Promise<number> {
     const work = this.#sql;
     const set = `status = ${work.state('ready')}, claim_rank = ${work.rank('run_at')}, updated_at = {timestamp}`;
-    const due = `status = ${work.state('scheduled')} AND lost = 0 AND run_at <= {now}`;
+    // Rows that have lost a start become READY too, as the suspects that they are: a suspect can be rescheduled.
+    const due = `status = ${work.state('scheduled')} AND run_at <= {now}`;
     const pick = `SELECT id FROM ${work.table} WHERE ${due} ORDER BY run_at LIMIT ${limit}`;
     if (this.database.family === 'postgres')
       return this.database.run(`UPDATE ${work.table} SET ${set} WHERE id = ANY(ARRAY(${pick} FOR UPDATE SKIP LOCKED))`);
@@ -94,8 +95,7 @@ export class WorkTable {
   async nextDueMs(): Promise<number | undefined> {
     const work = this.#sql;
     const [row] = await this.database.rows<{ ms: string | number | null }>(
-      // For `min(run_at)` MariaDB reads every SCHEDULED row, since `lost` is not in the index.
-      `SELECT run_at - {now} AS ms FROM ${work.table} WHERE status = ${work.state('scheduled')} AND lost = 0 AND run_at IS NOT NULL ORDER BY run_at LIMIT 1`,
+      `SELECT run_at - {now} AS ms FROM ${work.table} WHERE status = ${work.state('scheduled')} AND run_at IS NOT NULL ORDER BY run_at LIMIT 1`,
     );
     return row?.ms === null || row?.ms === undefined ? undefined : Number(row.ms);
   }
