@@ -47,7 +47,7 @@ export { LeaseShare, type LeaseShareOptions } from './lease/lease-share.ts';
 export { type Lease, LeaseTable } from './lease/lease-table.ts';
 export { createSnowflake, type Snowflake, type SnowflakeOptions } from './lease/leased-snowflake.ts';
 export { lifecycle } from './loop/lifecycle.ts';
-export { defineLoop, type Loop, type LoopOptions } from './loop/loop.ts';
+export { defineLoop, type Loop, type LoopOptions, type Pause } from './loop/loop.ts';
 export { type Service, services } from './loop/service.ts';
 export { checkTables } from './migrate/check-tables.ts';
 export { coreSchema } from './migrate/core-schema.ts';

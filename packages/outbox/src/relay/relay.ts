@@ -175,7 +175,10 @@ export class Relay implements Service {
         return promoted;
       },
       busy: ({ more }) => more,
-      pauseMs: () => Math.max(2, Math.min(this.#nextDueMs ?? 1_000, 1_000)),
+      pauseMs: () => {
+        const dueMs = this.#nextDueMs ?? 1_000;
+        return dueMs < 1_000 ? { untilMs: Math.max(2, dueMs) } : 1_000;
+      },
     });
     this.#lifecycle = lifecycle({ start: () => this.#start(), stop: () => this.#stop() });
   }

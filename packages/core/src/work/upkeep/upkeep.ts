@@ -48,7 +48,10 @@ export function createUpkeep(options: UpkeepOptions): Upkeep {
       return promoted;
     },
     busy: (promoted) => promoted === promoteRows,
-    pauseMs: () => Math.max(options.minPollMs, Math.min(nextDueMs, options.maxPollMs())),
+    pauseMs: () => {
+      const maxMs = options.maxPollMs();
+      return nextDueMs < maxMs ? { untilMs: Math.max(options.minPollMs, nextDueMs) } : maxMs;
+    },
   });
   const others: Loop<unknown>[] = [
     defineLoop({ name: `${prefix}rescue`, logger, runOnce: options.rescue, pauseMs: () => Math.min(2_000, options.leaseMs) }),
