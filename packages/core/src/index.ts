@@ -78,7 +78,7 @@ export { SettleEffects, type SettleEffectsOptions, type StoppedRow } from './wor
 export { Turns, type TurnsOptions } from './work/effects/turns.ts';
 export type { ClaimCap, ClaimQuery } from './work/row/claim-rows.ts';
 export { idList } from './work/row/id-list.ts';
-export type { ReadyGroup } from './work/row/ready-groups.ts';
+export type { ReadyGroup, ReadyQuery } from './work/row/ready-groups.ts';
 export type { Rescued, RescueOptions } from './work/row/rescue-rows.ts';
 export type { SettleHook, Settlement } from './work/row/settle-rows.ts';
 export type { DeadReason, WorkState } from './work/row/states.ts';

@@ -1,7 +1,7 @@
 import type { Database } from '../../database/database.ts';
 import type { SqlRunner } from '../../database/sql-runner.ts';
 import { type ClaimCap, type ClaimQuery, claimGivenRows, claimRows } from './claim-rows.ts';
-import { type ReadyGroup, readyGroups } from './ready-groups.ts';
+import { type ReadyGroup, type ReadyQuery, readyGroups } from './ready-groups.ts';
 import { heldRows, renewRows } from './renew-rows.ts';
 import { type Rescued, type RescueOptions, rescueRows } from './rescue-rows.ts';
 import { type SettleHook, type Settlement, settleRows, settleRowsIn } from './settle-rows.ts';
@@ -41,8 +41,8 @@ export class WorkTable {
   }
 
   /** Finds the pairs of kind and group that have READY rows. */
-  ready(limit: number = 1000): Promise<ReadyGroup[]> {
-    return readyGroups(this.#sql, limit);
+  ready(query?: ReadyQuery): Promise<ReadyGroup[]> {
+    return readyGroups(this.#sql, query);
   }
 
   /** Writes verdicts, each under the version with which its row was claimed. Returns the ids that were still the caller's. */
