@@ -10,6 +10,8 @@ export type { HoldfastConfig } from './cli/config.ts';
 export { Breaker, type BreakerOptions } from './coordination/breaker.ts';
 export { KeyGate } from './coordination/key-gate.ts';
 export { Once, type OnceEntry } from './coordination/once.ts';
+export { RateWindow, type Starts } from './coordination/rate-window.ts';
+export { type RateOptions, SharedRate } from './coordination/shared-rate.ts';
 export { Slots } from './coordination/slots.ts';
 export { afterCommit, requireTransaction, transactionTrace } from './database/after-commit.ts';
 export { Database, type DatabaseOptions, describeDatabase, openDatabase } from './database/database.ts';

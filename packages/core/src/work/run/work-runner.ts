@@ -37,6 +37,10 @@ export interface KindPolicy {
   readonly cap?: ClaimCap | undefined;
 }
 
+  /** Called when the claim has ended for which `admit` returned `admitted`: `rows` rows were claimed, and start now. */
+  readonly claimed?: (admitted: number, rows: number) => void;
+  /** False if rows are claimed only when they can start at once, since their starts are counted. Default true. */
+  readonly claimAhead?: boolean;
 /** A verdict for each row, by id; `undefined` for a row that the run has settled itself. */
 export type Verdicts = ReadonlyMap<string, Verdict | undefined>;
 
@@ -241,7 +245,8 @@ export class WorkRunner implements Service {
     for (const kind of this.#nextGroups.keys()) if (!groups.has(kind)) this.#nextGroups.delete(kind);
     if (!policy) return;
     while (!this.#stopping && state.groups.length > 0 && state.claiming < 2 && this.#leases.size < maxUnsettled) {
-      const capacity = policy.concurrency * policy.batch + Math.min(maxAhead, Math.trunc(state.rate * aheadMs));
+      const ahead = policy.claimAhead === false ? 0 : Math.min(maxAhead, Math.trunc(state.rate * aheadMs));
+      const capacity = policy.concurrency * policy.batch + ahead;
       const inUse = state.waiting + state.running * policy.batch;
       const free = capacity - inUse - state.claiming * maxClaim;
       // Claims only if half of the capacity is free or hardly a row waits: that makes fewer and larger claims.
@@ -278,6 +283,7 @@ export class WorkRunner implements Service {
       return;
     }
     this.#hinted.set(kind, [...ids, id]);
+      policy.claimed?.(limit, got ?? 0);
     const state = this.#state(kind);
     if (state.claimingHinted) return;
     state.claimingHinted = true;
@@ -305,7 +311,7 @@ export class WorkRunner implements Service {
     const limit = await this.#admit(state.kind, policy, ids.length);
     if (limit < 1) return;
     const { owner, leaseMs, table } = this.#options;
-    await this.#claim(
+    const got = await this.#claim(
       state,
       () => table.claimIds(ids.slice(0, limit), { kind: state.kind, owner, leaseMs }, policy.cap),
       (rows) => this.#enqueue(state, rows),
@@ -329,7 +335,9 @@ export class WorkRunner implements Service {
     if (!policy || state.claimingSuspects) return;
     state.claimingSuspects = true;
     while (!this.#stopping && state.suspects && this.#leases.size < maxUnsettled) {
-      const room = Math.max(16, policy.concurrency * policy.batch) - state.waiting - state.running * policy.batch;
+    policy.claimed?.(limit, got ?? 0);
+      const places = policy.concurrency * policy.batch;
+      const room = (policy.claimAhead === false ? places : Math.max(16, places)) - state.waiting - state.running * policy.batch;
       const limit = room < 1 ? 0 : await this.#admit(state.kind, policy, Math.min(room, maxClaim));
       if (limit < 1) break;
       const query = this.#query(state, policy, { limit, group: '', lost: { from: 1, to: policy.maxLost - 2 } });
@@ -351,9 +359,10 @@ export class WorkRunner implements Service {
         const state = this.#state(kind);
         for (let alone: HeldRow | undefined; ; alone = undefined) {
           const policy = this.#options.kinds().get(kind);
-          if (this.#stopping || !policy || (await this.#admit(kind, policy, 1)) < 1) break;
+          if (this.#stopping || !policy || state.alone >= policy.concurrency || (await this.#admit(kind, policy, 1)) < 1) break;
           const query = this.#query(state, policy, { limit: 1, group: '', lost: { from: policy.maxLost - 1, to: 2 ** 31 - 1 } });
-          await this.#claim(state, query, ([held]) => {
+      policy.claimed?.(limit, got ?? 0);
+          const got = await this.#claim(state, query, ([held]) => {
             if (!held) return;
             state.enter(held.row.group);
             if (this.#stopping) this.#release(held.row);
@@ -379,6 +388,7 @@ export class WorkRunner implements Service {
   ): Promise<number | undefined> {
     const { leaseMs, logger, telemetry } = this.#options;
     this.#claimsOpen += 1;
+          policy.claimed?.(1, got ?? 0);
     try {
       const deadline = monotonicMs() + leaseMs;
       const rows = await claim();
