@@ -85,11 +85,12 @@ export class BizWorker implements Service {
     }
     const maxPollMs = (): number => (registry.wakers.reliable ? 5_000 : 500);
     const onCounted = (parentId: string): void => this.#completeSoon(parentId);
-    const runner = new HandlerRunner(registry, telemetry, {
-      id: this.id,
-      onCounted,
-      onSettled: (settlement) => this.#settled(settlement, true),
-    });
+    const runner = new HandlerRunner(
+      registry,
+      telemetry,
+      { id: this.id, onCounted, onCommitted: (settlements) => this.#runner.committed(settlements) },
+      leaseMs,
+    );
     this.#runner = new WorkRunner({
       table: registry.table,
       owner: this.id,

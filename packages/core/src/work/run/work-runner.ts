@@ -9,6 +9,7 @@ import { checkpoint } from '../../observe/checkpoint.ts';
 import type { Logger } from '../../observe/logger.ts';
 import type { Telemetry } from '../../observe/telemetry.ts';
 import { monotonicMs } from '../../time/monotonic.ts';
+import { idle } from '../../time/wait.ts';
 import type { ClaimCap, ClaimQuery } from '../row/claim-rows.ts';
 import type { SettleHook, Settlement } from '../row/settle-rows.ts';
 import type { ClaimedRow } from '../row/table-sql.ts';
@@ -31,16 +32,19 @@ export interface KindPolicy {
   readonly groupConcurrency: number;
   /** Lost starts in a row after which a row is given up. At its last start the row runs alone. */
   readonly maxLost: number;
-  /** Returns how many of `wanted` rows may be claimed now: 0 when the kind is paused, rate-limited or behind an open breaker. */
+  /**
+   * Returns how many of `wanted` rows may be claimed now: 0 when the kind is paused, rate-limited or behind an open breaker. A number above
+   * 0 is a promise until `claimed` is called.
+   */
   readonly admit: (wanted: number) => number | Promise<number>;
-  /** A limit that holds across processes. */
-  readonly cap?: ClaimCap | undefined;
-}
-
   /** Called when the claim has ended for which `admit` returned `admitted`: `rows` rows were claimed, and start now. */
   readonly claimed?: (admitted: number, rows: number) => void;
   /** False if rows are claimed only when they can start at once, since their starts are counted. Default true. */
   readonly claimAhead?: boolean;
+  /** A limit that holds across processes. */
+  readonly cap?: ClaimCap | undefined;
+}
+
 /** A verdict for each row, by id; `undefined` for a row that the run has settled itself. */
 export type Verdicts = ReadonlyMap<string, Verdict | undefined>;
 
@@ -58,7 +62,10 @@ export interface WorkRunnerOptions {
   readonly run: (rows: readonly RunningRow[]) => Verdicts | Promise<Verdicts>;
   /** Returns a hook whose statements commit with the settled batch, or `undefined` if there are none. */
   readonly settleHook?: (settlements: readonly Settlement[]) => SettleHook | undefined;
-  /** Called after the commit, for each settlement. `accepted` is false if this worker no longer held the row. */
+  /**
+   * Called after the commit, for each settlement, also for those of {@link WorkRunner.committed}. `accepted` is false if this worker no
+   * longer held the row.
+   */
   readonly onSettled?: (settlement: Settlement, accepted: boolean) => void;
   /** Called when a row was settled that this worker no longer held: its verdict was not written. */
   readonly onLeaseLost?: (row: ClaimedRow) => void;
@@ -71,10 +78,11 @@ export interface WorkRunnerOptions {
 }
 
 const maxClaim = 1_000;
+const groupsPerKind = 1_000;
 const maxAhead = 2_000;
 const aheadMs = 50;
 const maxUnsettled = 5_000;
-/** True if a row runs alone in this process, in any of its workers: see `#runAlone`. */
+/** True while a row runs alone in this process, in any of its workers: see `#runAlone`. */
 let aloneRunning = false;
 
 /**
@@ -82,7 +90,6 @@ let aloneRunning = false;
  * rate at which rows finish decides how many are claimed ahead. Slow handlers get no queue, so that other workers find the waiting rows.
  * No-op handlers get a queue of up to 2,000 rows. (Postgres: 7% more rows a second than with 1,000, with claims of 1,000 instead of 500.
  * A queue of 4,000, claims of 2,000, a third claim or a third settle at a time gave nothing more.)
-const groupsPerKind = 1_000;
  *
  * A "suspect" is a row that has lost a start: it may have killed its process. Suspects are claimed together, and only as many as can start
  * soon. At the last start before a row is given up, it runs alone. So a row that kills its process does not use up the starts of the rows
@@ -98,6 +105,8 @@ export class WorkRunner implements Service {
   #claimsOpen = 0;
   /** The kinds with rows that have one start left. */
   #lastStarts: string[] = [];
+  /** Where the next look begins in kinds with more groups than one look reads. */
+  readonly #nextGroups = new Map<string, string>();
   readonly #hinted = new Map<string, readonly string[]>();
   #stopping = false;
   #stopped: (() => void)[] = [];
@@ -109,8 +118,6 @@ export class WorkRunner implements Service {
       owner: options.owner,
       leaseMs: options.leaseMs,
       logger: options.logger,
-  /** Where the next look begins in kinds with more groups than one look reads. */
-  readonly #nextGroups = new Map<string, string>();
       onExpired: (row) => options.telemetry.leaseLost.add(1, { kind: row.kind }),
     });
     this.#settler = new Settler({
@@ -123,6 +130,7 @@ export class WorkRunner implements Service {
         return accepted;
       },
       onSettled: (settlement, accepted) => this.#settled(settlement, accepted),
+      patienceMs: () => (this.#stopping ? Math.min(options.leaseMs, options.stopMs) : options.leaseMs),
     });
     this.#lifecycle = lifecycle({ start: () => this.#start(), stop: () => this.#stop() });
     this.#poll = defineLoop({
@@ -160,6 +168,15 @@ export class WorkRunner implements Service {
     return this.#lifecycle.stop();
   }
 
+  /**
+   * Takes note of rows that a run has settled itself, in a transaction that has committed. From here on they are treated as those that the
+   * runner settles: counted, and told to `onSettled`.
+   */
+  committed(settlements: readonly Settlement[]): void {
+    countOutcomes(this.#options.telemetry, settlements, new Set(settlements.map(({ row }) => row.id)));
+    for (const settlement of settlements) this.#options.onSettled?.(settlement, true);
+  }
+
   /** Aborts the signal of a row that this worker runs (after its cancellation was committed). */
   abort(id: string, reason: Error): void {
     this.#leases.abort(id, reason);
@@ -178,7 +195,9 @@ export class WorkRunner implements Service {
       for (const held of state.drain()) this.#release(held.row);
     }
     const timer = setTimeout(() => {
-      this.#leases.abortAll(new LeaseLostError('The worker is stopping, and this handler did not end in time. Its row will run again.'));
+      this.#leases.interruptAll(
+        new LeaseLostError('The worker is stopping, and this handler did not end in time. Its row will run again.'),
+      );
     }, this.#options.stopMs);
     await this.#settler.drain();
     while (this.#claimsOpen > 0 || this.#busy() > 0) await new Promise<void>((resolve) => this.#stopped.push(resolve));
@@ -214,6 +233,12 @@ export class WorkRunner implements Service {
       if (lost.least > 0 && lost.least <= policy.maxLost - 2) suspects.push(kind);
       if (lost.most > 0 && lost.most >= policy.maxLost - 1) this.#lastStarts.push(kind);
     }
+    // Of a kind with more groups than one look reads, the next look reads those that follow.
+    for (const [kind, names] of groups) {
+      if (names.length < groupsPerKind) this.#nextGroups.delete(kind);
+      else this.#nextGroups.set(kind, names.at(-1) ?? '');
+    }
+    for (const kind of this.#nextGroups.keys()) if (!groups.has(kind)) this.#nextGroups.delete(kind);
     for (const [kind, names] of groups) this.#state(kind).groups = rotate(names, this.#state(kind).groups[0]);
     for (const [kind, state] of this.#kinds) if (!groups.has(kind)) state.groups = [];
     const { telemetry } = this.#options;
@@ -237,12 +262,6 @@ export class WorkRunner implements Service {
   /** Claims as many rows as there is room for, from each group with READY rows in turn. */
   async #fill(state: KindState): Promise<void> {
     const policy = this.#options.kinds().get(state.kind);
-    // Of a kind with more groups than one look reads, the next look reads those that follow.
-    for (const [kind, names] of groups) {
-      if (names.length < groupsPerKind) this.#nextGroups.delete(kind);
-      else this.#nextGroups.set(kind, names.at(-1) ?? '');
-    }
-    for (const kind of this.#nextGroups.keys()) if (!groups.has(kind)) this.#nextGroups.delete(kind);
     if (!policy) return;
     while (!this.#stopping && state.groups.length > 0 && state.claiming < 2 && this.#leases.size < maxUnsettled) {
       const ahead = policy.claimAhead === false ? 0 : Math.min(maxAhead, Math.trunc(state.rate * aheadMs));
@@ -264,6 +283,7 @@ export class WorkRunner implements Service {
       state.claiming += 1;
       const got = await this.#claim(state, this.#query(state, policy, { limit, group }), (rows) => this.#enqueue(state, rows));
       state.claiming -= 1;
+      policy.claimed?.(limit, got ?? 0);
       if (got === undefined) state.groups = [];
       else if (got < limit) state.groups = state.groups.filter((name) => name !== group);
     }
@@ -283,7 +303,6 @@ export class WorkRunner implements Service {
       return;
     }
     this.#hinted.set(kind, [...ids, id]);
-      policy.claimed?.(limit, got ?? 0);
     const state = this.#state(kind);
     if (state.claimingHinted) return;
     state.claimingHinted = true;
@@ -316,6 +335,7 @@ export class WorkRunner implements Service {
       () => table.claimIds(ids.slice(0, limit), { kind: state.kind, owner, leaseMs }, policy.cap),
       (rows) => this.#enqueue(state, rows),
     );
+    policy.claimed?.(limit, got ?? 0);
     if (limit < ids.length) this.wake();
   }
 
@@ -335,13 +355,13 @@ export class WorkRunner implements Service {
     if (!policy || state.claimingSuspects) return;
     state.claimingSuspects = true;
     while (!this.#stopping && state.suspects && this.#leases.size < maxUnsettled) {
-    policy.claimed?.(limit, got ?? 0);
       const places = policy.concurrency * policy.batch;
       const room = (policy.claimAhead === false ? places : Math.max(16, places)) - state.waiting - state.running * policy.batch;
       const limit = room < 1 ? 0 : await this.#admit(state.kind, policy, Math.min(room, maxClaim));
       if (limit < 1) break;
       const query = this.#query(state, policy, { limit, group: '', lost: { from: 1, to: policy.maxLost - 2 } });
       const got = await this.#claim(state, query, (rows) => this.#enqueue(state, rows));
+      policy.claimed?.(limit, got ?? 0);
       if (got === undefined || got < limit) state.suspects = false;
     }
     state.claimingSuspects = false;
@@ -349,7 +369,8 @@ export class WorkRunner implements Service {
 
   /**
    * Runs suspects that have one start left, each alone: one at a time per process, never in a batch. If the process dies again, only that
-   * row is given up.
+   * row is given up. A row that has run for the time of a lease no longer keeps the others waiting, or a handler without an end would keep
+   * them waiting for ever. They are at risk then if it kills the process after all.
    */
   async #runAlone(): Promise<void> {
     if (aloneRunning || this.#lastStarts.length === 0) return;
@@ -361,20 +382,32 @@ export class WorkRunner implements Service {
           const policy = this.#options.kinds().get(kind);
           if (this.#stopping || !policy || state.alone >= policy.concurrency || (await this.#admit(kind, policy, 1)) < 1) break;
           const query = this.#query(state, policy, { limit: 1, group: '', lost: { from: policy.maxLost - 1, to: 2 ** 31 - 1 } });
-      policy.claimed?.(limit, got ?? 0);
           const got = await this.#claim(state, query, ([held]) => {
             if (!held) return;
             state.enter(held.row.group);
             if (this.#stopping) this.#release(held.row);
             else alone = held;
           });
+          policy.claimed?.(1, got ?? 0);
           if (!alone) break;
-          await this.#runRows(state, policy, [alone]);
+          await this.#endedOrLong(state, this.#runRows(state, policy, [alone]));
         }
       }
     } finally {
       aloneRunning = false;
     }
+  }
+
+  /** Resolves when a row that runs alone has ended, or has run for the time of a lease. */
+  async #endedOrLong(state: KindState, run: Promise<void> | undefined): Promise<void> {
+    if (!run) return;
+    const ended = new AbortController();
+    state.alone += 1;
+    const counted = run.finally(() => {
+      state.alone -= 1;
+      ended.abort();
+    });
+    await Promise.race([counted, idle(this.#options.leaseMs, ended.signal).catch(() => undefined)]);
   }
 
   /**
@@ -388,7 +421,6 @@ export class WorkRunner implements Service {
   ): Promise<number | undefined> {
     const { leaseMs, logger, telemetry } = this.#options;
     this.#claimsOpen += 1;
-          policy.claimed?.(1, got ?? 0);
     try {
       const deadline = monotonicMs() + leaseMs;
       const rows = await claim();
@@ -437,9 +469,9 @@ export class WorkRunner implements Service {
     try {
       while (!this.#stopping && state.waiting > 0 && state.running < policy.concurrency) {
         const taken = state.take(policy.batch);
-        const rows = taken.some((held) => held.aborted) ? taken.filter((held) => !held.aborted) : taken;
+        const rows = taken.some((held) => held.lost) ? taken.filter((held) => !held.lost) : taken;
         // Rows that were lost or cancelled while they waited are forgotten. They would otherwise count as held for ever.
-        for (const held of taken) if (held.aborted) this.#forget(held.row);
+        for (const held of taken) if (held.lost) this.#forget(held.row);
         if (rows.length > 0) void this.#runRows(state, policy, rows);
       }
     } finally {
