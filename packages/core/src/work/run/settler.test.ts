@@ -5,7 +5,7 @@ import type { Settlement } from '../row/settle-rows.ts';
 import { Settler } from './settler.ts';
 
 const settlement = (id: string): Settlement => ({
-  row: { id, version: 1, kind: 'k', group: '', starts: 1, lost: 0, attempts: 0, payload: {} },
+  row: { id, version: 1, kind: 'k', group: '', starts: 1, lost: 0, attempts: 0, rank: 0, payload: {} },
   verdict: { outcome: 'done' },
   keep: true,
 });
