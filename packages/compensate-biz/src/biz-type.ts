@@ -19,11 +19,18 @@ export interface BizTypeOptions {
   readonly retry?: Backoff;
   /** Rows (with `handleBatch`: batches) that run at a time in one worker. Default 6. */
   readonly concurrency?: number;
-  /** How long one run may take. After that its signal aborts and the attempt has failed. Default 1 minute. */
+  /**
+   * How long one run may take. After that its signal aborts and the attempt has failed, however the handler ends. A `serial` type, or one with
+   * a `globalConcurrency`, waits until the handler has ended, at most for the time of the worker's `lease`, before another row may run in its
+   * place. Default 1 minute.
+   */
   readonly timeout?: Duration;
   /** SUCCESS rows: `'all'` keeps them, `'none'` deletes each as it succeeds, a duration lets the sweep delete older ones. Default 7 days. */
   readonly keep?: 'all' | 'none' | Duration;
-  /** Runs one row per `bizId` at a time, in id order; a retry keeps the rows behind it waiting. Default false. */
+  /**
+   * Runs one row per `bizId` at a time, in id order; a retry keeps the rows behind it waiting. A handler that goes on for longer than a lease
+   * after its signal has aborted is warned of, and the next row runs beside it. Default false.
+   */
   readonly serial?: boolean;
   /** Schema version written on new rows. Default 1. */
   readonly version?: number;

@@ -1,4 +1,4 @@
-import { every } from '@holdfast/core';
+import { every, wait } from '@holdfast/core';
 import { until } from '@holdfast/core/testing';
 import { expect, it } from 'vitest';
 import { bizType, type Run } from '../src/index.ts';
@@ -76,6 +76,28 @@ onEveryDatabase('stop', (suite) => {
     end();
     await stopped;
     expect(await rowsOf('tidy')).toMatchObject([{ status: 'WAIT_HANDLE', cnt: 0, starts: 0, lost: 0 }]);
+  });
+
+  it('waits for as long as it is told to, also if that is longer than a timer lasts', async () => {
+    const biz = suite.create({ long: bizType(any) });
+    let signal: AbortSignal | undefined;
+    let end: () => void = () => undefined;
+    biz.handle('long', (_context, run) => {
+      signal = run.signal;
+      return new Promise<void>((resolve) => {
+        end = resolve;
+      });
+    });
+    await biz.now().submit('long', {});
+    const worker = biz.worker({ stopTimeout: '60d' });
+    await worker.start();
+    await until(() => signal);
+    const stopped = worker.stop();
+    await wait(30);
+    expect(signal?.aborted).toBe(false);
+    end();
+    await stopped;
+    expect(await rowsOf('long')).toMatchObject([{ status: 'SUCCESS' }]);
   });
 
   it('counts what a handler decides when it is aborted', async () => {

@@ -10,7 +10,7 @@ import { checkpoint } from '../../observe/checkpoint.ts';
 import type { Logger } from '../../observe/logger.ts';
 import type { Telemetry } from '../../observe/telemetry.ts';
 import { monotonicMs } from '../../time/monotonic.ts';
-import { idle } from '../../time/wait.ts';
+import { idle, wait } from '../../time/wait.ts';
 import type { ClaimCap, ClaimQuery } from '../row/claim-rows.ts';
 import type { ReadyGroup } from '../row/ready-groups.ts';
 import type { SettleHook, Settlement } from '../row/settle-rows.ts';
@@ -199,15 +199,19 @@ export class WorkRunner implements Service {
     for (const state of this.#kinds.values()) {
       for (const held of state.drain()) this.#release(held.row);
     }
-    const timer = setTimeout(() => {
-      this.#leases.interruptAll(
-        new LeaseLostError('The worker is stopping, and this handler did not end in time. Its row will run again.'),
-      );
-    }, this.#options.stopMs);
+    const inTime = new AbortController();
+    // A plain timer fires at once if it is set for longer than 24 days.
+    void wait(this.#options.stopMs, inTime.signal).then(
+      () =>
+        this.#leases.interruptAll(
+          new LeaseLostError('The worker is stopping, and this handler did not end in time. Its row will run again.'),
+        ),
+      () => undefined,
+    );
     await this.#settler.drain();
     while (this.#claimsOpen > 0 || this.#busy() > 0) await new Promise<void>((resolve) => this.#stopped.push(resolve));
     await this.#settler.drain();
-    clearTimeout(timer);
+    inTime.abort();
     this.#leases.stop();
   }
 
