@@ -1,23 +1,5 @@
 import type { Publisher } from '@holdfast/broker';
-import {
-  type Backoff,
-  type Database,
-  type Duration,
-  defineLoop,
-  durationMs,
-  type EventSource,
-  Events,
-  exponential,
-  InvalidArgumentError,
-  LaneFeed,
-  type Logger,
-  type Loop,
-  lifecycle,
-  type Service,
-  Telemetry,
-  uuidv7,
-  wholeNumber,
-} from '@holdfast/core';
+import { type Backoff, type Database, defineLoop, type Duration, durationMs, Events, type EventSource, exponential, idle, InvalidArgumentError, LaneFeed, lifecycle, type Logger, type Loop, type Service, Telemetry, uuidv7, wholeNumber } from '@holdfast/core';
 import { laneCount } from '../table/lanes.ts';
 import { type OutboxRow, publishColumns } from '../table/message-columns.ts';
 import { BrokerHealth } from './broker-health.ts';
@@ -175,7 +157,10 @@ export class Relay implements Service {
         return promoted;
       },
       busy: ({ more }) => more,
-      pauseMs: () => Math.max(2, Math.min(this.#nextDueMs ?? 1_000, 1_000)),
+      pauseMs: () => {
+        const dueMs = this.#nextDueMs ?? 1_000;
+        return dueMs < 1_000 ? { untilMs: Math.max(2, dueMs) } : 1_000;
+      },
     });
     this.#lifecycle = lifecycle({ start: () => this.#start(), stop: () => this.#stop() });
   }
@@ -245,8 +230,8 @@ export class Relay implements Service {
     this.#health.close();
     await this.#promote.stop();
     this.#feed.pauseReading();
-    const late = new Promise<void>((resolve) => setTimeout(resolve, this.#stopTimeoutMs).unref());
-    await Promise.race([this.#queue.quiet(), late]);
+    // `idle`: a plain timer fires at once if it is set for longer than 24 days.
+    await Promise.race([this.#queue.quiet(), idle(this.#stopTimeoutMs)]);
     await this.#holds.close();
     for (let lane = 0; lane < laneCount; lane++) this.#queue.extractLane(lane);
     await this.#feed.stop();
