@@ -15,12 +15,13 @@ export async function flowLatency(dialect: TestDialect, json: boolean): Promise<
   for (const held of [false, true]) {
     const db = await dialect.create();
     try {
-      const ms = await measure(db, held);
+      const { firstMs, found: ms } = await measure(db, held);
       const at = (share: number): number => Number((ms[Math.floor((ms.length - 1) * share)] ?? Number.NaN).toFixed(1));
       Object.assign(figures, {
         [held ? 'heldP50Ms' : 'p50Ms']: at(0.5),
         [held ? 'heldP99Ms' : 'p99Ms']: at(0.99),
         [held ? 'heldMaxMs' : 'maxMs']: at(1),
+        [held ? 'heldFirstMs' : 'firstMs']: Number(firstMs.toFixed(1)),
       });
     } finally {
       await db.drop();
@@ -42,8 +43,8 @@ export async function flowLatency(dialect: TestDialect, json: boolean): Promise<
   else console.log('\nflow-latency/postgres', figures);
 }
 
-/** Returns the sorted latencies. */
-async function measure(db: TestDatabase, held: boolean): Promise<number[]> {
+/** Returns the sorted latencies, and that of the first task after the start. */
+async function measure(db: TestDatabase, held: boolean): Promise<{ readonly firstMs: number; readonly found: readonly number[] }> {
   const biz = await ours(db.knex, { keep: 'none' });
   const release = held ? await holdSnapshot(db, 'compensate_biz') : undefined;
   if (held) await makeDeadRows(db);
@@ -51,6 +52,10 @@ async function measure(db: TestDatabase, held: boolean): Promise<number[]> {
   biz.handle('step', (context) => void found.push(performance.now() - (context.at as number)));
   const worker = biz.worker();
   await worker.start();
+  // The first look of a worker is one over everything.
+  await biz.now().submit('step', { at: performance.now() });
+  while (found.length === 0) await new Promise((resolve) => setTimeout(resolve, 20));
+  const firstMs = found.pop() ?? Number.NaN;
   const began = performance.now();
   for (let i = 0; i < (seconds * perSecond) / 10; i++) {
     const ahead = i * (10_000 / perSecond) - (performance.now() - began);
@@ -65,7 +70,7 @@ async function measure(db: TestDatabase, held: boolean): Promise<number[]> {
   await worker.stop();
   await biz.close();
   await release?.();
-  return found.sort((a, b) => a - b);
+  return { firstMs, found: found.sort((a, b) => a - b) };
 }
 
 /** Rows that were submitted, claimed and deleted, as an hour of work leaves them. */
