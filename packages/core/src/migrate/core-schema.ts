@@ -1,11 +1,27 @@
 import type { Database } from '../database/database.ts';
+import { keepTrailingSpaces } from './keep-trailing-spaces.ts';
 import type { Schema } from './schema.ts';
 import { SchemaWriter } from './schema-writer.ts';
 
 /** The tables of this package: leases, members, slots, gates, breakers, idempotency keys, audit. */
 export const coreSchema: Schema = {
   name: 'core',
-  migrations: [{ name: '0001_create', statements: create }],
+  migrations: [
+    { name: '0001_create', statements: create },
+    {
+      name: '0002_trailing_spaces',
+      statements: (database, sql) =>
+        keepTrailingSpaces(database, sql, [
+          'holdfast_lease',
+          'holdfast_member',
+          'holdfast_slot',
+          'holdfast_gate',
+          'holdfast_breaker',
+          'holdfast_once',
+          'holdfast_audit',
+        ]),
+    },
+  ],
 };
 
 function create(database: Database): readonly string[] {
