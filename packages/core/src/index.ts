@@ -2,6 +2,7 @@ export { Batcher, type BatcherOptions } from './batch/batcher.ts';
 export { Drain, type DrainOptions } from './batch/drain.ts';
 export { RowRemover } from './batch/row-remover.ts';
 export { describeIssues } from './check/describe-issues.ts';
+export { fitKey } from './check/fit-key.ts';
 export { idText } from './check/id-text.ts';
 export { type JsonText, jsonText } from './check/json-text.ts';
 export { keyText } from './check/key-text.ts';

@@ -11,7 +11,7 @@ import {
   type SqlRunner,
   wait,
 } from '@holdfast/core';
-import { messageColumns, type OutboxRow, orderName } from '../table/message-columns.ts';
+import { headersOf, messageColumns, type OutboxRow, orderName } from '../table/message-columns.ts';
 
 /** Selects dead letters. Without any field it selects all of them. */
 export interface DeadFilter {
@@ -107,7 +107,7 @@ async function redriveChunk(
     );
     const own = messageColumns.filter((column) => column !== 'headers' && column !== 'first_put_at');
     const values = own.map((column) => row[column]);
-    const headers = JSON.stringify({ ...(row.headers === null ? {} : JSON.parse(row.headers)), 'x-redriven': '1' });
+    const headers = redrivenHeaders(row);
     if (freed > 0) {
       await sql.run(
         `INSERT INTO ${database.table('outbox_parked')} (id, lane, hold, ${own.join(', ')}, headers, first_put_at) VALUES (${BigInt(row.id)}, ?, ?, ${own.map(() => '?').join(', ')}, ?, {now})`,
@@ -123,6 +123,15 @@ async function redriveChunk(
   await sql.run(`${database.deleteByPrimaryKey(dead)} WHERE id IN (${rows.map(({ id }) => BigInt(id)).join(', ')})`);
   await audit(database, sql, by, 'outbox:redrive', `${rows.length} dead letters up to ${last.id}`);
   return { count: rows.length, last: BigInt(last.id) };
+}
+
+/** Marks the message as redriven. Headers that can't be read stay: the relay gives the message back to the dead letters, with the reason. */
+function redrivenHeaders(row: OutboxRow): string | null {
+  try {
+    return JSON.stringify({ ...headersOf(row), 'x-redriven': '1' });
+  } catch {
+    return row.headers;
+  }
 }
 
 /** Deletes dead letters older than `age`, in batches. */

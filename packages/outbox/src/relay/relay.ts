@@ -274,10 +274,18 @@ export class Relay implements Service {
         return;
       }
       this.#publishing += 1;
-      void publishTurn(this.#publishContext, taken).finally(() => {
-        this.#publishing -= 1;
-        this.#pump();
-      });
+      void publishTurn(this.#publishContext, taken)
+        .catch((err: unknown) => {
+          // Their lines stay under way: rows that another relay reads after this one has stopped.
+          this.#host.logger.error(
+            { err, lines: taken.map(({ line }) => line.name) },
+            'a publish ended with an error of its own; report it',
+          );
+        })
+        .finally(() => {
+          this.#publishing -= 1;
+          this.#pump();
+        });
     }
   }
 }
