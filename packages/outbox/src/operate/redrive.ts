@@ -32,9 +32,7 @@ export interface RedriveOptions {
 
 const chunk = 200;
 
-interface DeadRow extends OutboxRow {
-  readonly tenant: string;
-}
+type DeadRow = Pick<OutboxRow, 'id' | 'lane' | 'topic' | 'message_key' | 'headers'>;
 
 /**
  * Publishes dead letters again. A letter whose key is held (`onPoison: 'hold-key'`) takes its old place before the later messages of the
@@ -93,30 +91,30 @@ async function redriveChunk(
 ): Promise<{ count: number; last: bigint } | undefined> {
   const dead = database.table('outbox_dead');
   const lock = forUpdate(database);
+  // Without the bodies, which are copied by the server.
   const rows = await sql.rows<DeadRow>(
-    `SELECT ${database.text('id')} AS id, lane, ${messageColumns.join(', ')} FROM ${dead} t WHERE ${condition} AND t.id > ${after} ORDER BY t.id LIMIT ${size}${lock}`,
+    `SELECT ${database.text('id')} AS id, lane, topic, message_key, headers FROM ${dead} t WHERE ${condition} AND t.id > ${after} ORDER BY t.id LIMIT ${size}${lock}`,
     params,
   );
   const last = rows.at(-1);
   if (!last) return undefined;
+  const own = messageColumns.filter((column) => column !== 'headers' && column !== 'first_put_at').join(', ');
   for (const row of rows) {
     const name = orderName(row);
     const freed = await sql.run(
       `UPDATE ${database.table('outbox_held')} SET until_at = {now} WHERE lane = ? AND hold = ? AND until_at IS NULL`,
       [row.lane, name],
     );
-    const own = messageColumns.filter((column) => column !== 'headers' && column !== 'first_put_at');
-    const values = own.map((column) => row[column]);
-    const headers = redrivenHeaders(row);
+    const from = `FROM ${dead} t WHERE t.id = ${BigInt(row.id)}`;
     if (freed > 0) {
       await sql.run(
-        `INSERT INTO ${database.table('outbox_parked')} (id, lane, hold, ${own.join(', ')}, headers, first_put_at) VALUES (${BigInt(row.id)}, ?, ?, ${own.map(() => '?').join(', ')}, ?, {now})`,
-        [row.lane, name, ...values, row.headers],
+        `INSERT INTO ${database.table('outbox_parked')} (id, lane, hold, ${own}, headers, first_put_at) SELECT t.id, lane, ?, ${own}, headers, {now} ${from}`,
+        [name],
       );
     } else {
       await sql.run(
-        `INSERT INTO ${database.table('outbox_message')} (lane, ${own.join(', ')}, headers, first_put_at) VALUES (?, ${own.map(() => '?').join(', ')}, ?, {now})`,
-        [row.lane, ...values, headers],
+        `INSERT INTO ${database.table('outbox_message')} (lane, ${own}, headers, first_put_at) SELECT lane, ${own}, ${database.family === 'postgres' ? '?::text' : '?'}, {now} ${from}`,
+        [redrivenHeaders(row)],
       );
     }
   }
@@ -126,7 +124,7 @@ async function redriveChunk(
 }
 
 /** Marks the message as redriven. Headers that can't be read stay: the relay gives the message back to the dead letters, with the reason. */
-function redrivenHeaders(row: OutboxRow): string | null {
+function redrivenHeaders(row: DeadRow): string | null {
   try {
     return JSON.stringify({ ...headersOf(row), 'x-redriven': '1' });
   } catch {

@@ -17,6 +17,9 @@ export const messageColumns = [
 /** Columns that the relay reads to publish a message. */
 export const publishColumns: readonly (typeof messageColumns)[number][] = messageColumns.filter((name) => name !== 'tenant');
 
+/** Columns that may be large. */
+export const largeColumns: readonly (typeof messageColumns)[number][] = ['body', 'headers'];
+
 /** A message as the relay reads it. */
 export interface OutboxRow extends LaneRow {
   readonly topic: string;
