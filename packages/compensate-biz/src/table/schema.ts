@@ -1,10 +1,25 @@
-import { type Database, type Schema, SchemaWriter, type SqlRunner, tableColumns, workColumns } from '@holdfast/core';
+import { type Database, keepTrailingSpaces, type Schema, SchemaWriter, type SqlRunner, tableColumns, workColumns } from '@holdfast/core';
 import { adoptColumns, type Column } from './adopt-columns.ts';
 
 /** The tables of this package. Adopts a classic `compensate_biz` table in place, rows and all, while old code runs. */
 export const compensateBizSchema: Schema = {
   name: 'compensate-biz',
-  migrations: [{ name: '0001_create', statements: create }],
+  migrations: [
+    { name: '0001_create', statements: create },
+    {
+      name: '0002_trailing_spaces',
+      statements: (database, sql) =>
+        keepTrailingSpaces(
+          database,
+          sql,
+          ['compensate_biz_attempt', 'compensate_biz_fan_out', 'compensate_biz_fan_out_count', 'compensate_biz_type'],
+          {
+            table: 'compensate_biz',
+            columns: ownColumns(database).filter(({ type }) => type.startsWith('VARCHAR')),
+          },
+        ),
+    },
+  ],
 };
 
 function ownColumns(database: Database): readonly Column[] {

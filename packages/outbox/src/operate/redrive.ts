@@ -11,7 +11,7 @@ import {
   type SqlRunner,
   wait,
 } from '@holdfast/core';
-import { messageColumns, type OutboxRow, orderName } from '../table/message-columns.ts';
+import { headersOf, messageColumns, type OutboxRow, orderName } from '../table/message-columns.ts';
 
 /** Selects dead letters. Without any field it selects all of them. */
 export interface DeadFilter {
@@ -32,9 +32,7 @@ export interface RedriveOptions {
 
 const chunk = 200;
 
-interface DeadRow extends OutboxRow {
-  readonly tenant: string;
-}
+type DeadRow = Pick<OutboxRow, 'id' | 'lane' | 'topic' | 'message_key' | 'headers'>;
 
 /**
  * Publishes dead letters again. A letter whose key is held (`onPoison: 'hold-key'`) takes its old place before the later messages of the
@@ -93,36 +91,45 @@ async function redriveChunk(
 ): Promise<{ count: number; last: bigint } | undefined> {
   const dead = database.table('outbox_dead');
   const lock = forUpdate(database);
+  // Without the bodies, which are copied by the server.
   const rows = await sql.rows<DeadRow>(
-    `SELECT ${database.text('id')} AS id, lane, ${messageColumns.join(', ')} FROM ${dead} t WHERE ${condition} AND t.id > ${after} ORDER BY t.id LIMIT ${size}${lock}`,
+    `SELECT ${database.text('id')} AS id, lane, topic, message_key, headers FROM ${dead} t WHERE ${condition} AND t.id > ${after} ORDER BY t.id LIMIT ${size}${lock}`,
     params,
   );
   const last = rows.at(-1);
   if (!last) return undefined;
+  const own = messageColumns.filter((column) => column !== 'headers' && column !== 'first_put_at').join(', ');
   for (const row of rows) {
     const name = orderName(row);
     const freed = await sql.run(
       `UPDATE ${database.table('outbox_held')} SET until_at = {now} WHERE lane = ? AND hold = ? AND until_at IS NULL`,
       [row.lane, name],
     );
-    const own = messageColumns.filter((column) => column !== 'headers' && column !== 'first_put_at');
-    const values = own.map((column) => row[column]);
-    const headers = JSON.stringify({ ...(row.headers === null ? {} : JSON.parse(row.headers)), 'x-redriven': '1' });
+    const from = `FROM ${dead} t WHERE t.id = ${BigInt(row.id)}`;
     if (freed > 0) {
       await sql.run(
-        `INSERT INTO ${database.table('outbox_parked')} (id, lane, hold, ${own.join(', ')}, headers, first_put_at) VALUES (${BigInt(row.id)}, ?, ?, ${own.map(() => '?').join(', ')}, ?, {now})`,
-        [row.lane, name, ...values, row.headers],
+        `INSERT INTO ${database.table('outbox_parked')} (id, lane, hold, ${own}, headers, first_put_at) SELECT t.id, lane, ?, ${own}, headers, {now} ${from}`,
+        [name],
       );
     } else {
       await sql.run(
-        `INSERT INTO ${database.table('outbox_message')} (lane, ${own.join(', ')}, headers, first_put_at) VALUES (?, ${own.map(() => '?').join(', ')}, ?, {now})`,
-        [row.lane, ...values, headers],
+        `INSERT INTO ${database.table('outbox_message')} (lane, ${own}, headers, first_put_at) SELECT lane, ${own}, ${database.family === 'postgres' ? '?::text' : '?'}, {now} ${from}`,
+        [redrivenHeaders(row)],
       );
     }
   }
   await sql.run(`${database.deleteByPrimaryKey(dead)} WHERE id IN (${rows.map(({ id }) => BigInt(id)).join(', ')})`);
   await audit(database, sql, by, 'outbox:redrive', `${rows.length} dead letters up to ${last.id}`);
   return { count: rows.length, last: BigInt(last.id) };
+}
+
+/** Marks the message as redriven. Headers that can't be read stay: the relay gives the message back to the dead letters, with the reason. */
+function redrivenHeaders(row: DeadRow): string | null {
+  try {
+    return JSON.stringify({ ...headersOf(row), 'x-redriven': '1' });
+  } catch {
+    return row.headers;
+  }
 }
 
 /** Deletes dead letters older than `age`, in batches. */
