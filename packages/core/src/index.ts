@@ -82,6 +82,7 @@ export { Turns, type TurnsOptions } from './work/effects/turns.ts';
 export type { ClaimCap, ClaimQuery } from './work/row/claim-rows.ts';
 export { idList } from './work/row/id-list.ts';
 export type { ReadyGroup } from './work/row/ready-groups.ts';
+export type { ProgressReport } from './work/row/report-progress.ts';
 export type { Rescued, RescueOptions } from './work/row/rescue-rows.ts';
 export type { SettleHook, Settlement } from './work/row/settle-rows.ts';
 export type { DeadReason, WorkState } from './work/row/states.ts';
