@@ -18,6 +18,7 @@ import {
 import type { Often } from '../biz-type.ts';
 import type { Registry } from '../registry.ts';
 import { HandlerRunner } from '../run/handler-runner.ts';
+import { ProgressReports } from '../run/progress-reports.ts';
 import { pausedTypes } from '../table/paused-types.ts';
 import { type Hints, parseHint } from '../wake/hints.ts';
 import { BreakerReports } from './breaker-reports.ts';
@@ -85,11 +86,8 @@ export class BizWorker implements Service {
     }
     const maxPollMs = (): number => (registry.wakers.reliable ? 5_000 : 500);
     const onCounted = (parentId: string): void => this.#completeSoon(parentId);
-    const runner = new HandlerRunner(registry, telemetry, {
-      id: this.id,
-      onCounted,
-      onSettled: (settlement) => this.#settled(settlement, true),
-    });
+    const committer = { id: this.id, onCounted, onSettled: (settlement: Settlement) => this.#settled(settlement, true) };
+    const runner = new HandlerRunner(registry, telemetry, committer, new ProgressReports(registry.table, logger));
     this.#runner = new WorkRunner({
       table: registry.table,
       owner: this.id,
