@@ -22,6 +22,7 @@ export { insertedId, insertRow } from './database/inserted-id.ts';
 export type { SqlRunner } from './database/sql-runner.ts';
 export { statementParts } from './database/statement-parts.ts';
 export { nullableColumns, tableColumns } from './database/table-columns.ts';
+export { TransactionDatabase } from './database/transaction-database.ts';
 export { isConnectionError, isTransient } from './database/transient.ts';
 export { type UpdateFromValues, updateFromValues } from './database/update-from-values.ts';
 export { type ValueTypes, valuesTable } from './database/values-table.ts';
