@@ -25,6 +25,8 @@ onEveryDatabase('the helpers for tests', (suite) => {
     biz.handle('bad', (_, run) => run.reject('never'));
     biz.handle('slow', () => undefined);
     const testing = bizTesting(biz);
+    const succeeded: string[] = [];
+    biz.events.on('task:succeeded', ({ type }) => void succeeded.push(type));
     const first = await biz.now().submit('first', { name: 'Ada' }, { bizId: 'ada' });
     const bad = await biz.now().submit('bad', {});
     const later = await biz.now().submit('later', {});
@@ -32,6 +34,7 @@ onEveryDatabase('the helpers for tests', (suite) => {
     const runs = await testing.runDue();
     const of = (type: string) => runs.filter((run) => run.type === type);
     expect(runs).toHaveLength(4);
+    expect(succeeded).toEqual(['first', 'second']);
     expect(of('first')).toEqual([
       {
         id: first.id,

@@ -2,12 +2,12 @@ import type { ClaimedRow, RunningRow, Telemetry, Verdict, Verdicts } from '@hold
 import type { BizType } from '../biz-type.ts';
 import type { Batch, BatchItem, Registered } from '../handler.ts';
 import type { Registry } from '../registry.ts';
-import type { Effects } from './commit-run.ts';
+import { type Effects, RowsPassedOnError } from './commit-run.ts';
 import { parseContext } from './parse-context.ts';
 import { progressJson } from './progress-json.ts';
 import type { ProgressReports } from './progress-reports.ts';
 import { resultJson } from './result-json.ts';
-import { runTimeout } from './run-timeout.ts';
+import { RunTimeout } from './run-timeout.ts';
 import { doneVerdict, rejectVerdict, retryVerdict, snoozeVerdict, thrown } from './verdicts.ts';
 
 /** The parts that a batch runs with. */
@@ -18,16 +18,18 @@ export interface BatchParts {
   readonly handler: NonNullable<Registered['many']>;
   readonly reports: ProgressReports;
   readonly commit: (rows: readonly ClaimedRow[], effects: Effects, results: ReadonlyMap<string, string>) => Promise<void>;
+  /** Waits for a handler that was late. */
+  readonly settleLate: (limit: RunTimeout) => Promise<void>;
 }
 
-type Item = BatchItem<unknown> & { readonly row: ClaimedRow };
+type Item = BatchItem<unknown> & { readonly row: ClaimedRow; readonly running: RunningRow };
 
 /** Calls a batch handler once with all rows whose context can be handled. Never throws. */
 export async function runBatch(parts: BatchParts, rows: readonly RunningRow[]): Promise<Verdicts> {
-  const { registry, telemetry, type, handler, reports, commit } = parts;
+  const { registry, telemetry, type, handler, reports, commit, settleLate } = parts;
   const verdicts = new Map<string, Verdict | undefined>();
   const items: Item[] = [];
-  const limits: ReturnType<typeof runTimeout>[] = [];
+  let limit: RunTimeout | undefined;
   for (const running of rows) {
     const { row } = running;
     const parsed = await parseContext(registry, row, type);
@@ -35,8 +37,7 @@ export async function runBatch(parts: BatchParts, rows: readonly RunningRow[]): 
       verdicts.set(row.id, parsed.verdict);
       continue;
     }
-    const limit = runTimeout(running, type);
-    limits.push(limit);
+    const timeout = (limit ??= new RunTimeout(type, running));
     items.push({
       id: row.id,
       bizId: row.payload.bizId ?? undefined,
@@ -45,13 +46,14 @@ export async function runBatch(parts: BatchParts, rows: readonly RunningRow[]): 
       attempt: row.attempts + row.lost + 1,
       tenant: row.group,
       row,
+      running,
       get signal() {
-        return limit.signal();
+        return timeout.signal(running);
       },
     });
   }
   const [first] = items;
-  if (!first) return verdicts;
+  if (!first || !limit) return verdicts;
   const results = new Map<string, string>();
   let validating: Promise<void>[] = [];
   const validated = async (): Promise<void> => {
@@ -81,7 +83,8 @@ export async function runBatch(parts: BatchParts, rows: readonly RunningRow[]): 
       };
       const json = resultJson(first.row.kind, type, registry.maxResultBytes, value);
       if (!(json instanceof Promise)) set(json);
-      else validating.push(json.then(set, (error: unknown) => void verdicts.set(item.id, thrown(type.retry, rowOf(item).attempts, error))));
+      else
+        validating.push(json.then(set, (error: unknown) => void verdicts.set(item.id, thrown(type.retry, (item as Item).running, error))));
     },
     progress: (item, value) => {
       const json = progressJson(value);
@@ -103,17 +106,18 @@ export async function runBatch(parts: BatchParts, rows: readonly RunningRow[]): 
     return telemetry.span(`compensate-biz ${first.row.kind}`, origins, async () => handler(items, batch));
   };
   try {
-    await (limits[0]?.race(call()) ?? call());
+    await limit.race(call());
     await validated();
     for (const item of items) if (!verdicts.has(item.id)) verdicts.set(item.id, doneVerdict(results.get(item.id)));
   } catch (error) {
-    // One row of the batch was taken over: nothing was committed, and the others have not failed.
-    const lost = (error as { code?: unknown }).code === 'lease-lost';
-    for (const item of items)
-      if (!verdicts.has(item.id)) verdicts.set(item.id, lost ? { outcome: 'release' } : thrown(type.retry, item.row.attempts, error));
+    await settleLate(limit);
+    // A row of the batch was taken over: nothing was committed, and the others have not failed.
+    const passedOn = error instanceof RowsPassedOnError;
+    for (const { id, running } of items)
+      if (!verdicts.has(id)) verdicts.set(id, passedOn ? { outcome: 'release' } : thrown(type.retry, running, error));
   } finally {
     ended = true;
-    for (const limit of limits) limit.clear();
+    limit.clear();
   }
   await Promise.all([...reported.keys()].map((id) => endReport(id, verdicts.get(id)?.outcome === 'done')));
   return verdicts;

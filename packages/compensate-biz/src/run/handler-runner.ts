@@ -6,6 +6,7 @@ import { runBatch } from './batch-run.ts';
 import { type Commit, type Committer, commitRun } from './commit-run.ts';
 import { type Parsed, parseContext } from './parse-context.ts';
 import type { ProgressReports } from './progress-reports.ts';
+import type { RunTimeout } from './run-timeout.ts';
 import { SingleRun } from './single-run.ts';
 import { thrown } from './verdicts.ts';
 
@@ -13,18 +14,30 @@ type Outcome = Verdict | undefined;
 
 const none: ReadonlyMap<string, string> = new Map();
 
+/** What handlers are run with. */
+export interface HandlerParts {
+  readonly registry: Registry;
+  readonly telemetry: Telemetry;
+  readonly worker: Committer;
+  readonly reports: ProgressReports;
+  /** How long a handler that is late and ignores its signal is waited for, in ms. */
+  readonly leaseMs: number;
+}
+
 /** Calls handlers and turns their results and errors into verdicts. */
 export class HandlerRunner {
   readonly #registry: Registry;
   readonly #telemetry: Telemetry;
   readonly #worker: Committer;
   readonly #reports: ProgressReports;
+  readonly #leaseMs: number;
 
-  constructor(registry: Registry, telemetry: Telemetry, worker: Committer, reports: ProgressReports) {
+  constructor({ registry, telemetry, worker, reports, leaseMs }: HandlerParts) {
     this.#registry = registry;
     this.#telemetry = telemetry;
     this.#worker = worker;
     this.#reports = reports;
+    this.#leaseMs = leaseMs;
   }
 
   /** Runs rows of one type. Never throws. */
@@ -37,7 +50,9 @@ export class HandlerRunner {
     if (many) {
       const commit = (live: Commit['rows'], effects: Commit['effects'], results: Commit['results']): Promise<void> =>
         commitRun(this.#registry, this.#worker, { rows: live, effects, followUps: [], keep: type.keep, results });
-      return runBatch({ registry: this.#registry, telemetry: this.#telemetry, reports: this.#reports, type, handler: many, commit }, rows);
+      const settleLate = (limit: RunTimeout): Promise<void> => this.#settleLate(first, type, limit);
+      const [telemetry, reports] = [this.#telemetry, this.#reports];
+      return runBatch({ registry: this.#registry, telemetry, reports, type, handler: many, commit, settleLate }, rows);
     }
     const verdict = this.#runOne(first, type, registered.one);
     return verdict instanceof Promise ? verdict.then((settled) => new Map([[first.row.id, settled]])) : new Map([[first.row.id, verdict]]);
@@ -65,6 +80,7 @@ export class HandlerRunner {
           keep: type.keep,
           results: result === undefined ? none : new Map([[row.id, result]]),
         }),
+      settleLate: (limit) => this.#settleLate(running, type, limit),
     });
     let result: unknown;
     try {
@@ -73,12 +89,25 @@ export class HandlerRunner {
         : handler?.(parsed.context, run);
       if (typeof (result as PromiseLike<unknown> | undefined)?.then !== 'function' && !run.hasMore) {
         const verdict = run.verdict(result);
-        return verdict instanceof Promise ? verdict.catch((error: unknown) => thrown(type.retry, row.attempts, error)) : verdict;
+        return verdict instanceof Promise ? verdict.catch((error: unknown) => thrown(type.retry, running, error)) : verdict;
       }
     } catch (error) {
-      if (!run.hasMore) return thrown(type.retry, row.attempts, error);
+      if (!run.hasMore) return thrown(type.retry, running, error);
       result = Promise.reject(error);
     }
     return run.finish(result);
+  }
+
+  /**
+   * Keeps the turn of a serial row, and the slot of a capped one, until a handler that was late has ended: otherwise the next row would run
+   * beside it. A handler that ignores its signal is waited for as long as a lease lasts, and no longer, as if its worker had died.
+   */
+  async #settleLate({ row }: RunningRow, type: BizType<unknown, unknown>, limit: RunTimeout): Promise<void> {
+    if (!type.serial && type.globalConcurrency === undefined) return;
+    if (await limit.quiet(this.#leaseMs)) return;
+    this.#registry.logger.warn(
+      { id: row.id, type: row.kind, bizId: row.payload.bizId, waitedMs: this.#leaseMs },
+      'a handler still runs though its signal has aborted; the next row may now run beside it. Let the handler end when run.signal aborts',
+    );
   }
 }

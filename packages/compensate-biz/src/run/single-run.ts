@@ -8,7 +8,7 @@ import type { SubmitOptions } from '../submit-options.ts';
 import { progressJson } from './progress-json.ts';
 import type { ProgressReports } from './progress-reports.ts';
 import { type ResultJson, resultJson } from './result-json.ts';
-import { runTimeout } from './run-timeout.ts';
+import { RunTimeout } from './run-timeout.ts';
 import { doneVerdict, rejectVerdict, retryVerdict, snoozeVerdict, thrown } from './verdicts.ts';
 
 type Commit = (effects: (trx: Knex.Transaction) => unknown, followUps: readonly NewRow[], result: ResultJson) => Promise<void>;
@@ -19,6 +19,8 @@ export interface SingleRunParts {
   readonly type: BizType<unknown, unknown>;
   readonly reports: ProgressReports;
   readonly commit: Commit;
+  /** Waits for a handler that was late: see `settleLate`. */
+  readonly settleLate: (limit: RunTimeout) => Promise<void>;
 }
 
 /** One run of one row. */
@@ -28,18 +30,20 @@ export class SingleRun implements Run {
   readonly #type: BizType<unknown, unknown>;
   readonly #reports: ProgressReports;
   readonly #commit: Commit;
-  #limit: ReturnType<typeof runTimeout> | undefined;
+  readonly #settleLate: SingleRunParts['settleLate'];
+  #limit: RunTimeout | undefined;
   #followUps: Promise<NewRow>[] | undefined;
   #reported = false;
   #committed = false;
   #ended = false;
 
-  constructor(running: RunningRow, { registry, type, reports, commit }: SingleRunParts) {
+  constructor(running: RunningRow, { registry, type, reports, commit, settleLate }: SingleRunParts) {
     this.#registry = registry;
     this.#running = running;
     this.#type = type;
     this.#reports = reports;
     this.#commit = commit;
+    this.#settleLate = settleLate;
   }
 
   get id(): string {
@@ -67,8 +71,8 @@ export class SingleRun implements Run {
   }
 
   get signal(): AbortSignal {
-    this.#limit ??= runTimeout(this.#running, this.#type);
-    return this.#limit.signal();
+    this.#limit ??= new RunTimeout(this.#type, this.#running);
+    return this.#limit.signal(this.#running);
   }
 
   /** True if something waits to be written before or with the verdict: follow-ups, or the last report. */
@@ -122,7 +126,7 @@ export class SingleRun implements Run {
 
   /** Waits for the handler's result within the type's timeout, and commits follow-ups with the success. */
   async finish(result: unknown): Promise<Verdict | undefined> {
-    this.#limit ??= runTimeout(this.#running, this.#type);
+    this.#limit ??= new RunTimeout(this.#type, this.#running);
     const { row } = this.#running;
     let verdict: Verdict | undefined;
     try {
@@ -135,8 +139,9 @@ export class SingleRun implements Run {
         return undefined;
       }
     } catch (error) {
+      await this.#settleLate(this.#limit);
       if (this.#committed) return undefined;
-      verdict = thrown(this.#type.retry, row.attempts, error);
+      verdict = thrown(this.#type.retry, this.#running, error);
     } finally {
       this.#ended = true;
       this.#limit.clear();

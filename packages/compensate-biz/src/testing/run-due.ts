@@ -40,16 +40,19 @@ export class DueRunner {
 
   constructor(registry: Registry) {
     this.#registry = registry;
-    this.#runner = new HandlerRunner(
+    this.#runner = new HandlerRunner({
       registry,
-      new Telemetry('@holdfast/compensate-biz'),
-      {
+      telemetry: new Telemetry('@holdfast/compensate-biz'),
+      worker: {
         id: this.#owner,
         onCounted: (parentId) => this.#parents.add(parentId),
-        onSettled: (settlement) => this.#committed.set(settlement.row.id, settlement),
+        onCommitted: (settlements) => {
+          for (const settlement of settlements) this.#committed.set(settlement.row.id, settlement);
+        },
       },
-      new ProgressReports(registry.table, registry.logger),
-    );
+      reports: new ProgressReports(registry.table, registry.logger),
+      leaseMs,
+    });
   }
 
   /** @throws TestRunLimitError after `most` runs */
@@ -85,7 +88,7 @@ export class DueRunner {
 
   async #runRows(rows: readonly ClaimedRow[]): Promise<readonly TaskRun[]> {
     const { types } = this.#registry;
-    const verdicts = await this.#runner.run(rows.map((row) => ({ row, signal: new AbortController().signal })));
+    const verdicts = await this.#runner.run(rows.map((row) => ({ row, signal: new AbortController().signal, interrupted: false })));
     const settlements = rows.flatMap((row): readonly Settlement[] => {
       const verdict = verdicts.get(row.id);
       return verdict === undefined ? [] : [{ row, verdict, keep: types[row.kind]?.keep ?? true }];
@@ -96,24 +99,28 @@ export class DueRunner {
       if (verdict !== undefined) return runOf(row, settled.has(row.id) ? verdict : undefined);
       const committed = this.#committed.get(row.id);
       this.#committed.delete(row.id);
+      this.#emit(row, committed?.verdict);
       return runOf(row, committed?.verdict);
     });
   }
 
   async #settle(settlements: readonly Settlement[]): Promise<ReadonlySet<string>> {
-    const { table, effects, events } = this.#registry;
+    const { table, effects } = this.#registry;
     const settled = await table.settle(
       settlements,
       effects.hook(settlements, this.#owner, (parentId) => this.#parents.add(parentId)),
     );
-    for (const { row, verdict } of settlements) {
-      const of = { id: row.id, type: row.kind };
-      if (!settled.has(row.id)) events.emit('task:lease-lost', of);
-      else if (verdict.outcome === 'done') events.emit('task:succeeded', of);
-      else if (verdict.outcome === 'retry') events.emit('task:retried', { ...of, afterMs: verdict.afterMs, error: verdict.error });
-      else if (verdict.outcome === 'dead') events.emit('task:dead', { ...of, reason: verdict.reason, error: verdict.error });
-    }
+    for (const { row, verdict } of settlements) this.#emit(row, settled.has(row.id) ? verdict : undefined);
     return settled;
+  }
+
+  #emit(row: ClaimedRow, verdict: Verdict | undefined): void {
+    const { events } = this.#registry;
+    const of = { id: row.id, type: row.kind };
+    if (verdict === undefined) events.emit('task:lease-lost', of);
+    else if (verdict.outcome === 'done') events.emit('task:succeeded', of);
+    else if (verdict.outcome === 'retry') events.emit('task:retried', { ...of, afterMs: verdict.afterMs, error: verdict.error });
+    else if (verdict.outcome === 'dead') events.emit('task:dead', { ...of, reason: verdict.reason, error: verdict.error });
   }
 }
 
