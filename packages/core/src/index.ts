@@ -28,6 +28,7 @@ export {
   DatabaseUnavailableError,
   InvalidArgumentError,
   LeaseLostError,
+  MigrationLockedError,
   MigrationRequiredError,
   NotInTransactionError,
   SchemaNewerError,

@@ -67,7 +67,6 @@ async function create(database: Database, look: SqlRunner): Promise<readonly str
   } else {
     statements.push(...(await adoptColumns(database, look, ownColumns(database), existing, text)));
   }
-  statements.push(...(await brokenIndexes(database, look)));
   addIndexes(schema, database, existing.size > 0);
   // The table has a primary key: servers that replicate row by row refuse tables, or deletions, without one.
   schema.table(
@@ -98,27 +97,13 @@ function addIndexes(schema: SchemaWriter, database: Database, adopted: boolean):
     schema.index('compensate_biz_child', 'compensate_biz', 'parent_id, child_key', { unique: true });
     return;
   }
-  const t = database.table('compensate_biz');
-  const concurrently = adopted && database.family === 'postgres' ? ' CONCURRENTLY' : '';
-  const index = (name: string, columns: string, where: string, unique = ''): string =>
-    `CREATE${unique} INDEX${concurrently} IF NOT EXISTS ${database.tablePrefix}compensate_biz_${name} ON ${t} (${columns}) WHERE ${where}`;
-  schema.statements.push(
-    index('ready', 'biz_type, tenant, claim_rank, id', "status = 'WAIT_HANDLE' AND lost = 0"),
-    index('suspect', 'biz_type, lost, claim_rank, id', "status = 'WAIT_HANDLE' AND lost > 0"),
-    index('lease', 'lease_until', "status = 'PROCESSING'"),
-    index('due', 'run_at', "status = 'SCHEDULED'"),
-    index('gate', 'gate, id', "status = 'BLOCKED'"),
-    index('failed', 'biz_type, id', "status = 'FAILED'"),
-    index('child', 'parent_id, child_key', 'parent_id IS NOT NULL', ' UNIQUE'),
-  );
-}
-
-/** Drops invalid indexes that an interrupted CREATE INDEX CONCURRENTLY left behind: `IF NOT EXISTS` would take them for the index. */
-async function brokenIndexes(database: Database, look: SqlRunner): Promise<readonly string[]> {
-  if (database.family !== 'postgres') return [];
-  const rows = await look.rows<{ name: string }>(
-    'SELECT c.oid::regclass::text AS name FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_class t ON t.oid = i.indrelid JOIN pg_namespace n ON n.oid = t.relnamespace WHERE t.relname = ? AND n.nspname = COALESCE(?, current_schema()) AND NOT i.indisvalid',
-    [`${database.tablePrefix}compensate_biz`, database.schema ?? null],
-  );
-  return rows.map(({ name }) => `DROP INDEX ${name}`);
+  const index = (name: string, columns: string, where: string, unique = false): void =>
+    schema.index(`compensate_biz_${name}`, 'compensate_biz', columns, { where, unique, concurrently: adopted });
+  index('ready', 'biz_type, tenant, claim_rank, id', "status = 'WAIT_HANDLE' AND lost = 0");
+  index('suspect', 'biz_type, lost, claim_rank, id', "status = 'WAIT_HANDLE' AND lost > 0");
+  index('lease', 'lease_until', "status = 'PROCESSING'");
+  index('due', 'run_at', "status = 'SCHEDULED'");
+  index('gate', 'gate, id', "status = 'BLOCKED'");
+  index('failed', 'biz_type, id', "status = 'FAILED'");
+  index('child', 'parent_id, child_key', 'parent_id IS NOT NULL', true);
 }
