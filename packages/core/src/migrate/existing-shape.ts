@@ -17,9 +17,10 @@ interface IndexShape {
 /** `drop`: the statement that removes a rest of the object. */
 type Existing = { readonly found: 'none' } | { readonly found: 'ours' } | { readonly found: 'broken'; readonly drop: string };
 
-const indexStatement =
-  /^CREATE (UNIQUE )?INDEX (?:CONCURRENTLY )?(?:IF NOT EXISTS )?[`"]?(\w+)[`"]? ON ([\w."`]+) \(([^()]*)\)(?: WHERE (.*))?$/is;
-const tableStatement = /^CREATE TABLE IF NOT EXISTS ([\w."`]+) \((.*)\)[^()]*$/is;
+/** Around names: " and `. */
+const quotes = /[\x22\x60]/g;
+const indexStatement = /^CREATE (UNIQUE )?INDEX (?:CONCURRENTLY )?(?:IF NOT EXISTS )?(\w+) ON ([\w.]+) \(([^()]*)\)(?: WHERE (.*))?$/is;
+const tableStatement = /^CREATE TABLE IF NOT EXISTS ([\w.]+) \((.*)\)[^()]*$/is;
 
 /**
  * Looks for the object that a statement creates. The database itself would take any object of that name for it, or refuse the statement if a
@@ -27,9 +28,10 @@ const tableStatement = /^CREATE TABLE IF NOT EXISTS ([\w."`]+) \((.*)\)[^()]*$/i
  * @throws InvalidArgumentError if an object of that name exists that is not ours
  */
 export async function existingObject(database: Database, sql: SqlRunner, statement: string): Promise<Existing> {
-  const table = tableStatement.exec(statement);
+  const plain = statement.replaceAll(quotes, '');
+  const table = tableStatement.exec(plain);
   if (table) return existingTable(database, sql, bare(table[1] ?? ''), table[2] ?? '');
-  const index = indexStatement.exec(statement);
+  const index = indexStatement.exec(plain);
   if (!index) return { found: 'none' };
   const [, unique, name = '', on = '', columns = '', condition] = index;
   const wanted: IndexShape = {
@@ -72,11 +74,11 @@ const existingIndex: Readonly<
       table_name: string | null;
       is_unique: boolean | null;
       valid: boolean | null;
-      condition: string | null;
+      partial_on: string | null;
       columns: string | null;
       path: string;
     }>(
-      `SELECT t.relname AS table_name, i.indisunique AS is_unique, i.indisvalid AS valid, pg_get_expr(i.indpred, i.indrelid) AS condition,
+      `SELECT t.relname AS table_name, i.indisunique AS is_unique, i.indisvalid AS valid, pg_get_expr(i.indpred, i.indrelid) AS partial_on,
          (SELECT string_agg(pg_get_indexdef(i.indexrelid, k, false) || CASE WHEN i.indoption[k - 1] & 1 = 1 THEN ' desc' ELSE '' END, ',' ORDER BY k) FROM generate_series(1, i.indnkeyatts) k) AS columns,
          c.oid::regclass::text AS path
        FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace LEFT JOIN pg_index i ON i.indexrelid = c.oid LEFT JOIN pg_class t ON t.oid = i.indrelid
@@ -89,7 +91,7 @@ const existingIndex: Readonly<
         table: row.table_name ?? '',
         unique: row.is_unique === true,
         columns: (row.columns ?? '').split(',').map(column),
-        condition: row.condition ?? undefined,
+        condition: row.partial_on ?? undefined,
       },
       // CREATE INDEX CONCURRENTLY was interrupted.
       broken: row.valid === false ? row.path : undefined,
@@ -97,7 +99,7 @@ const existingIndex: Readonly<
   },
   async mysql(_database, sql, name, table) {
     const rows = await sql.rows<{ name: string | null; non_unique: unknown; direction: string | null; part: unknown }>(
-      'SELECT column_name AS name, non_unique AS non_unique, collation AS direction, sub_part AS part FROM information_schema.statistics WHERE table_schema = DATABASE() AND table_name = ? AND index_name = ? ORDER BY seq_in_index',
+      'SELECT column_name AS name, non_unique AS non_unique, COLLATION AS direction, sub_part AS part FROM information_schema.statistics WHERE table_schema = DATABASE() AND table_name = ? AND index_name = ? ORDER BY seq_in_index',
       [table, name],
     );
     if (rows.length === 0) return undefined;
@@ -111,8 +113,8 @@ const existingIndex: Readonly<
     };
   },
   async sqlite(_database, sql, name) {
-    const [row] = await sql.rows<{ table_name: string; sql: string | null }>(
-      "SELECT tbl_name AS table_name, sql FROM sqlite_master WHERE type = 'index' AND name = ? COLLATE NOCASE",
+    const [row] = await sql.rows<{ table_name: string; statement: string | null }>(
+      `SELECT tbl_name AS table_name, "sql" AS statement FROM sqlite_master WHERE type = 'index' AND name = ? COLLATE NOCASE`,
       [name],
     );
     if (!row) return undefined;
@@ -123,9 +125,9 @@ const existingIndex: Readonly<
     return {
       shape: {
         table: row.table_name,
-        unique: /^\s*CREATE\s+UNIQUE/i.test(row.sql ?? ''),
+        unique: /^\s*CREATE\s+UNIQUE/i.test(row.statement ?? ''),
         columns: columns.map(({ name, down }) => column(`${name}${Number(down) === 1 ? ' desc' : ''}`)),
-        condition: /\sWHERE\s(.*)$/is.exec(row.sql ?? '')?.[1],
+        condition: /\sWHERE\s(.*)$/is.exec(row.statement ?? '')?.[1],
       },
     };
   },
@@ -159,12 +161,12 @@ function describe({ table, unique, columns, condition }: IndexShape): string {
 }
 
 function column(text: string): string {
-  return text.trim().replaceAll(/["`]/g, '').replace(/ asc$/i, '').replaceAll(/\s+/g, ' ').toLowerCase();
+  return text.trim().replaceAll(quotes, '').replace(/ asc$/i, '').replaceAll(/\s+/g, ' ').toLowerCase();
 }
 
 /** The last part of a name, without quotes. */
 function bare(name: string): string {
-  return name.replaceAll(/["`]/g, '').split('.').at(-1) ?? name;
+  return name.replaceAll(quotes, '').split('.').at(-1) ?? name;
 }
 
 /** The names of the columns in the parentheses of CREATE TABLE. */
@@ -182,6 +184,6 @@ function columnNames(body: string): string[] {
     }
   }
   return parts
-    .map((part) => /^\s*[`"]?(\w+)/.exec(part)?.[1]?.toLowerCase() ?? '')
+    .map((part) => /^\s*(\w+)/.exec(part)?.[1]?.toLowerCase() ?? '')
     .filter((word) => word !== '' && !/^(primary|unique|key|index|constraint|foreign|check)$/.test(word));
 }

@@ -106,7 +106,7 @@ async function postgresLock(
 async function lockedByPostgres(sql: SqlRunner, key: string, timeoutMs: number): Promise<MigrationLockedError> {
   const [holder] = await sql.rows<{ pid: number; application: string | null }>(
     `SELECT l.pid, a.application_name AS application FROM pg_locks l LEFT JOIN pg_stat_activity a ON a.pid = l.pid
-     WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1 AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+     WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1 AND l."database" = (SELECT oid FROM pg_database WHERE datname = current_database())
      AND ((l.classid::bigint << 32) | l.objid::bigint) = hashtext(?)::bigint`,
     [key],
   );
