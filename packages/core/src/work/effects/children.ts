@@ -106,7 +106,7 @@ export class Children {
       const counts = await this.counts(sql, parent);
       if (counts.done + counts.failed + counts.cancelled < Number(record.total)) return undefined;
       const changed = await sql.run(
-        `UPDATE ${database.table(table.shape.table)} SET status = ${table.state('done')}, ${resultColumn} = ?, updated_at = {timestamp} WHERE id = ${BigInt(parent)} AND status = ${table.state('blocked')}`,
+        `UPDATE ${database.table(table.shape.table)} SET status = ${table.state('done')}, ${resultColumn} = ?, updated_at = {timestamp} WHERE id = ${BigInt(parent)} AND ${table.pinned('blocked')}`,
         [JSON.stringify({ total: Number(record.total), ...counts })],
       );
       return changed === 1 ? onCompleted(sql, record) : undefined;

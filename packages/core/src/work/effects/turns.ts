@@ -90,7 +90,7 @@ export class Turns {
       );
       if (!next) return undefined;
       const opened = await sql.run(
-        `UPDATE ${t} SET status = CASE WHEN run_at > {now} THEN ${table.state('scheduled')} ELSE ${table.state('ready')} END, claim_rank = ${table.rank('{now}')}, updated_at = {timestamp} WHERE id = ${BigInt(next.id)} AND status = ${table.state('blocked')}`,
+        `UPDATE ${t} SET status = CASE WHEN run_at > {now} THEN ${table.state('scheduled')} ELSE ${table.state('ready')} END, claim_rank = ${table.rank('{now}')}, updated_at = {timestamp} WHERE id = ${BigInt(next.id)} AND ${table.pinned('blocked')}`,
       );
       if (opened === 1) return next.id;
     }

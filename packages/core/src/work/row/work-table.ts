@@ -26,6 +26,11 @@ export class WorkTable {
     return this.#sql.state(state);
   }
 
+  /** A comparison of the status for which no index can be used, so that a statement about given ids goes by the primary key. */
+  pinned(state: WorkState): string {
+    return this.#sql.pinned(state);
+  }
+
   /** SQL for the rank of a row that becomes READY at `readyAt` (SQL, in ms). */
   rank(readyAt: string): string {
     return this.#sql.rank(readyAt);
