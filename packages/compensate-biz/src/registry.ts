@@ -58,7 +58,11 @@ export class Registry {
   constructor(options: CompensateBizOptions<BizTypes>, of?: { readonly registry: Registry; readonly database: Database }) {
     if (typeof options?.types !== 'object' || Object.keys(options.types).length === 0)
       throw new InvalidArgumentError('types is missing or empty; pass at least one, as in types: { "grant-coupon": bizType(schema) }.');
-    for (const type of Object.keys(options.types)) keyText('the name of a type', type, 100);
+    for (const type of Object.keys(options.types)) {
+      keyText('the name of a type', type, 100);
+      // The collation of an adopted table may leave out trailing spaces; a worker would then run the rows of another type.
+      if (type.endsWith(' ')) throw new InvalidArgumentError(`The name of the type ${JSON.stringify(type)} ends with a space; remove it.`);
+    }
     this.#options = options;
     this.types = options.types;
     this.handlers = of?.registry.handlers ?? new Map();

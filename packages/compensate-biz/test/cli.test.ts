@@ -59,7 +59,9 @@ export default {
     } finally {
       await fresh.drop();
     }
-    expect((await run('migrate')).stdout).toBe('core: 0001_create, 0002_rate\ncompensate-biz: 0001_create, 0002_lookup, 0003_result\n');
+    expect((await run('migrate')).stdout).toBe(
+      'core: 0001_create, 0002_rate, 0003_trailing_spaces\ncompensate-biz: 0001_create, 0002_trailing_spaces, 0003_lookup, 0004_result\n',
+    );
     expect((await run('migrate')).stdout).toBe('core: up to date\ncompensate-biz: up to date\n');
   });
 

@@ -169,7 +169,7 @@ describe.each(testDialects())('a table of the version before on $name', (dialect
         for (; !stop; n++) await old('compensate_biz').insert({ biz_type: 'grant', biz_id: 'b', context: '{}' });
         return n;
       })();
-      expect((await migrate(db.knex, [coreSchema, compensateBizSchema]))['compensate-biz']).toEqual(['0002_lookup', '0003_result']);
+      expect((await migrate(db.knex, [coreSchema, compensateBizSchema]))['compensate-biz']).toEqual(['0003_lookup', '0004_result']);
       stop = true;
       const inserted = await inserting;
       expect((await migrate(db.knex, [coreSchema, compensateBizSchema]))['compensate-biz']).toEqual([]);

@@ -1,4 +1,4 @@
-import { type Database, type Schema, SchemaWriter, type SqlRunner, tableColumns, workColumns } from '@holdfast/core';
+import { type Database, keepTrailingSpaces, type Schema, SchemaWriter, type SqlRunner, tableColumns, workColumns } from '@holdfast/core';
 import { adoptColumns, type Column } from './adopt-columns.ts';
 
 /** The tables of this package. Adopts a classic `compensate_biz` table in place, rows and all, while old code runs. */
@@ -6,8 +6,21 @@ export const compensateBizSchema: Schema = {
   name: 'compensate-biz',
   migrations: [
     { name: '0001_create', statements: create },
-    { name: '0002_lookup', statements: lookup },
-    { name: '0003_result', statements: result },
+    {
+      name: '0002_trailing_spaces',
+      statements: (database, sql) =>
+        keepTrailingSpaces(
+          database,
+          sql,
+          ['compensate_biz_attempt', 'compensate_biz_fan_out', 'compensate_biz_fan_out_count', 'compensate_biz_type'],
+          {
+            table: 'compensate_biz',
+            columns: ownColumns(database).filter(({ type }) => type.startsWith('VARCHAR')),
+          },
+        ),
+    },
+    { name: '0003_lookup', statements: lookup },
+    { name: '0004_result', statements: result },
   ],
 };
 

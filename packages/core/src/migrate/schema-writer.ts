@@ -1,4 +1,5 @@
 import type { Database } from '../database/database.ts';
+import { byteCollation } from './keep-trailing-spaces.ts';
 
 /** Writes the DDL of one migration in the database's dialect. Each statement may be run again. */
 export class SchemaWriter {
@@ -25,7 +26,7 @@ export class SchemaWriter {
 
   /** Adds a table. `columns` is the text between the parentheses. */
   table(name: string, columns: string, storage: { readonly postgres?: string } = {}): void {
-    const end = this.#database.family === 'mysql' ? ' ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin' : '';
+    const end = this.#database.family === 'mysql' ? ` ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=${byteCollation(this.#database)}` : '';
     const how = this.#database.family === 'postgres' && storage.postgres ? ` ${storage.postgres}` : '';
     this.statements.push(`CREATE TABLE IF NOT EXISTS ${this.#database.table(name)} (${columns})${how}${end}`);
   }

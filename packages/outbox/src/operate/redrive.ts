@@ -17,7 +17,7 @@ import {
   requireFilters,
   type SqlRunner,
 } from '@holdfast/core';
-import { messageColumns, type OutboxRow, orderName } from '../table/message-columns.ts';
+import { headersOf, messageColumns, type OutboxRow, orderName } from '../table/message-columns.ts';
 
 /** Selects dead letters. Without any field it selects all of them. */
 export interface DeadFilter {
@@ -37,9 +37,7 @@ export interface DeadFilter {
 /** Options of a redrive: the same in every package. */
 export type RedriveOptions = BulkOptions;
 
-interface DeadRow extends OutboxRow {
-  readonly tenant: string;
-}
+type DeadRow = Pick<OutboxRow, 'id' | 'lane' | 'topic' | 'message_key' | 'headers'>;
 
 /**
  * Publishes dead letters again, in the order of their ids. A letter whose key is held (`onPoison: 'hold-key'`) takes its old place before the
@@ -100,36 +98,45 @@ function conditions(filter: DeadFilter): { sql: string; params: unknown[] } {
 async function redriveRows(database: Database, sql: SqlRunner, ids: readonly string[], by: Actor): Promise<readonly string[]> {
   const dead = database.table('outbox_dead');
   const list = idList(database.family, ids);
+  // Without the bodies, which are copied by the server.
   const rows = await sql.rows<DeadRow>(
-    `SELECT ${database.text('id')} AS id, lane, ${messageColumns.join(', ')} FROM ${dead}${database.primaryKeyHint} WHERE ${list.sql} ORDER BY ${dead}.id${forUpdate(database)}`,
+    `SELECT ${database.text('id')} AS id, lane, topic, message_key, headers FROM ${dead}${database.primaryKeyHint} WHERE ${list.sql} ORDER BY ${dead}.id${forUpdate(database)}`,
     list.params,
   );
   const last = rows.at(-1);
   if (!last) return [];
+  const own = messageColumns.filter((column) => column !== 'headers' && column !== 'first_put_at').join(', ');
   for (const row of rows) {
     const name = orderName(row);
     const freed = await sql.run(
       `UPDATE ${database.table('outbox_held')} SET until_at = {now} WHERE lane = ? AND hold = ? AND until_at IS NULL`,
       [row.lane, name],
     );
-    const own = messageColumns.filter((column) => column !== 'headers' && column !== 'first_put_at');
-    const values = own.map((column) => row[column]);
-    const headers = JSON.stringify({ ...(row.headers === null ? {} : JSON.parse(row.headers)), 'x-redriven': '1' });
+    const from = `FROM ${dead} t WHERE t.id = ${BigInt(row.id)}`;
     if (freed > 0) {
       await sql.run(
-        `INSERT INTO ${database.table('outbox_parked')} (id, lane, hold, ${own.join(', ')}, headers, first_put_at) VALUES (${BigInt(row.id)}, ?, ?, ${own.map(() => '?').join(', ')}, ?, {now})`,
-        [row.lane, name, ...values, row.headers],
+        `INSERT INTO ${database.table('outbox_parked')} (id, lane, hold, ${own}, headers, first_put_at) SELECT t.id, lane, ?, ${own}, headers, {now} ${from}`,
+        [name],
       );
     } else {
       await sql.run(
-        `INSERT INTO ${database.table('outbox_message')} (lane, ${own.join(', ')}, headers, first_put_at) VALUES (?, ${own.map(() => '?').join(', ')}, ?, {now})`,
-        [row.lane, ...values, headers],
+        `INSERT INTO ${database.table('outbox_message')} (lane, ${own}, headers, first_put_at) SELECT lane, ${own}, ${database.family === 'postgres' ? '?::text' : '?'}, {now} ${from}`,
+        [redrivenHeaders(row)],
       );
     }
   }
   await sql.run(`${database.deleteByPrimaryKey(dead)} WHERE id IN (${rows.map(({ id }) => BigInt(id)).join(', ')})`);
   await audit(database, sql, by, 'outbox:redrive', `${rows.length} dead letters up to ${last.id}`);
   return rows.map(({ id }) => id);
+}
+
+/** Marks the message as redriven. Headers that can't be read stay: the relay gives the message back to the dead letters, with the reason. */
+function redrivenHeaders(row: DeadRow): string | null {
+  try {
+    return JSON.stringify({ ...headersOf(row), 'x-redriven': '1' });
+  } catch {
+    return row.headers;
+  }
 }
 
 /** Deletes dead letters older than `age`, in batches. */
