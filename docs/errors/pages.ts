@@ -290,6 +290,22 @@ export const errorPages: readonly ErrorPage[] = [
     next: ['Fix the client; the OpenAPI document of the routes has the shapes.'],
   },
   {
+    code: 'migration-locked',
+    error: 'MigrationLockedError',
+    from: 'core',
+    retryable: true,
+    means:
+      'Another process holds the lock of the migrations, and `migrate` has waited for it for as long as `lockTimeout` allows. Nothing was changed.',
+    because: [
+      'Another process builds an index on a large adopted table.',
+      'A process that was migrating hangs, or a pooler has kept the session lock that an earlier version took through it.',
+    ],
+    next: [
+      'Wait for the other process, or raise `lockTimeout` of `migrate`.',
+      'If nobody migrates, end the session that the message names.',
+    ],
+  },
+  {
     code: 'migration-required',
     error: 'MigrationRequiredError',
     from: 'core',

@@ -35,6 +35,7 @@ export {
   DatabaseUnavailableError,
   InvalidArgumentError,
   LeaseLostError,
+  MigrationLockedError,
   MigrationRequiredError,
   NotInTransactionError,
   SchemaNewerError,

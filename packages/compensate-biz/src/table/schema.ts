@@ -84,7 +84,6 @@ async function create(database: Database, look: SqlRunner): Promise<readonly str
   } else {
     statements.push(...(await adoptColumns(database, look, ownColumns(database), existing, text)));
   }
-  statements.push(...(await brokenIndexes(database, look)));
   addIndexes(schema, database, existing.size > 0);
   // The table has a primary key: servers that replicate row by row refuse tables, or deletions, without one.
   schema.table(
@@ -115,19 +114,15 @@ function addIndexes(schema: SchemaWriter, database: Database, adopted: boolean):
     schema.index('compensate_biz_child', 'compensate_biz', 'parent_id, child_key', { unique: true });
     return;
   }
-  const t = database.table('compensate_biz');
-  const concurrently = adopted && database.family === 'postgres' ? ' CONCURRENTLY' : '';
-  const index = (name: string, columns: string, where: string, unique = ''): string =>
-    `CREATE${unique} INDEX${concurrently} IF NOT EXISTS ${database.tablePrefix}compensate_biz_${name} ON ${t} (${columns}) WHERE ${where}`;
-  schema.statements.push(
-    index('ready', 'biz_type, tenant, claim_rank, id', "status = 'WAIT_HANDLE' AND lost = 0"),
-    index('suspect', 'biz_type, lost, claim_rank, id', "status = 'WAIT_HANDLE' AND lost > 0"),
-    index('lease', 'lease_until', "status = 'PROCESSING'"),
-    index('due', 'run_at', "status = 'SCHEDULED'"),
-    index('gate', 'gate, id', "status = 'BLOCKED'"),
-    index('failed', 'biz_type, id', "status = 'FAILED'"),
-    index('child', 'parent_id, child_key', 'parent_id IS NOT NULL', ' UNIQUE'),
-  );
+  const index = (name: string, columns: string, where: string, unique = false): void =>
+    schema.index(`compensate_biz_${name}`, 'compensate_biz', columns, { where, unique, concurrently: adopted });
+  index('ready', 'biz_type, tenant, claim_rank, id', "status = 'WAIT_HANDLE' AND lost = 0");
+  index('suspect', 'biz_type, lost, claim_rank, id', "status = 'WAIT_HANDLE' AND lost > 0");
+  index('lease', 'lease_until', "status = 'PROCESSING'");
+  index('due', 'run_at', "status = 'SCHEDULED'");
+  index('gate', 'gate, id', "status = 'BLOCKED'");
+  index('failed', 'biz_type, id', "status = 'FAILED'");
+  index('child', 'parent_id, child_key', 'parent_id IS NOT NULL', true);
 }
 
 /**
@@ -142,18 +137,13 @@ async function lookup(database: Database, look: SqlRunner): Promise<readonly str
   const existing = await tableColumns(database, look, 'compensate_biz');
   // An index is built CONCURRENTLY only where there are rows: it waits for every open transaction of the server.
   const rows = existing.size === 0 ? [] : await look.rows(`SELECT 1 AS one FROM ${t} LIMIT 1`);
-  const concurrently = database.family === 'postgres' && rows.length > 0 ? ' CONCURRENTLY' : '';
-  schema.statements.push(...(await brokenIndexes(database, look)));
   for (const [name, column, where] of [
     ['biz_id', 'biz_id', 'biz_id IS NOT NULL'],
     ['subject', 'subject', 'subject IS NOT NULL'],
     ['tenant', 'tenant', "tenant <> ''"],
   ] as const) {
     if (database.family === 'mysql') schema.index(`compensate_biz_${name}`, 'compensate_biz', keyPart(column, existing.get(column)));
-    else
-      schema.statements.push(
-        `CREATE INDEX${concurrently} IF NOT EXISTS ${database.tablePrefix}compensate_biz_${name} ON ${t} (${column}, id) WHERE ${where}`,
-      );
+    else schema.index(`compensate_biz_${name}`, 'compensate_biz', `${column}, id`, { where, concurrently: rows.length > 0 });
   }
   return schema.statements;
 }
@@ -171,14 +161,4 @@ async function result(database: Database, look: SqlRunner): Promise<readonly str
   return ['run_progress', 'run_result']
     .filter((name) => !existing.has(name))
     .map((name) => `ALTER TABLE ${database.table('compensate_biz')} ADD COLUMN ${name} ${text} NULL`);
-}
-
-/** Drops invalid indexes that an interrupted CREATE INDEX CONCURRENTLY left behind: `IF NOT EXISTS` would take them for the index. */
-async function brokenIndexes(database: Database, look: SqlRunner): Promise<readonly string[]> {
-  if (database.family !== 'postgres') return [];
-  const rows = await look.rows<{ name: string }>(
-    'SELECT c.oid::regclass::text AS name FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_class t ON t.oid = i.indrelid JOIN pg_namespace n ON n.oid = t.relnamespace WHERE t.relname = ? AND n.nspname = COALESCE(?, current_schema()) AND NOT i.indisvalid',
-    [`${database.tablePrefix}compensate_biz`, database.schema ?? null],
-  );
-  return rows.map(({ name }) => `DROP INDEX ${name}`);
 }
