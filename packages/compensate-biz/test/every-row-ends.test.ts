@@ -71,7 +71,8 @@ onEveryDatabase('every row ends', (suite) => {
     registry.database.clockOffsetMs = 0;
   });
 
-  const submit = (kind: Kind, delay = 0) => submitter.now().submit(kind, {}, { bizId: 'b', tenant: 'ten', ...(delay > 0 ? { delay } : {}) });
+  const submit = (kind: Kind, delay = 0) =>
+    submitter.now().submit(kind, {}, { bizId: 'b', tenant: 'ten', ...(delay > 0 ? { delay } : {}) });
 
   async function claim(kind: Kind, limit: number): Promise<readonly ClaimedRow[]> {
     const query = { kind, group: 'ten', limit, owner: 'w', leaseMs };

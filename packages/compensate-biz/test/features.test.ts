@@ -272,7 +272,9 @@ onEveryDatabase('features', (suite) => {
 
   it.each(['return', 'commit', 'batch'] as const)('stays closed for failures that are not in a row (%s)', async (how) => {
     const type = `now-and-then-${how}`;
-    const biz = suite.create({ [type]: bizType(any, { concurrency: 1, retry: every(1).upTo(1), breaker: { failures: 3, openMs: 60_000 } }) });
+    const biz = suite.create({
+      [type]: bizType(any, { concurrency: 1, retry: every(1).upTo(1), breaker: { failures: 3, openMs: 60_000 } }),
+    });
     const fails = (context: Record<string, unknown>) => Number(context.i) % 3 < 2;
     if (how === 'batch')
       biz.handleBatch(type, { size: 1 }, async ([item], batch) => {
@@ -296,7 +298,9 @@ onEveryDatabase('features', (suite) => {
   });
 
   it('gives a probe to the next row when there was none to probe with', async () => {
-    const biz = suite.create({ probed: bizType(any, { retry: every(1).upTo(1), breaker: { failures: 1, openMs: 60_000 }, globalConcurrency: 1 }) });
+    const biz = suite.create({
+      probed: bizType(any, { retry: every(1).upTo(1), breaker: { failures: 1, openMs: 60_000 }, globalConcurrency: 1 }),
+    });
     let healthy = false;
     biz.handle('probed', () => {
       if (!healthy) throw new Error('down');
@@ -309,7 +313,10 @@ onEveryDatabase('features', (suite) => {
     await worker.stop();
     // The slot is taken, so that a probe finds no row. (Its holder is not a row; the repair is not running yet.)
     const slot = () => suite.db.knex('holdfast_slot').where({ scope: 'compensate-biz:probed' });
-    const [other] = await t().insert({ biz_type: 'elsewhere', status: 'PROCESSING', context: '{}', lease_until: 9e15 }).returning('id').catch(() => []);
+    const [other] = await t()
+      .insert({ biz_type: 'elsewhere', status: 'PROCESSING', context: '{}', lease_until: 9e15 })
+      .returning('id')
+      .catch(() => []);
     const holder = other?.id ?? (await t().where({ biz_type: 'elsewhere' }).first()).id;
     await slot().update({ holder: String(holder) });
     healthy = true;

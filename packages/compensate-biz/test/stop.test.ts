@@ -47,7 +47,12 @@ onEveryDatabase('stop', (suite) => {
       for (const row of [...(await rowsOf(one)), ...(await rowsOf(many))])
         expect(row).toMatchObject({ status: 'WAIT_HANDLE', cnt: 0, starts: 0, lost: 0, owner: null });
     }
-    expect(await suite.db.knex('compensate_biz_attempt').whereIn('task_id', (await rowsOf(one)).map(({ id }) => id))).toEqual([]);
+    expect(
+      await suite.db.knex('compensate_biz_attempt').whereIn(
+        'task_id',
+        (await rowsOf(one)).map(({ id }) => id),
+      ),
+    ).toEqual([]);
   });
 
   it('keeps its rows for as long as aborted handlers take to end', async () => {

@@ -1,5 +1,24 @@
 import type { Publisher } from '@holdfast/broker';
-import { type Backoff, type Database, defineLoop, type Duration, durationMs, Events, type EventSource, exponential, idle, InvalidArgumentError, LaneFeed, lifecycle, type Logger, type Loop, type Service, Telemetry, uuidv7, wholeNumber } from '@holdfast/core';
+import {
+  type Backoff,
+  type Database,
+  type Duration,
+  defineLoop,
+  durationMs,
+  type EventSource,
+  Events,
+  exponential,
+  InvalidArgumentError,
+  idle,
+  LaneFeed,
+  type Logger,
+  type Loop,
+  lifecycle,
+  type Service,
+  Telemetry,
+  uuidv7,
+  wholeNumber,
+} from '@holdfast/core';
 import { laneCount } from '../table/lanes.ts';
 import { type OutboxRow, publishColumns } from '../table/message-columns.ts';
 import { BrokerHealth } from './broker-health.ts';

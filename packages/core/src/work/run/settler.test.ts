@@ -1,6 +1,6 @@
 import { expect, it } from 'vitest';
-import { until } from '../../testing/until.ts';
 import { silentLogger } from '../../observe/logger.ts';
+import { until } from '../../testing/until.ts';
 import type { Settlement } from '../row/settle-rows.ts';
 import { Settler } from './settler.ts';
 
