@@ -44,15 +44,19 @@ export async function rescheduleRow(registry: Registry, sql: SqlRunner, id: stri
   return true;
 }
 
-/** Makes a FAILED or CANCELLED row run again, with its counts of failures and lost starts at 0. Attempts and errors stay on record. */
+/**
+ * Makes a FAILED or CANCELLED row run again, with its counts of failures and lost starts at 0. Attempts and errors stay on record. A serial
+ * or capped row that was cancelled while it ran waits until the lease of that run has expired: its handler may still be running.
+ */
 export async function redriveRow(registry: Registry, sql: SqlRunner, id: string): Promise<boolean> {
-  const { database, table, turns, children } = registry;
+  const { database, table, turns, caps, children } = registry;
   const row = await lockRow(registry, sql, id);
   if (!row || (row.status !== 'FAILED' && row.status !== 'CANCELLED')) return false;
   const turn = row.gate === null || (await turns.take(sql, row.biz_type, row.gate, id));
-  const state = table.state(turn ? 'ready' : 'blocked');
+  const waits = row.gate !== null || caps.capped(row.biz_type) ? 'lease_until > {now}' : '1 = 0';
+  const state = turn ? `CASE WHEN ${waits} THEN ${table.state('scheduled')} ELSE ${table.state('ready')} END` : table.state('blocked');
   await sql.run(
-    `UPDATE ${database.table('compensate_biz')} SET status = ${state}, version = version + 1, cnt = 0, lost = 0, dead_reason = NULL, lease_until = NULL, owner = NULL, claim_rank = ${table.rank('{now}')}, updated_at = {timestamp} WHERE id = ${BigInt(id)}`,
+    `UPDATE ${database.table('compensate_biz')} SET status = ${state}, run_at = CASE WHEN ${waits} THEN lease_until ELSE NULL END, version = version + 1, cnt = 0, lost = 0, dead_reason = NULL, lease_until = NULL, owner = NULL, claim_rank = ${table.rank('{now}')}, updated_at = {timestamp} WHERE id = ${BigInt(id)}`,
   );
   if (row.parent_id !== null)
     await children.add(sql, row.parent_id, 'redrive', row.status === 'FAILED' ? { failed: -1 } : { cancelled: -1 });
