@@ -169,7 +169,11 @@ describe.each(testDialects())('a table of the version before on $name', (dialect
         for (; !stop; n++) await old('compensate_biz').insert({ biz_type: 'grant', biz_id: 'b', context: '{}' });
         return n;
       })();
-      expect((await migrate(db.knex, [coreSchema, compensateBizSchema]))['compensate-biz']).toEqual(['0003_lookup', '0004_result']);
+      expect((await migrate(db.knex, [coreSchema, compensateBizSchema]))['compensate-biz']).toEqual([
+        '0002_trailing_spaces',
+        '0003_lookup',
+        '0004_result',
+      ]);
       stop = true;
       const inserted = await inserting;
       expect((await migrate(db.knex, [coreSchema, compensateBizSchema]))['compensate-biz']).toEqual([]);
