@@ -15,6 +15,7 @@ export { Once, type OnceEntry } from './coordination/once.ts';
 export { Slots } from './coordination/slots.ts';
 export { afterCommit, requireTransaction, transactionTrace } from './database/after-commit.ts';
 export { Database, type DatabaseOptions, describeDatabase, openDatabase } from './database/database.ts';
+export { deleteOlder } from './database/delete-older.ts';
 export type { DatabaseDescription } from './database/describe-database.ts';
 export type { Dialect } from './database/dialect.ts';
 export { concat, forUpdate, insertNew, quoted, skipLocked } from './database/dialect-sql.ts';

@@ -21,8 +21,16 @@ export const coreSchema: Schema = {
           'holdfast_audit',
         ]),
     },
+    { name: '0003_retention', statements: retention },
   ],
 };
+
+/** By which keys are purged. */
+function retention(database: Database): readonly string[] {
+  const ddl = new SchemaWriter(database);
+  ddl.index('holdfast_once_expiry', 'holdfast_once', 'expires_at', { online: true });
+  return ddl.statements;
+}
 
 function create(database: Database): readonly string[] {
   const ddl = new SchemaWriter(database);

@@ -34,13 +34,13 @@ export class SchemaWriter {
   /**
    * Adds an index.
    * @param more `where`: the condition of a partial index; MySQL and MariaDB have no partial indexes, and index the columns `wide`, those of
-   * the condition first
+   * the condition first; `online`: the table may be large, so Postgres builds the index without blocking writers, as MySQL does in any case
    */
   index(
     name: string,
     table: string,
     columns: string,
-    more: { readonly unique?: boolean; readonly where?: string; readonly wide?: string } = {},
+    more: { readonly unique?: boolean; readonly where?: string; readonly wide?: string; readonly online?: boolean } = {},
   ): void {
     const { family, dialect, tablePrefix } = this.#database;
     const unique = more.unique ? 'UNIQUE ' : '';
@@ -49,9 +49,18 @@ export class SchemaWriter {
       this.statements.push(
         `CREATE ${unique}INDEX ${dialect === 'mariadb' ? 'IF NOT EXISTS ' : ''}${name} ON ${on} (${more.wide ?? columns})`,
       );
-    else
+    else {
+      const online = more.online && family === 'postgres';
+      // What an interrupted build left behind is invalid, and would count as existing.
+      if (online) this.statements.push(dropInvalid(this.#database, `${tablePrefix}${name}`));
       this.statements.push(
-        `CREATE ${unique}INDEX IF NOT EXISTS ${tablePrefix}${name} ON ${on} (${columns})${more.where === undefined ? '' : ` WHERE ${more.where}`}`,
+        `CREATE ${unique}INDEX ${online ? 'CONCURRENTLY ' : ''}IF NOT EXISTS ${tablePrefix}${name} ON ${on} (${columns})${more.where === undefined ? '' : ` WHERE ${more.where}`}`,
       );
+    }
   }
+}
+
+function dropInvalid(database: Database, index: string): string {
+  const schema = database.schema === undefined ? 'current_schema()' : `'${database.schema}'`;
+  return `DO $$ BEGIN IF EXISTS (SELECT 1 FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relname = '${index}' AND n.nspname = ${schema} AND NOT i.indisvalid) THEN EXECUTE format('DROP INDEX %I.%I', ${schema}, '${index}'); END IF; END $$`;
 }

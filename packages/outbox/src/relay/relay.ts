@@ -57,6 +57,8 @@ export interface RelayOptions {
   readonly stopTimeout?: Duration;
 }
 
+const purgePauseMs = 600_000;
+
 /** The part of an outbox that a relay needs. */
 export interface RelayHost {
   readonly database: Database;
@@ -64,6 +66,8 @@ export interface RelayHost {
   readonly logger: Logger;
   /** Calls `listener` with the lane of each new message, or with `undefined` for all lanes. Returns a function that ends it. */
   readonly listen: (listener: (lane: number | undefined) => void) => () => void;
+  /** Deletes dead letters and ids of puts that are older than their retention. */
+  readonly purge: () => Promise<unknown>;
 }
 
 /**
@@ -89,6 +93,7 @@ export class Relay implements Service {
   readonly #holds: Holds;
   readonly #events: Events<RelayEvents>;
   readonly #promote: Loop<unknown>;
+  readonly #purge: Loop<unknown>;
   readonly #lifecycle: Service;
   readonly #health: BrokerHealth;
   readonly #publishContext: PublishContext;
@@ -177,6 +182,7 @@ export class Relay implements Service {
       busy: ({ more }) => more,
       pauseMs: () => Math.max(2, Math.min(this.#nextDueMs ?? 1_000, 1_000)),
     });
+    this.#purge = defineLoop({ name: 'outbox purge', logger, runOnce: () => host.purge(), pauseMs: () => purgePauseMs });
     this.#lifecycle = lifecycle({ start: () => this.#start(), stop: () => this.#stop() });
   }
 
@@ -237,6 +243,7 @@ export class Relay implements Service {
     });
     await this.#feed.start();
     await this.#promote.start();
+    await this.#purge.start();
   }
 
   async #stop(): Promise<void> {
@@ -244,6 +251,7 @@ export class Relay implements Service {
     this.#unlisten?.();
     this.#health.close();
     await this.#promote.stop();
+    await this.#purge.stop();
     this.#feed.pauseReading();
     const late = new Promise<void>((resolve) => setTimeout(resolve, this.#stopTimeoutMs).unref());
     await Promise.race([this.#queue.quiet(), late]);
