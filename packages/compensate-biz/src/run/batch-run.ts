@@ -2,9 +2,9 @@ import type { ClaimedRow, RunningRow, Telemetry, Verdict, Verdicts } from '@hold
 import type { BizType } from '../biz-type.ts';
 import type { Batch, BatchItem, Registered } from '../handler.ts';
 import type { Registry } from '../registry.ts';
-import type { Effects } from './commit-run.ts';
+import { type Effects, RowsPassedOnError } from './commit-run.ts';
 import { parseContext } from './parse-context.ts';
-import { runTimeout } from './run-timeout.ts';
+import { RunTimeout } from './run-timeout.ts';
 import { rejectVerdict, retryVerdict, snoozeVerdict, thrown } from './verdicts.ts';
 
 /** The parts that a batch runs with. */
@@ -14,15 +14,20 @@ export interface BatchParts {
   readonly type: BizType<unknown, unknown>;
   readonly handler: NonNullable<Registered['many']>;
   readonly commit: (rows: readonly ClaimedRow[], effects: Effects) => Promise<void>;
+  /** Waits for a handler that was late. */
+  readonly settleLate: (limit: RunTimeout) => Promise<void>;
 }
 
-type Item = BatchItem<unknown> & { readonly row: ClaimedRow };
+type Item = BatchItem<unknown> & { readonly row: ClaimedRow; readonly running: RunningRow };
 
 /** Calls a batch handler once with all rows whose context can be handled. Never throws. */
-export async function runBatch({ registry, telemetry, type, handler, commit }: BatchParts, rows: readonly RunningRow[]): Promise<Verdicts> {
+export async function runBatch(
+  { registry, telemetry, type, handler, commit, settleLate }: BatchParts,
+  rows: readonly RunningRow[],
+): Promise<Verdicts> {
   const verdicts = new Map<string, Verdict | undefined>();
   const items: Item[] = [];
-  const limits: ReturnType<typeof runTimeout>[] = [];
+  let limit: RunTimeout | undefined;
   for (const running of rows) {
     const { row } = running;
     const parsed = await parseContext(registry, row, type);
@@ -30,8 +35,7 @@ export async function runBatch({ registry, telemetry, type, handler, commit }: B
       verdicts.set(row.id, parsed.verdict);
       continue;
     }
-    const limit = runTimeout(running, type);
-    limits.push(limit);
+    const timeout = (limit ??= new RunTimeout(type, running));
     items.push({
       id: row.id,
       bizId: row.payload.bizId ?? undefined,
@@ -40,13 +44,14 @@ export async function runBatch({ registry, telemetry, type, handler, commit }: B
       attempt: row.attempts + row.lost + 1,
       tenant: row.group,
       row,
+      running,
       get signal() {
-        return limit.signal();
+        return timeout.signal(running);
       },
     });
   }
   const [first] = items;
-  if (!first) return verdicts;
+  if (!first || !limit) return verdicts;
   const rowOf = (item: BatchItem<unknown>): ClaimedRow => (item as Item).row;
   const batch: Batch<unknown> = {
     commit: async (effects) => {
@@ -65,15 +70,16 @@ export async function runBatch({ registry, telemetry, type, handler, commit }: B
     return telemetry.span(`compensate-biz ${first.row.kind}`, origins, async () => handler(items, batch));
   };
   try {
-    await (limits[0]?.race(call()) ?? call());
+    await limit.race(call());
     for (const item of items) if (!verdicts.has(item.id)) verdicts.set(item.id, { outcome: 'done' });
   } catch (error) {
-    // One row of the batch was taken over: nothing was committed, and the others have not failed.
-    const lost = (error as { code?: unknown }).code === 'lease-lost';
-    for (const item of items)
-      if (!verdicts.has(item.id)) verdicts.set(item.id, lost ? { outcome: 'release' } : thrown(type.retry, item.row.attempts, error));
+    await settleLate(limit);
+    // A row of the batch was taken over: nothing was committed, and the others have not failed.
+    const passedOn = error instanceof RowsPassedOnError;
+    for (const { id, running } of items)
+      if (!verdicts.has(id)) verdicts.set(id, passedOn ? { outcome: 'release' } : thrown(type.retry, running, error));
   } finally {
-    for (const limit of limits) limit.clear();
+    limit.clear();
   }
   return verdicts;
 }

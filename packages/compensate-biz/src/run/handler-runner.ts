@@ -5,6 +5,7 @@ import type { Registry } from '../registry.ts';
 import { runBatch } from './batch-run.ts';
 import { type Commit, type Committer, commitRun } from './commit-run.ts';
 import { type Parsed, parseContext } from './parse-context.ts';
+import type { RunTimeout } from './run-timeout.ts';
 import { outcomeVerdict, SingleRun } from './single-run.ts';
 import { thrown } from './verdicts.ts';
 
@@ -15,11 +16,13 @@ export class HandlerRunner {
   readonly #registry: Registry;
   readonly #telemetry: Telemetry;
   readonly #worker: Committer;
+  readonly #leaseMs: number;
 
-  constructor(registry: Registry, telemetry: Telemetry, worker: Committer) {
+  constructor(registry: Registry, telemetry: Telemetry, worker: Committer, leaseMs: number) {
     this.#registry = registry;
     this.#telemetry = telemetry;
     this.#worker = worker;
+    this.#leaseMs = leaseMs;
   }
 
   /** Runs rows of one type. Never throws. */
@@ -32,7 +35,8 @@ export class HandlerRunner {
     if (many) {
       const commit = (live: Commit['rows'], effects: Commit['effects']): Promise<void> =>
         commitRun(this.#registry, this.#worker, { rows: live, effects, followUps: [], keep: type.keep });
-      return runBatch({ registry: this.#registry, telemetry: this.#telemetry, type, handler: many, commit }, rows);
+      const settleLate = (limit: RunTimeout): Promise<void> => this.#settleLate(first, type, limit);
+      return runBatch({ registry: this.#registry, telemetry: this.#telemetry, type, handler: many, commit, settleLate }, rows);
     }
     const verdict = this.#runOne(first, type, registered.one);
     return verdict instanceof Promise ? verdict.then((settled) => new Map([[first.row.id, settled]])) : new Map([[first.row.id, verdict]]);
@@ -48,8 +52,14 @@ export class HandlerRunner {
   #runParsed(running: RunningRow, type: BizType<unknown, unknown>, handler: Registered['one'], parsed: Parsed): Outcome | Promise<Outcome> {
     if ('verdict' in parsed) return parsed.verdict;
     const { row } = running;
-    const run = new SingleRun(this.#registry, running, type, (effects, followUps) =>
-      commitRun(this.#registry, this.#worker, { rows: [row], effects, followUps, keep: type.keep }),
+    const run = new SingleRun(
+      {
+        registry: this.#registry,
+        type,
+        commit: (effects, followUps) => commitRun(this.#registry, this.#worker, { rows: [row], effects, followUps, keep: type.keep }),
+        settleLate: (limit) => this.#settleLate(running, type, limit),
+      },
+      running,
     );
     let result: unknown;
     try {
@@ -57,9 +67,22 @@ export class HandlerRunner {
         ? this.#telemetry.span(`compensate-biz ${row.kind}`, [row.payload.traceparent], async () => handler?.(parsed.context, run))
         : handler?.(parsed.context, run);
     } catch (error) {
-      return thrown(type.retry, row.attempts, error);
+      return thrown(type.retry, running, error);
     }
     if (typeof (result as PromiseLike<unknown> | undefined)?.then !== 'function' && !run.hasFollowUps) return outcomeVerdict(result);
     return run.finish(result);
+  }
+
+  /**
+   * Keeps the turn of a serial row, and the slot of a capped one, until a handler that was late has ended: otherwise the next row would run
+   * beside it. A handler that ignores its signal is waited for as long as a lease lasts, and no longer, as if its worker had died.
+   */
+  async #settleLate({ row }: RunningRow, type: BizType<unknown, unknown>, limit: RunTimeout): Promise<void> {
+    if (!type.serial && type.globalConcurrency === undefined) return;
+    if (await limit.quiet(this.#leaseMs)) return;
+    this.#registry.logger.warn(
+      { id: row.id, type: row.kind, bizId: row.payload.bizId, waitedMs: this.#leaseMs },
+      'a handler still runs though its signal has aborted; the next row may now run beside it. Let the handler end when run.signal aborts',
+    );
   }
 }

@@ -5,26 +5,35 @@ import { outcome, outcomeOf, type Run, type RunOutcome } from '../handler.ts';
 import type { Registry } from '../registry.ts';
 import { type NewRow, newRow } from '../submit/new-row.ts';
 import type { SubmitOptions } from '../submit-options.ts';
-import { runTimeout } from './run-timeout.ts';
+import { RunTimeout } from './run-timeout.ts';
 import { rejectVerdict, retryVerdict, snoozeVerdict, thrown } from './verdicts.ts';
 
-type Commit = (effects: (trx: Knex.Transaction) => unknown, followUps: readonly NewRow[]) => Promise<void>;
+/** What one run is made with. */
+export interface RunParts {
+  readonly registry: Registry;
+  readonly type: BizType<unknown, unknown>;
+  readonly commit: (effects: (trx: Knex.Transaction) => unknown, followUps: readonly NewRow[]) => Promise<void>;
+  /** Waits for a handler that was late: see `settleLate`. */
+  readonly settleLate: (limit: RunTimeout) => Promise<void>;
+}
 
 /** One run of one row. */
 export class SingleRun implements Run {
   readonly #registry: Registry;
   readonly #running: RunningRow;
   readonly #type: BizType<unknown, unknown>;
-  readonly #commit: Commit;
-  #limit: ReturnType<typeof runTimeout> | undefined;
+  readonly #commit: RunParts['commit'];
+  readonly #settleLate: RunParts['settleLate'];
+  #limit: RunTimeout | undefined;
   #followUps: Promise<NewRow>[] | undefined;
   #committed = false;
 
-  constructor(registry: Registry, running: RunningRow, type: BizType<unknown, unknown>, commit: Commit) {
+  constructor({ registry, type, commit, settleLate }: RunParts, running: RunningRow) {
     this.#registry = registry;
     this.#running = running;
     this.#type = type;
     this.#commit = commit;
+    this.#settleLate = settleLate;
   }
 
   get id(): string {
@@ -52,8 +61,8 @@ export class SingleRun implements Run {
   }
 
   get signal(): AbortSignal {
-    this.#limit ??= runTimeout(this.#running, this.#type);
-    return this.#limit.signal();
+    this.#limit ??= new RunTimeout(this.#type, this.#running);
+    return this.#limit.signal(this.#running);
   }
 
   /** True if follow-ups wait to be written with the success. */
@@ -88,7 +97,7 @@ export class SingleRun implements Run {
 
   /** Waits for the handler's result within the type's timeout, and commits follow-ups with the success. */
   async finish(result: unknown): Promise<Verdict | undefined> {
-    this.#limit ??= runTimeout(this.#running, this.#type);
+    this.#limit ??= new RunTimeout(this.#type, this.#running);
     try {
       const verdict = outcomeVerdict(await this.#limit.race(Promise.resolve(result)));
       if (this.#committed) return undefined;
@@ -96,8 +105,9 @@ export class SingleRun implements Run {
       await this.#commit(() => undefined, await Promise.all(this.#followUps));
       return undefined;
     } catch (error) {
+      await this.#settleLate(this.#limit);
       if (this.#committed) return undefined;
-      return thrown(this.#type.retry, this.#running.row.attempts, error);
+      return thrown(this.#type.retry, this.#running, error);
     } finally {
       this.#limit.clear();
     }

@@ -1,8 +1,7 @@
 import type { Database } from '../../database/database.ts';
 import type { SqlRunner } from '../../database/sql-runner.ts';
 import { type ClaimCap, type ClaimQuery, claimGivenRows, claimRows } from './claim-rows.ts';
-import type { GroupFloor } from './floor-probes.ts';
-import { type ReadyGroup, readyGroups } from './ready-groups.ts';
+import { type ReadyGroup, type ReadyQuery, readyGroups } from './ready-groups.ts';
 import { heldRows, renewRows } from './renew-rows.ts';
 import { type Rescued, type RescueOptions, rescueRows } from './rescue-rows.ts';
 import { type SettleHook, type Settlement, settleRows, settleRowsIn } from './settle-rows.ts';
@@ -41,9 +40,9 @@ export class WorkTable {
     return claimGivenRows(this.#sql, ids, query, cap);
   }
 
-  /** Finds the pairs of kind and group that have READY rows; with `floors`, it begins at the floors of these groups. */
-  ready(limit: number = 1000, floors?: readonly GroupFloor[]): Promise<ReadyGroup[]> {
-    return readyGroups(this.#sql, limit, floors);
+  /** Finds the pairs of kind and group that have READY rows. */
+  ready(query?: ReadyQuery): Promise<ReadyGroup[]> {
+    return readyGroups(this.#sql, query);
   }
 
   /** Writes verdicts, each under the version with which its row was claimed. Returns the ids that were still the caller's. */
@@ -78,7 +77,8 @@ export class WorkTable {
   async promote(limit: number = 1000, backMs?: number): Promise<number> {
     const work = this.#sql;
     const set = `status = ${work.state('ready')}, claim_rank = ${work.rank('run_at')}, updated_at = {timestamp}`;
-    const due = `status = ${work.state('scheduled')} AND lost = 0 AND run_at <= {now}`;
+    // Rows that have lost a start become READY too, as the suspects that they are: a suspect can be rescheduled.
+    const due = `status = ${work.state('scheduled')} AND run_at <= {now}`;
     const since = dueSince(backMs);
     const pick = `SELECT id FROM ${work.table} WHERE ${due}${since.sql} ORDER BY run_at LIMIT ${limit}`;
     if (this.database.family === 'postgres')
@@ -103,8 +103,7 @@ export class WorkTable {
     const work = this.#sql;
     const since = dueSince(backMs);
     const [row] = await this.database.rows<{ ms: string | number | null }>(
-      // For `min(run_at)` MariaDB reads every SCHEDULED row, since `lost` is not in the index.
-      `SELECT run_at - {now} AS ms FROM ${work.table} WHERE status = ${work.state('scheduled')} AND lost = 0 AND run_at IS NOT NULL${since.sql} ORDER BY run_at LIMIT 1`,
+      `SELECT run_at - {now} AS ms FROM ${work.table} WHERE status = ${work.state('scheduled')} AND run_at IS NOT NULL${since.sql} ORDER BY run_at LIMIT 1`,
       since.params,
     );
     return row?.ms === null || row?.ms === undefined ? undefined : Number(row.ms);

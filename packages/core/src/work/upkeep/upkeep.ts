@@ -54,7 +54,10 @@ export function createUpkeep(options: UpkeepOptions): Upkeep {
       return due.run(look, (promoted) => promoted < promoteRows);
     },
     busy: (promoted) => promoted === promoteRows,
-    pauseMs: () => Math.max(options.minPollMs, Math.min(nextDueMs, options.maxPollMs())),
+    pauseMs: () => {
+      const maxMs = options.maxPollMs();
+      return nextDueMs < maxMs ? { untilMs: Math.max(options.minPollMs, nextDueMs) } : maxMs;
+    },
   });
   const others: Loop<unknown>[] = [
     defineLoop({
