@@ -30,7 +30,7 @@ export const coreSchema: Schema = {
 /** By which keys are purged. */
 function retention(database: Database): readonly string[] {
   const ddl = new SchemaWriter(database);
-  ddl.index('holdfast_once_expiry', 'holdfast_once', 'expires_at', { online: true });
+  ddl.index('holdfast_once_expiry', 'holdfast_once', 'expires_at', { concurrently: true });
   return ddl.statements;
 }
 

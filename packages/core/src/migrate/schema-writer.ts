@@ -1,4 +1,6 @@
 import type { Database } from '../database/database.ts';
+import { quoted } from '../database/dialect-sql.ts';
+import { fittingName } from './fitting-name.ts';
 import { byteCollation } from './keep-trailing-spaces.ts';
 
 /** Writes the DDL of one migration in the database's dialect. Each statement may be run again. */
@@ -26,41 +28,35 @@ export class SchemaWriter {
 
   /** Adds a table. `columns` is the text between the parentheses. */
   table(name: string, columns: string, storage: { readonly postgres?: string } = {}): void {
+    fittingName(this.#database, name);
     const end = this.#database.family === 'mysql' ? ` ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=${byteCollation(this.#database)}` : '';
     const how = this.#database.family === 'postgres' && storage.postgres ? ` ${storage.postgres}` : '';
     this.statements.push(`CREATE TABLE IF NOT EXISTS ${this.#database.table(name)} (${columns})${how}${end}`);
   }
 
   /**
-   * Adds an index.
-   * @param more `where`: the condition of a partial index; MySQL and MariaDB have no partial indexes, and index the columns `wide`, those of
-   * the condition first; `online`: the table may be large, so Postgres builds the index without blocking writers, as MySQL does in any case
+   * Adds an index. On Postgres and SQLite its name has the prefix, as names of indexes are those of the whole schema there.
+   * @param more `concurrently`: Postgres builds it without blocking writers, for a table that is in use; `where`: the condition of a partial index; MySQL and MariaDB have no partial indexes, and index the columns `wide`, those of
+   * the condition first
    */
   index(
     name: string,
     table: string,
     columns: string,
-    more: { readonly unique?: boolean; readonly where?: string; readonly wide?: string; readonly online?: boolean } = {},
+    more: { readonly unique?: boolean; readonly concurrently?: boolean; readonly where?: string; readonly wide?: string } = {},
   ): void {
-    const { family, dialect, tablePrefix } = this.#database;
-    const unique = more.unique ? 'UNIQUE ' : '';
+    const { family, dialect } = this.#database;
     const on = this.#database.table(table);
-    if (family === 'mysql')
-      this.statements.push(
-        `CREATE ${unique}INDEX ${dialect === 'mariadb' ? 'IF NOT EXISTS ' : ''}${name} ON ${on} (${more.wide ?? columns})`,
-      );
-    else {
-      const online = more.online && family === 'postgres';
-      // What an interrupted build left behind is invalid, and would count as existing.
-      if (online) this.statements.push(dropInvalid(this.#database, `${tablePrefix}${name}`));
-      this.statements.push(
-        `CREATE ${unique}INDEX ${online ? 'CONCURRENTLY ' : ''}IF NOT EXISTS ${tablePrefix}${name} ON ${on} (${columns})${more.where === undefined ? '' : ` WHERE ${more.where}`}`,
-      );
+    const unique = more.unique ? 'UNIQUE ' : '';
+    if (family === 'mysql') {
+      const ifAbsent = dialect === 'mariadb' ? 'IF NOT EXISTS ' : '';
+      this.statements.push(`CREATE ${unique}INDEX ${ifAbsent}${name} ON ${on} (${more.wide ?? columns})`);
+      return;
     }
+    const concurrently = more.concurrently && family === 'postgres' ? 'CONCURRENTLY ' : '';
+    const where = more.where === undefined ? '' : ` WHERE ${more.where}`;
+    // Quoted: without quotes, Billing_ and billing_ would be one prefix on Postgres, and the indexes of the second would be left out.
+    const own = quoted(this.#database, fittingName(this.#database, name));
+    this.statements.push(`CREATE ${unique}INDEX ${concurrently}IF NOT EXISTS ${own} ON ${on} (${columns})${where}`);
   }
-}
-
-function dropInvalid(database: Database, index: string): string {
-  const schema = database.schema === undefined ? 'current_schema()' : `'${database.schema}'`;
-  return `DO $$ BEGIN IF EXISTS (SELECT 1 FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relname = '${index}' AND n.nspname = ${schema} AND NOT i.indisvalid) THEN EXECUTE format('DROP INDEX %I.%I', ${schema}, '${index}'); END IF; END $$`;
 }

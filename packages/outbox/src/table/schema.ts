@@ -90,8 +90,8 @@ function create(database: Database): readonly string[] {
 /** By which old rows are purged. */
 function retention(database: Database): readonly string[] {
   const ddl = new SchemaWriter(database);
-  ddl.index('outbox_dead_age', 'outbox_dead', 'dead_at', { online: true });
-  ddl.index('inbox_start_age', 'inbox_start', 'started_at', { online: true });
-  ddl.index('inbox_parked_age', 'inbox_parked', 'parked_at', { online: true });
+  ddl.index('outbox_dead_age', 'outbox_dead', 'dead_at', { concurrently: true });
+  ddl.index('inbox_start_age', 'inbox_start', 'started_at', { concurrently: true });
+  ddl.index('inbox_parked_age', 'inbox_parked', 'parked_at', { concurrently: true });
   return ddl.statements;
 }
