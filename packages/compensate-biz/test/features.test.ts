@@ -155,6 +155,21 @@ onEveryDatabase('features', (suite) => {
     expect((await biz.now().submit('single', {}, pending)).duplicate).toBe(false);
   });
 
+  it('writes another row under the once key of a row that was cancelled, and no third', async () => {
+    const biz = suite.create({ moved: bizType(any) });
+    for (const once of ['c', { key: 'd', window: '1h' }] as const) {
+      const { id } = await biz.now().submit('moved', {}, { once, delay: '1h' });
+      expect(await biz.now().submit('moved', {}, { once, delay: '1h' })).toEqual({ id, duplicate: true });
+      const next = await suite.db.knex.transaction(async (trx) => {
+        expect(await biz.in(trx).cancel({ id })).toBe(true);
+        return biz.in(trx).submit('moved', {}, { once, delay: '1h' });
+      });
+      expect(next).toMatchObject({ duplicate: false });
+      expect(next.id).not.toBe(id);
+      expect(await biz.now().submit('moved', {}, { once, delay: '1h' })).toEqual({ id: next.id, duplicate: true });
+    }
+  });
+
   it("reschedules and cancels by id or once key, in the caller's transaction", async () => {
     const biz = suite.create({ moved: bizType(any) });
     const { id } = await biz.now().submit('moved', {}, { once: 'm', delay: '1h' });

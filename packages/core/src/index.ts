@@ -18,6 +18,7 @@ export { Slots } from './coordination/slots.ts';
 export { afterCommit, requireTransaction, transactionTrace } from './database/after-commit.ts';
 export { timestampAt, timestampMs } from './database/clock.ts';
 export { Database, type DatabaseOptions, describeDatabase, openDatabase } from './database/database.ts';
+export { deleteOlder } from './database/delete-older.ts';
 export type { DatabaseDescription } from './database/describe-database.ts';
 export type { Dialect } from './database/dialect.ts';
 export { concat, forUpdate, insertNew, quoted, skipLocked } from './database/dialect-sql.ts';

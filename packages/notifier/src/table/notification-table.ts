@@ -56,6 +56,8 @@ export interface AttemptView {
 }
 
 const onceScope = 'notifier';
+/** Rows that a purge reads at a time. It reads their bodies, of up to 256 KiB. */
+const purgedAtOnce = 50;
 // MySQL can't lock a table of values, so the lock names `n`. MariaDB does not support FOR SHARE OF.
 const sharedLock = { mysql: ' FOR SHARE OF n', mariadb: ' LOCK IN SHARE MODE', postgres: '', sqlite: '' } as const;
 const columns = [
@@ -237,7 +239,7 @@ export class NotificationTable {
       const gone = await this.#database.transaction(async (sql) => {
         const lock = skipLocked(this.#database);
         const rows = await sql.rows<{ id: string; tenant: string; subject_id: string; status: string; sequence: number; params: string }>(
-          `SELECT ${this.#database.text('id')} AS id, tenant, subject_id, status, sequence, params FROM ${this.#name} WHERE ${old} ORDER BY ended_at LIMIT 200${lock}`,
+          `SELECT ${this.#database.text('id')} AS id, tenant, subject_id, status, sequence, params FROM ${this.#name} WHERE ${old} ORDER BY ended_at LIMIT ${purgedAtOnce}${lock}`,
         );
         if (rows.length === 0) return 0;
         const ids = rows.map(({ id }) => id).join(', ');
