@@ -12,6 +12,7 @@ import type { Knex } from 'knex';
 import type { Registry } from '../registry.ts';
 import { insertRows } from '../submit/insert-rows.ts';
 import type { NewRow } from '../submit/new-row.ts';
+import { doneVerdict } from './verdicts.ts';
 
 /** Statements of a handler, run in the transaction of its success. */
 export type Effects = (trx: Knex.Transaction) => unknown;
@@ -28,6 +29,8 @@ export interface Commit {
   readonly followUps: readonly NewRow[];
   /** True if the rows are kept as SUCCESS, false if they are deleted. */
   readonly keep: boolean;
+  /** Results as JSON, by id. */
+  readonly results: ReadonlyMap<string, string>;
 }
 
 /** The worker that commits. */
@@ -48,10 +51,11 @@ const maxAttempts = 6;
  */
 export async function commitRun(registry: Registry, worker: Committer, commit: Commit): Promise<void> {
   const { rows, followUps } = commit;
+  const settlements = rows.map((row) => succeeded(row, commit));
   let parents = new Set<string>();
   for (let attempt = 1; ; attempt++) {
     try {
-      parents = await commitOnce(registry, worker.id, commit);
+      parents = await commitOnce(registry, worker.id, commit, settlements);
       await checkpoint('commit:after');
       break;
     } catch (error) {
@@ -62,13 +66,17 @@ export async function commitRun(registry: Registry, worker: Committer, commit: C
   }
   for (const parent of parents) worker.onCounted(parent);
   if (followUps.length > 0 || rows.some((row) => registry.effects.admitsOthers(row))) registry.wake();
-  worker.onCommitted(rows.map((row) => succeeded(row, commit.keep)));
+  worker.onCommitted(settlements);
 }
 
-async function commitOnce(registry: Registry, worker: string, { rows, effects, followUps, keep }: Commit): Promise<Set<string>> {
+async function commitOnce(
+  registry: Registry,
+  worker: string,
+  { rows, effects, followUps }: Commit,
+  settlements: readonly Settlement[],
+): Promise<Set<string>> {
   const { database, table } = registry;
   const parents = new Set<string>();
-  const settlements = rows.map((row) => succeeded(row, keep));
   const hook = registry.effects.hook(settlements, worker, (parentId) => parents.add(parentId));
   const trace = await database.knex.transaction(
     async (trx) => {
@@ -95,6 +103,6 @@ async function commitOnce(registry: Registry, worker: string, { rows, effects, f
   return parents;
 }
 
-function succeeded(row: ClaimedRow, keep: boolean): Settlement {
-  return { row, verdict: { outcome: 'done' }, keep };
+function succeeded(row: ClaimedRow, { keep, results }: Commit): Settlement {
+  return { row, verdict: doneVerdict(results.get(row.id)), keep };
 }

@@ -1,10 +1,27 @@
-import { type Database, type Schema, SchemaWriter, type SqlRunner, tableColumns, workColumns } from '@holdfast/core';
+import { type Database, keepTrailingSpaces, type Schema, SchemaWriter, type SqlRunner, tableColumns, workColumns } from '@holdfast/core';
 import { adoptColumns, type Column } from './adopt-columns.ts';
 
 /** The tables of this package. Adopts a classic `compensate_biz` table in place, rows and all, while old code runs. */
 export const compensateBizSchema: Schema = {
   name: 'compensate-biz',
-  migrations: [{ name: '0001_create', statements: create }],
+  migrations: [
+    { name: '0001_create', statements: create },
+    {
+      name: '0002_trailing_spaces',
+      statements: (database, sql) =>
+        keepTrailingSpaces(
+          database,
+          sql,
+          ['compensate_biz_attempt', 'compensate_biz_fan_out', 'compensate_biz_fan_out_count', 'compensate_biz_type'],
+          {
+            table: 'compensate_biz',
+            columns: ownColumns(database).filter(({ type }) => type.startsWith('VARCHAR')),
+          },
+        ),
+    },
+    { name: '0003_lookup', statements: lookup },
+    { name: '0004_result', statements: result },
+  ],
 };
 
 function ownColumns(database: Database): readonly Column[] {
@@ -106,4 +123,44 @@ function addIndexes(schema: SchemaWriter, database: Database, adopted: boolean):
   index('gate', 'gate, id', "status = 'BLOCKED'");
   index('failed', 'biz_type, id', "status = 'FAILED'");
   index('child', 'parent_id, child_key', 'parent_id IS NOT NULL', true);
+}
+
+/**
+ * Indexes to find rows by what they are for. On Postgres and SQLite a row without the key has no entry and costs nothing. Medians of four
+ * rounds with all three keys set: Postgres, 18% fewer submits by 1,000 a second and 46% fewer claims and settles, since each change of the status
+ * writes to every index of the row; MySQL, 17% and nothing. A service that does not search by a key may drop its index: no migration makes it
+ * again, and a search without it walks the table. Without keys nothing is slower but submits on MySQL, by 6%.
+ */
+async function lookup(database: Database, look: SqlRunner): Promise<readonly string[]> {
+  const schema = new SchemaWriter(database);
+  const t = database.table('compensate_biz');
+  const existing = await tableColumns(database, look, 'compensate_biz');
+  // An index is built CONCURRENTLY only where there are rows: it waits for every open transaction of the server.
+  const rows = existing.size === 0 ? [] : await look.rows(`SELECT 1 AS one FROM ${t} LIMIT 1`);
+  for (const [name, column, where] of [
+    ['biz_id', 'biz_id', 'biz_id IS NOT NULL'],
+    ['subject', 'subject', 'subject IS NOT NULL'],
+    ['tenant', 'tenant', "tenant <> ''"],
+  ] as const)
+    schema.index(`compensate_biz_${name}`, 'compensate_biz', `${column}, id`, {
+      where,
+      wide: keyPart(column, existing.get(column)),
+      concurrently: rows.length > 0,
+    });
+  return schema.statements;
+}
+
+/** MySQL, MariaDB: a column of an adopted table may be too long for a key. Its first 191 characters, which is all that we write, will do. */
+function keyPart(column: string, type: string = ''): string {
+  const length = Number(/char\((\d+)\)/.exec(type)?.[1] ?? 0);
+  return length > 191 || /text|blob/.test(type) ? `${column}(191)` : column;
+}
+
+/** What a run returns, and what it reports while it is under way. */
+async function result(database: Database, look: SqlRunner): Promise<readonly string[]> {
+  const existing = await tableColumns(database, look, 'compensate_biz');
+  const { text } = new SchemaWriter(database);
+  return ['run_progress', 'run_result']
+    .filter((name) => !existing.has(name))
+    .map((name) => `ALTER TABLE ${database.table('compensate_biz')} ADD COLUMN ${name} ${text} NULL`);
 }

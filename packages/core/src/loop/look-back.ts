@@ -18,19 +18,36 @@ const fullShare = 1 / 20;
 export class LookBack {
   readonly #lastMs: number[] = tiersMs.map(() => 0);
   #fullAtMs = 0;
+  #fullMs = 0;
 
-  /** Returns how many ms back the next look begins; `undefined`: look at everything, and call `full` with the time that it took. */
-  next(): number | undefined {
+  /** True if a look over everything is due. */
+  fullDue(): boolean {
+    return monotonicMs() >= this.#fullAtMs;
+  }
+
+  /** True if the last look over everything took so long that other looks should not wait for the next one. */
+  get slow(): boolean {
+    return this.#fullMs > 10;
+  }
+
+  /** Begins a look over everything. None is due until it has ended. `ended` takes how much more often than else the next may be made. */
+  full(): { readonly ended: (oftener?: number) => void } {
+    const began = monotonicMs();
+    this.#fullAtMs = Number.POSITIVE_INFINITY;
+    return {
+      ended: (oftener = 1) => {
+        this.#fullMs = monotonicMs() - began;
+        this.#fullAtMs = monotonicMs() + this.#fullMs / fullShare / oftener;
+      },
+    };
+  }
+
+  /** Returns how far back the next look goes that is not one over everything, in ms. */
+  backMs(): number {
     const now = monotonicMs();
-    if (now >= this.#fullAtMs) return undefined;
     let tier = tiersMs.length - 1;
     while (tier > 0 && now - (this.#lastMs[tier] ?? 0) < (tiersMs[tier] ?? 0)) tier -= 1;
     for (let i = 0; i <= tier; i++) this.#lastMs[i] = now;
-    return tiersMs[tier];
-  }
-
-  /** Records that a look over everything took `ms`. */
-  full(ms: number): void {
-    this.#fullAtMs = monotonicMs() + ms / fullShare;
+    return tiersMs[tier] ?? 0;
   }
 }

@@ -1,6 +1,7 @@
 import type { Database } from '../database/database.ts';
 import { quoted } from '../database/dialect-sql.ts';
 import { fittingName } from './fitting-name.ts';
+import { byteCollation } from './keep-trailing-spaces.ts';
 
 /** Writes the DDL of one migration in the database's dialect. Each statement may be run again. */
 export class SchemaWriter {
@@ -28,7 +29,7 @@ export class SchemaWriter {
   /** Adds a table. `columns` is the text between the parentheses. */
   table(name: string, columns: string, storage: { readonly postgres?: string } = {}): void {
     fittingName(this.#database, name);
-    const end = this.#database.family === 'mysql' ? ' ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin' : '';
+    const end = this.#database.family === 'mysql' ? ` ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=${byteCollation(this.#database)}` : '';
     const how = this.#database.family === 'postgres' && storage.postgres ? ` ${storage.postgres}` : '';
     this.statements.push(`CREATE TABLE IF NOT EXISTS ${this.#database.table(name)} (${columns})${how}${end}`);
   }

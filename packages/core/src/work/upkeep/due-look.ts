@@ -15,9 +15,17 @@ export class DueLook {
    */
   async run<T>(look: (backMs: number | undefined) => Promise<T>, complete: (result: T) => boolean): Promise<T> {
     const began = monotonicMs();
-    const backMs = this.#completeAtMs === undefined ? undefined : this.#lookBack.next();
-    const result = await look(backMs === undefined ? undefined : Math.ceil(began - (this.#completeAtMs ?? began) + backMs));
-    if (backMs === undefined) this.#lookBack.full(monotonicMs() - began);
+    if (this.#completeAtMs !== undefined && !this.#lookBack.fullDue())
+      return this.#ended(began, complete, await look(Math.ceil(began - this.#completeAtMs) + this.#lookBack.backMs()));
+    const full = this.#lookBack.full();
+    try {
+      return this.#ended(began, complete, await look(undefined));
+    } finally {
+      full.ended();
+    }
+  }
+
+  #ended<T>(began: number, complete: (result: T) => boolean, result: T): T {
     if (complete(result)) this.#completeAtMs = began;
     return result;
   }
