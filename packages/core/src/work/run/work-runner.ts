@@ -2,7 +2,7 @@
 // speed and what a crash may lose. The parts that need less of that state have files of their own: `KindState`, `LeaseKeeper`, `Settler`.
 import { LeaseLostError } from '../../errors/errors.ts';
 import { lifecycle } from '../../loop/lifecycle.ts';
-import { LookBack } from '../../loop/look-back.ts';
+import { type Look, LookBack, shortestMs } from '../../loop/look-back.ts';
 import type { Loop } from '../../loop/loop.ts';
 import { defineLoop } from '../../loop/loop.ts';
 import type { Service } from '../../loop/service.ts';
@@ -267,32 +267,32 @@ export class WorkRunner implements Service {
   }
 
   /**
-   * Reads the groups with READY rows, as far back as it is due. `complete` is true if it read the groups of every kind. A look over everything
-   * that takes long is not awaited: what it finds is returned by a later call.
+   * Reads the groups with READY rows, as far back as it is due. `complete` is true if it read the groups of every kind. A look that takes
+   * long runs beside a short one: what it finds is returned by a later call.
    */
   async #look(): Promise<{ readonly found: readonly ReadyGroup[]; readonly complete: boolean }> {
-    const full = this.#lookBack.fullDue();
-    const floors = this.#floors.list(this.#lookBack.backMs());
-    if (floors.length === 0 || (full && !this.#lookBack.slow)) return { found: await this.#lookAtAll(), complete: true };
-    if (full)
-      void this.#lookAtAll().then(
-        (found) => {
-          this.#found = found;
-          this.#poll.wake();
-        },
-        (error) => this.#options.logger.debug({ err: error }, 'a look over all rows failed; retrying'),
-      );
-    const found = [...(await this.#options.table.ready({ floors })), ...this.#found];
+    const look = this.#lookBack.begin(this.#floors.size === 0);
+    if (this.#floors.size === 0 || !look.slow) return { found: await this.#lookFor(look), complete: look.backMs === undefined };
+    void this.#lookFor(look).then(
+      (found) => {
+        this.#found = [...this.#found, ...found];
+        this.#poll.wake();
+      },
+      (error) => this.#options.logger.debug({ err: error }, 'a look far back failed; retrying'),
+    );
+    const found = [...(await this.#options.table.ready({ floors: this.#floors.list(shortestMs) })), ...this.#found];
     this.#found = [];
     return { found, complete: false };
   }
 
-  async #lookAtAll(): Promise<readonly ReadyGroup[]> {
-    const look = this.#lookBack.full();
-    let groups = 0;
+  async #lookFor(look: Look): Promise<readonly ReadyGroup[]> {
+    const { table } = this.#options;
+    let oftener = 1;
     try {
-      const found = await this.#options.table.ready({ groupsPerKind, from: this.#nextGroups });
-      groups = found.length;
+      if (look.backMs !== undefined) return await table.ready({ floors: this.#floors.list(look.backMs) });
+      const found = await table.ready({ groupsPerKind, from: this.#nextGroups });
+      // Where many groups have rows, a look over everything finds work: other tenants must not wait for the next one 20 times as long as it takes.
+      oftener = Math.min(20, Math.max(1, found.length));
       // Of a kind with more groups than one look reads, the next look reads those that follow.
       const names = new Map<string, string[]>();
       for (const { kind, group } of found) names.set(kind, [...(names.get(kind) ?? []), group]);
@@ -300,8 +300,7 @@ export class WorkRunner implements Service {
       for (const [kind, all] of names) if (all.length >= groupsPerKind) this.#nextGroups.set(kind, all.at(-1) ?? '');
       return found;
     } finally {
-      // Where many groups have rows, a look over everything finds work: other tenants must not wait for the next one 20 times as long as it takes.
-      look.ended(Math.min(20, Math.max(1, groups)));
+      look.ended(oftener);
     }
   }
 
