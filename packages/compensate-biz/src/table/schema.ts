@@ -141,10 +141,12 @@ async function lookup(database: Database, look: SqlRunner): Promise<readonly str
     ['biz_id', 'biz_id', 'biz_id IS NOT NULL'],
     ['subject', 'subject', 'subject IS NOT NULL'],
     ['tenant', 'tenant', "tenant <> ''"],
-  ] as const) {
-    if (database.family === 'mysql') schema.index(`compensate_biz_${name}`, 'compensate_biz', keyPart(column, existing.get(column)));
-    else schema.index(`compensate_biz_${name}`, 'compensate_biz', `${column}, id`, { where, concurrently: rows.length > 0 });
-  }
+  ] as const)
+    schema.index(`compensate_biz_${name}`, 'compensate_biz', `${column}, id`, {
+      where,
+      wide: keyPart(column, existing.get(column)),
+      concurrently: rows.length > 0,
+    });
   return schema.statements;
 }
 
