@@ -4,10 +4,10 @@ import {
   type Database,
   type DatabaseOptions,
   type Duration,
-  defaultLogger,
   durationMs,
   type EventSource,
   Events,
+  guardLogger,
   InvalidArgumentError,
   type Logger,
   openDatabase,
@@ -89,7 +89,7 @@ export class CodeRunner {
   constructor(options: CodeRunnerOptions) {
     this.#options = options;
     this.database = openDatabase(options);
-    this.#logger = options.logger ?? defaultLogger;
+    this.#logger = guardLogger(options.logger);
     if (!Array.isArray(options.languages) || options.languages.length === 0)
       throw new InvalidArgumentError('languages is empty; pass the languages that programs may be written in, as in [python(), r()].');
     this.languages = new Map(options.languages.map((language) => [language.name, language]));

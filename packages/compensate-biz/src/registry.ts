@@ -1,11 +1,12 @@
 import {
   type Caps,
   type Children,
+  callListener,
   checkTables,
   coreSchema,
   type Database,
-  defaultLogger,
   Events,
+  guardLogger,
   InvalidArgumentError,
   keyText,
   type Logger,
@@ -57,7 +58,7 @@ export class Registry {
     for (const type of Object.keys(options.types)) keyText('the name of a type', type, 100);
     this.types = options.types;
     this.maxContextBytes = options.maxContextBytes ?? 262_144;
-    this.logger = options.logger ?? defaultLogger;
+    this.logger = guardLogger(options.logger);
     this.database = openDatabase(options);
     this.table = bizTable(this.database);
     const { turns, caps, children, effects } = bizEffects(this.table, this.types);
@@ -101,7 +102,12 @@ export class Registry {
     }
     if (hints.length < rows.length || hints.length > maxNamed) this.wake();
     else for (const hint of hints) this.wake(hintNote(hint));
-    if (hints.length > 0) this.hints?.send(hints);
+    // The hints may be the service's own. The rows are committed: nothing that goes wrong here may reach the submitter.
+    if (hints.length > 0)
+      callListener(
+        () => this.hints?.send(hints),
+        (err) => this.logger.debug({ err }, 'hints were not sent; workers find the rows by polling'),
+      );
   }
 
   /** Notes a row whose schema version is newer than this process knows. */

@@ -6,11 +6,11 @@ import {
   type Database,
   type DatabaseOptions,
   type Duration,
-  defaultLogger,
   durationMs,
   type EventSource,
   Events,
   every,
+  guardLogger,
   InvalidArgumentError,
   type Logger,
   openDatabase,
@@ -112,7 +112,7 @@ export class Notifier {
   constructor(options: NotifierOptions) {
     this.#options = options;
     this.database = openDatabase(options);
-    this.#logger = options.logger ?? defaultLogger;
+    this.#logger = guardLogger(options.logger);
     this.#signers = options.sign ?? [standardWebhooks()];
     this.#schedule = options.schedule ?? defaultSchedule;
     if (!(this.#schedule instanceof Backoff) && typeof (this.#schedule as Backoff).delayMs !== 'function')

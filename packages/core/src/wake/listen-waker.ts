@@ -1,5 +1,6 @@
 import type { Database } from '../database/database.ts';
 import { uuidv7 } from '../ids/uuidv7.ts';
+import { guardLogger } from '../observe/guard-logger.ts';
 import type { Logger } from '../observe/logger.ts';
 import { idle } from '../time/wait.ts';
 import { ChannelListeners } from './channel-listeners.ts';
@@ -33,6 +34,7 @@ export interface ListenWakerOptions {
  * do not arrive, `reliable` is false, and loops poll more often.
  */
 export function listenWaker(database: Database, options: ListenWakerOptions): Waker {
+  const logger = guardLogger(options.logger);
   const listeners = new ChannelListeners();
   const closing = new AbortController();
   const selfTestMs = options.selfTestMs ?? 30_000;
@@ -47,7 +49,7 @@ export function listenWaker(database: Database, options: ListenWakerOptions): Wa
     for (const payload of payloads) {
       database
         .rows('SELECT pg_notify(?, ?)', [channelName, payload])
-        .catch((error) => options.logger.debug({ err: error }, 'a wake-up was not sent'));
+        .catch((error) => logger.debug({ err: error }, 'a wake-up was not sent'));
     }
   });
 
@@ -78,11 +80,11 @@ export function listenWaker(database: Database, options: ListenWakerOptions): Wa
         const ok = await delivered;
         signal.throwIfAborted();
         if (!ok && reliable !== ok)
-          options.logger.warn(
+          logger.warn(
             {},
             'LISTEN does not deliver (a pooler in transaction mode drops it); polling instead. Give the loops a direct connection, or accept that other processes are woken later.',
           );
-        else if (!ok) options.logger.debug({}, 'LISTEN does not deliver; polling instead');
+        else if (!ok) logger.debug({}, 'LISTEN does not deliver; polling instead');
         reliable = ok;
         // Wake-ups may have been sent while this connection did not listen.
         listeners.callAll();
@@ -103,7 +105,7 @@ export function listenWaker(database: Database, options: ListenWakerOptions): Wa
         await connectedOnce();
       } catch (error) {
         if (closing.signal.aborted) return;
-        options.logger.debug({ err: error }, 'LISTEN was interrupted; reconnecting');
+        logger.debug({ err: error }, 'LISTEN was interrupted; reconnecting');
       }
       if (performance.now() - started > 60_000) pauseMs = 200;
       await idle(pauseMs, closing.signal).catch(() => undefined);

@@ -1,4 +1,6 @@
 import type { Database } from '../database/database.ts';
+import { callListener } from '../observe/call-listener.ts';
+import { guardLogger } from '../observe/guard-logger.ts';
 import type { Logger } from '../observe/logger.ts';
 import { dataVersionWaker } from './data-version-waker.ts';
 import { listenWaker } from './listen-waker.ts';
@@ -22,7 +24,7 @@ export class Wakers {
   #closed = false;
 
   constructor(options: WakersOptions) {
-    this.#options = options;
+    this.#options = { ...options, logger: guardLogger(options.logger) };
     this.#local = localWaker(options.database.knex.client as object);
   }
 
@@ -38,7 +40,11 @@ export class Wakers {
 
   /** Wakes the listeners in other processes. */
   wakeElsewhere(note?: string): void {
-    this.#others?.wake(this.#options.channel, note);
+    // The waker may be the service's own.
+    callListener(
+      () => this.#others?.wake(this.#options.channel, note),
+      (error) => this.#options.logger.debug({ err: error }, 'a wake-up was not sent'),
+    );
   }
 
   /** Wakes the listeners in this process and in others. */

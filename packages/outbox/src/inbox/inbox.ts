@@ -4,8 +4,8 @@ import {
   type Database,
   type DatabaseOptions,
   type Duration,
-  defaultLogger,
   durationMs,
+  guardLogger,
   keyText,
   type Logger,
   openDatabase,
@@ -47,7 +47,7 @@ export class Inbox {
 
   constructor(options: InboxOptions) {
     this.database = openDatabase(options);
-    this.logger = options.logger ?? defaultLogger;
+    this.logger = guardLogger(options.logger);
     this.table = new InboxTable(this.database);
     this.retentionMs = durationMs(options.retention ?? '7d', 'retention');
   }
