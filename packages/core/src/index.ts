@@ -20,6 +20,7 @@ export { concat, forUpdate, insertNew, quoted, skipLocked } from './database/dia
 export { insertIgnore } from './database/insert-ignore.ts';
 export { insertedId, insertRow } from './database/inserted-id.ts';
 export type { SqlRunner } from './database/sql-runner.ts';
+export { statementParts } from './database/statement-parts.ts';
 export { nullableColumns, tableColumns } from './database/table-columns.ts';
 export { isConnectionError, isTransient } from './database/transient.ts';
 export { type UpdateFromValues, updateFromValues } from './database/update-from-values.ts';

@@ -20,12 +20,17 @@ export interface SweepCounts {
   readonly unknown: number;
 }
 
-/** Takes back rows whose lease has expired. */
-export async function rescueOnce(registry: Registry, adoptIdleMs: number): Promise<{ readonly rescued: number; readonly dead: number }> {
+/** Takes back rows whose lease has expired, within the last `backMs` if it is given. */
+export async function rescueOnce(
+  registry: Registry,
+  adoptIdleMs: number,
+  backMs?: number,
+): Promise<{ readonly rescued: number; readonly dead: number }> {
   const { table, types, effects } = registry;
   const result = await table.rescue({
     maxLost: (kind) => types[kind]?.maxLost ?? 3,
     adoptAfterMs: adoptIdleMs,
+    backMs,
     // The sweep completes the parents that are counted here.
     hook: async (sql, settled) => void (await effects.settled(sql, settled, 'rescue')),
   });

@@ -117,7 +117,7 @@ export class BizWorker implements Service {
         this.#runner.wake();
         registry.wakers.wakeElsewhere();
       },
-      rescue: () => rescueOnce(registry, adoptIdleMs),
+      rescue: (backMs) => rescueOnce(registry, adoptIdleMs, backMs),
       repair: gated ? () => repairOnce(registry) : undefined,
     });
     this.#promote = promote;

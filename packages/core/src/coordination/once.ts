@@ -1,5 +1,5 @@
 import type { Database } from '../database/database.ts';
-import { forUpdate } from '../database/dialect-sql.ts';
+import { forUpdate, insertNew } from '../database/dialect-sql.ts';
 import { insertIgnore } from '../database/insert-ignore.ts';
 import type { SqlRunner } from '../database/sql-runner.ts';
 import { valuesTable } from '../database/values-table.ts';
@@ -56,6 +56,67 @@ export class Once {
     }
   }
 
+  /**
+   * Records many keys for `windowMs`, in a few statements. Returns which of them are new, in the order given; of two equal keys the second is
+   * not. Every call records and locks its keys in one order, so that two calls with the same keys do not deadlock.
+   */
+  async enterMany(sql: SqlRunner, scope: string, keys: readonly string[], windowMs: number): Promise<readonly boolean[]> {
+    const fresh = new Set<string>();
+    for (let missing: readonly string[] = [...new Set(keys)].sort(); missing.length > 0; ) {
+      for (const part of partsOf(missing)) await this.#insert(sql, scope, part);
+      // A key that is missing had expired, and was purged between the two statements.
+      const absent: string[] = [];
+      for (const part of partsOf(missing)) {
+        const live = await this.#lock(sql, scope, part);
+        const free = part.filter((key) => live.get(key) === false);
+        for (const key of free) fresh.add(key);
+        if (free.length > 0) await this.#take(sql, scope, free, windowMs);
+        absent.push(...part.filter((key) => !live.has(key)));
+      }
+      missing = absent;
+    }
+    return keys.map((key) => fresh.delete(key));
+  }
+
+  async #insert(sql: SqlRunner, scope: string, keys: readonly string[]): Promise<void> {
+    const into = `INTO ${this.#table} (scope, once_key, expires_at)`;
+    if (this.#database.family === 'postgres')
+      await sql.run(
+        insertNew(this.#database, `${into} SELECT ?, u.once, 0 FROM unnest(?::varchar[]) WITH ORDINALITY AS u(once, ord) ORDER BY u.ord`),
+        [scope, keys],
+      );
+    else
+      await sql.run(
+        insertNew(this.#database, `${into} VALUES ${keys.map(() => '(?, ?, 0)').join(', ')}`),
+        keys.flatMap((key) => [scope, key]),
+      );
+  }
+
+  /** Locks keys. Returns whether each of those that exist is live. A live key is one of another caller: ours expire at 0 until taken. */
+  async #lock(sql: SqlRunner, scope: string, keys: readonly string[]): Promise<ReadonlyMap<string, boolean>> {
+    const these = this.#these(keys);
+    const rows = await sql.rows<{ once_key: string; live: number | string }>(
+      `SELECT once_key, CASE WHEN expires_at > {now} THEN 1 ELSE 0 END AS live FROM ${this.#table}${this.#database.primaryKeyHint} WHERE scope = ? AND once_key ${these.sql} ORDER BY once_key${forUpdate(this.#database)}`,
+      [scope, ...these.params],
+    );
+    return new Map(rows.map(({ once_key, live }) => [once_key, Number(live) === 1]));
+  }
+
+  /** Takes keys that are locked. */
+  async #take(sql: SqlRunner, scope: string, keys: readonly string[], windowMs: number): Promise<void> {
+    const these = this.#these(keys);
+    await sql.run(
+      `UPDATE ${this.#table}${this.#database.primaryKeyHint} SET ref = NULL, expires_at = {now} + ? WHERE scope = ? AND once_key ${these.sql}`,
+      [windowMs, scope, ...these.params],
+    );
+  }
+
+  #these(keys: readonly string[]): { readonly sql: string; readonly params: readonly unknown[] } {
+    return this.#database.family === 'postgres'
+      ? { sql: '= ANY(?::varchar[])', params: [keys] }
+      : { sql: `IN (${keys.map(() => '?').join(', ')})`, params: keys };
+  }
+
   /** Sets the reference of a key: for example, the id of the row that it stands for. */
   async setRef(sql: SqlRunner, scope: string, key: string, ref: string): Promise<void> {
     await sql.run(`UPDATE ${this.#table} SET ref = ? WHERE scope = ? AND once_key = ?`, [ref, scope, key]);
@@ -84,8 +145,19 @@ export class Once {
     return new Map(rows.flatMap(({ once_key, ref }) => (ref === null ? [] : [[once_key, ref]])));
   }
 
+  /** Deletes a key whose work was taken back before it began, so that the next caller is the first. */
+  async forget(sql: SqlRunner, scope: string, key: string): Promise<void> {
+    await sql.run(`DELETE FROM ${this.#table} WHERE scope = ? AND once_key = ?`, [scope, key]);
+  }
+
   /** Deletes keys whose window has ended. */
   async purge(): Promise<number> {
     return this.#database.run(`DELETE FROM ${this.#table} WHERE expires_at < {now}`);
   }
+}
+
+const keysPerStatement = 500;
+
+function* partsOf(keys: readonly string[]): Generator<readonly string[]> {
+  for (let from = 0; from < keys.length; from += keysPerStatement) yield keys.slice(from, from + keysPerStatement);
 }

@@ -2,6 +2,7 @@
 // speed and what a crash may lose. The parts that need less of that state have files of their own: `KindState`, `LeaseKeeper`, `Settler`.
 import { LeaseLostError } from '../../errors/errors.ts';
 import { lifecycle } from '../../loop/lifecycle.ts';
+import { LookBack } from '../../loop/look-back.ts';
 import type { Loop } from '../../loop/loop.ts';
 import { defineLoop } from '../../loop/loop.ts';
 import type { Service } from '../../loop/service.ts';
@@ -10,10 +11,12 @@ import type { Logger } from '../../observe/logger.ts';
 import type { Telemetry } from '../../observe/telemetry.ts';
 import { monotonicMs } from '../../time/monotonic.ts';
 import type { ClaimCap, ClaimQuery } from '../row/claim-rows.ts';
+import type { ReadyGroup } from '../row/ready-groups.ts';
 import type { SettleHook, Settlement } from '../row/settle-rows.ts';
 import type { ClaimedRow } from '../row/table-sql.ts';
 import type { Verdict } from '../row/verdict.ts';
 import type { WorkTable } from '../row/work-table.ts';
+import { Floors } from './floors.ts';
 import { HeldRow, type RunningRow } from './held-row.ts';
 import { KindState } from './kind-state.ts';
 import { LeaseKeeper } from './lease-keeper.ts';
@@ -86,6 +89,8 @@ let aloneRunning = false;
 export class WorkRunner implements Service {
   readonly #options: WorkRunnerOptions;
   readonly #kinds = new Map<string, KindState>();
+  readonly #floors = new Floors();
+  readonly #lookBack = new LookBack();
   readonly #leases: LeaseKeeper;
   readonly #settler: Settler;
   readonly #poll: Loop<number>;
@@ -199,9 +204,10 @@ export class WorkRunner implements Service {
     const suspects: string[] = [];
     this.#lastStarts = [];
     const lags = new Map<string, number>();
-    for (const { kind, group, lost, lagMs } of await this.#options.table.ready()) {
+    for (const { kind, group, lost, rank, lagMs } of await this.#look()) {
       const policy = policies.get(kind);
       if (!policy) continue;
+      if (lost.most === 0) this.#floors.found(kind, group, rank);
       lags.set(kind, Math.max(lags.get(kind) ?? 0, lagMs));
       if (lost.most === 0) groups.set(kind, [...(groups.get(kind) ?? []), group]);
       if (lost.least > 0 && lost.least <= policy.maxLost - 2) suspects.push(kind);
@@ -219,6 +225,18 @@ export class WorkRunner implements Service {
     }
     void this.#runAlone();
     return groups.size + suspects.length + this.#lastStarts.length;
+  }
+
+  /** Reads the groups with READY rows, as far back as it is due. */
+  async #look(): Promise<readonly ReadyGroup[]> {
+    const { table } = this.#options;
+    const backMs = this.#lookBack.next();
+    const floors = backMs === undefined ? [] : this.#floors.list(backMs);
+    if (floors.length > 0) return table.ready(undefined, floors);
+    const began = monotonicMs();
+    const groups = await table.ready();
+    this.#lookBack.full(monotonicMs() - began);
+    return groups;
   }
 
   #state(kind: string): KindState {
@@ -248,10 +266,17 @@ export class WorkRunner implements Service {
       if (limit < 1) return;
       state.groups = [...state.groups.slice(1), group];
       state.claiming += 1;
-      const got = await this.#claim(state, this.#query(state, policy, { limit, group }), (rows) => this.#enqueue(state, rows));
+      const from = this.#floors.get(state.kind, group);
+      const got = await this.#claim(state, this.#query(state, policy, { limit, group, from }), (rows) => {
+        const last = rows.at(-1);
+        if (last) this.#floors.claimed(state.kind, group, last.row.rank);
+        this.#enqueue(state, rows);
+      });
       state.claiming -= 1;
-      if (got === undefined) state.groups = [];
-      else if (got < limit) state.groups = state.groups.filter((name) => name !== group);
+      if (got === undefined) {
+        this.#floors.forget(state.kind, group);
+        state.groups = [];
+      } else if (got < limit) state.groups = state.groups.filter((name) => name !== group);
     }
   }
 
@@ -395,7 +420,7 @@ export class WorkRunner implements Service {
   #query(
     { kind }: KindState,
     policy: KindPolicy,
-    query: Pick<ClaimQuery, 'limit' | 'group' | 'lost'>,
+    query: Pick<ClaimQuery, 'limit' | 'group' | 'lost' | 'from'>,
   ): () => Promise<readonly ClaimedRow[]> {
     const { owner, leaseMs, table } = this.#options;
     return () => table.claim({ kind, owner, leaseMs, ...query }, policy.cap);
