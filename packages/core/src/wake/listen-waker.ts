@@ -26,7 +26,8 @@ export interface ListenWakerOptions {
 }
 
 /**
- * Wakes other processes by Postgres LISTEN/NOTIFY, on a connection of its own. It ignores its own notifications: the local waker has called
+ * Wakes other processes by Postgres LISTEN/NOTIFY. It listens on a connection of its own while it has a listener; a process that only wakes
+ * others opens none. It ignores its own notifications: the local waker has called
  * the listeners of this process. Notifications are collected for 2 ms and sent after the commit, on the loops' pool: inside the business
  * transaction NOTIFY takes a lock that serialises commits.
  *
@@ -53,7 +54,7 @@ export function listenWaker(database: Database, options: ListenWakerOptions): Wa
     }
   });
 
-  const connectedOnce = async (): Promise<void> => {
+  const connectedOnce = async (ended: AbortSignal): Promise<void> => {
     const raw = await database.rawConnection();
     const lost = new AbortController();
     try {
@@ -66,7 +67,7 @@ export function listenWaker(database: Database, options: ListenWakerOptions): Wa
         if (message) listeners.call(message.channel, message.notes);
       });
       await raw.sql.rows(`LISTEN ${channelName}`);
-      const signal = AbortSignal.any([closing.signal, lost.signal]);
+      const signal = AbortSignal.any([ended, lost.signal]);
       for (;;) {
         nonce = `test:${uuidv7()}`;
         const delivered = new Promise<boolean>((resolve) => {
@@ -98,19 +99,22 @@ export function listenWaker(database: Database, options: ListenWakerOptions): Wa
     }
   };
 
-  const running = (async () => {
-    for (let pauseMs = 200; !closing.signal.aborted; pauseMs = Math.min(pauseMs * 2, 10_000)) {
+  const keepConnected = async (ended: AbortSignal): Promise<void> => {
+    for (let pauseMs = 200; !ended.aborted; pauseMs = Math.min(pauseMs * 2, 10_000)) {
       const started = performance.now();
       try {
-        await connectedOnce();
+        await connectedOnce(ended);
       } catch (error) {
-        if (closing.signal.aborted) return;
+        if (ended.aborted) return;
         logger.debug({ err: error }, 'LISTEN was interrupted; reconnecting');
       }
       if (performance.now() - started > 60_000) pauseMs = 200;
-      await idle(pauseMs, closing.signal).catch(() => undefined);
+      await idle(pauseMs, ended).catch(() => undefined);
     }
-  })();
+  };
+  let count = 0;
+  let unneeded = new AbortController();
+  let running: Promise<void> = Promise.resolve();
 
   return {
     get reliable() {
@@ -119,7 +123,20 @@ export function listenWaker(database: Database, options: ListenWakerOptions): Wa
     wake(channel, note) {
       if (!closing.signal.aborted) messages.add(channel, note);
     },
-    listen: (channel, listener) => listeners.listen(channel, listener),
+    listen(channel, listener) {
+      const remove = listeners.listen(channel, listener);
+      count += 1;
+      if (count === 1) {
+        unneeded = new AbortController();
+        const ended = AbortSignal.any([closing.signal, unneeded.signal]);
+        running = running.then(() => keepConnected(ended));
+      }
+      return () => {
+        if (!remove()) return;
+        count -= 1;
+        if (count === 0) unneeded.abort(new Error('no listener is left'));
+      };
+    },
     async close() {
       closing.abort(new Error('closed'));
       await running;
