@@ -163,8 +163,8 @@ onEveryDatabase('leases', (suite) => {
       expect(LeaseLostError.is(seen[0], 'lease-lost')).toBe(true);
       expect(begun).toBe(1);
       if (taken) await leases.release(taken);
+      await until(() => begun === 2);
     });
-    await until(() => begun === 2);
   });
 
   it('lets one row of a key run at a time, and as many as there are slots', async () => {
