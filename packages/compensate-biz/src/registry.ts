@@ -9,8 +9,10 @@ import {
   guardLogger,
   InvalidArgumentError,
   keyText,
+  LeaseTable,
   type Logger,
   Once,
+  Orphans,
   openDatabase,
   type SettleEffects,
   type Turns,
@@ -45,6 +47,9 @@ export class Registry {
   readonly children: Children;
   readonly effects: SettleEffects;
   readonly once: Once;
+  readonly leases: LeaseTable;
+  /** Attempts and counts whose rows are gone, or need them no longer. */
+  readonly orphans: readonly Orphans[];
   readonly logger: Logger;
   readonly events: Events<BizEvents>;
   readonly wakers: Wakers;
@@ -67,6 +72,18 @@ export class Registry {
     this.children = children;
     this.effects = effects;
     this.once = new Once(this.database);
+    this.leases = new LeaseTable(this.database);
+    const parentTable = 'compensate_biz';
+    this.orphans = [
+      new Orphans(this.database, { table: 'compensate_biz_attempt', key: 'id', parentColumn: 'task_id', parentTable }),
+      new Orphans(this.database, {
+        table: 'compensate_biz_fan_out_count',
+        key: 'parent_id',
+        parentColumn: 'parent_id',
+        parentTable,
+        unneeded: "t.status <> 'BLOCKED'",
+      }),
+    ];
     this.events = new Events(this.logger);
     this.wakers = new Wakers({ database: this.database, channel: 'compensate-biz', waker: options.waker, logger: this.logger });
     this.hints = options.hints;

@@ -11,6 +11,7 @@ import {
 } from '@holdfast/core';
 import type { Registry } from '../registry.ts';
 import { pausedTypes, setPaused } from '../table/paused-types.ts';
+import { type BizCount, countRows } from './count-rows.ts';
 import { cancelRow, redriveRow } from './steer.ts';
 
 /** Reads and steers `compensate_biz` for operators' tools. */
@@ -20,10 +21,12 @@ export class Inspection implements Inspectable {
   readonly redrivable: readonly string[] = ['FAILED', 'CANCELLED'];
   readonly actions: Readonly<Record<'redrive' | 'cancel' | 'pause' | 'resume', (target: string, by: Actor) => Promise<number>>>;
   readonly #database: Database;
+  readonly #registry: Registry;
 
   constructor(registry: Registry) {
     const { database } = registry;
     this.#database = database;
+    this.#registry = registry;
     const pause = (type: string, by: Actor, paused: boolean): Promise<number> =>
       this.#audited(paused ? 'pause' : 'resume', type, by, async (sql) => {
         await setPaused(database, sql, type, paused);
@@ -41,12 +44,12 @@ export class Inspection implements Inspectable {
     };
   }
 
-  /** Counts rows by type and status. Reads the whole table. */
-  async stats(): Promise<readonly Readonly<Record<string, string | number | null>>[]> {
-    const rows = await this.#database.rows<{ biz_type: string; status: string; n: string | number }>(
-      `SELECT biz_type, status, count(*) AS n FROM ${this.#database.table('compensate_biz')} GROUP BY biz_type, status ORDER BY biz_type, status`,
-    );
-    return rows.map((row) => ({ type: row.biz_type, status: row.status, count: Number(row.n) }));
+  /**
+   * Counts rows by type and status, up to 10,000 of each, so that it costs the same however large the table is. A count that was cut short has
+   * `atLeast: 1` beside it.
+   */
+  stats(): Promise<readonly BizCount[]> {
+    return countRows(this.#registry);
   }
 
   /** Lists rows in id order, by type, status and page. */

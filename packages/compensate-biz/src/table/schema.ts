@@ -4,7 +4,10 @@ import { adoptColumns, type Column } from './adopt-columns.ts';
 /** The tables of this package. Adopts a classic `compensate_biz` table in place, rows and all, while old code runs. */
 export const compensateBizSchema: Schema = {
   name: 'compensate-biz',
-  migrations: [{ name: '0001_create', statements: create }],
+  migrations: [
+    { name: '0001_create', statements: create },
+    { name: '0002_ended', statements: indexEnded },
+  ],
 };
 
 function ownColumns(database: Database): readonly Column[] {
@@ -111,6 +114,36 @@ function addIndexes(schema: SchemaWriter, database: Database, adopted: boolean):
     index('failed', 'biz_type, id', "status = 'FAILED'"),
     index('child', 'parent_id, child_key', 'parent_id IS NOT NULL', ' UNIQUE'),
   );
+}
+
+/**
+ * The index by which ended rows are counted and deleted: one entry for each row that has ended. MySQL and MariaDB have no partial index;
+ * there a generated column is NULL until the row ends, so that claims and retries do not write to the index.
+ */
+async function indexEnded(database: Database, look: SqlRunner): Promise<readonly string[]> {
+  const t = database.table('compensate_biz');
+  const ended = "status IN ('SUCCESS', 'FAILED', 'CANCELLED')";
+  const schema = new SchemaWriter(database);
+  if (database.family === 'mysql') {
+    if (!(await tableColumns(database, look, 'compensate_biz')).has('ended_status'))
+      schema.statements.push(
+        `ALTER TABLE ${t} ADD COLUMN ended_status VARCHAR(20) GENERATED ALWAYS AS (CASE WHEN ${ended} THEN status END) VIRTUAL`,
+      );
+    schema.index('compensate_biz_ended', 'compensate_biz', 'ended_status, biz_type');
+    return schema.statements;
+  }
+  if (database.family === 'postgres') schema.statements.push(...(await brokenIndexes(database, look)));
+  // A table with rows is in use: the index is built without blocking writers.
+  const concurrently = database.family === 'postgres' && (await hasRows(database, look)) ? ' CONCURRENTLY' : '';
+  schema.statements.push(
+    `CREATE INDEX${concurrently} IF NOT EXISTS ${database.tablePrefix}compensate_biz_ended ON ${t} (status, biz_type, id) WHERE ${ended}`,
+  );
+  return schema.statements;
+}
+
+async function hasRows(database: Database, look: SqlRunner): Promise<boolean> {
+  if ((await tableColumns(database, look, 'compensate_biz')).size === 0) return false;
+  return (await look.rows(`SELECT 1 AS one FROM ${database.table('compensate_biz')} LIMIT 1`)).length > 0;
 }
 
 /** Drops invalid indexes that an interrupted CREATE INDEX CONCURRENTLY left behind: `IF NOT EXISTS` would take them for the index. */

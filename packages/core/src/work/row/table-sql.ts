@@ -7,7 +7,14 @@ export interface WorkTableShape {
   readonly table: string;
   /** The table for failed and lost attempts, one row each. Without it they are not kept. */
   readonly attemptTable?: string;
-  readonly columns: { readonly kind: string; readonly group: string; readonly attempts: string; readonly error: string };
+  readonly columns: {
+    readonly kind: string;
+    readonly group: string;
+    readonly attempts: string;
+    readonly error: string;
+    /** The column by which ended rows are found: it has the status of an ended row, and NULL in others. Default `status`. */
+    readonly ended?: string;
+  };
   /** Further columns that a claim returns, with the SQL that reads them. */
   readonly payload: Readonly<Record<string, string>>;
   /** The value of each state in the column `status`. The values become literals in SQL, so that partial indexes match. */
@@ -93,11 +100,11 @@ export class TableSql {
     return rows.map((row) => row.id);
   }
 
-  /** SQL for the time `ms` ago, in the type of the date-time columns and the time zone of the connection. */
+  /** SQL for the time `ms` ago, in the type of the date-time columns and the time zone of the connection. Moves with the database's clock. */
   ago(ms: number): string {
-    const whole = Math.trunc(ms);
+    const whole = Math.trunc(ms) - this.database.clockOffsetMs;
     if (this.database.family === 'postgres') return `now() - interval '${whole} milliseconds'`;
-    if (this.database.family === 'sqlite') return `strftime('%Y-%m-%d %H:%M:%f', 'now', '-${(whole / 1000).toFixed(3)} seconds')`;
+    if (this.database.family === 'sqlite') return `strftime('%Y-%m-%d %H:%M:%f', 'now', '${(-whole / 1000).toFixed(3)} seconds')`;
     return `CURRENT_TIMESTAMP(3) - INTERVAL ${whole * 1000} MICROSECOND`;
   }
 
