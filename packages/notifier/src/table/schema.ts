@@ -3,7 +3,10 @@ import { type Database, type Schema, SchemaWriter, workColumns } from '@holdfast
 /** The tables of this package, to be passed to `migrate`. */
 export const notifierSchema: Schema = {
   name: 'notifier',
-  migrations: [{ name: '0001_create', statements: create }],
+  migrations: [
+    { name: '0001_create', statements: create },
+    { name: '0002_ended', statements: indexEnded },
+  ],
 };
 
 /** The states of an endpoint's row. An IDLE endpoint has nothing to send; a WAITING endpoint has something to send at `run_at`. */
@@ -123,5 +126,12 @@ function create(database: Database): readonly string[] {
   // trigger waits for no other transaction.
   ddl.table('notifier_wake', `id ${id}, endpoint_id BIGINT NOT NULL`);
   ddl.index('notifier_wake_endpoint', 'notifier_wake', 'endpoint_id');
+  return ddl.statements;
+}
+
+/** Ended notifications are deleted by state, since those that were given up are kept longer. */
+function indexEnded(database: Database): readonly string[] {
+  const ddl = new SchemaWriter(database);
+  ddl.index('notifier_notification_state', 'notifier_notification', 'state, ended_at', { where: "state <> 'PENDING'" });
   return ddl.statements;
 }
