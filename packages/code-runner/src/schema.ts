@@ -3,7 +3,10 @@ import { type Database, type Schema, SchemaWriter } from '@holdfast/core';
 /** The tables of this package, for `migrate`. */
 export const codeRunnerSchema: Schema = {
   name: 'code_runner',
-  migrations: [{ name: '0001_create', statements: create }],
+  migrations: [
+    { name: '0001_create', statements: create },
+    { name: '0002_ended', statements: indexEnded },
+  ],
 };
 
 function create(database: Database): readonly string[] {
@@ -121,5 +124,13 @@ function create(database: Database): readonly string[] {
       'PRIMARY KEY (run_id, seq)',
     ].join(', '),
   );
+  return ddl.statements;
+}
+
+/** By these the sweep finds the runs that ended, and the tasks that were removed, long ago. */
+function indexEnded(database: Database): readonly string[] {
+  const ddl = new SchemaWriter(database);
+  ddl.index('runner_run_ended', 'runner_run', 'ended_at', { where: "phase = 'terminal'", wide: 'phase, ended_at' });
+  ddl.index('runner_task_removed', 'runner_task', 'removed_at', { where: 'removed_at IS NOT NULL' });
   return ddl.statements;
 }
