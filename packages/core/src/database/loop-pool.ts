@@ -13,9 +13,7 @@ export interface PoolClient {
 /** The part of knex's pool that tells whether a connection can be had without waiting. */
 interface Room {
   readonly max: number;
-  numFree(): number;
   numUsed(): number;
-  numPendingCreates(): number;
   numPendingAcquires(): number;
 }
 
@@ -87,10 +85,10 @@ export class LoopPool {
     if (this.#running > 0 || this.unfit) return undefined;
     const client = this.#service.client as PoolClient & { readonly pool?: Partial<Room> };
     const { pool } = client;
-    if (typeof pool?.numFree !== 'function') return undefined;
+    if (typeof pool?.numUsed !== 'function') return undefined;
     const room = pool as Room;
-    const free = room.numFree() > 0 || room.numUsed() + room.numPendingCreates() < room.max;
-    return free && room.numPendingAcquires() === 0 ? client : undefined;
+    // Those that are free, being opened, or may be opened, less those that others have asked for already.
+    return room.max - room.numUsed() > room.numPendingAcquires() ? client : undefined;
   }
 }
 
