@@ -14,12 +14,16 @@ import { UnknownTypeError } from './errors.ts';
 export type Often = Duration | { readonly cron: string };
 
 /** Options of a type. */
-export interface BizTypeOptions {
+export interface BizTypeOptions<Result = unknown> {
   /** When a row runs again after a failed attempt; used up, the row is FAILED. Default: after 5 s, tripled up to 10 minutes, 8 attempts in all. */
   readonly retry?: Backoff;
   /** Rows (with `handleBatch`: batches) that run at a time in one worker. Default 6. */
   readonly concurrency?: number;
-  /** How long one run may take. After that its signal aborts and the attempt has failed. Default 1 minute. */
+  /**
+   * How long one run may take. After that its signal aborts and the attempt has failed, however the handler ends. A `serial` type, or one with
+   * a `globalConcurrency`, waits until the handler has ended, at most for the time of the worker's `lease`, before another row may run in its
+   * place. Default 1 minute.
+   */
   readonly timeout?: Duration;
   /** SUCCESS rows: `'all'` keeps them, `'none'` deletes each as it succeeds, a duration lets the sweep delete older ones. Default 7 days. */
   readonly keep?: 'all' | 'none' | Duration;
@@ -28,7 +32,10 @@ export interface BizTypeOptions {
    * last change of the row. Default 180 days: time enough to find the cause and redrive.
    */
   readonly keepFailed?: 'all' | Duration;
-  /** Runs one row per `bizId` at a time, in id order; a retry keeps the rows behind it waiting. Default false. */
+  /**
+   * Runs one row per `bizId` at a time, in id order; a retry keeps the rows behind it waiting. A handler that goes on for longer than a lease
+   * after its signal has aborted is warned of, and the next row runs beside it. Default false.
+   */
   readonly serial?: boolean;
   /** Schema version written on new rows. Default 1. */
   readonly version?: number;
@@ -38,8 +45,12 @@ export interface BizTypeOptions {
   readonly globalConcurrency?: number;
   /** How often this type is swept: a period or a cron expression. Default: the worker's `sweep`. */
   readonly sweep?: Often;
-  /** Largest number of starts per worker in a period. Default no limit. */
-  readonly rate?: { readonly limit: number; readonly per: Duration };
+  /**
+   * Largest number of rows that start in any period of this length, whenever it begins: in each worker, or, with `scope: 'all'`, in all
+   * workers together, by the database's clock. A start counts when its row is claimed, also if it fails later. Default no limit; the default
+   * `scope` is `'worker'`. With `'all'` workers claim one after the other, which suits rates up to some hundred claims a second.
+   */
+  readonly rate?: { readonly limit: number; readonly per: Duration; readonly scope?: 'worker' | 'all' };
   /** Stops starting rows of this type for a while after failures in a row, in all processes; then one row probes. Default off. */
   readonly breaker?: Partial<BreakerOptions>;
   /** Rows of one tenant that run at a time in one worker. Default no limit. */
@@ -49,11 +60,17 @@ export interface BizTypeOptions {
    * row runs alone, so the least value is 2. Default 3.
    */
   readonly maxLost?: number;
+  /**
+   * The schema of what a handler returns. It types the handler, and the `result` of `get` and `find`. A result that does not fit makes the row
+   * FAILED. Default none: any JSON value.
+   */
+  readonly result?: StandardSchemaV1<unknown, Result>;
 }
 
 /** A type with its defaults filled in. */
-export interface BizType<Input, Output> {
+export interface BizType<Input, Output, Result = unknown> {
   readonly schema: StandardSchemaV1<Input, Output>;
+  readonly result: StandardSchemaV1<unknown, Result> | undefined;
   readonly retry: Backoff;
   readonly concurrency: number;
   readonly timeoutMs: number;
@@ -68,7 +85,7 @@ export interface BizType<Input, Output> {
   readonly upcast: Readonly<Record<number, (old: never) => unknown>>;
   readonly globalConcurrency: number | undefined;
   readonly sweep: Often | undefined;
-  readonly rate: { readonly limit: number; readonly perMs: number } | undefined;
+  readonly rate: { readonly limit: number; readonly perMs: number; readonly scope: 'worker' | 'all' } | undefined;
   readonly breaker: Partial<BreakerOptions> | undefined;
   readonly tenantConcurrency: number;
   readonly maxLost: number;
@@ -78,7 +95,10 @@ export interface BizType<Input, Output> {
  * Declares a type: the schema of its context (zod, valibot, arktype, or any Standard Schema) and how its rows are run.
  * @throws InvalidArgumentError for options out of range.
  */
-export function bizType<Input, Output>(schema: StandardSchemaV1<Input, Output>, options: BizTypeOptions = {}): BizType<Input, Output> {
+export function bizType<Input, Output, Result = unknown>(
+  schema: StandardSchemaV1<Input, Output>,
+  options: BizTypeOptions<Result> = {},
+): BizType<Input, Output, Result> {
   if (typeof schema?.['~standard']?.validate !== 'function')
     throw new InvalidArgumentError('bizType needs a Standard Schema (zod, valibot, arktype) as its first argument.');
   const keep = options.keep ?? '7d';
@@ -90,8 +110,11 @@ export function bizType<Input, Output>(schema: StandardSchemaV1<Input, Output>, 
         `version is ${version} but upcast has no step from version ${from}; add upcast: { ${from}: (old) => … }.`,
       );
   }
+  if (options.result !== undefined && typeof options.result['~standard']?.validate !== 'function')
+    throw new InvalidArgumentError('result is not a Standard Schema (zod, valibot, arktype).');
   return {
     schema,
+    result: options.result,
     retry: options.retry ?? exponential({ first: '5s', factor: 3, cap: '10m' }).upTo(8),
     concurrency: wholeNumber('concurrency', options.concurrency ?? 6),
     timeoutMs: durationMs(options.timeout ?? '1m', 'timeout'),
@@ -101,7 +124,7 @@ export function bizType<Input, Output>(schema: StandardSchemaV1<Input, Output>, 
     serial: options.serial ?? false,
     version: wholeNumber('version', version),
     upcast: options.upcast ?? {},
-    rate: options.rate && { limit: wholeNumber('rate.limit', options.rate.limit), perMs: durationMs(options.rate.per, 'rate.per') },
+    rate: options.rate && rateOf(options.rate),
     breaker: options.breaker,
     tenantConcurrency:
       options.tenantConcurrency === undefined ? Number.MAX_SAFE_INTEGER : wholeNumber('tenantConcurrency', options.tenantConcurrency),
@@ -111,13 +134,23 @@ export function bizType<Input, Output>(schema: StandardSchemaV1<Input, Output>, 
   };
 }
 
+function rateOf({ limit, per, scope = 'worker' }: NonNullable<BizTypeOptions['rate']>): NonNullable<BizType<unknown, unknown>['rate']> {
+  if (scope !== 'worker' && scope !== 'all')
+    throw new InvalidArgumentError(
+      `rate.scope is ${JSON.stringify(scope)}; give 'worker' for a rate of each worker, or 'all' for one of all workers together.`,
+    );
+  return { limit: wholeNumber('rate.limit', limit), perMs: durationMs(per, 'rate.per'), scope };
+}
+
 /** Types by name. */
 // biome-ignore lint/suspicious/noExplicitAny: a record of types with different contexts
-export type BizTypes = Readonly<Record<string, BizType<any, any>>>;
+export type BizTypes = Readonly<Record<string, BizType<any, any, any>>>;
 /** The context that `submit` takes for a type. */
-export type ContextInput<Type> = Type extends BizType<infer Input, infer _Output> ? Input : never;
+export type ContextInput<Type> = Type extends BizType<infer Input, infer _Output, infer _Result> ? Input : never;
 /** The context that a handler gets for a type. */
-export type ContextOutput<Type> = Type extends BizType<infer _Input, infer Output> ? Output : never;
+export type ContextOutput<Type> = Type extends BizType<infer _Input, infer Output, infer _Result> ? Output : never;
+/** What the handler of a type returns, as it is stored: `unknown` unless the type has a `result`. */
+export type ResultOf<Type> = Type extends BizType<infer _Input, infer _Output, infer Result> ? Result : never;
 
 /** The definition of a type. @throws UnknownTypeError */
 export function typeOf(types: BizTypes, type: string): BizType<unknown, unknown> {

@@ -12,9 +12,15 @@ import type { Knex } from 'knex';
 import type { Registry } from '../registry.ts';
 import { insertRows } from '../submit/insert-rows.ts';
 import type { NewRow } from '../submit/new-row.ts';
+import { doneVerdict } from './verdicts.ts';
 
 /** Statements of a handler, run in the transaction of its success. */
 export type Effects = (trx: Knex.Transaction) => unknown;
+
+/** Rows passed to another run before their run committed. Nothing was committed. */
+export class RowsPassedOnError extends LeaseLostError {
+  override readonly name = 'LeaseLostError';
+}
 
 /** The rows to end, and what is written with them. */
 export interface Commit {
@@ -23,6 +29,8 @@ export interface Commit {
   readonly followUps: readonly NewRow[];
   /** True if the rows are kept as SUCCESS, false if they are deleted. */
   readonly keep: boolean;
+  /** Results as JSON, by id. */
+  readonly results: ReadonlyMap<string, string>;
 }
 
 /** The worker that commits. */
@@ -30,8 +38,8 @@ export interface Committer {
   readonly id: string;
   /** Called after the commit with each fan-out parent whose counts changed. */
   readonly onCounted: (parentId: string) => void;
-  /** Called after the commit with each row. */
-  readonly onSettled: (settlement: Settlement) => void;
+  /** Called after the commit with all rows. */
+  readonly onCommitted: (settlements: readonly Settlement[]) => void;
 }
 
 const maxAttempts = 6;
@@ -43,10 +51,11 @@ const maxAttempts = 6;
  */
 export async function commitRun(registry: Registry, worker: Committer, commit: Commit): Promise<void> {
   const { rows, followUps } = commit;
+  const settlements = rows.map((row) => succeeded(row, commit));
   let parents = new Set<string>();
   for (let attempt = 1; ; attempt++) {
     try {
-      parents = await commitOnce(registry, worker.id, commit);
+      parents = await commitOnce(registry, worker.id, commit, settlements);
       await checkpoint('commit:after');
       break;
     } catch (error) {
@@ -56,14 +65,18 @@ export async function commitRun(registry: Registry, worker: Committer, commit: C
     }
   }
   for (const parent of parents) worker.onCounted(parent);
-  if (followUps.length > 0 || rows.some((row) => row.payload.gate !== null)) registry.wake();
-  for (const row of rows) worker.onSettled(succeeded(row, commit.keep));
+  if (followUps.length > 0 || rows.some((row) => registry.effects.admitsOthers(row))) registry.wake();
+  worker.onCommitted(settlements);
 }
 
-async function commitOnce(registry: Registry, worker: string, { rows, effects, followUps, keep }: Commit): Promise<Set<string>> {
+async function commitOnce(
+  registry: Registry,
+  worker: string,
+  { rows, effects, followUps }: Commit,
+  settlements: readonly Settlement[],
+): Promise<Set<string>> {
   const { database, table } = registry;
   const parents = new Set<string>();
-  const settlements = rows.map((row) => succeeded(row, keep));
   const hook = registry.effects.hook(settlements, worker, (parentId) => parents.add(parentId));
   const trace = await database.knex.transaction(
     async (trx) => {
@@ -75,7 +88,7 @@ async function commitOnce(registry: Registry, worker: string, { rows, effects, f
       const settled = await table.settleIn(sql, settlements);
       const stale = rows.filter((row) => !settled.has(row.id)).map((row) => row.id);
       if (stale.length > 0)
-        throw new LeaseLostError(
+        throw new RowsPassedOnError(
           `Row ${stale.slice(0, 5).join(', ')} passed to another run before this one committed; its effects were rolled back. If this happens without crashes, the process is being starved or stopped for longer than the lease.`,
         );
       await hook?.(sql, settlements);
@@ -90,6 +103,6 @@ async function commitOnce(registry: Registry, worker: string, { rows, effects, f
   return parents;
 }
 
-function succeeded(row: ClaimedRow, keep: boolean): Settlement {
-  return { row, verdict: { outcome: 'done' }, keep };
+function succeeded(row: ClaimedRow, { keep, results }: Commit): Settlement {
+  return { row, verdict: doneVerdict(results.get(row.id)), keep };
 }

@@ -5,21 +5,39 @@ import type { Registry } from '../registry.ts';
 import { runBatch } from './batch-run.ts';
 import { type Commit, type Committer, commitRun } from './commit-run.ts';
 import { type Parsed, parseContext } from './parse-context.ts';
-import { outcomeVerdict, SingleRun } from './single-run.ts';
+import type { ProgressReports } from './progress-reports.ts';
+import type { RunTimeout } from './run-timeout.ts';
+import { SingleRun } from './single-run.ts';
 import { thrown } from './verdicts.ts';
 
 type Outcome = Verdict | undefined;
+
+const none: ReadonlyMap<string, string> = new Map();
+
+/** What handlers are run with. */
+export interface HandlerParts {
+  readonly registry: Registry;
+  readonly telemetry: Telemetry;
+  readonly worker: Committer;
+  readonly reports: ProgressReports;
+  /** How long a handler that is late and ignores its signal is waited for, in ms. */
+  readonly leaseMs: number;
+}
 
 /** Calls handlers and turns their results and errors into verdicts. */
 export class HandlerRunner {
   readonly #registry: Registry;
   readonly #telemetry: Telemetry;
   readonly #worker: Committer;
+  readonly #reports: ProgressReports;
+  readonly #leaseMs: number;
 
-  constructor(registry: Registry, telemetry: Telemetry, worker: Committer) {
+  constructor({ registry, telemetry, worker, reports, leaseMs }: HandlerParts) {
     this.#registry = registry;
     this.#telemetry = telemetry;
     this.#worker = worker;
+    this.#reports = reports;
+    this.#leaseMs = leaseMs;
   }
 
   /** Runs rows of one type. Never throws. */
@@ -30,9 +48,11 @@ export class HandlerRunner {
     if (!first || !type || !registered) return new Map(rows.map(({ row }) => [row.id, { outcome: 'release' }]));
     const { many } = registered;
     if (many) {
-      const commit = (live: Commit['rows'], effects: Commit['effects']): Promise<void> =>
-        commitRun(this.#registry, this.#worker, { rows: live, effects, followUps: [], keep: type.keep });
-      return runBatch({ registry: this.#registry, telemetry: this.#telemetry, type, handler: many, commit }, rows);
+      const commit = (live: Commit['rows'], effects: Commit['effects'], results: Commit['results']): Promise<void> =>
+        commitRun(this.#registry, this.#worker, { rows: live, effects, followUps: [], keep: type.keep, results });
+      const settleLate = (limit: RunTimeout): Promise<void> => this.#settleLate(first, type, limit);
+      const [telemetry, reports] = [this.#telemetry, this.#reports];
+      return runBatch({ registry: this.#registry, telemetry, reports, type, handler: many, commit, settleLate }, rows);
     }
     const verdict = this.#runOne(first, type, registered.one);
     return verdict instanceof Promise ? verdict.then((settled) => new Map([[first.row.id, settled]])) : new Map([[first.row.id, verdict]]);
@@ -48,18 +68,46 @@ export class HandlerRunner {
   #runParsed(running: RunningRow, type: BizType<unknown, unknown>, handler: Registered['one'], parsed: Parsed): Outcome | Promise<Outcome> {
     if ('verdict' in parsed) return parsed.verdict;
     const { row } = running;
-    const run = new SingleRun(this.#registry, running, type, (effects, followUps) =>
-      commitRun(this.#registry, this.#worker, { rows: [row], effects, followUps, keep: type.keep }),
-    );
+    const run = new SingleRun(running, {
+      registry: this.#registry,
+      type,
+      reports: this.#reports,
+      commit: (effects, followUps, result) =>
+        commitRun(this.#registry, this.#worker, {
+          rows: [row],
+          effects,
+          followUps,
+          keep: type.keep,
+          results: result === undefined ? none : new Map([[row.id, result]]),
+        }),
+      settleLate: (limit) => this.#settleLate(running, type, limit),
+    });
     let result: unknown;
     try {
       result = this.#telemetry.recording
         ? this.#telemetry.span(`compensate-biz ${row.kind}`, [row.payload.traceparent], async () => handler?.(parsed.context, run))
         : handler?.(parsed.context, run);
+      if (typeof (result as PromiseLike<unknown> | undefined)?.then !== 'function' && !run.hasMore) {
+        const verdict = run.verdict(result);
+        return verdict instanceof Promise ? verdict.catch((error: unknown) => thrown(type.retry, running, error)) : verdict;
+      }
     } catch (error) {
-      return thrown(type.retry, row.attempts, error);
+      if (!run.hasMore) return thrown(type.retry, running, error);
+      result = Promise.reject(error);
     }
-    if (typeof (result as PromiseLike<unknown> | undefined)?.then !== 'function' && !run.hasFollowUps) return outcomeVerdict(result);
     return run.finish(result);
+  }
+
+  /**
+   * Keeps the turn of a serial row, and the slot of a capped one, until a handler that was late has ended: otherwise the next row would run
+   * beside it. A handler that ignores its signal is waited for as long as a lease lasts, and no longer, as if its worker had died.
+   */
+  async #settleLate({ row }: RunningRow, type: BizType<unknown, unknown>, limit: RunTimeout): Promise<void> {
+    if (!type.serial && type.globalConcurrency === undefined) return;
+    if (await limit.quiet(this.#leaseMs)) return;
+    this.#registry.logger.warn(
+      { id: row.id, type: row.kind, bizId: row.payload.bizId, waitedMs: this.#leaseMs },
+      'a handler still runs though its signal has aborted; the next row may now run beside it. Let the handler end when run.signal aborts',
+    );
   }
 }

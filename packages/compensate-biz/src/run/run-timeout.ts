@@ -1,39 +1,76 @@
-import type { RunningRow } from '@holdfast/core';
+import { idle, type RunningRow } from '@holdfast/core';
 import type { BizType } from '../biz-type.ts';
 import { HandlerTimeoutError } from '../errors.ts';
 
-/** The type's timeout over one run. The timer and the signal are made only when something needs them. */
-export function runTimeout(
-  running: RunningRow,
-  type: BizType<unknown, unknown>,
-): { signal(): AbortSignal; race<T>(promise: Promise<T>): Promise<T>; clear(): void } {
-  let controller: AbortController | undefined;
-  let timer: NodeJS.Timeout | undefined;
-  let signal: AbortSignal | undefined;
-  let reason: Error | undefined;
-  return {
-    signal() {
-      if (!signal) {
-        controller = new AbortController();
-        if (reason) controller.abort(reason);
-        signal = AbortSignal.any([running.signal, controller.signal]);
+/** The longest time that a timer can be set for: 24 days. */
+const longestTimerMs = 2 ** 31 - 1;
+
+/** The timeout over one call of a handler, with the signals of its rows. The timer and the signals are made only when something needs them. */
+export class RunTimeout {
+  readonly #type: BizType<unknown, unknown>;
+  readonly #first: RunningRow;
+  readonly #signals = new Map<RunningRow, AbortSignal>();
+  #controller: AbortController | undefined;
+  #timer: NodeJS.Timeout | undefined;
+  #reason: Error | undefined;
+  #call: Promise<unknown> | undefined;
+
+  /** @param first the row that the error of a timeout names */
+  constructor(type: BizType<unknown, unknown>, first: RunningRow) {
+    this.#type = type;
+    this.#first = first;
+  }
+
+  /** The signal of a row: it aborts with the row's own, and when the timeout passes. */
+  signal(running: RunningRow): AbortSignal {
+    let signal = this.#signals.get(running);
+    if (!signal) {
+      if (!this.#controller) {
+        this.#controller = new AbortController();
+        if (this.#reason) this.#controller.abort(this.#reason);
       }
-      return signal;
-    },
-    race(promise) {
-      let fail: (error: Error) => void = () => undefined;
-      const late = new Promise<never>((_, reject) => {
-        fail = reject;
-      });
-      timer = setTimeout(() => {
-        reason = new HandlerTimeoutError(running.row.kind, running.row.id, type.timeoutMs);
-        controller?.abort(reason);
-        fail(reason);
-      }, type.timeoutMs);
-      return Promise.race([promise, late]);
-    },
-    clear() {
-      clearTimeout(timer);
-    },
-  };
+      signal = AbortSignal.any([running.signal, this.#controller.signal]);
+      this.#signals.set(running, signal);
+    }
+    return signal;
+  }
+
+  /** Settles as the call does, or rejects with HandlerTimeoutError when the timeout passes. */
+  race<T>(call: Promise<T>): Promise<T> {
+    this.#call = call;
+    const { timeoutMs } = this.#type;
+    let fail: (error: Error) => void = () => undefined;
+    const late = new Promise<never>((_, reject) => {
+      fail = reject;
+    });
+    this.#timer = setTimeout(
+      () => {
+        const { kind, id } = this.#first.row;
+        this.#reason = new HandlerTimeoutError(kind, id, timeoutMs);
+        this.#controller?.abort(this.#reason);
+        fail(this.#reason);
+      },
+      Math.min(timeoutMs, longestTimerMs),
+    );
+    return Promise.race([call, late]);
+  }
+
+  /** Waits for a call that was late, at most `ms`. Resolves with `false` if it has still not ended. */
+  async quiet(ms: number): Promise<boolean> {
+    if (!this.#reason || !this.#call) return true;
+    const ended = this.#call.then(
+      () => true,
+      () => true,
+    );
+    const stop = new AbortController();
+    const stillRuns = idle(ms, stop.signal).then(
+      () => false,
+      () => true,
+    );
+    return Promise.race([ended, stillRuns]).finally(() => stop.abort());
+  }
+
+  clear(): void {
+    clearTimeout(this.#timer);
+  }
 }

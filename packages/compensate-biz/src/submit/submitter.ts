@@ -131,6 +131,11 @@ export class RowSubmitter {
     };
   }
 
+  /** The id of a row; `undefined` if no row was submitted with the key, or its window has ended. */
+  idOf(target: RowTarget): Promise<string | undefined> {
+    return this.#registry.database.use((sql) => this.#idOf(sql, target));
+  }
+
   async #write(rows: readonly NewRow[]): Promise<readonly string[]> {
     const { database } = this.#registry;
     const insert = (sql: SqlRunner): Promise<string[]> => insertRows(database, sql, rows);
@@ -197,6 +202,7 @@ const rowsPerChunk = 1000;
 const weekMs = 7 * 86_400_000;
 const foreverMs = 3650 * 86_400_000;
 
-function onceScope(type: string): string {
+/** The scope of the `once` keys of a type. */
+export function onceScope(type: string): string {
   return `compensate-biz:${type}`;
 }

@@ -18,6 +18,7 @@ import {
 import type { Often } from '../biz-type.ts';
 import type { Registry } from '../registry.ts';
 import { HandlerRunner } from '../run/handler-runner.ts';
+import { ProgressReports } from '../run/progress-reports.ts';
 import { pausedTypes } from '../table/paused-types.ts';
 import { type Hints, parseHint } from '../wake/hints.ts';
 import { BreakerReports } from './breaker-reports.ts';
@@ -39,7 +40,10 @@ export interface WorkerOptions {
    * Default 10 minutes. Set it above the longest run of such code, or a row runs twice at a time.
    */
   readonly adoptIdleFor?: Duration;
-  /** How long `stop` waits for running handlers before it aborts their signals. Rows of aborted runs are given back. Default 30 s. */
+  /**
+   * How long `stop` waits for running handlers before it aborts their signals. A handler that then ends with an error has not failed: its row
+   * is given back, and costs no attempt. `stop` resolves when all handlers have ended. Default 30 s.
+   */
   readonly stopTimeout?: Duration;
   /** Brings the ids of new rows from other processes. Default: the `hints` of `createCompensateBiz`. */
   readonly hints?: Hints;
@@ -85,10 +89,12 @@ export class BizWorker implements Service {
     }
     const maxPollMs = (): number => (registry.wakers.reliable ? 5_000 : 500);
     const onCounted = (parentId: string): void => this.#completeSoon(parentId);
-    const runner = new HandlerRunner(registry, telemetry, {
-      id: this.id,
-      onCounted,
-      onSettled: (settlement) => this.#settled(settlement, true),
+    const runner = new HandlerRunner({
+      registry,
+      telemetry,
+      worker: { id: this.id, onCounted, onCommitted: (settlements) => this.#runner.committed(settlements) },
+      reports: new ProgressReports(registry.table, logger),
+      leaseMs,
     });
     this.#runner = new WorkRunner({
       table: registry.table,

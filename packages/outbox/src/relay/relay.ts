@@ -9,6 +9,7 @@ import {
   Events,
   exponential,
   InvalidArgumentError,
+  idle,
   LaneFeed,
   type Logger,
   type Loop,
@@ -19,7 +20,7 @@ import {
   wholeNumber,
 } from '@holdfast/core';
 import { laneCount } from '../table/lanes.ts';
-import { type OutboxRow, publishColumns } from '../table/message-columns.ts';
+import { largeColumns, type OutboxRow, publishColumns } from '../table/message-columns.ts';
 import { BrokerHealth } from './broker-health.ts';
 import { Delays } from './delays.ts';
 import { Holds } from './holds.ts';
@@ -118,13 +119,13 @@ export class Relay implements Service {
     this.#health = new BrokerHealth({ fatalRetryMs, events: this.#events, logger, onResume: () => this.#pump() });
     this.#feed = new LaneFeed<OutboxRow>({
       database,
-      shape: { table: 'outbox_message', columns: publishColumns },
+      shape: { table: 'outbox_message', columns: publishColumns, large: largeColumns },
       scope: 'outbox',
       lanes: Array.from({ length: laneCount }, (_, lane) => lane),
       owner: this.id,
       leaseMs,
       window: wholeNumber('window', options.window ?? 4_000),
-      rowBytes: (row) => row.body.byteLength + 200,
+      rowBytes: (row) => row.body.byteLength + (row.headers?.length ?? 0),
       onRows: (rows) => {
         this.#queue.push(this.#holds.admit(rows));
         this.#pump();
@@ -175,7 +176,10 @@ export class Relay implements Service {
         return promoted;
       },
       busy: ({ more }) => more,
-      pauseMs: () => Math.max(2, Math.min(this.#nextDueMs ?? 1_000, 1_000)),
+      pauseMs: () => {
+        const dueMs = this.#nextDueMs ?? 1_000;
+        return dueMs < 1_000 ? { untilMs: Math.max(2, dueMs) } : 1_000;
+      },
     });
     this.#lifecycle = lifecycle({ start: () => this.#start(), stop: () => this.#stop() });
   }
@@ -245,8 +249,8 @@ export class Relay implements Service {
     this.#health.close();
     await this.#promote.stop();
     this.#feed.pauseReading();
-    const late = new Promise<void>((resolve) => setTimeout(resolve, this.#stopTimeoutMs).unref());
-    await Promise.race([this.#queue.quiet(), late]);
+    // `idle`: a plain timer fires at once if it is set for longer than 24 days.
+    await Promise.race([this.#queue.quiet(), idle(this.#stopTimeoutMs)]);
     await this.#holds.close();
     for (let lane = 0; lane < laneCount; lane++) this.#queue.extractLane(lane);
     await this.#feed.stop();
@@ -274,10 +278,18 @@ export class Relay implements Service {
         return;
       }
       this.#publishing += 1;
-      void publishTurn(this.#publishContext, taken).finally(() => {
-        this.#publishing -= 1;
-        this.#pump();
-      });
+      void publishTurn(this.#publishContext, taken)
+        .catch((err: unknown) => {
+          // Their lines stay under way: rows that another relay reads after this one has stopped.
+          this.#host.logger.error(
+            { err, lines: taken.map(({ line }) => line.name) },
+            'a publish ended with an error of its own; report it',
+          );
+        })
+        .finally(() => {
+          this.#publishing -= 1;
+          this.#pump();
+        });
     }
   }
 }

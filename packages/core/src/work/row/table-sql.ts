@@ -14,6 +14,10 @@ export interface WorkTableShape {
     readonly error: string;
     /** The column by which ended rows are found: it has the status of an ended row, and NULL in others. Default `status`. */
     readonly ended?: string;
+    /** For what a run returns, as JSON; NULL if there is nothing. Without it no result is kept. */
+    readonly result?: string;
+    /** For what a run reports while it is under way, as JSON. Without it nothing can be reported. */
+    readonly progress?: string;
   };
   /** Further columns that a claim returns, with the SQL that reads them. */
   readonly payload: Readonly<Record<string, string>>;

@@ -1,10 +1,10 @@
 import type { Database } from '../../database/database.ts';
 import type { SqlRunner } from '../../database/sql-runner.ts';
 import { type ClaimCap, type ClaimQuery, claimGivenRows, claimRows } from './claim-rows.ts';
-import type { GroupFloor } from './floor-probes.ts';
 import { RowPurge } from './purge-rows.ts';
-import { type ReadyGroup, readyGroups } from './ready-groups.ts';
+import { type ReadyGroup, type ReadyQuery, readyGroups } from './ready-groups.ts';
 import { heldRows, renewRows } from './renew-rows.ts';
+import { type ProgressReport, reportProgress } from './report-progress.ts';
 import { type Rescued, type RescueOptions, rescueRows } from './rescue-rows.ts';
 import { type SettleHook, type Settlement, settleRows, settleRowsIn } from './settle-rows.ts';
 import type { WorkState } from './states.ts';
@@ -44,9 +44,9 @@ export class WorkTable {
     return claimGivenRows(this.#sql, ids, query, cap);
   }
 
-  /** Finds the pairs of kind and group that have READY rows; with `floors`, it begins at the floors of these groups. */
-  ready(limit: number = 1000, floors?: readonly GroupFloor[]): Promise<ReadyGroup[]> {
-    return readyGroups(this.#sql, limit, floors);
+  /** Finds the pairs of kind and group that have READY rows. */
+  ready(query?: ReadyQuery): Promise<ReadyGroup[]> {
+    return readyGroups(this.#sql, query);
   }
 
   /** Writes verdicts, each under the version with which its row was claimed. Returns the ids that were still the caller's. */
@@ -69,6 +69,11 @@ export class WorkTable {
     return heldRows(this.#sql, ids, owner);
   }
 
+  /** Writes what runs report, each under the version with which its row was claimed. Costs no attempt. */
+  report(reports: readonly ProgressReport[]): Promise<void> {
+    return reportProgress(this.#sql, reports);
+  }
+
   /** Takes back rows whose lease has expired. Returns how many are READY again and how many were given up. */
   rescue(options: RescueOptions): Promise<Rescued> {
     return rescueRows(this.#sql, options);
@@ -81,7 +86,8 @@ export class WorkTable {
   async promote(limit: number = 1000, backMs?: number): Promise<number> {
     const work = this.#sql;
     const set = `status = ${work.state('ready')}, claim_rank = ${work.rank('run_at')}, updated_at = {timestamp}`;
-    const due = `status = ${work.state('scheduled')} AND lost = 0 AND run_at <= {now}`;
+    // Rows that have lost a start become READY too, as the suspects that they are: a suspect can be rescheduled.
+    const due = `status = ${work.state('scheduled')} AND run_at <= {now}`;
     const since = dueSince(backMs);
     const pick = `SELECT id FROM ${work.table} WHERE ${due}${since.sql} ORDER BY run_at LIMIT ${limit}`;
     if (this.database.family === 'postgres')
@@ -106,8 +112,7 @@ export class WorkTable {
     const work = this.#sql;
     const since = dueSince(backMs);
     const [row] = await this.database.rows<{ ms: string | number | null }>(
-      // For `min(run_at)` MariaDB reads every SCHEDULED row, since `lost` is not in the index.
-      `SELECT run_at - {now} AS ms FROM ${work.table} WHERE status = ${work.state('scheduled')} AND lost = 0 AND run_at IS NOT NULL${since.sql} ORDER BY run_at LIMIT 1`,
+      `SELECT run_at - {now} AS ms FROM ${work.table} WHERE status = ${work.state('scheduled')} AND run_at IS NOT NULL${since.sql} ORDER BY run_at LIMIT 1`,
       since.params,
     );
     return row?.ms === null || row?.ms === undefined ? undefined : Number(row.ms);

@@ -39,8 +39,8 @@ const promoteRows = 1_000;
 export function createUpkeep(options: UpkeepOptions): Upkeep {
   const { table, prefix = '', logger, repair } = options;
   let nextDueMs = 0;
-  const due = new DueLook();
-  const expired = new DueLook();
+  const due = new DueLook(logger);
+  const expired = new DueLook(logger);
   const promote = defineLoop({
     name: `${prefix}promote`,
     logger,
@@ -54,7 +54,10 @@ export function createUpkeep(options: UpkeepOptions): Upkeep {
       return due.run(look, (promoted) => promoted < promoteRows);
     },
     busy: (promoted) => promoted === promoteRows,
-    pauseMs: () => Math.max(options.minPollMs, Math.min(nextDueMs, options.maxPollMs())),
+    pauseMs: () => {
+      const maxMs = options.maxPollMs();
+      return nextDueMs < maxMs ? { untilMs: Math.max(options.minPollMs, nextDueMs) } : maxMs;
+    },
   });
   const others: Loop<unknown>[] = [
     defineLoop({
