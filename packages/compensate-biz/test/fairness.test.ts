@@ -24,7 +24,10 @@ onEveryDatabase('fairness', (suite) => {
   });
 
   it('purges what has been SUCCESS for longer than the type keeps it, and nothing else', async () => {
-    const biz = suite.create({ purged: bizType(any, { keep: '1s' }), kept: bizType(any, { keep: 'all' }) });
+    const biz = suite.create({
+      purged: bizType(any, { keep: '1s', keepFailed: 'all' }),
+      kept: bizType(any, { keep: 'all', keepFailed: 'all' }),
+    });
     const t = suite.db.knex('compensate_biz');
     for (const biz_type of ['purged', 'kept'])
       for (const status of ['SUCCESS', 'FAILED'])

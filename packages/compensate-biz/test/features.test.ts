@@ -51,6 +51,42 @@ onEveryDatabase('features', (suite) => {
     await until(() => seen === 2);
   });
 
+  it('goes on when listeners, hints and the logger of the service fail, at once or later', async () => {
+    const fails = [
+      () => {
+        throw new Error('mine');
+      },
+      () => Promise.reject(new Error('mine')),
+    ];
+    for (const fail of fails) {
+      const biz = suite.create(
+        { guarded: bizType(any, { retry: every(1).upTo(2) }) },
+        {
+          logger: { debug: fail, info: fail, warn: fail, error: fail },
+          hints: { send: fail, listen: () => () => undefined },
+          waker: { reliable: false, wake: fail, listen: () => () => undefined, close: async () => undefined },
+        },
+      );
+      for (const name of ['task:succeeded', 'task:retried', 'task:dead'] as const) biz.events.on(name, fail);
+      biz.handle('guarded', ({ i }) => {
+        if (i !== 0) throw new Error('no');
+      });
+      const ids = [(await biz.now().submit('guarded', { i: 0 })).id, ...(await biz.now().submitMany('guarded', [{ i: 1 }]))];
+      await suite.db.knex.transaction(async (trx) => ids.push((await biz.in(trx).submit('guarded', { i: 0 })).id));
+      await using worker = biz.worker();
+      await worker.start();
+      await until(async () => (await t().whereIn('id', ids).whereIn('status', ['SUCCESS', 'FAILED'])).length === 3);
+    }
+  });
+
+  it('refuses functions that return a promise where nothing waits for them', async () => {
+    const biz = suite.create({ asked: bizType(any) });
+    const later = () => Promise.reject(new Error('mine')) as never;
+    await expect(biz.now().submitMany('asked', many(2), later)).rejects.toThrow(/options returned a promise/);
+    await expect(biz.fanOut('asked', many(2), { key: 'asked', childKey: later })).rejects.toThrow(/childKey returned a promise/);
+    expect(await t().where({ biz_type: 'asked' })).toEqual([]);
+  });
+
   it('runs a row by its hint, and takes a hint for what somebody else has as done', async () => {
     let deliver: (hints: readonly Hint[]) => void = () => undefined;
     const sent: Hint[] = [];

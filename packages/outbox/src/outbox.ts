@@ -7,8 +7,8 @@ import {
   type Database,
   type DatabaseOptions,
   type Duration,
-  defaultLogger,
   durationMs,
+  guardLogger,
   InvalidArgumentError,
   type ListQuery,
   type Logger,
@@ -63,7 +63,7 @@ export class Outbox<T extends Topics> {
   constructor(options: OutboxOptions<T>) {
     checkTopics(options?.topics);
     this.topics = options.topics;
-    this.logger = options.logger ?? defaultLogger;
+    this.logger = guardLogger(options.logger);
     this.database = openDatabase(options);
     this.#publisher = options.publisher;
     const maxBodyBytes = wholeNumber('maxBodyBytes', options.maxBodyBytes ?? 262_144);

@@ -6,6 +6,7 @@ import {
   idText,
   isConnectionError,
   keyText,
+  notAPromise,
   requireTransaction,
   type SqlRunner,
   transactionTrace,
@@ -190,7 +191,8 @@ export class RowSubmitter {
       throw new InvalidArgumentError('submitMany takes an array of contexts; for a source too large for memory use fanOut.');
     const rows: NewRow[] = [];
     for (const context of contexts) {
-      const own: SubmitOptions = typeof options === 'function' ? options(context) : options;
+      const own: SubmitOptions =
+        typeof options === 'function' ? notAPromise('options', options(context), 'make the options of a row without waiting') : options;
       if (own.once !== undefined)
         throw new InvalidArgumentError('once is a key of one row; submitMany takes none. Use submit, or fanOut with childKey.');
       rows.push(await newRow(this.#registry, type, context, own));

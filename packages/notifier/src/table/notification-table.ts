@@ -1,15 +1,5 @@
 import { createHash } from 'node:crypto';
-import {
-  type Database,
-  type Duration,
-  durationMs,
-  insertNew,
-  Once,
-  type SqlRunner,
-  skipLocked,
-  TransientDatabaseError,
-  valuesTable,
-} from '@holdfast/core';
+import { type Database, insertNew, Once, type SqlRunner, skipLocked, TransientDatabaseError, valuesTable } from '@holdfast/core';
 
 /** The result of a trigger. */
 export interface Triggered {
@@ -228,13 +218,19 @@ export class NotificationTable {
   }
 
   /**
-   * Deletes notifications that ended longer ago than `age`, with their attempts. Records their events for `remember`, so that a late
-   * trigger is still a duplicate. Returns the number of deleted notifications.
+   * Deletes notifications that ended in one of these states longer ago than `ageMs`, with their attempts. Records their events for
+   * `rememberMs`, so that a late trigger is still a duplicate. Returns the number of deleted notifications.
    */
-  async purge(age: Duration, remember: Duration): Promise<number> {
+  async purge(states: readonly string[], ageMs: number, rememberMs: number): Promise<number> {
     await this.#once.purge();
-    const [ageMs, rememberMs] = [durationMs(age, 'age'), durationMs(remember, 'remember')];
-    const old = `state <> 'PENDING' AND ended_at < {now} - ${Math.trunc(ageMs)}`;
+    let total = 0;
+    for (const state of states) total += await this.#purgeState(state, ageMs, rememberMs);
+    return total;
+  }
+
+  /** Index: `(state, ended_at)`. */
+  async #purgeState(state: string, ageMs: number, rememberMs: number): Promise<number> {
+    const old = `state = '${state}' AND ended_at < {now} - ${Math.trunc(ageMs)}`;
     for (let total = 0; ; ) {
       const gone = await this.#database.transaction(async (sql) => {
         const lock = skipLocked(this.#database);

@@ -4,8 +4,8 @@ import {
   type Database,
   type DatabaseOptions,
   type Duration,
-  defaultLogger,
   durationMs,
+  guardLogger,
   InvalidArgumentError,
   keyText,
   type Logger,
@@ -52,7 +52,7 @@ export class Inbox {
 
   constructor(options: InboxOptions) {
     this.database = openDatabase(options);
-    this.logger = options.logger ?? defaultLogger;
+    this.logger = guardLogger(options.logger);
     this.table = new InboxTable(this.database);
     this.#keepParkedMs = durationMs(options.keepParked ?? '90d', 'keepParked');
     this.retentionMs = durationMs(options.retention ?? '7d', 'retention');

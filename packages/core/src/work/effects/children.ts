@@ -109,7 +109,10 @@ export class Children {
         `UPDATE ${database.table(table.shape.table)} SET status = ${table.state('done')}, ${resultColumn} = ?, updated_at = {timestamp} WHERE id = ${BigInt(parent)} AND ${table.pinned('blocked')}`,
         [JSON.stringify({ total: Number(record.total), ...counts })],
       );
-      return changed === 1 ? onCompleted(sql, record) : undefined;
+      if (changed !== 1) return undefined;
+      // Its row has the sums now.
+      await sql.run(`DELETE FROM ${database.table(this.#options.countTable)} WHERE parent_id = ${BigInt(parent)}`);
+      return onCompleted(sql, record);
     });
   }
 
