@@ -1,0 +1,59 @@
+import { expect, it } from 'vitest';
+import { type Look, LookBack } from './look-back.ts';
+
+/** Lets a look take `ms`, without giving way to others. */
+function take(ms: number): void {
+  for (const began = performance.now(); performance.now() - began < ms; );
+}
+
+it('looks over everything at each turn while that takes no time', () => {
+  const lookBack = new LookBack();
+  const backs: (number | undefined)[] = [];
+  for (let i = 0; i < 3; i++) {
+    const look = lookBack.begin();
+    look.ended();
+    backs.push(look.backMs);
+    take(5);
+  }
+  expect(backs).toEqual([undefined, undefined, undefined]);
+});
+
+it('looks over everything for a twentieth of the time at most, and goes back less far in between', () => {
+  const lookBack = new LookBack();
+  const first = lookBack.begin();
+  take(30);
+  first.ended();
+  const looks: Look[] = [];
+  for (const began = performance.now(); performance.now() - began < 400; ) {
+    const look = lookBack.begin();
+    looks.push(look);
+    take(2);
+    look.ended();
+  }
+  const backs = looks.map(({ backMs }) => backMs);
+  expect(backs).not.toContain(undefined);
+  // The look over everything covered the others: each depth is due again when its own time has passed.
+  expect(new Set(backs)).toEqual(new Set([25, 200]));
+  expect(backs.filter((ms) => ms === 200).length).toBeLessThan(3);
+  expect(backs.filter((ms) => ms === 25).length).toBeGreaterThan(4);
+});
+
+it('says of a look that took long that others should not wait for the next, and begins no second one beside it', () => {
+  const lookBack = new LookBack();
+  const first = lookBack.begin();
+  take(12);
+  first.ended(1_000);
+  take(2);
+  const second = lookBack.begin();
+  expect(second).toMatchObject({ backMs: undefined, slow: true });
+  expect(lookBack.begin().backMs).not.toBe(undefined);
+  second.ended();
+});
+
+it('looks over everything when it is asked to', () => {
+  const lookBack = new LookBack();
+  const first = lookBack.begin();
+  take(12);
+  first.ended();
+  expect(lookBack.begin(true).backMs).toBe(undefined);
+});
