@@ -16,6 +16,7 @@ import {
   readLaneRows,
   readLaneSizes,
   readLanes,
+  rowOverheadBytes,
   type SizedLaneRow,
 } from './lane-rows.ts';
 
@@ -58,6 +59,8 @@ interface Lane {
   readonly lane: number;
   /** Rows up to here have been read in this pass. */
   cursor: string;
+  /** The highest id that was read. */
+  floor: bigint;
   /** True if there may be rows after the cursor. */
   more: boolean;
   /** True if the last read found as many rows as it asked for. */
@@ -67,8 +70,6 @@ interface Lane {
 
 /** Rows that a quiet lane is expected to have at most, and such lanes. Together they are read with their bodies, in one statement. */
 const shortRead = { rows: 8, lanes: 4 };
-/** Memory of a row besides its large columns. */
-const rowOverhead = 200;
 
 /**
  * Gives out the committed rows of the lanes that this process holds, by id within each lane, and removes the rows that were handled.
@@ -209,7 +210,7 @@ export class LaneFeed<Row extends LaneRow> implements Service {
   }
 
   #taken(lane: number): void {
-    this.#lanes.set(lane, { lane, cursor: '0', more: true, deep: false, draining: false });
+    this.#lanes.set(lane, { lane, cursor: '0', floor: 0n, more: true, deep: false, draining: false });
     this.#options.onTaken?.(lane);
     this.#kick();
   }
@@ -290,19 +291,22 @@ export class LaneFeed<Row extends LaneRow> implements Service {
       1,
       Math.min(options.page ?? 500, Math.floor(room / due.length), short ? shortRead.rows : Number.POSITIVE_INFINITY),
     );
+    const laneBytes = Math.max(1, Math.floor(roomBytes / due.length));
     const before = due.map(({ lane, cursor }) => ({ lane, afterId: cursor }));
     // Reset before the read: a wake-up during the read asks for another one.
     for (const lane of due) lane.more = false;
     this.#reading = true;
+    /** Lanes of which rows were left for the next read. */
+    const cut = new Set<Lane>();
     let rows: readonly (Row | undefined)[];
     let listed: readonly LaneRow[];
     try {
-      if (sized && !short) {
-        listed = this.#upTo(await readLaneSizes(options.database, options.shape, before, limit), roomBytes, due);
+      if (sized && !short && options.database.family !== 'postgres') {
+        listed = this.#upTo(await readLaneSizes(options.database, options.shape, before, limit), roomBytes, due, cut);
         const unknown = listed.filter(({ id }) => !this.#known.has(id));
         const read = new Map((await readLaneRows<Row>(options.database, options.shape, unknown)).map((row) => [row.id, row]));
         rows = listed.map(({ id }) => read.get(id));
-      } else listed = rows = await readLanes<Row>(options.database, options.shape, before, limit);
+      } else listed = rows = await readLanes<Row>(options.database, options.shape, before, limit, sized ? laneBytes : undefined);
     } catch (error) {
       for (const lane of due) lane.more = true;
       // The read returned nothing. Rows that were forgotten meanwhile must be new to the next read, or it would skip them.
@@ -313,8 +317,9 @@ export class LaneFeed<Row extends LaneRow> implements Service {
     }
     if (rescan) this.#rescanMs = monotonicMs() - now;
     const stillOurs = new Set(due.filter((one) => this.#lanes.get(one.lane) === one && !one.draining).map(({ lane }) => lane));
-    const counts = new Map<number, { count: number; last: string }>();
+    const counts = new Map<number, { count: number; last: string; bytes: number }>();
     const fresh: Row[] = [];
+    const bytesOf = (row: Row | undefined): number => (sized && row ? (options.rowBytes?.(row) ?? 0) + rowOverheadBytes : 0);
     for (const [i, { id, lane: of }] of listed.entries()) {
       const row = rows[i];
       const lane = Number(of);
@@ -322,7 +327,8 @@ export class LaneFeed<Row extends LaneRow> implements Service {
       if (entry) {
         entry.count += 1;
         entry.last = id;
-      } else counts.set(lane, { count: 1, last: id });
+        entry.bytes += bytesOf(row);
+      } else counts.set(lane, { count: 1, last: id, bytes: bytesOf(row) });
       // A lane that was lost, handed over or taken again during the read is read from its beginning: its earlier rows have been forgotten
       // meanwhile, and to give out the later ones now would break their order.
       if (!row || !stillOurs.has(lane) || this.#known.has(id)) continue;
@@ -331,13 +337,23 @@ export class LaneFeed<Row extends LaneRow> implements Service {
     this.#forgetGone();
     for (const lane of due) {
       const entry = counts.get(lane.lane);
-      if (!entry) continue;
-      lane.cursor = entry.last;
-      lane.deep = entry.count >= limit;
-      if (lane.deep) lane.more = true;
+      if (entry) {
+        const last = BigInt(entry.last);
+        if (last > lane.floor) lane.floor = last;
+        lane.deep = entry.count >= limit;
+        if (lane.deep || (sized && entry.bytes >= laneBytes)) cut.add(lane);
+      }
+      if (cut.has(lane)) {
+        lane.more = true;
+        lane.cursor = entry?.last ?? lane.cursor;
+        continue;
+      }
+      // A read of all rows there are has read up to the floor, also where it began at 0. Else each read of a lane that is empty for a moment
+      // would pass the entries of all rows that have gone, which an old snapshot keeps.
+      lane.cursor = String(lane.floor);
     }
     for (const row of fresh) {
-      const bytes = sized ? (options.rowBytes?.(row) ?? 0) + rowOverhead : 0;
+      const bytes = bytesOf(row);
       this.#known.set(row.id, bytes);
       this.#knownBytes += bytes;
     }
@@ -349,7 +365,7 @@ export class LaneFeed<Row extends LaneRow> implements Service {
    * The rows that fit into `roomBytes`, of each lane from its beginning, with those that are known. Each lane gets the same share, and at least
    * one row while there is room. A row that is larger than the window is read alone.
    */
-  #upTo(listed: readonly SizedLaneRow[], roomBytes: number, due: readonly Lane[]): SizedLaneRow[] {
+  #upTo(listed: readonly SizedLaneRow[], roomBytes: number, due: readonly Lane[], cut: Set<Lane>): SizedLaneRow[] {
     const lanes = new Map(due.map((lane) => [lane.lane, { lane, bytes: 0, full: false }]));
     const share = roomBytes / due.length;
     const rows: SizedLaneRow[] = [];
@@ -359,11 +375,11 @@ export class LaneFeed<Row extends LaneRow> implements Service {
       const of = lanes.get(Number(row.lane));
       if (!of || of.full) continue;
       if (!this.#known.has(row.id)) {
-        const bytes = Number(row.bytes) + rowOverhead;
+        const bytes = Number(row.bytes) + rowOverheadBytes;
         const fits = of.bytes + bytes <= share || (of.bytes === 0 && total + bytes <= roomBytes) || (fresh === 0 && this.#known.size === 0);
         if (!fits) {
           of.full = true;
-          of.lane.more = true;
+          cut.add(of.lane);
           continue;
         }
         of.bytes += bytes;

@@ -29,26 +29,37 @@ export interface LaneCursor {
   readonly afterId: string;
 }
 
+/** Memory of a row besides its large columns. */
+export const rowOverheadBytes = 200;
+
 /**
- * Reads the next committed rows of several lanes in one statement, by id within each lane, at most `limit` of each lane. Takes no lock.
+ * Reads the next committed rows of several lanes in one statement, by id within each lane, at most `limit` of each lane. Takes no lock. On
+ * Postgres, `laneBytes` bounds the bytes of each lane: its rows end with the one that reaches the bound.
  *
  * Postgres: one LATERAL step per lane over the primary key; a plain `lane = ANY(…) ORDER BY id` sorts all rows that wait. The other
  * databases: one UNION ALL over the lanes. SQLite needs each part in a derived table, because of its LIMIT. MySQL and MariaDB would write
  * each derived table to a temporary table first, on disk because of the bodies: 370,000 rows/s without, 100,000 with (MariaDB 10.11, 32
- * lanes of 125 rows; and the server crashed once, as it dropped such a table).
+ * lanes of 125 rows; and the server crashed once, as it dropped such a table). So they can't bound the bytes: see `readLaneSizes`.
  */
 export function readLanes<Row extends LaneRow>(
   database: Database,
   shape: LaneTableShape,
   cursors: readonly LaneCursor[],
   limit: number,
+  laneBytes?: number,
 ): Promise<Row[]> {
   const table = database.table(shape.table);
   const columns = [`${database.text('id')} AS id`, 'lane', ...shape.columns].join(', ');
   if (database.family === 'postgres') {
+    const from = `FROM ${table} t WHERE t.lane = c.lane AND t.id > c.after_id ORDER BY t.id LIMIT ${limit}`;
+    const lanes = [`{${cursors.map(({ lane }) => lane).join(',')}}`, `{${cursors.map(({ afterId }) => afterId).join(',')}}`];
+    const each = 'FROM unnest(?::integer[], ?::bigint[]) AS c(lane, after_id) CROSS JOIN LATERAL';
+    if (laneBytes === undefined) return database.rows<Row>(`SELECT r.* ${each} (SELECT ${columns} ${from}) r`, lanes);
+    const bytes = `${largeBytes(database, shape)} + ${rowOverheadBytes}`;
+    const names = ['id', 'lane', ...shape.columns.map((column) => / AS (\w+)$/.exec(column)?.[1] ?? column)].join(', ');
     return database.rows<Row>(
-      `SELECT r.* FROM unnest(?::integer[], ?::bigint[]) AS c(lane, after_id) CROSS JOIN LATERAL (SELECT ${columns} FROM ${table} t WHERE t.lane = c.lane AND t.id > c.after_id ORDER BY t.id LIMIT ${limit}) r`,
-      [`{${cursors.map(({ lane }) => lane).join(',')}}`, `{${cursors.map(({ afterId }) => afterId).join(',')}}`],
+      `SELECT ${names} ${each} (SELECT *, sum(row_bytes) OVER (ORDER BY row_id) - row_bytes AS before FROM (SELECT ${columns}, t.id AS row_id, ${bytes} AS row_bytes ${from}) a) r WHERE r.before < ?`,
+      [...lanes, laneBytes],
     );
   }
   const one = cursors.map(({ lane, afterId }) => {
@@ -65,9 +76,13 @@ export function readLaneSizes(
   cursors: readonly LaneCursor[],
   limit: number,
 ): Promise<SizedLaneRow[]> {
+  return readLanes<SizedLaneRow>(database, { table: shape.table, columns: [`${largeBytes(database, shape)} AS bytes`] }, cursors, limit);
+}
+
+/** SQL for the bytes of the large columns of a row. */
+function largeBytes(database: Database, shape: LaneTableShape): string {
   const length = { postgres: 'octet_length', mysql: 'LENGTH', sqlite: 'length' }[database.family];
-  const bytes = (shape.large ?? []).map((name) => `COALESCE(${length}(${name}), 0)`).join(' + ');
-  return readLanes<SizedLaneRow>(database, { table: shape.table, columns: [`${bytes} AS bytes`] }, cursors, limit);
+  return (shape.large ?? []).map((name) => `COALESCE(${length}(${name}), 0)`).join(' + ');
 }
 
 /** Reads rows by their lanes and ids, in the order given. Rows that have gone are left out. */
