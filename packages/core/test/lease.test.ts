@@ -12,6 +12,7 @@ import {
   Once,
   Slots,
   silentLogger,
+  wait,
 } from '../src/index.ts';
 import { onEveryDatabase } from './suite.ts';
 
@@ -106,6 +107,66 @@ onEveryDatabase('leases', (suite) => {
     await startStopStress(loop('z'), { cycles: 5 });
   });
 
+  it('keeps the lease while the work of a leader takes longer than the lease', async () => {
+    const running = new Set<string>();
+    let overlap = 0;
+    let ended = 0;
+    const loop = (owner: string) =>
+      leaderLoop({
+        table: tables(),
+        name: 'slow-leader',
+        owner,
+        everyMs: 5,
+        leaseMs: 300,
+        logger: silentLogger,
+        run: async () => {
+          running.add(owner);
+          overlap = Math.max(overlap, running.size);
+          await wait(1_200);
+          running.delete(owner);
+          ended += 1;
+        },
+      });
+    const all = [loop('x'), loop('y'), loop('z')];
+    for (const one of all) await one.start();
+    await until(() => ended > 1);
+    await Promise.all(all.map((one) => one.stop()));
+    expect(overlap).toBe(1);
+  });
+
+  it('aborts the work of a leader whose lease has passed to another', async () => {
+    const leases = tables();
+    const seen: unknown[] = [];
+    let begun = 0;
+    await using loop = leaderLoop({
+      table: leases,
+      name: 'robbed-leader',
+      owner: 'first',
+      everyMs: 5,
+      leaseMs: 300,
+      logger: silentLogger,
+      run: ({ signal }) =>
+        new Promise<void>((resolve) => {
+          begun += 1;
+          signal.addEventListener('abort', () => {
+            seen.push(signal.reason);
+            resolve();
+          });
+        }),
+    });
+    await loop.start();
+    await until(() => begun === 1);
+    await later(11_000, async () => {
+      const taken = await leases.acquire('leader', 'robbed-leader', 'second', 60_000);
+      expect(taken).toBeDefined();
+      await until(() => seen.length === 1);
+      expect(LeaseLostError.is(seen[0], 'lease-lost')).toBe(true);
+      expect(begun).toBe(1);
+      if (taken) await leases.release(taken);
+      await until(() => begun === 2);
+    });
+  });
+
   it('lets one row of a key run at a time, and as many as there are slots', async () => {
     const gate = new KeyGate(suite.database);
     const heads = await Promise.all(
@@ -183,10 +244,9 @@ onEveryDatabase('leases', (suite) => {
     for (const maker of makers) await maker.stop();
   });
 
-  /** Runs it on a host whose clock differs from the database's, and which takes the first worker id that is free. */
-  const onHost = async <T>(aheadMs: number, run: () => Promise<T>): Promise<T> => {
-    const real = Date.now;
-    const clock = vi.spyOn(Date, 'now').mockImplementation(() => real() + aheadMs);
+  /** Runs it on a host whose clock reads `at`, and which takes the first worker id that is free. */
+  const onHost = async <T>(at: number, run: () => Promise<T>): Promise<T> => {
+    const clock = vi.spyOn(Date, 'now').mockReturnValue(at);
     const random = vi.spyOn(Math, 'random').mockReturnValue(0.5);
     try {
       return await run();
@@ -200,13 +260,15 @@ onEveryDatabase('leases', (suite) => {
   it.each([0, 5_000, 3_600_000])(
     'never makes a snowflake again that a host made whose clock was %i ms ahead, and which stopped',
     async (aheadMs) => {
-      const [first, workerId] = await onHost(aheadMs, async () => {
+      // The second host's clock is right, by then.
+      const at = Date.now() + aheadMs;
+      const [first, workerId] = await onHost(at, async () => {
         const maker = await createSnowflake({ leases: tables() });
         const ids = many(maker);
         await maker.stop();
         return [ids, maker.workerId];
       });
-      const second = await onHost(0, async () => {
+      const second = await onHost(at, async () => {
         const maker = await createSnowflake({ leases: tables() });
         expect(maker.workerId).toBe(workerId);
         const ids = many(maker);
@@ -220,6 +282,7 @@ onEveryDatabase('leases', (suite) => {
 
   it('never makes a snowflake again that a host made whose clock was ahead, and which died', async () => {
     const leases = tables();
+    const at = Date.now() + 600_000;
     let dead = false;
     const dying = new LeaseTable(suite.database);
     // The process is gone: it renews and releases nothing.
@@ -227,14 +290,14 @@ onEveryDatabase('leases', (suite) => {
       const original = dying[method].bind(dying) as (...args: never[]) => Promise<never>;
       dying[method] = ((...args: never[]) => (dead ? new Promise(() => undefined) : original(...args))) as never;
     }
-    const [first, workerId] = await onHost(600_000, async () => {
+    const [first, workerId] = await onHost(at, async () => {
       const maker = await createSnowflake({ leases: dying });
       const ids = many(maker);
       dead = true;
       return [ids, maker.workerId];
     });
     await later(61_000, async () => {
-      const second = await onHost(0, async () => {
+      const second = await onHost(at, async () => {
         const maker = await createSnowflake({ leases });
         expect(maker.workerId).toBe(workerId);
         const ids = many(maker);

@@ -1,4 +1,4 @@
-import { checkpoint, InvalidArgumentError, keyText, wholeNumber } from '@holdfast/core';
+import { checkpoint, InvalidArgumentError, keyText, notAPromise, wholeNumber } from '@holdfast/core';
 import { type BizTypes, type ContextInput, typeOf } from '../biz-type.ts';
 import type { Registry } from '../registry.ts';
 import type { SubmitOptions } from '../submit-options.ts';
@@ -88,7 +88,9 @@ export async function createFanOut(
     read += 1;
     if (read <= Number(parent.produced)) continue;
     const row = await newRow(registry, type, item, submit);
-    const key = options.childKey ? keyText('childKey', options.childKey(item as never)) : `#${read}`;
+    const key = options.childKey
+      ? keyText('childKey', notAPromise('childKey', options.childKey(item as never), 'make the key of an item without waiting'))
+      : `#${read}`;
     rows.push({ ...row, parent_id: parent.id, child_key: key });
     if (rows.length >= chunk) await flush();
   }

@@ -6,6 +6,7 @@ import {
   idText,
   isConnectionError,
   keyText,
+  notAPromise,
   requireTransaction,
   type SqlRunner,
   transactionTrace,
@@ -158,11 +159,21 @@ export class RowSubmitter {
       : typeof once === 'object' && 'window' in once && once.window !== undefined
         ? durationMs(once.window, 'once.window')
         : weekMs;
-    const entry = await this.#registry.once.enter(sql, scope, key, windowMs, pending ? (ref) => this.#isPending(sql, ref) : undefined);
+    const entry = await this.#registry.once.enter(sql, scope, key, windowMs, (ref) =>
+      pending ? this.#isPending(sql, ref) : this.#counts(sql, ref),
+    );
     if (!entry.first) return { id: entry.ref ?? '', duplicate: true };
     const id = (await insertRows(database, sql, [row]))[0] ?? '';
     await this.#registry.once.setRef(sql, scope, key, id);
     return { id, duplicate: false };
+  }
+
+  /** A row that was cancelled did not do its work, and does not count: the next submit writes another. One that was purged had succeeded. */
+  async #counts(sql: SqlRunner, id: string): Promise<boolean> {
+    const rows = await sql.rows(
+      `SELECT 1 AS one FROM ${this.#registry.database.table('compensate_biz')} WHERE id = ${BigInt(id)} AND status = 'CANCELLED'`,
+    );
+    return rows.length === 0;
   }
 
   async #isPending(sql: SqlRunner, id: string): Promise<boolean> {
@@ -182,7 +193,8 @@ export class RowSubmitter {
       throw new InvalidArgumentError('submitMany takes an array of contexts; for a source too large for memory use fanOut.');
     const rows: NewRow[] = [];
     for (const context of contexts) {
-      const own: SubmitOptions = typeof options === 'function' ? options(context) : options;
+      const own: SubmitOptions =
+        typeof options === 'function' ? notAPromise('options', options(context), 'make the options of a row without waiting') : options;
       if (own.once !== undefined)
         throw new InvalidArgumentError('once is a key of one row; submitMany takes none. Use submit, or fanOut with childKey.');
       rows.push(await newRow(this.#registry, type, context, own));
