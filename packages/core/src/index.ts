@@ -78,6 +78,7 @@ export type { Actor, BulkAction, BulkCounts, BulkFilter, BulkOptions, BulkPage, 
 export { Backoff, every, exponential, steps } from './time/backoff.ts';
 export { type Duration, durationMs } from './time/duration.ts';
 export { monotonicMs } from './time/monotonic.ts';
+export { startTimer, type Timer, timeoutSignal } from './time/timer.ts';
 export { idle, wait } from './time/wait.ts';
 export { ChannelListeners } from './wake/channel-listeners.ts';
 export { dataVersionWaker } from './wake/data-version-waker.ts';

@@ -101,3 +101,35 @@ it('changes and locks rows by a list of their ids through the primary key: MySQL
   const direct = new RegExp(`\`(?:(?:DELETE FROM|UPDATE) ${byIds}|SELECT ${byIds}[^\`]*(?:FOR UPDATE|skipLocked|forUpdate))`, 'g');
   for (const name of packages) for (const file of sources(`packages/${name}/src`)) expect(read(file).match(direct) ?? [], file).toEqual([]);
 });
+
+/** The last argument of each call of `name` in a source text. */
+function lastArguments(source: string, name: string): string[] {
+  return [...source.matchAll(new RegExp(`(?<![\\w.])${name.replace('.', '\\.')}\\(`, 'g'))].map((call) => {
+    const from = (call.index ?? 0) + call[0].length;
+    let [depth, at, last] = [0, from, from];
+    for (; depth >= 0 && at < source.length; at++) {
+      const c = source[at] ?? '';
+      if ('([{'.includes(c)) depth += 1;
+      else if (')]}'.includes(c)) depth -= 1;
+      else if (c === ',' && depth === 0 && source.slice(at + 1).trimStart()[0] !== ')') last = at + 1;
+    }
+    return source
+      .slice(last, at - 1)
+      .trim()
+      .replace(/,$/, '');
+  });
+}
+
+it('timers whose delay an option decides are of our own kind, since one of Node fires at once after 24.8 days', () => {
+  const found: string[] = [];
+  for (const file of [...packages.map((name) => `packages/${name}/src`), 'examples/compute-dispatch/src'].flatMap(sources)) {
+    if (file.endsWith('core/src/time/timer.ts') || file.includes('/testing/') || file.includes('/simulator/')) continue;
+    const source = read(file);
+    for (const name of ['setTimeout', 'AbortSignal.timeout'])
+      for (const delay of lastArguments(source, name)) {
+        const constant = new RegExp(`const ${delay.replaceAll(/\W/g, '')} = [\\d_]+;`).test(source);
+        if (!/^[\d_]+$/.test(delay) && !constant) found.push(`${file}: ${name} with ${delay}`);
+      }
+  }
+  expect(found).toEqual([]);
+});

@@ -1,5 +1,5 @@
 import { startStopStress, until } from '@holdfast/core/testing';
-import { expect, it } from 'vitest';
+import { expect, it, vi } from 'vitest';
 import {
   Breaker,
   createSnowflake,
@@ -242,5 +242,69 @@ onEveryDatabase('leases', (suite) => {
     expect(new Set(ids).size).toBe(60_000);
     expect(decodeSnowflake(ids[0] ?? '0').workerId).toBe(makers[0]?.workerId);
     for (const maker of makers) await maker.stop();
+  });
+
+  /** Runs it on a host whose clock reads `at`, and which takes the first worker id that is free. */
+  const onHost = async <T>(at: number, run: () => Promise<T>): Promise<T> => {
+    const clock = vi.spyOn(Date, 'now').mockReturnValue(at);
+    const random = vi.spyOn(Math, 'random').mockReturnValue(0.5);
+    try {
+      return await run();
+    } finally {
+      clock.mockRestore();
+      random.mockRestore();
+    }
+  };
+  const many = (maker: { next(): string }) => Array.from({ length: 3_000 }, () => maker.next());
+
+  it.each([0, 5_000, 3_600_000])(
+    'never makes a snowflake again that a host made whose clock was %i ms ahead, and which stopped',
+    async (aheadMs) => {
+      // The second host's clock is right, by then.
+      const at = Date.now() + aheadMs;
+      const [first, workerId] = await onHost(at, async () => {
+        const maker = await createSnowflake({ leases: tables() });
+        const ids = many(maker);
+        await maker.stop();
+        return [ids, maker.workerId];
+      });
+      const second = await onHost(at, async () => {
+        const maker = await createSnowflake({ leases: tables() });
+        expect(maker.workerId).toBe(workerId);
+        const ids = many(maker);
+        await maker.stop();
+        return ids;
+      });
+      expect(new Set([...first, ...second]).size).toBe(6_000);
+      expect(BigInt(second[0] ?? 0) > BigInt(first.at(-1) ?? 0)).toBe(true);
+    },
+  );
+
+  it('never makes a snowflake again that a host made whose clock was ahead, and which died', async () => {
+    const leases = tables();
+    const at = Date.now() + 600_000;
+    let dead = false;
+    const dying = new LeaseTable(suite.database);
+    // The process is gone: it renews and releases nothing.
+    for (const method of ['renew', 'release', 'setMark'] as const) {
+      const original = dying[method].bind(dying) as (...args: never[]) => Promise<never>;
+      dying[method] = ((...args: never[]) => (dead ? new Promise(() => undefined) : original(...args))) as never;
+    }
+    const [first, workerId] = await onHost(at, async () => {
+      const maker = await createSnowflake({ leases: dying });
+      const ids = many(maker);
+      dead = true;
+      return [ids, maker.workerId];
+    });
+    await later(61_000, async () => {
+      const second = await onHost(at, async () => {
+        const maker = await createSnowflake({ leases });
+        expect(maker.workerId).toBe(workerId);
+        const ids = many(maker);
+        await maker.stop();
+        return ids;
+      });
+      expect(new Set([...first, ...second]).size).toBe(6_000);
+    });
   });
 });

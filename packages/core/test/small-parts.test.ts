@@ -85,6 +85,21 @@ describe('ids', () => {
     expect(seen.size).toBe(50_000);
   });
 
+  it('makes no snowflake after the time that is allowed, and none before the last of another', () => {
+    const from = 1_000_000;
+    let now = from;
+    const sequence = new SnowflakeSequence({ mid: 7, now: () => now, after: from + 10, until: from + 12 });
+    const ids = Array.from({ length: 2 * 4_096 }, () => sequence.nextBigInt());
+    expect(new Set(ids.map((id) => decodeSnowflake(id).timeMs))).toEqual(new Set([from + 11, from + 12]));
+    for (let i = 0; i < 3; i++) expect(() => sequence.nextBigInt()).toThrow(RangeError);
+    // The clock jumps past what is allowed next: the time before that is not lost.
+    now = from + 5_000;
+    sequence.allowUntil(from + 14);
+    expect(decodeSnowflake(sequence.nextBigInt()).timeMs).toBe(from + 13);
+    sequence.allowUntil(from + 6_000);
+    expect(decodeSnowflake(sequence.nextBigInt()).timeMs).toBe(now);
+  });
+
   it('has the layout of snowflake-id', () => {
     const theirs = new SnowflakeId({ mid: 42, offset: 1_577_836_800_000 }).generate();
     const parts = decodeSnowflake(theirs, 1_577_836_800_000);

@@ -1,4 +1,4 @@
-import { callListener, guardLogger, InvalidArgumentError } from '@holdfast/core';
+import { callListener, guardLogger, InvalidArgumentError, startTimer, type Timer } from '@holdfast/core';
 
 /** One server-sent event. */
 export interface ServerSentEvent {
@@ -55,10 +55,9 @@ export function eventStream(
       },
       async pull(controller) {
         next ??= iterator.next();
-        let timer: NodeJS.Timeout | undefined;
+        let timer: Timer | undefined;
         const quiet = new Promise<'quiet'>((resolve) => {
-          timer = setTimeout(resolve, keepAliveMs, 'quiet');
-          timer.unref();
+          timer = startTimer(keepAliveMs, () => resolve('quiet')).unref();
         });
         try {
           const result = await Promise.race([next, quiet, aborted]);
@@ -86,7 +85,7 @@ export function eventStream(
           leave();
           controller.close();
         } finally {
-          clearTimeout(timer);
+          timer?.clear();
         }
       },
       cancel() {

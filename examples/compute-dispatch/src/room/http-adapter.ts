@@ -1,4 +1,5 @@
 import type { Logger } from '@holdfast/core';
+import { timeoutSignal } from '@holdfast/core';
 import type { z } from 'zod';
 import type { DispatchAdapter } from './adapter.ts';
 import { grantsAnswer, machinesAnswer, powerAnswer, releasesAnswer } from './protocol.ts';
@@ -25,7 +26,7 @@ export function httpAdapter(options: HttpAdapterOptions): DispatchAdapter {
     body: unknown,
     signal?: AbortSignal,
   ): Promise<z.infer<T>> => {
-    const timeout = AbortSignal.timeout(options.timeoutMs ?? 5_000);
+    const timeout = timeoutSignal(options.timeoutMs ?? 5_000);
     const response = await fetch(new URL(path, await options.url()), {
       method,
       headers: { authorization: `Bearer ${options.token}`, ...(body === undefined ? {} : { 'content-type': 'application/json' }) },

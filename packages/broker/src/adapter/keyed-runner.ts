@@ -1,4 +1,4 @@
-import { wait } from '@holdfast/core';
+import { startTimer, wait } from '@holdfast/core';
 import type { Message } from '../port/message.ts';
 import type { Delivery, DeliveryVerdict } from '../port/subscriber.ts';
 
@@ -112,12 +112,12 @@ export class KeyedRunner {
 
   async #quiet(withinMs: number): Promise<void> {
     let late = false;
-    const timer = setTimeout(() => {
+    const timer = startTimer(withinMs, () => {
       late = true;
       this.#wakeIdle();
-    }, withinMs);
+    });
     while (this.#running > 0 && !late) await new Promise<void>((resolve) => this.#idle.push(resolve));
-    clearTimeout(timer);
+    timer.clear();
   }
 
   #wakeIdle(): void {

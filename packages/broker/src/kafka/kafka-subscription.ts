@@ -1,4 +1,5 @@
 import type { Logger } from '@holdfast/core';
+import { startTimer, type Timer } from '@holdfast/core';
 import type { Consumer, EachBatchPayload, IHeaders, Kafka, KafkaMessage } from 'kafkajs';
 import { retryUntilOpen } from '../adapter/retry-until-open.ts';
 import { type HandleRecordOptions, handleRecord } from '../kafka-wire/handle-record.ts';
@@ -29,7 +30,7 @@ export class KafkaSubscription implements Subscription {
   readonly #closing = new AbortController();
   /** The next record of each partition, and the number of its deliveries so far. */
   readonly #attempts = new Map<string, { readonly offset: string; readonly count: number }>();
-  readonly #timers = new Set<NodeJS.Timeout>();
+  readonly #timers = new Set<Timer>();
   #ready = false;
   #running = false;
   #closed = false;
@@ -93,15 +94,14 @@ export class KafkaSubscription implements Subscription {
     if (this.#closed) return;
     this.#closed = true;
     this.#ready = false;
-    for (const timer of this.#timers) clearTimeout(timer);
+    for (const timer of this.#timers) timer.clear();
     // Without a running consumer no handler runs: only a start that keeps trying is to be ended.
     if (!this.#running) this.#closing.abort(new Error('the subscription is closed'));
-    const timer = setTimeout(
-      () => this.#closing.abort(new Error('The subscription is closing and has waited long enough; the message will be delivered again.')),
-      this.#options.closeMs ?? 30_000,
+    const timer = startTimer(this.#options.closeMs ?? 30_000, () =>
+      this.#closing.abort(new Error('The subscription is closing and has waited long enough; the message will be delivered again.')),
     );
     await this.#consumer.disconnect();
-    clearTimeout(timer);
+    timer.clear();
     this.#closing.abort(new Error('the subscription is closed'));
   }
 
@@ -122,10 +122,10 @@ export class KafkaSubscription implements Subscription {
         const verdict = await this.#deliver(topic, partition, record);
         if (verdict.outcome === 'retry') {
           const resume = pause();
-          const timer = setTimeout(() => {
+          const timer = startTimer(verdict.afterMs, () => {
             this.#timers.delete(timer);
             resume();
-          }, verdict.afterMs);
+          });
           this.#timers.add(timer);
           break;
         }

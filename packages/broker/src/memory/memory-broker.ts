@@ -1,4 +1,4 @@
-import { guardLogger, type Logger, laneOf } from '@holdfast/core';
+import { guardLogger, type Logger, laneOf, startTimer } from '@holdfast/core';
 import { KeyedRunner } from '../adapter/keyed-runner.ts';
 import type { Message } from '../port/message.ts';
 import { refused } from '../port/publish-results.ts';
@@ -55,8 +55,7 @@ export function memoryBroker(options: { readonly logger?: Logger } = {}): Memory
     const settle = (verdict: DeliveryVerdict): void => {
       if (!member.open.delete(open)) return;
       if (verdict.outcome === 'retry') {
-        // A timer that is set for longer than 24 days fires at once.
-        setTimeout(() => deliver({ ...open, attempt: attempt + 1 }), Math.min(verdict.afterMs, 2 ** 31 - 1));
+        startTimer(verdict.afterMs, () => deliver({ ...open, attempt: attempt + 1 }));
         return;
       }
       if (verdict.outcome === 'reject') dead.push({ message, reason: verdict.reason });

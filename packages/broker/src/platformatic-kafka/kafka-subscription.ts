@@ -1,4 +1,4 @@
-import { idle, type Logger, wait } from '@holdfast/core';
+import { idle, type Logger, startTimer, wait } from '@holdfast/core';
 import {
   type BaseOptions,
   Consumer,
@@ -68,15 +68,14 @@ export class KafkaSubscription implements Subscription {
   async close(): Promise<void> {
     if (this.#closing.signal.aborted) return;
     this.#ready = false;
-    const giveUp = setTimeout(
-      () => this.#giveUp.abort(new Error('The subscription is closing and has waited long enough; the message will be delivered again.')),
-      this.#options.closeMs ?? 30_000,
+    const giveUp = startTimer(this.#options.closeMs ?? 30_000, () =>
+      this.#giveUp.abort(new Error('The subscription is closing and has waited long enough; the message will be delivered again.')),
     );
     this.#closing.abort(new Error('the subscription is closed'));
-    for (const { timer } of this.#queues.values()) clearTimeout(timer);
+    for (const { timer } of this.#queues.values()) timer?.clear();
     const waited = performance.now();
     while (this.#running > 0 && performance.now() - waited < (this.#options.closeMs ?? 30_000) + 1_000) await wait(5);
-    clearTimeout(giveUp);
+    giveUp.clear();
     this.#giveUp.abort(new Error('the subscription is closed'));
     await this.#membership;
   }
@@ -207,7 +206,7 @@ export class KafkaSubscription implements Subscription {
     );
     for (const [name, queue] of this.#queues) {
       if (assigned.has(name)) continue;
-      clearTimeout(queue.timer);
+      queue.timer?.clear();
       this.#pending -= queue.records.length;
       this.#queues.delete(name);
     }
@@ -246,11 +245,11 @@ export class KafkaSubscription implements Subscription {
       const verdict = await this.#deliver(record, queue.attempts);
       if (!this.#isOurs(queue)) return;
       if (verdict.outcome === 'retry') {
-        queue.timer = setTimeout(() => {
+        queue.timer = startTimer(verdict.afterMs, () => {
           queue.timer = undefined;
           const stream = this.#stream;
           if (stream) this.#pump();
-        }, verdict.afterMs);
+        });
         return;
       }
       queue.settleHead();

@@ -1,3 +1,4 @@
+import type { Timer } from '@holdfast/core';
 import type { Message } from '@platformatic/kafka';
 
 /** Records of one partition without a verdict, in order. They are delivered one at a time. */
@@ -9,7 +10,7 @@ export class PartitionQueue {
   attempts = 0;
   running = false;
   /** Set while the head waits for its next delivery. */
-  timer: NodeJS.Timeout | undefined;
+  timer: Timer | undefined;
   /** The offset after the last record with a verdict. */
   settled: { readonly offset: bigint; readonly leaderEpoch: number } | undefined;
   /** The last committed offset; -1 for none. */

@@ -3,6 +3,7 @@ import { randomBytes } from 'node:crypto';
 import { closeSync, openSync, statfsSync } from 'node:fs';
 import { constants } from 'node:os';
 import type { Readable, Writable } from 'node:stream';
+import { startTimer, type Timer } from '@holdfast/core';
 import { endingOf, exitOf, failed, overLimit } from '../executor/endings.ts';
 import type { ExecutionRef, LogPiece, OutputFile } from '../executor/executor.ts';
 import { terminated } from '../runs/decide.ts';
@@ -25,7 +26,7 @@ export class SandboxRun {
   readonly #streams: { readonly name: 'stdout' | 'stderr'; readonly output: OutputStream }[];
   readonly #changes = new Set<() => void>();
   readonly #before: { readonly oomKills: number; readonly forks: number };
-  readonly #timer: NodeJS.Timeout;
+  readonly #timer: Timer;
   /** Reports of the supervisor. */
   readonly #reports: Readable;
   /** Commands for the supervisor. */
@@ -34,7 +35,7 @@ export class SandboxRun {
   #init: number | undefined;
   #because: Because | undefined;
   #ending: Ending | undefined;
-  #killing: NodeJS.Timeout | undefined;
+  #killing: Timer | undefined;
   #exited = false;
   #reported = '';
   #stage: 'compile' | 'run' | undefined;
@@ -112,8 +113,7 @@ export class SandboxRun {
       this.#init = child.pid;
     }
     reports.on('data', (data: Buffer) => this.#onReport(String(data)));
-    // A timer of more than 24 days would fire at once.
-    this.#timer = setTimeout(() => this.stop(launch.killAfterMs, 'TIMEOUT'), Math.min(limits.timeoutMs, 2 ** 31 - 1));
+    this.#timer = startTimer(limits.timeoutMs, () => this.stop(launch.killAfterMs, 'TIMEOUT'));
   }
 
   get ending(): Ending | undefined {
@@ -158,9 +158,9 @@ export class SandboxRun {
     this.#because ??= because;
     if (graceMs > 0) {
       this.#terminate();
-      this.#killing ??= setTimeout(() => void this.#kill(), graceMs);
+      this.#killing ??= startTimer(graceMs, () => void this.#kill());
     } else {
-      clearTimeout(this.#killing);
+      this.#killing?.clear();
       void this.#kill();
     }
   }
@@ -181,8 +181,8 @@ export class SandboxRun {
 
   /** Ends the sandbox with everything in it. */
   async remove(): Promise<void> {
-    clearTimeout(this.#timer);
-    clearTimeout(this.#killing);
+    this.#timer.clear();
+    this.#killing?.clear();
     this.#commands.end('bye\n');
     // If bwrap is killed before it has reported its child, the child stays behind for ever.
     for (let waited = 0; this.#init === undefined && !this.#exited && waited < killMs; waited += 5)
@@ -225,8 +225,8 @@ export class SandboxRun {
 
   /** The program has ended; processes that it started may still run. */
   async #programEnded(code: number): Promise<void> {
-    clearTimeout(this.#timer);
-    clearTimeout(this.#killing);
+    this.#timer.clear();
+    this.#killing?.clear();
     if (!(await this.#killRest())) {
       // A process does not die: kill the whole sandbox. The files in /out are lost with it.
       if (this.#init !== undefined) signal(this.#init, 'SIGKILL');
@@ -273,8 +273,8 @@ export class SandboxRun {
 
   /** The supervisor has exited: on command, or because something killed it. */
   #supervisorExited(code: number | null, name: NodeJS.Signals | null): void {
-    clearTimeout(this.#timer);
-    clearTimeout(this.#killing);
+    this.#timer.clear();
+    this.#killing?.clear();
     if (this.#ending) {
       this.#notify();
       return;

@@ -1,4 +1,4 @@
-import { checkpoint, HoldfastError, type Logger, monotonicMs, storedError, wait } from '@holdfast/core';
+import { checkpoint, HoldfastError, type Logger, monotonicMs, startTimer, storedError, wait } from '@holdfast/core';
 import type { ExecutionRef, ExecutionSpec, Executor } from '../executor/executor.ts';
 import type { Held } from '../runs/change-run.ts';
 import { type Decision, decidable, decide, type Observed, type Situation, terminated } from '../runs/decide.ts';
@@ -329,10 +329,9 @@ export class Execution {
       return;
     }
     await new Promise<void>((resolve) => {
-      const timer = setTimeout(resolve, ms);
-      timer.unref();
+      const timer = startTimer(ms, resolve).unref();
       this.#resume = () => {
-        clearTimeout(timer);
+        timer.clear();
         resolve();
       };
       if (signal.aborted) this.#resume();

@@ -1,4 +1,4 @@
-import { monotonicMs, wait } from '@holdfast/core';
+import { monotonicMs, startTimer, type Timer, wait } from '@holdfast/core';
 import type { LogPiece } from '../executor/executor.ts';
 import type { NewEvent } from '../runs/run-events.ts';
 
@@ -55,7 +55,7 @@ export class LogWriter {
   /** True if the marker of a cut log was added. */
   #marked: boolean;
   #lastMs = Number.NEGATIVE_INFINITY;
-  #timer: NodeJS.Timeout | undefined;
+  #timer: Timer | undefined;
   #writing: Promise<void> = Promise.resolve();
   #failed: unknown;
 
@@ -101,7 +101,7 @@ export class LogWriter {
   }
 
   flush(): Promise<void> {
-    clearTimeout(this.#timer);
+    this.#timer?.clear();
     this.#timer = undefined;
     this.#writing = this.#writing.then(() => this.#write());
     return this.#writing;
@@ -131,7 +131,7 @@ export class LogWriter {
   #later(): void {
     if (this.#timer !== undefined || this.#events.length === 0) return;
     const due = Math.max(settleMs, this.#lastMs + chunkMs - monotonicMs());
-    this.#timer = setTimeout(() => void this.flush(), due).unref();
+    this.#timer = startTimer(due, () => void this.flush()).unref();
   }
 
   async #write(): Promise<void> {

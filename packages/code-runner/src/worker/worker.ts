@@ -9,6 +9,7 @@ import {
   leaderLoop,
   lifecycle,
   type Service,
+  startTimer,
   Telemetry,
   uuidv7,
 } from '@holdfast/core';
@@ -205,9 +206,8 @@ export class RunnerWorker implements Service {
       await Promise.race([
         Promise.all(ends),
         new Promise<void>((resolve) => {
-          // A timer that is set for longer than 24 days fires at once.
-          const timer = setTimeout(resolve, Math.min(this.#stopMs, 2 ** 31 - 1));
-          all.signal.addEventListener('abort', () => clearTimeout(timer));
+          const timer = startTimer(this.#stopMs, resolve);
+          all.signal.addEventListener('abort', () => timer.clear());
         }),
       ]);
       all.abort();

@@ -1,4 +1,4 @@
-import { type Duration, durationMs, type EventSource } from '@holdfast/core';
+import { type Duration, durationMs, type EventSource, startTimer } from '@holdfast/core';
 import { WaitTimeoutError } from '../errors.ts';
 import type { BizEvents } from '../events.ts';
 
@@ -52,15 +52,15 @@ export async function waitForEnd<Row extends { readonly status: string }>(
 function sleep(ms: number, nudged: Promise<void>, signal: AbortSignal | undefined): Promise<void> {
   return new Promise((resolve, reject) => {
     const end = (): void => {
-      clearTimeout(timer);
+      timer.clear();
       signal?.removeEventListener('abort', aborted);
       resolve();
     };
     const aborted = (): void => {
-      clearTimeout(timer);
+      timer.clear();
       reject(signal?.reason);
     };
-    const timer = setTimeout(end, ms);
+    const timer = startTimer(ms, end);
     signal?.addEventListener('abort', aborted, { once: true });
     void nudged.then(end);
   });

@@ -1,4 +1,5 @@
 import type { ClaimedRow, Logger, WorkTable } from '@holdfast/core';
+import { startTimer, type Timer } from '@holdfast/core';
 
 /** How soon the first report is written, and how often later ones are, in ms. */
 const firstMs = 50;
@@ -20,7 +21,7 @@ export class ProgressReports {
   readonly #table: WorkTable;
   readonly #logger: Logger;
   readonly #reports = new Map<string, Report>();
-  #timer: NodeJS.Timeout | undefined;
+  #timer: Timer | undefined;
   #lastWrite = Number.NEGATIVE_INFINITY;
   #writing: Promise<void> | undefined;
 
@@ -34,13 +35,10 @@ export class ProgressReports {
     const report = this.#reports.get(row.id);
     if (report?.row === row) report.pending = json;
     else this.#reports.set(row.id, { row, pending: json, written: false });
-    this.#timer ??= setTimeout(
-      () => {
-        this.#timer = undefined;
-        void this.#write();
-      },
-      Math.max(firstMs, this.#lastWrite + everyMs - performance.now()),
-    ).unref();
+    this.#timer ??= startTimer(Math.max(firstMs, this.#lastWrite + everyMs - performance.now()), () => {
+      this.#timer = undefined;
+      void this.#write();
+    }).unref();
   }
 
   /**

@@ -1,9 +1,6 @@
-import { idle, type RunningRow } from '@holdfast/core';
+import { idle, type RunningRow, startTimer, type Timer } from '@holdfast/core';
 import type { BizType } from '../biz-type.ts';
 import { HandlerTimeoutError } from '../errors.ts';
-
-/** The longest time that a timer can be set for: 24 days. */
-const longestTimerMs = 2 ** 31 - 1;
 
 /** The timeout over one call of a handler, with the signals of its rows. The timer and the signals are made only when something needs them. */
 export class RunTimeout {
@@ -11,7 +8,7 @@ export class RunTimeout {
   readonly #first: RunningRow;
   readonly #signals = new Map<RunningRow, AbortSignal>();
   #controller: AbortController | undefined;
-  #timer: NodeJS.Timeout | undefined;
+  #timer: Timer | undefined;
   #reason: Error | undefined;
   #call: Promise<unknown> | undefined;
 
@@ -43,15 +40,12 @@ export class RunTimeout {
     const late = new Promise<never>((_, reject) => {
       fail = reject;
     });
-    this.#timer = setTimeout(
-      () => {
-        const { kind, id } = this.#first.row;
-        this.#reason = new HandlerTimeoutError(kind, id, timeoutMs);
-        this.#controller?.abort(this.#reason);
-        fail(this.#reason);
-      },
-      Math.min(timeoutMs, longestTimerMs),
-    );
+    this.#timer = startTimer(timeoutMs, () => {
+      const { kind, id } = this.#first.row;
+      this.#reason = new HandlerTimeoutError(kind, id, timeoutMs);
+      this.#controller?.abort(this.#reason);
+      fail(this.#reason);
+    });
     return Promise.race([call, late]);
   }
 
@@ -71,6 +65,6 @@ export class RunTimeout {
   }
 
   clear(): void {
-    clearTimeout(this.#timer);
+    this.#timer?.clear();
   }
 }

@@ -1,4 +1,4 @@
-import { type Database, insertNew, KeyGate, type SqlRunner } from '@holdfast/core';
+import { type Database, insertNew, KeyGate, type SqlRunner, statementParts } from '@holdfast/core';
 import { gateScope } from '../table/biz-effects.ts';
 import { type InsertStatement, insertStatement } from './insert-statement.ts';
 import type { NewRow } from './new-row.ts';
@@ -55,18 +55,26 @@ async function lastIds(sql: SqlRunner, count: number): Promise<string[]> {
 }
 
 function* statements(database: Database, rows: readonly NewRow[], blocked: boolean = false): Generator<InsertStatement> {
+  if (database.family !== 'sqlite') {
+    for (const part of statementParts(database, rows, mostRows)) yield insertStatement(database, part, blocked);
+    return;
+  }
+  // SQLite takes 32,766 parameters; with few different sizes its statements stay prepared.
   for (let from = 0; from < rows.length; ) {
-    const size = statementSize(database, rows.length - from);
+    const left = rows.length - from;
+    const size = left >= 100 ? 100 : left >= 10 ? 10 : 1;
     yield insertStatement(database, rows.slice(from, from + size), blocked);
     from += size;
   }
 }
 
-/** Number of rows in the next statement. SQLite takes 32,766 parameters; with few different sizes its statements stay prepared. */
-function statementSize(database: Database, left: number): number {
-  if (database.family === 'postgres') return left;
-  if (database.family === 'mysql') return Math.min(left, 1000);
-  return left >= 100 ? 100 : left >= 10 ? 10 : 1;
+const mostRows = { rows: 1_000 };
+
+/** Returns whether one statement writes the rows, which then needs no transaction. Call it when the server is known: after `describe`. */
+export function fitsOneStatement(database: Database, rows: readonly NewRow[]): boolean {
+  if (rows.length <= 1) return true;
+  if (database.family === 'sqlite' || rows.some((row) => row.gate !== null)) return false;
+  return statementParts(database, rows, mostRows).length === 1;
 }
 
 function compare(a: string, b: string): number {

@@ -16,7 +16,7 @@ import type { BizTypes, ContextInput } from '../biz-type.ts';
 import { cancelRow, rescheduleRow } from '../operate/steer.ts';
 import type { Registry } from '../registry.ts';
 import type { SubmitOptions } from '../submit-options.ts';
-import { insertRows } from './insert-rows.ts';
+import { fitsOneStatement, insertRows } from './insert-rows.ts';
 import { type NewRow, newRow } from './new-row.ts';
 
 /** A submit that was accepted. It holds once its transaction commits. */
@@ -88,7 +88,7 @@ export class RowSubmitter {
       },
       submitMany: async (type, contexts, options = {}) => {
         const rows = await this.#newRows(type, contexts, options);
-        const ids = await this.#insertChunks(await runner(), rows);
+        const ids = await insertRows(registry.database, await runner(), rows);
         await afterCommit(() => registry.wakeFor(rows, ids));
         return ids;
       },
@@ -120,11 +120,7 @@ export class RowSubmitter {
       },
       submitMany: async (type, contexts, options = {}) => {
         const rows = await this.#newRows(type, contexts, options);
-        const atOnce = database.family === 'sqlite' ? 1 : rowsPerChunk;
-        const oneStatement = rows.length <= atOnce && rows.every((row) => row.gate === null);
-        const ids = oneStatement
-          ? await database.use((sql) => insertRows(database, sql, rows))
-          : await database.transaction((sql) => this.#insertChunks(sql, rows));
+        const ids = await this.#insertAlone(rows);
         this.#registry.wakeFor(rows, ids);
         return ids;
       },
@@ -137,12 +133,18 @@ export class RowSubmitter {
   }
 
   async #write(rows: readonly NewRow[]): Promise<readonly string[]> {
-    const { database } = this.#registry;
-    const insert = (sql: SqlRunner): Promise<string[]> => insertRows(database, sql, rows);
-    // SQLite takes several statements for many rows: all or none, or rows would be written again beside a bad one.
-    const ids = await (database.family === 'sqlite' && rows.length > 1 ? database.transaction(insert) : database.use(insert));
+    const ids = await this.#insertAlone(rows);
     this.#registry.wakeFor(rows, ids);
     return ids;
+  }
+
+  /** Writes rows in a transaction of their own: all or none, or rows would be written again beside a bad one. */
+  async #insertAlone(rows: readonly NewRow[]): Promise<string[]> {
+    const { database } = this.#registry;
+    await database.describe();
+    const single = fitsOneStatement(database, rows) && rows[0]?.gate === null;
+    const insert = (sql: SqlRunner): Promise<string[]> => insertRows(database, sql, rows);
+    return single ? database.use(insert) : database.transaction(insert);
   }
 
   /** Writes one row, under its `once` key if it has one. */
@@ -199,16 +201,8 @@ export class RowSubmitter {
     }
     return rows;
   }
-
-  async #insertChunks(sql: SqlRunner, rows: readonly NewRow[]): Promise<string[]> {
-    const ids: string[] = [];
-    for (let from = 0; from < rows.length; from += rowsPerChunk)
-      ids.push(...(await insertRows(this.#registry.database, sql, rows.slice(from, from + rowsPerChunk))));
-    return ids;
-  }
 }
 
-const rowsPerChunk = 1000;
 const weekMs = 7 * 86_400_000;
 const foreverMs = 3650 * 86_400_000;
 

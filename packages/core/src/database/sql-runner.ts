@@ -1,5 +1,6 @@
 import { performance } from 'node:perf_hooks';
 import { DatabaseUnavailableError, InvalidArgumentError } from '../errors/errors.ts';
+import { startTimer } from '../time/timer.ts';
 import { wait } from '../time/wait.ts';
 import type { Dialect } from './dialect.ts';
 import { discard } from './discard.ts';
@@ -141,24 +142,24 @@ function bounded<T>(
   destroy: () => void,
 ): Promise<T> {
   return new Promise((resolve, reject) => {
-    const timer = setTimeout(() => {
+    const timer = startTimer(options.statementTimeoutMs, () => {
       const error = new DatabaseUnavailableError(
         `The database did not answer within ${options.statementTimeoutMs} ms; whether the statement ran is unknown. Its connection was closed. Statement: ${sql.slice(0, 120)}`,
       );
       discard(connection, error);
       destroy();
       reject(error);
-    }, options.statementTimeoutMs);
+    });
     try {
       send((error, result) => {
-        clearTimeout(timer);
+        timer.clear();
         if (!error) return resolve(result);
         if (isReadOnly(error)) discard(connection, error);
         reject(error);
       });
     } catch (error) {
       // A value could not be encoded: nothing was sent, and the connection stays usable.
-      clearTimeout(timer);
+      timer.clear();
       reject(error);
     }
   });

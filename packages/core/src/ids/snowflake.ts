@@ -20,34 +20,58 @@ export class SnowflakeSequence {
   readonly #workerId: bigint;
   readonly #offset: number;
   readonly #now: () => number;
-  #lastMs = 0;
+  #lastMs: number;
   #sequence = 0;
+  #untilMs: number;
 
-  /** @param options.mid worker id, 0 to 1023; @param options.offset the time from which ids count, in ms since 1970 */
-  constructor(options: { readonly mid: number; readonly offset?: number; readonly now?: () => number }) {
+  /**
+   * @param options.mid worker id, 0 to 1023; @param options.offset the time from which ids count, in ms since 1970
+   * @param options.after ids are of a later time than this, in ms since 1970: the last that an earlier holder of the worker id may have used
+   * @param options.until see `allowUntil`. Default: no limit
+   */
+  constructor(options: {
+    readonly mid: number;
+    readonly offset?: number;
+    readonly now?: () => number;
+    readonly after?: number;
+    readonly until?: number;
+  }) {
     if (!Number.isInteger(options.mid) || options.mid < 0 || options.mid >= workerIds)
       throw new InvalidArgumentError(`mid is ${options.mid}; a worker id is a whole number from 0 to 1023.`);
     this.#workerId = BigInt(options.mid) << 12n;
     this.#offset = options.offset ?? 0;
     this.#now = options.now ?? Date.now;
+    this.#lastMs = Math.max(0, (options.after ?? 0) - this.#offset);
+    if (this.#lastMs > 0) this.#sequence = perMs;
+    this.#untilMs = (options.until ?? Number.POSITIVE_INFINITY) - this.#offset;
   }
 
-  /** The next id. It never waits, and never returns an id twice. */
+  /** Sets the last time, in ms since 1970, that an id may have. */
+  allowUntil(ms: number): void {
+    this.#untilMs = ms - this.#offset;
+  }
+
+  /** The time of the last id, in ms since 1970. */
+  get lastMs(): number {
+    return this.#lastMs + this.#offset;
+  }
+
+  /** The next id. It never waits, and never returns an id twice. @throws RangeError if every id up to the time of `allowUntil` was given */
   nextBigInt(): bigint {
     const now = this.#now() - this.#offset;
-    if (now > this.#lastMs) {
+    // A clock that has jumped past the limit does not use up the ids before it.
+    if (now > this.#lastMs && now <= this.#untilMs) {
       this.#lastMs = now;
       this.#sequence = 0;
     } else if (++this.#sequence >= perMs) {
+      if (this.#lastMs + 1 > this.#untilMs) {
+        this.#sequence = perMs;
+        throw new RangeError('Every id up to the time that is allowed was given.');
+      }
       this.#lastMs += 1;
       this.#sequence = 0;
     }
     return (BigInt(this.#lastMs) << 22n) | this.#workerId | BigInt(this.#sequence);
-  }
-
-  /** How far the ids run ahead of the clock, in ms. */
-  get aheadMs(): number {
-    return this.#lastMs - (this.#now() - this.#offset);
   }
 }
 

@@ -1,5 +1,6 @@
 import { LeaseLostError } from '../errors/errors.ts';
 import { monotonicMs } from '../time/monotonic.ts';
+import { startTimer, type Timer } from '../time/timer.ts';
 import { idle } from '../time/wait.ts';
 import type { Lease, LeaseTable } from './lease-table.ts';
 
@@ -24,11 +25,11 @@ export function keepLease(table: LeaseTable, lease: Lease, leaseMs: number): Kep
         `The lease ${held.scope}/${held.name} of epoch ${held.epoch} (${held.owner}) has been lost. Stop: another process may do this work now.`,
       ),
     );
-  let expiry: NodeJS.Timeout;
+  let expiry: Timer | undefined;
   const watch = (): void => {
-    clearTimeout(expiry);
+    expiry?.clear();
     // By itself: over a connection that is cut, the answer that the lease is lost may never arrive.
-    expiry = setTimeout(lose, Math.min(held.deadline - monotonicMs(), 2 ** 31 - 1)).unref();
+    expiry = startTimer(held.deadline - monotonicMs(), lose).unref();
   };
   watch();
   const renewing = (async () => {
@@ -52,7 +53,7 @@ export function keepLease(table: LeaseTable, lease: Lease, leaseMs: number): Kep
     async letGo() {
       ended.abort(new Error('let go'));
       await renewing;
-      clearTimeout(expiry);
+      expiry?.clear();
       return lost.signal.aborted || held.deadline <= monotonicMs() ? undefined : held;
     },
   };

@@ -129,6 +129,24 @@ export class LeaseTable {
     if (Number(row?.epoch) !== lease.epoch) throw lost(lease);
   }
 
+  /** A number that a holder keeps for the next one, in a row of its own; 0 if there is none. See {@link setMark}. */
+  async mark(scope: string, name: string): Promise<number> {
+    const [row] = await this.database.rows<{ mark: string }>(
+      `SELECT ${this.database.text('lease_until')} AS mark FROM ${this.#leases} WHERE scope = ? AND name = ?`,
+      [scope, name],
+    );
+    return Number(row?.mark ?? 0);
+  }
+
+  /** Keeps a number, a time in ms, under a scope and name that are no lease, while `lease` is held. @throws LeaseLostError if it is not */
+  async setMark(lease: Lease, scope: string, name: string, ms: number): Promise<void> {
+    await this.database.transaction(async (sql) => {
+      await this.fence(sql, lease);
+      await sql.run(this.#insertNames(1), [scope, name]);
+      await sql.run(`UPDATE ${this.#leases} SET lease_until = ? WHERE scope = ? AND name = ?`, [ms, scope, name]);
+    });
+  }
+
   /** Records that `member` of `scope` is alive for another `aliveMs`. */
   async heartbeat(scope: string, member: string, aliveMs: number): Promise<void> {
     await this.database.transaction(async (sql) => {

@@ -113,6 +113,8 @@ async function retryDeadlocks<T>(run: () => Promise<T>): Promise<T> {
 
 /** The statements that `migrate` runs on an empty database, as one script. It also records them, so that `migrate` has nothing left to do. */
 export async function migrationSql(database: Database, schemas: readonly Schema[]): Promise<string> {
+  // Collations and indexes of MySQL are not those of MariaDB.
+  await database.describe();
   const parts: string[] = [];
   for (const schema of schemas) {
     parts.push(`-- ${schema.name}: the record of its migrations`, `${createRecords(database, schema)};`, '');

@@ -1,3 +1,5 @@
+import { startTimer } from './timer.ts';
+
 /**
  * Resolves after `ms`, or rejects with `signal.reason`. It keeps the process alive until then: a caller may await it, and a process with
  * nothing else to do would end in the middle of its work (exit code 13).
@@ -18,10 +20,10 @@ function pause(ms: number, signal: AbortSignal | undefined, hold: boolean): Prom
       signal?.removeEventListener('abort', aborted);
       resolve();
     };
-    const timer = setTimeout(done, Math.min(ms, 2 ** 31 - 1));
+    const timer = startTimer(ms, done);
     if (!hold) timer.unref();
     const aborted = (): void => {
-      clearTimeout(timer);
+      timer.clear();
       reject(signal?.reason);
     };
     signal?.addEventListener('abort', aborted, { once: true });

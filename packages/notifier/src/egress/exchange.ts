@@ -1,4 +1,4 @@
-import { monotonicMs } from '@holdfast/core';
+import { monotonicMs, startTimer } from '@holdfast/core';
 import type { Dispatcher } from 'undici';
 
 /** A POST to be sent. */
@@ -48,14 +48,13 @@ export function exchange(dispatcher: Dispatcher, request: EgressRequest, timeout
   return new Promise((resolve) => {
     const started = monotonicMs();
     const handler = new ExchangeHandler(started, (answer) => {
-      clearTimeout(timer);
+      timer.clear();
       request.signal?.removeEventListener('abort', aborted);
       resolve(answer);
     });
     const aborted = (): void => handler.fail('aborted', 'The request was aborted because its worker is stopping or has lost the endpoint.');
-    const timer = setTimeout(
-      () => handler.fail('timeout', `The receiver did not answer completely within ${timeoutMs} ms.`),
-      Math.max(1, timeoutMs),
+    const timer = startTimer(Math.max(1, timeoutMs), () =>
+      handler.fail('timeout', `The receiver did not answer completely within ${timeoutMs} ms.`),
     );
     if (request.signal?.aborted) {
       aborted();

@@ -1,4 +1,4 @@
-import { type ClaimedRow, isConnectionError, isTransient, type Logger, monotonicMs, wait } from '@holdfast/core';
+import { type ClaimedRow, isConnectionError, isTransient, type Logger, monotonicMs, startTimer, type Timer, wait } from '@holdfast/core';
 import type { AttemptEnd, AttemptLog, SkippedAttempt } from '../attempt/attempt-log.ts';
 import type { EndpointHolder } from '../attempt/deliver.ts';
 import type { Judgement } from '../attempt/outcome.ts';
@@ -72,7 +72,7 @@ export class Session implements Sender<DueRow>, EndpointHolder {
   #inFlight = 0;
   #nextSendAt: number;
   #yieldAt: number;
-  #timer: NodeJS.Timeout | undefined;
+  #timer: Timer | undefined;
   /** Time at which an idle session ends; `undefined` while it is not idle. */
   #idleUntil: number | undefined;
   /** Time at which the first of the failed attempts is to be repeated. */
@@ -251,14 +251,11 @@ export class Session implements Sender<DueRow>, EndpointHolder {
 
   #later(ms: number, then?: () => void): void {
     if (this.#timer) return;
-    this.#timer = setTimeout(
-      () => {
-        this.#timer = undefined;
-        if (!this.#closing) then?.();
-        this.#step();
-      },
-      Math.max(1, Math.ceil(ms)),
-    );
+    this.#timer = startTimer(Math.max(1, Math.ceil(ms)), () => {
+      this.#timer = undefined;
+      if (!this.#closing) then?.();
+      this.#step();
+    });
   }
 
   #fromStart(): void {
@@ -317,7 +314,7 @@ export class Session implements Sender<DueRow>, EndpointHolder {
   async #end(): Promise<void> {
     if (this.#finishing) return;
     this.#finishing = true;
-    clearTimeout(this.#timer);
+    this.#timer?.clear();
     this.#options.turns.withdraw(this);
     const finish = this.#finish;
     let afterMs: number | undefined;

@@ -1,4 +1,4 @@
-import { type Events, type Logger, monotonicMs, type StoredError } from '@holdfast/core';
+import { type Events, type Logger, monotonicMs, type StoredError, startTimer, type Timer } from '@holdfast/core';
 import type { RelayEvents } from './relay-events.ts';
 
 export interface BrokerHealthOptions {
@@ -40,7 +40,7 @@ export class BrokerHealth {
   #failures = 0;
   #fatalSince: number | undefined;
   #pausedUntil = 0;
-  #pauseTimer: NodeJS.Timeout | undefined;
+  #pauseTimer: Timer | undefined;
   #closed = false;
 
   constructor(options: BrokerHealthOptions) {
@@ -103,12 +103,12 @@ export class BrokerHealth {
     const until = monotonicMs() + ms;
     if (this.#pauseTimer !== undefined && this.#pausedUntil >= until) return;
     this.#pausedUntil = until;
-    clearTimeout(this.#pauseTimer);
-    this.#pauseTimer = setTimeout(() => {
+    this.#pauseTimer?.clear();
+    this.#pauseTimer = startTimer(ms, () => {
       this.#pauseTimer = undefined;
       this.#pausedUntil = 0;
       this.#options.onResume();
-    }, ms);
+    });
   }
 
   /** Allows pauses after `close`. */
@@ -119,7 +119,7 @@ export class BrokerHealth {
   /** Ends a pause that is under way, and begins no other. The next `start` may publish at once. */
   close(): void {
     this.#closed = true;
-    clearTimeout(this.#pauseTimer);
+    this.#pauseTimer?.clear();
     this.#pauseTimer = undefined;
     this.#pausedUntil = 0;
   }

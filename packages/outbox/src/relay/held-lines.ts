@@ -1,4 +1,4 @@
-import { monotonicMs } from '@holdfast/core';
+import { monotonicMs, startTimer, type Timer } from '@holdfast/core';
 
 /** A line of messages that waits because the broker refused its first one. */
 export interface HeldLine {
@@ -16,16 +16,13 @@ export interface HeldLine {
   draining: boolean;
 }
 
-/** The timer is set again after this long. A delay above 24.8 days would make setTimeout fire at once. */
-const longestTimerMs = 60_000;
-
 /** The held lines of this relay's lanes, by name, and the timer of the line that is due next. */
 export class HeldLines {
   readonly #lines = new Map<string, HeldLine>();
   /** Lanes whose holds have been read. */
   readonly #loaded = new Set<number>();
   readonly #onDue: (lines: readonly HeldLine[]) => void;
-  #timer: NodeJS.Timeout | undefined;
+  #timer: Timer | undefined;
   #closed = false;
 
   /** `onDue` gets lines that are due and not draining. */
@@ -74,10 +71,9 @@ export class HeldLines {
     if (this.#closed) return;
     let next = Number.POSITIVE_INFINITY;
     for (const { dueAt, draining } of this.#lines.values()) if (!draining && dueAt < next) next = dueAt;
-    clearTimeout(this.#timer);
+    this.#timer?.clear();
     this.#timer = undefined;
-    if (next < Number.POSITIVE_INFINITY)
-      this.#timer = setTimeout(() => this.#due(), Math.min(longestTimerMs, Math.max(1, next - monotonicMs())));
+    if (next < Number.POSITIVE_INFINITY) this.#timer = startTimer(Math.max(1, next - monotonicMs()), () => this.#due());
   }
 
   open(): void {
@@ -87,7 +83,7 @@ export class HeldLines {
   /** Ends the timer; the lines stay until {@link clear}. */
   close(): void {
     this.#closed = true;
-    clearTimeout(this.#timer);
+    this.#timer?.clear();
     this.#timer = undefined;
   }
 

@@ -1,5 +1,5 @@
 import type { Message, Publisher, PublishResult } from '@holdfast/broker';
-import { checkpoint, type Events, type LaneFeed, type StoredError, storedError, type Telemetry } from '@holdfast/core';
+import { checkpoint, type Events, type LaneFeed, type StoredError, storedError, type Telemetry, timeoutSignal } from '@holdfast/core';
 import { type OutboxRow, toMessage } from '../table/message-columns.ts';
 import type { BrokerHealth } from './broker-health.ts';
 import type { Holds } from './holds.ts';
@@ -53,7 +53,7 @@ export async function publishTurn(context: PublishContext, taken: readonly Taken
 }
 
 async function send({ publisher, publishTimeoutMs }: PublishContext, batch: readonly Message[]): Promise<readonly PublishResult[]> {
-  const signal = AbortSignal.timeout(publishTimeoutMs);
+  const signal = timeoutSignal(publishTimeoutMs);
   try {
     return await publisher.publish(batch, { signal });
   } catch (error) {

@@ -1,6 +1,6 @@
 import { mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { HoldfastError, type Logger } from '@holdfast/core';
+import { HoldfastError, type Logger, timeoutSignal } from '@holdfast/core';
 import { callbackBody, codes, type JobEnd, type ProtocolVersion } from './protocol.ts';
 
 export interface AdminClientOptions {
@@ -107,7 +107,7 @@ export class AdminClient {
           ...(accessToken === undefined ? {} : { 'XXL-JOB-ACCESS-TOKEN': accessToken }),
         },
         body: JSON.stringify(body),
-        signal: AbortSignal.timeout(timeoutMs),
+        signal: timeoutSignal(timeoutMs),
       });
       answer = (await response.json()) as typeof answer;
     } catch (cause) {

@@ -1,4 +1,4 @@
-import { HoldfastError, storedError } from '@holdfast/core';
+import { HoldfastError, startTimer, storedError } from '@holdfast/core';
 import { codes, type JobEnd, type TriggerRequest } from '../admin/protocol.ts';
 
 /** A handler's context: its run, its log, and a signal that ends it. */
@@ -97,9 +97,8 @@ export class JobQueue {
     const { logId, executorTimeout, executorParams, jobId, broadcastIndex, broadcastTotal } = request;
     const timer =
       executorTimeout > 0
-        ? setTimeout(
-            () => abort.abort(new JobEndedError(`The job exceeded its time-out of ${executorTimeout} s.`, codes.timedOut)),
-            executorTimeout * 1_000,
+        ? startTimer(executorTimeout * 1_000, () =>
+            abort.abort(new JobEndedError(`The job exceeded its time-out of ${executorTimeout} s.`, codes.timedOut)),
           )
         : undefined;
     log(
@@ -110,7 +109,7 @@ export class JobQueue {
     let msg = '';
     const ended = new Promise<never>((_, reject) => {
       // A handler that ignores its signal is waited for no longer than this.
-      abort.signal.addEventListener('abort', () => setTimeout(() => reject(abort.signal.reason), graceMs).unref(), { once: true });
+      abort.signal.addEventListener('abort', () => startTimer(graceMs, () => reject(abort.signal.reason)).unref(), { once: true });
     });
     try {
       const context: JobContext = {
@@ -132,7 +131,7 @@ export class JobQueue {
         `${reason instanceof JobEndedError ? 'ended' : 'failed'}: ${reason instanceof Error && !(reason instanceof JobEndedError) ? (reason.stack ?? msg) : msg}`,
       );
     } finally {
-      clearTimeout(timer);
+      timer?.clear();
     }
     log(logId, `----------- ${request.executorHandler} ended with ${code} -----------`);
     this.#end(request, code, msg);

@@ -1,6 +1,7 @@
 import { isConnectionError, isTransient } from '../../database/transient.ts';
 import type { Logger } from '../../observe/logger.ts';
 import { monotonicMs } from '../../time/monotonic.ts';
+import { startTimer, type Timer } from '../../time/timer.ts';
 import { wait } from '../../time/wait.ts';
 import type { Settlement } from '../row/settle-rows.ts';
 
@@ -27,7 +28,7 @@ export interface SettlerOptions {
 export class Settler {
   readonly #options: SettlerOptions;
   #waiting: Settlement[] = [];
-  #timer: NodeJS.Timeout | undefined;
+  #timer: Timer | undefined;
   #writing = 0;
   #idle: (() => void)[] = [];
 
@@ -43,7 +44,7 @@ export class Settler {
   push(settlement: Settlement): void {
     this.#waiting.push(settlement);
     if (this.#waiting.length >= (this.#options.batch ?? 1_000)) this.#flush();
-    else this.#timer ??= setTimeout(() => this.#flush(), this.#options.lingerMs ?? 3);
+    else this.#timer ??= startTimer(this.#options.lingerMs ?? 3, () => this.#flush());
   }
 
   /** Resolves when all verdicts are written. */
@@ -55,7 +56,7 @@ export class Settler {
   }
 
   #flush(): void {
-    clearTimeout(this.#timer);
+    this.#timer?.clear();
     this.#timer = undefined;
     while (this.#waiting.length > 0 && this.#writing < (this.#options.concurrency ?? 2)) {
       const limit = this.#options.batch ?? 1_000;
