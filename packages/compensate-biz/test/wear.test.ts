@@ -215,7 +215,10 @@ onEveryDatabase(
       for (const { sql } of take()) times.set(sql.slice(0, 120), (times.get(sql.slice(0, 120)) ?? 0) + 1);
       const most = [...times].sort(([, a], [, b]) => b - a);
       // Per second: two polls, two for leases, one for pauses, one for each serial kind and two for each capped one.
-      expect(most.reduce((sum, [, n]) => sum + n, 0) / seconds, most.map(([sql, n]) => `\n${n} ${sql.slice(0, 100)}`).join('')).toBeLessThan(10);
+      expect(
+        most.reduce((sum, [, n]) => sum + n, 0) / seconds,
+        most.map(([sql, n]) => `\n${n} ${sql.slice(0, 100)}`).join(''),
+      ).toBeLessThan(10);
       // A key whose row has gone is still found, wherever it stands among the others.
       await suite.db.knex.raw("UPDATE compensate_biz SET status = 'FAILED' WHERE gate = (SELECT max(gate) FROM compensate_biz)");
       await until(async () => Number((await suite.db.knex('holdfast_gate').whereNull('head').count({ n: '*' }))[0]?.n) === 1);
