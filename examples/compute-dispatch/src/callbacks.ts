@@ -5,7 +5,7 @@ import type { Knex } from 'knex';
 import { z } from 'zod';
 import { DispatchError } from './errors.ts';
 import type { SlotNews } from './news.ts';
-import { inPortions } from './transact.ts';
+import { byKey, inPortions } from './transact.ts';
 
 /** The callback address of a tenant, and the key with which it verifies callbacks. */
 export const callbackEndpoint = z.object({
@@ -120,7 +120,7 @@ export class Callbacks {
     const tenants = await trx('dispatch_callback').whereIn('tenant', [...new Set(telling.map(({ tenant }) => tenant))]);
     const endpoints = new Map(tenants.map((row) => [String(row.tenant), { url: String(row.url), keyRef: String(row.key_ref) }]));
     const orders = await inPortions([...new Set(telling.map(({ batchId }) => batchId))], (ids) =>
-      trx('dispatch_batch').whereIn('id', ids).whereNotNull('notify_url').select('id', 'notify_url', 'notify_key'),
+      byKey(trx, 'dispatch_batch').whereIn('id', ids).whereNotNull('notify_url').select('id', 'notify_url', 'notify_key'),
     );
     const own = new Map(
       orders.map((row) => [

@@ -14,7 +14,7 @@ import type { Knex } from 'knex';
 import { z } from 'zod';
 import { DispatchError } from './errors.ts';
 import { type usageInvoice, usageTopic } from './topics.ts';
-import { groupedBy } from './transact.ts';
+import { byKey, groupedBy } from './transact.ts';
 
 const tablesPerDatabase = 4;
 /** The process that was to send an unsent invoice of this age is considered dead. */
@@ -163,7 +163,7 @@ export class Invoices {
           .ignore(),
       );
       // Committed: from here on the scan finds unsent invoices.
-      await this.#state('dispatch_charge')
+      await byKey(this.#state, 'dispatch_charge')
         .whereIn(
           'id',
           rows.map(({ id }) => id),

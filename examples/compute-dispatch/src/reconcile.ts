@@ -6,7 +6,7 @@ import { provisionalOff } from './power/provisional.ts';
 import { adoptWaiting, storeEvents } from './power/store-events.ts';
 import type { DispatchAdapter, LeaseRef, ListedMachine, PowerState, RoomPage } from './room/adapter.ts';
 import type { Tasks } from './tasks.ts';
-import { inPortions, locked, nowIn, transact, updateMany } from './transact.ts';
+import { byKey, inPortions, locked, nowIn, transact, updateMany } from './transact.ts';
 
 export interface ReconcileParts {
   readonly knex: Knex;
@@ -126,7 +126,7 @@ export class Reconcile {
       on: 't.id = u.lease',
     });
     await inPortions(found, (some) =>
-      trx('dispatch_lease')
+      byKey(trx, 'dispatch_lease')
         .whereIn('id', some)
         .update({ missed: 0 })
         .then(() => []),
@@ -150,7 +150,7 @@ export class Reconcile {
       (
         await inPortions(
           listed.map(({ machineId }) => machineId),
-          (some) => trx('dispatch_machine').whereIn('id', some).select('id', 'state'),
+          (some) => byKey(trx, 'dispatch_machine').whereIn('id', some).select('id', 'state'),
         )
       ).map((row) => [String(row.id), String(row.state)]),
     );
@@ -175,14 +175,14 @@ export class Reconcile {
         .filter((machine) => machine.inService === inService && known.get(machine.machineId) === state)
         .map(({ machineId }) => machineId);
     await inPortions(turned(true, 'DOWN'), (some) =>
-      trx('dispatch_machine')
+      byKey(trx, 'dispatch_machine')
         .whereIn('id', some)
         .where({ state: 'DOWN' })
         .update({ state: 'FREE' })
         .then(() => []),
     );
     await inPortions(turned(false, 'FREE'), (some) =>
-      trx('dispatch_machine')
+      byKey(trx, 'dispatch_machine')
         .whereIn('id', some)
         .where({ state: 'FREE' })
         .update({ state: 'DOWN' })
@@ -194,7 +194,7 @@ export class Reconcile {
   async #orphans(trx: Knex.Transaction, leases: readonly LeaseRef[]): Promise<readonly LeaseRef[]> {
     const rows = await inPortions(
       leases.map(({ token }) => token),
-      (some) => trx('dispatch_lease').whereIn('id', some).where({ active: 1 }).select('id'),
+      (some) => byKey(trx, 'dispatch_lease').whereIn('id', some).where({ active: 1 }).select('id'),
     );
     const active = new Set(rows.map(({ id }) => String(id)));
     return leases.filter(({ token }) => !active.has(token)).map(({ token, machineId, epoch }) => ({ token, machineId, epoch }));
@@ -204,7 +204,7 @@ export class Reconcile {
     await inPortions(
       missed.map(({ id }) => String(id)),
       (some) =>
-        trx('dispatch_lease')
+        byKey(trx, 'dispatch_lease')
           .whereIn('id', some)
           .increment('missed', 1)
           .then(() => []),

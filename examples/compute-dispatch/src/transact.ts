@@ -22,6 +22,16 @@ export function locked<Query extends Knex.QueryBuilder>(trx: Knex.Transaction, q
   return (skip === 'skip locked' ? locking.skipLocked() : locking) as Query;
 }
 
+/**
+ * A query of rows that it names by their primary keys. MySQL and MariaDB get the hint of `Database.primaryKeyHint`: for ids that are a large
+ * part of a small table they would read all of it, and wait for every row that another transaction has locked.
+ */
+export function byKey(knex: Knex, table: string) {
+  const rows = knex(table);
+  const mysql = (knex.client as { dialect: string }).dialect === 'mysql';
+  return mysql ? (rows.from(knex.raw('?? FORCE INDEX (PRIMARY)', [table])) as typeof rows) : rows;
+}
+
 /** Runs a query with `whereIn` for any number of values, in portions that every database accepts. */
 export async function inPortions<Value, Row>(
   values: readonly Value[],

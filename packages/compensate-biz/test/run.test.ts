@@ -1,4 +1,4 @@
-import { every, LeaseLostError, NotInTransactionError, steps } from '@holdfast/core';
+import { every, LeaseLostError, NotInTransactionError, steps, wait } from '@holdfast/core';
 import { until } from '@holdfast/core/testing';
 import { expect, it } from 'vitest';
 import { bizType } from '../src/index.ts';
@@ -205,6 +205,23 @@ onEveryDatabase('compensate-biz', (suite) => {
     expect(JSON.parse(parent.context)).toEqual({ total: 1000, done: 990, failed: 10, cancelled: 0 });
     await until(() => after === 1);
     expect(await biz.fanOut('child', members(), options)).toEqual({ parentId, total: 1000 });
+  });
+
+  it('completes a fan-out also when the last settle takes long to commit', async () => {
+    const biz = suite.create({ slow: bizType(any, { retry: steps() }) });
+    biz.handle('slow', (_context, run) => run.reject('no'));
+    const { parentId } = await biz.fanOut('slow', [{ n: 1 }], { key: 'slow commit' });
+    const { database } = biz;
+    const transaction = database.transaction.bind(database);
+    database.transaction = (fn) =>
+      transaction(async (sql) => {
+        const result = await fn(sql);
+        await wait(200);
+        return result;
+      });
+    await using worker = biz.worker();
+    await worker.start();
+    expect((await until(ended(parentId))).status).toBe('SUCCESS');
   });
 
   it('claims what classic code inserts, and rescues what it left PROCESSING', async () => {

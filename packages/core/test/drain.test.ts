@@ -30,22 +30,27 @@ it.each([
   expect(await lostPushes(last)).toEqual([]);
 });
 
-it('continues after an error handler that threw', async () => {
+it.each([
+  ['threw', () => raise()],
+  ['rejected', async () => raise()],
+])('continues after an error handler that %s', async (_, onError) => {
   const waiting = [1];
   const handled: number[] = [];
-  let broken = true;
+  let broken = 2;
   const drain = new Drain({
     pending: () => waiting.length > 0,
     step: async () => {
-      if (broken) throw new Error('no');
+      broken -= 1;
+      if (broken >= 0) throw new Error('no');
       handled.push(...waiting.splice(0));
     },
-    onError: () => {
-      broken = false;
-      throw new Error('the logger broke');
-    },
+    onError,
   });
   drain.start();
   await drain.running;
   expect(handled).toEqual([1]);
 });
+
+function raise(): never {
+  throw new Error('the logger broke');
+}

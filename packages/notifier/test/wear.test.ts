@@ -1,5 +1,5 @@
 import { silentLogger, steps, wait } from '@holdfast/core';
-import { recordPlans, recordStatements, tablesRead, until } from '@holdfast/core/testing';
+import { quietWaker, recordPlans, recordStatements, tablesRead, until } from '@holdfast/core/testing';
 import { expect, it } from 'vitest';
 import { createNotifier } from '../src/index.ts';
 import { event, onEveryDatabase } from './suite.ts';
@@ -83,7 +83,7 @@ onEveryDatabase(
       const mysql = postgres ? undefined : recordPlans(suite.db.address);
       const knex = postgres?.knex ?? mysql?.knex;
       if (!knex) throw new Error('no recorder');
-      const notifier = createNotifier({ knex, logger: silentLogger, keys: (ref) => keys[ref] });
+      const notifier = createNotifier({ knex, waker: quietWaker, logger: silentLogger, keys: (ref) => keys[ref] });
       try {
         expect(await notifier.purge()).toBe(0);
         if (mysql) {

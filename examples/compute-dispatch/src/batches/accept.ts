@@ -5,7 +5,7 @@ import { type Announcers, announce } from '../announce.ts';
 import type { Catalogue } from '../catalogue.ts';
 import { DispatchError } from '../errors.ts';
 import type { Tasks } from '../tasks.ts';
-import { groupedBy, inPortions, insertMany, locked, nowIn, transact } from '../transact.ts';
+import { byKey, groupedBy, inPortions, insertMany, locked, nowIn, transact } from '../transact.ts';
 import type { ApplyRequest } from './views.ts';
 
 export interface AcceptParts extends Announcers {
@@ -106,7 +106,7 @@ export class Accept {
     const { database, ids, tasks } = this.#parts;
     const tenantIds = [...new Set(orders.map(({ tenant }) => tenant))];
     const tenants = new Map(
-      (await locked(trx, trx('dispatch_tenant').whereIn('id', tenantIds).orderBy('id'))).map((row) => [
+      (await locked(trx, byKey(trx, 'dispatch_tenant').whereIn('id', tenantIds).orderBy('id'))).map((row) => [
         String(row.id),
         { free: Number(row.max_slots) - Number(row.used_slots), max: Number(row.max_slots), taken: 0 },
       ]),

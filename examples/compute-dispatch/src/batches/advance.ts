@@ -6,7 +6,7 @@ import type { BatchNews, SlotNews } from '../news.ts';
 import type { DispatchAdapter, GrantRequest, GrantResult } from '../room/adapter.ts';
 import type { Tasks } from '../tasks.ts';
 import type { BatchState, SlotState } from '../topics.ts';
-import { groupedBy, inPortions, insertMany, locked, nowIn, transact, updateMany } from '../transact.ts';
+import { byKey, groupedBy, inPortions, insertMany, locked, nowIn, transact, updateMany } from '../transact.ts';
 import { endLeases } from './end-leases.ts';
 
 export interface AdvanceParts extends Announcers {
@@ -146,7 +146,7 @@ export class Advance {
     // Intents of an earlier pass too, whose result is unknown.
     const held = slots.filter(({ state }) => state === 'HELD').map(({ leaseId }) => leaseId as string);
     const rows = await inPortions(held, (some) =>
-      trx('dispatch_lease').whereIn('id', some).where({ state: 'ACTIVE', active: 1 }).whereNull('granted_ms'),
+      byKey(trx, 'dispatch_lease').whereIn('id', some).where({ state: 'ACTIVE', active: 1 }).whereNull('granted_ms'),
     );
     const networks = new Map((await trx('dispatch_room').select('id', 'network')).map((row) => [String(row.id), String(row.network)]));
     return rows.map((row) => ({
@@ -186,7 +186,7 @@ export class Advance {
     await this.#refused(trx, refused, nowMs);
     const next = new Map<string, number>();
     const news: BatchNews[] = [];
-    const starting: string[] = [];
+    const starting: Slot[] = [];
     const finished: string[] = [];
     const ending: string[] = [];
     const bySlots = groupedBy(slots, ({ batchId }) => batchId);
@@ -201,7 +201,7 @@ export class Advance {
       if (batch.startedMs !== null)
         for (const slot of own)
           if (slot.state === 'GRANTED') {
-            starting.push(slot.leaseId as string);
+            starting.push(slot);
             change(slot, 'STARTING');
           }
       const result = this.#judge(batch, own, upNow, nowMs, told, ending);
@@ -216,13 +216,19 @@ export class Advance {
     const changed = slots.filter(({ changed }) => changed);
     await this.#updateSlots(trx, changed, nowMs);
     if (starting.length > 0) {
-      await inPortions(starting, (some) =>
-        trx('dispatch_slot')
-          .whereIn('lease_id', some)
-          .update({ desired: 'ON' })
-          .then(() => []),
+      await inPortions(
+        starting.map(({ applyId }) => applyId),
+        (some) =>
+          byKey(trx, 'dispatch_slot')
+            .whereIn('apply_id', some)
+            .update({ desired: 'ON' })
+            .then(() => []),
       );
-      await this.#parts.tasks.power(trx, starting, 'ON');
+      await this.#parts.tasks.power(
+        trx,
+        starting.map(({ leaseId }) => leaseId as string),
+        'ON',
+      );
     }
     await endLeases(trx, ending, nowMs, this.#parts.tasks);
     // The batch may have ended by now.
@@ -270,7 +276,7 @@ export class Advance {
     await inPortions(
       refused.map(({ lease }) => lease),
       (some) =>
-        trx('dispatch_lease')
+        byKey(trx, 'dispatch_lease')
           .whereIn('id', some)
           .update({ state: 'RELEASED', active: null, released_ms: nowMs })
           .then(() => []),
@@ -278,7 +284,7 @@ export class Advance {
     for (const down of [true, false]) {
       const machines = refused.filter((one) => one.down === down).map(({ machine }) => machine);
       await inPortions(machines, (some) =>
-        trx('dispatch_machine')
+        byKey(trx, 'dispatch_machine')
           .whereIn('id', some)
           .update({ state: down ? 'DOWN' : 'FREE' })
           .then(() => []),
@@ -314,7 +320,7 @@ export class Advance {
 type Result = 'FULFILLED' | 'PARTIAL' | 'FAILED';
 
 async function openBatches(trx: Knex.Transaction, ids: readonly string[], nowMs: number): Promise<Batch[]> {
-  const rows = await locked(trx, trx('dispatch_batch').whereIn('id', ids).whereNull('result').orderBy('id'));
+  const rows = await locked(trx, byKey(trx, 'dispatch_batch').whereIn('id', ids).whereNull('result').orderBy('id'));
   return rows.map((row) => ({
     id: String(row.id),
     tenant: String(row.tenant),

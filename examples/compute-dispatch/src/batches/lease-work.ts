@@ -5,7 +5,7 @@ import type { PowerEvent } from '../power/event.ts';
 import { storeEvents } from '../power/store-events.ts';
 import type { DispatchAdapter, LeaseRef } from '../room/adapter.ts';
 import type { Tasks } from '../tasks.ts';
-import { groupedBy, inPortions, locked, nowIn, transact } from '../transact.ts';
+import { byKey, groupedBy, inPortions, locked, nowIn, transact } from '../transact.ts';
 
 export interface LeaseWorkParts extends Announcers {
   readonly knex: Knex;
@@ -27,8 +27,7 @@ export class LeaseWork {
   /** Asks the room to switch machines. Returns the leases for which it is unknown whether the room got the command. */
   async power(leaseIds: readonly string[], to: 'ON' | 'OFF', signal?: AbortSignal): Promise<ReadonlySet<string>> {
     const rows = await inPortions(leaseIds, (some) =>
-      this.#parts
-        .knex('dispatch_lease')
+      byKey(this.#parts.knex, 'dispatch_lease')
         .whereIn('id', some)
         .where({ state: 'ACTIVE' })
         .whereNotNull('granted_ms')
@@ -46,7 +45,10 @@ export class LeaseWork {
   async release(leaseIds: readonly string[], signal?: AbortSignal): Promise<ReadonlySet<string>> {
     const { knex, room } = this.#parts;
     const rows = await inPortions(leaseIds, (some) =>
-      knex('dispatch_lease').whereIn('id', some).where({ state: 'RELEASING' }).select('id', 'machine_id', 'epoch', 'room', 'releasing_ms'),
+      byKey(knex, 'dispatch_lease')
+        .whereIn('id', some)
+        .where({ state: 'RELEASING' })
+        .select('id', 'machine_id', 'epoch', 'room', 'releasing_ms'),
     );
     if (rows.length === 0) return new Set();
     const results = await room.release(rows.map(refOf), signal ? { signal } : {});
@@ -59,7 +61,7 @@ export class LeaseWork {
       const nowMs = await nowIn(this.#parts.database, trx);
       const batches = await locked(
         trx,
-        trx('dispatch_batch').whereIn('id', batchIds).whereNotNull('result').whereNull('ended_ms').orderBy('id'),
+        byKey(trx, 'dispatch_batch').whereIn('id', batchIds).whereNotNull('result').whereNull('ended_ms').orderBy('id'),
       );
       const open = new Set<string>();
       for (const { id } of batches) {
@@ -74,7 +76,7 @@ export class LeaseWork {
       }
       const over = batches.filter(({ id }) => !open.has(String(id)));
       if (over.length === 0) return;
-      await trx('dispatch_batch')
+      await byKey(trx, 'dispatch_batch')
         .whereIn(
           'id',
           over.map(({ id }) => id),
@@ -100,7 +102,7 @@ export class LeaseWork {
       (
         await inPortions(
           asked.map(({ id }) => String(id)),
-          (some) => locked(trx, trx('dispatch_lease').whereIn('id', some).where({ state: 'RELEASING' }).orderBy('id')),
+          (some) => locked(trx, byKey(trx, 'dispatch_lease').whereIn('id', some).where({ state: 'RELEASING' }).orderBy('id')),
         )
       ).map((row) => [String(row.id), row]),
     );
@@ -120,7 +122,7 @@ export class LeaseWork {
     }
     if (released.length === 0) return waiting;
     for (const [atMs, some] of groupedBy(released, (one) => one.atMs))
-      await trx('dispatch_lease')
+      await byKey(trx, 'dispatch_lease')
         .whereIn(
           'id',
           some.map(({ row }) => row.id as string),
@@ -129,7 +131,7 @@ export class LeaseWork {
         .update({ state: 'RELEASED', active: null, released_ms: atMs, fold_due_ms: 0 });
     // By epoch: a later lease of the machine keeps it.
     for (const [epoch, some] of groupedBy(released, ({ row }) => Number(row.epoch)))
-      await trx('dispatch_machine')
+      await byKey(trx, 'dispatch_machine')
         .whereIn(
           'id',
           some.map(({ row }) => row.machine_id as string),

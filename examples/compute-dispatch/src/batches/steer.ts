@@ -4,7 +4,7 @@ import { type Announcers, announce } from '../announce.ts';
 import { DispatchError } from '../errors.ts';
 import type { SlotNews } from '../news.ts';
 import type { Tasks } from '../tasks.ts';
-import { inPortions, locked, nowIn, transact } from '../transact.ts';
+import { byKey, inPortions, locked, nowIn, transact } from '../transact.ts';
 import { releaseQuota } from './advance.ts';
 import { endLeases } from './end-leases.ts';
 
@@ -98,7 +98,7 @@ export class Steer {
     await inPortions(
       running.filter(({ desired }) => desired !== 'OFF').map((slot) => String(slot.apply_id)),
       (some) =>
-        trx('dispatch_slot')
+        byKey(trx, 'dispatch_slot')
           .whereIn('apply_id', some)
           .update({ desired: 'OFF', changed_ms: nowMs })
           .then(() => []),
@@ -112,7 +112,7 @@ export class Steer {
     await inPortions(
       others.map((slot) => String(slot.apply_id)),
       (some) =>
-        trx('dispatch_slot')
+        byKey(trx, 'dispatch_slot')
           .whereIn('apply_id', some)
           .increment('news', 1)
           .update({ state: 'EXPIRED', changed_ms: nowMs })

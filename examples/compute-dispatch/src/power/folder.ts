@@ -6,7 +6,7 @@ import { chargeLines } from '../billing/charge-lines.ts';
 import type { AssetNews, SlotNews } from '../news.ts';
 import type { Tasks } from '../tasks.ts';
 import type { SlotState } from '../topics.ts';
-import { groupedBy, inPortions, insertMany, locked, transact, updateMany } from '../transact.ts';
+import { byKey, groupedBy, inPortions, insertMany, locked, transact, updateMany } from '../transact.ts';
 import type { PowerKind, PowerSource, StoredPowerEvent } from './event.ts';
 import { type Folded, fold } from './fold.ts';
 import { provisionalOff } from './provisional.ts';
@@ -65,7 +65,7 @@ export class Folder {
       (
         await inPortions(
           due.map((lease) => String(lease.apply_id)),
-          (some) => locked(trx, trx('dispatch_slot').whereIn('apply_id', some).orderBy('apply_id'), 'skip locked'),
+          (some) => locked(trx, byKey(trx, 'dispatch_slot').whereIn('apply_id', some).orderBy('apply_id'), 'skip locked'),
         )
       ).map((slot) => [String(slot.apply_id), slot]),
     );

@@ -1,5 +1,5 @@
 import type { Knex } from 'knex';
-import { inPortions } from '../transact.ts';
+import { byKey, inPortions } from '../transact.ts';
 import type { PowerEvent, PowerSource } from './event.ts';
 
 /** For the test that proves the tests: without the fence an event counts for its machine's current lease, whatever its token and epoch. */
@@ -32,7 +32,7 @@ export async function storeEvents(trx: Knex.Transaction, events: readonly PowerE
   // Locked in order, so that two of these transactions cannot deadlock.
   const leases = [...new Set(rows.flatMap(({ lease_id }) => lease_id ?? []))].sort();
   await inPortions(leases, (some) =>
-    trx('dispatch_lease')
+    byKey(trx, 'dispatch_lease')
       .whereIn('id', some)
       .update({ fold_due_ms: 0 })
       .then(() => []),
@@ -49,7 +49,7 @@ export async function adoptWaiting(trx: Knex.Transaction): Promise<void> {
   for (const { id, token } of waiting) await trx('dispatch_power_event').where({ id }).update({ lease_id: token });
   const leases = [...new Set(waiting.map(({ token }) => String(token)))].sort();
   await inPortions(leases, (some) =>
-    trx('dispatch_lease')
+    byKey(trx, 'dispatch_lease')
       .whereIn('id', some)
       .update({ fold_due_ms: 0 })
       .then(() => []),
@@ -71,7 +71,7 @@ async function ownersOf(trx: Knex.Transaction, events: readonly PowerEvent[]): P
     return owners;
   }
   const tokens = [...new Set(events.map(({ token }) => token))];
-  const known = await inPortions(tokens, (some) => trx('dispatch_lease').whereIn('id', some).select('id', 'machine_id', 'epoch'));
+  const known = await inPortions(tokens, (some) => byKey(trx, 'dispatch_lease').whereIn('id', some).select('id', 'machine_id', 'epoch'));
   const byToken = new Map(known.map((row) => [String(row.id), row]));
   for (const event of events) {
     const lease = byToken.get(event.token);

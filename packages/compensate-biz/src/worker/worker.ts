@@ -102,7 +102,8 @@ export class BizWorker implements Service {
       leaseMs,
       kinds: () => policies,
       run: (rows) => runner.run(rows),
-      settleHook: (settlements) => registry.effects.hook(settlements, this.id, onCounted),
+      // Parents are looked at in `#settled`: until the commit, their last counts can't be seen.
+      settleHook: (settlements) => registry.effects.hook(settlements, this.id, () => undefined),
       onSettled: (settlement, accepted) => this.#settled(settlement, accepted),
       onLeaseLost: (row) => registry.events.emit('task:lease-lost', { id: row.id, type: row.kind }),
       stopMs: durationMs(options.stopTimeout ?? '30s', 'stopTimeout'),
@@ -195,9 +196,11 @@ export class BizWorker implements Service {
 
   #settled(settlement: Settlement, accepted: boolean): void {
     const { row, verdict } = settlement;
-    const { effects, events, logger } = this.#registry;
+    const { children, effects, events, logger } = this.#registry;
     if (effects.admitsOthers(row)) this.#runner.wake();
     if (!accepted) return;
+    const parent = children.parent(row);
+    if (parent !== null) this.#completeSoon(parent);
     this.#reports.add(settlement);
     if (verdict.outcome === 'done') {
       if (events.has('task:succeeded')) events.emit('task:succeeded', { id: row.id, type: row.kind });

@@ -1,3 +1,4 @@
+export { quietWaker } from './quiet-waker.ts';
 export { type PlanRecorder, type RecordedPlan, recordPlans } from './recorded-plans.ts';
 export { recordStatements, type SentStatement, type StatementRecorder, tablesRead } from './recorded-statements.ts';
 export { seededRandom } from './seeded-random.ts';

@@ -276,6 +276,7 @@ export class WorkRunner implements Service {
     if (this.#floors.size === 0 || !look.slow) return { found: await this.#lookFor(look), complete: look.backMs === undefined };
     void this.#lookFor(look).then(
       (found) => {
+        if (found.length === 0) return;
         this.#found = [...this.#found, ...found];
         this.#poll.wake();
       },
