@@ -9,9 +9,11 @@ import {
   wait,
 } from '@holdfast/core';
 import type { Knex } from 'knex';
+import type { BizType } from '../biz-type.ts';
 import type { Registry } from '../registry.ts';
 import { insertRows } from '../submit/insert-rows.ts';
 import type { NewRow } from '../submit/new-row.ts';
+import { keepsRow } from './keeps-row.ts';
 
 /** Statements of a handler, run in the transaction of its success. */
 export type Effects = (trx: Knex.Transaction) => unknown;
@@ -21,8 +23,8 @@ export interface Commit {
   readonly rows: readonly ClaimedRow[];
   readonly effects: Effects;
   readonly followUps: readonly NewRow[];
-  /** True if the rows are kept as SUCCESS, false if they are deleted. */
-  readonly keep: boolean;
+  /** The type of the rows. */
+  readonly type: BizType<unknown, unknown>;
 }
 
 /** The worker that commits. */
@@ -57,13 +59,13 @@ export async function commitRun(registry: Registry, worker: Committer, commit: C
   }
   for (const parent of parents) worker.onCounted(parent);
   if (followUps.length > 0 || rows.some((row) => row.payload.gate !== null)) registry.wake();
-  for (const row of rows) worker.onSettled(succeeded(row, commit.keep));
+  for (const row of rows) worker.onSettled(succeeded(row, commit.type));
 }
 
-async function commitOnce(registry: Registry, worker: string, { rows, effects, followUps, keep }: Commit): Promise<Set<string>> {
+async function commitOnce(registry: Registry, worker: string, { rows, effects, followUps, type }: Commit): Promise<Set<string>> {
   const { database, table } = registry;
   const parents = new Set<string>();
-  const settlements = rows.map((row) => succeeded(row, keep));
+  const settlements = rows.map((row) => succeeded(row, type));
   const hook = registry.effects.hook(settlements, worker, (parentId) => parents.add(parentId));
   const trace = await database.knex.transaction(
     async (trx) => {
@@ -90,6 +92,6 @@ async function commitOnce(registry: Registry, worker: string, { rows, effects, f
   return parents;
 }
 
-function succeeded(row: ClaimedRow, keep: boolean): Settlement {
-  return { row, verdict: { outcome: 'done' }, keep };
+function succeeded(row: ClaimedRow, type: BizType<unknown, unknown>): Settlement {
+  return { row, verdict: { outcome: 'done' }, keep: keepsRow(type, row) };
 }

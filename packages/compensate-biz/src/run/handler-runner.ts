@@ -31,7 +31,7 @@ export class HandlerRunner {
     const { many } = registered;
     if (many) {
       const commit = (live: Commit['rows'], effects: Commit['effects']): Promise<void> =>
-        commitRun(this.#registry, this.#worker, { rows: live, effects, followUps: [], keep: type.keep });
+        commitRun(this.#registry, this.#worker, { rows: live, effects, followUps: [], type });
       return runBatch({ registry: this.#registry, telemetry: this.#telemetry, type, handler: many, commit }, rows);
     }
     const verdict = this.#runOne(first, type, registered.one);
@@ -49,7 +49,7 @@ export class HandlerRunner {
     if ('verdict' in parsed) return parsed.verdict;
     const { row } = running;
     const run = new SingleRun(this.#registry, running, type, (effects, followUps) =>
-      commitRun(this.#registry, this.#worker, { rows: [row], effects, followUps, keep: type.keep }),
+      commitRun(this.#registry, this.#worker, { rows: [row], effects, followUps, type }),
     );
     let result: unknown;
     try {

@@ -2,7 +2,9 @@ import { checkpoint, InvalidArgumentError, keyText, wholeNumber } from '@holdfas
 import { type BizTypes, type ContextInput, typeOf } from '../biz-type.ts';
 import type { Registry } from '../registry.ts';
 import type { SubmitOptions } from '../submit-options.ts';
-import { insertChildren, insertRows } from './insert-rows.ts';
+import { keyedChild } from '../table/child-key.ts';
+import { FanOutChildren } from './fan-out-children.ts';
+import { insertRows } from './insert-rows.ts';
 import { type NewRow, newRow } from './new-row.ts';
 
 /** Options of a fan-out. */
@@ -43,8 +45,8 @@ type FanOutRequest = Omit<FanOutOptions<BizTypes>, 'onComplete'> & {
 export const parentType = 'fan-out';
 
 /**
- * Reads the source once, `chunk` items at a time; each chunk commits with the number of items read so far, so that a
- * crash in mid-iteration repeats none: the next call skips the items that were read, and the unique key per parent rejects any others.
+ * Reads the source once, `chunk` items at a time. Each chunk commits with the number of children written so far, so that a crash in
+ * mid-iteration repeats none: the next call skips that many items or, with the caller's keys, writes the children that are missing.
  */
 export async function createFanOut(
   registry: Registry,
@@ -62,57 +64,39 @@ export async function createFanOut(
     ...(options.tenant === undefined ? {} : { tenant: options.tenant }),
     ...(options.priority === undefined ? {} : { priority: options.priority }),
   };
-  const f = database.table('compensate_biz_fan_out');
+  const keyed = options.childKey !== undefined;
+  const children = new FanOutChildren(database, parent.id);
+  // Keyed items are looked up, so none is skipped: the source may give them in another order. Others are known by their position alone.
+  const skip = keyed ? 0 : Number(parent.produced);
+  let produced = keyed && parent.produced !== '0' ? await children.recount() : Number(parent.produced);
   let read = 0;
-  let produced = Number(parent.produced);
   let rows: NewRow[] = [];
   const flush = async (): Promise<void> => {
     if (rows.length === 0) return;
     const batch = rows;
     rows = [];
-    await database.transaction(async (sql) => {
-      const moved = await sql.run(
-        `UPDATE ${f} SET produced = ${produced + batch.length} WHERE parent_id = ${BigInt(parent.id)} AND produced = ${produced} AND total IS NULL`,
-      );
-      if (moved !== 1)
-        throw new InvalidArgumentError(
-          `The fan-out ${options.key} is being produced by another caller at the same time; let one of them finish.`,
-        );
-      await insertChildren(database, sql, batch);
-    });
-    produced += batch.length;
+    const written = await children.write(batch, { keyed, produced });
+    if (written === undefined) throw producedElsewhere(options.key);
+    produced += written;
     registry.wake();
     await checkpoint('fan-out:after-chunk');
   };
   for await (const item of source) {
     read += 1;
-    if (read <= Number(parent.produced)) continue;
+    if (read <= skip) continue;
     const row = await newRow(registry, type, item, submit);
-    const key = options.childKey ? keyText('childKey', options.childKey(item as never)) : `#${read}`;
-    rows.push({ ...row, parent_id: parent.id, child_key: key });
+    rows.push({ ...row, parent_id: parent.id, child_key: options.childKey ? keyedChild(options.childKey(item as never)) : `#${read}` });
     if (rows.length >= chunk) await flush();
   }
   await flush();
-  // The total counts rows, not items: two items of one key are one child.
-  await database.run(
-    `UPDATE ${f} SET total = ${await childCount(registry, parent.id, produced, options.childKey !== undefined)} WHERE parent_id = ${BigInt(parent.id)} AND total IS NULL`,
-  );
+  const total = await children.finish(produced);
+  if (total === undefined) throw producedElsewhere(options.key);
   await completeParents(registry, [parent.id]);
-  const [row] = await database.rows<{ total: string | number }>(`SELECT total FROM ${f} WHERE parent_id = ${BigInt(parent.id)}`);
-  return { parentId: parent.id, total: Number(row?.total) };
+  return { parentId: parent.id, total };
 }
 
-/** Counts the children. With the caller's keys, repeated keys make fewer rows than items: counts live rows plus rows that ended. */
-async function childCount(registry: Registry, parentId: string, produced: number, keyed: boolean): Promise<number> {
-  if (!keyed) return produced;
-  const { database } = registry;
-  return database.transaction(async (sql) => {
-    const [live] = await sql.rows<{ n: string | number }>(
-      `SELECT count(*) AS n FROM ${database.table('compensate_biz')} WHERE parent_id = ${BigInt(parentId)} AND status NOT IN ('SUCCESS', 'FAILED', 'CANCELLED')`,
-    );
-    const ended = await registry.children.counts(sql, parentId);
-    return Number(live?.n) + ended.done + ended.failed + ended.cancelled;
-  });
+function producedElsewhere(key: string): InvalidArgumentError {
+  return new InvalidArgumentError(`The fan-out ${key} is being produced by another caller at the same time; let one of them finish.`);
 }
 
 async function openParent(

@@ -2,6 +2,7 @@ import { Breaker, type KindPolicy } from '@holdfast/core';
 import type { BizType } from '../biz-type.ts';
 import type { Registered } from '../handler.ts';
 import type { Registry } from '../registry.ts';
+import { keepsRow } from '../run/keeps-row.ts';
 import { RateLimit } from './rate-limit.ts';
 
 /** Makes the rules by which a worker claims and runs rows of one type: within its rate, behind its breaker, and not while it is paused. */
@@ -17,7 +18,7 @@ export function kindPolicy(
   return {
     concurrency: definition.concurrency,
     batch: handler.size,
-    keep: definition.keep,
+    keep: (row) => keepsRow(definition, row),
     groupConcurrency: definition.tenantConcurrency,
     maxLost: definition.maxLost,
     cap: registry.caps.cap(type),

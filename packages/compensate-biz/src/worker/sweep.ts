@@ -1,6 +1,7 @@
 import type { BizTypes } from '../biz-type.ts';
 import type { Registry } from '../registry.ts';
 import { completeParents, parentType } from '../submit/fan-out.ts';
+import { openChildSql, purgeChildren } from './purge-children.ts';
 
 /** Counts of what a sweep found and repaired. */
 export interface SweepCounts {
@@ -60,8 +61,10 @@ export async function sweepOnce(registry: Registry, adoptIdleMs: number = 600_00
   const completed = await completeOnce(registry, await registry.children.open());
   let purged = 0;
   for (const [type, definition] of Object.entries(of)) {
+    if (!definition.keep) purged += await purgeChildren(registry, type);
     if (definition.purgeAfterMs === undefined) continue;
-    for (let n = 1; n > 0; purged += n) n = await table.purge(type, ['done'], definition.purgeAfterMs);
+    const unless = openChildSql(registry.database);
+    for (let n = 1; n > 0; purged += n) n = await table.purge(type, ['done'], definition.purgeAfterMs, 1000, unless);
   }
   await registry.once.purge();
   const unknown = (await countUnknown(registry)) + reportNewer(registry, of);

@@ -100,10 +100,13 @@ export class WorkTable {
     return row?.ms === null || row?.ms === undefined ? undefined : Number(row.ms);
   }
 
-  /** Deletes up to `limit` rows in the given (terminal) states that last changed more than `olderThanMs` ago. Returns their number. */
-  async purge(kind: string, states: readonly WorkState[], olderThanMs: number, limit: number = 1000): Promise<number> {
+  /**
+   * Deletes up to `limit` rows in the given (terminal) states that last changed more than `olderThanMs` ago. Returns their number.
+   * @param unless SQL that is true for rows that stay
+   */
+  async purge(kind: string, states: readonly WorkState[], olderThanMs: number, limit: number = 1000, unless?: string): Promise<number> {
     const work = this.#sql;
-    const where = `status IN (${states.map((state) => work.state(state)).join(', ')}) AND ${work.shape.columns.kind} = ? AND updated_at < ${work.ago(olderThanMs)}`;
+    const where = `status IN (${states.map((state) => work.state(state)).join(', ')}) AND ${work.shape.columns.kind} = ? AND updated_at < ${work.ago(olderThanMs)}${unless === undefined ? '' : ` AND NOT (${unless})`}`;
     const old = await work.readIds(where, [kind], `ORDER BY ${work.table}.id LIMIT ${limit}`);
     if (old.length === 0) return 0;
     const ids = work.ids(old);
