@@ -215,7 +215,7 @@ onEveryDatabase('features', (suite) => {
       ['b-1', 1],
       ['b-2', 2],
     ]);
-    await expect(biz.now().submitMany('optioned', [{ n: 1 }], () => ({ once: 'x' }) as never)).rejects.toThrow('once is a key of one row');
+    await expect(biz.now().submitMany('optioned', [{ n: 1 }], { once: 'x' } as never)).rejects.toThrow('once is the key of one row');
   });
 
   it('starts no more in a period than its rate allows', async () => {

@@ -9,7 +9,8 @@ interface SteeredRow {
   readonly parent_id: string | null;
 }
 
-async function lockRow({ database }: Registry, sql: SqlRunner, id: string): Promise<SteeredRow | undefined> {
+/** Reads a row and locks it. */
+export async function lockRow({ database }: Registry, sql: SqlRunner, id: string): Promise<SteeredRow | undefined> {
   const [row] = await sql.rows<SteeredRow>(
     `SELECT ${database.text('id')} AS id, status, biz_type, gate, ${database.text('parent_id')} AS parent_id FROM ${database.table('compensate_biz')} WHERE id = ${BigInt(id)}${database.family === 'sqlite' ? '' : ' FOR UPDATE'}`,
   );
@@ -32,14 +33,14 @@ export async function cancelRow(registry: Registry, sql: SqlRunner, id: string):
   return true;
 }
 
-/** Changes the time at which a SCHEDULED or READY row runs. */
+/** Changes the time at which a SCHEDULED or READY row runs. Its lost starts are forgotten: a SCHEDULED row has none, or it would not be promoted. */
 export async function rescheduleRow(registry: Registry, sql: SqlRunner, id: string, delay: Duration): Promise<boolean> {
   const { database, table } = registry;
   const delayMs = durationMs(delay, 'delay');
   const row = await lockRow(registry, sql, id);
   if (!row || (row.status !== 'SCHEDULED' && row.status !== 'WAIT_HANDLE')) return false;
   await sql.run(
-    `UPDATE ${database.table('compensate_biz')} SET status = ${table.state('scheduled')}, version = version + 1, run_at = {now} + ${delayMs}, updated_at = {timestamp} WHERE id = ${BigInt(id)}`,
+    `UPDATE ${database.table('compensate_biz')} SET status = ${table.state('scheduled')}, version = version + 1, lost = 0, run_at = {now} + ${delayMs}, updated_at = {timestamp} WHERE id = ${BigInt(id)}`,
   );
   return true;
 }

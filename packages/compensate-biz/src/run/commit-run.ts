@@ -11,8 +11,8 @@ import {
 import type { Knex } from 'knex';
 import type { BizType } from '../biz-type.ts';
 import type { Registry } from '../registry.ts';
-import { insertRows } from '../submit/insert-rows.ts';
 import type { NewRow } from '../submit/new-row.ts';
+import { writeRows } from '../submit/write-rows.ts';
 import { keepsRow } from './keeps-row.ts';
 
 /** Statements of a handler, run in the transaction of its success. */
@@ -72,7 +72,7 @@ async function commitOnce(registry: Registry, worker: string, { rows, effects, f
       const trace = await transactionTrace(trx);
       const sql = await database.within(trx, 'commit');
       await effects(trx);
-      if (followUps.length > 0) await insertRows(database, sql, followUps);
+      if (followUps.length > 0) await writeRows(registry, sql, followUps);
       await checkpoint('commit:before-settle');
       const settled = await table.settleIn(sql, settlements);
       const stale = rows.filter((row) => !settled.has(row.id)).map((row) => row.id);

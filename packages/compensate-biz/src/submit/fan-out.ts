@@ -6,6 +6,7 @@ import { keyedChild } from '../table/child-key.ts';
 import { FanOutChildren } from './fan-out-children.ts';
 import { insertRows } from './insert-rows.ts';
 import { type NewRow, newRow } from './new-row.ts';
+import { writeRows } from './write-rows.ts';
 
 /** Options of a fan-out. */
 export interface FanOutOptions<Types extends BizTypes> {
@@ -20,7 +21,11 @@ export interface FanOutOptions<Types extends BizTypes> {
   readonly childKey?: (item: never) => string;
   /** The row that is submitted when all children have ended, in the transaction that completes the parent. Default none. */
   readonly onComplete?: {
-    readonly [Type in keyof Types & string]: { readonly type: Type; readonly context: ContextInput<Types[Type]> };
+    readonly [Type in keyof Types & string]: {
+      readonly type: Type;
+      readonly context: ContextInput<Types[Type]>;
+      readonly options?: SubmitOptions;
+    };
   }[keyof Types & string];
   /** Tenant of every child. Default `''`. */
   readonly tenant?: string;
@@ -38,7 +43,7 @@ export interface FanOutResult {
 
 /** The options, without the types. */
 type FanOutRequest = Omit<FanOutOptions<BizTypes>, 'onComplete'> & {
-  readonly onComplete?: { readonly type: string; readonly context: unknown } | undefined;
+  readonly onComplete?: { readonly type: string; readonly context: unknown; readonly options?: SubmitOptions } | undefined;
 };
 
 /** Type of the parents' rows. They are BLOCKED until their children have ended, so no worker claims them. */
@@ -106,7 +111,8 @@ async function openParent(
 ): Promise<{ readonly id: string; readonly produced: string; readonly total: string | null }> {
   const { database, once } = registry;
   const key = keyText('key', options.key, 180);
-  const complete = options.onComplete === undefined ? null : await newRow(registry, options.onComplete.type, options.onComplete.context);
+  const { onComplete } = options;
+  const complete = onComplete === undefined ? null : await newRow(registry, onComplete.type, onComplete.context, onComplete.options);
   const f = database.table('compensate_biz_fan_out');
   return database.transaction(async (sql) => {
     const scope = `compensate-biz:${parentType}`;
@@ -126,6 +132,7 @@ async function openParent(
         parent_id: null,
         child_key: null,
         gate: null,
+        once: null,
       };
       [id] = await insertRows(database, sql, [row]);
       await sql.run(`UPDATE ${database.table('compensate_biz')} SET status = 'BLOCKED' WHERE id = ${BigInt(id ?? 0)}`);
@@ -151,7 +158,7 @@ export async function completeParents(registry: Registry, parentIds: readonly st
   for (const id of parentIds) {
     const next = await registry.children.complete(id, async (sql, parent) => {
       const rows = typeof parent.on_complete === 'string' ? [JSON.parse(parent.on_complete) as NewRow] : [];
-      if (rows.length > 0) await insertRows(registry.database, sql, rows);
+      if (rows.length > 0) await writeRows(registry, sql, rows);
       return rows;
     });
     if (!next) continue;
