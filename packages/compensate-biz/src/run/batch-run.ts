@@ -1,11 +1,12 @@
-import type { ClaimedRow, RunningRow, Telemetry, Verdict, Verdicts } from '@holdfast/core';
+import { type ClaimedRow, monotonicMs, type RunningRow, type Telemetry, type Verdict, type Verdicts } from '@holdfast/core';
 import type { BizType } from '../biz-type.ts';
-import type { Batch, BatchItem, Registered } from '../handler.ts';
+import type { Registered } from '../handler.ts';
 import type { Registry } from '../registry.ts';
+import { BatchCall, type ParsedRow } from './batch-call.ts';
 import type { Effects } from './commit-run.ts';
 import { parseContext } from './parse-context.ts';
 import { runTimeout } from './run-timeout.ts';
-import { rejectVerdict, retryVerdict, snoozeVerdict, thrown } from './verdicts.ts';
+import { thrown } from './verdicts.ts';
 
 /** The parts that a batch runs with. */
 export interface BatchParts {
@@ -16,64 +17,87 @@ export interface BatchParts {
   readonly commit: (rows: readonly ClaimedRow[], effects: Effects) => Promise<void>;
 }
 
-type Item = BatchItem<unknown> & { readonly row: ClaimedRow };
-
-/** Calls a batch handler once with all rows whose context can be handled. Never throws. */
-export async function runBatch({ registry, telemetry, type, handler, commit }: BatchParts, rows: readonly RunningRow[]): Promise<Verdicts> {
+/**
+ * Runs a batch handler over all rows whose context can be handled. If a call throws, the rows without a verdict are halved until the row
+ * that fails is alone: a failed attempt is always of a row that ran by itself, so that one row can't fail its neighbours. Never throws.
+ */
+export async function runBatch(parts: BatchParts, rows: readonly RunningRow[]): Promise<Verdicts> {
+  const { registry, type } = parts;
   const verdicts = new Map<string, Verdict | undefined>();
-  const items: Item[] = [];
-  const limits: ReturnType<typeof runTimeout>[] = [];
+  const parsed: ParsedRow[] = [];
   for (const running of rows) {
-    const { row } = running;
-    const parsed = await parseContext(registry, row, type);
-    if ('verdict' in parsed) {
-      verdicts.set(row.id, parsed.verdict);
-      continue;
-    }
-    const limit = runTimeout(running, type);
-    limits.push(limit);
-    items.push({
-      id: row.id,
-      bizId: row.payload.bizId ?? undefined,
-      context: parsed.context,
-      idempotencyKey: `compensate-biz:${row.id}`,
-      attempt: row.attempts + row.lost + 1,
-      tenant: row.group,
-      row,
-      get signal() {
-        return limit.signal();
-      },
-    });
+    const context = await parseContext(registry, running.row, type);
+    if ('verdict' in context) verdicts.set(running.row.id, context.verdict);
+    else parsed.push({ running, context: context.context });
   }
-  const [first] = items;
-  if (!first) return verdicts;
-  const rowOf = (item: BatchItem<unknown>): ClaimedRow => (item as Item).row;
-  const batch: Batch<unknown> = {
-    commit: async (effects) => {
-      const live = items.filter((item) => !verdicts.has(item.id)).map(rowOf);
-      if (live.length === 0) return;
-      await commit(live, effects);
-      for (const row of live) verdicts.set(row.id, undefined);
-    },
-    retry: (item, options) => void verdicts.set(item.id, retryVerdict(type.retry, rowOf(item).attempts, options)),
-    reject: (item, reason) => void verdicts.set(item.id, rejectVerdict(reason)),
-    snooze: (item, after) => void verdicts.set(item.id, snoozeVerdict(after)),
+  const waiting = parsed.length > 0 ? [parsed] : [];
+  const give = (some: readonly ParsedRow[], verdict: (row: ClaimedRow) => Verdict): void => {
+    for (const { running } of some) if (!verdicts.has(running.row.id)) verdicts.set(running.row.id, verdict(running.row));
   };
-  const call = async (): Promise<unknown> => {
-    if (!telemetry.recording) return handler(items, batch);
-    const origins = items.map(({ row }) => row.payload.traceparent);
-    return telemetry.span(`compensate-biz ${first.row.kind}`, origins, async () => handler(items, batch));
-  };
-  try {
-    await (limits[0]?.race(call()) ?? call());
-    for (const item of items) if (!verdicts.has(item.id)) verdicts.set(item.id, { outcome: 'done' });
-  } catch (error) {
-    // One row of the batch was taken over: nothing was committed, and the others have not failed.
-    const lost = (error as { code?: unknown }).code === 'lease-lost';
-    for (const item of items)
-      if (!verdicts.has(item.id)) verdicts.set(item.id, lost ? { outcome: 'release' } : thrown(type.retry, item.row.attempts, error));
-  } finally {
-    for (const limit of limits) limit.clear();
+  let deadline: number | undefined;
+  let isolated = false;
+  for (let some = waiting.pop(); some !== undefined; some = waiting.pop()) {
+    if (deadline !== undefined) {
+      // The lease of these was lost, they were cancelled, or the worker stops.
+      const aborted = some.filter(({ running }) => running.signal.aborted);
+      give(aborted, () => ({ outcome: 'release' }));
+      some = some.filter((row) => !aborted.includes(row));
+      if (some.length === 0) continue;
+      // A row has failed by itself, and the search has taken as long as one run may: the others run in another batch.
+      if (isolated && monotonicMs() > deadline) {
+        give(some, () => ({ outcome: 'release' }));
+        continue;
+      }
+    }
+    const failure = await callOnce(parts, some, verdicts);
+    if (failure === undefined) continue;
+    const open = some.filter(({ running }) => !verdicts.has(running.row.id));
+    if (open.length === 0) {
+      const ids = some.map(({ running }) => running.row.id);
+      registry.logger.error({ err: failure.error, ids }, 'a batch handler threw after each of its rows had a verdict; the verdicts stand');
+    } else if ((failure.error as { code?: unknown } | undefined)?.code === 'lease-lost') {
+      // One row of the batch was taken over: nothing was committed, and the others have not failed.
+      give(open, () => ({ outcome: 'release' }));
+    } else if (some.length === 1) {
+      isolated = true;
+      give(open, (row) => thrown(type.retry, row.attempts, failure.error));
+    } else {
+      deadline ??= monotonicMs() + type.timeoutMs;
+      const half = Math.ceil(open.length / 2);
+      if (open.length > half) waiting.push(open.slice(half));
+      waiting.push(open.slice(0, half));
+    }
   }
   return verdicts;
+}
+
+/** Calls the handler once, and gives the rows without a verdict theirs if it succeeds. Returns the error if it fails. */
+async function callOnce(
+  { registry, telemetry, type, handler, commit }: BatchParts,
+  rows: readonly ParsedRow[],
+  verdicts: Map<string, Verdict | undefined>,
+): Promise<{ readonly error: unknown } | undefined> {
+  const limit = runTimeout(
+    rows.map(({ running }) => running),
+    type,
+  );
+  const batch = new BatchCall(rows, { registry, type, limit, commit, verdicts });
+  const call = async (): Promise<unknown> => {
+    if (!telemetry.recording) return handler(batch.items, batch);
+    const origins = rows.map(({ running }) => running.row.payload.traceparent);
+    return telemetry.span(`compensate-biz ${rows[0]?.running.row.kind}`, origins, async () => handler(batch.items, batch));
+  };
+  try {
+    await limit.race(call());
+    await batch.settled();
+    if (batch.commitError) return batch.commitError;
+    for (const { running } of rows) if (!verdicts.has(running.row.id)) verdicts.set(running.row.id, { outcome: 'done' });
+    return undefined;
+  } catch (error) {
+    await batch.settled().catch(() => undefined);
+    return { error };
+  } finally {
+    batch.end();
+    limit.clear();
+  }
 }

@@ -5,8 +5,7 @@ import type { Registry } from '../registry.ts';
 import { runBatch } from './batch-run.ts';
 import { type Commit, type Committer, commitRun } from './commit-run.ts';
 import { type Parsed, parseContext } from './parse-context.ts';
-import { outcomeVerdict, SingleRun } from './single-run.ts';
-import { thrown } from './verdicts.ts';
+import { SingleRun } from './single-run.ts';
 
 type Outcome = Verdict | undefined;
 
@@ -57,9 +56,9 @@ export class HandlerRunner {
         ? this.#telemetry.span(`compensate-biz ${row.kind}`, [row.payload.traceparent], async () => handler?.(parsed.context, run))
         : handler?.(parsed.context, run);
     } catch (error) {
-      return thrown(type.retry, row.attempts, error);
+      return run.end({ error });
     }
-    if (typeof (result as PromiseLike<unknown> | undefined)?.then !== 'function' && !run.hasFollowUps) return outcomeVerdict(result);
-    return run.finish(result);
+    if (typeof (result as PromiseLike<unknown> | undefined)?.then !== 'function') return run.end({ value: result });
+    return run.finish(Promise.resolve(result));
   }
 }
