@@ -129,7 +129,8 @@ export const errorPages: readonly ErrorPage[] = [
     error: 'HandlerTimeoutError',
     from: 'compensate-biz',
     retryable: true,
-    means: "A handler ran longer than its type's `timeout`. Its signal was aborted, and the run counts as failed.",
+    means:
+      "A handler ran longer than its type's `timeout`. Its signal was aborted, and the run counts as failed. A serial or capped type waits one lease at most for it to end.",
     because: ['An outside call hangs and does not listen to `run.signal`.', 'The work is longer than the default of one minute.'],
     next: ['Pass `run.signal` to whatever waits.', 'Raise `timeout` of the type, or cut the work into steps with `run.submit`.'],
   },

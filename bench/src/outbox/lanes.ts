@@ -77,7 +77,7 @@ export async function latency(db: TestDatabase, bench: Bench, half: number, json
         bench.topic,
         Array.from({ length: batch }, (_, i) => ({ payload: { k: `k${(n + i) % 10_000}`, text: 'x'.repeat(150) } })),
       );
-      for (const id of ids) puts.set(id, now);
+      for (const { id } of ids) puts.set(id, now);
       n += batch;
     }
     await pause(2);

@@ -19,11 +19,18 @@ export interface BizTypeOptions {
   readonly retry?: Backoff;
   /** Rows (with `handleBatch`: batches) that run at a time in one worker. Default 6. */
   readonly concurrency?: number;
-  /** How long one run may take. After that its signal aborts and the attempt has failed. Default 1 minute. */
+  /**
+   * How long one run may take. After that its signal aborts and the attempt has failed, however the handler ends. A `serial` type, or one with
+   * a `globalConcurrency`, waits until the handler has ended, at most for the time of the worker's `lease`, before another row may run in its
+   * place. Default 1 minute.
+   */
   readonly timeout?: Duration;
   /** SUCCESS rows: `'all'` keeps them, `'none'` deletes each as it succeeds, a duration lets the sweep delete older ones. Default 7 days. */
   readonly keep?: 'all' | 'none' | Duration;
-  /** Runs one row per `bizId` at a time, in id order; a retry keeps the rows behind it waiting. Default false. */
+  /**
+   * Runs one row per `bizId` at a time, in id order; a retry keeps the rows behind it waiting. A handler that goes on for longer than a lease
+   * after its signal has aborted is warned of, and the next row runs beside it. Default false.
+   */
   readonly serial?: boolean;
   /** Schema version written on new rows. Default 1. */
   readonly version?: number;
@@ -33,8 +40,12 @@ export interface BizTypeOptions {
   readonly globalConcurrency?: number;
   /** How often this type is swept: a period or a cron expression. Default: the worker's `sweep`. */
   readonly sweep?: Often;
-  /** Largest number of starts per worker in a period. Default no limit. */
-  readonly rate?: { readonly limit: number; readonly per: Duration };
+  /**
+   * Largest number of rows that start in any period of this length, whenever it begins: in each worker, or, with `scope: 'all'`, in all
+   * workers together, by the database's clock. A start counts when its row is claimed, also if it fails later. Default no limit; the default
+   * `scope` is `'worker'`. With `'all'` workers claim one after the other, which suits rates up to some hundred claims a second.
+   */
+  readonly rate?: { readonly limit: number; readonly per: Duration; readonly scope?: 'worker' | 'all' };
   /** Stops starting rows of this type for a while after failures in a row, in all processes; then one row probes. Default off. */
   readonly breaker?: Partial<BreakerOptions>;
   /** Rows of one tenant that run at a time in one worker. Default no limit. */
@@ -61,7 +72,7 @@ export interface BizType<Input, Output> {
   readonly upcast: Readonly<Record<number, (old: never) => unknown>>;
   readonly globalConcurrency: number | undefined;
   readonly sweep: Often | undefined;
-  readonly rate: { readonly limit: number; readonly perMs: number } | undefined;
+  readonly rate: { readonly limit: number; readonly perMs: number; readonly scope: 'worker' | 'all' } | undefined;
   readonly breaker: Partial<BreakerOptions> | undefined;
   readonly tenantConcurrency: number;
   readonly maxLost: number;
@@ -92,7 +103,7 @@ export function bizType<Input, Output>(schema: StandardSchemaV1<Input, Output>, 
     serial: options.serial ?? false,
     version: wholeNumber('version', version),
     upcast: options.upcast ?? {},
-    rate: options.rate && { limit: wholeNumber('rate.limit', options.rate.limit), perMs: durationMs(options.rate.per, 'rate.per') },
+    rate: options.rate && rateOf(options.rate),
     breaker: options.breaker,
     tenantConcurrency:
       options.tenantConcurrency === undefined ? Number.MAX_SAFE_INTEGER : wholeNumber('tenantConcurrency', options.tenantConcurrency),
@@ -100,6 +111,14 @@ export function bizType<Input, Output>(schema: StandardSchemaV1<Input, Output>, 
     sweep: options.sweep,
     maxLost: wholeNumber('maxLost', options.maxLost ?? 3, { least: 2 }),
   };
+}
+
+function rateOf({ limit, per, scope = 'worker' }: NonNullable<BizTypeOptions['rate']>): NonNullable<BizType<unknown, unknown>['rate']> {
+  if (scope !== 'worker' && scope !== 'all')
+    throw new InvalidArgumentError(
+      `rate.scope is ${JSON.stringify(scope)}; give 'worker' for a rate of each worker, or 'all' for one of all workers together.`,
+    );
+  return { limit: wholeNumber('rate.limit', limit), perMs: durationMs(per, 'rate.per'), scope };
 }
 
 /** Types by name. */

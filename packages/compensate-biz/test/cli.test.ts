@@ -59,7 +59,7 @@ export default {
     } finally {
       await fresh.drop();
     }
-    expect((await run('migrate')).stdout).toBe('core: 0001_create\ncompensate-biz: 0001_create\n');
+    expect((await run('migrate')).stdout).toBe('core: 0001_create, 0002_rate\ncompensate-biz: 0001_create\n');
     expect((await run('migrate')).stdout).toBe('core: up to date\ncompensate-biz: up to date\n');
   });
 

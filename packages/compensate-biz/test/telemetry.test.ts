@@ -66,6 +66,35 @@ onEveryDatabase('telemetry', (suite) => {
     expect(spans.filter(({ name }) => name === 'compensate-biz measured')).toHaveLength(3);
   });
 
+  it('counts rows that their run has committed, alone or in a batch, as those that the worker settles', async () => {
+    measured.clear();
+    const biz = suite.create({ committed: bizType(any, { concurrency: 1 }), 'committed-many': bizType(any, { concurrency: 1 }) });
+    const succeeded: string[] = [];
+    biz.events.on('task:succeeded', ({ type }) => void succeeded.push(type));
+    biz.handle('committed', (context, run) => (context.n === 0 ? undefined : run.commit(async () => undefined)));
+    biz.handleBatch('committed-many', { size: 10 }, async (items, batch) => {
+      const [first] = items;
+      if (first) batch.reject(first, 'no');
+      await batch.commit(async () => undefined);
+    });
+    await biz.now().submitMany('committed', [{ n: 0 }, { n: 1 }, { n: 2 }]);
+    await biz.now().submitMany('committed-many', [{}, {}, {}]);
+    await using worker = biz.worker();
+    await worker.start();
+    const counted = () => {
+      const sums: Record<string, number> = {};
+      for (const { value, attributes } of measured.get('holdfast.settled') ?? []) {
+        const key = `${attributes.kind} ${attributes.outcome}`;
+        sums[key] = (sums[key] ?? 0) + value;
+      }
+      return sums;
+    };
+    await until(() => Object.values(counted()).reduce((sum, n) => sum + n, 0) >= 6);
+    expect(counted()).toEqual({ 'committed done': 3, 'committed-many done': 2, 'committed-many dead': 1 });
+    await until(() => succeeded.length >= 5);
+    expect(succeeded.sort()).toEqual(['committed', 'committed', 'committed', 'committed-many', 'committed-many']);
+  });
+
   it.each([
     [1, 'continues the trace of its row'],
     [2, 'links to the trace of each of its rows'],

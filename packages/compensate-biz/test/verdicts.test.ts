@@ -20,7 +20,16 @@ onEveryDatabase('what a run remembers', (suite) => {
   });
   const failing = () => Promise.reject(new Error('no such card'));
 
-  it.each<[name: string, handler: (run: Run, name: string) => unknown, status: string, effects: number, error?: RegExp, logged?: RegExp]>([
+  it.each<
+    [
+      name: string,
+      handler: (run: Run, name: string) => unknown,
+      status: string,
+      effects: number,
+      error?: RegExp | undefined,
+      logged?: RegExp,
+    ]
+  >([
     ['commit not awaited', (run, n) => void run.commit(note(n) as never), 'SUCCESS', 1],
     ['commit begun in a wait', async (run, n) => void run.commit(note(n) as never), 'SUCCESS', 1],
     ['commit not awaited that fails', (run) => void run.commit(failing), 'FAILED', 0, /no such card/],
@@ -138,7 +147,15 @@ onEveryDatabase('what a run remembers', (suite) => {
     else expect(errors).toEqual([]);
   });
 
-  it.each<[name: string, handler: (batch: Batch<unknown>, name: string, first: never) => unknown, statuses: string, effects: number, logged?: RegExp]>([
+  it.each<
+    [
+      name: string,
+      handler: (batch: Batch<unknown>, name: string, first: never) => unknown,
+      statuses: string,
+      effects: number,
+      logged?: RegExp,
+    ]
+  >([
     ['commit not awaited', (batch, n) => void batch.commit(note(n) as never), 'SUCCESS,SUCCESS', 1],
     ['commit not awaited that fails', async (batch) => void batch.commit(failing), 'FAILED,FAILED', 0],
     [

@@ -121,6 +121,23 @@ onEveryDatabase('work table', (suite) => {
       },
     );
 
+  it('finds so many groups of every kind, from a given group on', async () => {
+    await suite.db.knex('work').delete();
+    for (const kind of ['a', 'b', 'c']) await suite.db.knex('work').insert(['', 'g1', 'g2', 'g2', 'g3'].map((grp) => ({ kind, grp })));
+    await suite.db.knex('work').insert([{ kind: 'b', grp: 'g9', lost: 2 }]);
+    const found = async (from: Record<string, string> = {}, groupsPerKind = 2) =>
+      (await table.ready({ groupsPerKind, from: new Map(Object.entries(from)) })).map(
+        ({ kind, group, lost }) => `${kind}:${group}${lost.most || ''}`,
+      );
+    const suspect = 'b:2';
+    expect(await found()).toEqual(['a:', 'a:g1', 'b:', 'b:g1', 'c:', 'c:g1', suspect]);
+    expect(await found({ a: 'g1', b: 'g2', c: 'g4', d: 'x' })).toEqual(['a:g1', 'a:g2', 'b:g2', 'b:g3', suspect]);
+    expect(await found({ b: 'g3' }, 1)).toEqual(['a:', 'b:g3', 'c:', suspect]);
+    expect(await found({}, 1_000)).toHaveLength(13);
+    await suite.db.knex('work').delete();
+    expect(await table.ready()).toEqual([]);
+  });
+
   it('skips locked rows when it renews', async () => {
     await add(2, 'renew');
     const rows = await claim('r', 2, 'renew');

@@ -55,7 +55,8 @@ export function memoryBroker(options: { readonly logger?: Logger } = {}): Memory
     const settle = (verdict: DeliveryVerdict): void => {
       if (!member.open.delete(open)) return;
       if (verdict.outcome === 'retry') {
-        setTimeout(() => deliver({ ...open, attempt: attempt + 1 }), verdict.afterMs);
+        // A timer that is set for longer than 24 days fires at once.
+        setTimeout(() => deliver({ ...open, attempt: attempt + 1 }), Math.min(verdict.afterMs, 2 ** 31 - 1));
         return;
       }
       if (verdict.outcome === 'reject') dead.push({ message, reason: verdict.reason });

@@ -198,7 +198,8 @@ export class RunnerWorker implements Service {
       await Promise.race([
         Promise.all(ends),
         new Promise<void>((resolve) => {
-          const timer = setTimeout(resolve, this.#stopMs);
+          // A timer that is set for longer than 24 days fires at once.
+          const timer = setTimeout(resolve, Math.min(this.#stopMs, 2 ** 31 - 1));
           all.signal.addEventListener('abort', () => clearTimeout(timer));
         }),
       ]);

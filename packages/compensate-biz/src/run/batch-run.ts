@@ -3,9 +3,9 @@ import type { BizType } from '../biz-type.ts';
 import type { Registered } from '../handler.ts';
 import type { Registry } from '../registry.ts';
 import { BatchCall, type ParsedRow } from './batch-call.ts';
-import type { Effects } from './commit-run.ts';
+import { type Effects, RowsPassedOnError } from './commit-run.ts';
 import { parseContext } from './parse-context.ts';
-import { runTimeout } from './run-timeout.ts';
+import { RunTimeout } from './run-timeout.ts';
 import { thrown } from './verdicts.ts';
 
 /** The parts that a batch runs with. */
@@ -15,6 +15,8 @@ export interface BatchParts {
   readonly type: BizType<unknown, unknown>;
   readonly handler: NonNullable<Registered['many']>;
   readonly commit: (rows: readonly ClaimedRow[], effects: Effects) => Promise<void>;
+  /** Waits for a handler that was late. */
+  readonly settleLate: (limit: RunTimeout) => Promise<void>;
 }
 
 /**
@@ -31,8 +33,8 @@ export async function runBatch(parts: BatchParts, rows: readonly RunningRow[]): 
     else parsed.push({ running, context: context.context });
   }
   const waiting = parsed.length > 0 ? [parsed] : [];
-  const give = (some: readonly ParsedRow[], verdict: (row: ClaimedRow) => Verdict): void => {
-    for (const { running } of some) if (!verdicts.has(running.row.id)) verdicts.set(running.row.id, verdict(running.row));
+  const give = (some: readonly ParsedRow[], verdict: (running: RunningRow) => Verdict): void => {
+    for (const { running } of some) if (!verdicts.has(running.row.id)) verdicts.set(running.row.id, verdict(running));
   };
   let deadline: number | undefined;
   let isolated = false;
@@ -55,12 +57,12 @@ export async function runBatch(parts: BatchParts, rows: readonly RunningRow[]): 
     if (open.length === 0) {
       const ids = some.map(({ running }) => running.row.id);
       registry.logger.error({ err: failure.error, ids }, 'a batch handler threw after each of its rows had a verdict; the verdicts stand');
-    } else if ((failure.error as { code?: unknown } | undefined)?.code === 'lease-lost') {
+    } else if (failure.error instanceof RowsPassedOnError) {
       // One row of the batch was taken over: nothing was committed, and the others have not failed.
       give(open, () => ({ outcome: 'release' }));
     } else if (some.length === 1) {
       isolated = true;
-      give(open, (row) => thrown(type.retry, row.attempts, failure.error));
+      give(open, (running) => thrown(type.retry, running, failure.error));
     } else {
       deadline ??= monotonicMs() + type.timeoutMs;
       const half = Math.ceil(open.length / 2);
@@ -73,19 +75,18 @@ export async function runBatch(parts: BatchParts, rows: readonly RunningRow[]): 
 
 /** Calls the handler once, and gives the rows without a verdict theirs if it succeeds. Returns the error if it fails. */
 async function callOnce(
-  { registry, telemetry, type, handler, commit }: BatchParts,
+  { registry, telemetry, type, handler, commit, settleLate }: BatchParts,
   rows: readonly ParsedRow[],
   verdicts: Map<string, Verdict | undefined>,
 ): Promise<{ readonly error: unknown } | undefined> {
-  const limit = runTimeout(
-    rows.map(({ running }) => running),
-    type,
-  );
+  const [first] = rows;
+  if (!first) return undefined;
+  const limit = new RunTimeout(type, first.running);
   const batch = new BatchCall(rows, { registry, type, limit, commit, verdicts });
   const call = async (): Promise<unknown> => {
     if (!telemetry.recording) return handler(batch.items, batch);
     const origins = rows.map(({ running }) => running.row.payload.traceparent);
-    return telemetry.span(`compensate-biz ${rows[0]?.running.row.kind}`, origins, async () => handler(batch.items, batch));
+    return telemetry.span(`compensate-biz ${first.running.row.kind}`, origins, async () => handler(batch.items, batch));
   };
   try {
     await limit.race(call());
@@ -95,6 +96,8 @@ async function callOnce(
     return undefined;
   } catch (error) {
     await batch.settled().catch(() => undefined);
+    batch.end();
+    await settleLate(limit);
     return { error };
   } finally {
     batch.end();

@@ -18,6 +18,11 @@ import { keepsRow } from './keeps-row.ts';
 /** Statements of a handler, run in the transaction of its success. */
 export type Effects = (trx: Knex.Transaction) => unknown;
 
+/** Rows passed to another run before their run committed. Nothing was committed. */
+export class RowsPassedOnError extends LeaseLostError {
+  override readonly name = 'LeaseLostError';
+}
+
 /** The rows to end, and what is written with them. */
 export interface Commit {
   readonly rows: readonly ClaimedRow[];
@@ -32,8 +37,8 @@ export interface Committer {
   readonly id: string;
   /** Called after the commit with each fan-out parent whose counts changed. */
   readonly onCounted: (parentId: string) => void;
-  /** Called after the commit with each row. */
-  readonly onSettled: (settlement: Settlement) => void;
+  /** Called after the commit with all rows. */
+  readonly onCommitted: (settlements: readonly Settlement[]) => void;
 }
 
 const maxAttempts = 6;
@@ -58,8 +63,8 @@ export async function commitRun(registry: Registry, worker: Committer, commit: C
     }
   }
   for (const parent of parents) worker.onCounted(parent);
-  if (followUps.length > 0 || rows.some((row) => row.payload.gate !== null)) registry.wake();
-  for (const row of rows) worker.onSettled(succeeded(row, commit.type));
+  if (followUps.length > 0 || rows.some((row) => registry.effects.admitsOthers(row))) registry.wake();
+  worker.onCommitted(rows.map((row) => succeeded(row, commit.type)));
 }
 
 async function commitOnce(registry: Registry, worker: string, { rows, effects, followUps, type }: Commit): Promise<Set<string>> {
@@ -77,7 +82,7 @@ async function commitOnce(registry: Registry, worker: string, { rows, effects, f
       const settled = await table.settleIn(sql, settlements);
       const stale = rows.filter((row) => !settled.has(row.id)).map((row) => row.id);
       if (stale.length > 0)
-        throw new LeaseLostError(
+        throw new RowsPassedOnError(
           `Row ${stale.slice(0, 5).join(', ')} passed to another run before this one committed; its effects were rolled back. If this happens without crashes, the process is being starved or stopped for longer than the lease.`,
         );
       await hook?.(sql, settlements);

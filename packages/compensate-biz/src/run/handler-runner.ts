@@ -5,6 +5,7 @@ import type { Registry } from '../registry.ts';
 import { runBatch } from './batch-run.ts';
 import { type Commit, type Committer, commitRun } from './commit-run.ts';
 import { type Parsed, parseContext } from './parse-context.ts';
+import type { RunTimeout } from './run-timeout.ts';
 import { SingleRun } from './single-run.ts';
 
 type Outcome = Verdict | undefined;
@@ -14,11 +15,13 @@ export class HandlerRunner {
   readonly #registry: Registry;
   readonly #telemetry: Telemetry;
   readonly #worker: Committer;
+  readonly #leaseMs: number;
 
-  constructor(registry: Registry, telemetry: Telemetry, worker: Committer) {
+  constructor(registry: Registry, telemetry: Telemetry, worker: Committer, leaseMs: number) {
     this.#registry = registry;
     this.#telemetry = telemetry;
     this.#worker = worker;
+    this.#leaseMs = leaseMs;
   }
 
   /** Runs rows of one type. Never throws. */
@@ -31,7 +34,8 @@ export class HandlerRunner {
     if (many) {
       const commit = (live: Commit['rows'], effects: Commit['effects']): Promise<void> =>
         commitRun(this.#registry, this.#worker, { rows: live, effects, followUps: [], type });
-      return runBatch({ registry: this.#registry, telemetry: this.#telemetry, type, handler: many, commit }, rows);
+      const settleLate = (limit: RunTimeout): Promise<void> => this.#settleLate(first, type, limit);
+      return runBatch({ registry: this.#registry, telemetry: this.#telemetry, type, handler: many, commit, settleLate }, rows);
     }
     const verdict = this.#runOne(first, type, registered.one);
     return verdict instanceof Promise ? verdict.then((settled) => new Map([[first.row.id, settled]])) : new Map([[first.row.id, verdict]]);
@@ -47,8 +51,14 @@ export class HandlerRunner {
   #runParsed(running: RunningRow, type: BizType<unknown, unknown>, handler: Registered['one'], parsed: Parsed): Outcome | Promise<Outcome> {
     if ('verdict' in parsed) return parsed.verdict;
     const { row } = running;
-    const run = new SingleRun(this.#registry, running, type, (effects, followUps) =>
-      commitRun(this.#registry, this.#worker, { rows: [row], effects, followUps, type }),
+    const run = new SingleRun(
+      {
+        registry: this.#registry,
+        type,
+        commit: (effects, followUps) => commitRun(this.#registry, this.#worker, { rows: [row], effects, followUps, type }),
+        settleLate: (limit) => this.#settleLate(running, type, limit),
+      },
+      running,
     );
     let result: unknown;
     try {
@@ -60,5 +70,18 @@ export class HandlerRunner {
     }
     if (typeof (result as PromiseLike<unknown> | undefined)?.then !== 'function') return run.end({ value: result });
     return run.finish(Promise.resolve(result));
+  }
+
+  /**
+   * Keeps the turn of a serial row, and the slot of a capped one, until a handler that was late has ended: otherwise the next row would run
+   * beside it. A handler that ignores its signal is waited for as long as a lease lasts, and no longer, as if its worker had died.
+   */
+  async #settleLate({ row }: RunningRow, type: BizType<unknown, unknown>, limit: RunTimeout): Promise<void> {
+    if (!type.serial && type.globalConcurrency === undefined) return;
+    if (await limit.quiet(this.#leaseMs)) return;
+    this.#registry.logger.warn(
+      { id: row.id, type: row.kind, bizId: row.payload.bizId, waitedMs: this.#leaseMs },
+      'a handler still runs though its signal has aborted; the next row may now run beside it. Let the handler end when run.signal aborts',
+    );
   }
 }

@@ -1,51 +1,84 @@
-import type { RunningRow } from '@holdfast/core';
+import { idle, type RunningRow } from '@holdfast/core';
 import type { BizType } from '../biz-type.ts';
 import { HandlerTimeoutError } from '../errors.ts';
 
-/** The type's timeout over one call of a handler, with all rows of the call. */
-export interface RunTimeout {
-  /** The signal of one row: it aborts when the row's own signal does, and when the time is up. */
-  signal(running: RunningRow): AbortSignal;
-  /** Resolves as the promise does, or rejects when the time is up. The time starts with the first call. */
-  race<T>(promise: Promise<T>): Promise<T>;
-  /** True once the time is up. */
-  readonly expired: boolean;
-  clear(): void;
-}
+/** The longest time that a timer can be set for: 24 days. */
+const longestTimerMs = 2 ** 31 - 1;
 
-/** Makes the timeout. The timer and the signals are made only when something needs them. */
-export function runTimeout(rows: readonly RunningRow[], type: BizType<unknown, unknown>): RunTimeout {
-  let signals: Map<RunningRow, AbortSignal> | undefined;
-  let controller: AbortController | undefined;
-  let reason: Error | undefined;
-  let timer: NodeJS.Timeout | undefined;
-  let late: Promise<never> | undefined;
-  return {
-    get expired() {
-      return reason !== undefined;
-    },
-    signal(running) {
-      controller ??= new AbortController();
-      if (reason) controller.abort(reason);
-      signals ??= new Map();
-      let signal = signals.get(running);
-      if (!signal) signals.set(running, (signal = AbortSignal.any([running.signal, controller.signal])));
-      return signal;
-    },
-    race(promise) {
-      late ??= new Promise<never>((_, reject) => {
-        timer = setTimeout(() => {
-          const [first] = rows;
-          const more = rows.length > 1 ? ` and ${rows.length - 1} more` : '';
-          reason = new HandlerTimeoutError(first?.row.kind ?? '', `${first?.row.id}${more}`, type.timeoutMs);
-          controller?.abort(reason);
-          reject(reason);
-        }, type.timeoutMs);
-      });
-      return Promise.race([promise, late]);
-    },
-    clear() {
-      clearTimeout(timer);
-    },
-  };
+/** The timeout over one call of a handler, with the signals of its rows. The timer and the signals are made only when something needs them. */
+export class RunTimeout {
+  readonly #type: BizType<unknown, unknown>;
+  readonly #first: RunningRow;
+  readonly #signals = new Map<RunningRow, AbortSignal>();
+  #controller: AbortController | undefined;
+  #timer: NodeJS.Timeout | undefined;
+  #reason: Error | undefined;
+  #call: Promise<unknown> | undefined;
+  #late: Promise<never> | undefined;
+
+  /** @param first the row that the error of a timeout names */
+  constructor(type: BizType<unknown, unknown>, first: RunningRow) {
+    this.#type = type;
+    this.#first = first;
+  }
+
+  /** The signal of a row: it aborts with the row's own, and when the timeout passes. */
+  signal(running: RunningRow): AbortSignal {
+    let signal = this.#signals.get(running);
+    if (!signal) {
+      if (!this.#controller) {
+        this.#controller = new AbortController();
+        if (this.#reason) this.#controller.abort(this.#reason);
+      }
+      signal = AbortSignal.any([running.signal, this.#controller.signal]);
+      this.#signals.set(running, signal);
+    }
+    return signal;
+  }
+
+  /** True once the timeout has passed. */
+  get expired(): boolean {
+    return this.#reason !== undefined;
+  }
+
+  /** Settles as the call does, or rejects with HandlerTimeoutError when the timeout passes. The time starts with the first call. */
+  race<T>(call: Promise<T>): Promise<T> {
+    this.#call = this.#call ? Promise.allSettled([this.#call, call]) : call;
+    this.#late ??= this.#start();
+    return Promise.race([call, this.#late]);
+  }
+
+  #start(): Promise<never> {
+    const { timeoutMs } = this.#type;
+    return new Promise<never>((_, reject) => {
+      this.#timer = setTimeout(
+        () => {
+          const { kind, id } = this.#first.row;
+          this.#reason = new HandlerTimeoutError(kind, id, timeoutMs);
+          this.#controller?.abort(this.#reason);
+          reject(this.#reason);
+        },
+        Math.min(timeoutMs, longestTimerMs),
+      );
+    });
+  }
+
+  /** Waits for a call that was late, at most `ms`. Resolves with `false` if it has still not ended. */
+  async quiet(ms: number): Promise<boolean> {
+    if (!this.#reason || !this.#call) return true;
+    const ended = this.#call.then(
+      () => true,
+      () => true,
+    );
+    const stop = new AbortController();
+    const stillRuns = idle(ms, stop.signal).then(
+      () => false,
+      () => true,
+    );
+    return Promise.race([ended, stillRuns]).finally(() => stop.abort());
+  }
+
+  clear(): void {
+    clearTimeout(this.#timer);
+  }
 }

@@ -5,10 +5,17 @@ import { outcome, outcomeOf, type Run, type RunOutcome } from '../handler.ts';
 import type { Registry } from '../registry.ts';
 import { type NewRow, newRow } from '../submit/new-row.ts';
 import type { SubmitOptions } from '../submit-options.ts';
-import { type RunTimeout, runTimeout } from './run-timeout.ts';
+import { RunTimeout } from './run-timeout.ts';
 import { rejectVerdict, retryVerdict, snoozeVerdict, thrown } from './verdicts.ts';
 
-type Write = (effects: (trx: Knex.Transaction) => unknown, followUps: readonly NewRow[]) => Promise<void>;
+/** What one run is made with. */
+export interface RunParts {
+  readonly registry: Registry;
+  readonly type: BizType<unknown, unknown>;
+  readonly commit: (effects: (trx: Knex.Transaction) => unknown, followUps: readonly NewRow[]) => Promise<void>;
+  /** Waits for a handler that was late: see `settleLate`. */
+  readonly settleLate: (limit: RunTimeout) => Promise<void>;
+}
 
 /** A commit that the handler has begun. */
 interface Begun {
@@ -25,18 +32,20 @@ export class SingleRun implements Run {
   readonly #registry: Registry;
   readonly #running: RunningRow;
   readonly #type: BizType<unknown, unknown>;
-  readonly #write: Write;
+  readonly #write: RunParts['commit'];
+  readonly #settleLate: RunParts['settleLate'];
   #limit: RunTimeout | undefined;
   #followUps: Promise<NewRow>[] | undefined;
   #commit: Begun | undefined;
   #verdict: Verdict | undefined;
   #ended = false;
 
-  constructor(registry: Registry, running: RunningRow, type: BizType<unknown, unknown>, write: Write) {
+  constructor({ registry, type, commit, settleLate }: RunParts, running: RunningRow) {
     this.#registry = registry;
     this.#running = running;
     this.#type = type;
-    this.#write = write;
+    this.#write = commit;
+    this.#settleLate = settleLate;
   }
 
   get id(): string {
@@ -68,7 +77,7 @@ export class SingleRun implements Run {
   }
 
   get #timeout(): RunTimeout {
-    this.#limit ??= runTimeout([this.#running], this.#type);
+    this.#limit ??= new RunTimeout(this.#type, this.#running);
     return this.#limit;
   }
 
@@ -147,7 +156,7 @@ export class SingleRun implements Run {
     if (begun) return this.finish('error' in result ? Promise.reject(result.error) : Promise.resolve(result.value));
     this.#ended = true;
     this.#limit?.clear();
-    if ('error' in result) return thrown(this.#type.retry, this.#running.row.attempts, result.error);
+    if ('error' in result) return thrown(this.#type.retry, this.#running, result.error);
     const given = outcomeOf(result.value);
     return given === undefined || given === 'committed' ? { outcome: 'done' } : given;
   }
@@ -168,14 +177,17 @@ export class SingleRun implements Run {
         if (this.#commit.state === 'open') ended = { error };
       }
     }
-    const verdict = this.#verdictOf(ended);
+    const late = 'error' in ended;
+    // A late commit is not waited for: what it commits, it commits under the version of this run, or not at all.
     this.#ended = true;
+    if (late) await this.#settleLate(limit);
+    const verdict = this.#verdictOf(ended);
     try {
       if (verdict?.outcome !== 'done' || this.#followUps === undefined) return verdict;
       await this.#write(() => undefined, await Promise.all(this.#followUps));
       return undefined;
     } catch (error) {
-      return thrown(this.#type.retry, this.#running.row.attempts, error);
+      return thrown(this.#type.retry, this.#running, error);
     } finally {
       limit.clear();
     }
@@ -190,14 +202,14 @@ export class SingleRun implements Run {
       return undefined;
     }
     if (threw) {
-      if (!this.#verdict) return thrown(this.#type.retry, this.#running.row.attempts, ended.error);
+      if (!this.#verdict) return thrown(this.#type.retry, this.#running, ended.error);
       this.#log(ended.error, `the handler threw after it had given the verdict ${this.#verdict.outcome}, which stands`);
       return this.#verdict;
     }
     if (given !== undefined && given !== 'committed') return given;
     if (this.#verdict) return this.#verdict;
     // The handler went on after its commit had failed. Its effects were rolled back, so this is not a success.
-    if (this.#commit?.state === 'failed') return thrown(this.#type.retry, this.#running.row.attempts, this.#commit.error);
+    if (this.#commit?.state === 'failed') return thrown(this.#type.retry, this.#running, this.#commit.error);
     return { outcome: 'done' };
   }
 

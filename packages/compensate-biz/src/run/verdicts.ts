@@ -1,4 +1,4 @@
-import { type Backoff, type Duration, durationMs, type StoredError, storedError, type Verdict } from '@holdfast/core';
+import { type Backoff, type Duration, durationMs, type RunningRow, type StoredError, storedError, type Verdict } from '@holdfast/core';
 
 /** The verdict on a failed attempt: a retry as the schedule says, or dead when the schedule is used up. */
 export function failed(retry: Backoff, attempts: number, error: StoredError, afterMs?: number): Verdict {
@@ -7,9 +7,13 @@ export function failed(retry: Backoff, attempts: number, error: StoredError, aft
   return { outcome: 'retry', afterMs: afterMs ?? delayMs, error };
 }
 
-/** The verdict on a thrown error. `retryable: false` means that trying again is pointless. */
-export function thrown(retry: Backoff, attempts: number, error: unknown): Verdict {
+/**
+ * The verdict on a thrown error. `retryable: false` means that trying again is pointless. A run that the worker has interrupted, since it is
+ * stopping, has not failed: its row is given back, and the start is not counted. A run that was late has failed, also at a stop.
+ */
+export function thrown(retry: Backoff, { row: { attempts }, interrupted }: RunningRow, error: unknown): Verdict {
   const { retryable, code } = (error ?? {}) as { retryable?: unknown; code?: unknown };
+  if (interrupted && code !== 'handler-timeout') return { outcome: 'release' };
   if (retryable === false && code !== 'lease-lost') return { outcome: 'dead', reason: 'rejected', error: storedError(error) };
   return failed(retry, attempts, storedError(error));
 }

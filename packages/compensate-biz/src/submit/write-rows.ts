@@ -20,7 +20,7 @@ export interface Submitted {
 
 type OnceRow = NewRow & { readonly once: OnceKey };
 
-/** The most rows per statement, and keys per lookup. */
+/** The most rows per statement. */
 export const rowsPerChunk = 1000;
 
 /**
@@ -67,13 +67,9 @@ async function enterKeys(registry: Registry, sql: SqlRunner, rows: readonly Once
     const [first] = group;
     if (!first) continue;
     const byKey = new Map(group.map((row) => [row.once.key, row]));
-    const keys = [...byKey.keys()].sort();
-    for (let from = 0; from < keys.length; from += rowsPerChunk) {
-      const stillCounts = first.once.pending ? (refs: readonly string[]) => pendingIds(registry, sql, refs) : undefined;
-      const some = keys.slice(from, from + rowsPerChunk);
-      const earlier = await registry.once.enterMany(sql, onceScope(first.biz_type), some, first.once.windowMs, stillCounts);
-      for (const [key, ref] of earlier) known.set(nameOf(byKey.get(key) ?? first), ref ?? '');
-    }
+    const stillCounts = first.once.pending ? (refs: readonly string[]) => pendingIds(registry, sql, refs) : undefined;
+    const earlier = await registry.once.enterAll(sql, onceScope(first.biz_type), [...byKey.keys()], first.once.windowMs, stillCounts);
+    for (const [key, ref] of earlier) known.set(nameOf(byKey.get(key) ?? first), ref ?? '');
   }
   return known;
 }

@@ -1,10 +1,20 @@
 import { Breaker, type Settlement } from '@holdfast/core';
 import type { Registry } from '../registry.ts';
 
-/** Reports outcomes to the breakers of their types: one update per type and turn of the event loop, not one per row. */
+/** Outcomes that are not reported yet: successes, and failures after the last of them. */
+interface Report {
+  ok: number;
+  failed: number;
+}
+
+/**
+ * Reports outcomes to the breakers of their types, those of one type in their order: what comes while a report is written is the next
+ * report. So a turn of the event loop, or a busy database, makes one update of many rows.
+ */
 export class BreakerReports {
   readonly #registry: Registry;
-  readonly #pending = new Map<string, { ok: number; failed: number }>();
+  readonly #pending = new Map<string, Report>();
+  readonly #reporting = new Set<string>();
 
   constructor(registry: Registry) {
     this.#registry = registry;
@@ -12,19 +22,27 @@ export class BreakerReports {
 
   /** A rejected row counts as a success: the handler worked. A release or a snooze counts as neither. */
   add({ row: { kind }, verdict }: Settlement): void {
-    const options = this.#registry.types[kind]?.breaker;
-    if (!options) return;
+    if (!this.#registry.types[kind]?.breaker) return;
     const ok = verdict.outcome === 'done' || (verdict.outcome === 'dead' && verdict.reason === 'rejected');
     if (!ok && verdict.outcome !== 'retry' && verdict.outcome !== 'dead') return;
     const report = this.#pending.get(kind) ?? { ok: 0, failed: 0 };
-    report[ok ? 'ok' : 'failed'] += 1;
-    if (this.#pending.has(kind)) return;
     this.#pending.set(kind, report);
-    queueMicrotask(() => {
+    report.ok += ok ? 1 : 0;
+    report.failed = ok ? 0 : report.failed + 1;
+    if (this.#reporting.has(kind)) return;
+    this.#reporting.add(kind);
+    queueMicrotask(() => void this.#report(kind));
+  }
+
+  async #report(kind: string): Promise<void> {
+    const { database, types, logger } = this.#registry;
+    const breaker = new Breaker(database, types[kind]?.breaker);
+    for (let report = this.#pending.get(kind); report; report = this.#pending.get(kind)) {
       this.#pending.delete(kind);
-      new Breaker(this.#registry.database, options)
+      await breaker
         .report('compensate-biz', kind, report)
-        .catch((error) => this.#registry.logger.debug({ err: error }, 'an outcome was not reported to the breaker'));
-    });
+        .catch((error) => logger.debug({ err: error }, 'outcomes were not reported to the breaker'));
+    }
+    this.#reporting.delete(kind);
   }
 }

@@ -1,25 +1,24 @@
-import { monotonicMs } from '@holdfast/core';
+import { monotonicMs, RateWindow } from '@holdfast/core';
 
-/** A token bucket: `limit` starts per period, in this worker. */
+/** A rate in this worker. Starts are first reserved, since it is known only after the claim how many rows there were. */
 export class RateLimit {
-  readonly #limit: number;
-  readonly #perMs: number;
-  #tokens: number;
-  #at: number = monotonicMs();
+  readonly #window: RateWindow;
+  #reserved = 0;
 
   constructor(limit: number, perMs: number) {
-    this.#limit = limit;
-    this.#perMs = perMs;
-    this.#tokens = limit;
+    this.#window = new RateWindow(limit, perMs);
   }
 
-  /** Takes up to `wanted` tokens; returns how many it took. */
-  take(wanted: number): number {
-    const now = monotonicMs();
-    this.#tokens = Math.min(this.#limit, this.#tokens + ((now - this.#at) * this.#limit) / this.#perMs);
-    this.#at = now;
-    const taken = Math.min(wanted, Math.floor(this.#tokens));
-    this.#tokens -= taken;
-    return taken;
+  /** Reserves up to `wanted` starts; returns how many it reserved. */
+  reserve(wanted: number): number {
+    const reserved = Math.max(0, Math.min(wanted, this.#window.free(monotonicMs()) - this.#reserved));
+    this.#reserved += reserved;
+    return reserved;
+  }
+
+  /** Ends a reservation: `started` of the `reserved` have started, the others are given back. */
+  use(reserved: number, started: number): void {
+    this.#reserved -= reserved;
+    this.#window.add(monotonicMs(), started);
   }
 }

@@ -1,4 +1,4 @@
-import { defineLoop, durationMs, InvalidArgumentError, type Loop } from '@holdfast/core';
+import { defineLoop, durationMs, InvalidArgumentError, type Loop, type Pause } from '@holdfast/core';
 import { Cron } from 'croner';
 import type { BizTypes, Often } from '../biz-type.ts';
 import type { Registry } from '../registry.ts';
@@ -11,13 +11,7 @@ import { sweepOnce } from './sweep.ts';
 export function sweepLoops(registry: Registry, often: Often, adoptIdleMs: number): Loop<unknown>[] {
   const { types, logger } = registry;
   const loop = (name: string, often: Often, of: BizTypes): Loop<unknown> => {
-    nextSweepMs(often);
-    return defineLoop({
-      name,
-      logger,
-      runOnce: () => sweepOnce(registry, adoptIdleMs, of),
-      pauseMs: () => nextSweepMs(often),
-    });
+    return defineLoop({ name, logger, runOnce: () => sweepOnce(registry, adoptIdleMs, of), pauseMs: sweepPause(often) });
   };
   const own: Loop<unknown>[] = [];
   const others: Record<string, BizTypes[string]> = {};
@@ -28,13 +22,35 @@ export function sweepLoops(registry: Registry, often: Often, adoptIdleMs: number
   return [loop('sweep', often, others), ...own];
 }
 
-function nextSweepMs(sweep: Often): number {
-  if (typeof sweep !== 'object') return durationMs(sweep, 'sweep');
+/**
+ * Makes the function that returns the pause until the next sweep. A cron expression names instants, each of which is swept at once: if the
+ * system's clock is still before the instant when its pause has ended, the next pause leads to the instant after it.
+ * @throws InvalidArgumentError for a sweep that is not a period or a cron expression.
+ */
+export function sweepPause(sweep: Often, now: () => Date = () => new Date()): () => Pause {
+  if (typeof sweep !== 'object') {
+    const ms = durationMs(sweep, 'sweep');
+    return () => ms;
+  }
+  const cron = parse(sweep.cron);
+  let last = 0;
+  return () => {
+    const nowMs = now().getTime();
+    // Further ahead than this, the clock was set back.
+    const swept = last - nowMs < 60_000 ? last : 0;
+    const next = cron.nextRun(new Date(Math.max(nowMs, swept)));
+    if (!next) return 180_000;
+    last = next.getTime();
+    return { untilMs: last - nowMs };
+  };
+}
+
+function parse(expression: string): Cron {
   try {
-    return new Cron(sweep.cron).msToNext() ?? 180_000;
+    return new Cron(expression);
   } catch (error) {
     throw new InvalidArgumentError(
-      `sweep.cron is ${JSON.stringify(sweep.cron)}, which is not a valid cron expression: ${(error as Error).message}`,
+      `sweep.cron is ${JSON.stringify(expression)}, which is not a valid cron expression: ${(error as Error).message}`,
     );
   }
 }

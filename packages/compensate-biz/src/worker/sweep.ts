@@ -21,12 +21,17 @@ export interface SweepCounts {
   readonly unknown: number;
 }
 
-/** Takes back rows whose lease has expired. */
-export async function rescueOnce(registry: Registry, adoptIdleMs: number): Promise<{ readonly rescued: number; readonly dead: number }> {
+/** Takes back rows whose lease has expired, within the last `backMs` if it is given. */
+export async function rescueOnce(
+  registry: Registry,
+  adoptIdleMs: number,
+  backMs?: number,
+): Promise<{ readonly rescued: number; readonly dead: number }> {
   const { table, types, effects } = registry;
   const result = await table.rescue({
     maxLost: (kind) => types[kind]?.maxLost ?? 3,
     adoptAfterMs: adoptIdleMs,
+    backMs,
     // The sweep completes the parents that are counted here.
     hook: async (sql, settled) => void (await effects.settled(sql, settled, 'rescue')),
   });
@@ -91,7 +96,8 @@ function reportNewer(registry: Registry, of: BizTypes): number {
 
 async function countUnknown(registry: Registry): Promise<number> {
   let unknown = 0;
-  for (const { kind } of await registry.table.ready()) {
+  const ready = await registry.table.ready({ groupsPerKind: 1 });
+  for (const kind of new Set(ready.map((group) => group.kind))) {
     if (Object.hasOwn(registry.types, kind) || kind === parentType) continue;
     const [row] = await registry.database.rows<{ n: string | number }>(
       `SELECT count(*) AS n FROM ${registry.database.table('compensate_biz')} WHERE status = 'WAIT_HANDLE' AND biz_type = ?`,

@@ -39,7 +39,10 @@ export interface WorkerOptions {
    * Default 10 minutes. Set it above the longest run of such code, or a row runs twice at a time.
    */
   readonly adoptIdleFor?: Duration;
-  /** How long `stop` waits for running handlers before it aborts their signals. Rows of aborted runs are given back. Default 30 s. */
+  /**
+   * How long `stop` waits for running handlers before it aborts their signals. A handler that then ends with an error has not failed: its row
+   * is given back, and costs no attempt. `stop` resolves when all handlers have ended. Default 30 s.
+   */
   readonly stopTimeout?: Duration;
   /** Brings the ids of new rows from other processes. Default: the `hints` of `createCompensateBiz`. */
   readonly hints?: Hints;
@@ -85,11 +88,12 @@ export class BizWorker implements Service {
     }
     const maxPollMs = (): number => (registry.wakers.reliable ? 5_000 : 500);
     const onCounted = (parentId: string): void => this.#completeSoon(parentId);
-    const runner = new HandlerRunner(registry, telemetry, {
-      id: this.id,
-      onCounted,
-      onSettled: (settlement) => this.#settled(settlement, true),
-    });
+    const runner = new HandlerRunner(
+      registry,
+      telemetry,
+      { id: this.id, onCounted, onCommitted: (settlements) => this.#runner.committed(settlements) },
+      leaseMs,
+    );
     this.#runner = new WorkRunner({
       table: registry.table,
       owner: this.id,
@@ -117,7 +121,7 @@ export class BizWorker implements Service {
         this.#runner.wake();
         registry.wakers.wakeElsewhere();
       },
-      rescue: () => rescueOnce(registry, adoptIdleMs),
+      rescue: (backMs) => rescueOnce(registry, adoptIdleMs, backMs),
       repair: gated ? () => repairOnce(registry) : undefined,
     });
     this.#promote = promote;

@@ -48,7 +48,18 @@ export class Breaker {
     return taken === 1 ? 'probe' : 'none';
   }
 
-  /** Reports calls that ended. A success closes the breaker and resets the count of failures. */
+  /** Gives back a probe that was not used, as no call was waiting: the next caller gets it. */
+  async giveBack(scope: string, name: string): Promise<void> {
+    await this.#database.run(`UPDATE ${this.#table} SET state = 'open', until_ms = {now} WHERE scope = ? AND name = ? AND state = 'half'`, [
+      scope,
+      name,
+    ]);
+  }
+
+  /**
+   * Reports calls that ended: `ok` is the number of those that succeeded, `failed` of those that failed after the last success. A success
+   * closes the breaker and resets the count of failures.
+   */
   async report(scope: string, name: string, result: { readonly ok: number; readonly failed: number }, within?: SqlRunner): Promise<void> {
     const { failures, openMs, maxOpenMs } = this.#options;
     const run = (sql: string, params: readonly unknown[]): Promise<number> =>
@@ -58,7 +69,6 @@ export class Breaker {
         `UPDATE ${this.#table} SET state = 'closed', failures = 0, opened = 0 WHERE scope = ? AND name = ? AND (state = 'half' OR (state = 'closed' AND failures > 0))`,
         [scope, name],
       );
-      return;
     }
     if (result.failed === 0) return;
     await run(insertIgnore(this.#database, this.#table, ['scope', 'name']), [scope, name]);

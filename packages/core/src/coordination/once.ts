@@ -57,11 +57,21 @@ export class Once {
   }
 
   /**
-   * Records many keys for `windowMs`, as {@link enter} does each, in a few statements. Locks them in one order. Returns the references of
-   * the keys that were used before; the other keys are new.
-   * @param stillCounts returns those of the references that still count
+   * Records many keys for `windowMs`, in a few statements. Returns which of them are new, in the order given; of two equal keys the second is
+   * not. Every call records and locks its keys in one order, so that two calls with the same keys do not deadlock.
    */
-  async enterMany(
+  async enterMany(sql: SqlRunner, scope: string, keys: readonly string[], windowMs: number): Promise<readonly boolean[]> {
+    const earlier = await this.enterAll(sql, scope, keys, windowMs);
+    const fresh = new Set(keys.filter((key) => !earlier.has(key)));
+    return keys.map((key) => fresh.delete(key));
+  }
+
+  /**
+   * As {@link enterMany}, but returns the references of the keys that were used before. The other keys are new: do their work, then call
+   * `setRefs`.
+   * @param stillCounts returns those of the references that still count; a key with another one is recorded anew
+   */
+  async enterAll(
     sql: SqlRunner,
     scope: string,
     keys: readonly string[],
@@ -69,39 +79,73 @@ export class Once {
     stillCounts?: (refs: readonly string[]) => Promise<ReadonlySet<string>>,
   ): Promise<ReadonlyMap<string, string | null>> {
     const earlier = new Map<string, string | null>();
-    const lock = forUpdate(this.#database);
-    let left = [...new Set(keys)];
-    while (left.length > 0) {
-      const values = this.#keys(left);
-      await sql.run(
-        insertNew(
-          this.#database,
-          `INTO ${this.#table} (scope, once_key, expires_at) SELECT ?, u.once, 0 FROM ${values.sql} WHERE 1 = 1 ORDER BY u.once`,
-        ),
-        [scope, values.param],
-      );
-      const rows = await sql.rows<{ once_key: string; ref: string | null; live: number | string | boolean }>(
-        `SELECT once_key, ref, CASE WHEN expires_at > {now} THEN 1 ELSE 0 END AS live FROM ${this.#table} WHERE scope = ? AND once_key IN (${marks(left)}) ORDER BY once_key${lock}`,
-        [scope, ...left],
-      );
-      const refs = rows.flatMap(({ ref, live }) => (Number(live) === 1 && ref !== null ? [ref] : []));
-      const counting = stillCounts && refs.length > 0 ? await stillCounts(refs) : undefined;
-      const fresh: string[] = [];
-      for (const { once_key, ref, live } of rows) {
-        if (Number(live) === 1 && (ref === null || !counting || counting.has(ref))) earlier.set(once_key, ref);
-        else fresh.push(once_key);
+    for (let missing: readonly string[] = [...new Set(keys)].sort(); missing.length > 0; ) {
+      for (const part of partsOf(missing)) await this.#insert(sql, scope, part);
+      // A key that is missing had expired, and was purged between the two statements.
+      const absent: string[] = [];
+      for (const part of partsOf(missing)) {
+        const found = await this.#lock(sql, scope, part);
+        const refs = [...found.values()].flatMap(({ live, ref }) => (live && ref !== null ? [ref] : []));
+        const counting = stillCounts && refs.length > 0 ? await stillCounts(refs) : undefined;
+        const free: string[] = [];
+        for (const [key, { live, ref }] of found) {
+          if (live && (ref === null || !counting || counting.has(ref))) earlier.set(key, ref);
+          else free.push(key);
+        }
+        if (free.length > 0) await this.#take(sql, scope, free, windowMs);
+        absent.push(...part.filter((key) => !found.has(key)));
       }
-      if (fresh.length > 0)
-        await sql.run(`UPDATE ${this.#table} SET ref = NULL, expires_at = {now} + ? WHERE scope = ? AND once_key IN (${marks(fresh)})`, [
-          windowMs,
-          scope,
-          ...fresh,
-        ]);
-      // A key without a row had expired, and was purged between the two statements.
-      const found = new Set(rows.map(({ once_key }) => once_key));
-      left = left.filter((key) => !found.has(key));
+      missing = absent;
     }
     return earlier;
+  }
+
+  async #insert(sql: SqlRunner, scope: string, keys: readonly string[]): Promise<void> {
+    const into = `INTO ${this.#table} (scope, once_key, expires_at)`;
+    if (this.#database.family === 'postgres')
+      await sql.run(
+        insertNew(this.#database, `${into} SELECT ?, u.once, 0 FROM unnest(?::varchar[]) WITH ORDINALITY AS u(once, ord) ORDER BY u.ord`),
+        [scope, keys],
+      );
+    else
+      await sql.run(
+        insertNew(this.#database, `${into} VALUES ${keys.map(() => '(?, ?, 0)').join(', ')}`),
+        keys.flatMap((key) => [scope, key]),
+      );
+  }
+
+  /** Locks keys. Returns those that exist. A live key is one of another caller: ours expire at 0 until taken. */
+  async #lock(
+    sql: SqlRunner,
+    scope: string,
+    keys: readonly string[],
+  ): Promise<ReadonlyMap<string, { readonly ref: string | null; readonly live: boolean }>> {
+    const these = this.#these(keys);
+    const rows = await sql.rows<{ once_key: string; ref: string | null; live: number | string }>(
+      `SELECT once_key, ref, CASE WHEN expires_at > {now} THEN 1 ELSE 0 END AS live FROM ${this.#table}${this.#database.primaryKeyHint} WHERE scope = ? AND once_key ${these.sql} ORDER BY once_key${forUpdate(this.#database)}`,
+      [scope, ...these.params],
+    );
+    return new Map(rows.map(({ once_key, ref, live }) => [once_key, { ref, live: Number(live) === 1 }]));
+  }
+
+  /** Takes keys that are locked. */
+  async #take(sql: SqlRunner, scope: string, keys: readonly string[], windowMs: number): Promise<void> {
+    const these = this.#these(keys);
+    await sql.run(
+      `UPDATE ${this.#table}${this.#database.primaryKeyHint} SET ref = NULL, expires_at = {now} + ? WHERE scope = ? AND once_key ${these.sql}`,
+      [windowMs, scope, ...these.params],
+    );
+  }
+
+  #these(keys: readonly string[]): { readonly sql: string; readonly params: readonly unknown[] } {
+    return this.#database.family === 'postgres'
+      ? { sql: '= ANY(?::varchar[])', params: [keys] }
+      : { sql: `IN (${keys.map(() => '?').join(', ')})`, params: keys };
+  }
+
+  /** Sets the reference of a key: for example, the id of the row that it stands for. */
+  async setRef(sql: SqlRunner, scope: string, key: string, ref: string): Promise<void> {
+    await sql.run(`UPDATE ${this.#table} SET ref = ? WHERE scope = ? AND once_key = ?`, [ref, scope, key]);
   }
 
   /** Sets the references of many keys, by key. */
@@ -129,11 +173,6 @@ export class Once {
       ]);
   }
 
-  /** Sets the reference of a key: for example, the id of the row that it stands for. */
-  async setRef(sql: SqlRunner, scope: string, key: string, ref: string): Promise<void> {
-    await sql.run(`UPDATE ${this.#table} SET ref = ? WHERE scope = ? AND once_key = ?`, [ref, scope, key]);
-  }
-
   /** The reference of a key whose window has not ended, or `undefined`. */
   async find(sql: SqlRunner, scope: string, key: string): Promise<string | undefined> {
     const [row] = await sql.rows<{ ref: string | null }>(
@@ -145,7 +184,11 @@ export class Once {
 
   /** The references of many keys, by key. */
   async findMany(sql: SqlRunner, scope: string, keys: readonly string[]): Promise<ReadonlyMap<string, string>> {
-    const values = this.#keys(keys);
+    const values = valuesTable(
+      this.#database,
+      { once: 'text' },
+      keys.map((once) => ({ once })),
+    );
     const rows = await sql.rows<{ once_key: string; ref: string | null }>(
       `SELECT o.once_key, o.ref FROM ${values.sql} JOIN ${this.#table} o ON o.scope = ? AND o.once_key = u.once WHERE o.expires_at > {now}`,
       [values.param, scope],
@@ -153,20 +196,19 @@ export class Once {
     return new Map(rows.flatMap(({ once_key, ref }) => (ref === null ? [] : [[once_key, ref]])));
   }
 
+  /** Deletes a key whose work was taken back before it began, so that the next caller is the first. */
+  async forget(sql: SqlRunner, scope: string, key: string): Promise<void> {
+    await sql.run(`DELETE FROM ${this.#table} WHERE scope = ? AND once_key = ?`, [scope, key]);
+  }
+
   /** Deletes keys whose window has ended. */
   async purge(): Promise<number> {
     return this.#database.run(`DELETE FROM ${this.#table} WHERE expires_at < {now}`);
   }
-
-  #keys(keys: readonly string[]): ReturnType<typeof valuesTable> {
-    return valuesTable(
-      this.#database,
-      { once: 'text' },
-      keys.map((once) => ({ once })),
-    );
-  }
 }
 
-function marks(values: readonly unknown[]): string {
-  return values.map(() => '?').join(', ');
+const keysPerStatement = 500;
+
+function* partsOf(keys: readonly string[]): Generator<readonly string[]> {
+  for (let from = 0; from < keys.length; from += keysPerStatement) yield keys.slice(from, from + keysPerStatement);
 }

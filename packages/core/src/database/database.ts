@@ -73,6 +73,17 @@ export class Database {
     return this.#description?.dialect ?? this.family;
   }
 
+  /**
+   * Bytes of the values that one statement should carry at most; see `statementParts`. It is exact inside `use`, `transaction` and `within`.
+   * Half of what the server accepts, since MySQL's literals of bytes, and those of texts with a backslash, are twice as long as their values.
+   */
+  get statementBytes(): number {
+    return Math.min(
+      usualStatementBytes,
+      Math.max(1, Math.floor((this.#description?.maxStatementBytes ?? Number.MAX_SAFE_INTEGER) / 2) - 4_096),
+    );
+  }
+
   /** The quoted name of a Holdfast table, with prefix and schema. */
   table(name: string): string {
     const own = quoted(this, `${this.tablePrefix}${name}`);
@@ -257,7 +268,11 @@ export class Database {
   #wrap(connection: object): SqlRunner {
     // The sql_mode is known only on connections that #prepare has set up.
     const backslash = this.#prepared.has(connection) ? 'escapes' : 'unknown';
-    return createSqlRunner(this.dialect, connection, { statementTimeoutMs: this.#statementTimeoutMs, backslash });
+    return createSqlRunner(this.dialect, connection, {
+      statementTimeoutMs: this.#statementTimeoutMs,
+      backslash,
+      maxStatementBytes: () => this.#description?.maxStatementBytes,
+    });
   }
 
   async #acquire(client: PoolClient): Promise<object> {
@@ -316,6 +331,9 @@ const mysqlSession =
   "autocommit = 1, completion_type = 'NO_CHAIN', innodb_lock_wait_timeout = 5, sql_safe_updates = 0, sql_select_limit = DEFAULT, sql_mode = 'STRICT_TRANS_TABLES,NO_ENGINE_SUBSTITUTION'";
 /** By default MySQL caches the statistics of a table for a day. */
 const mysqlStatistics = ', information_schema_stats_expiry = 0';
+
+/** More in one statement saves no time. */
+const usualStatementBytes = 2 * 2 ** 20;
 
 const beginSql = {
   postgres: 'BEGIN ISOLATION LEVEL READ COMMITTED',

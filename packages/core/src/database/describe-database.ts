@@ -16,6 +16,8 @@ export interface DatabaseDescription {
   readonly insertReturning: boolean;
   /** The versions of this dialect that all tests run on. Other supported versions are expected to work in the same way. */
   readonly testedOn: readonly string[];
+  /** Bytes that a statement may have: `max_allowed_packet` of MySQL and MariaDB. `undefined` where the server has no such limit. */
+  readonly maxStatementBytes: number | undefined;
   /** Server settings that may lose committed work, refuse writes or break locks, each with what to do. */
   readonly warnings: readonly string[];
 }
@@ -66,13 +68,21 @@ async function describePostgres(sql: SqlRunner): Promise<DatabaseDescription> {
     skipLocked: true,
     updateReturning: true,
     insertReturning: true,
+    maxStatementBytes: undefined,
     warnings,
   };
 }
 
 async function describeMysql(sql: SqlRunner): Promise<DatabaseDescription> {
-  const [row] = await sql.rows<{ version: string; flush: unknown; log_bin: unknown; sync_binlog: unknown; format: string }>(
-    'SELECT VERSION() AS version, @@innodb_flush_log_at_trx_commit AS flush, @@log_bin AS log_bin, @@sync_binlog AS sync_binlog, @@binlog_format AS format',
+  const [row] = await sql.rows<{
+    version: string;
+    flush: unknown;
+    log_bin: unknown;
+    sync_binlog: unknown;
+    format: string;
+    packet: unknown;
+  }>(
+    'SELECT VERSION() AS version, @@innodb_flush_log_at_trx_commit AS flush, @@log_bin AS log_bin, @@sync_binlog AS sync_binlog, @@binlog_format AS format, @@max_allowed_packet AS packet',
   );
   const version = row?.version ?? '';
   const mariadb = /mariadb/i.test(version);
@@ -98,7 +108,16 @@ async function describeMysql(sql: SqlRunner): Promise<DatabaseDescription> {
       'This is a Galera cluster: send all connections of Holdfast to one node, since a lock taken on one node does not hold on another.',
     );
   const dialect = mariadb ? 'mariadb' : 'mysql';
-  return { dialect, version, testedOn: testedOn[dialect], skipLocked: true, updateReturning: false, insertReturning: mariadb, warnings };
+  return {
+    dialect,
+    version,
+    testedOn: testedOn[dialect],
+    skipLocked: true,
+    updateReturning: false,
+    insertReturning: mariadb,
+    maxStatementBytes: Number(row?.packet),
+    warnings,
+  };
 }
 
 async function describeSqlite(sql: SqlRunner): Promise<DatabaseDescription> {
@@ -116,6 +135,7 @@ async function describeSqlite(sql: SqlRunner): Promise<DatabaseDescription> {
     skipLocked: false,
     updateReturning: true,
     insertReturning: true,
+    maxStatementBytes: undefined,
     warnings,
   };
 }

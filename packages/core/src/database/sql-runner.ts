@@ -1,5 +1,5 @@
 import { performance } from 'node:perf_hooks';
-import { DatabaseUnavailableError } from '../errors/errors.ts';
+import { DatabaseUnavailableError, InvalidArgumentError } from '../errors/errors.ts';
 import { wait } from '../time/wait.ts';
 import type { Dialect } from './dialect.ts';
 import { type Backslash, mysqlText } from './mysql-text.ts';
@@ -50,6 +50,8 @@ export interface SqlRunnerOptions {
   readonly statementTimeoutMs: number;
   /** MySQL, MariaDB: how the connection reads a backslash in a text. Default `unknown`, which is safe in every `sql_mode`. */
   readonly backslash?: Backslash;
+  /** MySQL, MariaDB: the bytes that the server accepts in one packet, once they are known. */
+  readonly maxStatementBytes?: () => number | undefined;
 }
 
 /** Makes a runner on a driver connection of knex's pool. */
@@ -101,15 +103,11 @@ function mysqlRunner(dialect: Dialect, connection: MysqlConnection, options: Sql
     bounded(
       options,
       sql,
-      (done) =>
-        connection.query(
-          {
-            sql: mysqlText(sql, params, options.backslash ?? 'unknown', (time) => connection.escape(time)),
-            rowsAsArray: false,
-            nestTables: false,
-          },
-          done,
-        ),
+      (done) => {
+        const text = mysqlText(sql, params, options.backslash ?? 'unknown', (time) => connection.escape(time));
+        requireFits(text, options.maxStatementBytes?.());
+        connection.query({ sql: text, rowsAsArray: false, nestTables: false }, done);
+      },
       (error) => {
         connection.__knex__disposed = error;
         connection.destroy?.();
@@ -123,6 +121,17 @@ function mysqlRunner(dialect: Dialect, connection: MysqlConnection, options: Sql
     },
     run: async (sql, params = []) => ((await query(sql, params)) as { affectedRows?: number }).affectedRows ?? 0,
   };
+}
+
+/** Refuses a statement for which the server would end the connection without a word about the cause. */
+function requireFits(text: string, most: number | undefined): void {
+  // A character has three bytes at most, so most statements need no count. The packet has one byte before the text.
+  if (most === undefined || text.length * 3 < most) return;
+  const bytes = Buffer.byteLength(text) + 1;
+  if (bytes > most)
+    throw new InvalidArgumentError(
+      `A statement has ${bytes} bytes, and the server accepts ${most} (max_allowed_packet); nothing was sent. Raise max_allowed_packet of the server, or store large data elsewhere and pass its key. Statement: ${text.slice(0, 120)}`,
+    );
 }
 
 /**

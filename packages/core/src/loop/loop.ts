@@ -1,4 +1,5 @@
 import type { Logger } from '../observe/logger.ts';
+import { monotonicMs } from '../time/monotonic.ts';
 import { wait } from '../time/wait.ts';
 import { lifecycle } from './lifecycle.ts';
 import type { Service } from './service.ts';
@@ -11,14 +12,21 @@ export interface LoopOptions<Counts> {
   readonly runOnce: (context: { readonly signal: AbortSignal }) => Promise<Counts>;
   /** Returns whether the next pass should follow without a pause, since this one found so much. Default: never. */
   readonly busy?: (counts: Counts) => boolean;
-  /** Returns the pause before the next pass, in ms. Default, also for `undefined`: a pause that doubles from `minMs` to `maxMs`. */
-  readonly pauseMs?: (counts: Counts | undefined) => number | undefined;
+  /**
+   * Returns the pause before the next pass: about so many ms, up to a tenth more or less, so that many processes don't act at once; or
+   * `{ untilMs }`, at least so many ms, for a pass that is due at an instant. Default, also for `undefined`: a pause that doubles from
+   * `minMs` to `maxMs`.
+   */
+  readonly pauseMs?: (counts: Counts | undefined) => Pause | undefined;
   /** Shortest pause, in ms. Default 50. */
   readonly minMs?: number;
   /** Longest pause, in ms. Default 5,000. After a failure the pause is at most 2,000. */
   readonly maxMs?: number;
   readonly logger: Logger;
 }
+
+/** A pause of about `number` ms, or one that ends at an instant, `untilMs` ms from now and never before. */
+export type Pause = number | { readonly untilMs: number };
 
 /** A service that repeats `runOnce`, with pauses that grow while there is nothing to do and when it fails. */
 export interface Loop<Counts> extends Service {
@@ -61,7 +69,8 @@ export function defineLoop<Counts>(options: LoopOptions<Counts>): Loop<Counts> {
       const ms = asked ?? (failed ? Math.min(idleMs, failedMaxMs) : idleMs);
       idleMs = Math.min(idleMs * 2, options.maxMs ?? 5_000);
       pause = new AbortController();
-      await wait(ms * (0.9 + 0.2 * Math.random()), AbortSignal.any([signal, pause.signal])).catch(() => undefined);
+      const ended = AbortSignal.any([signal, pause.signal]);
+      await waitFull(typeof ms === 'number' ? ms * (0.9 + 0.2 * Math.random()) : ms.untilMs, ended).catch(() => undefined);
       if (pause.signal.aborted) idleMs = minMs;
       pause = undefined;
     }
@@ -85,4 +94,10 @@ export function defineLoop<Counts>(options: LoopOptions<Counts>): Loop<Counts> {
       pause?.abort();
     },
   };
+}
+
+/** Resolves after `ms`, not before: a timer may fire a little early, and lasts 24 days at most. */
+async function waitFull(ms: number, signal: AbortSignal): Promise<void> {
+  const at = monotonicMs() + ms;
+  for (let left = ms; left > 0; left = at - monotonicMs()) await wait(Math.ceil(left), signal);
 }

@@ -2,10 +2,13 @@ import type { Database } from '../database/database.ts';
 import type { Schema } from './schema.ts';
 import { SchemaWriter } from './schema-writer.ts';
 
-/** The tables of this package: leases, members, slots, gates, breakers, idempotency keys, audit. */
+/** The tables of this package: leases, members, slots, gates, breakers, rates, idempotency keys, audit. */
 export const coreSchema: Schema = {
   name: 'core',
-  migrations: [{ name: '0001_create', statements: create }],
+  migrations: [
+    { name: '0001_create', statements: create },
+    { name: '0002_rate', statements: createRate },
+  ],
 };
 
 function create(database: Database): readonly string[] {
@@ -34,6 +37,16 @@ function create(database: Database): readonly string[] {
   ddl.table(
     'holdfast_audit',
     `id ${ddl.id}, at_ms BIGINT NOT NULL, actor VARCHAR(191) NOT NULL, action VARCHAR(100) NOT NULL, subject VARCHAR(191) NOT NULL, reason VARCHAR(2000) NOT NULL`,
+  );
+  return ddl.statements;
+}
+
+/** `earlier`: the starts before the last ones that still count, as JSON: at most 64 pairs of a time and a number. */
+function createRate(database: Database): readonly string[] {
+  const ddl = new SchemaWriter(database);
+  ddl.table(
+    'holdfast_rate',
+    "scope VARCHAR(100) NOT NULL, name VARCHAR(191) NOT NULL, earlier VARCHAR(4000) NOT NULL DEFAULT '', last_at BIGINT NOT NULL DEFAULT 0, last_count INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (scope, name)",
   );
   return ddl.statements;
 }

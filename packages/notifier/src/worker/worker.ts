@@ -197,8 +197,8 @@ export class NotifierWorker implements Service {
       onPromoted: (count) => {
         if (count > 0) this.#runner.wake();
       },
-      rescue: async () => {
-        const { rescued } = await endpoints.rescue({ maxLost: () => policy.maxLost, adoptAfterMs: 600_000 });
+      rescue: async (backMs) => {
+        const { rescued } = await endpoints.rescue({ maxLost: () => policy.maxLost, adoptAfterMs: 600_000, backMs });
         if (rescued > 0) this.#runner.wake();
       },
     });

@@ -1,4 +1,4 @@
-import { type Database, laneOf, type SqlRunner } from '@holdfast/core';
+import { type Database, laneOf, type SqlRunner, statementParts } from '@holdfast/core';
 import { stripes } from '../table/schema.ts';
 import type { NewMessage } from './new-message.ts';
 
@@ -15,13 +15,20 @@ const postgresTypes = {
   subject: 'varchar',
 } as const;
 
+/** SQLite accepts 32,766 parameters per statement. */
+const rowsPerStatement = { postgres: 1_000, mysql: 500, sqlite: 100 } as const;
+
 /** Writes messages in their order. Messages with a due time go to `outbox_delayed`. */
 export async function insertMessages(database: Database, sql: SqlRunner, messages: readonly NewMessage[]): Promise<void> {
   await lockStripes(database, sql, messages);
   const now = messages.filter((message) => !message.due);
   const later = messages.filter((message) => message.due);
-  if (now.length > 0) await insertInto(database, sql, 'outbox_message', now);
-  if (later.length > 0) await insertInto(database, sql, 'outbox_delayed', later);
+  for (const [table, list] of [
+    ['outbox_message', now],
+    ['outbox_delayed', later],
+  ] as const)
+    for (const part of statementParts(database, list, { rows: rowsPerStatement[database.family] }))
+      await insertInto(database, sql, table, part);
 }
 
 /**
@@ -59,16 +66,11 @@ async function insertInto(
     );
     return;
   }
-  // SQLite accepts 32,766 parameters per statement.
-  const chunk = database.family === 'sqlite' ? 100 : 500;
-  for (let from = 0; from < messages.length; from += chunk) {
-    const rows = messages.slice(from, from + chunk);
-    const tuple = `(${columns.map(() => '?').join(', ')}, {now}${delayed ? ', COALESCE(?, {now} + ?)' : ''})`;
-    await sql.run(
-      `${into} VALUES ${rows.map(() => tuple).join(', ')}`,
-      rows.flatMap((row) => [...columns.map((name) => row[name]), ...(delayed ? [atOf(row), delayOf(row)] : [])]),
-    );
-  }
+  const tuple = `(${columns.map(() => '?').join(', ')}, {now}${delayed ? ', COALESCE(?, {now} + ?)' : ''})`;
+  await sql.run(
+    `${into} VALUES ${messages.map(() => tuple).join(', ')}`,
+    messages.flatMap((row) => [...columns.map((name) => row[name]), ...(delayed ? [atOf(row), delayOf(row)] : [])]),
+  );
 }
 
 function delayOf({ due }: NewMessage): number | null {

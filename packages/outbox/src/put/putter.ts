@@ -12,10 +12,10 @@ export interface Put {
   readonly duplicate: boolean;
 }
 
-/** One message of `putMany`, which takes no `id`. */
+/** One message of `putMany`. */
 export interface PutMany<Input> {
   readonly payload: Input;
-  readonly options?: Omit<PutOptions, 'id'>;
+  readonly options?: PutOptions;
 }
 
 /** Puts messages, and takes delayed ones back. Both take effect when their transaction commits. */
@@ -25,9 +25,13 @@ export interface OutboxTransaction<T extends Topics> {
    * @throws UnknownTopicError, InvalidPayloadError, NotInTransactionError
    */
   put<Name extends keyof T & string>(topic: Name, payload: PayloadInput<T[Name]>, options?: PutOptions): Promise<Put>;
-  /** Puts thousands of messages in a few statements. Returns their ids in the same order. Throws what `put` throws. */
-  putMany<Name extends keyof T & string>(topic: Name, messages: readonly PutMany<PayloadInput<T[Name]>>[]): Promise<string[]>;
-  /** Deletes a message that is still delayed. Returns whether it was. */
+  /**
+   * Puts thousands of messages in a few statements. Returns what `put` would return for each, in the same order: a message whose `id` was put
+   * before, also earlier in the same call, is a duplicate and is not written; the others are. If one message is refused, none is written.
+   * Throws what `put` throws.
+   */
+  putMany<Name extends keyof T & string>(topic: Name, messages: readonly PutMany<PayloadInput<T[Name]>>[]): Promise<Put[]>;
+  /** Deletes a message that is still delayed, and forgets its `id`, so that it may be put again. Returns whether it was delayed. */
   cancel(id: string): Promise<boolean>;
 }
 
@@ -44,8 +48,22 @@ export interface PutterOptions<T extends Topics> {
 }
 
 const onceScope = 'outbox';
-/** Rows per statement at most. */
-const chunkRows = 1_000;
+
+/** A message that was checked, and the id that its caller gave. */
+interface Checked {
+  readonly message: NewMessage;
+  readonly id: string | undefined;
+}
+
+interface Written {
+  readonly message: NewMessage;
+  readonly put: Put;
+}
+
+/** The messages that were written: those that are no duplicates. */
+function newOf(written: readonly Written[]): NewMessage[] {
+  return written.flatMap(({ message, put }) => (put.duplicate ? [] : [message]));
+}
 
 /** Checks messages and writes them, in the caller's transaction or in one of their own. */
 export class Putter<T extends Topics> {
@@ -71,9 +89,9 @@ export class Putter<T extends Topics> {
       },
       putMany: async (topic, messages) => {
         const rows = await this.#messages(topic, messages);
-        await this.#writeMany(await executor(), rows);
-        await this.#afterCommit(trx, rows);
-        return rows.map((row) => row.message_id);
+        const written = await this.#writeMany(await executor(), rows);
+        await this.#afterCommit(trx, newOf(written));
+        return written.map(({ put }) => put);
       },
       cancel: async (id) => this.#cancel(await executor(), id),
     };
@@ -92,9 +110,9 @@ export class Putter<T extends Topics> {
       },
       putMany: async (topic, messages) => {
         const rows = await this.#messages(topic, messages);
-        await this.#database.transaction((sql) => this.#writeMany(sql, rows));
-        this.#options.onCommitted(rows);
-        return rows.map((row) => row.message_id);
+        const written = await this.#database.transaction((sql) => this.#writeMany(sql, rows));
+        this.#options.onCommitted(newOf(written));
+        return written.map(({ put }) => put);
       },
       cancel: (id) => this.#database.transaction((sql) => this.#cancel(sql, id)),
     };
@@ -109,13 +127,10 @@ export class Putter<T extends Topics> {
     return newMessage(this.#options.topics, this.#options, topic, payload, options);
   }
 
-  async #messages(topic: string, messages: readonly PutMany<unknown>[]): Promise<NewMessage[]> {
+  async #messages(topic: string, messages: readonly PutMany<unknown>[]): Promise<Checked[]> {
     if (!Array.isArray(messages)) throw new InvalidArgumentError('putMany takes an array of { payload, options }.');
-    const rows: NewMessage[] = [];
-    for (const { payload, options } of messages) {
-      if (options && 'id' in options) throw new InvalidArgumentError('putMany takes no id; use put for a message that has one.');
-      rows.push(await this.#message(topic, payload, options ?? {}));
-    }
+    const rows: Checked[] = [];
+    for (const { payload, options = {} } of messages) rows.push({ message: await this.#message(topic, payload, options), id: options.id });
     return rows;
   }
 
@@ -128,13 +143,24 @@ export class Putter<T extends Topics> {
     return { id: message.message_id, duplicate: false };
   }
 
-  async #writeMany(sql: SqlRunner, messages: readonly NewMessage[]): Promise<void> {
-    for (let from = 0; from < messages.length; from += chunkRows)
-      await insertMessages(this.#database, sql, messages.slice(from, from + chunkRows));
+  async #writeMany(sql: SqlRunner, rows: readonly Checked[]): Promise<Written[]> {
+    const ids = rows.flatMap(({ id }) => (id === undefined ? [] : [id]));
+    const entered = ids.length === 0 ? [] : await this.#once.enterMany(sql, onceScope, ids, this.#options.idWindowMs);
+    let next = 0;
+    const written = rows.map(({ message, id }): Written => {
+      const duplicate = id !== undefined && !entered[next++];
+      return { message, put: { id: message.message_id, duplicate } };
+    });
+    await insertMessages(this.#database, sql, newOf(written));
+    return written;
   }
 
+  /** Also forgets the id: nothing was sent for it, so a later put with it must send. A put at the same time waits until this has committed. */
   async #cancel(sql: SqlRunner, id: string): Promise<boolean> {
-    return (await sql.run(`DELETE FROM ${this.#database.table('outbox_delayed')} WHERE message_id = ?`, [keyText('id', id)])) > 0;
+    const messageId = keyText('id', id);
+    const deleted = await sql.run(`DELETE FROM ${this.#database.table('outbox_delayed')} WHERE message_id = ?`, [messageId]);
+    if (deleted > 0) await this.#once.forget(sql, onceScope, messageId);
+    return deleted > 0;
   }
 
   async #afterCommit(trx: Knex.Transaction, messages: readonly NewMessage[]): Promise<void> {

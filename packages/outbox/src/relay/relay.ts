@@ -9,6 +9,7 @@ import {
   Events,
   exponential,
   InvalidArgumentError,
+  idle,
   LaneFeed,
   type Logger,
   type Loop,
@@ -175,7 +176,10 @@ export class Relay implements Service {
         return promoted;
       },
       busy: ({ more }) => more,
-      pauseMs: () => Math.max(2, Math.min(this.#nextDueMs ?? 1_000, 1_000)),
+      pauseMs: () => {
+        const dueMs = this.#nextDueMs ?? 1_000;
+        return dueMs < 1_000 ? { untilMs: Math.max(2, dueMs) } : 1_000;
+      },
     });
     this.#lifecycle = lifecycle({ start: () => this.#start(), stop: () => this.#stop() });
   }
@@ -245,8 +249,8 @@ export class Relay implements Service {
     this.#health.close();
     await this.#promote.stop();
     this.#feed.pauseReading();
-    const late = new Promise<void>((resolve) => setTimeout(resolve, this.#stopTimeoutMs).unref());
-    await Promise.race([this.#queue.quiet(), late]);
+    // `idle`: a plain timer fires at once if it is set for longer than 24 days.
+    await Promise.race([this.#queue.quiet(), idle(this.#stopTimeoutMs)]);
     await this.#holds.close();
     for (let lane = 0; lane < laneCount; lane++) this.#queue.extractLane(lane);
     await this.#feed.stop();

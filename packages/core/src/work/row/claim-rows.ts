@@ -8,6 +8,8 @@ export interface ClaimQuery {
   readonly limit: number;
   readonly owner: string;
   readonly leaseMs: number;
+  /** Takes rows of this rank and above only; see `Floors`. Default: all. Has no effect with `lost`. */
+  readonly from?: number | undefined;
   /** Takes rows of any group that have lost `from` to `to` starts in a row (both included). Default: rows of `group` that have lost none. */
   readonly lost?: { readonly from: number; readonly to: number };
 }
@@ -40,14 +42,17 @@ export async function claimRows(work: TableSql, query: ClaimQuery, cap?: ClaimCa
 
 function claimUpTo(work: TableSql, query: ClaimQuery, limit: number, inside?: SqlRunner): Promise<ClaimedRow[]> {
   const { kind, group } = work.shape.columns;
-  const { lost } = query;
+  const { lost, from } = query;
   // Suspects are claimed in the order of their index. Another order would read all of them, and on MySQL and MariaDB lock all of them.
   const order = lost ? (work.database.family === 'mysql' ? `lost, ${group}, claim_rank` : 'lost, claim_rank') : 'claim_rank';
   const pick = `SELECT id FROM ${work.table} WHERE status = ${work.state('ready')} AND ${kind} = ?${
-    lost ? ` AND lost > 0 AND lost ${lost.from === lost.to ? '= ' : '>= ? AND lost <= '}?` : ` AND lost = 0 AND ${group} = ?`
+    lost
+      ? ` AND lost > 0 AND lost ${lost.from === lost.to ? '= ' : '>= ? AND lost <= '}?`
+      : ` AND lost = 0 AND ${group} = ?${from === undefined ? '' : ' AND claim_rank >= ?'}`
   } ORDER BY ${order}, ${work.table}.id LIMIT ${Math.max(1, Math.trunc(limit))}`;
   const range = lost && (lost.from === lost.to ? [lost.to] : [lost.from, lost.to]);
-  return claimPicked(work, pick, range ? [query.kind, ...range] : [query.kind, query.group], query, inside, lost ? undefined : query);
+  const params = range ? [query.kind, ...range] : [query.kind, query.group, ...(from === undefined ? [] : [from])];
+  return claimPicked(work, pick, params, query, inside, lost ? undefined : query);
 }
 
 /** Claims the given rows that are READY. If it returns none, another worker has claimed them. */
@@ -78,7 +83,7 @@ async function claimPicked(
   const set = `status = ${work.state('running')}, version = version + 1, starts = starts + 1, lost = lost + 1, lease_until = {now} + ?, owner = ?, updated_at = {timestamp}`;
   if (database.family !== 'mysql') {
     const where = database.family === 'postgres' ? `id = ANY(ARRAY(${pick} FOR UPDATE SKIP LOCKED))` : `id IN (${pick})`;
-    const statement = `UPDATE ${table} SET ${set} WHERE ${where} RETURNING claim_rank, ${work.columns(0, known)}`;
+    const statement = `UPDATE ${table} SET ${set} WHERE ${where} RETURNING ${work.columns(0, known)}`;
     const records = await (inside ?? database).rows<WorkRecord>(statement, [leaseMs, owner, ...params]);
     // RETURNING keeps no order, and what is claimed together starts in the order of its ranks.
     records.sort((a, b) => Number(a.claim_rank) - Number(b.claim_rank) || Number(a.id) - Number(b.id));

@@ -1,4 +1,4 @@
-import type { SqlRunner } from '../../database/sql-runner.ts';
+import { type GroupFloor, probesAround } from './floor-probes.ts';
 import type { TableSql } from './table-sql.ts';
 
 /** A kind and group with rows that can be claimed. */
@@ -7,6 +7,8 @@ export interface ReadyGroup {
   readonly group: string;
   /** The least and the most starts in a row that its rows have lost. Above 0, the rows are of any group, and `group` is empty. */
   readonly lost: { readonly least: number; readonly most: number };
+  /** The rank of its first row. */
+  readonly rank: number;
   /** How long its first row has been READY, in ms. */
   readonly lagMs: number;
 }
@@ -16,53 +18,89 @@ interface GroupRecord {
   readonly grp: string;
   readonly least: number;
   readonly most: number;
+  readonly first_rank: string | number;
   readonly lag_ms: string | number;
+}
+
+/** The part of a table that {@link readyGroups} reads. */
+export interface ReadyQuery {
+  /** Groups of each kind at most. Default 1,000. Each kind has its own share, however many groups the kinds before it have. */
+  readonly groupsPerKind?: number;
+  /** The group to begin with, by kind, in the order of their names. Default: the first. */
+  readonly from?: ReadonlyMap<string, string>;
+  /** Looks at these groups from their floors on, and at one other group before, between and after them; at all others not. */
+  readonly floors?: readonly GroupFloor[];
 }
 
 /**
  * Finds the pairs of kind and group that have READY rows. It is a loose scan over the READY index: a few probes per pair, however many rows
- * each pair has.
+ * each pair has. With `floors`, it looks for rows of these groups from their floors on, and for one other group before, between and after
+ * them: so it does not pass the rows that have been claimed, of which the index still has entries if an old snapshot is held.
  */
-export async function readyGroups(work: TableSql, limit: number): Promise<ReadyGroup[]> {
+export async function readyGroups(
+  work: TableSql,
+  { groupsPerKind = 1_000, from = new Map(), floors = [] }: ReadyQuery = {},
+): Promise<ReadyGroup[]> {
   const { kind, group } = work.shape.columns;
   const { database, table } = work;
-  const where = `status = ${work.state('ready')} AND lost = 0`;
-  const suspects = `SELECT ${kind} AS kind, '' AS grp, min(lost) AS least, max(lost) AS most, 0 AS lag_ms FROM ${table} WHERE status = ${work.state('ready')} AND lost > 0 GROUP BY ${kind}`;
+  const limit = Math.max(1, Math.trunc(groupsPerKind));
+  const ready = `status = ${work.state('ready')} AND lost`;
+  const suspects = `SELECT ${kind} AS kind, '' AS grp, min(lost) AS least, max(lost) AS most, 0 AS first_rank, 0 AS lag_ms FROM ${table} WHERE ${ready} > 0 GROUP BY ${kind}`;
   const lag = `{now} - (claim_rank + COALESCE(priority, 0) * ${work.shape.agingStepMs})`;
-  const first = `SELECT ${kind} AS kind, ${group} AS grp, ${lag} AS lag_ms FROM ${table} WHERE ${where}`;
+  const first = `SELECT ${kind} AS kind, ${group} AS grp, claim_rank AS first_rank, ${lag} AS lag_ms, 0 AS least, 0 AS most FROM ${table} WHERE ${ready} = 0`;
   // A table without groups has one column for both. If the column were named twice, SQLite would sort all rows.
   const order = `ORDER BY ${[...new Set([kind, group])].join(', ')}, claim_rank LIMIT 1`;
   let records: readonly GroupRecord[];
-  if (database.family === 'postgres') {
+  if (floors.length > 0) {
+    const probes = probesAround(floors, kind, group);
+    const one = probes.map((probe) => `${first} AND ${probe.where} ORDER BY ${probe.order} LIMIT 1`);
+    // SQLite needs each part in a derived table, because of its LIMIT.
+    const parts = one.map((part) => (database.family === 'sqlite' ? `SELECT * FROM (${part})` : `(${part})`));
+    records = await database.use(async (sql) => {
+      const found = await sql.rows<GroupRecord>(
+        parts.join(' UNION ALL '),
+        probes.flatMap(({ params }) => params),
+      );
+      return [...found, ...(await sql.rows<GroupRecord>(suspects))];
+    });
+  } else if (database.family === 'postgres') {
+    const nextKind = (after: string): string => `SELECT ${kind} AS kind FROM ${table} WHERE ${ready} = 0${after} ORDER BY ${kind} LIMIT 1`;
     records = await database.rows(
-      `WITH RECURSIVE g AS ((${first} ${order}) UNION ALL
-        SELECT n.kind, n.grp, n.lag_ms FROM g CROSS JOIN LATERAL (${first} AND (${kind}, ${group}) > (g.kind, g.grp) ${order}) n
-      ) (SELECT kind, grp, 0 AS least, 0 AS most, lag_ms FROM g LIMIT ${limit}) UNION ALL (${suspects})`,
+      `WITH RECURSIVE k AS ((${nextKind('')}) UNION ALL SELECT n.kind FROM k CROSS JOIN LATERAL (${nextKind(` AND ${kind} > k.kind`)}) n)
+      (SELECT p.kind, p.grp, p.least, p.most, p.first_rank, p.lag_ms FROM k LEFT JOIN jsonb_each_text(?::jsonb) f (kind, grp) ON f.kind = k.kind
+        CROSS JOIN LATERAL (
+          WITH RECURSIVE g AS ((${first} AND ${kind} = k.kind AND ${group} >= COALESCE(f.grp, '') ${order}) UNION ALL
+            SELECT n.* FROM g CROSS JOIN LATERAL (${first} AND ${kind} = g.kind AND ${group} > g.grp ${order}) n
+          ) SELECT * FROM g LIMIT ${limit}
+        ) p) UNION ALL (${suspects})`,
+      [JSON.stringify(Object.fromEntries(from))],
     );
   } else {
     // These databases have no lateral join, or can't use an index for a row comparison: one probe per pair, and one more at the end of each
     // kind. One condition with OR was rejected: SQLite then reads every READY row of the pair before (80 to 115 ms for a million, at each poll).
-    const probe = async (sql: SqlRunner, last: GroupRecord | undefined): Promise<Omit<GroupRecord, 'least' | 'most'> | undefined> => {
-      if (last && kind !== group) {
-        const [next] = await sql.rows<GroupRecord>(`${first} AND ${kind} = ? AND ${group} > ? ${order}`, [last.kind, last.grp]);
-        if (next) return next;
-      }
-      return (await sql.rows<GroupRecord>(`${first}${last ? ` AND ${kind} > ?` : ''} ${order}`, last ? [last.kind] : []))[0];
-    };
     records = await database.use(async (sql) => {
       const found: GroupRecord[] = [];
-      for (let last: GroupRecord | undefined; found.length < limit; ) {
-        const record = await probe(sql, last);
-        if (!record) break;
-        last = { ...record, least: 0, most: 0 };
-        found.push(last);
+      const probe = async (condition: string, params: readonly unknown[]): Promise<GroupRecord | undefined> => {
+        const [record] = await sql.rows<GroupRecord>(`${first}${condition} ${order}`, params);
+        return record;
+      };
+      for (let head = await probe('', []); head; head = await probe(` AND ${kind} > ?`, [head.kind])) {
+        const begin = from.get(head.kind) ?? '';
+        let record: GroupRecord | undefined = head;
+        if (head.grp < begin) record = await probe(` AND ${kind} = ? AND ${group} >= ?`, [head.kind, begin]);
+        for (let n = 1; record; n++) {
+          found.push(record);
+          if (n === limit || kind === group) break;
+          record = await probe(` AND ${kind} = ? AND ${group} > ?`, [record.kind, record.grp]);
+        }
       }
       return [...found, ...(await sql.rows<GroupRecord>(suspects))];
     });
   }
-  return records.map(({ kind: name, grp, least, most, lag_ms: ms }) => ({
+  return records.map(({ kind: name, grp, least, most, first_rank: rank, lag_ms: ms }) => ({
     kind: name,
     group: grp,
+    rank: Number(rank),
     lost: { least: Number(least), most: Number(most) },
     lagMs: Math.max(0, Number(ms)),
   }));

@@ -9,6 +9,8 @@ export interface RescueOptions {
   readonly maxLost: (kind: string) => number;
   /** Rows that older code without leases set RUNNING are taken back when they have not changed for this long, in ms. */
   readonly adoptAfterMs: number;
+  /** Only rows whose lease has expired within this time, in ms. Default: all. */
+  readonly backMs?: number | undefined;
   /** Rows per transaction. Default 1,000. */
   readonly limit?: number;
   /** Runs in the transaction. It gets rescued rows with the verdict `release`, and rows that were given up with `dead`. */
@@ -29,13 +31,19 @@ export interface Rescued {
 export async function rescueRows(work: TableSql, options: RescueOptions): Promise<Rescued> {
   const limit = options.limit ?? 1_000;
   const running = `status = ${work.state('running')}`;
+  const { backMs } = options;
   const expired = `${running} AND lease_until < {now}`;
   // Older code has set these rows RUNNING without a lease: their last change decides.
   const stale = `${running} AND lease_until IS NULL AND updated_at < ${work.ago(options.adoptAfterMs)}`;
   const total = { rescued: 0, dead: 0 };
   for (const where of [expired, stale]) {
+    const since = where === expired && backMs !== undefined;
     for (let n = limit; n === limit; ) {
-      const ids = await work.readIds(where, [], `ORDER BY lease_until LIMIT ${limit}`);
+      const ids = await work.readIds(
+        since ? `${where} AND lease_until >= {now} - ?` : where,
+        since ? [backMs] : [],
+        `ORDER BY lease_until LIMIT ${limit}`,
+      );
       if (ids.length === 0) break;
       const { rescued, dead } = await rescueBatch(work, where, ids, options);
       n = rescued + dead;

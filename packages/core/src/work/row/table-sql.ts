@@ -28,6 +28,8 @@ export interface ClaimedRow {
   readonly lost: number;
   /** The number of failed attempts so far. */
   readonly attempts: number;
+  /** Rows of lower rank are claimed first. */
+  readonly rank: number;
   readonly payload: Readonly<Record<string, string | null>>;
 }
 
@@ -113,6 +115,7 @@ export class TableSql {
       `starts${plus} AS starts`,
       `lost${plus} AS lost`,
       `${attempts} AS attempts`,
+      'claim_rank',
       ...this.#payload.map(([, column, sql]) => `${sql} AS ${column}`),
     ].join(', ');
   }
@@ -132,6 +135,7 @@ export class TableSql {
       starts: Number(record.starts),
       lost: Number(record.lost) - counted,
       attempts: Number(record.attempts),
+      rank: Number(record.claim_rank),
       payload,
     };
   }

@@ -1,7 +1,7 @@
 import type { Database } from '../../database/database.ts';
 import type { SqlRunner } from '../../database/sql-runner.ts';
 import { type ClaimCap, type ClaimQuery, claimGivenRows, claimRows } from './claim-rows.ts';
-import { type ReadyGroup, readyGroups } from './ready-groups.ts';
+import { type ReadyGroup, type ReadyQuery, readyGroups } from './ready-groups.ts';
 import { heldRows, renewRows } from './renew-rows.ts';
 import { type Rescued, type RescueOptions, rescueRows } from './rescue-rows.ts';
 import { type SettleHook, type Settlement, settleRows, settleRowsIn } from './settle-rows.ts';
@@ -41,8 +41,8 @@ export class WorkTable {
   }
 
   /** Finds the pairs of kind and group that have READY rows. */
-  ready(limit: number = 1000): Promise<ReadyGroup[]> {
-    return readyGroups(this.#sql, limit);
+  ready(query?: ReadyQuery): Promise<ReadyGroup[]> {
+    return readyGroups(this.#sql, query);
   }
 
   /** Writes verdicts, each under the version with which its row was claimed. Returns the ids that were still the caller's. */
@@ -70,16 +70,21 @@ export class WorkTable {
     return rescueRows(this.#sql, options);
   }
 
-  /** Makes SCHEDULED rows that are due READY, earliest first. Returns their number. Index: `(run_at)` of SCHEDULED rows. */
-  async promote(limit: number = 1000): Promise<number> {
+  /**
+   * Makes SCHEDULED rows that are due READY, earliest first. Returns their number. Index: `(run_at)` of SCHEDULED rows. With `backMs`, only
+   * rows that became due within the last `backMs`.
+   */
+  async promote(limit: number = 1000, backMs?: number): Promise<number> {
     const work = this.#sql;
     const set = `status = ${work.state('ready')}, claim_rank = ${work.rank('run_at')}, updated_at = {timestamp}`;
-    const due = `status = ${work.state('scheduled')} AND lost = 0 AND run_at <= {now}`;
-    const pick = `SELECT id FROM ${work.table} WHERE ${due} ORDER BY run_at LIMIT ${limit}`;
+    // Rows that have lost a start become READY too, as the suspects that they are: a suspect can be rescheduled.
+    const due = `status = ${work.state('scheduled')} AND run_at <= {now}`;
+    const since = dueSince(backMs);
+    const pick = `SELECT id FROM ${work.table} WHERE ${due}${since.sql} ORDER BY run_at LIMIT ${limit}`;
     if (this.database.family === 'postgres')
-      return this.database.run(`UPDATE ${work.table} SET ${set} WHERE id = ANY(ARRAY(${pick} FOR UPDATE SKIP LOCKED))`);
-    if (this.database.family === 'sqlite') return this.database.run(`UPDATE ${work.table} SET ${set} WHERE id IN (${pick})`);
-    const ids = await work.readIds(due, [], `ORDER BY run_at LIMIT ${limit}`);
+      return this.database.run(`UPDATE ${work.table} SET ${set} WHERE id = ANY(ARRAY(${pick} FOR UPDATE SKIP LOCKED))`, since.params);
+    if (this.database.family === 'sqlite') return this.database.run(`UPDATE ${work.table} SET ${set} WHERE id IN (${pick})`, since.params);
+    const ids = await work.readIds(`${due}${since.sql}`, since.params, `ORDER BY run_at LIMIT ${limit}`);
     if (ids.length === 0) return 0;
     return this.database.transaction(async (sql) => {
       const rows = await sql.rows<{ id: string }>(
@@ -90,12 +95,16 @@ export class WorkTable {
     });
   }
 
-  /** Returns the time until the next SCHEDULED row is due, in ms (0 or less: it is due), or `undefined` if there is none. */
-  async nextDueMs(): Promise<number | undefined> {
+  /**
+   * Returns the time until the next SCHEDULED row is due, in ms (0 or less: it is due), or `undefined` if there is none. With `backMs`, it
+   * passes over rows that became due longer ago.
+   */
+  async nextDueMs(backMs?: number): Promise<number | undefined> {
     const work = this.#sql;
+    const since = dueSince(backMs);
     const [row] = await this.database.rows<{ ms: string | number | null }>(
-      // For `min(run_at)` MariaDB reads every SCHEDULED row, since `lost` is not in the index.
-      `SELECT run_at - {now} AS ms FROM ${work.table} WHERE status = ${work.state('scheduled')} AND lost = 0 AND run_at IS NOT NULL ORDER BY run_at LIMIT 1`,
+      `SELECT run_at - {now} AS ms FROM ${work.table} WHERE status = ${work.state('scheduled')} AND run_at IS NOT NULL${since.sql} ORDER BY run_at LIMIT 1`,
+      since.params,
     );
     return row?.ms === null || row?.ms === undefined ? undefined : Number(row.ms);
   }
@@ -118,4 +127,9 @@ export class WorkTable {
       return gone;
     });
   }
+}
+
+/** The condition that a row became due within the last `backMs`, if that is given. */
+function dueSince(backMs: number | undefined): { readonly sql: string; readonly params: readonly unknown[] } {
+  return backMs === undefined ? { sql: '', params: [] } : { sql: ' AND run_at >= {now} - ?', params: [backMs] };
 }

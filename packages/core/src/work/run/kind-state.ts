@@ -12,6 +12,8 @@ export class KindState {
   /** True if there may be READY rows that have lost a start. */
   suspects = false;
   claimingSuspects = false;
+  /** The number of its running rows that were started alone: see `WorkRunner`. */
+  alone = 0;
   claimingHinted = false;
   /** The number of rows held, per group. */
   readonly inGroup: Map<string, number> = new Map();

@@ -63,14 +63,15 @@ export class LeaseKeeper {
     this.#held.get(id)?.abort(reason);
   }
 
-  abortAll(reason: Error): void {
-    for (const held of this.#held.values()) held.abort(reason);
+  /** Aborts all runs, since the worker is stopping. Their leases are still renewed: a handler may need time to end. */
+  interruptAll(reason: Error): void {
+    for (const held of this.#held.values()) held.interrupt(reason);
   }
 
   #tick(): void {
     const now = monotonicMs();
     for (const held of this.#held.values()) {
-      if (held.deadline > now || held.aborted) continue;
+      if (held.deadline > now || held.lost) continue;
       this.#options.onExpired(held.row);
       held.abort(
         new LeaseLostError(
@@ -88,7 +89,7 @@ export class LeaseKeeper {
 
   async #renew(sentAt: number): Promise<void> {
     const { table, owner, leaseMs, logger } = this.#options;
-    const rows = [...this.#held.values()].filter((held) => !held.aborted);
+    const rows = [...this.#held.values()].filter((held) => !held.lost);
     const ids = (some: readonly HeldRow[]): string[] => some.map((held) => held.row.id);
     try {
       await checkpoint('work:before-renew');

@@ -1,5 +1,6 @@
 import { isConnectionError, isTransient } from '../../database/transient.ts';
 import type { Logger } from '../../observe/logger.ts';
+import { monotonicMs } from '../../time/monotonic.ts';
 import { wait } from '../../time/wait.ts';
 import type { Settlement } from '../row/settle-rows.ts';
 
@@ -8,6 +9,8 @@ export interface SettlerOptions {
   readonly write: (batch: readonly Settlement[]) => Promise<Set<string>>;
   /** Called for each settlement after it was written or refused. */
   readonly onSettled: (settlement: Settlement, accepted: boolean) => void;
+  /** Returns how long a verdict is tried to be written while the database is unavailable, in ms: no longer than its lease lasts. */
+  readonly patienceMs: () => number;
   readonly logger: Logger;
   /** A batch is written when this many settlements wait. Default 1,000, which gives 11% more rows a second than 500 on Postgres. */
   readonly batch?: number;
@@ -69,25 +72,36 @@ export class Settler {
     }
   }
 
-  /** Retries a batch that fails, for up to a minute. After that the leases have expired, and other workers rescue the rows. */
+  /**
+   * Retries a batch while the database is unavailable, up to `patienceMs`: then the leases have expired, and other workers rescue the rows.
+   * A batch that the database refuses is halved, so that a verdict that can't be written does not take the others with it.
+   */
   async #write(batch: readonly Settlement[]): Promise<void> {
-    const started = performance.now();
+    const { write, onSettled, patienceMs, logger } = this.#options;
+    const started = monotonicMs();
     for (let pauseMs = 50; ; pauseMs = Math.min(pauseMs * 2, 2_000)) {
       try {
-        const accepted = await this.#options.write(batch);
-        for (const settlement of batch) this.#options.onSettled(settlement, accepted.has(settlement.row.id));
+        const accepted = await write(batch);
+        for (const settlement of batch) onSettled(settlement, accepted.has(settlement.row.id));
         return;
       } catch (error) {
         const temporary = isConnectionError(error) || isTransient(error);
-        if (!temporary || performance.now() - started > 60_000) {
-          this.#options.logger.error(
-            { err: error, rows: batch.length },
+        if (!temporary && batch.length > 1) {
+          const half = Math.ceil(batch.length / 2);
+          await this.#write(batch.slice(0, half));
+          return this.#write(batch.slice(half));
+        }
+        const left = patienceMs() - (monotonicMs() - started);
+        if (!temporary || left <= 0) {
+          logger.error(
+            { err: error, rows: batch.length, ids: batch.slice(0, 5).map(({ row }) => row.id) },
             'verdicts could not be written; their rows will be rescued and run again',
           );
-          for (const settlement of batch) this.#options.onSettled(settlement, false);
+          for (const settlement of batch) onSettled(settlement, false);
           return;
         }
-        this.#options.logger.debug({ err: error }, 'verdicts could not be written; retrying');
+        logger.debug({ err: error }, 'verdicts could not be written; retrying');
+        pauseMs = Math.min(pauseMs, left);
       }
       await wait(pauseMs);
     }

@@ -2,6 +2,7 @@
 // speed and what a crash may lose. The parts that need less of that state have files of their own: `KindState`, `LeaseKeeper`, `Settler`.
 import { LeaseLostError } from '../../errors/errors.ts';
 import { lifecycle } from '../../loop/lifecycle.ts';
+import { LookBack } from '../../loop/look-back.ts';
 import type { Loop } from '../../loop/loop.ts';
 import { defineLoop } from '../../loop/loop.ts';
 import type { Service } from '../../loop/service.ts';
@@ -9,11 +10,14 @@ import { checkpoint } from '../../observe/checkpoint.ts';
 import type { Logger } from '../../observe/logger.ts';
 import type { Telemetry } from '../../observe/telemetry.ts';
 import { monotonicMs } from '../../time/monotonic.ts';
+import { idle, wait } from '../../time/wait.ts';
 import type { ClaimCap, ClaimQuery } from '../row/claim-rows.ts';
+import type { ReadyGroup } from '../row/ready-groups.ts';
 import type { SettleHook, Settlement } from '../row/settle-rows.ts';
 import type { ClaimedRow } from '../row/table-sql.ts';
 import type { Verdict } from '../row/verdict.ts';
 import type { WorkTable } from '../row/work-table.ts';
+import { Floors } from './floors.ts';
 import { HeldRow, type RunningRow } from './held-row.ts';
 import { KindState } from './kind-state.ts';
 import { LeaseKeeper } from './lease-keeper.ts';
@@ -31,8 +35,15 @@ export interface KindPolicy {
   readonly groupConcurrency: number;
   /** Lost starts in a row after which a row is given up. At its last start the row runs alone. */
   readonly maxLost: number;
-  /** Returns how many of `wanted` rows may be claimed now: 0 when the kind is paused, rate-limited or behind an open breaker. */
+  /**
+   * Returns how many of `wanted` rows may be claimed now: 0 when the kind is paused, rate-limited or behind an open breaker. A number above
+   * 0 is a promise until `claimed` is called.
+   */
   readonly admit: (wanted: number) => number | Promise<number>;
+  /** Called when the claim has ended for which `admit` returned `admitted`: `rows` rows were claimed, and start now. */
+  readonly claimed?: (admitted: number, rows: number) => void;
+  /** False if rows are claimed only when they can start at once, since their starts are counted. Default true. */
+  readonly claimAhead?: boolean;
   /** A limit that holds across processes. */
   readonly cap?: ClaimCap | undefined;
 }
@@ -54,7 +65,10 @@ export interface WorkRunnerOptions {
   readonly run: (rows: readonly RunningRow[]) => Verdicts | Promise<Verdicts>;
   /** Returns a hook whose statements commit with the settled batch, or `undefined` if there are none. */
   readonly settleHook?: (settlements: readonly Settlement[]) => SettleHook | undefined;
-  /** Called after the commit, for each settlement. `accepted` is false if this worker no longer held the row. */
+  /**
+   * Called after the commit, for each settlement, also for those of {@link WorkRunner.committed}. `accepted` is false if this worker no
+   * longer held the row.
+   */
   readonly onSettled?: (settlement: Settlement, accepted: boolean) => void;
   /** Called when a row was settled that this worker no longer held: its verdict was not written. */
   readonly onLeaseLost?: (row: ClaimedRow) => void;
@@ -67,10 +81,11 @@ export interface WorkRunnerOptions {
 }
 
 const maxClaim = 1_000;
+const groupsPerKind = 1_000;
 const maxAhead = 2_000;
 const aheadMs = 50;
 const maxUnsettled = 5_000;
-/** True if a row runs alone in this process, in any of its workers: see `#runAlone`. */
+/** True while a row runs alone in this process, in any of its workers: see `#runAlone`. */
 let aloneRunning = false;
 
 /**
@@ -86,6 +101,8 @@ let aloneRunning = false;
 export class WorkRunner implements Service {
   readonly #options: WorkRunnerOptions;
   readonly #kinds = new Map<string, KindState>();
+  readonly #floors = new Floors();
+  readonly #lookBack = new LookBack();
   readonly #leases: LeaseKeeper;
   readonly #settler: Settler;
   readonly #poll: Loop<number>;
@@ -93,6 +110,8 @@ export class WorkRunner implements Service {
   #claimsOpen = 0;
   /** The kinds with rows that have one start left. */
   #lastStarts: string[] = [];
+  /** Where the next look begins in kinds with more groups than one look reads. */
+  readonly #nextGroups = new Map<string, string>();
   readonly #hinted = new Map<string, readonly string[]>();
   #stopping = false;
   #stopped: (() => void)[] = [];
@@ -116,6 +135,7 @@ export class WorkRunner implements Service {
         return accepted;
       },
       onSettled: (settlement, accepted) => this.#settled(settlement, accepted),
+      patienceMs: () => (this.#stopping ? Math.min(options.leaseMs, options.stopMs) : options.leaseMs),
     });
     this.#lifecycle = lifecycle({ start: () => this.#start(), stop: () => this.#stop() });
     this.#poll = defineLoop({
@@ -153,6 +173,15 @@ export class WorkRunner implements Service {
     return this.#lifecycle.stop();
   }
 
+  /**
+   * Takes note of rows that a run has settled itself, in a transaction that has committed. From here on they are treated as those that the
+   * runner settles: counted, and told to `onSettled`.
+   */
+  committed(settlements: readonly Settlement[]): void {
+    countOutcomes(this.#options.telemetry, settlements, new Set(settlements.map(({ row }) => row.id)));
+    for (const settlement of settlements) this.#options.onSettled?.(settlement, true);
+  }
+
   /** Aborts the signal of a row that this worker runs (after its cancellation was committed). */
   abort(id: string, reason: Error): void {
     this.#leases.abort(id, reason);
@@ -170,13 +199,19 @@ export class WorkRunner implements Service {
     for (const state of this.#kinds.values()) {
       for (const held of state.drain()) this.#release(held.row);
     }
-    const timer = setTimeout(() => {
-      this.#leases.abortAll(new LeaseLostError('The worker is stopping, and this handler did not end in time. Its row will run again.'));
-    }, this.#options.stopMs);
+    const inTime = new AbortController();
+    // A plain timer fires at once if it is set for longer than 24 days.
+    void wait(this.#options.stopMs, inTime.signal).then(
+      () =>
+        this.#leases.interruptAll(
+          new LeaseLostError('The worker is stopping, and this handler did not end in time. Its row will run again.'),
+        ),
+      () => undefined,
+    );
     await this.#settler.drain();
     while (this.#claimsOpen > 0 || this.#busy() > 0) await new Promise<void>((resolve) => this.#stopped.push(resolve));
     await this.#settler.drain();
-    clearTimeout(timer);
+    inTime.abort();
     this.#leases.stop();
   }
 
@@ -199,13 +234,20 @@ export class WorkRunner implements Service {
     const suspects: string[] = [];
     this.#lastStarts = [];
     const lags = new Map<string, number>();
-    for (const { kind, group, lost, lagMs } of await this.#options.table.ready()) {
+    const { found, complete } = await this.#look();
+    for (const { kind, group, lost, rank, lagMs } of found) {
       const policy = policies.get(kind);
       if (!policy) continue;
+      if (lost.most === 0) this.#floors.found(kind, group, rank);
       lags.set(kind, Math.max(lags.get(kind) ?? 0, lagMs));
       if (lost.most === 0) groups.set(kind, [...(groups.get(kind) ?? []), group]);
       if (lost.least > 0 && lost.least <= policy.maxLost - 2) suspects.push(kind);
       if (lost.most > 0 && lost.most >= policy.maxLost - 1) this.#lastStarts.push(kind);
+    }
+    // Of a kind with more groups than one look reads, the next look reads those that follow.
+    if (complete) {
+      this.#nextGroups.clear();
+      for (const [kind, names] of groups) if (names.length >= groupsPerKind) this.#nextGroups.set(kind, names.at(-1) ?? '');
     }
     for (const [kind, names] of groups) this.#state(kind).groups = rotate(names, this.#state(kind).groups[0]);
     for (const [kind, state] of this.#kinds) if (!groups.has(kind)) state.groups = [];
@@ -221,6 +263,19 @@ export class WorkRunner implements Service {
     return groups.size + suspects.length + this.#lastStarts.length;
   }
 
+  /** Reads the groups with READY rows, as far back as it is due. `complete` is true if it read the groups of every kind. */
+  async #look(): Promise<{ readonly found: readonly ReadyGroup[]; readonly complete: boolean }> {
+    const { table } = this.#options;
+    const backMs = this.#lookBack.next();
+    const floors = backMs === undefined ? [] : this.#floors.list(backMs);
+    if (floors.length > 0) return { found: await table.ready({ floors }), complete: false };
+    const began = monotonicMs();
+    const found = await table.ready({ groupsPerKind, from: this.#nextGroups });
+    // Where many groups have rows, a look over everything finds work: other tenants must not wait for the next one 20 times as long as it takes.
+    this.#lookBack.full((monotonicMs() - began) / Math.min(20, Math.max(1, found.length)));
+    return { found, complete: true };
+  }
+
   #state(kind: string): KindState {
     let state = this.#kinds.get(kind);
     if (!state) this.#kinds.set(kind, (state = new KindState(kind)));
@@ -232,7 +287,8 @@ export class WorkRunner implements Service {
     const policy = this.#options.kinds().get(state.kind);
     if (!policy) return;
     while (!this.#stopping && state.groups.length > 0 && state.claiming < 2 && this.#leases.size < maxUnsettled) {
-      const capacity = policy.concurrency * policy.batch + Math.min(maxAhead, Math.trunc(state.rate * aheadMs));
+      const ahead = policy.claimAhead === false ? 0 : Math.min(maxAhead, Math.trunc(state.rate * aheadMs));
+      const capacity = policy.concurrency * policy.batch + ahead;
       const inUse = state.waiting + state.running * policy.batch;
       const free = capacity - inUse - state.claiming * maxClaim;
       // Claims only if half of the capacity is free or hardly a row waits: that makes fewer and larger claims.
@@ -248,10 +304,18 @@ export class WorkRunner implements Service {
       if (limit < 1) return;
       state.groups = [...state.groups.slice(1), group];
       state.claiming += 1;
-      const got = await this.#claim(state, this.#query(state, policy, { limit, group }), (rows) => this.#enqueue(state, rows));
+      const from = this.#floors.get(state.kind, group);
+      const got = await this.#claim(state, this.#query(state, policy, { limit, group, from }), (rows) => {
+        const last = rows.at(-1);
+        if (last) this.#floors.claimed(state.kind, group, last.row.rank);
+        this.#enqueue(state, rows);
+      });
       state.claiming -= 1;
-      if (got === undefined) state.groups = [];
-      else if (got < limit) state.groups = state.groups.filter((name) => name !== group);
+      policy.claimed?.(limit, got ?? 0);
+      if (got === undefined) {
+        this.#floors.forget(state.kind, group);
+        state.groups = [];
+      } else if (got < limit) state.groups = state.groups.filter((name) => name !== group);
     }
   }
 
@@ -296,11 +360,12 @@ export class WorkRunner implements Service {
     const limit = await this.#admit(state.kind, policy, ids.length);
     if (limit < 1) return;
     const { owner, leaseMs, table } = this.#options;
-    await this.#claim(
+    const got = await this.#claim(
       state,
       () => table.claimIds(ids.slice(0, limit), { kind: state.kind, owner, leaseMs }, policy.cap),
       (rows) => this.#enqueue(state, rows),
     );
+    policy.claimed?.(limit, got ?? 0);
     if (limit < ids.length) this.wake();
   }
 
@@ -320,11 +385,13 @@ export class WorkRunner implements Service {
     if (!policy || state.claimingSuspects) return;
     state.claimingSuspects = true;
     while (!this.#stopping && state.suspects && this.#leases.size < maxUnsettled) {
-      const room = Math.max(16, policy.concurrency * policy.batch) - state.waiting - state.running * policy.batch;
+      const places = policy.concurrency * policy.batch;
+      const room = (policy.claimAhead === false ? places : Math.max(16, places)) - state.waiting - state.running * policy.batch;
       const limit = room < 1 ? 0 : await this.#admit(state.kind, policy, Math.min(room, maxClaim));
       if (limit < 1) break;
       const query = this.#query(state, policy, { limit, group: '', lost: { from: 1, to: policy.maxLost - 2 } });
       const got = await this.#claim(state, query, (rows) => this.#enqueue(state, rows));
+      policy.claimed?.(limit, got ?? 0);
       if (got === undefined || got < limit) state.suspects = false;
     }
     state.claimingSuspects = false;
@@ -332,7 +399,8 @@ export class WorkRunner implements Service {
 
   /**
    * Runs suspects that have one start left, each alone: one at a time per process, never in a batch. If the process dies again, only that
-   * row is given up.
+   * row is given up. A row that has run for the time of a lease no longer keeps the others waiting, or a handler without an end would keep
+   * them waiting for ever. They are at risk then if it kills the process after all.
    */
   async #runAlone(): Promise<void> {
     if (aloneRunning || this.#lastStarts.length === 0) return;
@@ -342,21 +410,34 @@ export class WorkRunner implements Service {
         const state = this.#state(kind);
         for (let alone: HeldRow | undefined; ; alone = undefined) {
           const policy = this.#options.kinds().get(kind);
-          if (this.#stopping || !policy || (await this.#admit(kind, policy, 1)) < 1) break;
+          if (this.#stopping || !policy || state.alone >= policy.concurrency || (await this.#admit(kind, policy, 1)) < 1) break;
           const query = this.#query(state, policy, { limit: 1, group: '', lost: { from: policy.maxLost - 1, to: 2 ** 31 - 1 } });
-          await this.#claim(state, query, ([held]) => {
+          const got = await this.#claim(state, query, ([held]) => {
             if (!held) return;
             state.enter(held.row.group);
             if (this.#stopping) this.#release(held.row);
             else alone = held;
           });
+          policy.claimed?.(1, got ?? 0);
           if (!alone) break;
-          await this.#runRows(state, policy, [alone]);
+          await this.#endedOrLong(state, this.#runRows(state, policy, [alone]));
         }
       }
     } finally {
       aloneRunning = false;
     }
+  }
+
+  /** Resolves when a row that runs alone has ended, or has run for the time of a lease. */
+  async #endedOrLong(state: KindState, run: Promise<void> | undefined): Promise<void> {
+    if (!run) return;
+    const ended = new AbortController();
+    state.alone += 1;
+    const counted = run.finally(() => {
+      state.alone -= 1;
+      ended.abort();
+    });
+    await Promise.race([counted, idle(this.#options.leaseMs, ended.signal).catch(() => undefined)]);
   }
 
   /**
@@ -395,7 +476,7 @@ export class WorkRunner implements Service {
   #query(
     { kind }: KindState,
     policy: KindPolicy,
-    query: Pick<ClaimQuery, 'limit' | 'group' | 'lost'>,
+    query: Pick<ClaimQuery, 'limit' | 'group' | 'lost' | 'from'>,
   ): () => Promise<readonly ClaimedRow[]> {
     const { owner, leaseMs, table } = this.#options;
     return () => table.claim({ kind, owner, leaseMs, ...query }, policy.cap);
@@ -418,9 +499,9 @@ export class WorkRunner implements Service {
     try {
       while (!this.#stopping && state.waiting > 0 && state.running < policy.concurrency) {
         const taken = state.take(policy.batch);
-        const rows = taken.some((held) => held.aborted) ? taken.filter((held) => !held.aborted) : taken;
+        const rows = taken.some((held) => held.lost) ? taken.filter((held) => !held.lost) : taken;
         // Rows that were lost or cancelled while they waited are forgotten. They would otherwise count as held for ever.
-        for (const held of taken) if (held.aborted) this.#forget(held.row);
+        for (const held of taken) if (held.lost) this.#forget(held.row);
         if (rows.length > 0) void this.#runRows(state, policy, rows);
       }
     } finally {

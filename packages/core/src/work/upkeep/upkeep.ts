@@ -1,6 +1,7 @@
 import { defineLoop, type Loop } from '../../loop/loop.ts';
 import type { Logger } from '../../observe/logger.ts';
 import type { WorkTable } from '../row/work-table.ts';
+import { DueLook } from './due-look.ts';
 
 /** The table, the periods and the passes of a worker's upkeep. */
 export interface UpkeepOptions {
@@ -15,8 +16,8 @@ export interface UpkeepOptions {
   readonly maxPollMs: () => number;
   /** Called after each pass of `promote` with the number of SCHEDULED rows that became READY. */
   readonly onPromoted: (count: number) => Promise<void> | void;
-  /** Takes back rows whose lease has expired. Runs every 2 s, or every `leaseMs` if that is shorter. */
-  readonly rescue: () => Promise<unknown>;
+  /** Takes back rows whose lease has expired, within the last `backMs` if it is given. Runs every 2 s, or every `leaseMs` if that is shorter. */
+  readonly rescue: (backMs: number | undefined) => Promise<unknown>;
   /** Repairs turns and slots every 2 s. Default none, for workers that run neither serial nor capped kinds. */
   readonly repair?: (() => Promise<unknown>) | undefined;
 }
@@ -38,20 +39,33 @@ const promoteRows = 1_000;
 export function createUpkeep(options: UpkeepOptions): Upkeep {
   const { table, prefix = '', logger, repair } = options;
   let nextDueMs = 0;
+  const due = new DueLook();
+  const expired = new DueLook();
   const promote = defineLoop({
     name: `${prefix}promote`,
     logger,
     runOnce: async () => {
-      const promoted = await table.promote(promoteRows);
-      await options.onPromoted(promoted);
-      nextDueMs = promoted === promoteRows ? 0 : ((await table.nextDueMs()) ?? 5_000);
-      return promoted;
+      const look = async (backMs: number | undefined): Promise<number> => {
+        const promoted = await table.promote(promoteRows, backMs);
+        await options.onPromoted(promoted);
+        nextDueMs = promoted === promoteRows ? 0 : ((await table.nextDueMs(backMs)) ?? 5_000);
+        return promoted;
+      };
+      return due.run(look, (promoted) => promoted < promoteRows);
     },
     busy: (promoted) => promoted === promoteRows,
-    pauseMs: () => Math.max(options.minPollMs, Math.min(nextDueMs, options.maxPollMs())),
+    pauseMs: () => {
+      const maxMs = options.maxPollMs();
+      return nextDueMs < maxMs ? { untilMs: Math.max(options.minPollMs, nextDueMs) } : maxMs;
+    },
   });
   const others: Loop<unknown>[] = [
-    defineLoop({ name: `${prefix}rescue`, logger, runOnce: options.rescue, pauseMs: () => Math.min(2_000, options.leaseMs) }),
+    defineLoop({
+      name: `${prefix}rescue`,
+      logger,
+      runOnce: () => expired.run(options.rescue, () => true),
+      pauseMs: () => Math.min(2_000, options.leaseMs),
+    }),
   ];
   if (repair) others.push(defineLoop({ name: `${prefix}gates`, logger, runOnce: repair, pauseMs: () => 2_000 }));
   return {

@@ -1,0 +1,198 @@
+import { type ClaimedRow, every, silentLogger, type Verdict } from '@holdfast/core';
+import fc from 'fast-check';
+import { afterEach, beforeAll, expect, it } from 'vitest';
+import { bizType } from '../src/index.ts';
+import { Inspection } from '../src/operate/inspect.ts';
+import { Registry } from '../src/registry.ts';
+import { RowSubmitter } from '../src/submit/submitter.ts';
+import { sweepOnce } from '../src/worker/sweep.ts';
+import { onEveryDatabase } from './suite.ts';
+import { any } from './suite-schema.ts';
+
+const leaseMs = 1_000;
+const maxLost = 3;
+const kinds = ['plain', 'serial', 'capped'] as const;
+type Kind = (typeof kinds)[number];
+const error = { name: 'E', message: 'no' };
+const by = { actor: 'test', reason: 'test' };
+const endStates = ['SUCCESS', 'FAILED', 'CANCELLED'];
+const verdicts: Readonly<Record<string, Verdict>> = {
+  done: { outcome: 'done' },
+  'retry at once': { outcome: 'retry', afterMs: 0, error },
+  'retry later': { outcome: 'retry', afterMs: 700, error },
+  reject: { outcome: 'dead', reason: 'rejected', error },
+  exhaust: { outcome: 'dead', reason: 'exhausted', error },
+  snooze: { outcome: 'snooze', afterMs: 300 },
+  release: { outcome: 'release' },
+  cancel: { outcome: 'cancel', error },
+};
+
+/** The steps that a worker, a caller or an operator can take on a row. */
+const actions = [
+  'claim',
+  ...Object.keys(verdicts),
+  'let the lease expire',
+  'renew',
+  'promote',
+  'cancel a row',
+  'reschedule soon',
+  'reschedule far',
+  'redrive',
+  'pause',
+  'resume',
+] as const;
+type Action = (typeof actions)[number];
+
+onEveryDatabase('every row ends', (suite) => {
+  let registry: Registry;
+  let submitter: RowSubmitter;
+  let inspection: Inspection;
+  let held: ClaimedRow[] = [];
+  const t = () => suite.db.knex('compensate_biz');
+
+  beforeAll(async () => {
+    const types = {
+      plain: bizType(any, { retry: every(1), maxLost }),
+      serial: bizType(any, { retry: every(1), serial: true, maxLost }),
+      capped: bizType(any, { retry: every(1), globalConcurrency: 2, maxLost }),
+    };
+    registry = new Registry({ knex: suite.db.knex, types, logger: silentLogger });
+    submitter = new RowSubmitter(registry, () => undefined);
+    inspection = new Inspection(registry);
+    await registry.database.describe();
+    await registry.caps.ensure(kinds);
+    return () => registry.close();
+  });
+  afterEach(async () => {
+    await t().delete();
+    for (const table of ['compensate_biz_attempt', 'holdfast_gate']) await suite.db.knex(table).delete();
+    await suite.db.knex('holdfast_slot').update({ holder: null });
+    held = [];
+    registry.database.clockOffsetMs = 0;
+  });
+
+  const submit = (kind: Kind, delay = 0) =>
+    submitter.now().submit(kind, {}, { bizId: 'b', tenant: 'ten', ...(delay > 0 ? { delay } : {}) });
+
+  async function claim(kind: Kind, limit: number): Promise<readonly ClaimedRow[]> {
+    const query = { kind, group: 'ten', limit, owner: 'w', leaseMs };
+    const cap = registry.caps.cap(kind);
+    const fresh = await registry.table.claim(query, cap);
+    return [...fresh, ...(await registry.table.claim({ ...query, lost: { from: 1, to: 2 ** 31 - 1 } }, cap))];
+  }
+
+  const settle = (row: ClaimedRow, verdict: Verdict) => {
+    const settlements = [{ row, verdict, keep: true }];
+    return registry.table.settle(
+      settlements,
+      registry.effects.hook(settlements, 'w', () => undefined),
+    );
+  };
+
+  async function act(action: Action, kind: Kind, row: string | undefined): Promise<void> {
+    const verdict = verdicts[action];
+    if (verdict) {
+      const settled = held.shift();
+      if (settled) await settle(settled, verdict);
+    } else if (action === 'claim') held.push(...(await claim(kind, 1)));
+    else if (action === 'renew')
+      await registry.table.renew(
+        held.map(({ id }) => id),
+        'w',
+        leaseMs,
+      );
+    else if (action === 'let the lease expire') {
+      registry.database.clockOffsetMs += leaseMs + 1;
+      await sweepOnce(registry, 600_000);
+    } else if (action === 'promote') await registry.table.promote();
+    else if (action === 'pause' || action === 'resume') await inspection.actions[action](kind, by);
+    else if (row === undefined) return;
+    else if (action === 'redrive') await inspection.actions.redrive(row, by);
+    else
+      await suite.db.knex.transaction(async (trx) => {
+        if (action === 'cancel a row') await submitter.in(trx).cancel({ id: row });
+        else await submitter.in(trx).reschedule({ id: row }, action === 'reschedule soon' ? '100ms' : '1h');
+      });
+  }
+
+  /** Lets time pass for a worker whose every run succeeds, until all rows have ended. */
+  async function expectAllToEnd(): Promise<void> {
+    for (let round = 0; round < 5; round++) {
+      registry.database.clockOffsetMs += 4_000_000;
+      await sweepOnce(registry, 600_000);
+      for (const kind of kinds)
+        for (let rows = await claim(kind, 100); rows.length > 0; rows = await claim(kind, 100))
+          for (const row of rows) await settle(row, { outcome: 'done' });
+      if ((await t().whereNotIn('status', endStates)).length === 0) break;
+    }
+    expect(await t().whereNotIn('status', endStates).select('biz_type', 'status', 'lost', 'run_at')).toEqual([]);
+    expect(await suite.db.knex('holdfast_slot').whereNotNull('holder')).toEqual([]);
+    expect(await suite.db.knex('holdfast_gate').whereNotNull('head')).toEqual([]);
+  }
+
+  it('runs a row that its worker left behind, and that is then rescheduled, when its time has come', async () => {
+    const { id } = await submit('plain');
+    await act('claim', 'plain', id);
+    await act('let the lease expire', 'plain', id);
+    await act('reschedule soon', 'plain', id);
+    expect(await t().where({ id }).first()).toMatchObject({ status: 'SCHEDULED', lost: 1 });
+    expect(await registry.table.nextDueMs()).toBeLessThanOrEqual(100);
+    registry.database.clockOffsetMs += 101;
+    expect(await registry.table.promote()).toBe(1);
+    // It is still a suspect: it runs as those do.
+    const [row] = await claim('plain', 1);
+    expect(row).toMatchObject({ id, lost: 1 });
+  });
+
+  /** Ways into each state, also with a start that was lost. */
+  const ways: Readonly<Record<string, readonly Action[]>> = {
+    READY: [],
+    'READY as a suspect': ['claim', 'let the lease expire'],
+    'READY as a suspect for the last time': ['claim', 'let the lease expire', 'claim', 'let the lease expire'],
+    RUNNING: ['claim'],
+    'RUNNING as a suspect': ['claim', 'let the lease expire', 'claim'],
+    SCHEDULED: ['claim', 'retry later'],
+    'SCHEDULED as a suspect': ['claim', 'let the lease expire', 'reschedule soon'],
+    DONE: ['claim', 'done'],
+    DEAD: ['claim', 'reject'],
+    'DEAD by a crash loop': ['claim', 'let the lease expire', 'claim', 'let the lease expire', 'claim', 'let the lease expire'],
+    CANCELLED: ['cancel a row'],
+    'CANCELLED as it ran': ['claim', 'cancel a row'],
+    'CANCELLED as a suspect': ['claim', 'let the lease expire', 'cancel a row'],
+  };
+  it.each(Object.keys(ways))('ends after any action on a row that is %s, with the rows behind it', async (state) => {
+    for (const kind of kinds)
+      for (const action of actions) {
+        const { id } = await submit(kind);
+        await submit(kind);
+        for (const step of ways[state] ?? []) await act(step, kind, id);
+        await act(action, kind, id);
+        held = [];
+      }
+    await expectAllToEnd();
+  });
+
+  it('ends whatever was done to it, in any order', async () => {
+    const step = fc.record({
+      kind: fc.constantFrom(...kinds),
+      action: fc.oneof(
+        { arbitrary: fc.constantFrom(...actions), weight: 3 },
+        { arbitrary: fc.constantFrom('claim' as const, 'let the lease expire' as const), weight: 1 },
+      ),
+      row: fc.nat(5),
+    });
+    await fc.assert(
+      fc.asyncProperty(fc.array(step, { minLength: 5, maxLength: 25 }), async (steps) => {
+        await t().delete();
+        held = [];
+        const ids: Record<Kind, string[]> = { plain: [], serial: [], capped: [] };
+        for (const kind of kinds) for (const delay of [0, 0, 500]) ids[kind].push((await submit(kind, delay)).id);
+        for (const { kind, action, row } of steps) await act(action, kind, ids[kind][row % ids[kind].length]);
+        const running = await t().where({ biz_type: 'serial', status: 'PROCESSING' });
+        expect(running.length).toBeLessThanOrEqual(1);
+        await expectAllToEnd();
+      }),
+      { numRuns: 12 },
+    );
+  });
+});

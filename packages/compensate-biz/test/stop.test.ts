@@ -1,0 +1,138 @@
+import { every, wait } from '@holdfast/core';
+import { until } from '@holdfast/core/testing';
+import { expect, it } from 'vitest';
+import { bizType, type Run } from '../src/index.ts';
+import { onEveryDatabase } from './suite.ts';
+import { any } from './suite-schema.ts';
+
+const aborted = (signal: AbortSignal) => new Promise<void>((resolve) => signal.addEventListener('abort', () => resolve(), { once: true }));
+
+onEveryDatabase('stop', (suite) => {
+  const t = () => suite.db.knex('compensate_biz');
+  const rowsOf = (type: string) => t().where({ biz_type: type }).orderBy('id');
+
+  const ends: Readonly<Record<string, (run: Pick<Run, 'signal'>) => unknown>> = {
+    'rejects with the reason of its signal': async ({ signal }) => {
+      await aborted(signal);
+      throw signal.reason;
+    },
+    'throws an error of its own': async ({ signal }) => {
+      await aborted(signal);
+      throw Object.assign(new Error('This operation was aborted'), { name: 'AbortError' });
+    },
+    'throws an error that is not retryable': async ({ signal }) => {
+      await aborted(signal);
+      throw Object.assign(new Error('aborted'), { retryable: false });
+    },
+  };
+  it.each(Object.keys(ends))('costs no attempt, however often, of a handler that %s when it is aborted', async (how) => {
+    const [one, many] = [`${how.length} one`, `${how.length} many`];
+    const options = { concurrency: 2, retry: every(1).upTo(3), maxLost: 3 };
+    const biz = suite.create({ [one]: bizType(any, options), [many]: bizType(any, options) });
+    let running = 0;
+    const handler = (run: Pick<Run, 'signal'>) => {
+      running += 1;
+      return ends[how]?.(run);
+    };
+    biz.handle(one, (_context, run) => handler(run));
+    biz.handleBatch(many, { size: 2 }, (items) => handler(items.at(-1) as (typeof items)[number]));
+    await biz.now().submit(one, {});
+    await biz.now().submitMany(many, [{}, {}]);
+    for (let deploy = 0; deploy < 4; deploy++) {
+      running = 0;
+      const worker = biz.worker({ stopTimeout: 10 });
+      await worker.start();
+      await until(() => running >= 2);
+      await worker.stop();
+      for (const row of [...(await rowsOf(one)), ...(await rowsOf(many))])
+        expect(row).toMatchObject({ status: 'WAIT_HANDLE', cnt: 0, starts: 0, lost: 0, owner: null });
+    }
+    expect(
+      await suite.db.knex('compensate_biz_attempt').whereIn(
+        'task_id',
+        (await rowsOf(one)).map(({ id }) => id),
+      ),
+    ).toEqual([]);
+  });
+
+  it('keeps its rows for as long as aborted handlers take to end', async () => {
+    const biz = suite.create({ tidy: bizType(any) });
+    let end: () => void = () => undefined;
+    let leaseAtAbort: number | undefined;
+    let started = false;
+    const lease = async () => Number((await rowsOf('tidy'))[0].lease_until);
+    biz.handle('tidy', async (_context, run) => {
+      started = true;
+      await aborted(run.signal);
+      leaseAtAbort = await lease();
+      await new Promise<void>((resolve) => {
+        end = resolve;
+      });
+      throw run.signal.reason;
+    });
+    await biz.now().submit('tidy', {});
+    const worker = biz.worker({ stopTimeout: 10, lease: '600ms' });
+    await worker.start();
+    await until(() => started);
+    const stopped = worker.stop();
+    await until(() => leaseAtAbort !== undefined);
+    // Renewed twice: without that, it would have expired.
+    await until(async () => (await lease()) > (leaseAtAbort ?? 0) + 300);
+    end();
+    await stopped;
+    expect(await rowsOf('tidy')).toMatchObject([{ status: 'WAIT_HANDLE', cnt: 0, starts: 0, lost: 0 }]);
+  });
+
+  it('waits for as long as it is told to, also if that is longer than a timer lasts', async () => {
+    const biz = suite.create({ long: bizType(any) });
+    let signal: AbortSignal | undefined;
+    let end: () => void = () => undefined;
+    biz.handle('long', (_context, run) => {
+      signal = run.signal;
+      return new Promise<void>((resolve) => {
+        end = resolve;
+      });
+    });
+    await biz.now().submit('long', {});
+    const worker = biz.worker({ stopTimeout: '60d' });
+    await worker.start();
+    await until(() => signal);
+    const stopped = worker.stop();
+    await wait(30);
+    expect(signal?.aborted).toBe(false);
+    end();
+    await stopped;
+    expect(await rowsOf('long')).toMatchObject([{ status: 'SUCCESS' }]);
+  });
+
+  it('counts what a handler decides when it is aborted', async () => {
+    const biz = suite.create({ decided: bizType(any, { retry: every('1h').upTo(3) }) });
+    let started = 0;
+    biz.handle('decided', async (context, run) => {
+      started += 1;
+      await aborted(run.signal);
+      return context.ok ? undefined : run.retry();
+    });
+    await biz.now().submitMany('decided', [{ ok: true }, {}]);
+    const worker = biz.worker({ stopTimeout: 10 });
+    await worker.start();
+    await until(() => started === 2);
+    await worker.stop();
+    expect(await rowsOf('decided')).toMatchObject([
+      { status: 'SUCCESS', cnt: 0 },
+      { status: 'SCHEDULED', cnt: 1 },
+    ]);
+  });
+
+  it('does not run a row again and again whose handler throws the lease-lost error of something else', async () => {
+    const biz = suite.create({ borrowed: bizType(any, { retry: every(1).upTo(2) }) });
+    const lost = () => {
+      throw Object.assign(new Error('the lease on lane 3 was lost'), { code: 'lease-lost', retryable: true });
+    };
+    biz.handleBatch('borrowed', { size: 2 }, lost);
+    await biz.now().submitMany('borrowed', [{}, {}]);
+    await using worker = biz.worker();
+    await worker.start();
+    await until(async () => (await t().where({ biz_type: 'borrowed', status: 'FAILED' })).length === 2);
+  });
+});

@@ -1,0 +1,51 @@
+import type { GroupFloor } from '../row/floor-probes.ts';
+
+/** Groups whose floors are kept. Each one costs a look three probes. */
+const maxFloors = 32;
+
+/**
+ * The ranks from which a worker claims, by kind and group: rows of lower rank have been claimed. A floor saves time only. It is kept in
+ * memory, and `LookBack` decides how often rows below it are looked for.
+ */
+export class Floors {
+  /** In the order of the last claim, latest last. */
+  readonly #floors = new Map<string, GroupFloor>();
+
+  /** The rank from which rows of this group are claimed; `undefined`: from the least. */
+  get(kind: string, group: string): number | undefined {
+    return this.#floors.get(key(kind, group))?.rank;
+  }
+
+  /** Records that rows up to `rank` were claimed. */
+  claimed(kind: string, group: string, rank: number): void {
+    this.#set(kind, group, Math.max(rank, this.get(kind, group) ?? rank));
+    for (const oldest of this.#floors.keys()) {
+      if (this.#floors.size <= maxFloors) break;
+      this.#floors.delete(oldest);
+    }
+  }
+
+  /** Records the rank of the first row that a look found. */
+  found(kind: string, group: string, rank: number): void {
+    if (this.#floors.has(key(kind, group))) this.#set(kind, group, rank);
+  }
+
+  /** Forgets the floor of a group whose claim failed: the claim may have been rolled back. */
+  forget(kind: string, group: string): void {
+    this.#floors.delete(key(kind, group));
+  }
+
+  /** The floors, lowered by `backMs`. */
+  list(backMs: number): GroupFloor[] {
+    return [...this.#floors.values()].map((floor) => ({ ...floor, rank: floor.rank - backMs }));
+  }
+
+  #set(kind: string, group: string, rank: number): void {
+    this.#floors.delete(key(kind, group));
+    this.#floors.set(key(kind, group), { kind, group, rank });
+  }
+}
+
+function key(kind: string, group: string): string {
+  return JSON.stringify([kind, group]);
+}
