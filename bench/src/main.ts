@@ -5,6 +5,7 @@ import { once } from 'node:events';
 import { createInterface } from 'node:readline';
 import { parseArgs } from 'node:util';
 import { dispatch } from './dispatch/main.ts';
+import { flowBench } from './flow/main.ts';
 import { notifier } from './notifier/main.ts';
 import { outbox } from './outbox/main.ts';
 import { writePage } from './report/page.ts';
@@ -21,19 +22,21 @@ const { values, positionals } = parseArgs({
     only: { type: 'string' },
     members: { type: 'string' },
     backlog: { type: 'string' },
+    minutes: { type: 'string' },
     save: { type: 'boolean' },
   },
 });
 /** The peers that the benches compare with, besides raw SQL. */
 const peers = {
   tasks: ['graphile-worker', 'pg-boss', 'plainjob', 'better-sqlite3', 'pg', 'mysql2', 'knex'],
+  flow: ['graphile-worker', 'pg-boss', 'bullmq', 'pg'],
   outbox: ['kafkajs', '@platformatic/kafka', 'amqplib', 'knex'],
   notifier: ['undici', 'bullmq', 'ioredis'],
   scan: ['pg', 'knex'],
   runner: [],
   dispatch: ['pg', 'undici'],
 } as const;
-const benches: Record<keyof typeof peers, typeof tasks> = { tasks, outbox, notifier, scan, runner, dispatch };
+const benches: Record<keyof typeof peers, typeof tasks> = { tasks, flow: flowBench, outbox, notifier, scan, runner, dispatch };
 const names = Object.keys(benches) as (keyof typeof peers)[];
 if (values.save && values.only !== undefined)
   throw new Error('--save keeps whole benches, so that a page never mixes runs; leave --only out.');
@@ -49,10 +52,11 @@ else if (name in benches)
     only: values.only === undefined ? undefined : new Set(values.only.split(',')),
     members: Number(values.members ?? 2_650_000),
     backlog: Number(values.backlog ?? 10_000_000),
+    minutes: Number(values.minutes ?? 10),
   });
 else {
   console.error(
-    `usage: npm run bench                                   all of them, and the report\n       npm run bench -- ${names.join('|')} [--save] [--json] [--rounds 5] [--only CASE,…] [--members N] [--backlog N]\n       npm run bench -- report                         the report from what was measured last`,
+    `usage: npm run bench                                   all of them, and the report\n       npm run bench -- ${names.join('|')} [--save] [--json] [--rounds 5] [--only CASE,…] [--members N] [--backlog N] [--minutes 10]\n       npm run bench -- report                         the report from what was measured last`,
   );
   process.exit(2);
 }

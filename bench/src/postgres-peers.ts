@@ -3,9 +3,11 @@ import { Logger, makeWorkerUtils, run, runMigrations } from 'graphile-worker';
 import { PgBoss } from 'pg-boss';
 import { inFlight } from './in-flight.ts';
 
-const quiet = new Logger(() => () => undefined);
+/** A logger that writes nothing. */
+export const quiet = new Logger(() => () => undefined);
 
-function parts(db: TestDatabase): { readonly connectionString: string; readonly schema: string } {
+/** The address of a test database, and a schema beside it for a peer's tables. */
+export function parts(db: TestDatabase): { readonly connectionString: string; readonly schema: string } {
   const url = new URL(db.address);
   const schema = `${url.searchParams.get('schema') ?? 't'}_peer`;
   url.search = '';

@@ -16,6 +16,8 @@ export interface BenchOptions {
   readonly members: number;
   /** Messages in the backlog of the outbox. */
   readonly backlog: number;
+  /** How long each contestant of a flow runs. */
+  readonly minutes: number;
 }
 
 /** Claim, run and settle; submit; latency; a campaign: against peers, and against the same SQL without our code. */

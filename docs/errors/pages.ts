@@ -189,6 +189,24 @@ export const errorPages: readonly ErrorPage[] = [
     next: ['Mend the caller. Put large content elsewhere, and its address into the message.'],
   },
   {
+    code: 'invalid-result',
+    error: 'InvalidResultError',
+    from: 'compensate-biz',
+    retryable: false,
+    means:
+      "What a handler returned can't be stored. The row is FAILED at once, since another try would return the same. Effects that the handler committed by itself are there.",
+    because: [
+      'It is larger than `maxResultBytes` (65,536 bytes as JSON).',
+      'It is no JSON: a function, a BigInt, a cycle. A handler that is one expression returns the value of that expression.',
+      "It does not fit the type's `result` schema.",
+    ],
+    next: [
+      'Return only what readers of the row need, and keep large data elsewhere, under a key; return nothing if nobody reads it.',
+      'Pass it to `run.commit(effects, { result })`: it is then checked before the effects.',
+      'Deploy the mended handler, then redrive the row; the handler runs again.',
+    ],
+  },
+  {
     code: 'invalid-zip',
     error: 'InvalidZipError',
     from: 'code-runner',
@@ -270,6 +288,22 @@ export const errorPages: readonly ErrorPage[] = [
       '`if-match` is not an ETag; `after` is not a number.',
     ],
     next: ['Fix the client; the OpenAPI document of the routes has the shapes.'],
+  },
+  {
+    code: 'migration-locked',
+    error: 'MigrationLockedError',
+    from: 'core',
+    retryable: true,
+    means:
+      'Another process holds the lock of the migrations, and `migrate` has waited for it for as long as `lockTimeout` allows. Nothing was changed.',
+    because: [
+      'Another process builds an index on a large adopted table.',
+      'A process that was migrating hangs, or a pooler has kept the session lock that an earlier version took through it.',
+    ],
+    next: [
+      'Wait for the other process, or raise `lockTimeout` of `migrate`.',
+      'If nobody migrates, end the session that the message names.',
+    ],
   },
   {
     code: 'migration-required',
@@ -379,6 +413,18 @@ export const errorPages: readonly ErrorPage[] = [
     next: ['Verify the raw body: `express.raw({ type: "*/*" })`.', 'Answer 400, and do nothing.'],
   },
   {
+    code: 'test-run-limit',
+    error: 'TestRunLimitError',
+    from: 'compensate-biz',
+    retryable: false,
+    means: '`runDue` or `runAll` of the helpers for tests ran more rows than `maxRuns`. The rows that ran have ended; the next one waits.',
+    because: [
+      'A handler submits a row of its own type, and so on without end.',
+      'A row snoozes, or is retried, without end, and `runAll` moves the clock each time.',
+    ],
+    next: ['Use `runDue`, and `advance` step by step.', 'Raise `maxRuns`, if so many runs are meant.'],
+  },
+  {
     code: 'transaction-doomed',
     error: 'TransactionDoomedError',
     from: 'core',
@@ -443,6 +489,19 @@ export const errorPages: readonly ErrorPage[] = [
     means: 'The file has changed since the version that was named.',
     because: ['Somebody else saved it meanwhile.'],
     next: ['Read it again, merge, and save under the new version.'],
+  },
+  {
+    code: 'wait-timeout',
+    error: 'WaitTimeoutError',
+    from: 'compensate-biz',
+    retryable: true,
+    means: '`waitFor` has waited for its `timeout`, and the row has not ended. The row is not affected.',
+    because: [
+      'The row waits: for its due time, for its turn, or for a worker. The message has its status.',
+      'No worker with a handler for its type runs, or the type is paused.',
+      'The handler takes longer than that.',
+    ],
+    next: ['Wait again, or longer.', 'Look at `biz.get(id)`: its status, attempts and progress.'],
   },
   {
     code: 'xxl-job-admin',

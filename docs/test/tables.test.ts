@@ -4,10 +4,11 @@ import { codeRunnerSchema } from '@holdfast/code-runner';
 import { compensateBizSchema } from '@holdfast/compensate-biz';
 import { coreSchema, migrate } from '@holdfast/core';
 import { openSqlite } from '@holdfast/core/sqlite';
+import { testDialects } from '@holdfast/core/testing';
 import { notifierSchema } from '@holdfast/notifier';
 import { outboxSchema } from '@holdfast/outbox';
 import { scanSchema } from '@holdfast/sharded-scan';
-import { expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 
 const schemas = [coreSchema, outboxSchema, compensateBizSchema, notifierSchema, scanSchema, codeRunnerSchema, brokerSchema];
 
@@ -24,4 +25,30 @@ it('the page of tables names each table that migrate makes, and no other', async
   } finally {
     await knex.destroy();
   }
+});
+
+describe.each(testDialects().filter(({ name }) => name === 'mysql' || name === 'mariadb'))('on $name', (dialect) => {
+  it('no text of any table leaves out trailing spaces, whether it is new or of an earlier version', { timeout: 60_000 }, async () => {
+    const db = await dialect.create();
+    try {
+      const padded = async () => {
+        const [rows] = await db.knex.raw(
+          "SELECT table_name AS t, column_name AS c FROM information_schema.columns WHERE table_schema = DATABASE() AND collation_name NOT IN ('utf8mb4_0900_bin', 'utf8mb4_nopad_bin') AND table_name NOT LIKE '%\\_migrations'",
+        );
+        return rows as readonly { t: string; c: string }[];
+      };
+      await migrate(db.knex, schemas);
+      expect(await padded()).toEqual([]);
+      const [tables] = await db.knex.raw('SELECT table_name AS t FROM information_schema.tables WHERE table_schema = DATABASE()');
+      for (const { t } of tables as { t: string }[]) {
+        await db.knex.raw(`ALTER TABLE ${t} CONVERT TO CHARACTER SET utf8mb4 COLLATE utf8mb4_bin`);
+        if (t.endsWith('_migrations')) await db.knex(t).where({ name: '0002_trailing_spaces' }).delete();
+      }
+      expect((await padded()).length).toBeGreaterThan(50);
+      await migrate(db.knex, schemas);
+      expect(await padded()).toEqual([]);
+    } finally {
+      await db.drop();
+    }
+  });
 });

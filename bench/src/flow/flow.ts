@@ -1,5 +1,7 @@
 /** What one contestant of the flow does: `submit` hands over tasks, and `onDone` is called with the number of tasks that have ended. */
 export interface FlowContestant {
+  /** The table of the tasks, as SQL; `undefined` if there is none. A snapshot is held by a transaction that has read it. */
+  readonly table: string | undefined;
   submit(count: number): Promise<void>;
   onDone(listener: (count: number) => void): void;
   stop(): Promise<void>;
@@ -12,13 +14,15 @@ export interface FlowOptions {
   readonly waiting: number;
   readonly windows: number;
   readonly windowMs: number;
+  /** Called after the last window, before the contestant stops. */
+  readonly onEnd?: (() => Promise<void>) | undefined;
 }
 
 /**
  * Submits tasks and runs them at the same time, as a service does for months, with a bounded number of tasks that wait. Returns tasks per
  * second in each window. A flow that falls from window to window pays for the tasks that have ended.
  */
-export async function flow(contestant: FlowContestant, { by, waiting, windows, windowMs }: FlowOptions): Promise<number[]> {
+export async function flow(contestant: FlowContestant, { by, waiting, windows, windowMs, onEnd }: FlowOptions): Promise<number[]> {
   let submitted = 0;
   let done = 0;
   let room: () => void = () => undefined;
@@ -43,6 +47,7 @@ export async function flow(contestant: FlowContestant, { by, waiting, windows, w
   open = false;
   room();
   await submitting;
+  await onEnd?.();
   await contestant.stop();
   return rates;
 }

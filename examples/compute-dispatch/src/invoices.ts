@@ -1,5 +1,5 @@
 import type { Message, Publisher } from '@holdfast/broker';
-import { type Database, HoldfastError, type Logger, migrate, type Schema, SchemaWriter } from '@holdfast/core';
+import { type Database, HoldfastError, keepTrailingSpaces, type Logger, migrate, type Schema, SchemaWriter } from '@holdfast/core';
 import {
   createTopology,
   defineScan,
@@ -78,7 +78,18 @@ export type ScanView = z.infer<typeof scanView>;
 /** The number of tables in each of the two databases. */
 const invoiceSchema: Schema = {
   name: 'dispatch-service-invoices',
-  migrations: [{ name: '0001_create', statements: createTables }],
+  migrations: [
+    { name: '0001_create', statements: createTables },
+    {
+      name: '0002_trailing_spaces',
+      statements: (database, sql) =>
+        keepTrailingSpaces(
+          database,
+          sql,
+          Array.from({ length: tablesPerDatabase }, (_, table) => `invoice_00${table}`),
+        ),
+    },
+  ],
 };
 
 function createTables(database: Database): readonly string[] {

@@ -1,9 +1,35 @@
-import { type Database, type Schema, SchemaWriter } from '@holdfast/core';
+import { type Database, keepTrailingSpaces, type Schema, SchemaWriter } from '@holdfast/core';
 
 /** Tables of the service. `active` is 1 or NULL, so that a unique rule holds among active leases only, on every database. */
 export const dispatchSchema: Schema = {
   name: 'dispatch-service',
-  migrations: [{ name: '0001_create', statements: create }],
+  migrations: [
+    { name: '0001_create', statements: create },
+    {
+      name: '0002_trailing_spaces',
+      statements: (database, sql) =>
+        keepTrailingSpaces(database, sql, [
+          'dispatch_tenant',
+          'dispatch_api_key',
+          'dispatch_callback',
+          'dispatch_package',
+          'dispatch_price',
+          'dispatch_room',
+          'dispatch_parameter',
+          'dispatch_machine',
+          'dispatch_batch',
+          'dispatch_slot',
+          'dispatch_lease',
+          'dispatch_power_event',
+          'dispatch_stray',
+          'dispatch_charge',
+          'dispatch_counter',
+          'dispatch_event',
+          'asset_lease',
+          'billing_usage',
+        ]),
+    },
+  ],
 };
 
 function create(database: Database): readonly string[] {

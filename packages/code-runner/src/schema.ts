@@ -1,9 +1,16 @@
-import { type Database, type Schema, SchemaWriter } from '@holdfast/core';
+import { type Database, keepTrailingSpaces, type Schema, SchemaWriter } from '@holdfast/core';
 
 /** The tables of this package, for `migrate`. */
 export const codeRunnerSchema: Schema = {
   name: 'code_runner',
-  migrations: [{ name: '0001_create', statements: create }],
+  migrations: [
+    { name: '0001_create', statements: create },
+    {
+      name: '0002_trailing_spaces',
+      statements: (database, sql) =>
+        keepTrailingSpaces(database, sql, ['runner_task', 'runner_file', 'runner_object', 'runner_run', 'runner_event']),
+    },
+  ],
 };
 
 function create(database: Database): readonly string[] {

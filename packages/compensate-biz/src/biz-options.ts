@@ -9,6 +9,11 @@ export interface CompensateBizOptions<Types extends BizTypes> extends DatabaseOp
   /** Largest context as JSON, in bytes. A submit with a larger context fails with InvalidContextError. Default 262,144. */
   readonly maxContextBytes?: number;
   /**
+   * Largest result of a handler as JSON, in bytes. A run that returns a larger one fails with InvalidResultError, and its row is FAILED. Results
+   * of types with `keep: 'none'` are not stored, and not checked. Default 65,536.
+   */
+  readonly maxResultBytes?: number;
+  /**
    * Wakes workers of other processes after a submit. Default: LISTEN on Postgres, `PRAGMA data_version` on SQLite, none elsewhere:
    * workers there find new rows by polling.
    */

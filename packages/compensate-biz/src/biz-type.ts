@@ -14,7 +14,7 @@ import { UnknownTypeError } from './errors.ts';
 export type Often = Duration | { readonly cron: string };
 
 /** Options of a type. */
-export interface BizTypeOptions {
+export interface BizTypeOptions<Result = unknown> {
   /** When a row runs again after a failed attempt; used up, the row is FAILED. Default: after 5 s, tripled up to 10 minutes, 8 attempts in all. */
   readonly retry?: Backoff;
   /** Rows (with `handleBatch`: batches) that run at a time in one worker. Default 6. */
@@ -55,11 +55,17 @@ export interface BizTypeOptions {
    * row runs alone, so the least value is 2. Default 3.
    */
   readonly maxLost?: number;
+  /**
+   * The schema of what a handler returns. It types the handler, and the `result` of `get` and `find`. A result that does not fit makes the row
+   * FAILED. Default none: any JSON value.
+   */
+  readonly result?: StandardSchemaV1<unknown, Result>;
 }
 
 /** A type with its defaults filled in. */
-export interface BizType<Input, Output> {
+export interface BizType<Input, Output, Result = unknown> {
   readonly schema: StandardSchemaV1<Input, Output>;
+  readonly result: StandardSchemaV1<unknown, Result> | undefined;
   readonly retry: Backoff;
   readonly concurrency: number;
   readonly timeoutMs: number;
@@ -82,7 +88,10 @@ export interface BizType<Input, Output> {
  * Declares a type: the schema of its context (zod, valibot, arktype, or any Standard Schema) and how its rows are run.
  * @throws InvalidArgumentError for options out of range.
  */
-export function bizType<Input, Output>(schema: StandardSchemaV1<Input, Output>, options: BizTypeOptions = {}): BizType<Input, Output> {
+export function bizType<Input, Output, Result = unknown>(
+  schema: StandardSchemaV1<Input, Output>,
+  options: BizTypeOptions<Result> = {},
+): BizType<Input, Output, Result> {
   if (typeof schema?.['~standard']?.validate !== 'function')
     throw new InvalidArgumentError('bizType needs a Standard Schema (zod, valibot, arktype) as its first argument.');
   const keep = options.keep ?? '7d';
@@ -93,8 +102,11 @@ export function bizType<Input, Output>(schema: StandardSchemaV1<Input, Output>, 
         `version is ${version} but upcast has no step from version ${from}; add upcast: { ${from}: (old) => … }.`,
       );
   }
+  if (options.result !== undefined && typeof options.result['~standard']?.validate !== 'function')
+    throw new InvalidArgumentError('result is not a Standard Schema (zod, valibot, arktype).');
   return {
     schema,
+    result: options.result,
     retry: options.retry ?? exponential({ first: '5s', factor: 3, cap: '10m' }).upTo(8),
     concurrency: wholeNumber('concurrency', options.concurrency ?? 6),
     timeoutMs: durationMs(options.timeout ?? '1m', 'timeout'),
@@ -123,11 +135,13 @@ function rateOf({ limit, per, scope = 'worker' }: NonNullable<BizTypeOptions['ra
 
 /** Types by name. */
 // biome-ignore lint/suspicious/noExplicitAny: a record of types with different contexts
-export type BizTypes = Readonly<Record<string, BizType<any, any>>>;
+export type BizTypes = Readonly<Record<string, BizType<any, any, any>>>;
 /** The context that `submit` takes for a type. */
-export type ContextInput<Type> = Type extends BizType<infer Input, infer _Output> ? Input : never;
+export type ContextInput<Type> = Type extends BizType<infer Input, infer _Output, infer _Result> ? Input : never;
 /** The context that a handler gets for a type. */
-export type ContextOutput<Type> = Type extends BizType<infer _Input, infer Output> ? Output : never;
+export type ContextOutput<Type> = Type extends BizType<infer _Input, infer Output, infer _Result> ? Output : never;
+/** What the handler of a type returns, as it is stored: `unknown` unless the type has a `result`. */
+export type ResultOf<Type> = Type extends BizType<infer _Input, infer _Output, infer Result> ? Result : never;
 
 /** The definition of a type. @throws UnknownTypeError */
 export function typeOf(types: BizTypes, type: string): BizType<unknown, unknown> {

@@ -1,5 +1,7 @@
 import {
   type Actor,
+  type BulkCounts,
+  type BulkOptions,
   type Database,
   type EventSource,
   InvalidArgumentError,
@@ -13,14 +15,24 @@ import type { BizTypes, ContextInput } from './biz-type.ts';
 import type { BizEvents } from './events.ts';
 import type { BatchHandler, Handler, Registered } from './handler.ts';
 import { Inspection } from './operate/inspect.ts';
+import { type Task, type TaskDetails, taskDetailsOf, taskOf } from './operate/task.ts';
+import { bulkFilter, listQuery, type RedriveFilter, type TaskQuery } from './operate/task-query.ts';
+import { type WaitOptions, waitForEnd } from './operate/wait-for-end.ts';
 import { Registry } from './registry.ts';
 import { createFanOut, type FanOutOptions, type FanOutResult } from './submit/fan-out.ts';
-import { type InTransaction, RowSubmitter, type Submitter } from './submit/submitter.ts';
+import { type InTransaction, RowSubmitter, type RowTarget, type Submitter } from './submit/submitter.ts';
 import { type SweepCounts, sweepOnce } from './worker/sweep.ts';
 import { BizWorker, type WorkerOptions } from './worker/worker.ts';
 
+/** The registry behind a {@link CompensateBiz}, for the other entry points of this package. */
+export let registryOf: (biz: CompensateBiz<BizTypes>) => Registry;
+
 /** A registry of business handlers over one durable table. */
 export class CompensateBiz<Types extends BizTypes> {
+  static {
+    registryOf = (biz) => biz.#registry;
+  }
+
   readonly types: Types;
   readonly #registry: Registry;
   readonly #submitter: RowSubmitter;
@@ -117,14 +129,50 @@ export class CompensateBiz<Types extends BizTypes> {
     return this.#inspection;
   }
 
-  /** Lists rows in id order, by type, status and page. */
+  /**
+   * Finds rows by what they are for: `bizId`, `subject` or `tenant`, each by an index; `type` and `status` narrow it. In id order, 50 by
+   * default: pass the last id as `after` for the next page. Without any of the three it walks the table from `after` on.
+   * @throws InvalidArgumentError
+   */
+  async find(query: TaskQuery<keyof Types & string> = {}): Promise<readonly Task<Types>[]> {
+    const rows = await this.#inspection.records(listQuery(query));
+    return rows.map((row) => taskOf(row) as Task<Types>);
+  }
+
+  /** Reads one row with its context and its failed attempts; `undefined` if there is none, or it was deleted. */
+  async get(id: string): Promise<(Task<Types> & TaskDetails) | undefined> {
+    const found = await this.#inspection.record(id);
+    return found && ({ ...taskOf(found.row), ...taskDetailsOf(found) } as Task<Types> & TaskDetails);
+  }
+
+  /**
+   * Waits until a row has ended, and returns it: SUCCESS with its `result`, FAILED or CANCELLED. Call it after the commit of the submit. Returns
+   * `undefined` if the row is not there: it was never submitted, or it succeeded and its type keeps no rows (`keep: 'none'`).
+   * @throws WaitTimeoutError after `timeout`; the reason of the signal
+   */
+  async waitFor(target: string | RowTarget, options: WaitOptions = {}): Promise<(Task<Types> & TaskDetails) | undefined> {
+    const id =
+      typeof target === 'object' && 'once' in target ? await this.#submitter.idOf(target) : typeof target === 'object' ? target.id : target;
+    return id === undefined ? undefined : waitForEnd(id, () => this.get(id), this.#registry.events, options);
+  }
+
+  /** Lists rows as operators' tools show them, by the names of the columns. In code use {@link find}. */
   list(query?: ListQuery): Promise<readonly Readonly<Record<string, unknown>>[]> {
     return this.#inspection.list(query);
   }
 
-  /** Makes a FAILED or CANCELLED row run again; its history stays. */
-  async redrive(id: string, by: Actor): Promise<boolean> {
-    const changed = (await this.#inspection.actions.redrive(id, by)) === 1;
+  /** Makes a FAILED or CANCELLED row run again; its history stays. Returns false if the row is in another status, or is gone. */
+  redrive(id: string, by: Actor): Promise<boolean>;
+  /**
+   * Makes all rows that match run again, in pages of up to 200 rows, each in a transaction of its own with its record in the audit table. Set
+   * `rate` to what the systems behind the handlers can take, and look with `dryRun` first. A call that was stopped is called again.
+   * @throws InvalidArgumentError
+   */
+  redrive(filter: RedriveFilter<keyof Types & string>, options: BulkOptions): Promise<BulkCounts>;
+  async redrive(target: string | RedriveFilter, options: Actor | BulkOptions): Promise<boolean | BulkCounts> {
+    if (typeof target === 'object' && target !== null)
+      return this.#inspection.bulk.redrive(bulkFilter(target), (options ?? {}) as BulkOptions);
+    const changed = (await this.#inspection.actions.redrive(target, options as Actor)) === 1;
     if (changed) this.wake();
     return changed;
   }

@@ -26,3 +26,32 @@ export class HandlerTimeoutError extends HoldfastError {
     });
   }
 }
+
+/** What a handler returned can't be stored: it is too large, not JSON, or does not fit the type's `result`. The row is FAILED. */
+export class InvalidResultError extends HoldfastError {
+  constructor(message: string, cause?: unknown) {
+    super(message, { code: 'invalid-result', cause });
+  }
+}
+
+/** The row did not end within the time that `waitFor` was given. */
+export class WaitTimeoutError extends HoldfastError {
+  constructor(id: string, timeoutMs: number, status: string) {
+    super(
+      `Row ${id} did not end within ${timeoutMs} ms; it is ${status}. Wait again with a longer timeout, or see that a worker with a handler for its type runs.`,
+      { code: 'wait-timeout', retryable: true },
+    );
+  }
+}
+
+/** A test ran more rows than it allowed: rows submit each other, or fail, for ever. */
+export class TestRunLimitError extends HoldfastError {
+  constructor(most: number, type: string) {
+    super(
+      `More than ${most} rows ran, and a row of ${type} is next; the rows submit each other or fail without end, or maxRuns is too low.`,
+      {
+        code: 'test-run-limit',
+      },
+    );
+  }
+}

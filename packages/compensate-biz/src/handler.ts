@@ -1,6 +1,6 @@
 import type { Duration, Verdict } from '@holdfast/core';
 import type { Knex } from 'knex';
-import type { BizTypes, ContextInput, ContextOutput } from './biz-type.ts';
+import type { BizTypes, ContextInput, ContextOutput, ResultOf } from './biz-type.ts';
 import type { SubmitOptions } from './submit-options.ts';
 
 const mark: unique symbol = Symbol('outcome');
@@ -18,8 +18,11 @@ export function outcome(verdict: Verdict | 'committed'): RunOutcome {
   return { [mark]: verdict };
 }
 
+/** How far a run is: a share from 0 to 1, or counts. */
+export type Progress = number | { readonly done: number; readonly total?: number; readonly note?: string };
+
 /** One run of one row, as its handler sees it. */
-export interface Run<Types extends BizTypes = BizTypes> {
+export interface Run<Types extends BizTypes = BizTypes, Result = unknown> {
   readonly id: string;
   readonly bizId: string | undefined;
   /** The same in every run of this row: pass it to services outside the database. */
@@ -32,12 +35,19 @@ export interface Run<Types extends BizTypes = BizTypes> {
   readonly signal: AbortSignal;
   /**
    * Runs `effects` and writes SUCCESS in one transaction, with the rows of {@link submit}. Await it or return it; the run waits for it in any
-   * case. `effects` may run again when the transaction loses a race. If it fails, the attempt has failed, unless the handler then gives
-   * another verdict. What the handler throws after its commit is logged, and changes nothing.
+   * case. `effects` may run again when the transaction loses a race. `result` is stored with SUCCESS, as a plain result is. If it fails, the
+   * attempt has failed, unless the handler then gives another verdict. What the handler throws after its commit is logged, and changes nothing.
    * @throws LeaseLostError, and commits nothing, when the row is no longer this run's.
+   * @throws InvalidResultError, before anything is run, for a result that can't be stored.
    * @throws InvalidArgumentError, and commits nothing, when the run has another verdict, or has ended.
    */
-  commit(effects: (trx: Knex.Transaction) => unknown): Promise<RunOutcome>;
+  commit(effects: (trx: Knex.Transaction) => unknown, options?: { readonly result?: Result }): Promise<RunOutcome>;
+  /**
+   * Reports how far the run is, for those who look at the row. Call it as often as you like: it returns at once, and the last report is written
+   * once a second, with those of the worker's other runs. It costs no attempt. A report of a run that no longer holds its row is dropped.
+   * @throws InvalidArgumentError for a share outside of 0 to 1, a negative count, or a note of more than 500 characters.
+   */
+  progress(value: Progress): void;
   /**
    * Counts as a failed attempt. The row runs again after `after`; default: after the delay that the type's `retry` gives. As `reject` and
    * `snooze`, it counts at once, whether its result is returned or not; of several calls the last one counts.
@@ -67,7 +77,7 @@ export interface BatchItem<Context> {
  * A batch of rows, as its handler sees it. Rows without a verdict of their own have succeeded when the handler returns. When it throws, it is
  * called again for smaller parts of them, until the row that fails is alone.
  */
-export interface Batch<Context> {
+export interface Batch<Context, Result = unknown> {
   /**
    * Runs `effects` and writes SUCCESS of every row without another verdict in one transaction; if there is none, it does nothing. Await it;
    * the batch waits for it in any case. A verdict that comes after it is refused.
@@ -75,6 +85,13 @@ export interface Batch<Context> {
    * @throws InvalidArgumentError, and commits nothing, when the batch has committed, or has ended.
    */
   commit(effects: (trx: Knex.Transaction) => unknown): Promise<void>;
+  /**
+   * Sets the result that is stored with the SUCCESS of this row. Call it before `commit`, or before the handler returns.
+   * @throws InvalidResultError for a result that can't be stored.
+   */
+  result(item: BatchItem<Context>, value: Result): void;
+  /** Reports how far this row is: see {@link Run.progress}. @throws InvalidArgumentError */
+  progress(item: BatchItem<Context>, value: Progress): void;
   /** Counts as a failed attempt of this row, which runs again later. */
   retry(item: BatchItem<Context>, options?: { readonly after?: Duration; readonly reason?: string }): void;
   /** Makes this row FAILED, with the reason: it is never tried again. */
@@ -83,12 +100,22 @@ export interface Batch<Context> {
   snooze(item: BatchItem<Context>, after: Duration): void;
 }
 
-/** Handles one row of a type. It returns the verdict; if it throws, the attempt has failed. */
-export type Handler<Types extends BizTypes, Type extends keyof Types> = (context: ContextOutput<Types[Type]>, run: Run<Types>) => unknown;
+/** What a handler returns: its result, or an outcome of {@link Run}. A type without a `result` takes anything. */
+export type Returned<Result> = [Result] extends [never]
+  ? unknown
+  : unknown extends Result
+    ? unknown
+    : Result | RunOutcome | Promise<Result | RunOutcome>;
+
+/** Handles one row of a type. It returns the result or the verdict; if it throws, the attempt has failed. */
+export type Handler<Types extends BizTypes, Type extends keyof Types> = (
+  context: ContextOutput<Types[Type]>,
+  run: Run<Types, ResultOf<Types[Type]>>,
+) => Returned<ResultOf<Types[Type]>>;
 /** Handles many rows of a type at once. */
 export type BatchHandler<Types extends BizTypes, Type extends keyof Types> = (
   items: readonly BatchItem<ContextOutput<Types[Type]>>[],
-  batch: Batch<ContextOutput<Types[Type]>>,
+  batch: Batch<ContextOutput<Types[Type]>, ResultOf<Types[Type]>>,
 ) => unknown;
 
 /** A handler as registered. */
@@ -96,7 +123,7 @@ export interface Registered {
   /** Rows per call. */
   readonly size: number;
   // biome-ignore lint/suspicious/noExplicitAny: contexts of all types meet here
-  readonly one?: (context: any, run: Run<any>) => unknown;
+  readonly one?: (context: any, run: Run<any, any>) => unknown;
   // biome-ignore lint/suspicious/noExplicitAny: as above
-  readonly many?: (items: readonly BatchItem<any>[], batch: Batch<any>) => unknown;
+  readonly many?: (items: readonly BatchItem<any>[], batch: Batch<any, any>) => unknown;
 }

@@ -8,11 +8,15 @@ export {
   type ContextInput,
   type ContextOutput,
   type Often,
+  type ResultOf,
 } from './biz-type.ts';
-export { HandlerTimeoutError, InvalidContextError, UnknownTypeError } from './errors.ts';
+export { HandlerTimeoutError, InvalidContextError, InvalidResultError, UnknownTypeError, WaitTimeoutError } from './errors.ts';
 export type { BizEvents } from './events.ts';
-export type { Batch, BatchHandler, BatchItem, Handler, Run, RunOutcome } from './handler.ts';
+export type { Batch, BatchHandler, BatchItem, Handler, Progress, Returned, Run, RunOutcome } from './handler.ts';
 export type { Inspection } from './operate/inspect.ts';
+export type { Task, TaskAttempt, TaskDetails, TaskOf } from './operate/task.ts';
+export type { RedriveFilter, TaskFilter, TaskQuery, TaskStatus } from './operate/task-query.ts';
+export type { WaitOptions } from './operate/wait-for-end.ts';
 export type { FanOutOptions, FanOutResult } from './submit/fan-out.ts';
 export type { InTransaction, ManyOptions, RowTarget, Submitter } from './submit/submitter.ts';
 export type { Submitted } from './submit/write-rows.ts';

@@ -9,6 +9,7 @@ import {
   InvalidArgumentError,
   keyText,
   type Logger,
+  localWaker,
   Once,
   openDatabase,
   type SettleEffects,
@@ -37,6 +38,7 @@ interface WrittenRow {
 export class Registry {
   readonly types: BizTypes;
   readonly maxContextBytes: number;
+  readonly maxResultBytes: number;
   readonly database: Database;
   readonly table: WorkTable;
   readonly turns: Turns;
@@ -48,17 +50,26 @@ export class Registry {
   readonly events: Events<BizEvents>;
   readonly wakers: Wakers;
   readonly hints: Hints | undefined;
-  readonly handlers: Map<string, Registered> = new Map();
+  readonly handlers: Map<string, Registered>;
+  readonly #options: CompensateBizOptions<BizTypes>;
   readonly #newerRows = new Map<string, Set<string>>();
 
-  constructor(options: CompensateBizOptions<BizTypes>) {
+  /** @param of the registry whose handlers and events this one shares, and the database that it uses instead: see {@link Registry.on} */
+  constructor(options: CompensateBizOptions<BizTypes>, of?: { readonly registry: Registry; readonly database: Database }) {
     if (typeof options?.types !== 'object' || Object.keys(options.types).length === 0)
       throw new InvalidArgumentError('types is missing or empty; pass at least one, as in types: { "grant-coupon": bizType(schema) }.');
-    for (const type of Object.keys(options.types)) keyText('the name of a type', type, 100);
+    for (const type of Object.keys(options.types)) {
+      keyText('the name of a type', type, 100);
+      // The collation of an adopted table may leave out trailing spaces; a worker would then run the rows of another type.
+      if (type.endsWith(' ')) throw new InvalidArgumentError(`The name of the type ${JSON.stringify(type)} ends with a space; remove it.`);
+    }
+    this.#options = options;
     this.types = options.types;
+    this.handlers = of?.registry.handlers ?? new Map();
     this.maxContextBytes = options.maxContextBytes ?? 262_144;
+    this.maxResultBytes = wholeNumber('maxResultBytes', options.maxResultBytes ?? 65_536);
     this.logger = options.logger ?? defaultLogger;
-    this.database = openDatabase(options);
+    this.database = of?.database ?? openDatabase(options);
     this.table = bizTable(this.database);
     const { turns, caps, children, effects } = bizEffects(this.table, this.types);
     this.turns = turns;
@@ -66,9 +77,15 @@ export class Registry {
     this.children = children;
     this.effects = effects;
     this.once = new Once(this.database);
-    this.events = new Events(this.logger);
+    this.events = of?.registry.events ?? new Events(this.logger);
     this.wakers = new Wakers({ database: this.database, channel: 'compensate-biz', waker: options.waker, logger: this.logger });
     this.hints = options.hints;
+  }
+
+  /** The same types, handlers and events on another database. It wakes no worker. For tests that run rows in a transaction of their own. */
+  on(database: Database): Registry {
+    const { hints: _, ...options } = this.#options;
+    return new Registry({ ...options, waker: localWaker(database) }, { registry: this, database });
   }
 
   /** Registers the handler of a type. @throws UnknownTypeError, InvalidArgumentError */

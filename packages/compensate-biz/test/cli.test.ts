@@ -59,7 +59,9 @@ export default {
     } finally {
       await fresh.drop();
     }
-    expect((await run('migrate')).stdout).toBe('core: 0001_create, 0002_rate\ncompensate-biz: 0001_create\n');
+    expect((await run('migrate')).stdout).toBe(
+      'core: 0001_create, 0002_rate, 0003_trailing_spaces\ncompensate-biz: 0001_create, 0002_trailing_spaces, 0003_lookup, 0004_result\n',
+    );
     expect((await run('migrate')).stdout).toBe('core: up to date\ncompensate-biz: up to date\n');
   });
 
@@ -91,7 +93,33 @@ export default {
     expect(stdout).toMatch(/compensate-biz: 1100 of 1100 redriven\n$/);
   });
 
+  it('redrives what a filter selects, within a rate, and says before what it would do', async () => {
+    await db.knex('compensate_biz').delete();
+    await run('run', 'fail', '3');
+    const { id } = await db.knex('compensate_biz').first('id');
+    await db.knex('compensate_biz').where({ id }).update({ tenant: 'acme', subject: 'order-1', dead_reason: 'rejected' });
+    const filter = ['redrive', '--package', 'compensate-biz', '--type', 'step', '--rate', '500'];
+    expect((await run(...filter, '--dry-run')).stdout).toMatch(/: would be redriven\n(.*\n)*compensate-biz: 3 of 3 would be redriven\n$/);
+    for (const [option, value, count] of [
+      ['--tenant', 'acme', 1],
+      ['--subject', 'order-1', 1],
+      ['--key', 'nobody', 0],
+      ['--failed-reason', 'rejected', 1],
+      ['--failed-before', '2001-01-01T00:00:00Z', 0],
+      ['--failed-after', '2001-01-01T00:00:00Z', 3],
+    ] as const)
+      expect((await run(...filter, '--dry-run', option, value)).stdout, option).toMatch(
+        new RegExp(`compensate-biz: ${count} of ${count} would be redriven\n$`),
+      );
+    expect((await run('list', '--type', 'step', '--tenant', 'acme')).stdout.split('\n')).toHaveLength(2);
+    expect((await run(...filter, '--status', 'FAILED')).stderr).toContain('add --actor WHO --reason WHY, or --dry-run');
+    expect((await run(...filter, '--actor', 'ann', '--reason', 'mended')).stdout).toMatch(/compensate-biz: 3 of 3 redriven\n$/);
+    expect(await db.knex('compensate_biz').where({ status: 'FAILED' })).toEqual([]);
+  });
+
   it.each([
+    [['redrive', '--type', 'step', '--dry-run', '--rate', '0'], /rate is 0; give a number of rows per second, above 0/],
+    [['redrive', '--type', 'step', '--dry-run', '--failed-before', 'noon'], /--failed-before is "noon"; give a time such as/],
     [['nonsense'], /no command nonsense/],
     [['run', 'nonsense'], /no job "nonsense"; known are sweep, submit, fail/],
     [['status', '--config', 'absent.ts'], /No absent\.ts here/],

@@ -2,9 +2,11 @@ export { Batcher, type BatcherOptions } from './batch/batcher.ts';
 export { Drain, type DrainOptions } from './batch/drain.ts';
 export { RowRemover } from './batch/row-remover.ts';
 export { describeIssues } from './check/describe-issues.ts';
+export { fitKey } from './check/fit-key.ts';
 export { idText } from './check/id-text.ts';
 export { type JsonText, jsonText } from './check/json-text.ts';
 export { keyText } from './check/key-text.ts';
+export { requireVersionColumn, requireVersionValue } from './check/version-column.ts';
 export { wholeNumber } from './check/whole-number.ts';
 export type { HoldfastConfig } from './cli/config.ts';
 export { Breaker, type BreakerOptions } from './coordination/breaker.ts';
@@ -14,6 +16,7 @@ export { RateWindow, type Starts } from './coordination/rate-window.ts';
 export { type RateOptions, SharedRate } from './coordination/shared-rate.ts';
 export { Slots } from './coordination/slots.ts';
 export { afterCommit, requireTransaction, transactionTrace } from './database/after-commit.ts';
+export { timestampAt, timestampMs } from './database/clock.ts';
 export { Database, type DatabaseOptions, describeDatabase, openDatabase } from './database/database.ts';
 export type { DatabaseDescription } from './database/describe-database.ts';
 export type { Dialect } from './database/dialect.ts';
@@ -23,6 +26,7 @@ export { insertedId, insertRow } from './database/inserted-id.ts';
 export type { SqlRunner } from './database/sql-runner.ts';
 export { statementParts } from './database/statement-parts.ts';
 export { nullableColumns, tableColumns } from './database/table-columns.ts';
+export { TransactionDatabase } from './database/transaction-database.ts';
 export { isConnectionError, isTransient } from './database/transient.ts';
 export { type UpdateFromValues, updateFromValues } from './database/update-from-values.ts';
 export { type ValueTypes, valuesTable } from './database/values-table.ts';
@@ -31,6 +35,7 @@ export {
   DatabaseUnavailableError,
   InvalidArgumentError,
   LeaseLostError,
+  MigrationLockedError,
   MigrationRequiredError,
   NotInTransactionError,
   SchemaNewerError,
@@ -54,6 +59,7 @@ export { defineLoop, type Loop, type LoopOptions, type Pause } from './loop/loop
 export { type Service, services } from './loop/service.ts';
 export { checkTables } from './migrate/check-tables.ts';
 export { coreSchema } from './migrate/core-schema.ts';
+export { type AddedColumns, byteCollation, inByteCollation, keepTrailingSpaces } from './migrate/keep-trailing-spaces.ts';
 export { checkMigrated, type Migrated, type MigrateOptions, migrate, migrationSql } from './migrate/migrate.ts';
 export type { Migration, Schema } from './migrate/schema.ts';
 export { SchemaWriter } from './migrate/schema-writer.ts';
@@ -62,8 +68,9 @@ export { type EventMap, type EventSource, Events } from './observe/events.ts';
 export { defaultLogger, type Logger, silentLogger } from './observe/logger.ts';
 export { activeTraceparent, Telemetry } from './observe/telemetry.ts';
 export { audit, requireActor } from './operate/audit.ts';
-export { changeAudited, countUpTo, type OperatorChange, pageLimit } from './operate/inspect-table.ts';
-export type { Actor, Inspectable, ListQuery } from './operate/inspectable.ts';
+export { type BulkRow, type BulkSource, changeInBulk } from './operate/change-in-bulk.ts';
+export { changeAudited, countUpTo, dateMs, type OperatorChange, pageLimit, requireFilters } from './operate/inspect-table.ts';
+export type { Actor, BulkAction, BulkCounts, BulkFilter, BulkOptions, BulkPage, Inspectable, ListQuery } from './operate/inspectable.ts';
 export { Backoff, every, exponential, steps } from './time/backoff.ts';
 export { type Duration, durationMs } from './time/duration.ts';
 export { monotonicMs } from './time/monotonic.ts';
@@ -82,6 +89,7 @@ export { Turns, type TurnsOptions } from './work/effects/turns.ts';
 export type { ClaimCap, ClaimQuery } from './work/row/claim-rows.ts';
 export { idList } from './work/row/id-list.ts';
 export type { ReadyGroup, ReadyQuery } from './work/row/ready-groups.ts';
+export type { ProgressReport } from './work/row/report-progress.ts';
 export type { Rescued, RescueOptions } from './work/row/rescue-rows.ts';
 export type { SettleHook, Settlement } from './work/row/settle-rows.ts';
 export type { DeadReason, WorkState } from './work/row/states.ts';

@@ -9,6 +9,7 @@ export { EgressDeniedError, type EgressRule, InvalidKeyError, NotSignableError, 
 export type { NotifierEvents } from './events.ts';
 export { createNotifier, defaultSchedule, type Notifier, type NotifierOptions } from './notifier.ts';
 export type { NotifierInspection, NotifierStats } from './operate/inspect.ts';
+export type { RedriveFilter } from './operate/redrive.ts';
 export type { ReplayOptions } from './operate/steer.ts';
 export type { KeySource } from './sign/key-ring.ts';
 export type { SealingKeys } from './sign/sealed-key.ts';

@@ -1,6 +1,8 @@
 import {
   type Actor,
   Backoff,
+  type BulkCounts,
+  type BulkOptions,
   checkTables,
   coreSchema,
   type Database,
@@ -29,6 +31,7 @@ import { EndpointTable } from './endpoint/endpoint-table.ts';
 import { type Endpoints, endpointsOf } from './endpoint/endpoints.ts';
 import type { NotifierEvents } from './events.ts';
 import { NotifierInspection, type NotifierStats } from './operate/inspect.ts';
+import { type RedriveFilter, redriveEnded } from './operate/redrive.ts';
 import { compensate, type ReplayOptions, replay, resend } from './operate/steer.ts';
 import type { KeySource } from './sign/key-ring.ts';
 import { checkSealingKeys, type SealingKeys } from './sign/sealed-key.ts';
@@ -226,6 +229,16 @@ export class Notifier {
     const count = await replay(this.database, options, by);
     if (count > 0) this.#wakers.wake();
     return count;
+  }
+
+  /**
+   * Makes all ended notifications that match due now, in pages of up to 200, each in a transaction of its own with its record in the audit
+   * table. Set `rate` to what the receivers can take, and look with `dryRun` first. A call that was stopped is called again. For one endpoint
+   * that has recovered, {@link replay} spreads the due times instead, and returns at once.
+   * @throws InvalidArgumentError
+   */
+  async redrive(filter: RedriveFilter, options: BulkOptions): Promise<BulkCounts> {
+    return redriveEnded(this.database, filter ?? {}, options ?? {}, () => this.#wakers.wake());
   }
 
   /**

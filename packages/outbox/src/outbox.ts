@@ -1,6 +1,7 @@
 import type { Publisher } from '@holdfast/broker';
 import {
   type Actor,
+  type BulkCounts,
   checkTables,
   coreSchema,
   type Database,
@@ -148,11 +149,18 @@ export class Outbox<T extends Topics> {
     return this.#inspection.get(id);
   }
 
-  /** Publishes dead letters again: see {@link RedriveOptions}. Returns their number, also with `dryRun`. The audit records `by`. */
-  async redrive(filter: DeadFilter, options: RedriveOptions, by: Actor): Promise<number> {
-    const count = await redriveDead(this.database, filter, options, by);
-    if (count > 0 && !options.dryRun) this.#wakers.wake();
-    return count;
+  /**
+   * Publishes all dead letters that match again, in pages of up to 200, each in a transaction of its own with its record in the audit table.
+   * Set `rate` to what the consumers can take, and look with `dryRun` first. A call that was stopped is called again.
+   * @throws InvalidArgumentError
+   */
+  redrive(filter: DeadFilter, options: RedriveOptions): Promise<BulkCounts>;
+  /** The same, with the person apart from the options. Returns the number of letters that were redriven, or with `dryRun` that match. */
+  redrive(filter: DeadFilter, options: RedriveOptions, by: Actor): Promise<number>;
+  async redrive(filter: DeadFilter, options: RedriveOptions = {}, by?: Actor): Promise<BulkCounts | number> {
+    const counts = await redriveDead(this.database, filter ?? {}, { ...options, ...by }, () => this.#wakers.wake());
+    if (by === undefined) return counts;
+    return options.dryRun ? counts.matched : counts.changed;
   }
 
   /** Publishes the messages of a held key now, without waiting for its next try. Returns whether the key was held. */

@@ -111,4 +111,57 @@ onEveryDatabase('a table with a state column', (suite) => {
     expect(() => outbox.track('invoice', { message: () => ({ topic: 't', payload: 1 }) })).toThrow(InvalidArgumentError);
     expect(() => outbox.track('invoice', { message: () => ({ topic: 't', payload: 1 }) })).toThrow(/insertOnly/);
   });
+
+  /** Types of columns that two changes may leave with the same value. */
+  const coarse = {
+    sqlite: ['DATETIME', 'TIMESTAMP', 'DATE', 'REAL', 'BOOLEAN'],
+    postgres: ['TIMESTAMPTZ(0)', 'TIMESTAMPTZ', 'TIMESTAMP(6)', 'DATE', 'TIME', 'INTERVAL', 'DOUBLE PRECISION', 'BOOLEAN'],
+    mysql: ['DATETIME', 'DATETIME(6)', 'TIMESTAMP NULL', 'TIMESTAMP(3) NULL', 'DATE', 'TIME', 'YEAR', 'DOUBLE', 'BOOLEAN'],
+    mariadb: ['DATETIME', 'DATETIME(6)', 'TIMESTAMP NULL', 'TIMESTAMP(3) NULL', 'DATE', 'TIME', 'YEAR', 'FLOAT', 'BOOLEAN'],
+  };
+  const fine = ['INTEGER', 'BIGINT', 'NUMERIC(20)', 'VARCHAR(40)'];
+
+  it('refuses a version that two changes may have in common, before anything is published or committed', async () => {
+    const publisher = new Recorder();
+    const { knex, name } = suite.db;
+    for (const [i, type] of [...coarse[name], ...fine].entries()) {
+      const table = `versioned_${i}`;
+      await knex.raw(`CREATE TABLE ${table} (id BIGINT NOT NULL PRIMARY KEY, mq_state INTEGER NOT NULL DEFAULT 0, seen ${type})`);
+      const rows = suite.outbox({ publisher }).track(table, { version: 'seen', message: () => ({ topic: 't', payload: 1 }) });
+      const inTransaction = () =>
+        knex.transaction(async (trx) => {
+          await trx.raw(`INSERT INTO ${table} (id, seen) VALUES (1, ${fine.includes(type) ? "'7'" : 'NULL'})`);
+          await rows.in(trx).publish(1);
+        });
+      if (fine.includes(type)) {
+        await inTransaction();
+        await rows.flush();
+        expect(await knex(table).where({ mq_state: 1 })).toHaveLength(1);
+        publisher.acked.length = 0;
+        continue;
+      }
+      await expect(inTransaction(), type).rejects.toThrow(/two changes can have in common.*version = version \+ 1/);
+      await expect(rows.publish([1]), type).rejects.toThrow(InvalidArgumentError);
+      expect(await knex(table).select('id')).toEqual([]);
+    }
+    expect(publisher.acked).toEqual([]);
+  });
+
+  it('publishes no row whose version is NULL, or a time written as text', async () => {
+    const publisher = new Recorder();
+    const { knex } = suite.db;
+    await knex.raw('CREATE TABLE loose (id BIGINT NOT NULL PRIMARY KEY, mq_state INTEGER NOT NULL DEFAULT 0, seen VARCHAR(40))');
+    await knex('loose').insert([
+      { id: 1, seen: null },
+      { id: 2, seen: '2026-01-01 00:00:00' },
+      { id: 3, seen: '2026-01-01T00:00:00.123456Z' },
+      { id: 4, seen: '9d1c2d1e-2c0f-4e0a-8f2a-2d1c6f2b7a10' },
+    ]);
+    const rows = suite
+      .outbox({ publisher })
+      .track<{ id: string }>('loose', { version: 'seen', message: ({ id }) => ({ topic: 't', payload: id }) });
+    expect(await rows.publish([1, 2, 3, 4])).toEqual({ sent: 1, failed: 3, changed: 0 });
+    expect(await knex('loose').where({ mq_state: 0 })).toHaveLength(3);
+    expect(publisher.acked.map(({ id }) => id)).toEqual(['loose:4:9d1c2d1e-2c0f-4e0a-8f2a-2d1c6f2b7a10']);
+  });
 });

@@ -1,9 +1,15 @@
-import { type Database, type Schema, SchemaWriter } from '@holdfast/core';
+import { type Database, keepTrailingSpaces, type Schema, SchemaWriter } from '@holdfast/core';
 
 /** The tables of this package. They belong in the service's own database, not in the shards. */
 export const scanSchema: Schema = {
   name: 'sharded-scan',
-  migrations: [{ name: '0001_create', statements: create }],
+  migrations: [
+    { name: '0001_create', statements: create },
+    {
+      name: '0002_trailing_spaces',
+      statements: (database, sql) => keepTrailingSpaces(database, sql, ['scan_pass', 'scan_unit', 'scan_failure']),
+    },
+  ],
 };
 
 function create(database: Database): readonly string[] {

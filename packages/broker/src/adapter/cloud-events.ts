@@ -24,7 +24,8 @@ export function toBareHeaders(message: Message, source: string): Record<string, 
 export function fromHeaders(headers: Readonly<Record<string, string>>, topic: string, place: string, body: Uint8Array): Message {
   const { ce_id: id, ce_partitionkey: key, 'content-type': contentType, ce_specversion: _v, ce_type: _t, ce_source: _s, ...own } = headers;
   return {
-    id: id ?? place,
+    // An empty id would make one message of all.
+    id: id === undefined || id === '' ? place : id,
     topic,
     ...(key === undefined ? {} : { key }),
     headers: own,

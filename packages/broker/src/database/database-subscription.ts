@@ -128,13 +128,13 @@ export class DatabaseSubscription implements Subscription {
     };
     const feed: LaneFeed<Row> = new LaneFeed<Row>({
       database,
-      shape: { table: 'broker_message', columns },
+      shape: { table: 'broker_message', columns, large: ['body', 'headers'] },
       scope: `broker:${group.id}`,
       lanes: Array.from({ length: lanesPerGroup }, (_, lane) => group.id * lanesPerGroup + lane),
       owner,
       leaseMs,
       window: 1_000,
-      rowBytes: ({ body }) => body.byteLength + 300,
+      rowBytes: ({ body, headers }) => body.byteLength + headers.length,
       onTaken: (lane) => this.#lanes.set(lane, new LaneState()),
       onRows: (rows) => {
         for (const row of rows) this.#deliver(feed, group, row, 1);

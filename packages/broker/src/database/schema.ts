@@ -1,9 +1,15 @@
-import { type Database, type Schema, SchemaWriter } from '@holdfast/core';
+import { type Database, keepTrailingSpaces, type Schema, SchemaWriter } from '@holdfast/core';
 
 /** The tables of `databaseBroker`. */
 export const brokerSchema: Schema = {
   name: 'broker',
-  migrations: [{ name: '0001_create', statements: create }],
+  migrations: [
+    { name: '0001_create', statements: create },
+    {
+      name: '0002_trailing_spaces',
+      statements: (database, sql) => keepTrailingSpaces(database, sql, ['broker_topic', 'broker_group', 'broker_message', 'broker_dead']),
+    },
+  ],
 };
 
 /** Lanes per group and topic. Stored rows depend on it: it must never change. */

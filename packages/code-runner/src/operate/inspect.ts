@@ -7,6 +7,7 @@ import {
   type ListQuery,
   pageLimit,
   requireActor,
+  requireFilters,
   type SqlRunner,
 } from '@holdfast/core';
 import { isId } from '../row-ids.ts';
@@ -87,6 +88,7 @@ export class RunInspection implements Inspectable {
   async list(query: ListQuery = {}): Promise<readonly Readonly<Record<string, unknown>>[]> {
     const { status, kind, after } = query;
     const limit = pageLimit(query);
+    requireFilters('code-runner', query, ['kind']);
     if (status !== undefined && !Object.hasOwn(states, status))
       throw new InvalidArgumentError(`status is ${JSON.stringify(status)}; give one of ${Object.keys(states).join(', ')}.`);
     const where = [`t.id > ${after === undefined || after === '0' ? '0' : runId('after', after)}`];

@@ -1,5 +1,5 @@
 import type { Readable } from 'node:stream';
-import { type Database, type Duration, InvalidArgumentError, keyText, type Logger, Once, unfitText } from '@holdfast/core';
+import { type Database, type Duration, fitKey, InvalidArgumentError, keyText, type Logger, Once, unfitText } from '@holdfast/core';
 import { type As, type Authorize, actorOf, allow } from '../access.ts';
 import { LiveRunError, NoMainFileError, NotFoundError, RunEndedError } from '../errors.ts';
 import { filePath } from '../files/path.ts';
@@ -82,7 +82,7 @@ export class Runs {
     const key =
       submit.idempotencyKey === undefined
         ? undefined
-        : `${taskId}/${actor}/${keyText('idempotencyKey', submit.idempotencyKey, 100)}`.slice(0, 191);
+        : fitKey(`${taskId}/${actor}/${keyText('idempotencyKey', submit.idempotencyKey, 100)}`);
     // Outside of the transaction, since storing contents takes long and the transaction locks the task's row.
     for (;;) {
       const files = await table.files.all(taskId);

@@ -1,24 +1,27 @@
 import {
   type Actor,
+  type BulkAction,
   changeAudited,
   type Database,
   type Inspectable,
-  InvalidArgumentError,
   idText,
   type ListQuery,
-  pageLimit,
   type SqlRunner,
 } from '@holdfast/core';
 import type { Registry } from '../registry.ts';
 import { pausedTypes, setPaused } from '../table/paused-types.ts';
+import { redriveMatching } from './redrive.ts';
 import { cancelRow, redriveRow } from './steer.ts';
+import { type TaskRecord, taskColumns } from './task.ts';
+import { pageCondition, taskStatuses } from './task-query.ts';
 
 /** Reads and steers `compensate_biz` for operators' tools. */
 export class Inspection implements Inspectable {
   readonly name = 'compensate-biz';
-  readonly statuses: readonly string[] = ['WAIT_HANDLE', 'SCHEDULED', 'BLOCKED', 'PROCESSING', 'SUCCESS', 'FAILED', 'CANCELLED'];
+  readonly statuses: readonly string[] = taskStatuses;
   readonly redrivable: readonly string[] = ['FAILED', 'CANCELLED'];
   readonly actions: Readonly<Record<'redrive' | 'cancel' | 'pause' | 'resume', (target: string, by: Actor) => Promise<number>>>;
+  readonly bulk: Readonly<Record<'redrive', BulkAction>>;
   readonly #database: Database;
 
   constructor(registry: Registry) {
@@ -39,6 +42,7 @@ export class Inspection implements Inspectable {
       pause: (type, by) => pause(type, by, true),
       resume: (type, by) => pause(type, by, false),
     };
+    this.bulk = { redrive: (filter, options) => redriveMatching(registry, filter, options, this.redrivable) };
   }
 
   /** Counts rows by type and status. Reads the whole table. */
@@ -49,38 +53,40 @@ export class Inspection implements Inspectable {
     return rows.map((row) => ({ type: row.biz_type, status: row.status, count: Number(row.n) }));
   }
 
-  /** Lists rows in id order, by type, status and page. */
+  /**
+   * Lists rows in id order, by type (`kind`), `bizId` (`key`), subject, tenant, status and page. A list by key, subject or tenant reads the
+   * index of that column; any other list walks the table from `after` on until the page is full.
+   */
   async list(query: ListQuery = {}): Promise<readonly Readonly<Record<string, unknown>>[]> {
-    const limit = pageLimit(query);
-    const where = [`id > ${idText('after', query.after ?? '0')}`];
-    const params: unknown[] = [];
-    if (query.status !== undefined) {
-      if (!this.statuses.includes(query.status))
-        throw new InvalidArgumentError(`status is ${JSON.stringify(query.status)}; give one of ${this.statuses.join(', ')}.`);
-      where.push('status = ?');
-      params.push(query.status);
-    }
-    if (query.kind !== undefined) {
-      where.push('biz_type = ?');
-      params.push(query.kind);
-    }
+    const rows = await this.records(query);
+    return rows.map(({ run_at: _, updated_ms: __, ...row }) => row);
+  }
+
+  /** The rows of a list, with their times. */
+  async records(query: ListQuery): Promise<readonly TaskRecord[]> {
+    const { sql, params, limit } = pageCondition(query);
     const t = this.#database.table('compensate_biz');
-    return this.#database.rows(
-      `SELECT ${this.#database.text('id')} AS id, biz_id, biz_type, status, cnt, starts, lost, priority, tenant, subject, last_failed_reason, dead_reason FROM ${t} WHERE ${where.join(' AND ')} ORDER BY ${t}.id LIMIT ${limit}`,
-      params,
-    );
+    return this.#database.rows(`SELECT ${taskColumns(this.#database)} FROM ${t} WHERE ${sql} ORDER BY ${t}.id LIMIT ${limit}`, params);
   }
 
   /** Reads one row with its failed attempts. */
   async get(id: string): Promise<Readonly<Record<string, unknown>> | undefined> {
-    const [row] = await this.#database.rows<Record<string, unknown>>(
-      `SELECT ${this.#database.text('id')} AS id, biz_id, biz_type, context, status, cnt, version, starts, lost, priority, tenant, subject, last_failed_reason, dead_reason FROM ${this.#database.table('compensate_biz')} WHERE id = ${idText('id', id)}`,
+    const found = await this.record(id);
+    if (!found) return undefined;
+    const { run_at: _, updated_ms: __, ...row } = found.row;
+    return { ...row, attempts: found.attempts.map(({ number, outcome, error }) => ({ number, outcome, error })) };
+  }
+
+  /** Reads one row and its failed attempts, with their times. */
+  async record(id: string): Promise<{ readonly row: TaskRecord; readonly attempts: readonly TaskRecord[] } | undefined> {
+    const [row] = await this.#database.rows<TaskRecord>(
+      `SELECT ${taskColumns(this.#database)}, context, version FROM ${this.#database.table('compensate_biz')} WHERE id = ${idText('id', id)}`,
     );
     if (!row) return undefined;
-    const attempts = await this.#database.rows(
-      `SELECT number, outcome, error FROM ${this.#database.table('compensate_biz_attempt')} WHERE task_id = ${BigInt(id)} ORDER BY number`,
+    const attempts = await this.#database.rows<TaskRecord>(
+      `SELECT number, outcome, error, ended_at FROM ${this.#database.table('compensate_biz_attempt')} WHERE task_id = ${BigInt(id)} ORDER BY number`,
     );
-    return { ...row, attempts };
+    return { row, attempts };
   }
 
   /** Reads the types that operators have paused. */

@@ -1,4 +1,4 @@
-import { type Duration, durationMs, type SqlRunner } from '@holdfast/core';
+import { type Duration, durationMs, forUpdate, idList, type SqlRunner } from '@holdfast/core';
 import type { Registry } from '../registry.ts';
 
 interface SteeredRow {
@@ -47,15 +47,51 @@ export async function rescheduleRow(registry: Registry, sql: SqlRunner, id: stri
 
 /** Makes a FAILED or CANCELLED row run again, with its counts of failures and lost starts at 0. Attempts and errors stay on record. */
 export async function redriveRow(registry: Registry, sql: SqlRunner, id: string): Promise<boolean> {
+  return (await redriveRows(registry, sql, [id])).length === 1;
+}
+
+/**
+ * Makes those of the rows that are FAILED or CANCELLED run again. Returns their ids, ascending. Locks as every other transaction does: rows in
+ * the order of their ids, then gates in the order of their keys, then the counts of parents.
+ */
+export async function redriveRows(registry: Registry, sql: SqlRunner, ids: readonly string[]): Promise<readonly string[]> {
   const { database, table, turns, children } = registry;
-  const row = await lockRow(registry, sql, id);
-  if (!row || (row.status !== 'FAILED' && row.status !== 'CANCELLED')) return false;
-  const turn = row.gate === null || (await turns.take(sql, row.biz_type, row.gate, id));
-  const state = table.state(turn ? 'ready' : 'blocked');
-  await sql.run(
-    `UPDATE ${database.table('compensate_biz')} SET status = ${state}, version = version + 1, cnt = 0, lost = 0, dead_reason = NULL, lease_until = NULL, owner = NULL, claim_rank = ${table.rank('{now}')}, updated_at = {timestamp} WHERE id = ${BigInt(id)}`,
+  const t = database.table('compensate_biz');
+  const list = idList(database.family, ids);
+  const rows = await sql.rows<SteeredRow>(
+    `SELECT ${database.text('id')} AS id, status, biz_type, gate, ${database.text('parent_id')} AS parent_id FROM ${t}${database.primaryKeyHint} WHERE ${list.sql} AND status IN ('FAILED', 'CANCELLED') ORDER BY ${t}.id${forUpdate(database)}`,
+    list.params,
   );
-  if (row.parent_id !== null)
-    await children.add(sql, row.parent_id, 'redrive', row.status === 'FAILED' ? { failed: -1 } : { cancelled: -1 });
-  return true;
+  const waiting = new Set<string>();
+  for (const { id, biz_type, gate } of rows.toSorted(byTypeAndGate))
+    if (gate !== null && !(await turns.take(sql, biz_type, gate, id))) waiting.add(id);
+  const redriven = rows.map(({ id }) => id);
+  for (const blocked of [false, true]) {
+    const some = idList(
+      database.family,
+      redriven.filter((id) => waiting.has(id) === blocked),
+    );
+    await sql.run(
+      `UPDATE ${t}${database.primaryKeyHint} SET status = ${table.state(blocked ? 'blocked' : 'ready')}, version = version + 1, cnt = 0, lost = 0, dead_reason = NULL, lease_until = NULL, owner = NULL, claim_rank = ${table.rank('{now}')}, updated_at = {timestamp} WHERE ${some.sql}`,
+      some.params,
+    );
+    if (waiting.size === 0) break;
+  }
+  const counts = new Map<string, { failed: number; cancelled: number }>();
+  for (const { parent_id, status } of rows) {
+    if (parent_id === null) continue;
+    const count = counts.get(parent_id) ?? { failed: 0, cancelled: 0 };
+    counts.set(parent_id, count);
+    count[status === 'FAILED' ? 'failed' : 'cancelled'] -= 1;
+  }
+  for (const parent of [...counts.keys()].sort()) await children.add(sql, parent, 'redrive', counts.get(parent) ?? {});
+  return redriven;
+}
+
+function byTypeAndGate(a: SteeredRow, b: SteeredRow): number {
+  return compare(a.biz_type, b.biz_type) || compare(a.gate ?? '', b.gate ?? '');
+}
+
+function compare(a: string, b: string): number {
+  return a < b ? -1 : a > b ? 1 : 0;
 }

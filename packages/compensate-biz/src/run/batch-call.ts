@@ -1,10 +1,13 @@
 import { type ClaimedRow, type Duration, InvalidArgumentError, LeaseLostError, type RunningRow, type Verdict } from '@holdfast/core';
 import type { BizType } from '../biz-type.ts';
-import type { Batch, BatchItem } from '../handler.ts';
+import type { Batch, BatchItem, Progress } from '../handler.ts';
 import type { Registry } from '../registry.ts';
 import type { Effects } from './commit-run.ts';
+import { progressJson } from './progress-json.ts';
+import type { ProgressReports } from './progress-reports.ts';
+import { resultJson } from './result-json.ts';
 import type { RunTimeout } from './run-timeout.ts';
-import { rejectVerdict, retryVerdict, snoozeVerdict } from './verdicts.ts';
+import { doneVerdict, rejectVerdict, retryVerdict, snoozeVerdict, thrown } from './verdicts.ts';
 
 /** A row of a batch, with its context. */
 export interface ParsedRow {
@@ -17,7 +20,8 @@ export interface BatchCallParts {
   readonly registry: Registry;
   readonly type: BizType<unknown, unknown>;
   readonly limit: RunTimeout;
-  readonly commit: (rows: readonly ClaimedRow[], effects: Effects) => Promise<void>;
+  readonly reports: ProgressReports;
+  readonly commit: (rows: readonly ClaimedRow[], effects: Effects, results: ReadonlyMap<string, string>) => Promise<void>;
   /** The verdicts of all rows, by id; `undefined` for a row that was committed. The call adds to them. */
   readonly verdicts: Map<string, Verdict | undefined>;
 }
@@ -36,13 +40,16 @@ interface Begun {
 export class BatchCall implements Batch<unknown> {
   readonly items: readonly BatchItem<unknown>[];
   readonly #parts: BatchCallParts;
-  readonly #rows: ReadonlyMap<string, ClaimedRow>;
+  readonly #rows: ReadonlyMap<string, RunningRow>;
+  readonly #results = new Map<string, string>();
+  readonly #reported = new Set<RunningRow>();
+  #validating: Promise<void>[] = [];
   #commit: Begun | undefined;
   #ended = false;
 
   constructor(rows: readonly ParsedRow[], parts: BatchCallParts) {
     this.#parts = parts;
-    this.#rows = new Map(rows.map(({ running: { row } }) => [row.id, row]));
+    this.#rows = new Map(rows.map(({ running }) => [running.row.id, running]));
     this.items = rows.map(({ running, context }) => {
       const { row } = running;
       return {
@@ -78,16 +85,22 @@ export class BatchCall implements Batch<unknown> {
         `${this.#name()} was not committed: its run had ended with the type's timeout. Pass the signals on, and stop.`,
       );
     this.#refuseLate('batch.commit');
-    const live = [...this.#rows.values()].filter((row) => !verdicts.has(row.id));
-    if (live.length === 0) return;
     const { promise, resolve, reject } = Promise.withResolvers<void>();
     promise.catch(() => undefined);
     const begun: Begun = { state: 'open', done: promise };
     this.#commit = begun;
     try {
-      await commit(live, effects);
+      await this.#validated();
+      const live = [...this.#rows.values()].filter(({ row }) => !verdicts.has(row.id));
+      if (live.length === 0) {
+        this.#commit = undefined;
+        return;
+      }
+      await Promise.all(live.map((running) => this.#endReport(running, true)));
+      const rows = live.map(({ row }) => row);
+      await commit(rows, effects, this.#results);
       begun.state = 'committed';
-      for (const row of live) verdicts.set(row.id, undefined);
+      for (const row of rows) verdicts.set(row.id, undefined);
       resolve();
     } catch (error) {
       begun.state = 'failed';
@@ -98,7 +111,7 @@ export class BatchCall implements Batch<unknown> {
   }
 
   retry(item: BatchItem<unknown>, options?: { readonly after?: Duration; readonly reason?: string }): void {
-    this.#give('batch.retry', item, (row) => retryVerdict(this.#parts.type.retry, row.attempts, options));
+    this.#give('batch.retry', item, ({ row }) => retryVerdict(this.#parts.type.retry, row.attempts, options));
   }
 
   reject(item: BatchItem<unknown>, reason: string): void {
@@ -109,15 +122,59 @@ export class BatchCall implements Batch<unknown> {
     this.#give('batch.snooze', item, () => snoozeVerdict(after));
   }
 
-  #give(call: string, item: BatchItem<unknown>, verdict: (row: ClaimedRow) => Verdict): void {
-    this.#refuseLate(call);
-    const row = this.#rows.get(item?.id);
-    if (!row) throw new InvalidArgumentError(`${call} was given an item that is not of this batch; pass one of its items.`);
-    this.#parts.verdicts.set(row.id, verdict(row));
+  result(item: BatchItem<unknown>, value: unknown): void {
+    const { registry, type, verdicts } = this.#parts;
+    this.#refuseLate('batch.result');
+    const running = this.#running('batch.result', item);
+    const { id, kind } = running.row;
+    const set = (json: string | undefined): void => {
+      if (json === undefined) this.#results.delete(id);
+      else this.#results.set(id, json);
+    };
+    const json = resultJson(kind, type, registry.maxResultBytes, value);
+    if (!(json instanceof Promise)) set(json);
+    else this.#validating.push(json.then(set, (error: unknown) => void verdicts.set(id, thrown(type.retry, running, error))));
   }
 
-  /** Waits for a commit that the handler has begun and not awaited. @throws if the time is up before that */
+  progress(item: BatchItem<unknown>, value: Progress): void {
+    const json = progressJson(value);
+    const running = this.#running('batch.progress', item);
+    // A handler that ran past its timeout may still call, and a row may have its verdict.
+    if (this.#ended || this.#parts.verdicts.has(running.row.id)) return;
+    this.#reported.add(running);
+    this.#parts.reports.report(running.row, json);
+  }
+
+  async #validated(): Promise<void> {
+    const validating = this.#validating;
+    this.#validating = [];
+    await Promise.all(validating);
+  }
+
+  async #endReport(running: RunningRow, succeeded: boolean): Promise<void> {
+    if (this.#reported.delete(running)) await this.#parts.reports.end(running.row, succeeded);
+  }
+
+  #give(call: string, item: BatchItem<unknown>, verdict: (running: RunningRow) => Verdict): void {
+    this.#refuseLate(call);
+    const running = this.#running(call, item);
+    this.#parts.verdicts.set(running.row.id, verdict(running));
+  }
+
+  #running(call: string, item: BatchItem<unknown>): RunningRow {
+    const running = this.#rows.get(item?.id);
+    if (!running) throw new InvalidArgumentError(`${call} was given an item that is not of this batch; pass one of its items.`);
+    return running;
+  }
+
+  /** The verdict on a row that the handler gave none: success, with the row's result. */
+  success(id: string): Verdict {
+    return doneVerdict(this.#results.get(id));
+  }
+
+  /** Waits for what the handler has begun and not awaited. @throws if the time is up before a commit ends */
   async settled(): Promise<void> {
+    await this.#validated();
     if (this.#commit?.state !== 'open') return;
     try {
       await this.#parts.limit.race(this.#commit.done);
@@ -129,6 +186,12 @@ export class BatchCall implements Batch<unknown> {
   /** Accepts nothing more. */
   end(): void {
     this.#ended = true;
+  }
+
+  /** Writes the last reports of progress. Call it when the verdicts are known, and before they are written. */
+  async endReports(): Promise<void> {
+    const { verdicts } = this.#parts;
+    await Promise.all([...this.#reported].map((running) => this.#endReport(running, verdicts.get(running.row.id)?.outcome === 'done')));
   }
 
   #refuseLate(call: string): void {

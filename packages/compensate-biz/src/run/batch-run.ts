@@ -5,6 +5,7 @@ import type { Registry } from '../registry.ts';
 import { BatchCall, type ParsedRow } from './batch-call.ts';
 import { type Effects, RowsPassedOnError } from './commit-run.ts';
 import { parseContext } from './parse-context.ts';
+import type { ProgressReports } from './progress-reports.ts';
 import { RunTimeout } from './run-timeout.ts';
 import { thrown } from './verdicts.ts';
 
@@ -14,7 +15,8 @@ export interface BatchParts {
   readonly telemetry: Telemetry;
   readonly type: BizType<unknown, unknown>;
   readonly handler: NonNullable<Registered['many']>;
-  readonly commit: (rows: readonly ClaimedRow[], effects: Effects) => Promise<void>;
+  readonly reports: ProgressReports;
+  readonly commit: (rows: readonly ClaimedRow[], effects: Effects, results: ReadonlyMap<string, string>) => Promise<void>;
   /** Waits for a handler that was late. */
   readonly settleLate: (limit: RunTimeout) => Promise<void>;
 }
@@ -75,14 +77,14 @@ export async function runBatch(parts: BatchParts, rows: readonly RunningRow[]): 
 
 /** Calls the handler once, and gives the rows without a verdict theirs if it succeeds. Returns the error if it fails. */
 async function callOnce(
-  { registry, telemetry, type, handler, commit, settleLate }: BatchParts,
+  { registry, telemetry, type, handler, reports, commit, settleLate }: BatchParts,
   rows: readonly ParsedRow[],
   verdicts: Map<string, Verdict | undefined>,
 ): Promise<{ readonly error: unknown } | undefined> {
   const [first] = rows;
   if (!first) return undefined;
   const limit = new RunTimeout(type, first.running);
-  const batch = new BatchCall(rows, { registry, type, limit, commit, verdicts });
+  const batch = new BatchCall(rows, { registry, type, limit, reports, commit, verdicts });
   const call = async (): Promise<unknown> => {
     if (!telemetry.recording) return handler(batch.items, batch);
     const origins = rows.map(({ running }) => running.row.payload.traceparent);
@@ -92,7 +94,7 @@ async function callOnce(
     await limit.race(call());
     await batch.settled();
     if (batch.commitError) return batch.commitError;
-    for (const { running } of rows) if (!verdicts.has(running.row.id)) verdicts.set(running.row.id, { outcome: 'done' });
+    for (const { running } of rows) if (!verdicts.has(running.row.id)) verdicts.set(running.row.id, batch.success(running.row.id));
     return undefined;
   } catch (error) {
     await batch.settled().catch(() => undefined);
@@ -102,5 +104,6 @@ async function callOnce(
   } finally {
     batch.end();
     limit.clear();
+    await batch.endReports();
   }
 }

@@ -14,6 +14,7 @@ import type { Registry } from '../registry.ts';
 import type { NewRow } from '../submit/new-row.ts';
 import { writeRows } from '../submit/write-rows.ts';
 import { keepsRow } from './keeps-row.ts';
+import { doneVerdict } from './verdicts.ts';
 
 /** Statements of a handler, run in the transaction of its success. */
 export type Effects = (trx: Knex.Transaction) => unknown;
@@ -30,6 +31,8 @@ export interface Commit {
   readonly followUps: readonly NewRow[];
   /** The type of the rows. */
   readonly type: BizType<unknown, unknown>;
+  /** Results as JSON, by id. */
+  readonly results: ReadonlyMap<string, string>;
 }
 
 /** The worker that commits. */
@@ -50,10 +53,11 @@ const maxAttempts = 6;
  */
 export async function commitRun(registry: Registry, worker: Committer, commit: Commit): Promise<void> {
   const { rows, followUps } = commit;
+  const settlements = rows.map((row) => succeeded(row, commit));
   let parents = new Set<string>();
   for (let attempt = 1; ; attempt++) {
     try {
-      parents = await commitOnce(registry, worker.id, commit);
+      parents = await commitOnce(registry, worker.id, commit, settlements);
       await checkpoint('commit:after');
       break;
     } catch (error) {
@@ -64,13 +68,17 @@ export async function commitRun(registry: Registry, worker: Committer, commit: C
   }
   for (const parent of parents) worker.onCounted(parent);
   if (followUps.length > 0 || rows.some((row) => registry.effects.admitsOthers(row))) registry.wake();
-  worker.onCommitted(rows.map((row) => succeeded(row, commit.type)));
+  worker.onCommitted(settlements);
 }
 
-async function commitOnce(registry: Registry, worker: string, { rows, effects, followUps, type }: Commit): Promise<Set<string>> {
+async function commitOnce(
+  registry: Registry,
+  worker: string,
+  { rows, effects, followUps }: Commit,
+  settlements: readonly Settlement[],
+): Promise<Set<string>> {
   const { database, table } = registry;
   const parents = new Set<string>();
-  const settlements = rows.map((row) => succeeded(row, type));
   const hook = registry.effects.hook(settlements, worker, (parentId) => parents.add(parentId));
   const trace = await database.knex.transaction(
     async (trx) => {
@@ -97,6 +105,6 @@ async function commitOnce(registry: Registry, worker: string, { rows, effects, f
   return parents;
 }
 
-function succeeded(row: ClaimedRow, type: BizType<unknown, unknown>): Settlement {
-  return { row, verdict: { outcome: 'done' }, keep: keepsRow(type, row) };
+function succeeded(row: ClaimedRow, { type, results }: Commit): Settlement {
+  return { row, verdict: doneVerdict(results.get(row.id)), keep: keepsRow(type, row) };
 }

@@ -5,22 +5,37 @@ import type { Registry } from '../registry.ts';
 import { runBatch } from './batch-run.ts';
 import { type Commit, type Committer, commitRun } from './commit-run.ts';
 import { type Parsed, parseContext } from './parse-context.ts';
+import type { ProgressReports } from './progress-reports.ts';
 import type { RunTimeout } from './run-timeout.ts';
 import { SingleRun } from './single-run.ts';
 
 type Outcome = Verdict | undefined;
+
+const none: ReadonlyMap<string, string> = new Map();
+
+/** What handlers are run with. */
+export interface HandlerParts {
+  readonly registry: Registry;
+  readonly telemetry: Telemetry;
+  readonly worker: Committer;
+  readonly reports: ProgressReports;
+  /** How long a handler that is late and ignores its signal is waited for, in ms. */
+  readonly leaseMs: number;
+}
 
 /** Calls handlers and turns their results and errors into verdicts. */
 export class HandlerRunner {
   readonly #registry: Registry;
   readonly #telemetry: Telemetry;
   readonly #worker: Committer;
+  readonly #reports: ProgressReports;
   readonly #leaseMs: number;
 
-  constructor(registry: Registry, telemetry: Telemetry, worker: Committer, leaseMs: number) {
+  constructor({ registry, telemetry, worker, reports, leaseMs }: HandlerParts) {
     this.#registry = registry;
     this.#telemetry = telemetry;
     this.#worker = worker;
+    this.#reports = reports;
     this.#leaseMs = leaseMs;
   }
 
@@ -32,10 +47,11 @@ export class HandlerRunner {
     if (!first || !type || !registered) return new Map(rows.map(({ row }) => [row.id, { outcome: 'release' }]));
     const { many } = registered;
     if (many) {
-      const commit = (live: Commit['rows'], effects: Commit['effects']): Promise<void> =>
-        commitRun(this.#registry, this.#worker, { rows: live, effects, followUps: [], type });
+      const commit = (live: Commit['rows'], effects: Commit['effects'], results: Commit['results']): Promise<void> =>
+        commitRun(this.#registry, this.#worker, { rows: live, effects, followUps: [], type, results });
       const settleLate = (limit: RunTimeout): Promise<void> => this.#settleLate(first, type, limit);
-      return runBatch({ registry: this.#registry, telemetry: this.#telemetry, type, handler: many, commit, settleLate }, rows);
+      const [telemetry, reports] = [this.#telemetry, this.#reports];
+      return runBatch({ registry: this.#registry, telemetry, reports, type, handler: many, commit, settleLate }, rows);
     }
     const verdict = this.#runOne(first, type, registered.one);
     return verdict instanceof Promise ? verdict.then((settled) => new Map([[first.row.id, settled]])) : new Map([[first.row.id, verdict]]);
@@ -51,15 +67,20 @@ export class HandlerRunner {
   #runParsed(running: RunningRow, type: BizType<unknown, unknown>, handler: Registered['one'], parsed: Parsed): Outcome | Promise<Outcome> {
     if ('verdict' in parsed) return parsed.verdict;
     const { row } = running;
-    const run = new SingleRun(
-      {
-        registry: this.#registry,
-        type,
-        commit: (effects, followUps) => commitRun(this.#registry, this.#worker, { rows: [row], effects, followUps, type }),
-        settleLate: (limit) => this.#settleLate(running, type, limit),
-      },
-      running,
-    );
+    const run = new SingleRun(running, {
+      registry: this.#registry,
+      type,
+      reports: this.#reports,
+      commit: (effects, followUps, result) =>
+        commitRun(this.#registry, this.#worker, {
+          rows: [row],
+          effects,
+          followUps,
+          type,
+          results: result === undefined ? none : new Map([[row.id, result]]),
+        }),
+      settleLate: (limit) => this.#settleLate(running, type, limit),
+    });
     let result: unknown;
     try {
       result = this.#telemetry.recording

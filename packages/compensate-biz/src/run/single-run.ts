@@ -1,21 +1,30 @@
 import { type Duration, InvalidArgumentError, LeaseLostError, type RunningRow, type Verdict } from '@holdfast/core';
 import type { Knex } from 'knex';
 import type { BizType } from '../biz-type.ts';
-import { outcome, outcomeOf, type Run, type RunOutcome } from '../handler.ts';
+import { outcome, outcomeOf, type Progress, type Run, type RunOutcome } from '../handler.ts';
 import type { Registry } from '../registry.ts';
 import { type NewRow, newRow } from '../submit/new-row.ts';
 import type { SubmitOptions } from '../submit-options.ts';
+import { progressJson } from './progress-json.ts';
+import type { ProgressReports } from './progress-reports.ts';
+import { type ResultJson, resultJson } from './result-json.ts';
 import { RunTimeout } from './run-timeout.ts';
-import { rejectVerdict, retryVerdict, snoozeVerdict, thrown } from './verdicts.ts';
+import { doneVerdict, rejectVerdict, retryVerdict, snoozeVerdict, thrown } from './verdicts.ts';
 
-/** What one run is made with. */
-export interface RunParts {
+type Write = (effects: (trx: Knex.Transaction) => unknown, followUps: readonly NewRow[], result: ResultJson) => Promise<void>;
+
+/** What a single run is given besides its row. */
+export interface SingleRunParts {
   readonly registry: Registry;
   readonly type: BizType<unknown, unknown>;
-  readonly commit: (effects: (trx: Knex.Transaction) => unknown, followUps: readonly NewRow[]) => Promise<void>;
+  readonly reports: ProgressReports;
+  readonly commit: Write;
   /** Waits for a handler that was late: see `settleLate`. */
   readonly settleLate: (limit: RunTimeout) => Promise<void>;
 }
+
+/** How a handler ended. */
+type Ended = { readonly value: unknown } | { readonly error: unknown };
 
 /** A commit that the handler has begun. */
 interface Begun {
@@ -32,18 +41,21 @@ export class SingleRun implements Run {
   readonly #registry: Registry;
   readonly #running: RunningRow;
   readonly #type: BizType<unknown, unknown>;
-  readonly #write: RunParts['commit'];
-  readonly #settleLate: RunParts['settleLate'];
+  readonly #reports: ProgressReports;
+  readonly #write: Write;
+  readonly #settleLate: SingleRunParts['settleLate'];
   #limit: RunTimeout | undefined;
   #followUps: Promise<NewRow>[] | undefined;
   #commit: Begun | undefined;
   #verdict: Verdict | undefined;
+  #reported = false;
   #ended = false;
 
-  constructor({ registry, type, commit, settleLate }: RunParts, running: RunningRow) {
+  constructor(running: RunningRow, { registry, type, reports, commit, settleLate }: SingleRunParts) {
     this.#registry = registry;
     this.#running = running;
     this.#type = type;
+    this.#reports = reports;
     this.#write = commit;
     this.#settleLate = settleLate;
   }
@@ -81,14 +93,14 @@ export class SingleRun implements Run {
     return this.#limit;
   }
 
-  commit(effects: (trx: Knex.Transaction) => unknown): Promise<RunOutcome> {
-    const done = this.#begin(effects);
+  commit(effects: (trx: Knex.Transaction) => unknown, options?: { readonly result?: unknown }): Promise<RunOutcome> {
+    const done = this.#begin(effects, options?.result);
     // Without a handler of its own, the rejection of a commit that was not awaited would end the process.
     done.catch(() => undefined);
     return done;
   }
 
-  async #begin(effects: (trx: Knex.Transaction) => unknown): Promise<RunOutcome> {
+  async #begin(effects: (trx: Knex.Transaction) => unknown, result: unknown): Promise<RunOutcome> {
     if (this.#ended && this.#limit?.expired)
       throw new LeaseLostError(
         `Row ${this.id} was not committed: its run had ended with the type's timeout. Pass run.signal on, and stop.`,
@@ -100,7 +112,7 @@ export class SingleRun implements Run {
     const begun: Begun = { state: 'open', done: promise };
     this.#commit = begun;
     try {
-      await this.#write(effects, await Promise.all(this.#followUps ?? []));
+      await this.#commitWith(effects, await this.#json(result));
       begun.state = 'committed';
       resolve(outcome('committed'));
     } catch (error) {
@@ -109,6 +121,14 @@ export class SingleRun implements Run {
       reject(error);
     }
     return promise;
+  }
+
+  progress(value: Progress): void {
+    const json = progressJson(value);
+    // A handler that ran past its timeout may still call.
+    if (this.#ended || this.#commit?.state === 'committed') return;
+    this.#reported = true;
+    this.#reports.report(this.#running.row, json);
   }
 
   retry(options?: { readonly after?: Duration; readonly reason?: string }): RunOutcome {
@@ -150,21 +170,25 @@ export class SingleRun implements Run {
     return error;
   }
 
-  /** Ends a run whose handler returned or threw without waiting. Makes a promise only if the handler has begun something on the run. */
-  end(result: { readonly value: unknown } | { readonly error: unknown }): Verdict | undefined | Promise<Verdict | undefined> {
-    const begun = this.#followUps !== undefined || this.#commit !== undefined || this.#verdict !== undefined;
-    if (begun) return this.finish('error' in result ? Promise.reject(result.error) : Promise.resolve(result.value));
+  /** Ends a run whose handler returned or threw without waiting. Makes a promise only if something was begun, or is to be written. */
+  end(ended: Ended): Verdict | undefined | Promise<Verdict | undefined> {
+    const begun = this.#followUps !== undefined || this.#commit !== undefined || this.#verdict !== undefined || this.#reported;
+    if (begun) return this.finish('error' in ended ? Promise.reject(ended.error) : Promise.resolve(ended.value));
     this.#ended = true;
     this.#limit?.clear();
-    if ('error' in result) return thrown(this.#type.retry, this.#running, result.error);
-    const given = outcomeOf(result.value);
-    return given === undefined || given === 'committed' ? { outcome: 'done' } : given;
+    try {
+      if ('error' in ended) throw ended.error;
+      const verdict = this.#verdictOn(ended.value);
+      return verdict instanceof Promise ? verdict.catch((error: unknown) => this.#thrown(error)) : verdict;
+    } catch (error) {
+      return this.#thrown(error);
+    }
   }
 
   /** Waits for the handler's result, and for a commit that it has begun, within the type's timeout. Commits follow-ups with the success. */
   async finish(result: Promise<unknown>): Promise<Verdict | undefined> {
     const limit = this.#timeout;
-    let ended: { readonly value: unknown } | { readonly error: unknown };
+    let ended: Ended;
     try {
       ended = { value: await limit.race(result) };
     } catch (error) {
@@ -177,40 +201,63 @@ export class SingleRun implements Run {
         if (this.#commit.state === 'open') ended = { error };
       }
     }
-    const late = 'error' in ended;
-    // A late commit is not waited for: what it commits, it commits under the version of this run, or not at all.
+    // A commit that is late is not waited for: it writes under the version of this run, or not at all.
     this.#ended = true;
-    if (late) await this.#settleLate(limit);
-    const verdict = this.#verdictOf(ended);
+    if ('error' in ended) await this.#settleLate(limit);
+    limit.clear();
+    let verdict: Verdict | undefined;
     try {
-      if (verdict?.outcome !== 'done' || this.#followUps === undefined) return verdict;
-      await this.#write(() => undefined, await Promise.all(this.#followUps));
-      return undefined;
+      verdict = await this.#judge(ended);
+      if (verdict?.outcome === 'done' && this.#followUps !== undefined) {
+        await this.#commitWith(() => undefined, verdict.result);
+        return undefined;
+      }
     } catch (error) {
-      return thrown(this.#type.retry, this.#running, error);
-    } finally {
-      limit.clear();
+      verdict = this.#thrown(error);
     }
+    if (verdict !== undefined && this.#reported) await this.#reports.end(this.#running.row, verdict.outcome === 'done');
+    return verdict;
   }
 
-  /** The verdict of a handler that has ended; `undefined` once it has committed. */
-  #verdictOf(ended: { readonly value: unknown } | { readonly error: unknown }): Verdict | undefined {
-    const threw = 'error' in ended;
-    const given = threw ? undefined : outcomeOf(ended.value);
+  /** The verdict of a handler that has ended; `undefined` once it has committed. @throws InvalidResultError */
+  async #judge(ended: Ended): Promise<Verdict | undefined> {
     if (this.#commit?.state === 'committed') {
-      if (threw) this.#log(ended.error, 'the handler threw after its run had committed; the row is SUCCESS');
+      if ('error' in ended) this.#log(ended.error, 'the handler threw after its run had committed; the row is SUCCESS');
       return undefined;
     }
-    if (threw) {
-      if (!this.#verdict) return thrown(this.#type.retry, this.#running, ended.error);
+    if ('error' in ended) {
+      if (!this.#verdict) throw ended.error;
       this.#log(ended.error, `the handler threw after it had given the verdict ${this.#verdict.outcome}, which stands`);
       return this.#verdict;
     }
+    const given = outcomeOf(ended.value);
     if (given !== undefined && given !== 'committed') return given;
     if (this.#verdict) return this.#verdict;
     // The handler went on after its commit had failed. Its effects were rolled back, so this is not a success.
-    if (this.#commit?.state === 'failed') return thrown(this.#type.retry, this.#running, this.#commit.error);
-    return { outcome: 'done' };
+    if (this.#commit?.state === 'failed') throw this.#commit.error;
+    return this.#verdictOn(ended.value);
+  }
+
+  /** The verdict that a handler's result stands for: an outcome of {@link Run}, or else success. @throws InvalidResultError */
+  #verdictOn(result: unknown): Verdict | Promise<Verdict> {
+    const given = outcomeOf(result);
+    if (given !== undefined) return given === 'committed' ? { outcome: 'done' } : given;
+    const json = this.#json(result);
+    return json instanceof Promise ? json.then(doneVerdict) : doneVerdict(json);
+  }
+
+  async #commitWith(effects: (trx: Knex.Transaction) => unknown, result: ResultJson): Promise<void> {
+    const followUps = await Promise.all(this.#followUps ?? []);
+    if (this.#reported) await this.#reports.end(this.#running.row, true);
+    await this.#write(effects, followUps, result);
+  }
+
+  #json(result: unknown): ResultJson | Promise<ResultJson> {
+    return resultJson(this.#running.row.kind, this.#type, this.#registry.maxResultBytes, result);
+  }
+
+  #thrown(error: unknown): Verdict {
+    return thrown(this.#type.retry, this.#running, error);
   }
 
   #log(error: unknown, message: string): void {

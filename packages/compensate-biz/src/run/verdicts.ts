@@ -1,5 +1,10 @@
 import { type Backoff, type Duration, durationMs, type RunningRow, type StoredError, storedError, type Verdict } from '@holdfast/core';
 
+/** The verdict on a run that succeeded, with its result as JSON. */
+export function doneVerdict(result: string | undefined): Verdict {
+  return result === undefined ? { outcome: 'done' } : { outcome: 'done', result };
+}
+
 /** The verdict on a failed attempt: a retry as the schedule says, or dead when the schedule is used up. */
 export function failed(retry: Backoff, attempts: number, error: StoredError, afterMs?: number): Verdict {
   const delayMs = retry.delayMs(attempts + 1);

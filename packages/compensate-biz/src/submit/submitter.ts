@@ -122,6 +122,11 @@ export class RowSubmitter {
     };
   }
 
+  /** The id of a row; `undefined` if no row was submitted with the key, or its window has ended. */
+  idOf(target: RowTarget): Promise<string | undefined> {
+    return this.#registry.database.use((sql) => this.#idOf(sql, target));
+  }
+
   async #write(rows: readonly NewRow[]): Promise<readonly string[]> {
     const { database } = this.#registry;
     const insert = (sql: SqlRunner): Promise<string[]> => insertRows(database, sql, rows);

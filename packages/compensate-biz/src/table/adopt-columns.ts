@@ -1,4 +1,4 @@
-import { type Database, InvalidArgumentError, nullableColumns, type SqlRunner } from '@holdfast/core';
+import { type Database, InvalidArgumentError, inByteCollation, nullableColumns, type SqlRunner } from '@holdfast/core';
 
 /** A column that the package needs, with its type. */
 export interface Column {
@@ -49,7 +49,7 @@ export async function adoptColumns(
   // A column is added with a constant default, which rewrites no row; then it gets the default for new rows of old code.
   for (const column of columns) {
     if (existing.has(column.name)) continue;
-    statements.push(`ALTER TABLE ${t} ADD COLUMN ${column.name} ${column.type}`);
+    statements.push(`ALTER TABLE ${t} ADD COLUMN ${column.name} ${inByteCollation(database, column.type)}`);
     if (column.createDefault && database.family !== 'sqlite')
       statements.push(`ALTER TABLE ${t} ALTER COLUMN ${column.name} SET DEFAULT ${column.createDefault}`);
   }

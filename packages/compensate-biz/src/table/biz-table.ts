@@ -7,7 +7,14 @@ export const agingStepMs = 60_000;
 const shape: WorkTableShape = {
   table: 'compensate_biz',
   attemptTable: 'compensate_biz_attempt',
-  columns: { kind: 'biz_type', group: 'tenant', attempts: 'cnt', error: 'last_failed_reason' },
+  columns: {
+    kind: 'biz_type',
+    group: 'tenant',
+    attempts: 'cnt',
+    error: 'last_failed_reason',
+    result: 'run_result',
+    progress: 'run_progress',
+  },
   payload: {
     bizId: 'biz_id',
     context: 'context',

@@ -1,10 +1,27 @@
-import { type Database, type Schema, SchemaWriter, type SqlRunner, tableColumns, workColumns } from '@holdfast/core';
+import { type Database, keepTrailingSpaces, type Schema, SchemaWriter, type SqlRunner, tableColumns, workColumns } from '@holdfast/core';
 import { adoptColumns, type Column } from './adopt-columns.ts';
 
 /** The tables of this package. Adopts a classic `compensate_biz` table in place, rows and all, while old code runs. */
 export const compensateBizSchema: Schema = {
   name: 'compensate-biz',
-  migrations: [{ name: '0001_create', statements: create }],
+  migrations: [
+    { name: '0001_create', statements: create },
+    {
+      name: '0002_trailing_spaces',
+      statements: (database, sql) =>
+        keepTrailingSpaces(
+          database,
+          sql,
+          ['compensate_biz_attempt', 'compensate_biz_fan_out', 'compensate_biz_fan_out_count', 'compensate_biz_type'],
+          {
+            table: 'compensate_biz',
+            columns: ownColumns(database).filter(({ type }) => type.startsWith('VARCHAR')),
+          },
+        ),
+    },
+    { name: '0003_lookup', statements: lookup },
+    { name: '0004_result', statements: result },
+  ],
 };
 
 function ownColumns(database: Database): readonly Column[] {
@@ -67,7 +84,6 @@ async function create(database: Database, look: SqlRunner): Promise<readonly str
   } else {
     statements.push(...(await adoptColumns(database, look, ownColumns(database), existing, text)));
   }
-  statements.push(...(await brokenIndexes(database, look)));
   addIndexes(schema, database, existing.size > 0);
   // The table has a primary key: servers that replicate row by row refuse tables, or deletions, without one.
   schema.table(
@@ -98,27 +114,51 @@ function addIndexes(schema: SchemaWriter, database: Database, adopted: boolean):
     schema.index('compensate_biz_child', 'compensate_biz', 'parent_id, child_key', { unique: true });
     return;
   }
-  const t = database.table('compensate_biz');
-  const concurrently = adopted && database.family === 'postgres' ? ' CONCURRENTLY' : '';
-  const index = (name: string, columns: string, where: string, unique = ''): string =>
-    `CREATE${unique} INDEX${concurrently} IF NOT EXISTS ${database.tablePrefix}compensate_biz_${name} ON ${t} (${columns}) WHERE ${where}`;
-  schema.statements.push(
-    index('ready', 'biz_type, tenant, claim_rank, id', "status = 'WAIT_HANDLE' AND lost = 0"),
-    index('suspect', 'biz_type, lost, claim_rank, id', "status = 'WAIT_HANDLE' AND lost > 0"),
-    index('lease', 'lease_until', "status = 'PROCESSING'"),
-    index('due', 'run_at', "status = 'SCHEDULED'"),
-    index('gate', 'gate, id', "status = 'BLOCKED'"),
-    index('failed', 'biz_type, id', "status = 'FAILED'"),
-    index('child', 'parent_id, child_key', 'parent_id IS NOT NULL', ' UNIQUE'),
-  );
+  const index = (name: string, columns: string, where: string, unique = false): void =>
+    schema.index(`compensate_biz_${name}`, 'compensate_biz', columns, { where, unique, concurrently: adopted });
+  index('ready', 'biz_type, tenant, claim_rank, id', "status = 'WAIT_HANDLE' AND lost = 0");
+  index('suspect', 'biz_type, lost, claim_rank, id', "status = 'WAIT_HANDLE' AND lost > 0");
+  index('lease', 'lease_until', "status = 'PROCESSING'");
+  index('due', 'run_at', "status = 'SCHEDULED'");
+  index('gate', 'gate, id', "status = 'BLOCKED'");
+  index('failed', 'biz_type, id', "status = 'FAILED'");
+  index('child', 'parent_id, child_key', 'parent_id IS NOT NULL', true);
 }
 
-/** Drops invalid indexes that an interrupted CREATE INDEX CONCURRENTLY left behind: `IF NOT EXISTS` would take them for the index. */
-async function brokenIndexes(database: Database, look: SqlRunner): Promise<readonly string[]> {
-  if (database.family !== 'postgres') return [];
-  const rows = await look.rows<{ name: string }>(
-    'SELECT c.oid::regclass::text AS name FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_class t ON t.oid = i.indrelid JOIN pg_namespace n ON n.oid = t.relnamespace WHERE t.relname = ? AND n.nspname = COALESCE(?, current_schema()) AND NOT i.indisvalid',
-    [`${database.tablePrefix}compensate_biz`, database.schema ?? null],
-  );
-  return rows.map(({ name }) => `DROP INDEX ${name}`);
+/**
+ * Indexes to find rows by what they are for. On Postgres and SQLite a row without the key has no entry and costs nothing. Medians of four
+ * rounds with all three keys set: Postgres, 18% fewer submits by 1,000 a second and 46% fewer claims and settles, since each change of the status
+ * writes to every index of the row; MySQL, 17% and nothing. A service that does not search by a key may drop its index: no migration makes it
+ * again, and a search without it walks the table. Without keys nothing is slower but submits on MySQL, by 6%.
+ */
+async function lookup(database: Database, look: SqlRunner): Promise<readonly string[]> {
+  const schema = new SchemaWriter(database);
+  const t = database.table('compensate_biz');
+  const existing = await tableColumns(database, look, 'compensate_biz');
+  // An index is built CONCURRENTLY only where there are rows: it waits for every open transaction of the server.
+  const rows = existing.size === 0 ? [] : await look.rows(`SELECT 1 AS one FROM ${t} LIMIT 1`);
+  for (const [name, column, where] of [
+    ['biz_id', 'biz_id', 'biz_id IS NOT NULL'],
+    ['subject', 'subject', 'subject IS NOT NULL'],
+    ['tenant', 'tenant', "tenant <> ''"],
+  ] as const) {
+    if (database.family === 'mysql') schema.index(`compensate_biz_${name}`, 'compensate_biz', keyPart(column, existing.get(column)));
+    else schema.index(`compensate_biz_${name}`, 'compensate_biz', `${column}, id`, { where, concurrently: rows.length > 0 });
+  }
+  return schema.statements;
+}
+
+/** MySQL, MariaDB: a column of an adopted table may be too long for a key. Its first 191 characters, which is all that we write, will do. */
+function keyPart(column: string, type: string = ''): string {
+  const length = Number(/char\((\d+)\)/.exec(type)?.[1] ?? 0);
+  return length > 191 || /text|blob/.test(type) ? `${column}(191)` : column;
+}
+
+/** What a run returns, and what it reports while it is under way. */
+async function result(database: Database, look: SqlRunner): Promise<readonly string[]> {
+  const existing = await tableColumns(database, look, 'compensate_biz');
+  const { text } = new SchemaWriter(database);
+  return ['run_progress', 'run_result']
+    .filter((name) => !existing.has(name))
+    .map((name) => `ALTER TABLE ${database.table('compensate_biz')} ADD COLUMN ${name} ${text} NULL`);
 }

@@ -18,6 +18,7 @@ import {
 import type { Often } from '../biz-type.ts';
 import type { Registry } from '../registry.ts';
 import { HandlerRunner } from '../run/handler-runner.ts';
+import { ProgressReports } from '../run/progress-reports.ts';
 import { pausedTypes } from '../table/paused-types.ts';
 import { type Hints, parseHint } from '../wake/hints.ts';
 import { BreakerReports } from './breaker-reports.ts';
@@ -88,12 +89,13 @@ export class BizWorker implements Service {
     }
     const maxPollMs = (): number => (registry.wakers.reliable ? 5_000 : 500);
     const onCounted = (parentId: string): void => this.#completeSoon(parentId);
-    const runner = new HandlerRunner(
+    const runner = new HandlerRunner({
       registry,
       telemetry,
-      { id: this.id, onCounted, onCommitted: (settlements) => this.#runner.committed(settlements) },
+      worker: { id: this.id, onCounted, onCommitted: (settlements) => this.#runner.committed(settlements) },
+      reports: new ProgressReports(registry.table, logger),
       leaseMs,
-    );
+    });
     this.#runner = new WorkRunner({
       table: registry.table,
       owner: this.id,

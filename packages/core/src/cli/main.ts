@@ -4,7 +4,7 @@ import { Database } from '../database/database.ts';
 import { isMissingTable } from '../database/transient.ts';
 import { InvalidArgumentError } from '../errors/errors.ts';
 import { migrate, migrationSql } from '../migrate/migrate.ts';
-import type { Inspectable } from '../operate/inspectable.ts';
+import type { BulkFilter, Inspectable, ListQuery } from '../operate/inspectable.ts';
 import { type HoldfastConfig, loadConfig } from './config.ts';
 import { redrive } from './redrive.ts';
 
@@ -13,11 +13,14 @@ const usage = `holdfast <command> [--config FILE]
   migrate                         bring the tables up to date
   sql                             print the statements that migrate would run on an empty database
   status [--package P]            figures of each package: counts per type and status, and what waits
-  list [--package P] [--status S] [--kind K] [--after ID] [--limit N]
+  list [--package P] [FILTER] [--after ID] [--limit N]
                                   rows as JSON, oldest first; 50 of each package unless --limit says otherwise
   redrive ID… --package P         [--dry-run] --actor WHO --reason WHY
-  redrive --status S [--package P] [--kind K] [--limit N]   [--dry-run] --actor WHO --reason WHY
-                                  runs rows again that were given up: those with the ids, or all with the status
+  redrive FILTER [--package P]    [--dry-run] [--rate N] [--limit N] --actor WHO --reason WHY
+                                  runs rows again that were given up: those with the ids, or all that match;
+                                  of those, [--failed-reason R] [--failed-after T] [--failed-before T]
+                                  --rate: rows per second at most; T: a time such as 2026-11-30T08:00:00Z
+  FILTER                          [--status S] [--kind K or --type K] [--key K] [--subject S] [--tenant T]
   run JOB [arguments]             a job of the configuration
 `;
 
@@ -31,6 +34,14 @@ const { values, positionals } = parseArgs({
     config: { type: 'string' },
     status: { type: 'string' },
     kind: { type: 'string' },
+    type: { type: 'string' },
+    key: { type: 'string' },
+    subject: { type: 'string' },
+    tenant: { type: 'string' },
+    'failed-reason': { type: 'string' },
+    'failed-after': { type: 'string' },
+    'failed-before': { type: 'string' },
+    rate: { type: 'string' },
     after: { type: 'string' },
     limit: { type: 'string' },
     package: { type: 'string' },
@@ -104,8 +115,8 @@ async function run(config: HoldfastConfig, name: string, args: readonly string[]
           inspectables(config),
           {
             ids: args,
-            status: values.status,
-            kind: values.kind,
+            filter: bulkFilter(),
+            rate: values.rate === undefined ? undefined : Number(values.rate),
             limit: values.limit === undefined ? undefined : wholeNumber('limit', Number(values.limit)),
             dryRun: values['dry-run'] ?? false,
             actor: values.actor,
@@ -141,13 +152,40 @@ function inspectables(config: HoldfastConfig): readonly Inspectable[] {
   );
 }
 
-function query(): { status?: string; kind?: string; after?: string; limit?: number } {
+function query(): ListQuery {
   return {
-    ...(values.status === undefined ? {} : { status: values.status }),
-    ...(values.kind === undefined ? {} : { kind: values.kind }),
+    ...filter(),
     ...(values.after === undefined ? {} : { after: values.after }),
     ...(values.limit === undefined ? {} : { limit: Number(values.limit) }),
   };
+}
+
+function filter(): Omit<ListQuery, 'after' | 'limit'> {
+  const { status, key, subject, tenant } = values;
+  const kind = values.kind ?? values.type;
+  return {
+    ...(status === undefined ? {} : { status }),
+    ...(kind === undefined ? {} : { kind }),
+    ...(key === undefined ? {} : { key }),
+    ...(subject === undefined ? {} : { subject }),
+    ...(tenant === undefined ? {} : { tenant }),
+  };
+}
+
+function bulkFilter(): BulkFilter {
+  return {
+    ...filter(),
+    ...(values['failed-reason'] === undefined ? {} : { reason: values['failed-reason'] }),
+    ...(values['failed-after'] === undefined ? {} : { failedAfter: time('failed-after', values['failed-after']) }),
+    ...(values['failed-before'] === undefined ? {} : { failedBefore: time('failed-before', values['failed-before']) }),
+  };
+}
+
+function time(option: string, text: string): Date {
+  const date = new Date(text);
+  if (Number.isNaN(date.getTime()))
+    throw new InvalidArgumentError(`--${option} is ${JSON.stringify(text)}; give a time such as 2026-11-30T08:00:00Z.`);
+  return date;
 }
 
 function print(line: string): void {

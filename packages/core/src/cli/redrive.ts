@@ -1,15 +1,17 @@
 import { InvalidArgumentError } from '../errors/errors.ts';
-import type { Inspectable, ListQuery } from '../operate/inspectable.ts';
+import type { BulkFilter, Inspectable, ListQuery } from '../operate/inspectable.ts';
 
 const pageRows = 1_000;
 
-/** The rows to redrive, by id or by status, and the person who redrives them. */
+/** The rows to redrive, by id or by a filter, and the person who redrives them. */
 export interface RedriveCommand {
   readonly ids: readonly string[];
-  readonly status: string | undefined;
-  readonly kind: string | undefined;
+  /** The rows, unless there are ids. Without a status: the first that a package can redrive. */
+  readonly filter: BulkFilter;
   /** Rows of each package at most. Default: all. */
   readonly limit: number | undefined;
+  /** Rows per second at most. Default: no limit. */
+  readonly rate: number | undefined;
   readonly dryRun: boolean;
   readonly actor: string | undefined;
   readonly reason: string | undefined;
@@ -21,11 +23,14 @@ export interface RedriveCommand {
  * @throws InvalidArgumentError if it is not clear which rows are meant, or who redrives them and why
  */
 export async function redrive(all: readonly Inspectable[], command: RedriveCommand, print: (line: string) => void): Promise<boolean> {
-  const { ids, status, dryRun } = command;
+  const { ids, filter, dryRun } = command;
+  const { status } = filter;
   const able = all.filter(({ actions, redrivable }) => actions.redrive && (status === undefined || redrivable.includes(status)));
   const names = all.map(({ name, redrivable }) => `${name} (${redrivable.join(', ') || 'none'})`).join(', ');
-  if (ids.length === 0 && status === undefined)
-    throw new InvalidArgumentError(`redrive needs ids, or --status with a status of rows that can be redriven: ${names}.`);
+  if (ids.length === 0 && Object.keys(filter).length === 0)
+    throw new InvalidArgumentError(
+      `redrive needs ids, or --status with a status of rows that can be redriven: ${names}. Another filter, such as --kind, will do, too.`,
+    );
   if (able.length === 0)
     throw new InvalidArgumentError(
       status === undefined
@@ -42,16 +47,33 @@ export async function redrive(all: readonly Inspectable[], command: RedriveComma
     );
   let every = true;
   for (const inspectable of able) {
-    let [count, seen] = [0, 0];
-    for await (const { id, redrivable } of ids.length > 0 ? named(inspectable, ids, dryRun) : withStatus(inspectable, command)) {
-      const done = dryRun
-        ? redrivable
-        : (await inspectable.actions.redrive?.(id, { actor: command.actor ?? '', reason: command.reason ?? '' })) === 1;
+    const line = (id: string, done: boolean): void =>
       print(`${inspectable.name} ${id}: ${done ? (dryRun ? 'would be redriven' : 'redriven') : 'not redriven, not in a state to be'}`);
-      seen += 1;
-      if (done) count += 1;
-      else every = false;
-    }
+    let [count, seen] = [0, 0];
+    const bulk = ids.length > 0 ? undefined : inspectable.bulk?.redrive;
+    if (bulk) {
+      const { limit, rate, actor, reason } = command;
+      const counts = await bulk(filter, {
+        dryRun,
+        ...(limit === undefined ? {} : { limit }),
+        ...(rate === undefined ? {} : { rate }),
+        ...(actor === undefined ? {} : { actor }),
+        ...(reason === undefined ? {} : { reason }),
+        onPage: ({ ids, changed }) => {
+          for (const id of ids) line(id, dryRun || changed.includes(id));
+        },
+      });
+      [count, seen] = [dryRun ? counts.matched : counts.changed, counts.matched];
+    } else
+      for await (const { id, redrivable } of ids.length > 0 ? named(inspectable, ids, dryRun) : matching(inspectable, command)) {
+        const done = dryRun
+          ? redrivable
+          : (await inspectable.actions.redrive?.(id, { actor: command.actor ?? '', reason: command.reason ?? '' })) === 1;
+        line(id, done);
+        seen += 1;
+        if (done) count += 1;
+        else every = false;
+      }
     print(`${inspectable.name}: ${count} of ${seen} ${dryRun ? 'would be redriven' : 'redriven'}`);
   }
   return every || ids.length === 0;
@@ -79,12 +101,18 @@ async function canRedrive(inspectable: Inspectable, id: string): Promise<boolean
   return false;
 }
 
-async function* withStatus(inspectable: Inspectable, { status, kind, limit }: RedriveCommand): AsyncIterable<Target> {
+/** The rows of a package whose `redrive` takes one row at a time. */
+async function* matching(inspectable: Inspectable, { filter, limit, rate }: RedriveCommand): AsyncIterable<Target> {
+  const { reason, failedAfter, failedBefore, ...query } = filter;
+  if (rate ?? reason ?? failedAfter ?? failedBefore)
+    throw new InvalidArgumentError(
+      `${inspectable.name} redrives one row at a time; leave out --rate, --failed-reason, --failed-after and --failed-before.`,
+    );
   let left = limit ?? Number.POSITIVE_INFINITY;
   for (let after: string | undefined; left > 0; ) {
     const size = Math.min(pageRows, left);
-    const query: ListQuery = { limit: size, ...(status ? { status } : {}), ...(kind === undefined ? {} : { kind }) };
-    const rows = await inspectable.list(after === undefined ? query : { ...query, after });
+    const page: ListQuery = { status: inspectable.redrivable[0] ?? '', ...query, limit: size };
+    const rows = await inspectable.list(after === undefined ? page : { ...page, after });
     for (const row of rows) yield { id: String(row.id), redrivable: true };
     left -= rows.length;
     after = String(rows.at(-1)?.id);

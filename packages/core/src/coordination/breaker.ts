@@ -1,3 +1,4 @@
+import { keyText } from '../check/key-text.ts';
 import type { Database } from '../database/database.ts';
 import { insertIgnore } from '../database/insert-ignore.ts';
 import type { SqlRunner } from '../database/sql-runner.ts';
@@ -71,6 +72,8 @@ export class Breaker {
       );
     }
     if (result.failed === 0) return;
+    keyText('scope', scope, 100);
+    keyText('name', name);
     await run(insertIgnore(this.#database, this.#table, ['scope', 'name']), [scope, name]);
     await run(`UPDATE ${this.#table} SET failures = failures + ? WHERE scope = ? AND name = ?`, [result.failed, scope, name]);
     const power =

@@ -1,3 +1,4 @@
+import { keyText } from '../check/key-text.ts';
 import type { Database } from '../database/database.ts';
 import { forUpdate, quoted } from '../database/dialect-sql.ts';
 import { insertIgnore } from '../database/insert-ignore.ts';
@@ -21,6 +22,8 @@ export class KeyGate {
 
   /** Locks the gate, and inserts it if it does not exist. Returns the id at its head, or `null` if the key is free. */
   async lock(sql: SqlRunner, scope: string, key: string): Promise<string | null> {
+    keyText('scope', scope);
+    keyText('key', key);
     const lock = forUpdate(this.#database);
     for (;;) {
       await sql.run(insertIgnore(this.#database, this.#table, ['scope', 'gate_key']), [scope, key]);

@@ -1,3 +1,4 @@
+import { keyText } from '../check/key-text.ts';
 import type { Database } from '../database/database.ts';
 import { forUpdate, insertNew } from '../database/dialect-sql.ts';
 import { insertIgnore } from '../database/insert-ignore.ts';
@@ -35,6 +36,8 @@ export class Once {
     windowMs: number,
     stillCounts?: (ref: string) => Promise<boolean>,
   ): Promise<OnceEntry> {
+    keyText('scope', scope);
+    keyText('key', key);
     const lock = forUpdate(this.#database);
     for (;;) {
       const inserted = await sql.run(insertIgnore(this.#database, this.#table, ['scope', 'once_key', 'expires_at']), [scope, key, 0]);
@@ -78,6 +81,8 @@ export class Once {
     windowMs: number,
     stillCounts?: (refs: readonly string[]) => Promise<ReadonlySet<string>>,
   ): Promise<ReadonlyMap<string, string | null>> {
+    keyText('scope', scope);
+    for (const key of keys) keyText('key', key);
     const earlier = new Map<string, string | null>();
     for (let missing: readonly string[] = [...new Set(keys)].sort(); missing.length > 0; ) {
       for (const part of partsOf(missing)) await this.#insert(sql, scope, part);

@@ -1,3 +1,4 @@
+import { fitKey } from '../check/fit-key.ts';
 import type { Database } from '../database/database.ts';
 import { skipLocked } from '../database/dialect-sql.ts';
 import { insertIgnore } from '../database/insert-ignore.ts';
@@ -19,8 +20,9 @@ export class Slots {
   /** Sets the number of slots of the scope. Occupied slots above `count` stay, and a later call deletes them once they are free. */
   async ensure(scope: string, count: number): Promise<void> {
     await this.#database.transaction(async (sql) => {
-      for (let slot = 1; slot <= count; slot++) await sql.run(insertIgnore(this.#database, this.#table, ['scope', 'slot']), [scope, slot]);
-      await sql.run(`DELETE FROM ${this.#table} WHERE scope = ? AND slot > ? AND holder IS NULL`, [scope, count]);
+      for (let slot = 1; slot <= count; slot++)
+        await sql.run(insertIgnore(this.#database, this.#table, ['scope', 'slot']), [column(scope), slot]);
+      await sql.run(`DELETE FROM ${this.#table} WHERE scope = ? AND slot > ? AND holder IS NULL`, [column(scope), count]);
     });
   }
 
@@ -29,7 +31,7 @@ export class Slots {
     const lock = skipLocked(this.#database);
     const free = await sql.rows<{ slot: number }>(
       `SELECT slot FROM ${this.#table} WHERE scope = ? AND holder IS NULL ORDER BY slot LIMIT ${Math.trunc(wanted)}${lock}`,
-      [scope],
+      [column(scope)],
     );
     return free.map(({ slot }) => Number(slot));
   }
@@ -38,22 +40,26 @@ export class Slots {
   async take(sql: SqlRunner, scope: string, free: readonly number[], holders: readonly string[]): Promise<void> {
     if (holders.length > free.length) throw new RangeError(`${holders.length} holders for ${free.length} slots of ${scope}`);
     for (const [i, holder] of holders.entries())
-      await sql.run(`UPDATE ${this.#table} SET holder = ? WHERE scope = ? AND slot = ?`, [holder, scope, free[i]]);
+      await sql.run(`UPDATE ${this.#table} SET holder = ? WHERE scope = ? AND slot = ?`, [holder, column(scope), free[i]]);
   }
 
   /** Frees the slots that these holders occupy. Returns the number of slots freed. */
   async free(sql: SqlRunner, scope: string, holders: readonly string[]): Promise<number> {
     if (holders.length === 0) return 0;
     const marks = holders.map(() => '?').join(', ');
-    return sql.run(`UPDATE ${this.#table} SET holder = NULL WHERE scope = ? AND holder IN (${marks})`, [scope, ...holders]);
+    return sql.run(`UPDATE ${this.#table} SET holder = NULL WHERE scope = ? AND holder IN (${marks})`, [column(scope), ...holders]);
   }
 
   /** The holders of the occupied slots of the scope, in the order of the slots. */
   async holders(scope: string): Promise<string[]> {
     const rows = await this.#database.rows<{ holder: string }>(
       `SELECT holder FROM ${this.#table} WHERE scope = ? AND holder IS NOT NULL ORDER BY slot`,
-      [scope],
+      [column(scope)],
     );
     return rows.map((row) => row.holder);
   }
+}
+
+function column(scope: string): string {
+  return fitKey(scope, 100);
 }

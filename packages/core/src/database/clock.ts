@@ -30,3 +30,38 @@ export function timestampSql(dialect: Dialect): string {
       return 'CURRENT_TIMESTAMP(3)';
   }
 }
+
+/**
+ * The first and the last second that the server's function takes; for others it returns NULL, or fails. MariaDB ends with 31 bits.
+ */
+const seconds: Readonly<Record<'postgres' | 'sqlite' | 'mysql', readonly [first: number, last: number]>> = {
+  postgres: [-62_135_596_800, 253_402_300_799],
+  sqlite: [-62_135_596_800, 253_402_300_799],
+  mysql: [0, 2 ** 31 - 1],
+};
+
+/** SQL for a time in ms since 1970 as the value of a date-time column, to compare one with it. A time out of range counts as the nearest. */
+export function timestampAt(family: 'postgres' | 'sqlite' | 'mysql', ms: number): string {
+  const [first, last] = seconds[family];
+  const at = Math.min(Math.max(Math.trunc(ms) / 1_000, first), last).toFixed(3);
+  switch (family) {
+    case 'postgres':
+      return `to_timestamp(${at})`;
+    case 'sqlite':
+      return `strftime('%Y-%m-%d %H:%M:%f', ${at}, 'unixepoch')`;
+    case 'mysql':
+      return `FROM_UNIXTIME(${at})`;
+  }
+}
+
+/** SQL for the value of a date-time column in ms since 1970, read in the time zone of the connection. */
+export function timestampMs(dialect: Dialect, column: string): string {
+  switch (dialect) {
+    case 'postgres':
+      return `(extract(epoch FROM ${column}::timestamptz) * 1000)::bigint`;
+    case 'sqlite':
+      return `CAST(round(unixepoch(${column}, 'subsec') * 1000) AS INTEGER)`;
+    default:
+      return `CAST(UNIX_TIMESTAMP(${column}) * 1000 AS SIGNED)`;
+  }
+}

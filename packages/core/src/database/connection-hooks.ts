@@ -1,4 +1,6 @@
 import { TransactionDoomedError } from '../errors/errors.ts';
+import { discard } from './discard.ts';
+import { isBusy, isReadOnly } from './transient.ts';
 
 /**
  * The state of the transaction that is open on one driver connection, kept from the statements that pass through the connection. knex does
@@ -8,7 +10,7 @@ import { TransactionDoomedError } from '../errors/errors.ts';
 export class TransactionTrace {
   #hooks: (() => void)[] = [];
   #savepoints: { readonly name: string; readonly hooks: number }[] = [];
-  /** The error at which the server rolled the transaction back on its own (MySQL 1213), if it did. */
+  /** The error at which the database rolled the transaction back on its own (MySQL 1213; SQLite: a full disk, RAISE(ROLLBACK)), if it did. */
   doomedBy: Error | undefined;
   /** End of the last transaction on this connection, by the reply of the server. */
   outcome: 'open' | 'committed' | 'rolled back' = 'open';
@@ -44,21 +46,23 @@ export class TransactionTrace {
     }
   }
 
-  /** Call it when a statement has failed. */
-  failed(sql: string, error: Error): void {
+  /** Call it when a statement has failed. `ended`: SQLite reports that no transaction is open any more. */
+  failed(sql: string, error: Error, ended = false): void {
+    // It is tried again.
+    if (isBusy(error) && !ended) return;
     // Outside of a transaction a deadlock fails one statement, and does not affect later ones.
-    if (this.#inTransaction && (error as { errno?: unknown }).errno === 1213) this.doomedBy ??= error;
+    if (this.#inTransaction && (ended || (error as { errno?: unknown }).errno === 1213)) this.doomedBy ??= error;
     if (firstWord(sql) === 'COMMIT') this.#reset('rolled back');
   }
 
   /**
-   * The error for a statement after a deadlock, or `undefined`. MariaDB and MySQL roll the whole transaction back at a deadlock, and then
-   * commit each later statement by itself. So only ROLLBACK may follow.
+   * The error for a statement after the database rolled the transaction back on its own, or `undefined`. MariaDB and MySQL do so at a
+   * deadlock, SQLite at a full disk or `RAISE(ROLLBACK)`. Each later statement would be committed by itself. So only ROLLBACK may follow.
    */
   refuse(sql: string): TransactionDoomedError | undefined {
     if (this.doomedBy === undefined || firstWord(sql) === 'ROLLBACK') return undefined;
     return new TransactionDoomedError(
-      'The server rolled this transaction back at a deadlock (1213); what it did before is gone, and what follows would be committed one by one. Let the error through and run the whole transaction again.',
+      `The database rolled this transaction back on its own at an error (${this.doomedBy.message}); what it did before is gone, and what follows would be committed one by one. Let the error through and run the whole transaction again.`,
       this.doomedBy,
     );
   }
@@ -113,6 +117,13 @@ function wrapQuery(connection: { query?: AnyFunction; execSync?: AnyFunction }, 
     const sql = typeof config === 'string' ? config : (config?.text ?? config?.sql ?? '');
     const done = args.at(-1);
     const refusal = trace.refuse(sql);
+    const failed = (error: Error): void => {
+      trace.failed(sql, error);
+      if (isReadOnly(error)) discard(connection, error);
+      // MySQL and MariaDB (they have error numbers) keep the transaction open when a COMMIT is refused, as after a switch to read-only. Its
+      // locks would stay. Postgres has ended it.
+      if (firstWord(sql) === 'COMMIT' && Number((error as { errno?: unknown }).errno) > 0) original.call(this, 'ROLLBACK', () => undefined);
+    };
     if (refusal) {
       if (firstWord(sql) === 'COMMIT') original.call(this, 'ROLLBACK', () => trace.succeeded('ROLLBACK', undefined));
       if (typeof done === 'function') return void queueMicrotask(() => done(refusal));
@@ -120,7 +131,7 @@ function wrapQuery(connection: { query?: AnyFunction; execSync?: AnyFunction }, 
     }
     if (typeof done === 'function') {
       args[args.length - 1] = (error: Error | null, ...results: unknown[]) => {
-        if (error) trace.failed(sql, error);
+        if (error) failed(error);
         else trace.succeeded(sql, (results[0] as { command?: string } | undefined)?.command);
         return done(error, ...results);
       };
@@ -134,22 +145,33 @@ function wrapQuery(connection: { query?: AnyFunction; execSync?: AnyFunction }, 
         return value;
       },
       (error: Error) => {
-        trace.failed(sql, error);
+        failed(error);
         throw error;
       },
     );
   };
 }
 
-function wrapSync(connection: { execSync: AnyFunction }, trace: TransactionTrace): void {
+/** `execSync` and `isTransaction` are those of `SqliteConnection`. */
+function wrapSync(connection: { execSync: AnyFunction; readonly isTransaction?: boolean }, trace: TransactionTrace): void {
   const original = connection.execSync;
-  connection.execSync = function (this: unknown, sql: string, ...rest: unknown[]) {
+  connection.execSync = function (this: unknown, sql: string, params: readonly unknown[], wantRows: boolean) {
+    const refusal = trace.refuse(sql);
+    if (refusal) {
+      if (firstWord(sql) === 'COMMIT') trace.succeeded('ROLLBACK', undefined);
+      throw refusal;
+    }
+    if (trace.doomedBy !== undefined && /^\s*ROLLBACK\s*;?\s*$/i.test(sql)) {
+      // Nothing is left to roll back, and SQLite would refuse.
+      trace.succeeded('ROLLBACK', undefined);
+      return wantRows ? [] : { changes: 0, lastInsertRowid: 0 };
+    }
     try {
-      const result = original.call(this, sql, ...rest);
+      const result = original.call(this, sql, params, wantRows);
       trace.succeeded(sql, undefined);
       return result;
     } catch (error) {
-      trace.failed(sql, error as Error);
+      trace.failed(sql, error as Error, connection.isTransaction === false);
       throw error;
     }
   };

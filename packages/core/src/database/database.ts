@@ -8,7 +8,8 @@ import { traceConnection } from './connection-hooks.ts';
 import { clientFamily, type DatabaseDescription, describeWith } from './describe-database.ts';
 import type { Dialect } from './dialect.ts';
 import { quoted } from './dialect-sql.ts';
-import { discard, loopPool, type PoolClient, unavailable } from './loop-pool.ts';
+import { discard } from './discard.ts';
+import { loopPool, type PoolClient, unavailable } from './loop-pool.ts';
 import { createSqlRunner, type SqlRunner } from './sql-runner.ts';
 import { isConnectionError, isTransient } from './transient.ts';
 

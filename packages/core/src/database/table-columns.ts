@@ -2,8 +2,12 @@ import type { Database } from './database.ts';
 import type { SqlRunner } from './sql-runner.ts';
 
 /** The columns of a table in their order, with their declared types in lower case; empty if the table does not exist. */
-export async function tableColumns(database: Database, sql: Pick<SqlRunner, 'rows'>, table: string): Promise<Map<string, string>> {
-  const name = `${database.tablePrefix}${table}`;
+export function tableColumns(database: Database, sql: Pick<SqlRunner, 'rows'>, table: string): Promise<Map<string, string>> {
+  return namedColumns(database, sql, `${database.tablePrefix}${table}`);
+}
+
+/** As {@link tableColumns}, for a name that has its prefix. */
+export async function namedColumns(database: Database, sql: Pick<SqlRunner, 'rows'>, name: string): Promise<Map<string, string>> {
   let rows: { name: string; type: string }[];
   if (database.family === 'sqlite') {
     rows = await sql.rows('SELECT name, lower(type) AS type FROM pragma_table_info(?)', [name]);

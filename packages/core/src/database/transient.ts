@@ -22,34 +22,65 @@ export function isMissingTable(error: unknown): boolean {
   return code === 'ERR_SQLITE_ERROR' && errcode === 1 && /^no such table/.test(String(message));
 }
 
+/**
+ * Returns whether a write failed because the server, or the session, accepts reads only. After a failover the old primary is a replica, and
+ * keeps its connections: each write on them fails, for ever. So such a connection counts as lost, and the next one reaches the new primary.
+ */
+export function isReadOnly(error: unknown): boolean {
+  const { code, errno } = (error ?? {}) as { code?: unknown; errno?: unknown };
+  return code === '25006' || (typeof errno === 'number' && readOnlyErrors.has(errno));
+}
+
+/**
+ * MySQL, MariaDB: the option --read-only, or another one, prevents the statement; a read-only transaction; InnoDB in read-only mode; a Galera
+ * node that is not part of the primary component.
+ */
+const readOnlyErrors = new Set([1290, 1792, 1836, 1047]);
+
 const connectionCodes = new Set([
   'ECONNREFUSED',
   'ECONNRESET',
+  'ECONNABORTED',
   'EPIPE',
   'ETIMEDOUT',
   'ENOTFOUND',
+  'EAI_AGAIN',
   'EHOSTUNREACH',
+  'ENETUNREACH',
   'ENOENT',
   'PROTOCOL_CONNECTION_LOST',
   'PROTOCOL_ENQUEUE_AFTER_FATAL_ERROR',
+  // Postgres: shut down by an administrator, crashed, starting up, idle for too long, too many connections, failed connections.
   '57P01',
   '57P02',
   '57P03',
+  '57P05',
+  '25P03',
+  '25P04',
   '08000',
-  '08003',
-  '08006',
   '08001',
+  '08003',
+  '08004',
+  '08006',
   '53300',
   'database-unavailable',
 ]);
 
+/**
+ * MySQL, MariaDB: too many connections, a server that is shutting down or offline, a connection that was killed, or idle for too long.
+ */
+const connectionErrors = new Set([1040, 1053, 1203, 1927, 3032, 3169, 4031]);
+
 /** Returns whether the error says that the database can't be reached at the moment. */
 export function isConnectionError(error: unknown): boolean {
   if (typeof error !== 'object' || error === null) return false;
-  const { code, message, name } = error as { code?: unknown; message?: unknown; name?: unknown };
+  const { code, errno, message, name } = error as { code?: unknown; errno?: unknown; message?: unknown; name?: unknown };
   if (typeof code === 'string' && connectionCodes.has(code)) return true;
+  if (typeof errno === 'number' && connectionErrors.has(errno)) return true;
+  if (isReadOnly(error)) return true;
   if (error instanceof AggregateError) return error.errors.some(isConnectionError);
   if (name === 'KnexTimeoutError') return true;
+  // pg and mysql2 themselves, not the server, make these errors, in English, and give them no code.
   return (
     typeof message === 'string' &&
     /Connection terminated|not queryable|connection is in closed state|socket hang up|Connection lost/i.test(message)

@@ -56,6 +56,13 @@ export class MigrationRequiredError extends HoldfastError {
   }
 }
 
+/** Another process holds the lock of the migrations, and has held it for longer than `lockTimeout`. Nothing was changed. */
+export class MigrationLockedError extends HoldfastError {
+  constructor(message: string, cause?: unknown) {
+    super(message, { code: 'migration-locked', retryable: true, cause });
+  }
+}
+
 /** The database was migrated by a newer version of this package than the one that runs. */
 export class SchemaNewerError extends HoldfastError {
   constructor(message: string) {

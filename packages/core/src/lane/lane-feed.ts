@@ -9,7 +9,15 @@ import { checkpoint } from '../observe/checkpoint.ts';
 import type { Logger } from '../observe/logger.ts';
 import { monotonicMs } from '../time/monotonic.ts';
 import { wait } from '../time/wait.ts';
-import { deleteLaneRows, type LaneRow, type LaneTableShape, readLanes } from './lane-rows.ts';
+import {
+  deleteLaneRows,
+  type LaneRow,
+  type LaneTableShape,
+  readLaneRows,
+  readLaneSizes,
+  readLanes,
+  type SizedLaneRow,
+} from './lane-rows.ts';
 
 /** Options of {@link LaneFeed}. */
 export interface LaneFeedOptions<Row extends LaneRow> {
@@ -24,13 +32,16 @@ export interface LaneFeedOptions<Row extends LaneRow> {
   readonly leaseMs?: number;
   /** Rows in memory at most: given out, and not yet removed or forgotten. Default 4,000. */
   readonly window?: number;
-  /** Bytes in memory at most, estimated by the average row. Default 16 MiB. */
+  /**
+   * Bytes in memory at most, of the columns that `shape` names as large; one row may be larger. Default 16 MiB. A short read of lanes that were
+   * quiet asks for no sizes first, and may exceed it by a few rows.
+   */
   readonly windowBytes?: number;
   /** Rows of one lane that are read at once, at most. Default 500. */
   readonly page?: number;
   /** How often each lane is read from its beginning, in ms. Default 1,000. */
   readonly rescanMs?: number;
-  /** Returns the size of a row in bytes. Default: `windowBytes` has no effect but a limit of 3,200 rows. */
+  /** Returns the bytes of the large columns of a row. Required if `shape` names large columns. */
   readonly rowBytes?: (row: Row) => number;
   /** Receives committed rows, by id within each lane. Pass each row to `remove` or `forget` later. Must not throw. */
   readonly onRows: (rows: readonly Row[]) => void;
@@ -49,8 +60,15 @@ interface Lane {
   cursor: string;
   /** True if there may be rows after the cursor. */
   more: boolean;
+  /** True if the last read found as many rows as it asked for. */
+  deep: boolean;
   draining: boolean;
 }
+
+/** Rows that a quiet lane is expected to have at most, and such lanes. Together they are read with their bodies, in one statement. */
+const shortRead = { rows: 8, lanes: 4 };
+/** Memory of a row besides its large columns. */
+const rowOverhead = 200;
 
 /**
  * Gives out the committed rows of the lanes that this process holds, by id within each lane, and removes the rows that were handled.
@@ -64,8 +82,9 @@ export class LaneFeed<Row extends LaneRow> implements Service {
   readonly #share: LeaseShare;
   readonly #leases: LeaseTable;
   readonly #lanes = new Map<number, Lane>();
-  /** Ids that were given out and that may still be in the table. */
-  readonly #known = new Set<string>();
+  /** Ids that were given out and that may still be in the table, with their bytes. */
+  readonly #known = new Map<string, number>();
+  #knownBytes = 0;
   readonly #remover: RowRemover<LaneRow>;
   readonly #lifecycle: Service;
   #goneWhileReading: string[] = [];
@@ -74,7 +93,6 @@ export class LaneFeed<Row extends LaneRow> implements Service {
   #running: Promise<void> | undefined;
   #kicked: (() => void) | undefined;
   #awake = false;
-  #averageBytes = 0;
   #rescanAt = 0;
   #rescanMs = 0;
 
@@ -149,7 +167,7 @@ export class LaneFeed<Row extends LaneRow> implements Service {
   forget(rows: readonly LaneRow[]): void {
     // A read that has begun may return them still.
     if (this.#reading) for (const { id } of rows) this.#goneWhileReading.push(id);
-    else for (const { id } of rows) this.#known.delete(id);
+    else for (const { id } of rows) this.#unknow(id);
     this.#kick();
   }
 
@@ -187,10 +205,11 @@ export class LaneFeed<Row extends LaneRow> implements Service {
     this.#remover.close();
     await this.#share.stop();
     this.#known.clear();
+    this.#knownBytes = 0;
   }
 
   #taken(lane: number): void {
-    this.#lanes.set(lane, { lane, cursor: '0', more: true, draining: false });
+    this.#lanes.set(lane, { lane, cursor: '0', more: true, deep: false, draining: false });
     this.#options.onTaken?.(lane);
     this.#kick();
   }
@@ -261,17 +280,29 @@ export class LaneFeed<Row extends LaneRow> implements Service {
       this.#rescanAt = now + Math.max(options.rescanMs ?? 1_000, this.#rescanMs * 20);
     }
     const due = [...this.#lanes.values()].filter((lane) => lane.more && !lane.draining && this.lease(lane.lane));
-    const byBytes = this.#averageBytes > 0 ? Math.max(10, Math.floor((options.windowBytes ?? 16 * 2 ** 20) / this.#averageBytes)) : 3_200;
-    const room = Math.min(options.window ?? 4_000, byBytes) - this.#known.size;
-    if (due.length === 0 || room <= 0) return 0;
-    const limit = Math.max(1, Math.min(options.page ?? 500, Math.floor(room / due.length)));
+    const windowBytes = options.windowBytes ?? 16 * 2 ** 20;
+    const sized = (options.shape.large ?? []).length > 0;
+    const room = (options.window ?? 4_000) - this.#known.size;
+    const roomBytes = sized ? windowBytes - this.#knownBytes : Number.POSITIVE_INFINITY;
+    if (due.length === 0 || room <= 0 || roomBytes <= 0) return 0;
+    const short = sized && !rescan && due.length <= shortRead.lanes && roomBytes > windowBytes / 2 && due.every(({ deep }) => !deep);
+    const limit = Math.max(
+      1,
+      Math.min(options.page ?? 500, Math.floor(room / due.length), short ? shortRead.rows : Number.POSITIVE_INFINITY),
+    );
     const before = due.map(({ lane, cursor }) => ({ lane, afterId: cursor }));
     // Reset before the read: a wake-up during the read asks for another one.
     for (const lane of due) lane.more = false;
     this.#reading = true;
-    let rows: Row[];
+    let rows: readonly (Row | undefined)[];
+    let listed: readonly LaneRow[];
     try {
-      rows = await readLanes<Row>(options.database, options.shape, before, limit);
+      if (sized && !short) {
+        listed = this.#upTo(await readLaneSizes(options.database, options.shape, before, limit), roomBytes, due);
+        const unknown = listed.filter(({ id }) => !this.#known.has(id));
+        const read = new Map((await readLaneRows<Row>(options.database, options.shape, unknown)).map((row) => [row.id, row]));
+        rows = listed.map(({ id }) => read.get(id));
+      } else listed = rows = await readLanes<Row>(options.database, options.shape, before, limit);
     } catch (error) {
       for (const lane of due) lane.more = true;
       // The read returned nothing. Rows that were forgotten meanwhile must be new to the next read, or it would skip them.
@@ -284,37 +315,73 @@ export class LaneFeed<Row extends LaneRow> implements Service {
     const stillOurs = new Set(due.filter((one) => this.#lanes.get(one.lane) === one && !one.draining).map(({ lane }) => lane));
     const counts = new Map<number, { count: number; last: string }>();
     const fresh: Row[] = [];
-    let bytes = 0;
-    for (const row of rows) {
-      const lane = Number(row.lane);
+    for (const [i, { id, lane: of }] of listed.entries()) {
+      const row = rows[i];
+      const lane = Number(of);
       const entry = counts.get(lane);
       if (entry) {
         entry.count += 1;
-        entry.last = row.id;
-      } else counts.set(lane, { count: 1, last: row.id });
+        entry.last = id;
+      } else counts.set(lane, { count: 1, last: id });
       // A lane that was lost, handed over or taken again during the read is read from its beginning: its earlier rows have been forgotten
       // meanwhile, and to give out the later ones now would break their order.
-      if (!stillOurs.has(lane) || this.#known.has(row.id)) continue;
+      if (!row || !stillOurs.has(lane) || this.#known.has(id)) continue;
       fresh.push(row);
-      bytes += options.rowBytes?.(row) ?? 0;
     }
     this.#forgetGone();
     for (const lane of due) {
       const entry = counts.get(lane.lane);
       if (!entry) continue;
       lane.cursor = entry.last;
-      if (entry.count >= limit) lane.more = true;
+      lane.deep = entry.count >= limit;
+      if (lane.deep) lane.more = true;
     }
-    for (const { id } of fresh) this.#known.add(id);
-    if (fresh.length > 0) {
-      if (bytes > 0) this.#averageBytes = bytes / fresh.length;
-      options.onRows(fresh);
+    for (const row of fresh) {
+      const bytes = sized ? (options.rowBytes?.(row) ?? 0) + rowOverhead : 0;
+      this.#known.set(row.id, bytes);
+      this.#knownBytes += bytes;
     }
-    return rows.length;
+    if (fresh.length > 0) options.onRows(fresh);
+    return listed.length;
+  }
+
+  /**
+   * The rows that fit into `roomBytes`, of each lane from its beginning, with those that are known. Each lane gets the same share, and at least
+   * one row while there is room. A row that is larger than the window is read alone.
+   */
+  #upTo(listed: readonly SizedLaneRow[], roomBytes: number, due: readonly Lane[]): SizedLaneRow[] {
+    const lanes = new Map(due.map((lane) => [lane.lane, { lane, bytes: 0, full: false }]));
+    const share = roomBytes / due.length;
+    const rows: SizedLaneRow[] = [];
+    let total = 0;
+    let fresh = 0;
+    for (const row of listed) {
+      const of = lanes.get(Number(row.lane));
+      if (!of || of.full) continue;
+      if (!this.#known.has(row.id)) {
+        const bytes = Number(row.bytes) + rowOverhead;
+        const fits = of.bytes + bytes <= share || (of.bytes === 0 && total + bytes <= roomBytes) || (fresh === 0 && this.#known.size === 0);
+        if (!fits) {
+          of.full = true;
+          of.lane.more = true;
+          continue;
+        }
+        of.bytes += bytes;
+        total += bytes;
+        fresh += 1;
+      }
+      rows.push(row);
+    }
+    return rows;
+  }
+
+  #unknow(id: string): void {
+    this.#knownBytes -= this.#known.get(id) ?? 0;
+    this.#known.delete(id);
   }
 
   #forgetGone(): void {
-    for (const id of this.#goneWhileReading) this.#known.delete(id);
+    for (const id of this.#goneWhileReading) this.#unknow(id);
     this.#goneWhileReading = [];
   }
 }

@@ -14,6 +14,13 @@ export interface LaneTableShape {
   readonly table: string;
   /** Columns to read besides `id` and `lane`. */
   readonly columns: readonly string[];
+  /** Those of them that may be large. Their sizes are read first, so that no more is read than memory is to hold. */
+  readonly large?: readonly string[];
+}
+
+/** A row that waits, and the bytes of its large columns. */
+export interface SizedLaneRow extends LaneRow {
+  readonly bytes: number | string;
 }
 
 /** The position in a lane after which reading continues. */
@@ -49,6 +56,33 @@ export function readLanes<Row extends LaneRow>(
     return database.family === 'mysql' ? `(${read})` : `SELECT * FROM (${read}) r`;
   });
   return database.rows<Row>(one.join(' UNION ALL '));
+}
+
+/** As {@link readLanes}, but the sizes of the rows in place of their columns. It does not read large values, which lie apart. */
+export function readLaneSizes(
+  database: Database,
+  shape: LaneTableShape,
+  cursors: readonly LaneCursor[],
+  limit: number,
+): Promise<SizedLaneRow[]> {
+  const length = { postgres: 'octet_length', mysql: 'LENGTH', sqlite: 'length' }[database.family];
+  const bytes = (shape.large ?? []).map((name) => `COALESCE(${length}(${name}), 0)`).join(' + ');
+  return readLanes<SizedLaneRow>(database, { table: shape.table, columns: [`${bytes} AS bytes`] }, cursors, limit);
+}
+
+/** Reads rows by their lanes and ids, in the order given. Rows that have gone are left out. */
+export async function readLaneRows<Row extends LaneRow>(
+  database: Database,
+  shape: LaneTableShape,
+  rows: readonly LaneRow[],
+): Promise<Row[]> {
+  if (rows.length === 0) return [];
+  const { sql, params } = laneRowsWhere(database, rows);
+  const columns = [`${database.text('id')} AS id`, 'lane', ...shape.columns].join(', ');
+  // Not sorted by the server, which would write the bodies to a temporary file.
+  const found = await database.rows<Row>(`SELECT ${columns} FROM ${database.table(shape.table)} t WHERE ${sql}`, params);
+  const byId = new Map(found.map((row) => [row.id, row]));
+  return rows.flatMap(({ id }) => byId.get(id) ?? []);
 }
 
 /** A condition on the alias `t` that picks rows by their lanes and ids, in the cheapest form of each database. */

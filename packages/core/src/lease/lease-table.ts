@@ -1,3 +1,4 @@
+import { keyText } from '../check/key-text.ts';
 import type { Database } from '../database/database.ts';
 import { forUpdate } from '../database/dialect-sql.ts';
 import { insertIgnore } from '../database/insert-ignore.ts';
@@ -29,6 +30,7 @@ export class LeaseTable {
 
   /** Takes the name if it is free, if its lease has expired, or if this owner holds it. Returns `undefined` if another owner holds it. */
   async acquire(scope: string, name: string, owner: string, leaseMs: number): Promise<Lease | undefined> {
+    checkNames(scope, [name], owner);
     const sentAt = monotonicMs();
     return this.database.transaction(async (sql) => {
       await sql.run(insertIgnore(this.database, this.#leases, ['scope', 'name']), [scope, name]);
@@ -48,6 +50,7 @@ export class LeaseTable {
   /** As {@link acquire}, for several names in three statements. Returns the leases that this owner got. */
   async acquireAll(scope: string, names: readonly string[], owner: string, leaseMs: number): Promise<Lease[]> {
     if (names.length === 0) return [];
+    checkNames(scope, names, owner);
     const sentAt = monotonicMs();
     const mysql = this.database.family === 'mysql';
     const marks = names.map(() => '?').join(', ');
@@ -170,4 +173,11 @@ function lost(lease: Lease): LeaseLostError {
   return new LeaseLostError(
     `The lease ${lease.scope}/${lease.name} of epoch ${lease.epoch} (${lease.owner}) has passed to another holder. Stop; nothing written under it will be accepted.`,
   );
+}
+
+/** MySQL and MariaDB would cut a longer name, and its lease could never be taken. */
+function checkNames(scope: string, names: readonly string[], owner: string): void {
+  keyText('scope', scope, 100);
+  for (const name of names) keyText('name', name);
+  keyText('owner', owner, 100);
 }

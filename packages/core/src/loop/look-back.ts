@@ -1,10 +1,26 @@
 import { monotonicMs } from '../time/monotonic.ts';
 
 /** How far back looks go, in ms. A look over the last `n` ms is made every `n` ms, so that each costs about one entry per row of the flow. */
-const tiersMs = [25, 200, 1_600, 12_800, 102_400] as const;
+const tiersMs = [25, 200, 1_600, 12_800, 102_400, Number.POSITIVE_INFINITY] as const;
 
-/** A look over everything takes at most this share of the time. */
-const fullShare = 1 / 20;
+/** Looks of one tier take at most this share of the time. */
+const share = 1 / 20;
+
+/** A look that takes longer than this should not be waited for, in ms. */
+const slowMs = 10;
+
+/** A look that has begun. */
+export interface Look {
+  /** How far back it goes, in ms; `undefined`: over everything. */
+  readonly backMs: number | undefined;
+  /** True if the last look of its kind took so long that others should not wait for this one: make a look over {@link shortestMs} beside it. */
+  readonly slow: boolean;
+  /** Call it when the look has ended. `oftener`: how many times more often than usual the next look over everything may be made. */
+  readonly ended: (oftener?: number) => void;
+}
+
+/** The shortest look, in ms. */
+export const shortestMs: number = tiersMs[0];
 
 /**
  * Decides how far back each look of a loop begins, so that a loop that looks at the front of an index pays for the rows that are there, not
@@ -16,21 +32,28 @@ const fullShare = 1 / 20;
  * `n` ms is found within about `8 * n` ms, and every row by the next look over everything, which is made as often as its own time allows.
  */
 export class LookBack {
-  readonly #lastMs: number[] = tiersMs.map(() => 0);
-  #fullAtMs = 0;
+  readonly #tiers = tiersMs.map((ms) => ({ ms, tookMs: 0, dueAtMs: 0 }));
 
-  /** Returns how many ms back the next look begins; `undefined`: look at everything, and call `full` with the time that it took. */
-  next(): number | undefined {
-    const now = monotonicMs();
-    if (now >= this.#fullAtMs) return undefined;
-    let tier = tiersMs.length - 1;
-    while (tier > 0 && now - (this.#lastMs[tier] ?? 0) < (tiersMs[tier] ?? 0)) tier -= 1;
-    for (let i = 0; i <= tier; i++) this.#lastMs[i] = now;
-    return tiersMs[tier];
-  }
-
-  /** Records that a look over everything took `ms`. */
-  full(ms: number): void {
-    this.#fullAtMs = monotonicMs() + ms / fullShare;
+  /** Begins the look that goes back furthest of those that are due. With `everything`, one over everything. */
+  begin(everything = false): Look {
+    const began = monotonicMs();
+    let last = this.#tiers.length - 1;
+    while (!everything && last > 0 && began < (this.#tiers[last]?.dueAtMs ?? 0)) last -= 1;
+    const tier = this.#tiers[last];
+    const nearer = this.#tiers.slice(0, last);
+    // While it runs, no other look as far back begins.
+    if (tier) tier.dueAtMs = Number.POSITIVE_INFINITY;
+    for (const one of nearer) one.dueAtMs = Math.max(one.dueAtMs, began + one.ms);
+    return {
+      backMs: tier?.ms === Number.POSITIVE_INFINITY ? undefined : tier?.ms,
+      slow: (tier?.tookMs ?? 0) > slowMs,
+      ended: (oftener = 1) => {
+        if (!tier) return;
+        const now = monotonicMs();
+        tier.tookMs = now - began;
+        const pauseMs = tier.tookMs / share / oftener;
+        tier.dueAtMs = now + (tier.ms === Number.POSITIVE_INFINITY ? pauseMs : Math.max(tier.ms, pauseMs));
+      },
+    };
   }
 }

@@ -1,4 +1,5 @@
 import type { Database } from '../database/database.ts';
+import { keepTrailingSpaces } from './keep-trailing-spaces.ts';
 import type { Schema } from './schema.ts';
 import { SchemaWriter } from './schema-writer.ts';
 
@@ -8,6 +9,19 @@ export const coreSchema: Schema = {
   migrations: [
     { name: '0001_create', statements: create },
     { name: '0002_rate', statements: createRate },
+    {
+      name: '0003_trailing_spaces',
+      statements: (database, sql) =>
+        keepTrailingSpaces(database, sql, [
+          'holdfast_lease',
+          'holdfast_member',
+          'holdfast_slot',
+          'holdfast_gate',
+          'holdfast_breaker',
+          'holdfast_once',
+          'holdfast_audit',
+        ]),
+    },
   ],
 };
 

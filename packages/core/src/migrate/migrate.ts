@@ -2,10 +2,13 @@ import type { Knex } from 'knex';
 import pRetry from 'p-retry';
 import { Database } from '../database/database.ts';
 import type { SqlRunner } from '../database/sql-runner.ts';
-import { isMissingTable, isTransient } from '../database/transient.ts';
-import { MigrationRequiredError, SchemaNewerError } from '../errors/errors.ts';
-import { wait } from '../time/wait.ts';
-import type { Schema } from './schema.ts';
+import { isTransient } from '../database/transient.ts';
+import { InvalidArgumentError, MigrationRequiredError, SchemaNewerError } from '../errors/errors.ts';
+import { type Duration, durationMs } from '../time/duration.ts';
+import { existingObject } from './existing-shape.ts';
+import { withMigrationLock } from './migration-lock.ts';
+import { createRecords, insertRecord, recordedNames } from './migration-records.ts';
+import type { Migration, Schema } from './schema.ts';
 
 /** The Postgres schema and the names of the tables. */
 export interface MigrateOptions {
@@ -13,25 +16,40 @@ export interface MigrateOptions {
   readonly schema?: string | undefined;
   /** Prefix of the name of every table. Default `''`. */
   readonly tablePrefix?: string | undefined;
+  /**
+   * How long to wait while another process migrates. Default 10 minutes. Raise it where that may build an index on a large adopted table.
+   * Then `MigrationLockedError` names the holder of the lock.
+   */
+  readonly lockTimeout?: Duration | undefined;
 }
 
 /** The names of the migrations that were run, by schema. */
 export type Migrated = Readonly<Record<string, readonly string[]>>;
 
+const defaultLockTimeout = '10m';
+
 /**
- * Brings the tables of the given schemas up to date. Any number of processes may call it at once: it holds a session lock on a connection
- * of its own (on SQLite: the write lock). The migrations of each schema are recorded in a table of their own, so that services with
- * different packages can share a database.
+ * Brings the tables of the given schemas up to date. Any number of processes may call it at once. It reads first: if nothing is left to do, it
+ * takes no lock, and needs no right to create a table. The migrations of each schema are recorded in a table of their own, so that services
+ * with different packages can share a database.
  *
  * @throws SchemaNewerError if the database has migrations that this version does not know
+ * @throws MigrationLockedError if another process migrates for longer than `lockTimeout`
+ * @throws InvalidArgumentError if a table or an index of one of our names exists that is not ours, or if a name is too long
  */
 export async function migrate(knex: Knex, schemas: readonly Schema[], options: MigrateOptions = {}): Promise<Migrated> {
-  // To build an index on a large adopted table can take hours, and so can the wait for another process that builds it.
-  const database = new Database({ knex, loopConnections: 1, statementTimeout: '1d', ...options });
+  const { lockTimeout = defaultLockTimeout, ...names } = options;
+  const lockTimeoutMs = durationMs(lockTimeout, 'lockTimeout');
+  // To build an index on a large adopted table can take hours. On SQLite the limit is that of the wait for the write lock.
+  const statementTimeout = (knex?.client as { dialect?: unknown } | undefined)?.dialect === 'sqlite3' ? lockTimeoutMs : '1d';
+  const database = new Database({ knex, loopConnections: 1, statementTimeout, ...names });
   try {
     await database.describe();
-    const done: Record<string, readonly string[]> = {};
-    await withLock(database, async (sql) => {
+    await refuseFoldedPrefix(database);
+    const done: Record<string, readonly string[]> = Object.fromEntries(schemas.map(({ name }) => [name, []]));
+    const open = await database.use((sql) => openMigrations(database, schemas, sql));
+    if (open.length === 0) return done;
+    await withMigrationLock(database, lockTimeoutMs, async (sql) => {
       for (const schema of schemas) done[schema.name] = await retryDeadlocks(() => migrateSchema(database, schema, sql));
     });
     return done;
@@ -40,86 +58,57 @@ export async function migrate(knex: Knex, schemas: readonly Schema[], options: M
   }
 }
 
+/** @throws InvalidArgumentError if the server ignores case in names of tables, so that another service's prefix may be the same */
+async function refuseFoldedPrefix(database: Database): Promise<void> {
+  if (database.family !== 'mysql' || database.tablePrefix === database.tablePrefix.toLowerCase()) return;
+  const [row] = await database.rows<{ folds: unknown }>('SELECT @@lower_case_table_names AS folds');
+  if (Number(row?.folds) !== 0)
+    throw new InvalidArgumentError(
+      `tablePrefix is ${database.tablePrefix}, and this server (lower_case_table_names = ${row?.folds}) does not tell capital letters in names of tables from small ones: a service with the prefix ${database.tablePrefix.toLowerCase()} would share its tables. Write it in small letters; tables that exist keep their names.`,
+    );
+}
+
+/** The migrations that were not run. @throws SchemaNewerError */
+async function openMigrations(database: Database, schemas: readonly Schema[], sql: SqlRunner): Promise<readonly Migration[]> {
+  const open: Migration[] = [];
+  for (const schema of schemas) {
+    const applied = await recordedNames(database, schema, sql, 'created');
+    const unknown = applied.filter((name) => !schema.migrations.some((migration) => migration.name === name));
+    if (unknown.length > 0) {
+      throw new SchemaNewerError(
+        `The tables of ${schema.name} were migrated by a newer version (${unknown.join(', ')} unknown here). Deploy that version, or let it run the migrations.`,
+      );
+    }
+    open.push(...schema.migrations.filter((migration) => !applied.includes(migration.name)));
+  }
+  return open;
+}
+
 /**
  * knex's migrator is not used. It reports a corrupt list when two services with different lists share a database, and its lock fails when
  * two processes create it at once. Both would have to be switched off.
  */
 async function migrateSchema(database: Database, schema: Schema, sql: SqlRunner): Promise<readonly string[]> {
-  const applied = await appliedNames(database, schema, sql);
-  const unknown = applied.filter((name) => !schema.migrations.some((migration) => migration.name === name));
-  if (unknown.length > 0) {
-    throw new SchemaNewerError(
-      `The tables of ${schema.name} were migrated by a newer version (${unknown.join(', ')} unknown here). Deploy that version, or let it run the migrations.`,
-    );
-  }
-  const done: string[] = [];
-  for (const migration of schema.migrations) {
-    if (applied.includes(migration.name)) continue;
-    for (const statement of await migration.statements(database, sql))
-      await sql.rows(statement).catch((error) => ignoreExistingIndex(statement, error));
+  const open = await openMigrations(database, [schema], sql);
+  if (open.length > 0) await apply(database, sql, createRecords(database, schema));
+  for (const migration of open) {
+    for (const statement of await migration.statements(database, sql)) await apply(database, sql, statement);
     await sql.run(insertRecord(database, schema, migration.name));
-    done.push(migration.name);
   }
-  return done;
+  return open.map(({ name }) => name);
 }
 
-/** A migration that was interrupted runs again from its start, so some indexes may exist. MySQL has no `CREATE INDEX IF NOT EXISTS`. */
-function ignoreExistingIndex(statement: string, error: unknown): void {
-  if ((error as { code?: unknown }).code !== 'ER_DUP_KEYNAME' || !/^CREATE (UNIQUE )?INDEX/.test(statement)) throw error;
-}
-
-function createRecords(database: Database, schema: Schema): string {
-  const table = database.table(recordTable(schema));
-  return `CREATE TABLE IF NOT EXISTS ${table} (name VARCHAR(191) NOT NULL PRIMARY KEY, migration_time TIMESTAMP NOT NULL)`;
-}
-
-function insertRecord(database: Database, schema: Schema, name: string): string {
-  return `INSERT INTO ${database.table(recordTable(schema))} (name, migration_time) VALUES ('${name}', CURRENT_TIMESTAMP)`;
-}
-
-function recordTable(schema: Schema): string {
-  return `holdfast_${schema.name.replaceAll('-', '_')}_migrations`;
+/** Runs a statement, unless what it creates exists: a migration that was interrupted runs again from its start. */
+async function apply(database: Database, sql: SqlRunner, statement: string): Promise<void> {
+  const existing = await existingObject(database, sql, statement);
+  if (existing.found === 'ours') return;
+  if (existing.found === 'broken') await sql.rows(existing.drop);
+  await sql.rows(statement);
 }
 
 /** Two partial indexes that are built CONCURRENTLY in one database, even in different schemas, may deadlock. */
 async function retryDeadlocks<T>(run: () => Promise<T>): Promise<T> {
   return pRetry(run, { retries: 10, minTimeout: 50, randomize: true, shouldRetry: ({ error }) => isTransient(error) });
-}
-
-async function appliedNames(database: Database, schema: Schema, sql: SqlRunner): Promise<string[]> {
-  const table = database.table(recordTable(schema));
-  await sql.rows(createRecords(database, schema));
-  const rows = (await sql.rows(`SELECT name FROM ${table} ORDER BY name`)) as { name: string }[];
-  return rows.map((row) => row.name);
-}
-
-async function withLock(database: Database, fn: (sql: SqlRunner) => Promise<void>): Promise<void> {
-  if (database.family === 'sqlite') {
-    // One transaction holds the write lock throughout. A second process waits for it asynchronously.
-    return database.transaction(fn);
-  }
-  const lock = await database.rawConnection();
-  const key = `holdfast-migrate-${database.schema ?? ''}-${database.tablePrefix}`;
-  try {
-    if (database.family === 'postgres') await pollAdvisoryLock(lock.sql, key);
-    else await lock.sql.rows('SELECT GET_LOCK(?, 86400)', [key]);
-    await fn(lock.sql);
-  } finally {
-    // Closing the session releases its lock.
-    await lock.close();
-  }
-}
-
-/**
- * Polls for the lock instead of waiting in the server. A statement that waits holds a snapshot, and CREATE INDEX CONCURRENTLY waits for
- * every snapshot: if the holder of the lock is building an index, the two would deadlock.
- */
-async function pollAdvisoryLock(sql: SqlRunner, key: string): Promise<void> {
-  for (;;) {
-    const [row] = await sql.rows<{ locked: boolean }>('SELECT pg_try_advisory_lock(hashtext(?)) AS locked', [key]);
-    if (row?.locked) return;
-    await wait(50);
-  }
 }
 
 /** The statements that `migrate` runs on an empty database, as one script. It also records them, so that `migrate` has nothing left to do. */
@@ -147,13 +136,7 @@ export async function migrationSql(database: Database, schemas: readonly Schema[
 export async function checkMigrated(database: Database, schemas: readonly Schema[]): Promise<readonly string[]> {
   const newer: string[] = [];
   for (const schema of schemas) {
-    let names: string[];
-    try {
-      names = (await database.rows<{ name: string }>(`SELECT name FROM ${database.table(recordTable(schema))}`)).map((row) => row.name);
-    } catch (error) {
-      if (!isMissingTable(error)) throw error;
-      names = [];
-    }
+    const names = await database.use((sql) => recordedNames(database, schema, sql, 'found'));
     const missing = schema.migrations.filter((migration) => !names.includes(migration.name)).map((migration) => migration.name);
     if (missing.length > 0) {
       throw new MigrationRequiredError(

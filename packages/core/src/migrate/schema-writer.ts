@@ -1,4 +1,7 @@
 import type { Database } from '../database/database.ts';
+import { quoted } from '../database/dialect-sql.ts';
+import { fittingName } from './fitting-name.ts';
+import { byteCollation } from './keep-trailing-spaces.ts';
 
 /** Writes the DDL of one migration in the database's dialect. Each statement may be run again. */
 export class SchemaWriter {
@@ -25,32 +28,35 @@ export class SchemaWriter {
 
   /** Adds a table. `columns` is the text between the parentheses. */
   table(name: string, columns: string, storage: { readonly postgres?: string } = {}): void {
-    const end = this.#database.family === 'mysql' ? ' ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin' : '';
+    fittingName(this.#database, name);
+    const end = this.#database.family === 'mysql' ? ` ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=${byteCollation(this.#database)}` : '';
     const how = this.#database.family === 'postgres' && storage.postgres ? ` ${storage.postgres}` : '';
     this.statements.push(`CREATE TABLE IF NOT EXISTS ${this.#database.table(name)} (${columns})${how}${end}`);
   }
 
   /**
-   * Adds an index.
-   * @param more `where`: the condition of a partial index; MySQL and MariaDB have no partial indexes, and index the columns `wide`, those of
+   * Adds an index. On Postgres and SQLite its name has the prefix, as names of indexes are those of the whole schema there.
+   * @param more `concurrently`: Postgres builds it without blocking writers, for a table that is in use; `where`: the condition of a partial index; MySQL and MariaDB have no partial indexes, and index the columns `wide`, those of
    * the condition first
    */
   index(
     name: string,
     table: string,
     columns: string,
-    more: { readonly unique?: boolean; readonly where?: string; readonly wide?: string } = {},
+    more: { readonly unique?: boolean; readonly concurrently?: boolean; readonly where?: string; readonly wide?: string } = {},
   ): void {
-    const { family, dialect, tablePrefix } = this.#database;
-    const unique = more.unique ? 'UNIQUE ' : '';
+    const { family, dialect } = this.#database;
     const on = this.#database.table(table);
-    if (family === 'mysql')
-      this.statements.push(
-        `CREATE ${unique}INDEX ${dialect === 'mariadb' ? 'IF NOT EXISTS ' : ''}${name} ON ${on} (${more.wide ?? columns})`,
-      );
-    else
-      this.statements.push(
-        `CREATE ${unique}INDEX IF NOT EXISTS ${tablePrefix}${name} ON ${on} (${columns})${more.where === undefined ? '' : ` WHERE ${more.where}`}`,
-      );
+    const unique = more.unique ? 'UNIQUE ' : '';
+    if (family === 'mysql') {
+      const ifAbsent = dialect === 'mariadb' ? 'IF NOT EXISTS ' : '';
+      this.statements.push(`CREATE ${unique}INDEX ${ifAbsent}${name} ON ${on} (${more.wide ?? columns})`);
+      return;
+    }
+    const concurrently = more.concurrently && family === 'postgres' ? 'CONCURRENTLY ' : '';
+    const where = more.where === undefined ? '' : ` WHERE ${more.where}`;
+    // Quoted: without quotes, Billing_ and billing_ would be one prefix on Postgres, and the indexes of the second would be left out.
+    const own = quoted(this.#database, fittingName(this.#database, name));
+    this.statements.push(`CREATE ${unique}INDEX ${concurrently}IF NOT EXISTS ${own} ON ${on} (${columns})${where}`);
   }
 }

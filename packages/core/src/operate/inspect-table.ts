@@ -1,12 +1,30 @@
 import { wholeNumber } from '../check/whole-number.ts';
 import type { Database } from '../database/database.ts';
 import type { SqlRunner } from '../database/sql-runner.ts';
+import { InvalidArgumentError } from '../errors/errors.ts';
 import { audit, requireActor } from './audit.ts';
-import type { Actor, ListQuery } from './inspectable.ts';
+import type { Actor, BulkFilter, ListQuery } from './inspectable.ts';
 
 /** The number of rows that a page of a list holds at most: 50 unless the query says otherwise, 1,000 at most. @throws InvalidArgumentError */
 export function pageLimit(query: Pick<ListQuery, 'limit'>): number {
   return wholeNumber('limit', query.limit ?? 50, { most: 1_000 });
+}
+
+/** Filters that not every package has. */
+type SomeFilter = 'kind' | 'key' | 'subject' | 'tenant' | 'reason' | 'failedAfter' | 'failedBefore';
+const someFilters: readonly SomeFilter[] = ['kind', 'key', 'subject', 'tenant', 'reason', 'failedAfter', 'failedBefore'];
+
+/** @throws InvalidArgumentError if the query has a filter that the package lacks: rows that were not asked for would be shown, or changed */
+export function requireFilters(name: string, query: ListQuery & BulkFilter, has: readonly SomeFilter[]): void {
+  for (const filter of someFilters)
+    if (query[filter] !== undefined && !has.includes(filter))
+      throw new InvalidArgumentError(`${name} has no filter ${filter}; it has ${['status', ...has].join(', ')}.`);
+}
+
+/** A time as milliseconds since 1970. @throws InvalidArgumentError unless it is a valid Date */
+export function dateMs(name: string, value: Date): number {
+  if (value instanceof Date && !Number.isNaN(value.getTime())) return value.getTime();
+  throw new InvalidArgumentError(`${name} is ${String(value)}; give a valid Date.`);
 }
 
 /** Counts the rows of a table of ours, up to `most`, so that the figure costs little however large the table is. */

@@ -54,7 +54,7 @@ export class NodeSqliteClient extends BaseClient {
   /** Waits for another process's write lock without blocking the event loop. */
   async _query(connection: SqliteConnection, query: QueryObject): Promise<QueryObject> {
     if (!query.sql) throw new Error('The query is empty');
-    await untilFree(() => {
+    const run = (): void => {
       const bindings = query.bindings ?? [];
       if (connection.returnsRows(query.sql)) {
         query.response = connection.all(query.sql, bindings);
@@ -63,7 +63,13 @@ export class NodeSqliteClient extends BaseClient {
         query.response = result;
         query.context = { lastID: result.lastInsertRowid, changes: Number(result.changes) };
       }
-    });
+    };
+    try {
+      await untilFree(run);
+    } catch (error) {
+      connection.endFailedCommit(query.sql);
+      throw error;
+    }
     return query;
   }
 }

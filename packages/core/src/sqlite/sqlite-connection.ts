@@ -1,4 +1,5 @@
 import { DatabaseSync, type SQLInputValue, type StatementSync } from 'node:sqlite';
+import { isBusy } from '../database/transient.ts';
 
 const maxPrepared = 500;
 
@@ -19,9 +20,28 @@ export class SqliteConnection {
     params: readonly unknown[],
     wantRows: boolean,
   ): Record<string, unknown>[] | { changes: number | bigint; lastInsertRowid: number | bigint } {
-    const statement = this.#prepare(sql);
-    const values = params.map(sqliteValue);
-    return wantRows ? (statement.all(...values) as Record<string, unknown>[]) : statement.run(...values);
+    try {
+      const statement = this.#prepare(sql);
+      const values = params.map(sqliteValue);
+      return wantRows ? (statement.all(...values) as Record<string, unknown>[]) : statement.run(...values);
+    } catch (error) {
+      // A COMMIT that finds the file busy is tried again.
+      if (!isBusy(error)) this.endFailedCommit(sql);
+      throw error;
+    }
+  }
+
+  /**
+   * Rolls back if `sql` is a COMMIT that has failed. A COMMIT that violates a deferred foreign key leaves the transaction open: the next one
+   * could not begin on this connection, and plain statements would join the failed one.
+   */
+  endFailedCommit(sql: string): void {
+    if (this.#database.isTransaction && /^\s*(COMMIT|END)\b/i.test(sql)) this.#database.exec('ROLLBACK');
+  }
+
+  /** False also after an error at which SQLite rolled the transaction back on its own. */
+  get isTransaction(): boolean {
+    return this.#database.isTransaction;
   }
 
   all(sql: string, params: readonly unknown[]): Record<string, unknown>[] {

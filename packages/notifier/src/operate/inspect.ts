@@ -1,5 +1,6 @@
 import {
   type Actor,
+  type BulkAction,
   countUpTo,
   type Database,
   type Inspectable,
@@ -7,8 +8,10 @@ import {
   idText,
   type ListQuery,
   pageLimit,
+  requireFilters,
 } from '@holdfast/core';
 import type { AttemptView } from '../table/notification-table.ts';
+import { endedFilter, redriveEnded } from './redrive.ts';
 import { resend } from './steer.ts';
 
 /** Counts of the rows in the notifier's tables at the moment. */
@@ -38,12 +41,14 @@ export class NotifierInspection implements Inspectable {
   readonly name = 'notifier';
   readonly statuses: readonly string[] = states;
   readonly redrivable: readonly string[] = ['EXHAUSTED', 'GONE', 'CANCELLED', 'DELIVERED'];
+  readonly bulk: Readonly<Record<'redrive', BulkAction>>;
   readonly #database: Database;
   readonly #changed: () => void;
 
   constructor(database: Database, changed: () => void) {
     this.#database = database;
     this.#changed = changed;
+    this.bulk = { redrive: async (filter, options) => redriveEnded(database, endedFilter(filter), options, changed) };
   }
 
   get actions(): Inspectable['actions'] {
@@ -86,11 +91,16 @@ export class NotifierInspection implements Inspectable {
     query: ListQuery & { readonly tenant?: string; readonly subjectId?: string } = {},
   ): Promise<readonly Readonly<Record<string, unknown>>[]> {
     const limit = pageLimit(query);
+    requireFilters('notifier', query, ['kind', 'subject', 'tenant']);
     if (query.status !== undefined && !states.includes(query.status))
       throw new InvalidArgumentError(`status is ${JSON.stringify(query.status)}; give one of ${states.join(', ')}.`);
     const where = [`t.id > ${idText('after', query.after ?? '0')}`, ...(query.status === undefined ? [] : [`state = '${query.status}'`])];
     const params: string[] = [];
-    for (const [column, value] of Object.entries({ tenant: query.tenant, subject_id: query.subjectId, status: query.kind })) {
+    for (const [column, value] of Object.entries({
+      tenant: query.tenant,
+      subject_id: query.subjectId ?? query.subject,
+      status: query.kind,
+    })) {
       if (value === undefined) continue;
       where.push(`${column} = ?`);
       params.push(value);

@@ -12,7 +12,8 @@ export interface ReplayOptions {
   readonly rate?: number;
 }
 
-const setPending = "state = 'PENDING', ended_at = NULL, reason = NULL, next_trigger = 'manual'";
+/** The assignments that make an ended notification pending again. Its attempts stay. */
+export const setPending: string = "state = 'PENDING', ended_at = NULL, reason = NULL, next_trigger = 'manual'";
 
 /** Makes one notification due now, whatever its state. Its attempts continue to count: beyond the schedule, it gets this one attempt. */
 export async function resend(database: Database, id: string, by: Actor): Promise<boolean> {

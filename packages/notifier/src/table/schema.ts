@@ -1,9 +1,16 @@
-import { type Database, type Schema, SchemaWriter, workColumns } from '@holdfast/core';
+import { type Database, keepTrailingSpaces, type Schema, SchemaWriter, workColumns } from '@holdfast/core';
 
 /** The tables of this package, to be passed to `migrate`. */
 export const notifierSchema: Schema = {
   name: 'notifier',
-  migrations: [{ name: '0001_create', statements: create }],
+  migrations: [
+    { name: '0001_create', statements: create },
+    {
+      name: '0002_trailing_spaces',
+      statements: (database, sql) =>
+        keepTrailingSpaces(database, sql, ['notifier_endpoint', 'notifier_notification', 'notifier_attempt', 'notifier_wake']),
+    },
+  ],
 };
 
 /** The states of an endpoint's row. An IDLE endpoint has nothing to send; a WAITING endpoint has something to send at `run_at`. */

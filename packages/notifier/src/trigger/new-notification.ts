@@ -63,6 +63,7 @@ export async function newNotification(trigger: Trigger, rules: TriggerRules): Pr
   let payload = trigger.payload;
   for (const signer of rules.signers) if (signer.seal) payload = signer.seal(payload, keys.current);
   const contentType = headerText('contentType', trigger.contentType ?? 'application/json');
+  if (contentType.length > 100) throw new InvalidArgumentError(`contentType has ${contentType.length} characters; the limit is 100.`);
   return {
     tenant,
     subject_id: subjectId,

@@ -7,12 +7,14 @@ import {
   type Database,
   defineLoop,
   exponential,
+  HoldfastError,
   InvalidArgumentError,
   keyText,
   type Logger,
   type Loop,
   type SqlRunner,
   Telemetry,
+  TransientDatabaseError,
   wholeNumber,
 } from '@holdfast/core';
 import type { Knex } from 'knex';
@@ -167,20 +169,23 @@ export class Consumption {
     return this.close();
   }
 
-  /** Handles a message that was set aside, even if the inbox remembers it. Returns false if no such message is set aside. */
+  /**
+   * Handles a message that was set aside, even if the inbox remembers it. Returns false if no such message is set aside. If the handler throws
+   * or rejects, or the transaction does not commit, it throws, and the message stays set aside.
+   */
   async force(messageId: string): Promise<boolean> {
     const { consumer } = this.#options;
     const [parked] = await this.#host.table.parked(consumer, messageId, 1);
     if (!parked) return false;
-    await this.#host.database.knex.transaction(async (trx) => {
-      const sql = await this.#host.database.within(trx, 'force');
-      if ((await this.#host.table.unpark(sql, consumer, messageId)) === 0) return;
+    return this.#commit(async (trx, sql) => {
+      // Another call handled it since.
+      if ((await this.#host.table.unpark(sql, consumer, messageId)) === 0) return { result: false, verdict: undefined };
       await this.#host.table.enter(sql, consumer, messageId, undefined, this.#host.retentionMs);
       const verdict = await this.#handler(parked.message, trx, { attempt: 1, signal: new AbortController().signal });
       if (isVerdict(verdict) && verdict.outcome !== 'ack')
         throw new InvalidArgumentError(`The handler rejected the message ${messageId}; it stays set aside.`);
-    });
-    return true;
+      return { result: true, verdict: undefined };
+    }, `The transaction did not commit, so the message ${messageId} was not handled; it stays set aside.`);
   }
 
   async #deliver(delivery: Delivery): Promise<DeliveryVerdict> {
@@ -192,14 +197,14 @@ export class Consumption {
       const { consumer } = this.#options;
       const starts = await this.#host.table.started(consumer, message.id);
       if (starts > this.#maxStarts) {
-        await this.#host.table.park(consumer, message, 'crash-loop');
+        const parked = await this.#park(message, 'crash-loop');
         await this.#host.table.ended(consumer, message.id);
         this.counts.crashLooped += 1;
         this.#host.logger.error(
           { id: message.id, topic: message.topic, starts: starts - 1 },
           'a message ended the process at each of its starts; it is set aside, and the next message is handled',
         );
-        return ack;
+        return parked;
       }
       await checkpoint('inbox:started');
       const verdict = await this.#handle(delivery, place);
@@ -264,7 +269,10 @@ export class Consumption {
     });
   }
 
-  async #commit<T>(fn: (trx: Knex.Transaction, sql: SqlRunner) => Promise<{ readonly result: T; readonly verdict: unknown }>): Promise<T> {
+  async #commit<T>(
+    fn: (trx: Knex.Transaction, sql: SqlRunner) => Promise<{ readonly result: T; readonly verdict: unknown }>,
+    notCommitted: string = 'The transaction did not commit; its messages are delivered again.',
+  ): Promise<T> {
     const { database } = this.#host;
     let committed = false;
     const result = await database.knex.transaction(
@@ -281,7 +289,7 @@ export class Consumption {
     );
     await undefined;
     // knex also resolves if the server answered COMMIT with ROLLBACK. Nothing was stored then.
-    if (!committed) throw new Error('The transaction did not commit; its messages are delivered again.');
+    if (!committed) throw new TransientDatabaseError(notCommitted, undefined);
     return result;
   }
 
@@ -292,12 +300,23 @@ export class Consumption {
       await this.#transact(delivery, true);
       return ack;
     }
-    await this.#host.table.park(this.#options.consumer, message, 'late');
+    const parked = await this.#park(message, 'late');
     this.#host.logger.warn(
       { id: message.id, topic: message.topic, first: message.headers.ce_time },
       'a message is older than the retention of the inbox, so it may have been handled; it is set aside (consumption.force handles it)',
     );
-    return ack;
+    return parked;
+  }
+
+  /** Sets a message aside, or gives it to the broker's dead letters if the database can never take it, so that it holds up no other. */
+  async #park(message: Message, reason: string): Promise<DeliveryVerdict> {
+    try {
+      await this.#host.table.park(this.#options.consumer, message, reason);
+      return ack;
+    } catch (error) {
+      if (!HoldfastError.is(error, 'invalid-argument')) throw error;
+      return { outcome: 'reject', reason: `${reason}, and it could not be set aside: ${(error as Error).message.slice(0, 300)}` };
+    }
   }
 }
 

@@ -6,6 +6,7 @@ import {
   type Duration,
   defaultLogger,
   durationMs,
+  InvalidArgumentError,
   keyText,
   type Logger,
   openDatabase,
@@ -31,6 +32,7 @@ export interface InboxOptions extends DatabaseOptions {
 export interface OnceTarget {
   /** The consumer, at most 100 characters. Each consumer handles each message once. */
   readonly consumer: string;
+  /** Any text that is not empty. */
   readonly messageId: string;
 }
 
@@ -60,7 +62,9 @@ export class Inbox {
   async once<T>(trx: Knex.Transaction, target: OnceTarget, fn: () => Promise<T> | T): Promise<OnceResult<T>> {
     requireTransaction(trx, 'inbox.once');
     const consumer = keyText('consumer', target.consumer, 100);
-    const messageId = keyText('messageId', target.messageId);
+    const { messageId } = target;
+    if (typeof messageId !== 'string' || messageId === '')
+      throw new InvalidArgumentError(`messageId is ${JSON.stringify(messageId)}; give the id of the message.`);
     const sql = await this.database.within(trx, 'inbox.once');
     const entry = await this.table.enter(sql, consumer, messageId, undefined, this.retentionMs);
     if (entry !== 'first') return { duplicate: true };

@@ -1,5 +1,6 @@
 import {
   type Actor,
+  type BulkAction,
   countUpTo,
   type Database,
   type Inspectable,
@@ -8,10 +9,12 @@ import {
   LeaseTable,
   type ListQuery,
   pageLimit,
+  requireActor,
+  requireFilters,
 } from '@holdfast/core';
 import { laneCount } from '../table/lanes.ts';
 import { messageColumns } from '../table/message-columns.ts';
-import { redriveDead } from './redrive.ts';
+import { deadFilter, redriveDead } from './redrive.ts';
 
 /** Figures of an outbox. Counts stop at {@link OutboxStats.countedTo}. */
 export interface OutboxStats {
@@ -42,17 +45,18 @@ export class OutboxInspection implements Inspectable {
   readonly statuses: readonly string[] = Object.keys(tables);
   readonly redrivable: readonly string[] = ['dead'];
   readonly actions: Readonly<Record<'redrive', (target: string, by: Actor) => Promise<number>>>;
+  readonly bulk: Readonly<Record<'redrive', BulkAction>>;
   readonly #database: Database;
 
   constructor(database: Database, changed: () => void) {
     this.#database = database;
     this.actions = {
       redrive: async (id, by) => {
-        const count = await redriveDead(database, { id }, {}, by);
-        if (count > 0) changed();
-        return count;
+        requireActor(by, 'redrive');
+        return (await redriveDead(database, { id }, by, changed)).changed;
       },
     };
+    this.bulk = { redrive: async (filter, options) => redriveDead(database, deadFilter(filter), options, changed) };
   }
 
   /** Figures of the outbox, with the lanes of each relay. */
@@ -87,9 +91,16 @@ export class OutboxInspection implements Inspectable {
     if (!table) throw new InvalidArgumentError(`status is ${JSON.stringify(status)}; give one of ${Object.keys(tables).join(', ')}.`);
     const where = [`t.id > ${idText('after', query.after ?? '0')}`];
     const params: unknown[] = [];
-    if (query.kind !== undefined) {
-      where.push('topic = ?');
-      params.push(query.kind);
+    requireFilters('outbox', query, ['kind', 'key', 'subject', 'tenant']);
+    for (const [column, value] of [
+      ['topic', query.kind],
+      ['message_key', query.key],
+      ['subject', query.subject],
+      ['tenant', query.tenant],
+    ] as const) {
+      if (value === undefined) continue;
+      where.push(`${column} = ?`);
+      params.push(value);
     }
     const more = { waiting: '', parked: ', hold', delayed: ', due_at', dead: ', reason, error, dead_at' }[status as keyof typeof tables];
     return this.#database.rows(

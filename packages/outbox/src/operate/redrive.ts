@@ -1,67 +1,78 @@
 import {
   type Actor,
   audit,
+  type BulkCounts,
+  type BulkFilter,
+  type BulkOptions,
+  type BulkRow,
+  changeInBulk,
   type Database,
   type Duration,
+  dateMs,
   durationMs,
   forUpdate,
   InvalidArgumentError,
+  idList,
   idText,
-  requireActor,
+  requireFilters,
   type SqlRunner,
-  wait,
 } from '@holdfast/core';
-import { messageColumns, type OutboxRow, orderName } from '../table/message-columns.ts';
+import { headersOf, messageColumns, type OutboxRow, orderName } from '../table/message-columns.ts';
 
 /** Selects dead letters. Without any field it selects all of them. */
 export interface DeadFilter {
   readonly topic?: string;
   readonly key?: string;
+  readonly subject?: string;
+  readonly tenant?: string;
   /** Row id of the dead letter, as `list` shows it. */
   readonly id?: string;
   readonly reason?: 'poison' | 'exhausted';
+  /** Only messages that became dead letters at this time or later. */
+  readonly failedAfter?: Date;
+  /** Only messages that became dead letters before this time. */
+  readonly failedBefore?: Date;
 }
 
-/** Options of a redrive. */
-export interface RedriveOptions {
-  /** Messages per second at most. Default: no limit. */
-  readonly rate?: number;
-  /** Counts the dead letters and changes nothing. Default false. */
-  readonly dryRun?: boolean;
-}
+/** Options of a redrive: the same in every package. */
+export type RedriveOptions = BulkOptions;
 
-const chunk = 200;
-
-interface DeadRow extends OutboxRow {
-  readonly tenant: string;
-}
+type DeadRow = Pick<OutboxRow, 'id' | 'lane' | 'topic' | 'message_key' | 'headers'>;
 
 /**
- * Publishes dead letters again. A letter whose key is held (`onPoison: 'hold-key'`) takes its old place before the later messages of the
- * key, and the hold ends. Any other letter comes after messages that were put since, and carries the header `x-redriven`.
- * Returns the number of letters.
+ * Publishes dead letters again, in the order of their ids. A letter whose key is held (`onPoison: 'hold-key'`) takes its old place before the
+ * later messages of the key, and the hold ends. Any other letter comes after messages that were put since, and carries the header
+ * `x-redriven`.
  */
-export async function redriveDead(database: Database, filter: DeadFilter, options: RedriveOptions, by: Actor): Promise<number> {
-  requireActor(by, 'redrive');
-  const { rate } = options;
-  if (rate !== undefined && !(rate > 0)) throw new InvalidArgumentError(`rate is ${rate}; give a number of messages per second, above 0.`);
+export function redriveDead(database: Database, filter: DeadFilter, options: RedriveOptions, changed: () => void): Promise<BulkCounts> {
   const { sql, params } = conditions(filter);
-  const dead = database.table('outbox_dead');
-  if (options.dryRun) {
-    const [row] = await database.rows<{ n: string | number }>(`SELECT count(*) AS n FROM ${dead} t WHERE ${sql}`, params);
-    return Number(row?.n ?? 0);
-  }
-  let total = 0;
-  const size = rate === undefined ? chunk : Math.max(1, Math.min(chunk, Math.floor(rate)));
-  for (let after = 0n; ; ) {
-    const started = performance.now();
-    const moved = await database.transaction((x) => redriveChunk(database, x, sql, params, after, size, by));
-    if (!moved) return total;
-    total += moved.count;
-    after = moved.last;
-    if (moved.count < size) return total;
-    if (rate !== undefined) await wait(Math.max(0, (moved.count / rate) * 1_000 - (performance.now() - started)));
-  }
+  return changeInBulk(
+    {
+      verb: 'redrive',
+      read: async (after, limit): Promise<readonly BulkRow[]> => {
+        const rows = await database.rows<{ id: string }>(
+          `SELECT ${database.text('id')} AS id FROM ${database.table('outbox_dead')} t WHERE ${sql} AND t.id > ${idText('after', after ?? '0')} ORDER BY t.id LIMIT ${limit}`,
+          params,
+        );
+        return rows.map(({ id }) => ({ id, cursor: id }));
+      },
+      change: async (ids, by) => {
+        const moved = await database.transaction((x) => redriveRows(database, x, ids, by));
+        if (moved.length > 0) changed();
+        return moved;
+      },
+    },
+    options,
+  );
+}
+
+/** The filter that every package has, as one of dead letters. @throws InvalidArgumentError */
+export function deadFilter(filter: BulkFilter): DeadFilter {
+  requireFilters('outbox', filter, ['kind', 'key', 'subject', 'tenant', 'reason', 'failedAfter', 'failedBefore']);
+  const { status, kind, ...rest } = filter;
+  if (status !== undefined && status !== 'dead')
+    throw new InvalidArgumentError(`status is ${JSON.stringify(status)}; of the messages only those that are dead can be redriven.`);
+  return { ...(rest as DeadFilter), ...(kind === undefined ? {} : { topic: kind }) };
 }
 
 function conditions(filter: DeadFilter): { sql: string; params: unknown[] } {
@@ -70,59 +81,62 @@ function conditions(filter: DeadFilter): { sql: string; params: unknown[] } {
   for (const [column, value] of [
     ['topic', filter.topic],
     ['message_key', filter.key],
+    ['subject', filter.subject],
+    ['tenant', filter.tenant],
     ['reason', filter.reason],
   ] as const) {
     if (value === undefined) continue;
     where.push(`${column} = ?`);
     params.push(value);
   }
-  if (filter.id !== undefined) {
-    where.push(`t.id = ${idText('id', filter.id)}`);
-  }
+  if (filter.id !== undefined) where.push(`t.id = ${idText('id', filter.id)}`);
+  if (filter.failedAfter !== undefined) where.push(`dead_at >= ${dateMs('failedAfter', filter.failedAfter)}`);
+  if (filter.failedBefore !== undefined) where.push(`dead_at < ${dateMs('failedBefore', filter.failedBefore)}`);
   return { sql: where.join(' AND '), params };
 }
 
-async function redriveChunk(
-  database: Database,
-  sql: SqlRunner,
-  condition: string,
-  params: readonly unknown[],
-  after: bigint,
-  size: number,
-  by: Actor,
-): Promise<{ count: number; last: bigint } | undefined> {
+async function redriveRows(database: Database, sql: SqlRunner, ids: readonly string[], by: Actor): Promise<readonly string[]> {
   const dead = database.table('outbox_dead');
-  const lock = forUpdate(database);
+  const list = idList(database.family, ids);
+  // Without the bodies, which are copied by the server.
   const rows = await sql.rows<DeadRow>(
-    `SELECT ${database.text('id')} AS id, lane, ${messageColumns.join(', ')} FROM ${dead} t WHERE ${condition} AND t.id > ${after} ORDER BY t.id LIMIT ${size}${lock}`,
-    params,
+    `SELECT ${database.text('id')} AS id, lane, topic, message_key, headers FROM ${dead}${database.primaryKeyHint} WHERE ${list.sql} ORDER BY ${dead}.id${forUpdate(database)}`,
+    list.params,
   );
   const last = rows.at(-1);
-  if (!last) return undefined;
+  if (!last) return [];
+  const own = messageColumns.filter((column) => column !== 'headers' && column !== 'first_put_at').join(', ');
   for (const row of rows) {
     const name = orderName(row);
     const freed = await sql.run(
       `UPDATE ${database.table('outbox_held')} SET until_at = {now} WHERE lane = ? AND hold = ? AND until_at IS NULL`,
       [row.lane, name],
     );
-    const own = messageColumns.filter((column) => column !== 'headers' && column !== 'first_put_at');
-    const values = own.map((column) => row[column]);
-    const headers = JSON.stringify({ ...(row.headers === null ? {} : JSON.parse(row.headers)), 'x-redriven': '1' });
+    const from = `FROM ${dead} t WHERE t.id = ${BigInt(row.id)}`;
     if (freed > 0) {
       await sql.run(
-        `INSERT INTO ${database.table('outbox_parked')} (id, lane, hold, ${own.join(', ')}, headers, first_put_at) VALUES (${BigInt(row.id)}, ?, ?, ${own.map(() => '?').join(', ')}, ?, {now})`,
-        [row.lane, name, ...values, row.headers],
+        `INSERT INTO ${database.table('outbox_parked')} (id, lane, hold, ${own}, headers, first_put_at) SELECT t.id, lane, ?, ${own}, headers, {now} ${from}`,
+        [name],
       );
     } else {
       await sql.run(
-        `INSERT INTO ${database.table('outbox_message')} (lane, ${own.join(', ')}, headers, first_put_at) VALUES (?, ${own.map(() => '?').join(', ')}, ?, {now})`,
-        [row.lane, ...values, headers],
+        `INSERT INTO ${database.table('outbox_message')} (lane, ${own}, headers, first_put_at) SELECT lane, ${own}, ${database.family === 'postgres' ? '?::text' : '?'}, {now} ${from}`,
+        [redrivenHeaders(row)],
       );
     }
   }
   await sql.run(`${database.deleteByPrimaryKey(dead)} WHERE id IN (${rows.map(({ id }) => BigInt(id)).join(', ')})`);
   await audit(database, sql, by, 'outbox:redrive', `${rows.length} dead letters up to ${last.id}`);
-  return { count: rows.length, last: BigInt(last.id) };
+  return rows.map(({ id }) => id);
+}
+
+/** Marks the message as redriven. Headers that can't be read stay: the relay gives the message back to the dead letters, with the reason. */
+function redrivenHeaders(row: DeadRow): string | null {
+  try {
+    return JSON.stringify({ ...headersOf(row), 'x-redriven': '1' });
+  } catch {
+    return row.headers;
+  }
 }
 
 /** Deletes dead letters older than `age`, in batches. */

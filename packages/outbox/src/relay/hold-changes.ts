@@ -50,8 +50,9 @@ export interface NewDeadLetter {
   readonly error: StoredError;
 }
 
-/** Parked rows that are read at a time. */
+/** Parked rows of a line that are read at a time, and their bytes. */
 const pageRows = 200;
+const pageBytes = 2 * 2 ** 20;
 
 /**
  * Stores changes of held lines and reads their parked rows, one step after another: a row that arrives while its line is being released
@@ -274,7 +275,7 @@ export class HoldChanges {
         continue;
       }
       // After a refusal only the first message of the line is tried.
-      const rows = await this.#table.parked(line.lane, name, line.tries > 0 ? 1 : pageRows);
+      const rows = await this.#table.parked(line.lane, name, line.tries > 0 ? 1 : pageRows, pageBytes);
       this.#toRead.delete(name);
       if (this.#lines.get(name) !== line) continue;
       if (rows.length > 0) {

@@ -1,5 +1,5 @@
 import { concat, type Database, deleteLaneRows, insertNew, laneRowsWhere, type SqlRunner, type StoredError } from '@holdfast/core';
-import { messageColumns, type OutboxRow, publishColumns } from '../table/message-columns.ts';
+import { largeColumns, messageColumns, type OutboxRow, publishColumns } from '../table/message-columns.ts';
 
 /** A held line, as it is stored. */
 export interface StoredHold {
@@ -70,10 +70,29 @@ export class HoldTable {
     await deleteLaneRows(sql, this.#database, 'outbox_message', rows);
   }
 
-  /** The first parked rows of a line. */
-  parked(lane: number, name: string, limit: number): Promise<OutboxRow[]> {
+  /** The first parked rows of a line: at most `limit`, and of about `bytes` at most, but at least one. */
+  async parked(lane: number, name: string, limit: number, bytes: number): Promise<OutboxRow[]> {
+    const of = `FROM ${this.#parked} t WHERE lane = ? AND hold = ?`;
+    const id = this.#database.text('id');
+    let last = '';
+    if (limit > 1) {
+      const length = { postgres: 'octet_length', mysql: 'LENGTH', sqlite: 'length' }[this.#database.family];
+      const size = largeColumns.map((column) => `COALESCE(${length}(${column}), 0)`).join(' + ');
+      const rows = await this.#database.rows<{ id: string; bytes: string | number }>(
+        `SELECT ${id} AS id, ${size} AS bytes ${of} ORDER BY t.id LIMIT ${limit}`,
+        [lane, name],
+      );
+      let total = 0;
+      const over = rows.findIndex((row, i) => {
+        total += Number(row.bytes);
+        return i > 0 && total > bytes;
+      });
+      const until = rows.at(over < 0 ? -1 : over - 1);
+      if (!until) return [];
+      last = ` AND t.id <= ${BigInt(until.id)}`;
+    }
     return this.#database.rows<OutboxRow>(
-      `SELECT ${this.#database.text('id')} AS id, lane, ${publishColumns.join(', ')} FROM ${this.#parked} t WHERE lane = ? AND hold = ? ORDER BY t.id LIMIT ${limit}`,
+      `SELECT ${id} AS id, lane, ${publishColumns.join(', ')} ${of}${last} ORDER BY t.id LIMIT ${limit}`,
       [lane, name],
     );
   }

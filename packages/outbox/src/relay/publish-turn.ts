@@ -26,15 +26,19 @@ const unanswered: PublishResult = {
 /** Publishes one batch and ends the turn of each of its lines: accepted rows are deleted; others wait, are held, or become dead letters. */
 export async function publishTurn(context: PublishContext, taken: readonly Taken[]): Promise<void> {
   const batch: Message[] = [];
-  for (const { rows } of taken) for (const row of rows) batch.push(toMessage(row));
+  const starts = taken.map(({ rows }) => messagesOf(rows, batch));
   await checkpoint('relay:before-publish');
-  const results = await send(context, batch);
+  const answers = batch.length === 0 ? [] : await send(context, batch);
   await checkpoint('relay:after-publish');
+  let answered = 0;
+  const results = starts.map(({ sent, broken }): LineResults => {
+    const list = Array.from({ length: sent }, () => answers[answered++] ?? unanswered);
+    return broken === undefined ? list : [...list, { outcome: 'poison', error: broken }];
+  });
   let acked = 0;
   let refused = 0;
   let fatal: StoredError | undefined;
-  for (let i = 0; i < batch.length; i++) {
-    const result = results[i] ?? unanswered;
+  for (const result of results.flat()) {
     if (result.outcome === 'acked') acked += 1;
     else if (result.outcome !== 'poison') refused += 1;
     if (result.outcome === 'fatal') fatal ??= result.error;
@@ -42,14 +46,10 @@ export async function publishTurn(context: PublishContext, taken: readonly Taken
   const outage = context.health.record({ acked, refused, fatal, lines: taken.map(({ line }) => line.name) });
   if (acked > 0) context.telemetry.settled.add(acked, { kind: batch[0]?.topic ?? '', outcome: 'published' });
   const done: OutboxRow[] = [];
-  let at = 0;
-  for (const one of taken) {
-    endLine(context, one, results, at, outage, done);
-    at += one.rows.length;
-  }
+  for (const [i, one] of taken.entries()) endLine(context, one, results[i] ?? [], outage, done);
   context.feed.remove(done);
   if (fatal) context.health.refusedService(fatal);
-  else if (outage) context.health.outage(errorOf(results[0]));
+  else if (outage) context.health.outage(errorOf(answers[0]));
 }
 
 async function send({ publisher, publishTimeoutMs }: PublishContext, batch: readonly Message[]): Promise<readonly PublishResult[]> {
@@ -63,12 +63,29 @@ async function send({ publisher, publishTimeoutMs }: PublishContext, batch: read
   }
 }
 
-/** Adds the rows to delete to `done`. `from` is the index of the line's first result. */
+/** Results of the first rows of a line. Rows after one of which no message can be made were not sent: it leaves the line first. */
+type LineResults = readonly PublishResult[];
+
+/**
+ * Adds the messages of a line's rows to `batch`, up to the first row of which none can be made (its headers are not JSON, its time is not a
+ * time). Such a row can never be published.
+ */
+function messagesOf(rows: readonly OutboxRow[], batch: Message[]): { readonly sent: number; readonly broken: StoredError | undefined } {
+  for (const [sent, row] of rows.entries()) {
+    try {
+      batch.push(toMessage(row));
+    } catch (error) {
+      return { sent, broken: storedError(error) };
+    }
+  }
+  return { sent: rows.length, broken: undefined };
+}
+
+/** Adds the rows to delete to `done`. */
 function endLine(
   { feed, queue, holds, events }: PublishContext,
   one: Taken,
-  results: readonly PublishResult[],
-  from: number,
+  results: LineResults,
   outage: boolean,
   done: OutboxRow[],
 ): void {
@@ -78,7 +95,11 @@ function endLine(
   const kept: OutboxRow[] = [];
   let failure: { row: OutboxRow; error: StoredError; counts: boolean } | undefined;
   for (const [i, row] of one.rows.entries()) {
-    const result = results[from + i] ?? unanswered;
+    const result = results[i];
+    if (result === undefined) {
+      kept.push(row);
+      continue;
+    }
     if (result.outcome === 'acked') {
       acked.push(row);
       if (events.has('message:published'))

@@ -20,7 +20,7 @@ import {
   wholeNumber,
 } from '@holdfast/core';
 import { laneCount } from '../table/lanes.ts';
-import { type OutboxRow, publishColumns } from '../table/message-columns.ts';
+import { largeColumns, type OutboxRow, publishColumns } from '../table/message-columns.ts';
 import { BrokerHealth } from './broker-health.ts';
 import { Delays } from './delays.ts';
 import { Holds } from './holds.ts';
@@ -119,13 +119,13 @@ export class Relay implements Service {
     this.#health = new BrokerHealth({ fatalRetryMs, events: this.#events, logger, onResume: () => this.#pump() });
     this.#feed = new LaneFeed<OutboxRow>({
       database,
-      shape: { table: 'outbox_message', columns: publishColumns },
+      shape: { table: 'outbox_message', columns: publishColumns, large: largeColumns },
       scope: 'outbox',
       lanes: Array.from({ length: laneCount }, (_, lane) => lane),
       owner: this.id,
       leaseMs,
       window: wholeNumber('window', options.window ?? 4_000),
-      rowBytes: (row) => row.body.byteLength + 200,
+      rowBytes: (row) => row.body.byteLength + (row.headers?.length ?? 0),
       onRows: (rows) => {
         this.#queue.push(this.#holds.admit(rows));
         this.#pump();
@@ -278,10 +278,18 @@ export class Relay implements Service {
         return;
       }
       this.#publishing += 1;
-      void publishTurn(this.#publishContext, taken).finally(() => {
-        this.#publishing -= 1;
-        this.#pump();
-      });
+      void publishTurn(this.#publishContext, taken)
+        .catch((err: unknown) => {
+          // Their lines stay under way: rows that another relay reads after this one has stopped.
+          this.#host.logger.error(
+            { err, lines: taken.map(({ line }) => line.name) },
+            'a publish ended with an error of its own; report it',
+          );
+        })
+        .finally(() => {
+          this.#publishing -= 1;
+          this.#pump();
+        });
     }
   }
 }

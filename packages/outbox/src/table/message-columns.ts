@@ -1,5 +1,5 @@
 import type { Message } from '@holdfast/broker';
-import type { LaneRow } from '@holdfast/core';
+import { cleanText, InvalidArgumentError, type LaneRow } from '@holdfast/core';
 
 /** Columns that a message keeps in every table: waiting, parked, delayed, dead. */
 export const messageColumns = [
@@ -16,6 +16,9 @@ export const messageColumns = [
 
 /** Columns that the relay reads to publish a message. */
 export const publishColumns: readonly (typeof messageColumns)[number][] = messageColumns.filter((name) => name !== 'tenant');
+
+/** Columns that may be large. */
+export const largeColumns: readonly (typeof messageColumns)[number][] = ['body', 'headers'];
 
 /** A message as the relay reads it. */
 export interface OutboxRow extends LaneRow {
@@ -39,9 +42,37 @@ export function orderName(row: Pick<OutboxRow, 'id' | 'topic' | 'message_key'>):
   return row.message_key === null ? `#${row.id}` : `${row.topic} ${row.message_key}`;
 }
 
-/** Makes the message that is sent. `ce_time` is the time of the first put, by which an inbox recognises a late duplicate. */
+/** Headers of a row. @throws InvalidArgumentError if they are not a JSON object of texts, as only a foreign writer leaves them */
+export function headersOf({ headers }: Pick<OutboxRow, 'headers'>): Record<string, string> {
+  if (headers === null) return {};
+  let parsed: unknown;
+  try {
+    parsed = JSON.parse(headers);
+  } catch (cause) {
+    throw unreadable(headers, cause);
+  }
+  const fits = typeof parsed === 'object' && parsed !== null && !Array.isArray(parsed) && Object.values(parsed).every(isText);
+  if (!fits) throw unreadable(headers, undefined);
+  return parsed as Record<string, string>;
+}
+
+function isText(value: unknown): value is string {
+  return typeof value === 'string';
+}
+
+function unreadable(headers: string, cause: unknown): InvalidArgumentError {
+  return new InvalidArgumentError(
+    `The headers of the row are not a JSON object of texts: ${JSON.stringify(cleanText(headers.slice(0, 60)))}. Correct them in outbox_dead, then redrive the message.`,
+    cause,
+  );
+}
+
+/**
+ * Makes the message that is sent. `ce_time` is the time of the first put, by which an inbox recognises a late duplicate.
+ * @throws if the row can't be read as a message
+ */
 export function toMessage(row: OutboxRow): Message {
-  const headers: Record<string, string> = row.headers === null ? {} : (JSON.parse(row.headers) as Record<string, string>);
+  const headers = headersOf(row);
   headers.ce_time = isoTime(Number(row.first_put_at));
   if (row.subject !== null) headers.ce_subject = row.subject;
   return {

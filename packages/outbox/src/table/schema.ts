@@ -1,9 +1,26 @@
-import { type Database, insertNew, type Schema, SchemaWriter } from '@holdfast/core';
+import { type Database, insertNew, keepTrailingSpaces, type Schema, SchemaWriter } from '@holdfast/core';
 
 /** The tables of this package. */
 export const outboxSchema: Schema = {
   name: 'outbox',
-  migrations: [{ name: '0001_create', statements: create }],
+  migrations: [
+    { name: '0001_create', statements: create },
+    {
+      name: '0002_trailing_spaces',
+      statements: (database, sql) =>
+        keepTrailingSpaces(database, sql, [
+          'outbox_message',
+          'outbox_parked',
+          'outbox_held',
+          'outbox_delayed',
+          'outbox_dead',
+          'outbox_stripe',
+          'inbox_message',
+          'inbox_start',
+          'inbox_parked',
+        ]),
+    },
+  ],
 };
 
 /** Rows of `outbox_stripe`. A put to a topic with `order: 'commit'` locks one of them. */

@@ -8,6 +8,9 @@ import {
   type Logger,
   quoted,
   requireTransaction,
+  requireVersionColumn,
+  requireVersionValue,
+  type SqlRunner,
   tableColumns,
   transactionTrace,
 } from '@holdfast/core';
@@ -31,9 +34,10 @@ export interface TrackOptions<Row> {
   /** Values of the state column. Default 0, 1 and 2. */
   readonly states?: { readonly unsent: number; readonly sent: number; readonly failed: number };
   /**
-   * A column that changes with every change of the row: a version, `updated_at`. The state is written only if this column still has the
-   * value that was read. Without that condition version 1 is published, the row becomes version 2 and unsent, the publisher of version 1
-   * writes "sent", and version 2 is never found. Required, unless `insertOnly` is given.
+   * A column of whole numbers that every change of the row increments. The state is written only if this column still has the value that was
+   * read. Without that condition version 1 is published, the row becomes version 2 and unsent, the publisher of version 1 writes "sent", and
+   * version 2 is never found. A time, such as `updated_at`, is refused at the first use: two changes may have the same time, even with
+   * microseconds. A text or uuid that every change replaces by a new one will do. Required, unless `insertOnly` is given.
    */
   readonly version?: string;
   /** Declares that rows never change after their insert, so that the table needs no version. */
@@ -78,12 +82,12 @@ export class TrackedTable<Row extends Record<string, unknown>> {
     step: () => this.#publishNext(),
     onError: () => undefined,
   });
-  #columns: Promise<string> | undefined;
+  #columns: string | undefined;
 
   constructor(host: Host, table: string, options: TrackOptions<Row>) {
     if (options.version === undefined && options.insertOnly !== true) {
       throw new InvalidArgumentError(
-        `track('${table}') has no version column: a change that commits while its row is being published would be marked as sent and never published. Name a column with version: 'updated_at', or pass insertOnly: true if rows never change.`,
+        `track('${table}') has no version column: a change that commits while its row is being published would be marked as sent and never published. Name a column that each change increments, as in version: 'version', or pass insertOnly: true if rows never change.`,
       );
     }
     this.#host = host;
@@ -100,11 +104,16 @@ export class TrackedTable<Row extends Record<string, unknown>> {
     }
   }
 
-  /** Publishes rows after the commit of `trx`, which must have written their state as unsent. */
+  /**
+   * Publishes rows after the commit of `trx`, which must have written their state as unsent.
+   * @throws NotInTransactionError; InvalidArgumentError for a column that does not exist, or that cannot be a version
+   */
   in(trx: Knex.Transaction): { publish(...ids: (string | number | bigint)[]): Promise<void> } {
     requireTransaction(trx, 'track.in(trx)');
     return {
       publish: async (...ids) => {
+        // On the caller's connection: SQLite has no other while the transaction is open.
+        await this.#readColumns(await this.#host.database.within(trx, 'track.in(trx)'));
         (await transactionTrace(trx)).add(() => this.#enqueue(ids));
       },
     };
@@ -146,14 +155,11 @@ export class TrackedTable<Row extends Record<string, unknown>> {
     const { database, publisher } = this.#host;
     const { version } = this.#options;
     const table = database.table(this.#table);
-    const columns = (this.#columns ??= this.#readColumns().catch((error) => {
-      this.#columns = undefined;
-      throw error;
-    }));
+    const columns = await this.#readColumns(database);
     const versionText = version === undefined ? '' : `, ${database.text(version)} AS holdfast_version`;
     // Read after the commit, so that the message and the version are those of one committed row.
     const rows = await database.rows<Row & { holdfast_id: string; holdfast_version?: string }>(
-      `SELECT ${await columns}, ${database.text(this.#id)} AS holdfast_id${versionText} FROM ${table} WHERE ${this.#id} IN (${ids.map(() => '?').join(', ')}) AND ${this.#state} <> ${this.#states.sent} ORDER BY ${this.#id}`,
+      `SELECT ${columns}, ${database.text(this.#id)} AS holdfast_id${versionText} FROM ${table} WHERE ${this.#id} IN (${ids.map(() => '?').join(', ')}) AND ${this.#state} <> ${this.#states.sent} ORDER BY ${this.#id}`,
       ids.map(String),
     );
     const result = { sent: 0, failed: 0, changed: 0 };
@@ -179,10 +185,11 @@ export class TrackedTable<Row extends Record<string, unknown>> {
     return result;
   }
 
-  /** Reads 64-bit columns as text, which no driver rounds. */
-  async #readColumns(): Promise<string> {
+  /** The columns to read. 64-bit columns are read as text, which no driver rounds. */
+  async #readColumns(sql: Pick<SqlRunner, 'rows'>): Promise<string> {
+    if (this.#columns !== undefined) return this.#columns;
     const { database } = this.#host;
-    const columns = await tableColumns(database, database, this.#table);
+    const columns = await tableColumns(database, sql, this.#table);
     const wanted = [this.#id, this.#state, ...(this.#options.version === undefined ? [] : [this.#options.version])];
     for (const name of wanted) {
       if (!columns.has(name))
@@ -192,12 +199,15 @@ export class TrackedTable<Row extends Record<string, unknown>> {
             : `The table ${this.#table} has no column ${name}; it has ${[...columns.keys()].join(', ')}.`,
         );
     }
-    return [...columns]
+    const { version } = this.#options;
+    if (version !== undefined) requireVersionColumn(this.#table, version, columns.get(version) ?? '');
+    this.#columns = [...columns]
       .map(([name, type]) => {
         const column = quoted(database, name);
         return type.startsWith('bigint') ? `${database.text(column)} AS ${column}` : column;
       })
       .join(', ');
+    return this.#columns;
   }
 
   async #mark(row: { readonly holdfast_id: string; readonly holdfast_version?: string }, state: number): Promise<boolean> {
@@ -223,10 +233,11 @@ export class TrackedTable<Row extends Record<string, unknown>> {
     const messages: Message[] = [];
     for (const row of rows) {
       try {
+        if (this.#options.version !== undefined) requireVersionValue(this.#table, this.#options.version, row.holdfast_version ?? null);
         messages.push(this.#message(row, row.holdfast_id, row.holdfast_version));
         sendable.push(row);
       } catch (err) {
-        this.#host.logger.warn({ err, table: this.#table, id: row.holdfast_id }, 'message() failed for a row; the row stays unsent');
+        this.#host.logger.warn({ err, table: this.#table, id: row.holdfast_id }, 'no message could be made of a row; the row stays unsent');
       }
     }
     return [sendable, messages];

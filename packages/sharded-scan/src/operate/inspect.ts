@@ -8,6 +8,7 @@ import {
   type ListQuery,
   pageLimit,
   requireActor,
+  requireFilters,
   type StoredError,
 } from '@holdfast/core';
 import type { Knex } from 'knex';
@@ -123,6 +124,7 @@ export class ScanInspection implements Inspectable {
   /** Passes, ordered by scan and scope. `after` is the id of the last pass of the page before. @throws InvalidArgumentError */
   async list(query: ListQuery = {}): Promise<readonly PassView[]> {
     const limit = pageLimit(query);
+    requireFilters('sharded-scan', query, ['kind']);
     const where: string[] = [];
     const params: string[] = [];
     if (query.status !== undefined) {

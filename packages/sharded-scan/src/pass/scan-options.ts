@@ -40,7 +40,10 @@ export interface ScanOptions<Row extends Record<string, unknown>> {
   readonly process: (rows: readonly Row[], unit: ScanUnit<Row>) => unknown;
   /** The most rows that one read may examine, matching or not. Lower it if reads of rare matches take too long. Default 50,000. */
   readonly window?: number;
-  /** A column that changes whenever its row changes. `unit.update` then writes only rows that have not changed since they were read. */
+  /**
+   * A column of whole numbers that every change of a row increments. `unit.update` then writes only rows that have not changed since they were
+   * read. A time, such as `updated_at`, is refused: two changes may have the same time.
+   */
   readonly version?: string;
   /** The service's knex for leases and checkpoints. Its database needs the tables of `coreSchema` and `scanSchema`. */
   readonly state: Knex;

@@ -1,5 +1,5 @@
 import type { Database } from '@holdfast/core';
-import { quoted } from '@holdfast/core';
+import { quoted, requireVersionColumn } from '@holdfast/core';
 import { NotScannableError } from '../errors.ts';
 
 /** A column of a scan's key, and the direction in which the scan goes through it. */
@@ -23,7 +23,7 @@ export interface TableShape {
 /**
  * Reads a table's columns and indexes from the catalogue. The key must be unique, NOT NULL and indexed in its order; otherwise a scan would
  * skip rows that share a key or have none.
- * @throws NotScannableError with the statement that fixes the table
+ * @throws NotScannableError with the statement that fixes the table; InvalidArgumentError for a version column that cannot be one
  */
 export async function tableShape(database: Database, table: string, key: readonly KeyColumn[], version?: string): Promise<TableShape> {
   const [columns, unique, exact] = await Promise.all([
@@ -38,6 +38,7 @@ export async function tableShape(database: Database, table: string, key: readonl
     if (!columns.has(name))
       throw new NotScannableError(`The table ${table} has no column ${name}; it has ${[...columns.keys()].join(', ')}.`);
   const typeOf = (name: string): string => columns.get(name)?.type ?? '';
+  if (version !== undefined) requireVersionColumn(table, version, typeOf(version));
   for (const name of names)
     if (columns.get(name)?.nullable)
       throw new NotScannableError(

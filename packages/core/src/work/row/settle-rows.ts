@@ -1,4 +1,5 @@
 import type { SqlRunner } from '../../database/sql-runner.ts';
+import { updateFromValues } from '../../database/update-from-values.ts';
 import type { StoredError } from '../../errors/stored-error.ts';
 import type { WorkState } from './states.ts';
 import { type ClaimedRow, integer, type TableSql } from './table-sql.ts';
@@ -22,9 +23,9 @@ export type SettleHook = (sql: SqlRunner, settled: readonly Settlement[]) => Pro
  */
 export async function settleRows(work: TableSql, settlements: readonly Settlement[], hook?: SettleHook): Promise<Set<string>> {
   if (settlements.length === 0) return new Set();
-  const groups = group(settlements);
+  const groups = group(work, settlements);
   const [single] = groups;
-  if (single && groups.length === 1 && single.verdict.outcome === 'done' && hook === undefined)
+  if (single && groups.length === 1 && single.verdict.outcome === 'done' && hook === undefined && !readsFirst(work, single))
     return new Set(await work.database.use((sql) => settleDone(work, sql, single, false)));
   return work.database.transaction(async (sql) => {
     const settled = await settleGroups(work, sql, groups, hook !== undefined);
@@ -37,7 +38,7 @@ export async function settleRows(work: TableSql, settlements: readonly Settlemen
 
 /** Settles in an open transaction (which should do nothing after it). Returns the ids that were still the caller's. */
 export async function settleRowsIn(work: TableSql, sql: SqlRunner, settlements: readonly Settlement[]): Promise<Set<string>> {
-  const settled = await settleGroups(work, sql, group(settlements), true);
+  const settled = await settleGroups(work, sql, group(work, settlements), true);
   await recordAttempts(
     work,
     sql,
@@ -60,7 +61,9 @@ async function settleGroups(work: TableSql, sql: SqlRunner, groups: readonly Gro
  * been removed by another worker. Without `exact`, a row that is gone counts as settled, and the count of changed rows is, as a rule,
  * enough to tell that all were settled, at no cost.
  */
-async function settleDone(work: TableSql, sql: SqlRunner, { ids, version, keep }: Group, exact: boolean): Promise<readonly string[]> {
+async function settleDone(work: TableSql, sql: SqlRunner, settled: Group, exact: boolean): Promise<readonly string[]> {
+  if (settled.results !== undefined) return settleWithResults(work, sql, settled, settled.results);
+  const { ids, version, keep } = settled;
   const list = work.ids(ids);
   const where = `${list.sql} AND version = ${version} AND ${work.pinned('running')}`;
   const head = keep
@@ -74,6 +77,51 @@ async function settleDone(work: TableSql, sql: SqlRunner, { ids, version, keep }
   );
   const present = new Set(left.map((row) => row.id));
   return ids.filter((id) => present.has(id) === keep);
+}
+
+/** MySQL and MariaDB do not tell which rows a statement has changed, so the rows are locked and read first, in a transaction. */
+function readsFirst(work: TableSql, { results }: Group): boolean {
+  return results !== undefined && work.database.family === 'mysql';
+}
+
+/** As {@link settleDone} with `exact`, for rows that are kept, each with its own result. */
+async function settleWithResults(
+  work: TableSql,
+  sql: SqlRunner,
+  { ids, version }: Group,
+  results: ReadonlyMap<string, string>,
+): Promise<readonly string[]> {
+  const { database, shape } = work;
+  const running = `version = ${version} AND ${work.pinned('running')}`;
+  let held = ids;
+  if (database.family === 'mysql') {
+    const list = work.ids(ids);
+    const locked = await sql.rows<{ id: string }>(
+      `SELECT ${work.idText} FROM ${work.table}${database.primaryKeyHint} WHERE ${list.sql} AND ${running} FOR UPDATE`,
+      list.params,
+    );
+    held = locked.map((row) => row.id);
+    if (held.length === 0) return [];
+  }
+  const update = updateFromValues(database, {
+    table: shape.table,
+    types: { row_id: 'id', row_result: 'text' },
+    rows: held.map((id) => ({ row_id: id, row_result: results.get(id) })),
+    on: `t.id = u.row_id${database.family === 'mysql' ? '' : ` AND ${running}`}`,
+    set: {
+      status: work.state('done'),
+      lost: '0',
+      lease_until: 'NULL',
+      updated_at: '{timestamp}',
+      [shape.columns.result ?? '']: 'u.row_result',
+    },
+    returning: work.idText,
+  });
+  if (database.family === 'mysql') {
+    await sql.run(update.sql, update.params);
+    return held;
+  }
+  return (await sql.rows<{ id: string }>(update.sql, update.params)).map((row) => row.id);
 }
 
 async function settleOther(work: TableSql, sql: SqlRunner, { ids, version, verdict }: Group): Promise<readonly string[]> {
@@ -147,15 +195,25 @@ interface Group {
   readonly keep: boolean;
   readonly verdict: Verdict;
   readonly ids: string[];
+  /** Results by id, of rows that are done and kept. They are settled apart from rows without one. */
+  readonly results: Map<string, string> | undefined;
 }
 
-function group(settlements: readonly Settlement[]): Group[] {
+function group(work: TableSql, settlements: readonly Settlement[]): Group[] {
   const groups = new Map<string, Group>();
   for (const { row, verdict, keep } of settlements) {
-    const key = verdict.outcome === 'done' ? `${row.version}${keep ? 'k' : 'd'}` : `${row.version} ${JSON.stringify(verdict)}`;
-    const found = groups.get(key);
-    if (found) found.ids.push(row.id);
-    else groups.set(key, { version: row.version, keep, verdict, ids: [row.id] });
+    const result = verdict.outcome === 'done' && keep && work.shape.columns.result !== undefined ? verdict.result : undefined;
+    const key =
+      verdict.outcome === 'done'
+        ? `${row.version}${result !== undefined ? 'r' : keep ? 'k' : 'd'}`
+        : `${row.version} ${JSON.stringify(verdict)}`;
+    let found = groups.get(key);
+    if (!found) {
+      found = { version: row.version, keep, verdict, ids: [], results: result === undefined ? undefined : new Map() };
+      groups.set(key, found);
+    }
+    found.ids.push(row.id);
+    if (result !== undefined) found.results?.set(row.id, result);
   }
   return [...groups.values()];
 }

@@ -7,7 +7,16 @@ export interface WorkTableShape {
   readonly table: string;
   /** The table for failed and lost attempts, one row each. Without it they are not kept. */
   readonly attemptTable?: string;
-  readonly columns: { readonly kind: string; readonly group: string; readonly attempts: string; readonly error: string };
+  readonly columns: {
+    readonly kind: string;
+    readonly group: string;
+    readonly attempts: string;
+    readonly error: string;
+    /** For what a run returns, as JSON; NULL if there is nothing. Without it no result is kept. */
+    readonly result?: string;
+    /** For what a run reports while it is under way, as JSON. Without it nothing can be reported. */
+    readonly progress?: string;
+  };
   /** Further columns that a claim returns, with the SQL that reads them. */
   readonly payload: Readonly<Record<string, string>>;
   /** The value of each state in the column `status`. The values become literals in SQL, so that partial indexes match. */

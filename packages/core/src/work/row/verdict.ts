@@ -2,7 +2,8 @@ import type { StoredError } from '../../errors/stored-error.ts';
 
 /** The result of a run. Every verdict resets the count of lost starts, except `release`, which does not count the start. */
 export type Verdict =
-  | { readonly outcome: 'done' }
+  /** `result` is JSON, and is stored if the row is kept and its table has a column for it. */
+  | { readonly outcome: 'done'; readonly result?: string }
   /** Counts as a failed attempt. The row runs again after `afterMs`. */
   | { readonly outcome: 'retry'; readonly afterMs: number; readonly error: StoredError }
   /** Counts as a failed attempt. The row becomes DEAD. */

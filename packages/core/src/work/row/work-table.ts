@@ -3,6 +3,7 @@ import type { SqlRunner } from '../../database/sql-runner.ts';
 import { type ClaimCap, type ClaimQuery, claimGivenRows, claimRows } from './claim-rows.ts';
 import { type ReadyGroup, type ReadyQuery, readyGroups } from './ready-groups.ts';
 import { heldRows, renewRows } from './renew-rows.ts';
+import { type ProgressReport, reportProgress } from './report-progress.ts';
 import { type Rescued, type RescueOptions, rescueRows } from './rescue-rows.ts';
 import { type SettleHook, type Settlement, settleRows, settleRowsIn } from './settle-rows.ts';
 import type { WorkState } from './states.ts';
@@ -63,6 +64,11 @@ export class WorkTable {
   /** Reads which of the rows are RUNNING for `owner`. Returns their versions, by id. Takes no locks. */
   held(ids: readonly string[], owner: string): Promise<Map<string, number>> {
     return heldRows(this.#sql, ids, owner);
+  }
+
+  /** Writes what runs report, each under the version with which its row was claimed. Costs no attempt. */
+  report(reports: readonly ProgressReport[]): Promise<void> {
+    return reportProgress(this.#sql, reports);
   }
 
   /** Takes back rows whose lease has expired. Returns how many are READY again and how many were given up. */

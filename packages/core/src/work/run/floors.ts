@@ -11,6 +11,11 @@ export class Floors {
   /** In the order of the last claim, latest last. */
   readonly #floors = new Map<string, GroupFloor>();
 
+  /** The number of groups that have a floor. */
+  get size(): number {
+    return this.#floors.size;
+  }
+
   /** The rank from which rows of this group are claimed; `undefined`: from the least. */
   get(kind: string, group: string): number | undefined {
     return this.#floors.get(key(kind, group))?.rank;

@@ -2,7 +2,7 @@
 // speed and what a crash may lose. The parts that need less of that state have files of their own: `KindState`, `LeaseKeeper`, `Settler`.
 import { LeaseLostError } from '../../errors/errors.ts';
 import { lifecycle } from '../../loop/lifecycle.ts';
-import { LookBack } from '../../loop/look-back.ts';
+import { type Look, LookBack, shortestMs } from '../../loop/look-back.ts';
 import type { Loop } from '../../loop/loop.ts';
 import { defineLoop } from '../../loop/loop.ts';
 import type { Service } from '../../loop/service.ts';
@@ -103,6 +103,8 @@ export class WorkRunner implements Service {
   readonly #kinds = new Map<string, KindState>();
   readonly #floors = new Floors();
   readonly #lookBack = new LookBack();
+  /** What a look over everything has found that no poll has taken yet. */
+  #found: readonly ReadyGroup[] = [];
   readonly #leases: LeaseKeeper;
   readonly #settler: Settler;
   readonly #poll: Loop<number>;
@@ -244,13 +246,14 @@ export class WorkRunner implements Service {
       if (lost.least > 0 && lost.least <= policy.maxLost - 2) suspects.push(kind);
       if (lost.most > 0 && lost.most >= policy.maxLost - 1) this.#lastStarts.push(kind);
     }
-    // Of a kind with more groups than one look reads, the next look reads those that follow.
-    if (complete) {
-      this.#nextGroups.clear();
-      for (const [kind, names] of groups) if (names.length >= groupsPerKind) this.#nextGroups.set(kind, names.at(-1) ?? '');
+    for (const [kind, names] of groups) {
+      const state = this.#state(kind);
+      const known = new Set(state.groups);
+      if (complete) state.groups = rotate(names, state.groups[0]);
+      // A look that begins at floors does not find every group: the others stay until a claim finds them empty. New ones come first.
+      else state.groups = [...names.filter((name) => !known.has(name)), ...state.groups];
     }
-    for (const [kind, names] of groups) this.#state(kind).groups = rotate(names, this.#state(kind).groups[0]);
-    for (const [kind, state] of this.#kinds) if (!groups.has(kind)) state.groups = [];
+    if (complete) for (const [kind, state] of this.#kinds) if (!groups.has(kind)) state.groups = [];
     const { telemetry } = this.#options;
     for (const kind of policies.keys()) telemetry.dueLag.record(lags.get(kind) ?? 0, { kind });
     for (const [kind, state] of this.#kinds) telemetry.inFlight.record(state.waiting + state.running, { kind });
@@ -263,17 +266,42 @@ export class WorkRunner implements Service {
     return groups.size + suspects.length + this.#lastStarts.length;
   }
 
-  /** Reads the groups with READY rows, as far back as it is due. `complete` is true if it read the groups of every kind. */
+  /**
+   * Reads the groups with READY rows, as far back as it is due. `complete` is true if it read the groups of every kind. A look that takes
+   * long runs beside a short one: what it finds is returned by a later call.
+   */
   async #look(): Promise<{ readonly found: readonly ReadyGroup[]; readonly complete: boolean }> {
+    const look = this.#lookBack.begin(this.#floors.size === 0);
+    if (this.#floors.size === 0 || !look.slow) return { found: await this.#lookFor(look), complete: look.backMs === undefined };
+    void this.#lookFor(look).then(
+      (found) => {
+        this.#found = [...this.#found, ...found];
+        this.#poll.wake();
+      },
+      (error) => this.#options.logger.debug({ err: error }, 'a look far back failed; retrying'),
+    );
+    const found = [...(await this.#options.table.ready({ floors: this.#floors.list(shortestMs) })), ...this.#found];
+    this.#found = [];
+    return { found, complete: false };
+  }
+
+  async #lookFor(look: Look): Promise<readonly ReadyGroup[]> {
     const { table } = this.#options;
-    const backMs = this.#lookBack.next();
-    const floors = backMs === undefined ? [] : this.#floors.list(backMs);
-    if (floors.length > 0) return { found: await table.ready({ floors }), complete: false };
-    const began = monotonicMs();
-    const found = await table.ready({ groupsPerKind, from: this.#nextGroups });
-    // Where many groups have rows, a look over everything finds work: other tenants must not wait for the next one 20 times as long as it takes.
-    this.#lookBack.full((monotonicMs() - began) / Math.min(20, Math.max(1, found.length)));
-    return { found, complete: true };
+    let oftener = 1;
+    try {
+      if (look.backMs !== undefined) return await table.ready({ floors: this.#floors.list(look.backMs) });
+      const found = await table.ready({ groupsPerKind, from: this.#nextGroups });
+      // Where many groups have rows, a look over everything finds work: other tenants must not wait for the next one 20 times as long as it takes.
+      oftener = Math.min(20, Math.max(1, found.length));
+      // Of a kind with more groups than one look reads, the next look reads those that follow.
+      const names = new Map<string, string[]>();
+      for (const { kind, group } of found) names.set(kind, [...(names.get(kind) ?? []), group]);
+      this.#nextGroups.clear();
+      for (const [kind, all] of names) if (all.length >= groupsPerKind) this.#nextGroups.set(kind, all.at(-1) ?? '');
+      return found;
+    } finally {
+      look.ended(oftener);
+    }
   }
 
   #state(kind: string): KindState {

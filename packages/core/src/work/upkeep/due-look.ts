@@ -1,4 +1,5 @@
-import { LookBack } from '../../loop/look-back.ts';
+import { LookBack, shortestMs } from '../../loop/look-back.ts';
+import type { Logger } from '../../observe/logger.ts';
 import { monotonicMs } from '../../time/monotonic.ts';
 
 /**
@@ -7,18 +8,34 @@ import { monotonicMs } from '../../time/monotonic.ts';
  */
 export class DueLook {
   readonly #lookBack = new LookBack();
+  readonly #logger: Logger;
   #completeAtMs: number | undefined;
+
+  constructor(logger: Logger) {
+    this.#logger = logger;
+  }
 
   /**
    * Runs one look. `look` gets the time before now at which it begins, in ms; `undefined`: at the earliest row. `complete` says whether it
-   * found all of the rows.
+   * found all of the rows. A look that takes long runs beside a short one, whose result is returned.
    */
   async run<T>(look: (backMs: number | undefined) => Promise<T>, complete: (result: T) => boolean): Promise<T> {
     const began = monotonicMs();
-    const backMs = this.#completeAtMs === undefined ? undefined : this.#lookBack.next();
-    const result = await look(backMs === undefined ? undefined : Math.ceil(began - (this.#completeAtMs ?? began) + backMs));
-    if (backMs === undefined) this.#lookBack.full(monotonicMs() - began);
-    if (complete(result)) this.#completeAtMs = began;
-    return result;
+    const completeAtMs = this.#completeAtMs;
+    const next = this.#lookBack.begin(completeAtMs === undefined);
+    const run = async (backMs: number | undefined, ended?: () => void): Promise<T> => {
+      try {
+        const result = await look(
+          backMs === undefined || completeAtMs === undefined ? undefined : Math.ceil(began - completeAtMs) + backMs,
+        );
+        if (complete(result)) this.#completeAtMs = Math.max(began, this.#completeAtMs ?? began);
+        return result;
+      } finally {
+        ended?.();
+      }
+    };
+    if (completeAtMs === undefined || !next.slow) return run(next.backMs, next.ended);
+    void run(next.backMs, next.ended).catch((err) => this.#logger.debug({ err }, 'a look far back failed; retrying'));
+    return run(shortestMs);
   }
 }

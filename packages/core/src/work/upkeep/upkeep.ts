@@ -39,8 +39,8 @@ const promoteRows = 1_000;
 export function createUpkeep(options: UpkeepOptions): Upkeep {
   const { table, prefix = '', logger, repair } = options;
   let nextDueMs = 0;
-  const due = new DueLook();
-  const expired = new DueLook();
+  const due = new DueLook(logger);
+  const expired = new DueLook(logger);
   const promote = defineLoop({
     name: `${prefix}promote`,
     logger,
