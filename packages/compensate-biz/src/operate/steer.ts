@@ -33,14 +33,14 @@ export async function cancelRow(registry: Registry, sql: SqlRunner, id: string):
   return true;
 }
 
-/** Changes the time at which a SCHEDULED or READY row runs. Its lost starts are forgotten: a SCHEDULED row has none, or it would not be promoted. */
+/** Changes the time at which a SCHEDULED or READY row runs. */
 export async function rescheduleRow(registry: Registry, sql: SqlRunner, id: string, delay: Duration): Promise<boolean> {
   const { database, table } = registry;
   const delayMs = durationMs(delay, 'delay');
   const row = await lockRow(registry, sql, id);
   if (!row || (row.status !== 'SCHEDULED' && row.status !== 'WAIT_HANDLE')) return false;
   await sql.run(
-    `UPDATE ${database.table('compensate_biz')} SET status = ${table.state('scheduled')}, version = version + 1, lost = 0, run_at = {now} + ${delayMs}, updated_at = {timestamp} WHERE id = ${BigInt(id)}`,
+    `UPDATE ${database.table('compensate_biz')} SET status = ${table.state('scheduled')}, version = version + 1, run_at = {now} + ${delayMs}, updated_at = {timestamp} WHERE id = ${BigInt(id)}`,
   );
   return true;
 }

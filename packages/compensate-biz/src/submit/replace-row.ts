@@ -15,7 +15,7 @@ export async function replaceRow(registry: Registry, sql: SqlRunner, id: string,
   const status = table.state(found.status === 'BLOCKED' ? 'blocked' : row.delayMs > 0 ? 'scheduled' : 'ready');
   const due = row.delayMs > 0 ? `{now} + ${row.delayMs}` : 'NULL';
   await sql.run(
-    `UPDATE ${database.table('compensate_biz')} SET context = ?, schema_version = ${row.schema_version}, status = ${status}, version = version + 1, lost = 0, run_at = ${due}, claim_rank = ${table.rank(`{now} + ${row.delayMs}`)}, updated_at = {timestamp} WHERE id = ${BigInt(id)}`,
+    `UPDATE ${database.table('compensate_biz')} SET context = ?, schema_version = ${row.schema_version}, status = ${status}, version = version + 1, run_at = ${due}, claim_rank = ${table.rank(`{now} + ${row.delayMs}`)}, updated_at = {timestamp} WHERE id = ${BigInt(id)}`,
     [row.context],
   );
   return 'replaced';
