@@ -80,27 +80,26 @@ describe.each(testDialects())('the tables of all packages on $name', (dialect) =
     try {
       await database.describe();
       for (const schema of schemas)
-        for (const migration of schema.migrations) {
+        for (const [i, migration] of schema.migrations.entries()) {
           const count = (await database.use(async (sql) => migration.statements(database, sql))).length;
           for (let left = 1; left <= count; left++) {
             const cut: Schema = {
               ...schema,
-              migrations: schema.migrations.map((one) =>
-                one !== migration
-                  ? one
-                  : {
-                      name: one.name,
-                      statements: async (database, sql) => {
-                        const statements = await one.statements(database, sql);
-                        return [...statements.slice(0, left), 'THE PROCESS WAS KILLED HERE'];
-                      },
-                    },
-              ),
+              migrations: [
+                ...schema.migrations.slice(0, i),
+                {
+                  name: migration.name,
+                  statements: async (database, sql) => {
+                    const statements = await migration.statements(database, sql);
+                    return [...statements.slice(0, left), 'THE PROCESS WAS KILLED HERE'];
+                  },
+                },
+              ],
             };
             await expect(migrate(db.knex, [cut], { tablePrefix: 'cut_' })).rejects.toThrow(/syntax/i);
             cuts += 1;
           }
-          await migrate(db.knex, [schema], { tablePrefix: 'cut_' });
+          await migrate(db.knex, [{ ...schema, migrations: schema.migrations.slice(0, i + 1) }], { tablePrefix: 'cut_' });
         }
     } finally {
       await database.close();

@@ -4,10 +4,10 @@ import {
   type Database,
   type DatabaseOptions,
   type Duration,
-  defaultLogger,
   durationMs,
   type EventSource,
   Events,
+  guardLogger,
   InvalidArgumentError,
   type Logger,
   openDatabase,
@@ -56,6 +56,11 @@ export interface CodeRunnerOptions extends DatabaseOptions {
   readonly authorize?: Authorize;
   /** Limits on the files of a task. Default: {@link defaultTaskLimits}. A write above a limit fails with LimitExceededError. */
   readonly limits?: Partial<TaskLimits>;
+  /**
+   * Ended runs: `'all'` keeps them, a duration lets the sweep of the workers delete the rows of older ones, and of tasks that were removed and
+   * have no run left. Logs and results stay in the file store. Default 180 days.
+   */
+  readonly keepRuns?: 'all' | Duration;
   /** The longest time that a run may wait for a slot. Then it fails with the reason QUEUE_EXPIRED. Default 24 hours. */
   readonly queueTimeout?: Duration;
   /**
@@ -85,11 +90,12 @@ export class CodeRunner {
   readonly #wakes: RunWakes;
   readonly #inspection: RunInspection;
   readonly #workers = new Set<RunnerWorker>();
+  readonly #keepRunsMs: number | undefined;
 
   constructor(options: CodeRunnerOptions) {
     this.#options = options;
     this.database = openDatabase(options);
-    this.#logger = options.logger ?? defaultLogger;
+    this.#logger = guardLogger(options.logger);
     if (!Array.isArray(options.languages) || options.languages.length === 0)
       throw new InvalidArgumentError('languages is empty; pass the languages that programs may be written in, as in [python(), r()].');
     this.languages = new Map(options.languages.map((language) => [language.name, language]));
@@ -98,6 +104,7 @@ export class CodeRunner {
     this.pools = new Map(pools.map(([name, pool]) => [name, poolOf(name, pool)]));
     const authorize = options.authorize ?? ownersOnly;
     const limits: TaskLimits = { ...defaultTaskLimits, ...options.limits };
+    this.#keepRunsMs = options.keepRuns === 'all' ? undefined : durationMs(options.keepRuns ?? '180d', 'keepRuns');
     this.#events = new Events(this.#logger);
     this.#wakes = new RunWakes({
       database: this.database,
@@ -180,6 +187,7 @@ export class CodeRunner {
         watch: (runId) => this.#wakes.watchStop(runId),
         signalOthers: (pool) => this.#wakes.signalOthers(pool),
         reliable: () => this.#wakes.reliable,
+        keepRunsMs: this.#keepRunsMs,
         check: () => this.check(),
         events: this.#events,
         logger: this.#logger,

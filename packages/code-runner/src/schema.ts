@@ -10,6 +10,7 @@ export const codeRunnerSchema: Schema = {
       statements: (database, sql) =>
         keepTrailingSpaces(database, sql, ['runner_task', 'runner_file', 'runner_object', 'runner_run', 'runner_event']),
     },
+    { name: '0003_ended', statements: indexEnded },
   ],
 };
 
@@ -128,5 +129,13 @@ function create(database: Database): readonly string[] {
       'PRIMARY KEY (run_id, seq)',
     ].join(', '),
   );
+  return ddl.statements;
+}
+
+/** By these the sweep finds the runs that ended, and the tasks that were removed, long ago. */
+function indexEnded(database: Database): readonly string[] {
+  const ddl = new SchemaWriter(database);
+  ddl.index('runner_run_ended', 'runner_run', 'ended_at', { where: "phase = 'terminal'", wide: 'phase, ended_at' });
+  ddl.index('runner_task_removed', 'runner_task', 'removed_at', { where: 'removed_at IS NOT NULL' });
   return ddl.statements;
 }

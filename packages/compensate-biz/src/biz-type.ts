@@ -28,6 +28,11 @@ export interface BizTypeOptions<Result = unknown> {
   /** SUCCESS rows: `'all'` keeps them, `'none'` deletes each as it succeeds, a duration lets the sweep delete older ones. Default 7 days. */
   readonly keep?: 'all' | 'none' | Duration;
   /**
+   * FAILED and CANCELLED rows: `'all'` keeps them, a duration lets the sweep delete older ones, which it logs as a warning. Counted from the
+   * last change of the row. Default 180 days: time enough to find the cause and redrive.
+   */
+  readonly keepFailed?: 'all' | Duration;
+  /**
    * Runs one row per `bizId` at a time, in id order; a retry keeps the rows behind it waiting. A handler that goes on for longer than a lease
    * after its signal has aborted is warned of, and the next row runs beside it. Default false.
    */
@@ -72,6 +77,8 @@ export interface BizType<Input, Output, Result = unknown> {
   readonly keep: boolean;
   /** Age in ms at which SUCCESS rows are deleted; `undefined`: never. */
   readonly purgeAfterMs: number | undefined;
+  /** Age in ms at which FAILED and CANCELLED rows are deleted; `undefined`: never. */
+  readonly purgeFailedAfterMs: number | undefined;
   readonly serial: boolean;
   readonly version: number;
   /** Functions that lift contexts of older versions, by the version that they lift from. */
@@ -95,6 +102,7 @@ export function bizType<Input, Output, Result = unknown>(
   if (typeof schema?.['~standard']?.validate !== 'function')
     throw new InvalidArgumentError('bizType needs a Standard Schema (zod, valibot, arktype) as its first argument.');
   const keep = options.keep ?? '7d';
+  const keepFailed = options.keepFailed ?? '180d';
   const version = options.version ?? 1;
   for (let from = 1; from < version; from++) {
     if (typeof options.upcast?.[from] !== 'function')
@@ -112,6 +120,7 @@ export function bizType<Input, Output, Result = unknown>(
     timeoutMs: durationMs(options.timeout ?? '1m', 'timeout'),
     keep: keep !== 'none',
     purgeAfterMs: keep === 'all' || keep === 'none' ? undefined : durationMs(keep, 'keep'),
+    purgeFailedAfterMs: keepFailed === 'all' ? undefined : durationMs(keepFailed, 'keepFailed'),
     serial: options.serial ?? false,
     version: wholeNumber('version', version),
     upcast: options.upcast ?? {},

@@ -1,16 +1,19 @@
 import {
   type Caps,
   type Children,
+  callListener,
   checkTables,
   coreSchema,
   type Database,
-  defaultLogger,
   Events,
+  guardLogger,
   InvalidArgumentError,
   keyText,
+  LeaseTable,
   type Logger,
   localWaker,
   Once,
+  Orphans,
   openDatabase,
   type SettleEffects,
   type Turns,
@@ -46,6 +49,9 @@ export class Registry {
   readonly children: Children;
   readonly effects: SettleEffects;
   readonly once: Once;
+  readonly leases: LeaseTable;
+  /** Attempts and counts whose rows are gone, or need them no longer. */
+  readonly orphans: readonly Orphans[];
   readonly logger: Logger;
   readonly events: Events<BizEvents>;
   readonly wakers: Wakers;
@@ -68,7 +74,7 @@ export class Registry {
     this.handlers = of?.registry.handlers ?? new Map();
     this.maxContextBytes = options.maxContextBytes ?? 262_144;
     this.maxResultBytes = wholeNumber('maxResultBytes', options.maxResultBytes ?? 65_536);
-    this.logger = options.logger ?? defaultLogger;
+    this.logger = guardLogger(options.logger);
     this.database = of?.database ?? openDatabase(options);
     this.table = bizTable(this.database);
     const { turns, caps, children, effects } = bizEffects(this.table, this.types);
@@ -77,6 +83,18 @@ export class Registry {
     this.children = children;
     this.effects = effects;
     this.once = new Once(this.database);
+    this.leases = new LeaseTable(this.database);
+    const parentTable = 'compensate_biz';
+    this.orphans = [
+      new Orphans(this.database, { table: 'compensate_biz_attempt', key: 'id', parentColumn: 'task_id', parentTable }),
+      new Orphans(this.database, {
+        table: 'compensate_biz_fan_out_count',
+        key: 'parent_id',
+        parentColumn: 'parent_id',
+        parentTable,
+        unneeded: "t.status <> 'BLOCKED'",
+      }),
+    ];
     this.events = of?.registry.events ?? new Events(this.logger);
     this.wakers = new Wakers({ database: this.database, channel: 'compensate-biz', waker: options.waker, logger: this.logger });
     this.hints = options.hints;
@@ -118,7 +136,12 @@ export class Registry {
     }
     if (hints.length < rows.length || hints.length > maxNamed) this.wake();
     else for (const hint of hints) this.wake(hintNote(hint));
-    if (hints.length > 0) this.hints?.send(hints);
+    // The hints may be the service's own. The rows are committed: nothing that goes wrong here may reach the submitter.
+    if (hints.length > 0)
+      callListener(
+        () => this.hints?.send(hints),
+        (err) => this.logger.debug({ err }, 'hints were not sent; workers find the rows by polling'),
+      );
   }
 
   /** Notes a row whose schema version is newer than this process knows. */

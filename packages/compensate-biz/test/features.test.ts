@@ -51,6 +51,42 @@ onEveryDatabase('features', (suite) => {
     await until(() => seen === 2);
   });
 
+  it('goes on when listeners, hints and the logger of the service fail, at once or later', async () => {
+    const fails = [
+      () => {
+        throw new Error('mine');
+      },
+      () => Promise.reject(new Error('mine')),
+    ];
+    for (const fail of fails) {
+      const biz = suite.create(
+        { guarded: bizType(any, { retry: every(1).upTo(2) }) },
+        {
+          logger: { debug: fail, info: fail, warn: fail, error: fail },
+          hints: { send: fail, listen: () => () => undefined },
+          waker: { reliable: false, wake: fail, listen: () => () => undefined, close: async () => undefined },
+        },
+      );
+      for (const name of ['task:succeeded', 'task:retried', 'task:dead'] as const) biz.events.on(name, fail);
+      biz.handle('guarded', ({ i }) => {
+        if (i !== 0) throw new Error('no');
+      });
+      const ids = [(await biz.now().submit('guarded', { i: 0 })).id, ...(await biz.now().submitMany('guarded', [{ i: 1 }]))];
+      await suite.db.knex.transaction(async (trx) => ids.push((await biz.in(trx).submit('guarded', { i: 0 })).id));
+      await using worker = biz.worker();
+      await worker.start();
+      await until(async () => (await t().whereIn('id', ids).whereIn('status', ['SUCCESS', 'FAILED'])).length === 3);
+    }
+  });
+
+  it('refuses functions that return a promise where nothing waits for them', async () => {
+    const biz = suite.create({ asked: bizType(any) });
+    const later = () => Promise.reject(new Error('mine')) as never;
+    await expect(biz.now().submitMany('asked', many(2), later)).rejects.toThrow(/options returned a promise/);
+    await expect(biz.fanOut('asked', many(2), { key: 'asked', childKey: later })).rejects.toThrow(/childKey returned a promise/);
+    expect(await t().where({ biz_type: 'asked' })).toEqual([]);
+  });
+
   it('runs a row by its hint, and takes a hint for what somebody else has as done', async () => {
     let deliver: (hints: readonly Hint[]) => void = () => undefined;
     const sent: Hint[] = [];
@@ -153,6 +189,21 @@ onEveryDatabase('features', (suite) => {
     expect((await biz.now().submit('single', {}, pending)).duplicate).toBe(true);
     await t().where({ id: one.id }).update({ status: 'SUCCESS' });
     expect((await biz.now().submit('single', {}, pending)).duplicate).toBe(false);
+  });
+
+  it('writes another row under the once key of a row that was cancelled, and no third', async () => {
+    const biz = suite.create({ moved: bizType(any) });
+    for (const once of ['c', { key: 'd', window: '1h' }] as const) {
+      const { id } = await biz.now().submit('moved', {}, { once, delay: '1h' });
+      expect(await biz.now().submit('moved', {}, { once, delay: '1h' })).toEqual({ id, duplicate: true });
+      const next = await suite.db.knex.transaction(async (trx) => {
+        expect(await biz.in(trx).cancel({ id })).toBe(true);
+        return biz.in(trx).submit('moved', {}, { once, delay: '1h' });
+      });
+      expect(next).toMatchObject({ duplicate: false });
+      expect(next.id).not.toBe(id);
+      expect(await biz.now().submit('moved', {}, { once, delay: '1h' })).toEqual({ id: next.id, duplicate: true });
+    }
   });
 
   it("reschedules and cancels by id or once key, in the caller's transaction", async () => {

@@ -89,6 +89,28 @@ onEveryDatabase('late handlers', (suite) => {
     release();
   });
 
+  it.each([
+    ['serial', { serial: true }],
+    ['capped', { globalConcurrency: 1 }],
+  ] as const)('are not run beside when their row is cancelled and redriven meanwhile (%s)', async (name, options) => {
+    const type = `redriven ${name}`;
+    const biz = suite.create({ [type]: bizType(any, { concurrency: 10, ...options }) });
+    const { count, release, handler } = stubborn();
+    biz.handle(type, handler);
+    const { id } = await biz.now().submit(type, {}, { bizId: 'b' });
+    await using worker = biz.worker({ lease: '1s' });
+    await worker.start();
+    await until(() => count.started === 1);
+    await suite.db.knex.transaction((trx) => biz.in(trx).cancel({ id }));
+    expect(await biz.redrive(id, { actor: 'test', reason: 'test' })).toBe(true);
+    expect(await t().where({ id }).first()).toMatchObject({ status: 'SCHEDULED', lease_until: null });
+    release();
+    await until(() => count.started === 2);
+    release();
+    await until(async () => (await t().where({ id, status: 'SUCCESS' })).length === 1);
+    expect(count.most).toBe(1);
+  });
+
   it('may still commit after their timeout, if nothing else has happened to their row', async () => {
     const biz = suite.create({ committing: bizType(any, { serial: true, timeout: 20, retry: every(1) }) });
     let runs = 0;

@@ -20,7 +20,7 @@ onEveryDatabase('rate', (suite) => {
     ['all', 'handleBatch'],
   ] as const)('counts what starts, not what is asked for (%s, %s)', async (scope, how) => {
     const type = `one-by-one-${scope}-${how}`;
-    const biz = suite.create({ [type]: bizType(any, { rate: { limit: 10, per: '1m', scope } }) });
+    const biz = suite.create({ [type]: bizType(any, { rate: { limit: 10, per: '1h', scope } }) });
     let ran = 0;
     if (how === 'handle') biz.handle(type, () => void (ran += 1));
     else biz.handleBatch(type, { size: 3 }, (items) => void (ran += items.length));
@@ -40,7 +40,7 @@ onEveryDatabase('rate', (suite) => {
   it.each(['worker', 'all'] as const)('gives back what a suspect or a full cap did not use (%s)', async (scope) => {
     const type = `used-${scope}`;
     const biz = suite.create({
-      [type]: bizType(any, { concurrency: 4, globalConcurrency: 2, rate: { limit: 10, per: '1m', scope } }),
+      [type]: bizType(any, { concurrency: 4, globalConcurrency: 2, rate: { limit: 10, per: '1h', scope } }),
     });
     let ran = 0;
     biz.handle(type, async () => {

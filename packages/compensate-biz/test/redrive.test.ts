@@ -2,6 +2,7 @@ import { steps } from '@holdfast/core';
 import { until } from '@holdfast/core/testing';
 import { expect, it } from 'vitest';
 import { bizType, type RedriveFilter } from '../src/index.ts';
+import { planOf } from './plan-of.ts';
 import { seedRows } from './seed.ts';
 import { onEveryDatabase } from './suite.ts';
 import { any } from './suite-schema.ts';
@@ -170,6 +171,19 @@ onEveryDatabase('a redrive of all rows that match', (suite) => {
       .where({ parent_id: parentId })
       .sum({ done: 'done', failed: 'failed' });
     expect([Number(counts[0]?.done), Number(counts[0]?.failed)]).toEqual([3, 0]);
+  });
+
+  it('finds its rows by an index on their status, not in the whole table', async () => {
+    await empty();
+    const biz = suite.create({ grant: bizType(any) });
+    await seedRows(suite.db, 30_000, { ...failed, biz_type: "'other'", status: "'SUCCESS'" });
+    await seedRows(suite.db, 300, { ...failed, biz_type: "'grant'", run_at: '1' });
+    const index = suite.db.name === 'sqlite' || suite.db.name === 'postgres' ? /compensate_biz_failed/ : /compensate_biz_(due|ready)/;
+    for (const filter of [{}, { type: 'grant' }, { tenant: '', reason: 'exhausted' }] as const)
+      expect(await planOf(suite.db, "status = 'FAILED'", () => biz.redrive(filter, { dryRun: true })), JSON.stringify(filter)).toMatch(
+        index,
+      );
+    await empty();
   });
 
   it.each([

@@ -12,6 +12,7 @@ import {
   Once,
   Slots,
   silentLogger,
+  wait,
 } from '../src/index.ts';
 import { onEveryDatabase } from './suite.ts';
 
@@ -104,6 +105,66 @@ onEveryDatabase('leases', (suite) => {
     for (const one of both) await one.stop();
     expect(overlap).toBe(1);
     await startStopStress(loop('z'), { cycles: 5 });
+  });
+
+  it('keeps the lease while the work of a leader takes longer than the lease', async () => {
+    const running = new Set<string>();
+    let overlap = 0;
+    let ended = 0;
+    const loop = (owner: string) =>
+      leaderLoop({
+        table: tables(),
+        name: 'slow-leader',
+        owner,
+        everyMs: 5,
+        leaseMs: 300,
+        logger: silentLogger,
+        run: async () => {
+          running.add(owner);
+          overlap = Math.max(overlap, running.size);
+          await wait(1_200);
+          running.delete(owner);
+          ended += 1;
+        },
+      });
+    const all = [loop('x'), loop('y'), loop('z')];
+    for (const one of all) await one.start();
+    await until(() => ended > 1);
+    await Promise.all(all.map((one) => one.stop()));
+    expect(overlap).toBe(1);
+  });
+
+  it('aborts the work of a leader whose lease has passed to another', async () => {
+    const leases = tables();
+    const seen: unknown[] = [];
+    let begun = 0;
+    await using loop = leaderLoop({
+      table: leases,
+      name: 'robbed-leader',
+      owner: 'first',
+      everyMs: 5,
+      leaseMs: 300,
+      logger: silentLogger,
+      run: ({ signal }) =>
+        new Promise<void>((resolve) => {
+          begun += 1;
+          signal.addEventListener('abort', () => {
+            seen.push(signal.reason);
+            resolve();
+          });
+        }),
+    });
+    await loop.start();
+    await until(() => begun === 1);
+    await later(11_000, async () => {
+      const taken = await leases.acquire('leader', 'robbed-leader', 'second', 60_000);
+      expect(taken).toBeDefined();
+      await until(() => seen.length === 1);
+      expect(LeaseLostError.is(seen[0], 'lease-lost')).toBe(true);
+      expect(begun).toBe(1);
+      if (taken) await leases.release(taken);
+      await until(() => begun === 2);
+    });
   });
 
   it('lets one row of a key run at a time, and as many as there are slots', async () => {

@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto';
 import { until } from '@holdfast/core/testing';
 import knexFactory from 'knex';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -39,23 +40,116 @@ describe.runIf(server && canPool)('LISTEN', () => {
     await database.close();
     await knex.destroy();
   });
+});
 
-  it('is not opened by a wake-up that comes after close', async () => {
-    const knex = knexFactory({ client: 'pg', connection: server ?? '' });
-    const database = new Database({ knex });
-    let opened = 0;
-    const open = database.rawConnection.bind(database);
-    database.rawConnection = () => {
-      opened += 1;
-      return open();
+describe.runIf(server)('the connections of a process', () => {
+  /** A knex, and the count of its connections at the server by what they do. */
+  const open = async () => {
+    const name = `t_${randomBytes(6).toString('hex')}`;
+    const knex = knexFactory({ client: 'pg', connection: `${server}?application_name=${name}`, pool: { min: 0, max: 3 } });
+    const asking = knexFactory({ client: 'pg', connection: server ?? '', pool: { min: 0, max: 1 } });
+    const count = async (which = ''): Promise<number> => {
+      const { rows } = await asking.raw(`SELECT count(*) AS n FROM pg_stat_activity WHERE application_name = ? ${which}`, [name]);
+      return Number(rows[0].n);
     };
+    return {
+      knex,
+      /** Connections that are not of the pool of the service's knex. */
+      ours: async () => (await count()) - (knex.client.pool.numFree() + knex.client.pool.numUsed()),
+      listening: () => count("AND query LIKE 'LISTEN%'"),
+      async [Symbol.asyncDispose]() {
+        await knex.destroy();
+        await asking.destroy();
+      },
+    };
+  };
+
+  it('are those of its own knex as long as no loop runs in it', async () => {
+    await using process = await open();
+    const database = new Database({ knex: process.knex });
     const wakers = new Wakers({ database, channel: 'news', logger: silentLogger });
+    await database.transaction((sql) => sql.rows('SELECT 1'));
+    await Promise.all([database.rows('SELECT 1'), database.run('SELECT 1')]);
+    // A wake-up goes out over a connection of the service, too.
+    await using other = await open();
+    const elsewhere = new Wakers({ database: new Database({ knex: other.knex }), channel: 'news', logger: silentLogger });
+    let woken = 0;
+    const unlisten = elsewhere.listen(() => void (woken += 1));
+    await until(() => elsewhere.reliable);
+    const before = woken;
     wakers.wake();
-    await until(() => opened === 1);
+    await until(() => woken > before);
+    expect(await process.ours()).toBe(0);
+    unlisten();
+    await elsewhere.close();
+    await wakers.close();
+    await database.close();
+  });
+
+  it('are the loops’ own where the service has none free, also for a pool of one', async () => {
+    await using process = await open();
+    const database = new Database({ knex: process.knex });
+    const held = await Promise.all([1, 2, 3].map(() => process.knex.transaction()));
+    expect(await database.rows('SELECT 1 AS one')).toEqual([{ one: 1 }]);
+    expect(await process.ours()).toBe(1);
+    for (const trx of held) await trx.rollback();
+    await database.close();
+    await until(async () => (await process.ours()) === 0);
+  });
+
+  it('are the loops’ own where the defaults of the service’s connections do not fit', async () => {
+    await using process = await open();
+    const strict = knexFactory({
+      ...process.knex.client.config,
+      pool: {
+        min: 0,
+        max: 2,
+        afterCreate: (connection: { query(sql: string, done: (error: unknown) => void): void }, done: (error: unknown) => void) =>
+          connection.query("SET default_transaction_isolation = 'serializable'", done),
+      },
+    });
+    const database = new Database({ knex: strict });
+    expect(await database.rows("SELECT current_setting('transaction_isolation') AS level")).toEqual([{ level: 'read committed' }]);
+    await database.close();
+    await strict.destroy();
+  });
+
+  it('are one pool of loops and one LISTEN for all packages, opened by the first that runs and closed by the last', async () => {
+    await using process = await open();
+    const many = Array.from({ length: 5 }, (_, i) => {
+      const database = new Database({ knex: process.knex, loopConnections: i === 3 ? 3 : 2 });
+      return { database, wakers: new Wakers({ database, channel: `c${i}`, logger: silentLogger }) };
+    });
+    const ends = many.map(({ wakers }) => wakers.listen(() => undefined));
+    for (const { wakers } of many) await until(() => wakers.reliable);
+    await Promise.all(many.flatMap(({ database }) => [1, 2, 3, 4].map(() => database.rows('SELECT pg_sleep(0.05)'))));
+    expect(await process.ours()).toBe(3 + 1);
+    expect(await process.listening()).toBe(1);
+    // The last to stop ends LISTEN, and a start opens it again.
+    for (const end of ends.slice(1)) end();
+    expect(many[0]?.wakers.reliable).toBe(true);
+    ends[0]?.();
+    await until(async () => (await process.listening()) === 0);
+    const again = many[2]?.wakers.listen(() => undefined);
+    await until(async () => (await process.listening()) === 1);
+    again?.();
+    for (const { wakers, database } of many) {
+      expect(await database.rows('SELECT 1 AS one')).toEqual([{ one: 1 }]);
+      await wakers.close();
+      await database.close();
+      await expect(database.rows('SELECT 1')).rejects.toThrow(/after close/);
+    }
+    await until(async () => (await process.ours()) === 0);
+  });
+
+  it('are not opened by a wake-up or a listener that comes after close', async () => {
+    await using process = await open();
+    const database = new Database({ knex: process.knex });
+    const wakers = new Wakers({ database, channel: 'news', logger: silentLogger });
     await wakers.close();
     wakers.wake();
-    expect([opened, wakers.reliable]).toEqual([1, false]);
+    wakers.listen(() => undefined);
+    expect([wakers.reliable, await process.ours()]).toEqual([false, 0]);
     await database.close();
-    await knex.destroy();
   });
 });

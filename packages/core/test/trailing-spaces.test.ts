@@ -45,13 +45,13 @@ onEveryDatabase(
     const pad = async () => {
       await suite.db.knex('holdfast_once').delete();
       await suite.db.knex.raw('ALTER TABLE holdfast_once CONVERT TO CHARACTER SET utf8mb4 COLLATE utf8mb4_bin');
-      await suite.db.knex('holdfast_core_migrations').where({ name: '0002_trailing_spaces' }).delete();
+      await suite.db.knex('holdfast_core_migrations').where({ name: '0003_trailing_spaces' }).delete();
     };
 
     it('are changed by migrate, with their rows', async () => {
       await pad();
       await suite.db.knex('holdfast_once').insert({ scope: 'old', once_key: 'K', ref: '1', expires_at: 9e12 });
-      expect(await migrate(suite.db.knex, [coreSchema])).toEqual({ core: ['0002_trailing_spaces'] });
+      expect(await migrate(suite.db.knex, [coreSchema])).toEqual({ core: ['0003_trailing_spaces'] });
       const once = new Once(suite.database);
       expect(await suite.database.transaction((sql) => once.enter(sql, 'old', 'K', 60_000))).toEqual({ first: false, ref: '1' });
       expect(await suite.database.transaction((sql) => once.enter(sql, 'old', 'K ', 60_000))).toEqual({ first: true });
@@ -71,7 +71,7 @@ onEveryDatabase(
       const [, statement = ''] = /Run (ALTER TABLE .*) at a quiet hour/.exec((error as Error).message) ?? [];
       await suite.db.knex.raw(statement);
       expect(await change()).toEqual([]);
-      expect(await migrate(suite.db.knex, [coreSchema])).toEqual({ core: ['0002_trailing_spaces'] });
+      expect(await migrate(suite.db.knex, [coreSchema])).toEqual({ core: ['0003_trailing_spaces'] });
     });
 
     it('are not waited for while another transaction holds them: migrate tries again', { timeout: 30_000 }, async () => {
@@ -90,7 +90,7 @@ onEveryDatabase(
       } finally {
         await holder.commit();
       }
-      expect(await migrated).toEqual({ core: ['0002_trailing_spaces'] });
+      expect(await migrated).toEqual({ core: ['0003_trailing_spaces'] });
     });
   },
   ['mysql', 'mariadb'],

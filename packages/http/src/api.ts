@@ -1,4 +1,4 @@
-import { defaultLogger, describeIssues, InvalidArgumentError, type Logger } from '@holdfast/core';
+import { describeIssues, guardLogger, InvalidArgumentError, type Logger } from '@holdfast/core';
 import type { StandardSchemaV1 } from '@standard-schema/spec';
 import { type Context, Hono } from 'hono';
 import { MalformedBodyError, NoSuchRouteError, UnauthorizedError } from './errors.ts';
@@ -66,7 +66,8 @@ const documentOperation: Operation<'openapi', never> = {
  * @throws InvalidArgumentError
  */
 export function createApi<Id extends string, SchemaName extends string, Caller>(options: ApiOptions<Id, SchemaName, Caller>): Api {
-  const { handlers, basePath = '', maxBodyBytes = defaultMaxBodyBytes, logger = defaultLogger } = options;
+  const { handlers, basePath = '', maxBodyBytes = defaultMaxBodyBytes } = options;
+  const logger = guardLogger(options.logger);
   if (!(maxBodyBytes > 0)) throw new InvalidArgumentError(`maxBodyBytes is ${maxBodyBytes}; give a number of bytes above 0.`);
   const operations: readonly Operation<string, SchemaName>[] = [...options.operations, documentOperation];
   const document = openApi({ ...options, operations });

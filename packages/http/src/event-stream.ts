@@ -1,4 +1,4 @@
-import { InvalidArgumentError } from '@holdfast/core';
+import { callListener, guardLogger, InvalidArgumentError } from '@holdfast/core';
 
 /** One server-sent event. */
 export interface ServerSentEvent {
@@ -77,7 +77,11 @@ export function eventStream(
             controller.close();
           } else controller.enqueue(encoder.encode(eventBlock(result.value)));
         } catch (error) {
-          if (!ended.aborted) onError?.(error);
+          if (!ended.aborted)
+            callListener(
+              () => onError?.(error),
+              (failure) => guardLogger().error({ err: failure }, 'onError of an event stream failed'),
+            );
           gone.abort(error);
           leave();
           controller.close();

@@ -8,13 +8,15 @@ import {
   type Database,
   type DatabaseOptions,
   type Duration,
-  defaultLogger,
   durationMs,
   type EventSource,
   Events,
   every,
+  guardLogger,
   InvalidArgumentError,
+  LeaseTable,
   type Logger,
+  Orphans,
   openDatabase,
   steps,
   type Waker,
@@ -76,8 +78,13 @@ export interface NotifierOptions extends DatabaseOptions {
    * count. Default: every notification is sent.
    */
   readonly stillWanted?: (subjectId: string, event: { readonly tenant: string; readonly status: string }) => boolean | Promise<boolean>;
-  /** Age at which ended notifications are deleted, together with their attempts. Default 30 days. */
+  /** Age at which DELIVERED and CANCELLED notifications are deleted, together with their attempts. Default 30 days. */
   readonly keep?: Duration;
+  /**
+   * Age at which EXHAUSTED and GONE notifications are deleted, which is logged as a warning: after that, `resend` and `replay` can't send them
+   * any more. `'all'` keeps them. Default 180 days, or `keep` if that is longer.
+   */
+  readonly keepFailed?: 'all' | Duration;
   /** Time after that deletion for which a repeated event is still recognised as a duplicate. Default 90 days. */
   readonly remember?: Duration;
   /**
@@ -111,20 +118,30 @@ export class Notifier {
   readonly #events: Events<NotifierEvents>;
   readonly #wakers: Wakers;
   readonly #workers = new Set<NotifierWorker>();
+  readonly #orphans: readonly Orphans[];
 
   constructor(options: NotifierOptions) {
     this.#options = options;
     this.database = openDatabase(options);
-    this.#logger = options.logger ?? defaultLogger;
+    this.#logger = guardLogger(options.logger);
     this.#signers = options.sign ?? [standardWebhooks()];
     this.#schedule = options.schedule ?? defaultSchedule;
     if (!(this.#schedule instanceof Backoff) && typeof (this.#schedule as Backoff).delayMs !== 'function')
       throw new InvalidArgumentError("schedule is not a Backoff; build one, as in steps('3s', '9s').then(every('30m').upTo(10)).");
     checkSealingKeys(options.sealingKeys);
     for (const age of ['keep', 'remember'] as const) durationMs(options[age] ?? '30d', age);
+    if (options.keepFailed !== 'all') durationMs(options.keepFailed ?? '180d', 'keepFailed');
     this.#egress = new Egress(options.egress);
     this.#endpointTable = new EndpointTable(this.database);
     this.#notifications = new NotificationTable(this.database);
+    const attempt = {
+      table: 'notifier_attempt',
+      key: 'notification_id',
+      parentColumn: 'notification_id',
+      parentTable: 'notifier_notification',
+    };
+    const wake = { table: 'notifier_wake', key: 'id', parentColumn: 'endpoint_id', parentTable: 'notifier_endpoint' };
+    this.#orphans = [new Orphans(this.database, attempt), new Orphans(this.database, wake)];
     this.#events = new Events(this.#logger);
     this.#wakers = new Wakers({ database: this.database, channel: 'notifier', waker: options.waker, logger: this.#logger });
     this.#inspection = new NotifierInspection(this.database, () => this.#wakers.wake());
@@ -271,11 +288,25 @@ export class Notifier {
   }
 
   /**
-   * Deletes notifications that ended longer ago than `keep`. Workers call this every 10 minutes. Returns the number of deleted
-   * notifications.
+   * Deletes notifications that ended longer ago than `keep`, or `keepFailed`, and attempts, wake rows and leases whose owners are gone. Workers
+   * call this every 10 minutes. Returns the number of deleted notifications.
    */
-  purge(): Promise<number> {
-    return this.#notifications.purge(this.#options.keep ?? '30d', this.#options.remember ?? '90d');
+  async purge(): Promise<number> {
+    const keepMs = durationMs(this.#options.keep ?? '30d', 'keep');
+    const rememberMs = durationMs(this.#options.remember ?? '90d', 'remember');
+    const { keepFailed } = this.#options;
+    const failedMs =
+      keepFailed === undefined ? Math.max(durationMs('180d'), keepMs) : keepFailed === 'all' ? undefined : durationMs(keepFailed);
+    const purged = await this.#notifications.purge(['DELIVERED', 'CANCELLED'], keepMs, rememberMs);
+    const failed = failedMs === undefined ? 0 : await this.#notifications.purge(['EXHAUSTED', 'GONE'], failedMs, rememberMs);
+    if (failed > 0)
+      this.#logger.warn(
+        { failed },
+        "notifications that were EXHAUSTED or GONE for longer than keepFailed were deleted; they can't be sent any more",
+      );
+    for (const orphans of this.#orphans) await orphans.sweep();
+    await new LeaseTable(this.database).purge();
+    return purged + failed;
   }
 
   /**

@@ -22,6 +22,22 @@ onEveryDatabase('the schedule', (suite) => {
       await once(child, 'exit');
     }
   });
+  it('does not take a promise for an acknowledgement, and says so', async () => {
+    const receiver = await suite.receiver();
+    const notifier = suite.notifier({ ack: (() => Promise.reject(new Error('mine'))) as never, schedule: steps(60_000) });
+    notifier.events.on('notification:failed', async () => {
+      throw new Error('mine');
+    });
+    const { id } = await notifier.now().trigger(event(receiver.url));
+    await suite.use(notifier.worker()).start();
+    const [first] = await until(async () => {
+      const attempts = await notifier.attempts(id);
+      return attempts[0]?.endedAt ? attempts : undefined;
+    });
+    expect(first?.outcome).toBe('wrong-body');
+    expect(first?.snippet).toMatch(/ack returned a promise/);
+  });
+
   const notification = async (id: string) =>
     (await suite.db.knex('notifier_notification').where({ id }).first()) as Record<string, unknown>;
   const startVictim = (port: number, dieAt: string, offsetMs: number): ChildProcess => {

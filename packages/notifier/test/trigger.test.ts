@@ -54,6 +54,17 @@ onEveryDatabase('a trigger', (suite) => {
     expect(await notifier.now().trigger({ ...one, tenant: 'other' })).toMatchObject({ duplicate: false });
   });
 
+  it('writes many whose bodies are more than one statement may have', { timeout: 60_000 }, async () => {
+    const notifier = suite.notifier();
+    const events = Array.from({ length: 90 }, (_, n) =>
+      event('https://8.8.8.8/', { subjectId: `big-${n}`, payload: { text: 'x'.repeat(200_000) } }),
+    );
+    const results = await notifier.now().triggerMany(events);
+    expect(new Set(results.map(({ id }) => id)).size).toBe(90);
+    expect(results.some(({ duplicate }) => duplicate)).toBe(false);
+    expect((await notifier.now().triggerMany(events)).every(({ duplicate, conflict }) => duplicate && !conflict)).toBe(true);
+  });
+
   it('writes many at once: each event once, also among themselves, against rows that are there, and after retention', async () => {
     const receiver = await suite.receiver();
     const notifier = suite.notifier({ keep: '1h', remember: '1d' });

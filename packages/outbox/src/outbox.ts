@@ -7,8 +7,8 @@ import {
   type Database,
   type DatabaseOptions,
   type Duration,
-  defaultLogger,
   durationMs,
+  guardLogger,
   InvalidArgumentError,
   type ListQuery,
   type Logger,
@@ -37,6 +37,8 @@ export interface OutboxOptions<T extends Topics> extends DatabaseOptions {
   readonly maxBodyBytes?: number;
   /** Time for which the `id` of a put makes later puts with the same id do nothing. Default 7 days. */
   readonly idWindow?: Duration;
+  /** Time for which relays keep dead letters; older ones are deleted, with a warning in the log. Default 90 days. */
+  readonly keepDead?: Duration;
   /**
    * Wakes relays of other processes when messages are put. Default: LISTEN on Postgres, the file's data version on SQLite, none on MySQL
    * and MariaDB. Relays that are not woken read each second.
@@ -56,15 +58,17 @@ export class Outbox<T extends Topics> {
   readonly #inspection: OutboxInspection;
   readonly #relays: LocalRelays;
   readonly #wakers: Wakers;
+  readonly #keepDeadMs: number;
 
   constructor(options: OutboxOptions<T>) {
     checkTopics(options?.topics);
     this.topics = options.topics;
-    this.logger = options.logger ?? defaultLogger;
+    this.logger = guardLogger(options.logger);
     this.database = openDatabase(options);
     this.#publisher = options.publisher;
     const maxBodyBytes = wholeNumber('maxBodyBytes', options.maxBodyBytes ?? 262_144);
     const idWindowMs = durationMs(options.idWindow ?? '7d', 'idWindow');
+    this.#keepDeadMs = durationMs(options.keepDead ?? '90d', 'keepDead');
     this.#wakers = new Wakers({ database: this.database, channel: 'outbox', waker: options.waker, logger: this.logger });
     this.#relays = new LocalRelays(this.#wakers);
     this.#putter = new Putter({
@@ -105,6 +109,7 @@ export class Outbox<T extends Topics> {
         publisher,
         logger: this.logger,
         listen: (listener) => this.#relays.add(relay, listener),
+        purge: () => this.#purge(),
       },
       options,
     );
@@ -172,10 +177,22 @@ export class Outbox<T extends Topics> {
     return changed > 0;
   }
 
-  /** Deletes dead letters older than `dead`, and ids whose window has ended. Returns the number of deleted dead letters. */
+  /**
+   * Deletes dead letters older than `dead`, and ids whose window has ended. Returns the number of deleted dead letters. Relays do it every ten
+   * minutes, with `keepDead`.
+   */
   async purge(age: { readonly dead: Duration }): Promise<number> {
+    const deadMs = durationMs(age.dead, 'dead');
     await this.#putter.purgeIds();
-    return purgeDead(this.database, age.dead);
+    return purgeDead(this.database, deadMs);
+  }
+
+  /** Deletes what is older than its retention. */
+  async #purge(): Promise<number> {
+    const dead = await this.purge({ dead: this.#keepDeadMs });
+    if (dead > 0)
+      this.logger.warn({ dead, keepDeadMs: this.#keepDeadMs }, 'dead letters were deleted, since they were older than keepDead');
+    return dead;
   }
 
   /** Stops the relays and closes the connections of their loops. Your knex and the publisher stay open. */

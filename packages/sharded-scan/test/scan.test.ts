@@ -43,6 +43,14 @@ onEveryPair('a scan', (suite) => {
     expect([...times.values()].every((n) => n === 2)).toBe(true);
   });
 
+  it('fails a unit whose condition is made by an async function: what it adds later would be lost', async () => {
+    await suite.fill(3, 1);
+    const scan = suite.scan({ where: (() => Promise.reject(new Error('mine'))) as never, process: () => undefined });
+    const result = await scan.run();
+    expect(result.exitCode).toBe(1);
+    expect(JSON.stringify(result.units)).toMatch(/where returned a promise/);
+  });
+
   it('writes only rows that have not changed since they were read', async () => {
     await suite.fill(120, 1, 9_007_199_254_740_993n);
     const [first] = suite.databases;

@@ -2,7 +2,7 @@ import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { defaultLogger, defineLoop, InvalidArgumentError, type Logger, type Loop, lifecycle, type Service } from '@holdfast/core';
+import { defineLoop, guardLogger, InvalidArgumentError, type Logger, type Loop, lifecycle, type Service } from '@holdfast/core';
 import { AdminClient } from './admin/admin-client.ts';
 import { type ProtocolVersion, protocolVersions, readTrigger } from './admin/protocol.ts';
 import { type AdminOperations, serveAdmin } from './admin/serve-admin.ts';
@@ -71,7 +71,7 @@ export class Executor implements Service {
     if (options.version !== undefined && !protocolVersions.includes(options.version))
       throw new InvalidArgumentError(`version is ${JSON.stringify(options.version)}; give one of ${protocolVersions.join(', ')}.`);
     this.#options = options;
-    this.#logger = options.logger ?? defaultLogger;
+    this.#logger = guardLogger(options.logger);
     this.#handlers = new Map(Object.entries(options.handlers ?? {}));
     this.#version = options.version ?? '2.3';
     const folder = options.folder ?? join(tmpdir(), 'holdfast-xxl-job', options.appName);

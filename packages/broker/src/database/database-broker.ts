@@ -3,9 +3,9 @@ import {
   coreSchema,
   type DatabaseOptions,
   type Duration,
-  defaultLogger,
   defineLoop,
   durationMs,
+  guardLogger,
   type Logger,
   openDatabase,
   type Waker,
@@ -55,7 +55,7 @@ export interface DatabaseBroker extends Publisher, Subscriber {
  * first group of a topic gets the messages that were published before it subscribed; each later group gets those published from then on.
  */
 export function databaseBroker(options: DatabaseBrokerOptions): DatabaseBroker {
-  const logger = options.logger ?? defaultLogger;
+  const logger = guardLogger(options.logger);
   const database = openDatabase(options);
   const wakers = new Wakers({ database, channel: 'broker', waker: options.waker, logger });
   const topics = new DatabaseTopics(database);

@@ -1,4 +1,4 @@
-import { defaultLogger, type Logger, uuidv7 } from '@holdfast/core';
+import { guardLogger, type Logger, uuidv7 } from '@holdfast/core';
 import { Kafka, type KafkaConfig, logLevel } from 'kafkajs';
 import type { Publisher } from '../port/publisher.ts';
 import type { Subscriber } from '../port/subscriber.ts';
@@ -34,7 +34,7 @@ export type KafkaBroker = Publisher & Subscriber;
 
 /** Creates a broker over Kafka, through kafkajs 2. Topics must exist, and so must `<topic>.dead` for rejected messages. */
 export function kafka(options: KafkaOptions): KafkaBroker {
-  const logger = options.logger ?? defaultLogger;
+  const logger = guardLogger(options.logger);
   const source = options.source ?? 'holdfast';
   const client =
     options.client ??

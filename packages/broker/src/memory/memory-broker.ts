@@ -1,4 +1,4 @@
-import { defaultLogger, type Logger, laneOf } from '@holdfast/core';
+import { guardLogger, type Logger, laneOf } from '@holdfast/core';
 import { KeyedRunner } from '../adapter/keyed-runner.ts';
 import type { Message } from '../port/message.ts';
 import { refused } from '../port/publish-results.ts';
@@ -33,7 +33,7 @@ interface OpenDelivery {
  * key stay with one member.
  */
 export function memoryBroker(options: { readonly logger?: Logger } = {}): MemoryBroker {
-  const logger = options.logger ?? defaultLogger;
+  const logger = guardLogger(options.logger);
   const members = new Set<Member>();
   const dead: { message: Message; reason: string }[] = [];
   /** Deliveries of members that left, until another member of their group subscribes. */

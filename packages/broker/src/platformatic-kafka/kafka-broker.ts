@@ -1,4 +1,4 @@
-import { defaultLogger, type Logger, uuidv7 } from '@holdfast/core';
+import { guardLogger, type Logger, uuidv7 } from '@holdfast/core';
 import type { BaseOptions } from '@platformatic/kafka';
 import type { Publisher } from '../port/publisher.ts';
 import type { Subscriber } from '../port/subscriber.ts';
@@ -28,7 +28,7 @@ export type PlatformaticKafkaBroker = Publisher & Subscriber;
 
 /** Creates a broker over Kafka, through `@platformatic/kafka` 2. Topics must exist, and so must `<topic>.dead` for rejected messages. */
 export function platformaticKafka(options: PlatformaticKafkaOptions): PlatformaticKafkaBroker {
-  const logger = options.logger ?? defaultLogger;
+  const logger = guardLogger(options.logger);
   const source = options.source ?? 'holdfast';
   const base: BaseOptions = {
     clientId: source,

@@ -1,4 +1,4 @@
-import { defaultLogger, type Logger } from '@holdfast/core';
+import { guardLogger, type Logger } from '@holdfast/core';
 import { type ChannelModel, connect } from 'amqplib';
 import type { Publisher } from '../port/publisher.ts';
 import type { Subscriber } from '../port/subscriber.ts';
@@ -38,7 +38,7 @@ export type RabbitmqBroker = Publisher & Subscriber;
 
 /** Creates a broker over RabbitMQ 3.10 or newer, through amqplib 2. */
 export function rabbitmq(options: RabbitmqOptions): RabbitmqBroker {
-  const logger = options.logger ?? defaultLogger;
+  const logger = guardLogger(options.logger);
   const { connection: given } = options;
   const topology = { lanes: options.lanes ?? 8, queueType: options.queueType ?? 'quorum' } as const;
   const link = new Link({

@@ -1,4 +1,4 @@
-import { defaultLogger, type Logger } from '@holdfast/core';
+import { guardLogger, type Logger } from '@holdfast/core';
 import { Redis } from 'ioredis';
 import type { Publisher } from '../port/publisher.ts';
 import type { Subscriber } from '../port/subscriber.ts';
@@ -41,7 +41,7 @@ export type RedisBroker = Publisher & Subscriber;
  * Creates a broker over Redis Streams, through ioredis. It is as durable as your Redis: with AOF `everysec` a crash may lose one second.
  */
 export function redis(options: RedisOptions): RedisBroker {
-  const logger = options.logger ?? defaultLogger;
+  const logger = guardLogger(options.logger);
   const layout = { prefix: options.prefix ?? 'holdfast', lanes: options.lanes ?? 8 };
   const source = options.source ?? 'holdfast';
   // A command without an answer must not be sent again without the caller's knowledge, and commands must not pile up while disconnected.

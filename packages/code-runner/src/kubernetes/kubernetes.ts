@@ -1,4 +1,4 @@
-import { type Duration, defaultLogger, durationMs, type Logger, wait } from '@holdfast/core';
+import { type Duration, durationMs, guardLogger, type Logger, wait } from '@holdfast/core';
 import type { KubeConfig, V1ConfigMap, V1Job, V1Pod, V1PodSpec } from '@kubernetes/client-node';
 import { ExecutorUnavailableError } from '../errors.ts';
 import type { ExecutionRef, ExecutionSpec, Executor, Isolation, LogPiece, OutputFile } from '../executor/executor.ts';
@@ -64,7 +64,7 @@ class Kubernetes implements Executor {
 
   constructor(options: KubernetesOptions) {
     this.#options = options;
-    this.#logger = options.logger ?? defaultLogger;
+    this.#logger = guardLogger(options.logger);
     this.#idleMs = durationMs(options.idle ?? '90s', 'idle');
     this.#settings = {
       namespace: options.namespace,

@@ -1,4 +1,4 @@
-import { defaultLogger, type Logger, wait } from '@holdfast/core';
+import { guardLogger, type Logger, wait } from '@holdfast/core';
 import { type Channel, type ChannelModel, type ConfirmChannel, connect } from 'amqplib';
 import type { Listening, QueueListener, QueueSignal, RunQueue, RunQueueOf, SignalResult } from '../queue/run-queue.ts';
 import { RabbitListening } from './rabbit-listening.ts';
@@ -47,7 +47,7 @@ class RabbitQueue implements RunQueue {
 
   constructor(options: RabbitQueueOptions) {
     this.#options = options;
-    this.#logger = options.logger ?? defaultLogger;
+    this.#logger = guardLogger(options.logger);
     this.name = options.name ?? 'compile.code';
   }
 

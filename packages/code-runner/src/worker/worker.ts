@@ -43,6 +43,8 @@ export interface WorkerHost {
   /** Wakes the workers of a pool in other processes: a slot is free. */
   readonly signalOthers: (pool: string) => void;
   readonly reliable: () => boolean;
+  /** Age in ms at which ended runs are deleted; `undefined`: never. */
+  readonly keepRunsMs: number | undefined;
   readonly check: () => Promise<void>;
   readonly events: Events<CodeRunnerEvents>;
   readonly logger: Logger;
@@ -54,6 +56,7 @@ export class RunnerWorker implements Service {
   readonly id: string = uuidv7();
   readonly #host: WorkerHost;
   readonly #members: Membership;
+  readonly #leases: LeaseTable;
   readonly #pools: readonly Pool[];
   readonly #concurrency: number;
   readonly #leaseMs: number;
@@ -77,6 +80,7 @@ export class RunnerWorker implements Service {
   constructor(host: WorkerHost, options: WorkerOptions) {
     this.#host = host;
     const leases = new LeaseTable(host.runs.database);
+    this.#leases = leases;
     const names = options.pools ?? [...host.pools.keys()];
     this.#pools = names.map((name) => {
       const pool = host.pools.get(name);
@@ -141,8 +145,10 @@ export class RunnerWorker implements Service {
 
   /** Makes one pass of the sweep, which repairs what dead workers left behind. Returns counts by what was done. */
   async sweep(): Promise<Readonly<Record<string, number>>> {
-    const { runs, executor, log, queue, logger } = this.#host;
-    return reconcile({
+    const { runs, executor, log, queue, keepRunsMs, logger } = this.#host;
+    const purged = keepRunsMs === undefined ? 0 : await runs.purge(keepRunsMs);
+    await this.#leases.purge();
+    const counts = await reconcile({
       runs,
       executor,
       log,
@@ -158,6 +164,7 @@ export class RunnerWorker implements Service {
       changed: this.#host.changed,
       logger,
     });
+    return purged > 0 ? { ...counts, purged } : counts;
   }
 
   async #start(): Promise<void> {

@@ -10,6 +10,7 @@ import {
 } from '@holdfast/core';
 import type { Registry } from '../registry.ts';
 import { pausedTypes, setPaused } from '../table/paused-types.ts';
+import { type BizCount, countRows } from './count-rows.ts';
 import { redriveMatching } from './redrive.ts';
 import { cancelRow, redriveRow } from './steer.ts';
 import { type TaskRecord, taskColumns } from './task.ts';
@@ -23,10 +24,12 @@ export class Inspection implements Inspectable {
   readonly actions: Readonly<Record<'redrive' | 'cancel' | 'pause' | 'resume', (target: string, by: Actor) => Promise<number>>>;
   readonly bulk: Readonly<Record<'redrive', BulkAction>>;
   readonly #database: Database;
+  readonly #registry: Registry;
 
   constructor(registry: Registry) {
     const { database } = registry;
     this.#database = database;
+    this.#registry = registry;
     const pause = (type: string, by: Actor, paused: boolean): Promise<number> =>
       this.#audited(paused ? 'pause' : 'resume', type, by, async (sql) => {
         await setPaused(database, sql, type, paused);
@@ -45,12 +48,12 @@ export class Inspection implements Inspectable {
     this.bulk = { redrive: (filter, options) => redriveMatching(registry, filter, options, this.redrivable) };
   }
 
-  /** Counts rows by type and status. Reads the whole table. */
-  async stats(): Promise<readonly Readonly<Record<string, string | number | null>>[]> {
-    const rows = await this.#database.rows<{ biz_type: string; status: string; n: string | number }>(
-      `SELECT biz_type, status, count(*) AS n FROM ${this.#database.table('compensate_biz')} GROUP BY biz_type, status ORDER BY biz_type, status`,
-    );
-    return rows.map((row) => ({ type: row.biz_type, status: row.status, count: Number(row.n) }));
+  /**
+   * Counts rows by type and status, up to 10,000 of each, so that it costs the same however large the table is. A count that was cut short has
+   * `atLeast: 1` beside it.
+   */
+  stats(): Promise<readonly BizCount[]> {
+    return countRows(this.#registry);
   }
 
   /**

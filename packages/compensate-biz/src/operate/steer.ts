@@ -45,17 +45,20 @@ export async function rescheduleRow(registry: Registry, sql: SqlRunner, id: stri
   return true;
 }
 
-/** Makes a FAILED or CANCELLED row run again, with its counts of failures and lost starts at 0. Attempts and errors stay on record. */
+/**
+ * Makes a FAILED or CANCELLED row run again, with its counts of failures and lost starts at 0. Attempts and errors stay on record. A serial
+ * or capped row that was cancelled while it ran waits until the lease of that run has expired: its handler may still be running.
+ */
 export async function redriveRow(registry: Registry, sql: SqlRunner, id: string): Promise<boolean> {
   return (await redriveRows(registry, sql, [id])).length === 1;
 }
 
 /**
- * Makes those of the rows that are FAILED or CANCELLED run again. Returns their ids, ascending. Locks as every other transaction does: rows in
- * the order of their ids, then gates in the order of their keys, then the counts of parents.
+ * As {@link redriveRow}, for those of the rows that are FAILED or CANCELLED. Returns their ids, ascending. Locks as every other transaction
+ * does: rows in the order of their ids, then gates in the order of their keys, then the counts of parents.
  */
 export async function redriveRows(registry: Registry, sql: SqlRunner, ids: readonly string[]): Promise<readonly string[]> {
-  const { database, table, turns, children } = registry;
+  const { database, table, turns, caps, children } = registry;
   const t = database.table('compensate_biz');
   const list = idList(database.family, ids);
   const rows = await sql.rows<SteeredRow>(
@@ -66,16 +69,25 @@ export async function redriveRows(registry: Registry, sql: SqlRunner, ids: reado
   for (const { id, biz_type, gate } of rows.toSorted(byTypeAndGate))
     if (gate !== null && !(await turns.take(sql, biz_type, gate, id))) waiting.add(id);
   const redriven = rows.map(({ id }) => id);
-  for (const blocked of [false, true]) {
-    const some = idList(
-      database.family,
-      redriven.filter((id) => waiting.has(id) === blocked),
-    );
+  const alone = new Set(rows.filter(({ gate, biz_type }) => gate !== null || caps.capped(biz_type)).map(({ id }) => id));
+  const running = 'lease_until > {now}';
+  const ready = table.state('ready');
+  const changes: readonly (readonly [ids: readonly string[], state: string, runAt: string])[] = [
+    [redriven.filter((id) => !alone.has(id)), ready, 'NULL'],
+    [
+      redriven.filter((id) => alone.has(id) && !waiting.has(id)),
+      `CASE WHEN ${running} THEN ${table.state('scheduled')} ELSE ${ready} END`,
+      `CASE WHEN ${running} THEN lease_until ELSE NULL END`,
+    ],
+    [redriven.filter((id) => waiting.has(id)), table.state('blocked'), `CASE WHEN ${running} THEN lease_until ELSE NULL END`],
+  ];
+  for (const [some, state, runAt] of changes) {
+    if (some.length === 0) continue;
+    const list = idList(database.family, some);
     await sql.run(
-      `UPDATE ${t}${database.primaryKeyHint} SET status = ${table.state(blocked ? 'blocked' : 'ready')}, version = version + 1, cnt = 0, lost = 0, dead_reason = NULL, lease_until = NULL, owner = NULL, claim_rank = ${table.rank('{now}')}, updated_at = {timestamp} WHERE ${some.sql}`,
-      some.params,
+      `UPDATE ${t}${database.primaryKeyHint} SET status = ${state}, run_at = ${runAt}, version = version + 1, cnt = 0, lost = 0, dead_reason = NULL, lease_until = NULL, owner = NULL, claim_rank = ${table.rank('{now}')}, updated_at = {timestamp} WHERE ${list.sql}`,
+      list.params,
     );
-    if (waiting.size === 0) break;
   }
   const counts = new Map<string, { failed: number; cancelled: number }>();
   for (const { parent_id, status } of rows) {

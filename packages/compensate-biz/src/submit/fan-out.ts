@@ -1,4 +1,4 @@
-import { checkpoint, InvalidArgumentError, keyText, wholeNumber } from '@holdfast/core';
+import { checkpoint, InvalidArgumentError, keyText, notAPromise, wholeNumber } from '@holdfast/core';
 import { type BizTypes, type ContextInput, typeOf } from '../biz-type.ts';
 import type { Registry } from '../registry.ts';
 import type { SubmitOptions } from '../submit-options.ts';
@@ -90,7 +90,10 @@ export async function createFanOut(
     read += 1;
     if (read <= skip) continue;
     const row = await newRow(registry, type, item, submit);
-    rows.push({ ...row, parent_id: parent.id, child_key: options.childKey ? keyedChild(options.childKey(item as never)) : `#${read}` });
+    const key = options.childKey
+      ? keyedChild(notAPromise('childKey', options.childKey(item as never), 'make the key of an item without waiting'))
+      : `#${read}`;
+    rows.push({ ...row, parent_id: parent.id, child_key: key });
     if (rows.length >= chunk) await flush();
   }
   await flush();

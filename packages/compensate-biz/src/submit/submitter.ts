@@ -5,6 +5,7 @@ import {
   idText,
   isConnectionError,
   keyText,
+  notAPromise,
   requireTransaction,
   type SqlRunner,
   transactionTrace,
@@ -156,7 +157,8 @@ export class RowSubmitter {
       throw new InvalidArgumentError('submitMany takes an array of contexts; for a source too large for memory use fanOut.');
     const rows: NewRow[] = [];
     for (const context of contexts) {
-      const own: SubmitOptions = typeof options === 'function' ? options(context) : options;
+      const own: SubmitOptions =
+        typeof options === 'function' ? notAPromise('options', options(context), 'make the options of a row without waiting') : options;
       if (typeof options !== 'function' && own.once !== undefined)
         throw new InvalidArgumentError('once is the key of one row; give submitMany a function of each context that returns it.');
       rows.push(await newRow(this.#registry, type, context, own));

@@ -67,7 +67,8 @@ async function enterKeys(registry: Registry, sql: SqlRunner, rows: readonly Once
     const [first] = group;
     if (!first) continue;
     const byKey = new Map(group.map((row) => [row.once.key, row]));
-    const stillCounts = first.once.pending ? (refs: readonly string[]) => pendingIds(registry, sql, refs) : undefined;
+    const stillCounts = (refs: readonly string[]) =>
+      first.once.pending ? pendingIds(registry, sql, refs) : uncancelledIds(registry, sql, refs);
     const earlier = await registry.once.enterAll(sql, onceScope(first.biz_type), [...byKey.keys()], first.once.windowMs, stillCounts);
     for (const [key, ref] of earlier) known.set(nameOf(byKey.get(key) ?? first), ref ?? '');
   }
@@ -88,11 +89,21 @@ async function setIds(registry: Registry, sql: SqlRunner, rows: readonly { reado
 }
 
 /** Those of the rows that have not ended. */
-async function pendingIds({ database }: Registry, sql: SqlRunner, ids: readonly string[]): Promise<ReadonlySet<string>> {
+async function pendingIds(registry: Registry, sql: SqlRunner, ids: readonly string[]): Promise<ReadonlySet<string>> {
+  return new Set(await idsWhere(registry, sql, ids, "status NOT IN ('SUCCESS', 'FAILED', 'CANCELLED')"));
+}
+
+/** A row that was cancelled did not do its work, and does not count: the next submit writes another. One that was purged had succeeded. */
+async function uncancelledIds(registry: Registry, sql: SqlRunner, ids: readonly string[]): Promise<ReadonlySet<string>> {
+  const cancelled = new Set(await idsWhere(registry, sql, ids, "status = 'CANCELLED'"));
+  return new Set(ids.filter((id) => !cancelled.has(id)));
+}
+
+async function idsWhere({ database }: Registry, sql: SqlRunner, ids: readonly string[], where: string): Promise<readonly string[]> {
   const rows = await sql.rows<{ id: string }>(
-    `SELECT ${database.text('id')} AS id FROM ${database.table('compensate_biz')} WHERE id IN (${ids.map((id) => BigInt(id)).join(', ')}) AND status NOT IN ('SUCCESS', 'FAILED', 'CANCELLED')`,
+    `SELECT ${database.text('id')} AS id FROM ${database.table('compensate_biz')}${database.primaryKeyHint} WHERE id IN (${ids.map((id) => BigInt(id)).join(', ')}) AND ${where}`,
   );
-  return new Set(rows.map(({ id }) => id));
+  return rows.map(({ id }) => id);
 }
 
 async function insertChunks({ database }: Registry, sql: SqlRunner, rows: readonly NewRow[]): Promise<string[]> {

@@ -39,5 +39,6 @@ const shape: WorkTableShape = {
 
 /** The table `compensate_biz` as a table of claimable rows. */
 export function bizTable(database: Database): WorkTable {
-  return new WorkTable(database, { ...shape, payload: { ...shape.payload, parentId: database.text('parent_id') } });
+  const columns = database.family === 'mysql' ? { ...shape.columns, ended: 'ended_status' } : shape.columns;
+  return new WorkTable(database, { ...shape, columns, payload: { ...shape.payload, parentId: database.text('parent_id') } });
 }

@@ -21,6 +21,7 @@ export const compensateBizSchema: Schema = {
     },
     { name: '0003_lookup', statements: lookup },
     { name: '0004_result', statements: result },
+    { name: '0005_ended', statements: indexEnded },
   ],
 };
 
@@ -141,10 +142,12 @@ async function lookup(database: Database, look: SqlRunner): Promise<readonly str
     ['biz_id', 'biz_id', 'biz_id IS NOT NULL'],
     ['subject', 'subject', 'subject IS NOT NULL'],
     ['tenant', 'tenant', "tenant <> ''"],
-  ] as const) {
-    if (database.family === 'mysql') schema.index(`compensate_biz_${name}`, 'compensate_biz', keyPart(column, existing.get(column)));
-    else schema.index(`compensate_biz_${name}`, 'compensate_biz', `${column}, id`, { where, concurrently: rows.length > 0 });
-  }
+  ] as const)
+    schema.index(`compensate_biz_${name}`, 'compensate_biz', `${column}, id`, {
+      where,
+      wide: keyPart(column, existing.get(column)),
+      concurrently: rows.length > 0,
+    });
   return schema.statements;
 }
 
@@ -161,4 +164,26 @@ async function result(database: Database, look: SqlRunner): Promise<readonly str
   return ['run_progress', 'run_result']
     .filter((name) => !existing.has(name))
     .map((name) => `ALTER TABLE ${database.table('compensate_biz')} ADD COLUMN ${name} ${text} NULL`);
+}
+
+/**
+ * The index by which ended rows are counted and deleted: one entry for each row that has ended. MySQL and MariaDB have no partial index;
+ * there a generated column is NULL until the row ends, so that claims and retries do not write to the index.
+ */
+async function indexEnded(database: Database, look: SqlRunner): Promise<readonly string[]> {
+  const t = database.table('compensate_biz');
+  const ended = "status IN ('SUCCESS', 'FAILED', 'CANCELLED')";
+  const schema = new SchemaWriter(database);
+  const existing = await tableColumns(database, look, 'compensate_biz');
+  if (database.family === 'mysql') {
+    if (!existing.has('ended_status'))
+      schema.statements.push(
+        `ALTER TABLE ${t} ADD COLUMN ended_status VARCHAR(20) GENERATED ALWAYS AS (CASE WHEN ${ended} THEN status END) VIRTUAL`,
+      );
+    schema.index('compensate_biz_ended', 'compensate_biz', 'ended_status, biz_type');
+    return schema.statements;
+  }
+  const rows = existing.size === 0 ? [] : await look.rows(`SELECT 1 AS one FROM ${t} LIMIT 1`);
+  schema.index('compensate_biz_ended', 'compensate_biz', 'status, biz_type, id', { where: ended, concurrently: rows.length > 0 });
+  return schema.statements;
 }

@@ -1,2 +1,3 @@
+export { TestRunLimitError } from '../errors.ts';
 export { type BizTesting, type BizTestingIn, bizTesting, type RunDueOptions } from './biz-testing.ts';
 export type { TaskRun } from './run-due.ts';

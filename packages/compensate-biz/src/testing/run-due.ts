@@ -31,7 +31,7 @@ export interface TaskRun {
 
 const leaseMs = 3_600_000;
 
-/** Runs the rows that are due, one after the other in the order in which a worker would start them, until none is left. */
+/** Runs the rows that are due, one run after the other, type by type and most urgent first, until none is left. */
 export class DueRunner {
   readonly #registry: Registry;
   readonly #owner: string = uuidv7();

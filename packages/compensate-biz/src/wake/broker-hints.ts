@@ -1,5 +1,5 @@
 import type { Publisher, Subscriber, Subscription } from '@holdfast/broker';
-import { defaultLogger, type Logger, uuidv7 } from '@holdfast/core';
+import { callListener, guardLogger, type Logger, uuidv7 } from '@holdfast/core';
 import { type Hint, type Hints, hintNote, parseHint } from './hints.ts';
 
 /** Options of {@link brokerHints}. */
@@ -27,7 +27,7 @@ export interface BrokerHints extends Hints {
  */
 export function brokerHints(broker: Publisher & Subscriber, options: BrokerHintsOptions = {}): BrokerHints {
   const topic = options.topic ?? 'compensate-biz-hints';
-  const logger = options.logger ?? defaultLogger;
+  const logger = guardLogger(options.logger);
   const listeners = new Set<(hints: readonly Hint[]) => void>();
   let subscribing: Promise<Subscription | undefined> | undefined;
   const subscribe = (): Promise<Subscription | undefined> => {
@@ -35,7 +35,11 @@ export function brokerHints(broker: Publisher & Subscriber, options: BrokerHints
       .subscribe([topic], { group: options.group ?? 'compensate-biz' }, async ({ message }) => {
         const notes = new TextDecoder().decode(message.body).split('\n');
         const hints = notes.map(parseHint).filter((hint) => hint !== undefined);
-        for (const listener of listeners) listener(hints);
+        for (const listener of listeners)
+          callListener(
+            () => listener(hints),
+            (err) => logger.warn({ err, topic }, 'a listener to hints failed'),
+          );
         return { outcome: 'ack' };
       })
       .catch((err) => {

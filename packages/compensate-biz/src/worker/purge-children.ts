@@ -1,10 +1,9 @@
 import type { Database } from '@holdfast/core';
 import type { Registry } from '../registry.ts';
 
-/** SQL: true for a child of a fan-out whose items still come. Its row tells that its item was written, so it must stay. */
+/** SQL: true for a row `t` that is a child of a fan-out whose items still come. It tells that its item was written, so it must stay. */
 export function openChildSql(database: Database): string {
-  const t = database.table('compensate_biz');
-  return `parent_id IS NOT NULL AND EXISTS (SELECT 1 FROM ${database.table('compensate_biz_fan_out')} f WHERE f.parent_id = ${t}.parent_id AND f.total IS NULL)`;
+  return `t.parent_id IS NOT NULL AND EXISTS (SELECT 1 FROM ${database.table('compensate_biz_fan_out')} f WHERE f.parent_id = t.parent_id AND f.total IS NULL)`;
 }
 
 /**

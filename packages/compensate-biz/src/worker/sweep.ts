@@ -1,7 +1,11 @@
+import type { RepairExtent } from '@holdfast/core';
 import type { BizTypes } from '../biz-type.ts';
 import type { Registry } from '../registry.ts';
 import { completeParents, parentType } from '../submit/fan-out.ts';
 import { openChildSql, purgeChildren } from './purge-children.ts';
+
+/** How long the row of a completed fan-out is kept, in ms. Its result is kept with its key. */
+const fanOutKeptMs = 30 * 86_400_000;
 
 /** Counts of what a sweep found and repaired. */
 export interface SweepCounts {
@@ -15,8 +19,10 @@ export interface SweepCounts {
   readonly gates: number;
   /** Fan-outs that were completed. */
   readonly completed: number;
-  /** SUCCESS rows deleted because they were older than their type's `keep`. */
+  /** SUCCESS rows deleted because they were older than their type's `keep`, or, of fan-outs, than 30 days. */
   readonly purged: number;
+  /** FAILED and CANCELLED rows deleted because they were older than their type's `keepFailed`. */
+  readonly purgedFailed: number;
   /** READY rows of types that this process does not know, and rows of a newer version that its workers met since the last sweep. */
   readonly unknown: number;
 }
@@ -40,8 +46,8 @@ export async function rescueOnce(
 }
 
 /** Passes on turns and frees slots whose row ended without doing so. Returns how many. `of` restricts it to these types. */
-export function repairOnce(registry: Registry, of: BizTypes = registry.types): Promise<number> {
-  return registry.effects.repair(Object.keys(of), () => registry.wake());
+export function repairOnce(registry: Registry, extent: RepairExtent, of: BizTypes = registry.types): Promise<number> {
+  return registry.effects.repair(Object.keys(of), () => registry.wake(), extent);
 }
 
 /** Completes the fan-outs among these whose children have all ended. Returns how many. */
@@ -62,21 +68,35 @@ export async function sweepOnce(registry: Registry, adoptIdleMs: number = 600_00
   let promoted = 0;
   for (let n = 1000; n === 1000; promoted += n) n = await table.promote(1000);
   const { rescued, dead } = await rescueOnce(registry, adoptIdleMs);
-  const gates = await repairOnce(registry, of);
+  const gates = await repairOnce(registry, 'all', of);
   const completed = await completeOnce(registry, await registry.children.open());
-  let purged = 0;
-  for (const [type, definition] of Object.entries(of)) {
-    if (!definition.keep) purged += await purgeChildren(registry, type);
-    if (definition.purgeAfterMs === undefined) continue;
-    const unless = openChildSql(registry.database);
-    for (let n = 1; n > 0; purged += n) n = await table.purge(type, ['done'], definition.purgeAfterMs, 1000, unless);
+  let purged = await table.purge(parentType, 'done', fanOutKeptMs);
+  let purgedFailed = 0;
+  for (const [type, { keep, purgeAfterMs, purgeFailedAfterMs }] of Object.entries(of)) {
+    if (!keep) purged += await purgeChildren(registry, type);
+    if (purgeAfterMs !== undefined) purged += await table.purge(type, 'done', purgeAfterMs, openChildSql(registry.database));
+    if (purgeFailedAfterMs !== undefined) purgedFailed += await purgeFailed(registry, type, purgeFailedAfterMs);
   }
+  for (const orphans of registry.orphans) await orphans.sweep();
+  await registry.leases.purge();
   await registry.once.purge();
   const unknown = (await countUnknown(registry)) + reportNewer(registry, of);
   if (promoted + rescued > 0) registry.wake();
-  const counts = { promoted, rescued, dead, gates, completed, purged, unknown };
+  const counts = { promoted, rescued, dead, gates, completed, purged, purgedFailed, unknown };
   logger.info({ types: Object.keys(of), ...counts, ms: Math.round(performance.now() - started) }, 'sweep ends');
   return counts;
+}
+
+/** Work that was given up is not deleted without a word. */
+async function purgeFailed(registry: Registry, type: string, olderThanMs: number): Promise<number> {
+  const failed = await registry.table.purge(type, 'dead', olderThanMs, openChildSql(registry.database));
+  const cancelled = await registry.table.purge(type, 'cancelled', olderThanMs, openChildSql(registry.database));
+  if (failed + cancelled > 0)
+    registry.logger.warn(
+      { type, failed, cancelled },
+      "rows that were FAILED or CANCELLED for longer than the type's keepFailed were deleted; they can't be redriven any more",
+    );
+  return failed + cancelled;
 }
 
 function reportNewer(registry: Registry, of: BizTypes): number {
@@ -100,7 +120,8 @@ async function countUnknown(registry: Registry): Promise<number> {
   for (const kind of new Set(ready.map((group) => group.kind))) {
     if (Object.hasOwn(registry.types, kind) || kind === parentType) continue;
     const [row] = await registry.database.rows<{ n: string | number }>(
-      `SELECT count(*) AS n FROM ${registry.database.table('compensate_biz')} WHERE status = 'WAIT_HANDLE' AND biz_type = ?`,
+      // Up to a bound: of such a type, a million rows may wait.
+      `SELECT count(*) AS n FROM (SELECT 1 AS one FROM ${registry.database.table('compensate_biz')} WHERE status = 'WAIT_HANDLE' AND biz_type = ? LIMIT 10000) c`,
       [kind],
     );
     unknown += Number(row?.n);

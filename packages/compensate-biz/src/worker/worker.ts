@@ -124,7 +124,7 @@ export class BizWorker implements Service {
         registry.wakers.wakeElsewhere();
       },
       rescue: (backMs) => rescueOnce(registry, adoptIdleMs, backMs),
-      repair: gated ? () => repairOnce(registry) : undefined,
+      repair: gated ? () => repairOnce(registry, 'part') : undefined,
     });
     this.#promote = promote;
     const paused = defineLoop({ name: 'paused', logger, runOnce: () => this.#readPaused(), pauseMs: () => 1_000 });

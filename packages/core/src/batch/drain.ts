@@ -1,3 +1,5 @@
+import { callListener } from '../observe/call-listener.ts';
+import { guardLogger } from '../observe/guard-logger.ts';
 import { wait } from '../time/wait.ts';
 
 /** The work of a {@link Drain}. */
@@ -49,7 +51,7 @@ export class Drain {
             await step();
             pauseMs = 50;
           } catch (error) {
-            onError(error);
+            callListener(() => onError(error), errorLost);
             await wait(pauseMs);
             pauseMs = Math.min(pauseMs * 2, 2_000);
           }
@@ -61,4 +63,8 @@ export class Drain {
       this.#running = undefined;
     }
   }
+}
+
+function errorLost(error: unknown): void {
+  guardLogger().error({ err: error }, 'the function that receives the errors of a drain failed; the drain continues');
 }

@@ -23,8 +23,11 @@ export interface RedriveCommand {
  * @throws InvalidArgumentError if it is not clear which rows are meant, or who redrives them and why
  */
 export async function redrive(all: readonly Inspectable[], command: RedriveCommand, print: (line: string) => void): Promise<boolean> {
-  const { ids, filter, dryRun } = command;
+  const { filter, dryRun } = command;
   const { status } = filter;
+  const ids = [...new Set(command.ids)];
+  if (ids.length > 0 && status !== undefined)
+    throw new InvalidArgumentError('redrive takes either ids or --status: with both it is not clear which rows are meant.');
   const able = all.filter(({ actions, redrivable }) => actions.redrive && (status === undefined || redrivable.includes(status)));
   const names = all.map(({ name, redrivable }) => `${name} (${redrivable.join(', ') || 'none'})`).join(', ');
   if (ids.length === 0 && Object.keys(filter).length === 0)

@@ -1,8 +1,10 @@
 import { keyText } from '../check/key-text.ts';
 import type { Database } from '../database/database.ts';
-import { forUpdate, quoted } from '../database/dialect-sql.ts';
+import { forUpdate, skipLocked } from '../database/dialect-sql.ts';
 import { insertIgnore } from '../database/insert-ignore.ts';
 import type { SqlRunner } from '../database/sql-runner.ts';
+
+const purgeRows = 500;
 
 /**
  * Lets rows of one key run one at a time, in the order of their ids. The gate is locked before a row gets its id, so the ids of one key
@@ -59,17 +61,33 @@ export class KeyGate {
     return head;
   }
 
-  /** The gates that have a head, in the order of their keys, for the repair sweep. */
-  async heads(scope: string, afterKey: string, limit: number): Promise<{ readonly key: string; readonly head: string }[]> {
-    return this.#database.rows(
-      `SELECT gate_key AS ${quoted(this.#database, 'key')}, ${this.#headText()} FROM ${this.#table} WHERE scope = ? AND head IS NOT NULL AND gate_key > ? ORDER BY gate_key LIMIT ${limit}`,
-      [scope, afterKey],
-    );
+  /** SQL for a page of the gates that have a head, in the order of their keys. Parameters: the scope, and the key before the page. */
+  headsSql(limit: number): string {
+    return `SELECT gate_key, head FROM ${this.#table} WHERE scope = ? AND gate_key > ? AND head IS NOT NULL ORDER BY gate_key LIMIT ${limit}`;
   }
 
-  /** Deletes gates without a head. */
+  /**
+   * Deletes the gates of free keys, and skips those that a transaction has locked, so that no submit waits for it or deadlocks with it.
+   * Returns their number. Index: the primary key.
+   */
   async purge(scope: string): Promise<number> {
-    return this.#database.run(`DELETE FROM ${this.#table} WHERE scope = ? AND head IS NULL`, [scope]);
+    const { family } = this.#database;
+    for (let total = 0, after = ''; ; ) {
+      const [count, last] = await this.#database.transaction(async (sql): Promise<[number, string | undefined]> => {
+        const free = await sql.rows<{ gate_key: string }>(
+          `SELECT gate_key FROM ${this.#table} WHERE scope = ? AND gate_key > ? AND head IS NULL ORDER BY gate_key LIMIT ${purgeRows}${skipLocked(this.#database)}`,
+          [scope, after],
+        );
+        const keys = free.map((row) => row.gate_key);
+        if (keys.length === 0) return [0, undefined];
+        const list = family === 'postgres' ? 'gate_key = ANY(?)' : `gate_key IN (${keys.map(() => '?').join(', ')})`;
+        await sql.run(`DELETE FROM ${this.#table} WHERE scope = ? AND ${list}`, [scope, ...(family === 'postgres' ? [keys] : keys)]);
+        return [keys.length, keys.at(-1)];
+      });
+      total += count;
+      if (count < purgeRows || last === undefined) return total;
+      after = last;
+    }
   }
 
   #headText(): string {

@@ -1,7 +1,7 @@
 import { keyText } from '../check/key-text.ts';
 import type { Database } from '../database/database.ts';
+import { deleteOlder } from '../database/delete-older.ts';
 import { forUpdate, insertNew } from '../database/dialect-sql.ts';
-import { insertIgnore } from '../database/insert-ignore.ts';
 import type { SqlRunner } from '../database/sql-runner.ts';
 import { valuesTable } from '../database/values-table.ts';
 
@@ -40,15 +40,17 @@ export class Once {
     keyText('key', key);
     const lock = forUpdate(this.#database);
     for (;;) {
-      const inserted = await sql.run(insertIgnore(this.#database, this.#table, ['scope', 'once_key', 'expires_at']), [scope, key, 0]);
-      if (inserted === 0) {
-        const [row] = await sql.rows<{ ref: string | null; live: number | string | boolean }>(
-          `SELECT ref, CASE WHEN expires_at > {now} THEN 1 ELSE 0 END AS live FROM ${this.#table} WHERE scope = ? AND once_key = ?${lock}`,
-          [scope, key],
-        );
-        if (row && Number(row.live) === 1 && (row.ref === null || !stillCounts || (await stillCounts(row.ref))))
-          return { first: false, ref: row.ref };
-      }
+      const inserted = await sql.run(
+        insertNew(this.#database, `INTO ${this.#table} (scope, once_key, expires_at) VALUES (?, ?, {now} + ?)`),
+        [scope, key, windowMs],
+      );
+      if (inserted > 0) return { first: true };
+      const [row] = await sql.rows<{ ref: string | null; live: number | string | boolean }>(
+        `SELECT ref, CASE WHEN expires_at > {now} THEN 1 ELSE 0 END AS live FROM ${this.#table} WHERE scope = ? AND once_key = ?${lock}`,
+        [scope, key],
+      );
+      if (row && Number(row.live) === 1 && (row.ref === null || !stillCounts || (await stillCounts(row.ref))))
+        return { first: false, ref: row.ref };
       const taken = await sql.run(`UPDATE ${this.#table} SET ref = NULL, expires_at = {now} + ? WHERE scope = ? AND once_key = ?`, [
         windowMs,
         scope,
@@ -206,9 +208,9 @@ export class Once {
     await sql.run(`DELETE FROM ${this.#table} WHERE scope = ? AND once_key = ?`, [scope, key]);
   }
 
-  /** Deletes keys whose window has ended. */
+  /** Deletes keys whose window has ended, in batches. */
   async purge(): Promise<number> {
-    return this.#database.run(`DELETE FROM ${this.#table} WHERE expires_at < {now}`);
+    return deleteOlder(this.#database, this.#table, 'expires_at', '{now}');
   }
 }
 

@@ -30,7 +30,8 @@ export async function transactionTrace(trx: Knex.Transaction): Promise<Transacti
 /**
  * Calls `fn` once the ROOT transaction of `trx` has been committed. It is not called when that transaction rolls back, when the server
  * answers COMMIT with ROLLBACK, or when the nested transaction that registered it rolls back; the end of a nested transaction is not a
- * commit. If the process dies or the reply to COMMIT is lost, `fn` is never called: use it for hints only.
+ * commit. If the process dies or the reply to COMMIT is lost, `fn` is never called: use it for hints only. `fn` may be async; nothing waits
+ * for it, and its error is only logged.
  */
 export async function afterCommit(trx: Knex.Transaction, fn: () => void): Promise<void> {
   requireTransaction(trx, 'afterCommit');

@@ -1,4 +1,6 @@
 import { TransactionDoomedError } from '../errors/errors.ts';
+import { callListener } from '../observe/call-listener.ts';
+import { guardLogger } from '../observe/guard-logger.ts';
 import { discard } from './discard.ts';
 import { isBusy, isReadOnly } from './transient.ts';
 
@@ -35,7 +37,7 @@ export class TransactionTrace {
       const hooks = this.#hooks;
       const committed = (command === undefined || command === 'COMMIT') && this.doomedBy === undefined;
       this.#reset(committed ? 'committed' : 'rolled back');
-      if (committed) for (const hook of hooks) queueMicrotask(hook);
+      if (committed) for (const hook of hooks) queueMicrotask(() => callListener(hook, hookFailed));
     } else if (head === 'ROLLBACK') {
       const savepoint = /^\s*ROLLBACK\s+TO\s+(?:SAVEPOINT\s+)?(\w+)/i.exec(sql)?.[1];
       if (savepoint === undefined) this.#reset('rolled back');
@@ -81,6 +83,11 @@ export class TransactionTrace {
     this.#inTransaction = false;
     this.outcome = outcome;
   }
+}
+
+/** A hook belongs to no package with a logger of its own, and the transaction has been committed. */
+function hookFailed(error: unknown): void {
+  guardLogger().error({ err: error }, 'a function that was to run after a commit failed; the commit stands');
 }
 
 function firstWord(sql: string): string {

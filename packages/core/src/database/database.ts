@@ -9,7 +9,7 @@ import { clientFamily, type DatabaseDescription, describeWith } from './describe
 import type { Dialect } from './dialect.ts';
 import { quoted } from './dialect-sql.ts';
 import { discard } from './discard.ts';
-import { loopPool, type PoolClient, unavailable } from './loop-pool.ts';
+import { LoopPool, type PoolClient, unavailable } from './loop-pool.ts';
 import { createSqlRunner, type SqlRunner } from './sql-runner.ts';
 import { isConnectionError, isTransient } from './transient.ts';
 
@@ -21,7 +21,11 @@ export interface DatabaseOptions {
   readonly schema?: string | undefined;
   /** Prefix of the name of every table, for example `'billing_'`. Default `''`. */
   readonly tablePrefix?: string | undefined;
-  /** Size of the loops' own pool. It is apart from the service's pool, so that a busy service can't starve a heartbeat. Default 4. */
+  /**
+   * Size of the loops' own pool. It is apart from the service's pool, so that a busy service can't starve a heartbeat. All packages over one
+   * knex share it, and the largest size counts. A process without loops, which only submits, opens none of these connections on PostgreSQL.
+   * Default 4.
+   */
   readonly loopConnections?: number | undefined;
   /** How long a statement of Holdfast may take before its connection is closed and the call fails. Default 30 s. */
   readonly statementTimeout?: Duration | undefined;
@@ -38,9 +42,12 @@ export class Database {
   readonly tablePrefix: string;
   /** Added to the database's clock, in ms. 0 in production; tests set it. */
   clockOffsetMs = 0;
-  readonly #loops: Knex;
+  /** Undefined on SQLite, where a process has one connection. */
+  readonly #loops: LoopPool | undefined;
   readonly #statementTimeoutMs: number;
-  readonly #prepared = new WeakSet<object>();
+  #closed = false;
+  #inUse = 0;
+  #quiet: (() => void) | undefined;
   readonly #expanded = new Map<string, string>();
   #expandedAtMs = 0;
   #description: DatabaseDescription | undefined;
@@ -54,7 +61,7 @@ export class Database {
     this.schema = identifier('schema', options.schema);
     this.tablePrefix = identifier('tablePrefix', options.tablePrefix) ?? '';
     this.#statementTimeoutMs = durationMs(options.statementTimeout ?? '30s', 'statementTimeout');
-    this.#loops = this.family === 'sqlite' ? this.knex : loopPool(this.knex, options.loopConnections ?? 4);
+    this.#loops = this.family === 'sqlite' ? undefined : LoopPool.join(this.knex, options.loopConnections ?? 4);
   }
 
   /** Describes the server. It is asked once, and the answer is kept. @throws UnsupportedDatabaseError, DatabaseUnavailableError */
@@ -143,12 +150,11 @@ export class Database {
 
   /** Borrows a connection of the loops' pool. Each statement of `fn` commits by itself, and is not retried. */
   async use<T>(fn: (sql: SqlRunner) => Promise<T>): Promise<T> {
-    const client = this.#loops.client as PoolClient;
-    const connection = await this.#acquire(client);
+    const { client, connection } = await this.#acquire();
     try {
       return await fn(this.#expanding(this.#wrap(connection)));
     } finally {
-      await client.releaseConnection(connection);
+      await this.#release(client, connection);
     }
   }
 
@@ -187,14 +193,26 @@ export class Database {
     };
   }
 
-  /** Closes the loops' pool. The service's own knex stays open. */
+  /**
+   * Tells that loops run over this database: from now on, statements outside of the caller's transactions have connections of their own. Call
+   * it when a worker starts. Returns the function that ends it.
+   */
+  runLoops(): () => void {
+    return this.#loops?.run() ?? (() => undefined);
+  }
+
+  /** Waits for the statements under way, and closes the loops' pool unless others use it. The service's own knex stays open. */
   async close(): Promise<void> {
-    if (this.#loops !== this.knex) await this.#loops.destroy();
+    if (this.#closed || !this.#loops) return;
+    this.#closed = true;
+    while (this.#inUse > 0) await new Promise<void>((resolve) => (this.#quiet = resolve));
+    await this.#loops.leave();
   }
 
   /** Opens a driver connection outside of every pool, with the loops' session settings. For LISTEN and for session locks. */
   async rawConnection(): Promise<{ readonly sql: SqlRunner; readonly connection: unknown; close(): Promise<void> }> {
-    const client = this.#loops.client as PoolClient;
+    this.#refuseIfClosed();
+    const client = this.#loops?.client ?? (this.knex.client as PoolClient);
     const connection = await client.acquireRawConnection().catch((error: unknown) => {
       throw unavailable(error);
     });
@@ -234,12 +252,11 @@ export class Database {
       const [row] = await sql.rows<{ level: string }>("SELECT current_setting('default_transaction_isolation') AS level");
       if (row?.level !== 'read committed') await sql.run("SET default_transaction_isolation = 'read committed'");
     }
-    this.#prepared.add(connection);
+    this.#loops?.prepared.add(connection);
   }
 
   async #transactionOnce<T>(fn: (sql: SqlRunner) => Promise<T>): Promise<T> {
-    const client = this.#loops.client as PoolClient;
-    const connection = await this.#acquire(client);
+    const { client, connection } = await this.#acquire();
     const raw = this.#wrap(connection);
     const trace = traceConnection(connection);
     try {
@@ -254,7 +271,7 @@ export class Database {
         throw error;
       }
     } finally {
-      await client.releaseConnection(connection);
+      await this.#release(client, connection);
     }
   }
 
@@ -268,7 +285,7 @@ export class Database {
 
   #wrap(connection: object): SqlRunner {
     // The sql_mode is known only on connections that #prepare has set up.
-    const backslash = this.#prepared.has(connection) ? 'escapes' : 'unknown';
+    const backslash = this.#loops?.prepared.has(connection) ? 'escapes' : 'unknown';
     return createSqlRunner(this.dialect, connection, {
       statementTimeoutMs: this.#statementTimeoutMs,
       backslash,
@@ -276,22 +293,80 @@ export class Database {
     });
   }
 
-  async #acquire(client: PoolClient): Promise<object> {
-    let connection: object;
+  async #acquire(): Promise<{ readonly client: PoolClient; readonly connection: object }> {
+    this.#refuseIfClosed();
+    this.#inUse += 1;
     try {
-      connection = await client.acquireConnection();
+      if (!this.#loops) return await take(this.knex.client as PoolClient);
+      return (this.family === 'postgres' ? await this.#borrow(this.#loops) : undefined) ?? (await this.#acquireOwn(this.#loops));
     } catch (error) {
-      throw unavailable(error);
+      this.#returned();
+      throw error;
     }
-    if (this.#loops === this.knex || this.#prepared.has(connection)) return connection;
+  }
+
+  async #acquireOwn(loops: LoopPool): Promise<{ readonly client: PoolClient; readonly connection: object }> {
+    const taken = await take(loops.client);
+    const { client, connection } = taken;
+    if (loops.prepared.has(connection)) return taken;
     try {
       await this.#prepare(connection);
-      return connection;
+      return taken;
     } catch (error) {
       discard(connection, error);
       await client.releaseConnection(connection);
       throw isConnectionError(error) ? unavailable(error) : error;
     }
+  }
+
+  /** PostgreSQL: borrows a connection of the service, if {@link LoopPool.lender} lends one and its defaults are those of our statements. */
+  async #borrow(loops: LoopPool): Promise<{ readonly client: PoolClient; readonly connection: object } | undefined> {
+    const client = loops.lender;
+    if (!client) return undefined;
+    const taken = await take(client);
+    const { connection } = taken;
+    if (loops.fit.has(connection)) return taken;
+    try {
+      const [row] = await this.#wrap(connection).rows<{ level: string }>(
+        "SELECT current_setting('default_transaction_isolation') AS level",
+      );
+      if (row?.level === 'read committed') {
+        loops.fit.add(connection);
+        return taken;
+      }
+      loops.unfit = true;
+    } catch (error) {
+      discard(connection, error);
+      await client.releaseConnection(connection);
+      throw isConnectionError(error) ? unavailable(error) : error;
+    }
+    await client.releaseConnection(connection);
+    return undefined;
+  }
+
+  async #release(client: PoolClient, connection: object): Promise<void> {
+    try {
+      await client.releaseConnection(connection);
+    } finally {
+      this.#returned();
+    }
+  }
+
+  #returned(): void {
+    this.#inUse -= 1;
+    if (this.#inUse === 0) this.#quiet?.();
+  }
+
+  #refuseIfClosed(): void {
+    if (this.#closed) throw unavailable(new Error('Holdfast was closed; this call came after close()'));
+  }
+}
+
+async function take(client: PoolClient): Promise<{ readonly client: PoolClient; readonly connection: object }> {
+  try {
+    return { client, connection: await client.acquireConnection() };
+  } catch (error) {
+    throw unavailable(error);
   }
 }
 

@@ -1,6 +1,8 @@
 import { lifecycle } from '../loop/lifecycle.ts';
 import { defineLoop, type Loop } from '../loop/loop.ts';
 import type { Service } from '../loop/service.ts';
+import { callListener } from '../observe/call-listener.ts';
+import { guardLogger } from '../observe/guard-logger.ts';
 import type { Logger } from '../observe/logger.ts';
 import { monotonicMs } from '../time/monotonic.ts';
 import type { Lease, LeaseTable } from './lease-table.ts';
@@ -82,13 +84,13 @@ export class LeaseShare implements Service {
     const rank = Math.max(0, members.indexOf(owner));
     const share = Math.floor(names.length / Math.max(1, members.length)) + (rank < names.length % Math.max(1, members.length) ? 1 : 0);
     this.#surplus = Math.max(0, this.#held.size - share);
-    if (this.#surplus > 0) this.#options.onSurplus?.(this.#surplus);
+    if (this.#surplus > 0) this.#tell('onSurplus', () => this.#options.onSurplus?.(this.#surplus));
     if (this.#held.size < share) {
       const holders = await table.holders(scope);
       const free = names.filter((name) => !this.#held.has(name) && !holders.has(name)).slice(0, share - this.#held.size);
       for (const lease of await table.acquireAll(scope, free, owner, this.#leaseMs)) {
         this.#held.set(lease.name, lease);
-        this.#options.onTaken(lease);
+        this.#tell('onTaken', () => this.#options.onTaken(lease));
       }
     }
     return this.#held.size;
@@ -117,7 +119,7 @@ export class LeaseShare implements Service {
       if (fresh) this.#held.set(lease.name, fresh);
       else if (renewed || lease.deadline <= monotonicMs()) {
         this.#held.delete(lease.name);
-        this.#options.onLost(lease);
+        this.#tell('onLost', () => this.#options.onLost(lease));
       }
     }
     if (failure !== undefined) throw failure;
@@ -129,9 +131,16 @@ export class LeaseShare implements Service {
     await this.#options.table.leave(this.#options.scope, this.#options.owner).catch(() => undefined);
   }
 
+  /** Calls a function of the options. Its failure must not leave a name that this member holds without a renewal. */
+  #tell(name: string, call: () => unknown): void {
+    callListener(call, (error) =>
+      guardLogger(this.#options.logger).error({ err: error, scope: this.#options.scope }, `${name} of a lease share failed`),
+    );
+  }
+
   async #give(lease: Lease): Promise<void> {
     this.#held.delete(lease.name);
-    this.#options.onLost(lease);
+    this.#tell('onLost', () => this.#options.onLost(lease));
     await this.#options.table.release(lease);
   }
 }

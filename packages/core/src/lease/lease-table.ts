@@ -1,7 +1,6 @@
 import { keyText } from '../check/key-text.ts';
 import type { Database } from '../database/database.ts';
-import { forUpdate } from '../database/dialect-sql.ts';
-import { insertIgnore } from '../database/insert-ignore.ts';
+import { forUpdate, insertNew } from '../database/dialect-sql.ts';
 import type { SqlRunner } from '../database/sql-runner.ts';
 import { LeaseLostError } from '../errors/errors.ts';
 import { monotonicMs } from '../time/monotonic.ts';
@@ -33,7 +32,7 @@ export class LeaseTable {
     checkNames(scope, [name], owner);
     const sentAt = monotonicMs();
     return this.database.transaction(async (sql) => {
-      await sql.run(insertIgnore(this.database, this.#leases, ['scope', 'name']), [scope, name]);
+      await sql.run(this.#insertNames(1), [scope, name]);
       const changed = await sql.run(
         `UPDATE ${this.#leases} SET owner = ?, epoch = epoch + 1, lease_until = {now} + ? WHERE scope = ? AND name = ? AND (lease_until < {now} OR owner = ?)`,
         [owner, leaseMs, scope, name, owner],
@@ -52,11 +51,10 @@ export class LeaseTable {
     if (names.length === 0) return [];
     checkNames(scope, names, owner);
     const sentAt = monotonicMs();
-    const mysql = this.database.family === 'mysql';
     const marks = names.map(() => '?').join(', ');
     return this.database.transaction(async (sql) => {
       await sql.run(
-        `INSERT ${mysql ? 'IGNORE ' : ''}INTO ${this.#leases} (scope, name) VALUES ${names.map(() => '(?, ?)').join(', ')}${mysql ? '' : ' ON CONFLICT DO NOTHING'}`,
+        this.#insertNames(names.length),
         names.flatMap((name) => [scope, name]),
       );
       // Locked in one order: two owners that take the same names would otherwise deadlock.
@@ -110,7 +108,7 @@ export class LeaseTable {
 
   /** Releases the name. Does nothing if the lease is no longer held. */
   async release(lease: Lease): Promise<void> {
-    await this.database.run(`UPDATE ${this.#leases} SET lease_until = 0, owner = NULL WHERE scope = ? AND name = ? AND epoch = ?`, [
+    await this.database.run(`UPDATE ${this.#leases} SET lease_until = {now} - 1, owner = NULL WHERE scope = ? AND name = ? AND epoch = ?`, [
       lease.scope,
       lease.name,
       lease.epoch,
@@ -141,7 +139,7 @@ export class LeaseTable {
       ]);
       if (changed === 0)
         await sql.run(`INSERT INTO ${this.#members} (scope, member, alive_until) VALUES (?, ?, {now} + ?)`, [scope, member, aliveMs]);
-      await sql.run(`DELETE FROM ${this.#members} WHERE scope = ? AND alive_until < {now} - 3600000`, [scope]);
+      await sql.run(`DELETE FROM ${this.#members} WHERE scope = ? AND alive_until < {now} - ${memberKeptMs}`, [scope]);
     });
   }
 
@@ -159,6 +157,15 @@ export class LeaseTable {
     await this.database.run(`DELETE FROM ${this.#members} WHERE scope = ? AND member = ?`, [scope, member]);
   }
 
+  /**
+   * Deletes members of any scope that have been silent for an hour, and leases that ended 30 days ago. Both tables hold one row for each name
+   * in use besides, so it reads them whole; an index on the times would be written by each renewal. Returns the number of rows deleted.
+   */
+  async purge(): Promise<number> {
+    const members = await this.database.run(`DELETE FROM ${this.#members} WHERE alive_until < {now} - ${memberKeptMs}`);
+    return members + (await this.database.run(`DELETE FROM ${this.#leases} WHERE lease_until < {now} - ${leaseKeptMs}`));
+  }
+
   /** The names of `scope` that are held, each with its holder. */
   async holders(scope: string): Promise<Map<string, string>> {
     const rows = await this.database.rows<{ name: string; owner: string }>(
@@ -167,7 +174,19 @@ export class LeaseTable {
     );
     return new Map(rows.map((row) => [row.name, row.owner]));
   }
+
+  /**
+   * Adds names that nobody holds. The first epoch of a name is the time, so that it is higher than those before the name was purged: a holder
+   * of that time must not be taken for the new one.
+   */
+  #insertNames(count: number): string {
+    const values = Array.from({ length: count }, () => '(?, ?, {now})').join(', ');
+    return insertNew(this.database, `INTO ${this.#leases} (scope, name, epoch) VALUES ${values}`);
+  }
 }
+
+const memberKeptMs = 3_600_000;
+const leaseKeptMs = 30 * 86_400_000;
 
 function lost(lease: Lease): LeaseLostError {
   return new LeaseLostError(

@@ -1,3 +1,4 @@
+import { guardLogger } from '../observe/guard-logger.ts';
 import type { Logger } from '../observe/logger.ts';
 import { monotonicMs } from '../time/monotonic.ts';
 import { wait } from '../time/wait.ts';
@@ -42,6 +43,7 @@ const failedMaxMs = 2_000;
 /** Makes a loop of `runOnce`. Passes never overlap. */
 export function defineLoop<Counts>(options: LoopOptions<Counts>): Loop<Counts> {
   const minMs = options.minMs ?? 50;
+  const logger = guardLogger(options.logger);
   let stopping: AbortController | undefined;
   let running: Promise<void> | undefined;
   let awake = false;
@@ -51,21 +53,23 @@ export function defineLoop<Counts>(options: LoopOptions<Counts>): Loop<Counts> {
     let idleMs = minMs;
     while (!signal.aborted) {
       awake = false;
-      let counts: Counts | undefined;
       let failed = false;
+      let busy = false;
+      let asked: number | Pause | undefined;
       try {
-        counts = await options.runOnce({ signal });
+        const counts = await options.runOnce({ signal });
+        busy = counts !== undefined && (options.busy?.(counts) ?? false);
+        if (!busy && !awake) asked = options.pauseMs?.(counts);
       } catch (error) {
         if (signal.aborted) return;
         failed = true;
-        options.logger.warn({ loop: options.name, err: error }, `the loop ${options.name} failed; retrying`);
+        logger.warn({ loop: options.name, err: error }, `the loop ${options.name} failed; retrying`);
       }
-      if (!failed && counts !== undefined && options.busy?.(counts)) {
+      if (busy) {
         idleMs = minMs;
         continue;
       }
       if (awake && !failed) continue;
-      const asked = failed ? undefined : options.pauseMs?.(counts);
       const ms = asked ?? (failed ? Math.min(idleMs, failedMaxMs) : idleMs);
       idleMs = Math.min(idleMs * 2, options.maxMs ?? 5_000);
       pause = new AbortController();

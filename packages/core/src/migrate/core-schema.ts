@@ -18,12 +18,21 @@ export const coreSchema: Schema = {
           'holdfast_slot',
           'holdfast_gate',
           'holdfast_breaker',
+          'holdfast_rate',
           'holdfast_once',
           'holdfast_audit',
         ]),
     },
+    { name: '0004_retention', statements: retention },
   ],
 };
+
+/** By which keys are purged. */
+function retention(database: Database): readonly string[] {
+  const ddl = new SchemaWriter(database);
+  ddl.index('holdfast_once_expiry', 'holdfast_once', 'expires_at', { concurrently: true });
+  return ddl.statements;
+}
 
 function create(database: Database): readonly string[] {
   const ddl = new SchemaWriter(database);

@@ -19,7 +19,8 @@ type Existing = { readonly found: 'none' } | { readonly found: 'ours' } | { read
 
 /** Around names: " and `. */
 const quotes = /[\x22\x60]/g;
-const indexStatement = /^CREATE (UNIQUE )?INDEX (?:CONCURRENTLY )?(?:IF NOT EXISTS )?(\w+) ON ([\w.]+) \(([^()]*)\)(?: WHERE (.*))?$/is;
+const indexStatement =
+  /^CREATE (UNIQUE )?INDEX (?:CONCURRENTLY )?(?:IF NOT EXISTS )?(\w+) ON ([\w.]+) \(((?:[^()]|\(\d+\))*)\)(?: WHERE (.*))?$/is;
 const tableStatement = /^CREATE TABLE IF NOT EXISTS ([\w.]+) \((.*)\)[^()]*$/is;
 
 /**

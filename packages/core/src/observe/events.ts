@@ -1,3 +1,5 @@
+import { callListener } from './call-listener.ts';
+import { guardLogger } from './guard-logger.ts';
 import type { Logger } from './logger.ts';
 
 /** A typed map of events: name to payload. */
@@ -5,17 +7,20 @@ export type EventMap = Record<string, unknown>;
 
 /** The part of {@link Events} that packages expose: listening. */
 export interface EventSource<Map extends object> {
-  /** Calls `listener` at each event, and returns the function that removes it. If the listener throws, the error is only logged. */
+  /**
+   * Calls `listener` at each event, and returns the function that removes it. The listener may be async; nothing waits for it. If it throws
+   * or rejects, the error is only logged.
+   */
   on<Name extends keyof Map>(name: Name, listener: (payload: Map[Name]) => void): () => void;
 }
 
-/** A small typed emitter. A listener that throws does not stop the loop that emits. */
+/** A small typed emitter. A listener that throws or rejects does not stop the loop that emits. */
 export class Events<Map extends object> implements EventSource<Map> {
   readonly #listeners = new globalThis.Map<keyof Map, Set<(payload: never) => void>>();
   readonly #logger: Logger;
 
   constructor(logger: Logger) {
-    this.#logger = logger;
+    this.#logger = guardLogger(logger);
   }
 
   on<Name extends keyof Map>(name: Name, listener: (payload: Map[Name]) => void): () => void {
@@ -25,16 +30,16 @@ export class Events<Map extends object> implements EventSource<Map> {
     return () => set.delete(listener as (payload: never) => void);
   }
 
-  /** Calls every listener. An error that one throws is logged, and the others are still called. */
+  /** Calls every listener. The error of one is logged, and the others are still called. */
   emit<Name extends keyof Map>(name: Name, payload: Map[Name]): void {
     const set = this.#listeners.get(name);
     if (!set) return;
     for (const listener of set) {
-      try {
-        (listener as (payload: Map[Name]) => void)(payload);
-      } catch (error) {
-        this.#logger.error({ event: String(name), err: error }, 'an event listener threw; the event was delivered to the others');
-      }
+      callListener(
+        () => (listener as (payload: Map[Name]) => void)(payload),
+        (error) =>
+          this.#logger.error({ event: String(name), err: error }, 'an event listener failed; the event was delivered to the others'),
+      );
     }
   }
 

@@ -1,4 +1,5 @@
 export { type PlanRecorder, type RecordedPlan, recordPlans } from './recorded-plans.ts';
+export { recordStatements, type SentStatement, type StatementRecorder, tablesRead } from './recorded-statements.ts';
 export { seededRandom } from './seeded-random.ts';
 export { startStopStress } from './start-stop-stress.ts';
 export { type ProxyFault, type TcpProxy, tcpProxy } from './tcp-proxy.ts';

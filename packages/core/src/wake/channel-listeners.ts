@@ -1,3 +1,5 @@
+import { callListener } from '../observe/call-listener.ts';
+import { guardLogger } from '../observe/guard-logger.ts';
 import type { WakeListener } from './waker.ts';
 
 /** The listeners of a waker, by channel. Each runs in a microtask of its own, so that a listener that throws does not stop the others. */
@@ -14,11 +16,16 @@ export class ChannelListeners {
 
   /** Calls the listeners of one channel. Without notes a listener reads everything again. */
   call(channel: string, notes: readonly string[]): void {
-    for (const listener of this.#listeners.get(channel) ?? []) queueMicrotask(() => listener(notes));
+    for (const listener of this.#listeners.get(channel) ?? []) queueMicrotask(() => callListener(() => listener(notes), listenerFailed));
   }
 
   /** Calls every listener without notes, after a time in which wake-ups may have been lost. */
   callAll(): void {
     for (const channel of this.#listeners.keys()) this.call(channel, []);
   }
+}
+
+/** A wake-up is only a hint: the loop behind the listener also polls. */
+export function listenerFailed(error: unknown): void {
+  guardLogger().warn({ err: error }, 'a listener to wake-ups failed; its work is found by polling');
 }

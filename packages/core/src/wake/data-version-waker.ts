@@ -1,5 +1,7 @@
 import type { Database } from '../database/database.ts';
+import { callListener } from '../observe/call-listener.ts';
 import { idle } from '../time/wait.ts';
+import { listenerFailed } from './channel-listeners.ts';
 import type { WakeListener, Waker } from './waker.ts';
 
 /**
@@ -16,7 +18,8 @@ export function dataVersionWaker(database: Database, pollMs: number = 25): Waker
     for (let known: number | undefined; !closing.signal.aborted; ) {
       try {
         const [row] = await database.rows<{ data_version: number }>('PRAGMA data_version');
-        if (row && known !== undefined && row.data_version !== known) for (const listener of listeners) queueMicrotask(() => listener([]));
+        if (row && known !== undefined && row.data_version !== known)
+          for (const listener of listeners) queueMicrotask(() => callListener(() => listener([]), listenerFailed));
         known = row?.data_version;
         reliable = true;
       } catch {

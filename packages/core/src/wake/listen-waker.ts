@@ -1,5 +1,6 @@
 import type { Database } from '../database/database.ts';
 import { uuidv7 } from '../ids/uuidv7.ts';
+import { guardLogger } from '../observe/guard-logger.ts';
 import type { Logger } from '../observe/logger.ts';
 import { idle } from '../time/wait.ts';
 import { ChannelListeners } from './channel-listeners.ts';
@@ -25,7 +26,8 @@ export interface ListenWakerOptions {
 }
 
 /**
- * Wakes other processes by Postgres LISTEN/NOTIFY, on a connection of its own. It ignores its own notifications: the local waker has called
+ * Wakes other processes by Postgres LISTEN/NOTIFY. It listens on a connection of its own while it has a listener; a process that only wakes
+ * others opens none. It ignores its own notifications: the local waker has called
  * the listeners of this process. Notifications are collected for 2 ms and sent after the commit, on the loops' pool: inside the business
  * transaction NOTIFY takes a lock that serialises commits.
  *
@@ -33,6 +35,7 @@ export interface ListenWakerOptions {
  * do not arrive, `reliable` is false, and loops poll more often.
  */
 export function listenWaker(database: Database, options: ListenWakerOptions): Waker {
+  const logger = guardLogger(options.logger);
   const listeners = new ChannelListeners();
   const closing = new AbortController();
   const selfTestMs = options.selfTestMs ?? 30_000;
@@ -47,11 +50,11 @@ export function listenWaker(database: Database, options: ListenWakerOptions): Wa
     for (const payload of payloads) {
       database
         .rows('SELECT pg_notify(?, ?)', [channelName, payload])
-        .catch((error) => options.logger.debug({ err: error }, 'a wake-up was not sent'));
+        .catch((error) => logger.debug({ err: error }, 'a wake-up was not sent'));
     }
   });
 
-  const connectedOnce = async (): Promise<void> => {
+  const connectedOnce = async (ended: AbortSignal): Promise<void> => {
     const raw = await database.rawConnection();
     const lost = new AbortController();
     try {
@@ -64,7 +67,7 @@ export function listenWaker(database: Database, options: ListenWakerOptions): Wa
         if (message) listeners.call(message.channel, message.notes);
       });
       await raw.sql.rows(`LISTEN ${channelName}`);
-      const signal = AbortSignal.any([closing.signal, lost.signal]);
+      const signal = AbortSignal.any([ended, lost.signal]);
       for (;;) {
         nonce = `test:${uuidv7()}`;
         const delivered = new Promise<boolean>((resolve) => {
@@ -78,11 +81,11 @@ export function listenWaker(database: Database, options: ListenWakerOptions): Wa
         const ok = await delivered;
         signal.throwIfAborted();
         if (!ok && reliable !== ok)
-          options.logger.warn(
+          logger.warn(
             {},
             'LISTEN does not deliver (a pooler in transaction mode drops it); polling instead. Give the loops a direct connection, or accept that other processes are woken later.',
           );
-        else if (!ok) options.logger.debug({}, 'LISTEN does not deliver; polling instead');
+        else if (!ok) logger.debug({}, 'LISTEN does not deliver; polling instead');
         reliable = ok;
         // Wake-ups may have been sent while this connection did not listen.
         listeners.callAll();
@@ -96,19 +99,22 @@ export function listenWaker(database: Database, options: ListenWakerOptions): Wa
     }
   };
 
-  const running = (async () => {
-    for (let pauseMs = 200; !closing.signal.aborted; pauseMs = Math.min(pauseMs * 2, 10_000)) {
+  const keepConnected = async (ended: AbortSignal): Promise<void> => {
+    for (let pauseMs = 200; !ended.aborted; pauseMs = Math.min(pauseMs * 2, 10_000)) {
       const started = performance.now();
       try {
-        await connectedOnce();
+        await connectedOnce(ended);
       } catch (error) {
-        if (closing.signal.aborted) return;
-        options.logger.debug({ err: error }, 'LISTEN was interrupted; reconnecting');
+        if (ended.aborted) return;
+        logger.debug({ err: error }, 'LISTEN was interrupted; reconnecting');
       }
       if (performance.now() - started > 60_000) pauseMs = 200;
-      await idle(pauseMs, closing.signal).catch(() => undefined);
+      await idle(pauseMs, ended).catch(() => undefined);
     }
-  })();
+  };
+  let count = 0;
+  let unneeded = new AbortController();
+  let running: Promise<void> = Promise.resolve();
 
   return {
     get reliable() {
@@ -117,7 +123,20 @@ export function listenWaker(database: Database, options: ListenWakerOptions): Wa
     wake(channel, note) {
       if (!closing.signal.aborted) messages.add(channel, note);
     },
-    listen: (channel, listener) => listeners.listen(channel, listener),
+    listen(channel, listener) {
+      const remove = listeners.listen(channel, listener);
+      count += 1;
+      if (count === 1) {
+        unneeded = new AbortController();
+        const ended = AbortSignal.any([closing.signal, unneeded.signal]);
+        running = running.then(() => keepConnected(ended));
+      }
+      return () => {
+        if (!remove()) return;
+        count -= 1;
+        if (count === 0) unneeded.abort(new Error('no listener is left'));
+      };
+    },
     async close() {
       closing.abort(new Error('closed'));
       await running;

@@ -1,8 +1,9 @@
 import type { Database } from '../database/database.ts';
+import { callListener } from '../observe/call-listener.ts';
+import { guardLogger } from '../observe/guard-logger.ts';
 import type { Logger } from '../observe/logger.ts';
-import { dataVersionWaker } from './data-version-waker.ts';
-import { listenWaker } from './listen-waker.ts';
 import { localWaker } from './local-waker.ts';
+import { joinWaker, type SharedWaker } from './shared-waker.ts';
 import type { WakeListener, Waker } from './waker.ts';
 
 export interface WakersOptions {
@@ -18,11 +19,11 @@ export class Wakers {
   readonly #options: WakersOptions;
   readonly #local: Waker;
   #listening = 0;
-  #made: Waker | undefined;
+  #shared: SharedWaker | undefined;
   #closed = false;
 
   constructor(options: WakersOptions) {
-    this.#options = options;
+    this.#options = { ...options, logger: guardLogger(options.logger) };
     this.#local = localWaker(options.database.knex.client as object);
   }
 
@@ -38,7 +39,11 @@ export class Wakers {
 
   /** Wakes the listeners in other processes. */
   wakeElsewhere(note?: string): void {
-    this.#others?.wake(this.#options.channel, note);
+    // The waker may be the service's own.
+    callListener(
+      () => this.#others?.wake(this.#options.channel, note),
+      (error) => this.#options.logger.debug({ err: error }, 'a wake-up was not sent'),
+    );
   }
 
   /** Wakes the listeners in this process and in others. */
@@ -50,18 +55,27 @@ export class Wakers {
   /** Calls the listener at each wake-up of the channel. Returns the function that removes it. */
   listen(listener: WakeListener): () => void {
     this.#listening += 1;
-    const ends = [this.#local.listen(this.#options.channel, listener), this.#others?.listen(this.#options.channel, listener)];
+    const ends = [
+      // Before the waker, which then listens on a connection of the loops.
+      this.#options.database.runLoops(),
+      this.#local.listen(this.#options.channel, listener),
+      this.#others?.listen(this.#options.channel, listener),
+    ];
+    let ended = false;
     return () => {
+      if (ended) return;
+      ended = true;
       this.#listening -= 1;
       for (const end of ends) end?.();
     };
   }
 
-  /** Closes the waker that was made here. A waker that was given stays open. Later wake-ups reach this process only. */
+  /** Gives up the waker that packages share. A waker that was given stays open. Later wake-ups reach this process only. */
   async close(): Promise<void> {
     this.#closed = true;
-    await this.#made?.close();
-    this.#made = undefined;
+    const shared = this.#shared;
+    this.#shared = undefined;
+    await shared?.leave();
   }
 
   get #others(): Waker | undefined {
@@ -69,9 +83,8 @@ export class Wakers {
     if (waker) return waker;
     // A transaction may commit after `close`: a waker that is made then would hold a connection that nobody closes.
     if (this.#closed) return undefined;
-    if (database.family === 'postgres') this.#made ??= listenWaker(database, { logger });
-    // Other processes detect the commit itself, so that only a listener needs the waker.
-    else if (database.family === 'sqlite' && this.#listening > 0) this.#made ??= dataVersionWaker(database);
-    return this.#made;
+    // On SQLite other processes detect the commit itself, so that only a listener needs the waker.
+    if (database.family !== 'sqlite' || this.#listening > 0) this.#shared ??= joinWaker(database, logger);
+    return this.#shared?.waker;
   }
 }

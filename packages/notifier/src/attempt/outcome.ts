@@ -1,4 +1,4 @@
-import { cleanText } from '@holdfast/core';
+import { cleanText, notAPromise } from '@holdfast/core';
 import type { Answer } from '../egress/exchange.ts';
 import type { Ack, JudgedResponse } from './ack.ts';
 
@@ -92,7 +92,7 @@ export function judge(answer: Answer, ack: Ack, now: number): Judgement {
 /** Calls the service's `ack`. If it throws, the response does not acknowledge. */
 function callAck(ack: Ack, response: JudgedResponse): ReturnType<Ack> {
   try {
-    return ack(response);
+    return notAPromise('ack', ack(response), 'decide by the response alone');
   } catch (error) {
     return { ok: false, detail: `ack threw: ${(error as Error)?.message ?? error}` };
   }

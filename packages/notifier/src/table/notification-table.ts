@@ -1,15 +1,5 @@
 import { createHash } from 'node:crypto';
-import {
-  type Database,
-  type Duration,
-  durationMs,
-  insertNew,
-  Once,
-  type SqlRunner,
-  skipLocked,
-  TransientDatabaseError,
-  valuesTable,
-} from '@holdfast/core';
+import { type Database, insertNew, Once, type SqlRunner, skipLocked, TransientDatabaseError, valuesTable } from '@holdfast/core';
 
 /** The result of a trigger. */
 export interface Triggered {
@@ -56,6 +46,8 @@ export interface AttemptView {
 }
 
 const onceScope = 'notifier';
+/** Rows that a purge reads at a time. It reads their bodies, of up to 256 KiB. */
+const purgedAtOnce = 50;
 // MySQL can't lock a table of values, so the lock names `n`. MariaDB does not support FOR SHARE OF.
 const sharedLock = { mysql: ' FOR SHARE OF n', mariadb: ' LOCK IN SHARE MODE', postgres: '', sqlite: '' } as const;
 const columns = [
@@ -226,18 +218,24 @@ export class NotificationTable {
   }
 
   /**
-   * Deletes notifications that ended longer ago than `age`, with their attempts. Records their events for `remember`, so that a late
-   * trigger is still a duplicate. Returns the number of deleted notifications.
+   * Deletes notifications that ended in one of these states longer ago than `ageMs`, with their attempts. Records their events for
+   * `rememberMs`, so that a late trigger is still a duplicate. Returns the number of deleted notifications.
    */
-  async purge(age: Duration, remember: Duration): Promise<number> {
+  async purge(states: readonly string[], ageMs: number, rememberMs: number): Promise<number> {
     await this.#once.purge();
-    const [ageMs, rememberMs] = [durationMs(age, 'age'), durationMs(remember, 'remember')];
-    const old = `state <> 'PENDING' AND ended_at < {now} - ${Math.trunc(ageMs)}`;
+    let total = 0;
+    for (const state of states) total += await this.#purgeState(state, ageMs, rememberMs);
+    return total;
+  }
+
+  /** Index: `(state, ended_at)`. */
+  async #purgeState(state: string, ageMs: number, rememberMs: number): Promise<number> {
+    const old = `state = '${state}' AND ended_at < {now} - ${Math.trunc(ageMs)}`;
     for (let total = 0; ; ) {
       const gone = await this.#database.transaction(async (sql) => {
         const lock = skipLocked(this.#database);
         const rows = await sql.rows<{ id: string; tenant: string; subject_id: string; status: string; sequence: number; params: string }>(
-          `SELECT ${this.#database.text('id')} AS id, tenant, subject_id, status, sequence, params FROM ${this.#name} WHERE ${old} ORDER BY ended_at LIMIT 200${lock}`,
+          `SELECT ${this.#database.text('id')} AS id, tenant, subject_id, status, sequence, params FROM ${this.#name} WHERE ${old} ORDER BY ended_at LIMIT ${purgedAtOnce}${lock}`,
         );
         if (rows.length === 0) return 0;
         const ids = rows.map(({ id }) => id).join(', ');

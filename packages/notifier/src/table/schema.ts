@@ -10,6 +10,7 @@ export const notifierSchema: Schema = {
       statements: (database, sql) =>
         keepTrailingSpaces(database, sql, ['notifier_endpoint', 'notifier_notification', 'notifier_attempt', 'notifier_wake']),
     },
+    { name: '0003_ended', statements: indexEnded },
   ],
 };
 
@@ -130,5 +131,12 @@ function create(database: Database): readonly string[] {
   // trigger waits for no other transaction.
   ddl.table('notifier_wake', `id ${id}, endpoint_id BIGINT NOT NULL`);
   ddl.index('notifier_wake_endpoint', 'notifier_wake', 'endpoint_id');
+  return ddl.statements;
+}
+
+/** Ended notifications are deleted by state, since those that were given up are kept longer. */
+function indexEnded(database: Database): readonly string[] {
+  const ddl = new SchemaWriter(database);
+  ddl.index('notifier_notification_state', 'notifier_notification', 'state, ended_at', { where: "state <> 'PENDING'" });
   return ddl.statements;
 }

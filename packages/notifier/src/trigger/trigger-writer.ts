@@ -1,4 +1,4 @@
-import { type Database, InvalidArgumentError, requireTransaction, type SqlRunner, transactionTrace } from '@holdfast/core';
+import { type Database, InvalidArgumentError, requireTransaction, type SqlRunner, statementParts, transactionTrace } from '@holdfast/core';
 import type { Knex } from 'knex';
 import type { EndpointTable } from '../endpoint/endpoint-table.ts';
 import type { NewNotification, NotificationTable, Triggered } from '../table/notification-table.ts';
@@ -108,8 +108,9 @@ export class TriggerWriter {
       for (const { notification, endpointId } of items) triggered.push(await notifications.insert(sql, endpointId, notification));
       return triggered;
     }
-    for (let from = 0; from < items.length; from += 1_000)
-      triggered.push(...(await notifications.insertMany(sql, items.slice(from, from + 1_000))));
+    const rows = items.map(({ notification }) => notification);
+    for (const part of statementParts(this.#options.database, rows, { rows: 1_000 }))
+      triggered.push(...(await notifications.insertMany(sql, items.slice(triggered.length, triggered.length + part.length))));
     return triggered;
   }
 

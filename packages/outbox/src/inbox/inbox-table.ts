@@ -1,5 +1,5 @@
 import type { Message } from '@holdfast/broker';
-import { cleanText, type Database, fitKey, insertIgnore, insertNew, type SqlRunner, valuesTable } from '@holdfast/core';
+import { cleanText, type Database, deleteOlder, fitKey, insertIgnore, insertNew, type SqlRunner, valuesTable } from '@holdfast/core';
 
 /** Result of entering a message. */
 export type Entry =
@@ -147,23 +147,13 @@ export class InboxTable {
   }
 
   /**
-   * Deletes notes older than the retention, a thousand per statement. They stay for an hour more, so that a message counts as late before
-   * its note is gone.
+   * Deletes notes older than the retention, starts of which nothing was heard since, and messages that were set aside longer ago than
+   * `keepParkedMs`. Notes stay for an hour more, so that a message counts as late before its note is gone.
    */
-  async purge(retentionMs: number): Promise<number> {
-    const old = `first_put_at < {now} - ${retentionMs + 3_600_000}`;
-    const t = this.#messages;
-    const statement = {
-      postgres: `DELETE FROM ${t} WHERE ctid = ANY(ARRAY(SELECT ctid FROM ${t} WHERE ${old} ORDER BY first_put_at LIMIT 1000))`,
-      mysql: `DELETE FROM ${t} WHERE ${old} ORDER BY first_put_at LIMIT 1000`,
-      sqlite: `DELETE FROM ${t} WHERE rowid IN (SELECT rowid FROM ${t} WHERE ${old} ORDER BY first_put_at LIMIT 1000)`,
-    }[this.database.family];
-    let total = 0;
-    for (;;) {
-      const count = await this.database.run(statement);
-      total += count;
-      if (count < 1_000) return total;
-    }
+  async purge(retentionMs: number, keepParkedMs: number): Promise<{ readonly notes: number; readonly parked: number }> {
+    const notes = await deleteOlder(this.database, this.#messages, 'first_put_at', `{now} - ${retentionMs + 3_600_000}`);
+    await deleteOlder(this.database, this.#starts, 'started_at', `{now} - ${retentionMs}`);
+    return { notes, parked: await deleteOlder(this.database, this.#parked, 'parked_at', `{now} - ${keepParkedMs}`) };
   }
 }
 

@@ -4,8 +4,8 @@ import {
   type Database,
   type DatabaseOptions,
   type Duration,
-  defaultLogger,
   durationMs,
+  guardLogger,
   InvalidArgumentError,
   keyText,
   type Logger,
@@ -24,6 +24,8 @@ export interface InboxOptions extends DatabaseOptions {
    * may have been handled. Default 7 days.
    */
   readonly retention?: Duration;
+  /** Time for which messages that were set aside are kept; older ones are deleted, with a warning in the log. Default 90 days. */
+  readonly keepParked?: Duration;
   /** Default: warnings and errors, one line each on standard error. */
   readonly logger?: Logger;
 }
@@ -45,12 +47,14 @@ export class Inbox {
   readonly logger: Logger;
   readonly table: InboxTable;
   readonly retentionMs: number;
+  readonly #keepParkedMs: number;
   readonly #consumptions = new Set<Consumption>();
 
   constructor(options: InboxOptions) {
     this.database = openDatabase(options);
-    this.logger = options.logger ?? defaultLogger;
+    this.logger = guardLogger(options.logger);
     this.table = new InboxTable(this.database);
+    this.#keepParkedMs = durationMs(options.keepParked ?? '90d', 'keepParked');
     this.retentionMs = durationMs(options.retention ?? '7d', 'retention');
   }
 
@@ -90,9 +94,18 @@ export class Inbox {
     return this.table.parked(consumer, undefined, limit);
   }
 
-  /** Deletes notes of handled messages older than the retention. Returns their number. Consumptions do it every ten minutes. */
-  purge(): Promise<number> {
-    return this.table.purge(this.retentionMs);
+  /**
+   * Deletes notes of handled messages older than the retention, and messages that were set aside longer ago than `keepParked`. Returns the
+   * number of notes. Consumptions do it every ten minutes.
+   */
+  async purge(): Promise<number> {
+    const { notes, parked } = await this.table.purge(this.retentionMs, this.#keepParkedMs);
+    if (parked > 0)
+      this.logger.warn(
+        { parked, keepParkedMs: this.#keepParkedMs },
+        'messages that had been set aside were deleted, since they were older than keepParked',
+      );
+    return notes;
   }
 
   /**

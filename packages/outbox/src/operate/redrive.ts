@@ -7,9 +7,8 @@ import {
   type BulkRow,
   changeInBulk,
   type Database,
-  type Duration,
   dateMs,
-  durationMs,
+  deleteOlder,
   forUpdate,
   InvalidArgumentError,
   idList,
@@ -139,17 +138,7 @@ function redrivenHeaders(row: DeadRow): string | null {
   }
 }
 
-/** Deletes dead letters older than `age`, in batches. */
-export async function purgeDead(database: Database, age: Duration): Promise<number> {
-  const ageMs = durationMs(age, 'age');
-  const dead = database.table('outbox_dead');
-  let total = 0;
-  for (;;) {
-    const rows = await database.rows<{ id: string }>(
-      `SELECT ${database.text('id')} AS id FROM ${dead} t WHERE dead_at < {now} - ${ageMs} ORDER BY t.id LIMIT 500`,
-    );
-    if (rows.length === 0) return total;
-    const ids = rows.map(({ id }) => BigInt(id)).join(', ');
-    total += await database.run(`${database.deleteByPrimaryKey(dead)} WHERE id IN (${ids})`);
-  }
+/** Deletes dead letters older than `ageMs`, in batches. Returns their number. */
+export function purgeDead(database: Database, ageMs: number): Promise<number> {
+  return deleteOlder(database, database.table('outbox_dead'), 'dead_at', `{now} - ${ageMs}`);
 }

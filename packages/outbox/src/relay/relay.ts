@@ -58,6 +58,8 @@ export interface RelayOptions {
   readonly stopTimeout?: Duration;
 }
 
+const purgePauseMs = 600_000;
+
 /** The part of an outbox that a relay needs. */
 export interface RelayHost {
   readonly database: Database;
@@ -65,6 +67,8 @@ export interface RelayHost {
   readonly logger: Logger;
   /** Calls `listener` with the lane of each new message, or with `undefined` for all lanes. Returns a function that ends it. */
   readonly listen: (listener: (lane: number | undefined) => void) => () => void;
+  /** Deletes dead letters and ids of puts that are older than their retention. */
+  readonly purge: () => Promise<unknown>;
 }
 
 /**
@@ -90,6 +94,7 @@ export class Relay implements Service {
   readonly #holds: Holds;
   readonly #events: Events<RelayEvents>;
   readonly #promote: Loop<unknown>;
+  readonly #purge: Loop<unknown>;
   readonly #lifecycle: Service;
   readonly #health: BrokerHealth;
   readonly #publishContext: PublishContext;
@@ -181,6 +186,7 @@ export class Relay implements Service {
         return dueMs < 1_000 ? { untilMs: Math.max(2, dueMs) } : 1_000;
       },
     });
+    this.#purge = defineLoop({ name: 'outbox purge', logger, runOnce: () => host.purge(), pauseMs: () => purgePauseMs });
     this.#lifecycle = lifecycle({ start: () => this.#start(), stop: () => this.#stop() });
   }
 
@@ -241,6 +247,7 @@ export class Relay implements Service {
     });
     await this.#feed.start();
     await this.#promote.start();
+    await this.#purge.start();
   }
 
   async #stop(): Promise<void> {
@@ -248,6 +255,7 @@ export class Relay implements Service {
     this.#unlisten?.();
     this.#health.close();
     await this.#promote.stop();
+    await this.#purge.stop();
     this.#feed.pauseReading();
     // `idle`: a plain timer fires at once if it is set for longer than 24 days.
     await Promise.race([this.#queue.quiet(), idle(this.#stopTimeoutMs)]);

@@ -20,6 +20,7 @@ export const outboxSchema: Schema = {
           'inbox_parked',
         ]),
     },
+    { name: '0003_retention', statements: retention },
   ],
 };
 
@@ -83,5 +84,14 @@ function create(database: Database): readonly string[] {
     'inbox_parked',
     `consumer VARCHAR(100) NOT NULL, message_id VARCHAR(191) NOT NULL, topic VARCHAR(191) NOT NULL, message_key VARCHAR(191) NULL, headers ${text} NULL, body ${bytes} NOT NULL, content_type VARCHAR(100) NOT NULL, reason VARCHAR(20) NOT NULL, parked_at BIGINT NOT NULL, PRIMARY KEY (consumer, message_id)`,
   );
+  return ddl.statements;
+}
+
+/** By which old rows are purged. */
+function retention(database: Database): readonly string[] {
+  const ddl = new SchemaWriter(database);
+  ddl.index('outbox_dead_age', 'outbox_dead', 'dead_at', { concurrently: true });
+  ddl.index('inbox_start_age', 'inbox_start', 'started_at', { concurrently: true });
+  ddl.index('inbox_parked_age', 'inbox_parked', 'parked_at', { concurrently: true });
   return ddl.statements;
 }

@@ -2,14 +2,15 @@ import {
   checkMigrated,
   coreSchema,
   Database,
-  defaultLogger,
   durationMs,
   type EventSource,
   Events,
+  guardLogger,
   InvalidArgumentError,
   type Lease,
   LeaseTable,
   type Logger,
+  notAPromise,
   uuidv7,
   wholeNumber,
 } from '@holdfast/core';
@@ -69,7 +70,7 @@ export class Scan<Row extends Record<string, unknown>> {
     new BatchSize(options.batch ?? 1_000);
     this.#leaseMs = Math.max(200, durationMs(options.lease ?? '15s', 'lease'));
     durationMs(options.outage ?? '30s', 'outage');
-    this.#logger = options.logger ?? defaultLogger;
+    this.#logger = guardLogger(options.logger);
     this.#events = new Events(this.#logger);
     this.#state = new Database({ knex: options.state, loopConnections: 3 });
     this.#leases = new LeaseTable(this.#state);
@@ -196,7 +197,10 @@ export class Scan<Row extends Record<string, unknown>> {
     const now: ScanNow = { date: new Date(nowMs), minus: (age) => new Date(nowMs - durationMs(age, 'age')) };
     const { sql, bindings } = shard.knex
       .queryBuilder()
-      .where((query) => this.#options.where(query, now))
+      .where((query) => {
+        // Conditions that it adds later would be lost.
+        notAPromise('where', this.#options.where(query, now), 'read what the condition needs before the scan is defined');
+      })
       .toSQL();
     const head = 'select * where ';
     return sql.startsWith(head) ? { sql: sql.slice(head.length), params: bindings as unknown[] } : { sql: '1 = 1', params: [] };

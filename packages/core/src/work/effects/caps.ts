@@ -2,6 +2,7 @@ import { Slots } from '../../coordination/slots.ts';
 import { forUpdate } from '../../database/dialect-sql.ts';
 import type { SqlRunner } from '../../database/sql-runner.ts';
 import type { ClaimCap } from '../row/claim-rows.ts';
+import { idList } from '../row/id-list.ts';
 import type { WorkTable } from '../row/work-table.ts';
 
 /** Names and limits of the caps of a table. */
@@ -81,14 +82,25 @@ export class Caps {
     const table = this.#table;
     const { database, shape } = table;
     const live = `status = ${table.state('running')} OR (status = ${table.state('cancelled')} AND lease_until >= {now})`;
+    const t = database.table(shape.table);
     let repaired = 0;
     for (const kind of kinds) {
       if (!this.capped(kind)) continue;
       const scope = this.#options.scope(kind);
-      for (const holder of await this.#slots.holders(scope)) {
+      const holders = await this.#slots.holders(scope);
+      if (holders.length === 0) continue;
+      // All at once, without locks: as a rule every holder runs.
+      const ids = idList(database.family, holders);
+      const running = await database.rows<{ id: string }>(
+        `SELECT ${database.text('id')} AS id FROM ${t}${database.primaryKeyHint} WHERE ${ids.sql} AND (${live})`,
+        ids.params,
+      );
+      const fine = new Set(running.map((row) => row.id));
+      for (const holder of holders) {
+        if (fine.has(holder)) continue;
         repaired += await database.transaction(async (sql) => {
           const [row] = await sql.rows<{ live: number }>(
-            `SELECT CASE WHEN ${live} THEN 1 ELSE 0 END AS live FROM ${database.table(shape.table)} WHERE id = ${BigInt(holder)}${forUpdate(database)}`,
+            `SELECT CASE WHEN ${live} THEN 1 ELSE 0 END AS live FROM ${t} WHERE id = ${BigInt(holder)}${forUpdate(database)}`,
           );
           return row && Number(row.live) === 1 ? 0 : this.#slots.free(sql, scope, [holder]);
         });

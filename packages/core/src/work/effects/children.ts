@@ -106,10 +106,13 @@ export class Children {
       const counts = await this.counts(sql, parent);
       if (counts.done + counts.failed + counts.cancelled < Number(record.total)) return undefined;
       const changed = await sql.run(
-        `UPDATE ${database.table(table.shape.table)} SET status = ${table.state('done')}, ${resultColumn} = ?, updated_at = {timestamp} WHERE id = ${BigInt(parent)} AND status = ${table.state('blocked')}`,
+        `UPDATE ${database.table(table.shape.table)} SET status = ${table.state('done')}, ${resultColumn} = ?, updated_at = {timestamp} WHERE id = ${BigInt(parent)} AND ${table.pinned('blocked')}`,
         [JSON.stringify({ total: Number(record.total), ...counts })],
       );
-      return changed === 1 ? onCompleted(sql, record) : undefined;
+      if (changed !== 1) return undefined;
+      // Its row has the sums now.
+      await sql.run(`DELETE FROM ${database.table(this.#options.countTable)} WHERE parent_id = ${BigInt(parent)}`);
+      return onCompleted(sql, record);
     });
   }
 

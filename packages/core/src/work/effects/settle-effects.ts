@@ -4,7 +4,7 @@ import type { ClaimedRow } from '../row/table-sql.ts';
 import type { Outcome } from '../row/verdict.ts';
 import type { Caps } from './caps.ts';
 import { type Children, countOf } from './children.ts';
-import type { Turns } from './turns.ts';
+import type { RepairExtent, Turns } from './turns.ts';
 
 /** A row that ended or stopped running, and the turn, slot and parent that it affects. */
 export interface StoppedRow {
@@ -81,9 +81,9 @@ export class SettleEffects {
     return (await this.#children?.count(sql, rows, counter)) ?? [];
   }
 
-  /** Passes on turns and frees slots of these kinds whose row ended without doing so. Returns how many. */
-  async repair(kinds: readonly string[], onOpened: () => void): Promise<number> {
-    const turns = (await this.#turns?.repair(kinds, onOpened)) ?? 0;
+  /** Passes on turns and frees slots of these kinds whose row ended without doing so: see {@link Turns.repair}. Returns how many. */
+  async repair(kinds: readonly string[], onOpened: () => void, extent: RepairExtent = 'all'): Promise<number> {
+    const turns = (await this.#turns?.repair(kinds, onOpened, extent)) ?? 0;
     return turns + ((await this.#caps?.repair(kinds)) ?? 0);
   }
 

@@ -1,5 +1,5 @@
 import { KeyGate } from '../../coordination/key-gate.ts';
-import { forUpdate } from '../../database/dialect-sql.ts';
+import { forUpdate, quoted } from '../../database/dialect-sql.ts';
 import type { SqlRunner } from '../../database/sql-runner.ts';
 import type { ClaimedRow } from '../row/table-sql.ts';
 import type { WorkTable } from '../row/work-table.ts';
@@ -23,7 +23,10 @@ export interface TurnRow {
   readonly turn: string | null;
 }
 
-const headsPerPage = 500;
+const headsPerPage = 1_000;
+
+/** How much of what may be stuck a repair looks at. */
+export type RepairExtent = 'all' | 'part';
 
 /** Returns whether the row that the statement reads exists and has not ended. */
 async function isLive(sql: Pick<SqlRunner, 'rows'>, select: string): Promise<boolean> {
@@ -44,6 +47,8 @@ export class Turns {
   readonly #options: TurnsOptions;
   readonly #gate: KeyGate;
   readonly #name: string;
+  /** The last key of the last page that a partial repair read, by kind. */
+  readonly #repairedTo = new Map<string, string>();
 
   constructor(table: WorkTable, options: TurnsOptions) {
     this.#table = table;
@@ -90,7 +95,7 @@ export class Turns {
       );
       if (!next) return undefined;
       const opened = await sql.run(
-        `UPDATE ${t} SET status = CASE WHEN run_at > {now} THEN ${table.state('scheduled')} ELSE ${table.state('ready')} END, claim_rank = ${table.rank('{now}')}, updated_at = {timestamp} WHERE id = ${BigInt(next.id)} AND status = ${table.state('blocked')}`,
+        `UPDATE ${t} SET status = CASE WHEN run_at > {now} THEN ${table.state('scheduled')} ELSE ${table.state('ready')} END, claim_rank = ${table.rank('{now}')}, updated_at = {timestamp} WHERE id = ${BigInt(next.id)} AND ${table.pinned('blocked')}`,
       );
       if (opened === 1) return next.id;
     }
@@ -99,34 +104,55 @@ export class Turns {
   /**
    * Passes on turns whose row ended without doing so: cancelled while it ran (its lease has expired, or its worker let go),
    * changed by older code, or deleted by hand. Calls `onOpened` for each row that became READY. Returns how many turns it passed on.
+   * @param extent `'all'` looks at all keys, and deletes the gates of free ones; `'part'` at one page of each kind, and the next call at the
+   *   next page, so that it costs one statement for each kind however many keys there are
    */
-  async repair(kinds: readonly string[], onOpened: () => void): Promise<number> {
-    const table = this.#table;
-    const { database } = table;
-    const ended = `status IN (${table.state('done')}, ${table.state('dead')}) OR (status = ${table.state('cancelled')} AND (lease_until IS NULL OR lease_until < {now}))`;
+  async repair(kinds: readonly string[], onOpened: () => void, extent: RepairExtent = 'all'): Promise<number> {
     let repaired = 0;
     for (const kind of kinds) {
       if (!this.#options.serial(kind)) continue;
-      for (let after: string | undefined = ''; after !== undefined; ) {
-        const heads: { readonly key: string; readonly head: string }[] = await this.#gate.heads(
-          this.#options.scope(kind),
-          after,
-          headsPerPage,
-        );
-        for (const { key, head } of heads) {
-          const select = `SELECT CASE WHEN ${ended} THEN 1 ELSE 0 END AS ended FROM ${this.#name} WHERE id = ${BigInt(head)}`;
-          if (await isLive(database, select)) continue;
-          // The row is read again, with a lock: if a person has redriven it since, it keeps its turn.
-          const next = await database.transaction(async (sql) =>
-            (await isLive(sql, `${select}${forUpdate(database)}`)) ? null : this.pass(sql, kind, key, String(head)),
-          );
-          if (next === null) continue;
-          repaired += 1;
-          if (next !== undefined) onOpened();
-        }
-        after = heads.length < headsPerPage ? undefined : heads.at(-1)?.key;
-      }
+      let after: string | undefined = extent === 'part' ? this.#repairedTo.get(kind) : undefined;
+      do {
+        const page = await this.#heads(kind, after ?? '');
+        for (const { key, head, ended } of page) if (Number(ended) === 1) repaired += await this.#repairOne(kind, key, head, onOpened);
+        after = page.length < headsPerPage ? undefined : page.at(-1)?.key;
+      } while (extent === 'all' && after !== undefined);
+      if (extent === 'part') {
+        if (after === undefined) this.#repairedTo.delete(kind);
+        else this.#repairedTo.set(kind, after);
+      } else await this.#gate.purge(this.#options.scope(kind));
     }
     return repaired;
   }
+
+  /** Reads a page of gates, and whether the row at the head of each has ended. Indexes: the primary keys of both tables. */
+  #heads(kind: string, after: string): Promise<readonly Head[]> {
+    const { database } = this.#table;
+    return database.rows<Head>(
+      `SELECT g.gate_key AS ${quoted(database, 'key')}, ${database.text('g.head')} AS head, CASE WHEN ${this.#ended('t.')} OR t.id IS NULL THEN 1 ELSE 0 END AS ended FROM (${this.#gate.headsSql(headsPerPage)}) g LEFT JOIN ${this.#name} t ON t.id = g.head ORDER BY g.gate_key`,
+      [this.#options.scope(kind), after],
+    );
+  }
+
+  async #repairOne(kind: string, key: string, head: string, onOpened: () => void): Promise<0 | 1> {
+    const { database } = this.#table;
+    const select = `SELECT CASE WHEN ${this.#ended()} THEN 1 ELSE 0 END AS ended FROM ${this.#name} WHERE id = ${BigInt(head)}${forUpdate(database)}`;
+    // The row is read again, with a lock: if a person has redriven it since, it keeps its turn.
+    const next = await database.transaction(async (sql) => ((await isLive(sql, select)) ? null : this.pass(sql, kind, key, String(head))));
+    if (next === null) return 0;
+    if (next !== undefined) onOpened();
+    return 1;
+  }
+
+  /** SQL: the row can't pass its turn on any more. */
+  #ended(of = ''): string {
+    const table = this.#table;
+    return `(${of}status IN (${table.state('done')}, ${table.state('dead')}) OR (${of}status = ${table.state('cancelled')} AND (${of}lease_until IS NULL OR ${of}lease_until < {now})))`;
+  }
+}
+
+interface Head {
+  readonly key: string;
+  readonly head: string;
+  readonly ended: number | string;
 }

@@ -64,7 +64,7 @@ export async function claimGivenRows(
 ): Promise<readonly ClaimedRow[]> {
   if (ids.length === 0) return [];
   const list = work.ids(ids);
-  const pick = `SELECT id FROM ${work.table}${work.database.primaryKeyHint} WHERE ${list.sql} AND lost = 0 AND status = ${work.state('ready')} AND ${work.shape.columns.kind} = ?`;
+  const pick = `SELECT id FROM ${work.table}${work.database.primaryKeyHint} WHERE ${list.sql} AND lost = 0 AND ${work.pinned('ready')} AND ${work.shape.columns.kind} = ?`;
   const claim = (limit: number, inside?: SqlRunner): Promise<ClaimedRow[]> =>
     claimPicked(work, `${pick} LIMIT ${limit}`, [...list.params, query.kind], query, inside);
   if (!cap) return claim(ids.length);

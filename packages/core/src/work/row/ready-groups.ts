@@ -64,12 +64,14 @@ export async function readyGroups(
       return [...found, ...(await sql.rows<GroupRecord>(suspects))];
     });
   } else if (database.family === 'postgres') {
-    const nextKind = (after: string): string => `SELECT ${kind} AS kind FROM ${table} WHERE ${ready} = 0${after} ORDER BY ${kind} LIMIT 1`;
+    const columns = 'kind, grp, first_rank, lag_ms, least, most';
+    // The first row of each kind, and from it on the first rows of its groups.
     records = await database.rows(
-      `WITH RECURSIVE k AS ((${nextKind('')}) UNION ALL SELECT n.kind FROM k CROSS JOIN LATERAL (${nextKind(` AND ${kind} > k.kind`)}) n)
+      `WITH RECURSIVE k AS ((${first} ${order}) UNION ALL SELECT n.* FROM k CROSS JOIN LATERAL (${first} AND ${kind} > k.kind ${order}) n)
       (SELECT p.kind, p.grp, p.least, p.most, p.first_rank, p.lag_ms FROM k LEFT JOIN jsonb_each_text(?::jsonb) f (kind, grp) ON f.kind = k.kind
         CROSS JOIN LATERAL (
-          WITH RECURSIVE g AS ((${first} AND ${kind} = k.kind AND ${group} >= COALESCE(f.grp, '') ${order}) UNION ALL
+          WITH RECURSIVE g (${columns}) AS (
+            (SELECT k.* WHERE k.grp >= COALESCE(f.grp, '') UNION ALL (${first} AND ${kind} = k.kind AND ${group} >= f.grp AND k.grp < f.grp ${order})) UNION ALL
             SELECT n.* FROM g CROSS JOIN LATERAL (${first} AND ${kind} = g.kind AND ${group} > g.grp ${order}) n
           ) SELECT * FROM g LIMIT ${limit}
         ) p) UNION ALL (${suspects})`,

@@ -32,15 +32,15 @@ export async function rescueRows(work: TableSql, options: RescueOptions): Promis
   const limit = options.limit ?? 1_000;
   const running = `status = ${work.state('running')}`;
   const { backMs } = options;
-  const expired = `${running} AND lease_until < {now}`;
+  const expired = 'lease_until < {now}';
   // Older code has set these rows RUNNING without a lease: their last change decides.
-  const stale = `${running} AND lease_until IS NULL AND updated_at < ${work.ago(options.adoptAfterMs)}`;
+  const stale = `lease_until IS NULL AND updated_at < ${work.ago(options.adoptAfterMs)}`;
   const total = { rescued: 0, dead: 0 };
   for (const where of [expired, stale]) {
     const since = where === expired && backMs !== undefined;
     for (let n = limit; n === limit; ) {
       const ids = await work.readIds(
-        since ? `${where} AND lease_until >= {now} - ?` : where,
+        `${running} AND ${where}${since ? ' AND lease_until >= {now} - ?' : ''}`,
         since ? [backMs] : [],
         `ORDER BY lease_until LIMIT ${limit}`,
       );
@@ -59,7 +59,7 @@ function rescueBatch(work: TableSql, where: string, ids: readonly string[], opti
   return database.transaction(async (sql) => {
     const list = work.ids(ids);
     const records = await sql.rows<WorkRecord>(
-      `SELECT ${work.columns()} FROM ${table}${database.primaryKeyHint} WHERE ${list.sql} AND ${where}${skipLocked(database)}`,
+      `SELECT ${work.columns()} FROM ${table}${database.primaryKeyHint} WHERE ${list.sql} AND ${work.pinned('running')} AND ${where}${skipLocked(database)}`,
       list.params,
     );
     const rows = records.map((record) => work.row(record, 0));

@@ -25,12 +25,14 @@ export async function settleRows(work: TableSql, settlements: readonly Settlemen
   if (settlements.length === 0) return new Set();
   const groups = group(work, settlements);
   const [single] = groups;
-  if (single && groups.length === 1 && single.verdict.outcome === 'done' && hook === undefined && !readsFirst(work, single))
+  const alone = single && groups.length === 1 && single.verdict.outcome === 'done' && hook === undefined;
+  if (alone && !readsFirst(work, single) && !settlements.some(leavesAttempts))
     return new Set(await work.database.use((sql) => settleDone(work, sql, single, false)));
   return work.database.transaction(async (sql) => {
     const settled = await settleGroups(work, sql, groups, hook !== undefined);
     const accepted = settlements.filter((settlement) => settled.has(settlement.row.id));
     await recordAttempts(work, sql, accepted);
+    await forgetAttempts(work, sql, accepted);
     await hook?.(sql, accepted);
     return settled;
   });
@@ -39,11 +41,9 @@ export async function settleRows(work: TableSql, settlements: readonly Settlemen
 /** Settles in an open transaction (which should do nothing after it). Returns the ids that were still the caller's. */
 export async function settleRowsIn(work: TableSql, sql: SqlRunner, settlements: readonly Settlement[]): Promise<Set<string>> {
   const settled = await settleGroups(work, sql, group(work, settlements), true);
-  await recordAttempts(
-    work,
-    sql,
-    settlements.filter((settlement) => settled.has(settlement.row.id)),
-  );
+  const accepted = settlements.filter((settlement) => settled.has(settlement.row.id));
+  await recordAttempts(work, sql, accepted);
+  await forgetAttempts(work, sql, accepted);
   return settled;
 }
 
@@ -167,6 +167,20 @@ async function recordAttempts(work: TableSql, sql: SqlRunner, settlements: reado
     else if (verdict.outcome === 'dead') attempts.push({ row, outcome: verdict.reason, error: verdict.error });
   }
   await insertAttempts(work, sql, attempts);
+}
+
+/** Returns whether a row is deleted that may have attempts on record: it was started before. */
+function leavesAttempts({ row, verdict, keep }: Settlement): boolean {
+  return !keep && verdict.outcome === 'done' && row.starts > 1;
+}
+
+/** Deletes the attempts of rows that are deleted as they succeed. */
+async function forgetAttempts(work: TableSql, sql: SqlRunner, settlements: readonly Settlement[]): Promise<void> {
+  if (work.attempts === undefined) return;
+  const gone = settlements.filter(leavesAttempts).map(({ row }) => row.id);
+  if (gone.length === 0) return;
+  const ids = work.ids(gone);
+  await sql.run(`DELETE FROM ${work.attempts} WHERE ${ids.sql.replace(/\bid\b/, 'task_id')}`, ids.params);
 }
 
 /** A start that failed or was lost. */

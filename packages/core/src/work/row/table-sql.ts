@@ -12,6 +12,8 @@ export interface WorkTableShape {
     readonly group: string;
     readonly attempts: string;
     readonly error: string;
+    /** The column by which ended rows are found: it has the status of an ended row, and NULL in others. Default `status`. */
+    readonly ended?: string;
     /** For what a run returns, as JSON; NULL if there is nothing. Without it no result is kept. */
     readonly result?: string;
     /** For what a run reports while it is under way, as JSON. Without it nothing can be reported. */
@@ -102,11 +104,11 @@ export class TableSql {
     return rows.map((row) => row.id);
   }
 
-  /** SQL for the time `ms` ago, in the type of the date-time columns and the time zone of the connection. */
+  /** SQL for the time `ms` ago, in the type of the date-time columns and the time zone of the connection. Moves with the database's clock. */
   ago(ms: number): string {
-    const whole = Math.trunc(ms);
+    const whole = Math.trunc(ms) - this.database.clockOffsetMs;
     if (this.database.family === 'postgres') return `now() - interval '${whole} milliseconds'`;
-    if (this.database.family === 'sqlite') return `strftime('%Y-%m-%d %H:%M:%f', 'now', '-${(whole / 1000).toFixed(3)} seconds')`;
+    if (this.database.family === 'sqlite') return `strftime('%Y-%m-%d %H:%M:%f', 'now', '${(-whole / 1000).toFixed(3)} seconds')`;
     return `CURRENT_TIMESTAMP(3) - INTERVAL ${whole * 1000} MICROSECOND`;
   }
 

@@ -1,6 +1,7 @@
 import type { Database } from '../../database/database.ts';
 import type { SqlRunner } from '../../database/sql-runner.ts';
 import { type ClaimCap, type ClaimQuery, claimGivenRows, claimRows } from './claim-rows.ts';
+import { RowPurge } from './purge-rows.ts';
 import { type ReadyGroup, type ReadyQuery, readyGroups } from './ready-groups.ts';
 import { heldRows, renewRows } from './renew-rows.ts';
 import { type ProgressReport, reportProgress } from './report-progress.ts';
@@ -14,16 +15,23 @@ export class WorkTable {
   readonly database: Database;
   readonly shape: WorkTableShape;
   readonly #sql: TableSql;
+  readonly #purge: RowPurge;
 
   constructor(database: Database, shape: WorkTableShape) {
     this.database = database;
     this.shape = shape;
     this.#sql = new TableSql(database, shape);
+    this.#purge = new RowPurge(this.#sql);
   }
 
   /** The SQL literal of a state. */
   state(state: WorkState): string {
     return this.#sql.state(state);
+  }
+
+  /** A comparison of the status for which no index can be used, so that a statement about given ids goes by the primary key. */
+  pinned(state: WorkState): string {
+    return this.#sql.pinned(state);
   }
 
   /** SQL for the rank of a row that becomes READY at `readyAt` (SQL, in ms). */
@@ -116,22 +124,11 @@ export class WorkTable {
   }
 
   /**
-   * Deletes up to `limit` rows in the given (terminal) states that last changed more than `olderThanMs` ago. Returns their number.
-   * @param unless SQL that is true for rows that stay
+   * Deletes the rows of a kind that ended in a state and last changed longer ago than `olderThanMs`, except those for which the SQL `unless` is
+   * true: see {@link RowPurge}. Returns their number.
    */
-  async purge(kind: string, states: readonly WorkState[], olderThanMs: number, limit: number = 1000, unless?: string): Promise<number> {
-    const work = this.#sql;
-    const where = `status IN (${states.map((state) => work.state(state)).join(', ')}) AND ${work.shape.columns.kind} = ? AND updated_at < ${work.ago(olderThanMs)}${unless === undefined ? '' : ` AND NOT (${unless})`}`;
-    const old = await work.readIds(where, [kind], `ORDER BY ${work.table}.id LIMIT ${limit}`);
-    if (old.length === 0) return 0;
-    const ids = work.ids(old);
-    return this.database.transaction(async (sql) => {
-      const gone = await sql.run(`${this.database.deleteByPrimaryKey(work.table)} WHERE ${ids.sql} AND ${where}`, [...ids.params, kind]);
-      if (work.attempts === undefined) return gone;
-      const attempts = `DELETE FROM ${work.attempts} WHERE ${ids.sql.replace(/\bid\b/, 'task_id')}`;
-      await sql.run(`${attempts} AND NOT EXISTS (SELECT 1 FROM ${work.table} t WHERE t.id = task_id)`, ids.params);
-      return gone;
-    });
+  purge(kind: string, state: WorkState, olderThanMs: number, unless?: string): Promise<number> {
+    return this.#purge.purge({ kind, state, olderThanMs, unless });
   }
 }
 

@@ -137,7 +137,8 @@ export class WorkRunner implements Service {
         return accepted;
       },
       onSettled: (settlement, accepted) => this.#settled(settlement, accepted),
-      patienceMs: () => (this.#stopping ? Math.min(options.leaseMs, options.stopMs) : options.leaseMs),
+      // A stop waits for a database that is away, too, but not for longer than it waits for handlers; a deadlock must cost no verdict.
+      patienceMs: () => (this.#stopping ? Math.min(options.leaseMs, Math.max(options.stopMs, 5_000)) : options.leaseMs),
     });
     this.#lifecycle = lifecycle({ start: () => this.#start(), stop: () => this.#stop() });
     this.#poll = defineLoop({

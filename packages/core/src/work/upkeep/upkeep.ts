@@ -18,7 +18,7 @@ export interface UpkeepOptions {
   readonly onPromoted: (count: number) => Promise<void> | void;
   /** Takes back rows whose lease has expired, within the last `backMs` if it is given. Runs every 2 s, or every `leaseMs` if that is shorter. */
   readonly rescue: (backMs: number | undefined) => Promise<unknown>;
-  /** Repairs turns and slots every 2 s. Default none, for workers that run neither serial nor capped kinds. */
+  /** Repairs a part of the turns and slots every 2 s; it must cost the same however many there are. Default none, for workers that run neither serial nor capped kinds. */
   readonly repair?: (() => Promise<unknown>) | undefined;
 }
 

@@ -1,7 +1,6 @@
 import { expect, it } from 'vitest';
-import { silentLogger } from '../observe/logger.ts';
-import { until } from '../testing/until.ts';
-import { defineLoop } from './loop.ts';
+import { defineLoop, silentLogger } from '../src/index.ts';
+import { until } from '../src/testing/index.ts';
 
 it('runs a pass that is due at an instant then, and not before', async () => {
   const due: number[] = [];

@@ -1,8 +1,7 @@
 import { expect, it } from 'vitest';
-import { silentLogger } from '../../observe/logger.ts';
-import { until } from '../../testing/until.ts';
-import type { Settlement } from '../row/settle-rows.ts';
-import { Settler } from './settler.ts';
+import { type Settlement, silentLogger } from '../src/index.ts';
+import { until } from '../src/testing/index.ts';
+import { Settler } from '../src/work/run/settler.ts';
 
 const settlement = (id: string): Settlement => ({
   row: { id, version: 1, kind: 'k', group: '', starts: 1, lost: 0, attempts: 0, rank: 0, payload: {} },
