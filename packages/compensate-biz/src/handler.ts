@@ -5,7 +5,7 @@ import type { SubmitOptions } from './submit-options.ts';
 
 const mark: unique symbol = Symbol('outcome');
 
-/** A handler returns one to end its run otherwise than with plain success. {@link Run} makes them. */
+/** The result of a call of {@link Run} that ends the run. A handler may return it; the call counts in any case. */
 export interface RunOutcome {
   readonly [mark]: Verdict | 'committed';
 }
@@ -34,10 +34,12 @@ export interface Run<Types extends BizTypes = BizTypes, Result = unknown> {
   /** Aborts when the lease is lost, the row is cancelled, the timeout passes, or the worker stops. */
   readonly signal: AbortSignal;
   /**
-   * Runs `effects` and writes SUCCESS in one transaction, with the rows of {@link submit}. Return its result. `effects`
-   * may run again when the transaction loses a race. `result` is stored with SUCCESS, as a plain result is.
+   * Runs `effects` and writes SUCCESS in one transaction, with the rows of {@link submit}. Await it or return it; the run waits for it in any
+   * case. `effects` may run again when the transaction loses a race. `result` is stored with SUCCESS, as a plain result is. If it fails, the
+   * attempt has failed, unless the handler then gives another verdict. What the handler throws after its commit is logged, and changes nothing.
    * @throws LeaseLostError, and commits nothing, when the row is no longer this run's.
    * @throws InvalidResultError, before anything is run, for a result that can't be stored.
+   * @throws InvalidArgumentError, and commits nothing, when the run has another verdict, or has ended.
    */
   commit(effects: (trx: Knex.Transaction) => unknown, options?: { readonly result?: Result }): Promise<RunOutcome>;
   /**
@@ -46,7 +48,11 @@ export interface Run<Types extends BizTypes = BizTypes, Result = unknown> {
    * @throws InvalidArgumentError for a share outside of 0 to 1, a negative count, or a note of more than 500 characters.
    */
   progress(value: Progress): void;
-  /** Counts as a failed attempt. The row runs again after `after`; default: after the delay that the type's `retry` gives. */
+  /**
+   * Counts as a failed attempt. The row runs again after `after`; default: after the delay that the type's `retry` gives. As `reject` and
+   * `snooze`, it counts at once, whether its result is returned or not; of several calls the last one counts.
+   * @throws InvalidArgumentError when the run has committed, or has ended.
+   */
   retry(options?: { readonly after?: Duration; readonly reason?: string }): RunOutcome;
   /** Makes the row FAILED, with the reason: it is never tried again. */
   reject(reason: string): RunOutcome;
@@ -67,9 +73,17 @@ export interface BatchItem<Context> {
   readonly signal: AbortSignal;
 }
 
-/** A batch of rows, as its handler sees it. Rows without a verdict of their own have succeeded when the handler returns. */
+/**
+ * A batch of rows, as its handler sees it. Rows without a verdict of their own have succeeded when the handler returns. When it throws, it is
+ * called again for smaller parts of them, until the row that fails is alone.
+ */
 export interface Batch<Context, Result = unknown> {
-  /** Runs `effects` and writes SUCCESS of every row without another verdict in one transaction. */
+  /**
+   * Runs `effects` and writes SUCCESS of every row without another verdict in one transaction; if there is none, it does nothing. Await it;
+   * the batch waits for it in any case. A verdict that comes after it is refused.
+   * @throws LeaseLostError, and commits nothing, when a row is no longer this batch's.
+   * @throws InvalidArgumentError, and commits nothing, when the batch has committed, or has ended.
+   */
   commit(effects: (trx: Knex.Transaction) => unknown): Promise<void>;
   /**
    * Sets the result that is stored with the SUCCESS of this row. Call it before `commit`, or before the handler returns.

@@ -6,9 +6,13 @@ export interface SubmitOptions {
   readonly bizId?: string | number | bigint;
   /**
    * Makes the submit idempotent per type: a second submit with the same key writes nothing and returns the id of the first row. The key
-   * holds for 7 days, or for `window`, or, with `while: 'pending'`, until the first row has ended. Default none.
+   * holds for 7 days, or for `window`, or, with `while: 'pending'`, until the first row has ended. With `replace`, a second submit gives
+   * the first row its own context and delay, if that row has not started: the last of many changes runs once. Default none.
    */
-  readonly once?: string | { readonly key: string; readonly window?: Duration } | { readonly key: string; readonly while: 'pending' };
+  readonly once?:
+    | string
+    | { readonly key: string; readonly window?: Duration; readonly replace?: boolean }
+    | { readonly key: string; readonly while: 'pending'; readonly replace?: boolean };
   /** A higher number is more urgent: one step counts as a minute of waiting. From -1,000,000 to 1,000,000. Default 0. */
   readonly priority?: number;
   /** Shortest time until the row runs. Default none: it runs as soon as a worker is free. */

@@ -111,7 +111,7 @@ onEveryDatabase('the result and the progress of a run', (suite) => {
     expect(runs).toBe(1);
   });
 
-  it('commits nothing under a result that can\u2019t be stored', async () => {
+  it('commits nothing under a result that can\u2019t be stored, and is no success if the handler goes on', async () => {
     const biz = suite.create({ step: bizType(any) });
     let effects = 0;
     let thrown: unknown;
@@ -125,7 +125,7 @@ onEveryDatabase('the result and the progress of a run', (suite) => {
     const { id } = await biz.now().submit('step', {});
     await using worker = biz.worker();
     await worker.start();
-    expect(await biz.waitFor(id)).toMatchObject({ status: 'SUCCESS', result: undefined });
+    expect(await biz.waitFor(id)).toMatchObject({ status: 'FAILED', result: undefined });
     expect(effects).toBe(0);
     expect(thrown).toBeInstanceOf(InvalidResultError);
   });

@@ -9,7 +9,8 @@ interface SteeredRow {
   readonly parent_id: string | null;
 }
 
-async function lockRow({ database }: Registry, sql: SqlRunner, id: string): Promise<SteeredRow | undefined> {
+/** Reads a row and locks it. */
+export async function lockRow({ database }: Registry, sql: SqlRunner, id: string): Promise<SteeredRow | undefined> {
   const [row] = await sql.rows<SteeredRow>(
     `SELECT ${database.text('id')} AS id, status, biz_type, gate, ${database.text('parent_id')} AS parent_id FROM ${database.table('compensate_biz')} WHERE id = ${BigInt(id)}${database.family === 'sqlite' ? '' : ' FOR UPDATE'}`,
   );

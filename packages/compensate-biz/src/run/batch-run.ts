@@ -1,14 +1,13 @@
-import type { ClaimedRow, RunningRow, Telemetry, Verdict, Verdicts } from '@holdfast/core';
+import { type ClaimedRow, monotonicMs, type RunningRow, type Telemetry, type Verdict, type Verdicts } from '@holdfast/core';
 import type { BizType } from '../biz-type.ts';
-import type { Batch, BatchItem, Registered } from '../handler.ts';
+import type { Registered } from '../handler.ts';
 import type { Registry } from '../registry.ts';
+import { BatchCall, type ParsedRow } from './batch-call.ts';
 import { type Effects, RowsPassedOnError } from './commit-run.ts';
 import { parseContext } from './parse-context.ts';
-import { progressJson } from './progress-json.ts';
 import type { ProgressReports } from './progress-reports.ts';
-import { resultJson } from './result-json.ts';
 import { RunTimeout } from './run-timeout.ts';
-import { doneVerdict, rejectVerdict, retryVerdict, snoozeVerdict, thrown } from './verdicts.ts';
+import { thrown } from './verdicts.ts';
 
 /** The parts that a batch runs with. */
 export interface BatchParts {
@@ -22,103 +21,89 @@ export interface BatchParts {
   readonly settleLate: (limit: RunTimeout) => Promise<void>;
 }
 
-type Item = BatchItem<unknown> & { readonly row: ClaimedRow; readonly running: RunningRow };
-
-/** Calls a batch handler once with all rows whose context can be handled. Never throws. */
+/**
+ * Runs a batch handler over all rows whose context can be handled. If a call throws, the rows without a verdict are halved until the row
+ * that fails is alone: a failed attempt is always of a row that ran by itself, so that one row can't fail its neighbours. Never throws.
+ */
 export async function runBatch(parts: BatchParts, rows: readonly RunningRow[]): Promise<Verdicts> {
-  const { registry, telemetry, type, handler, reports, commit, settleLate } = parts;
+  const { registry, type } = parts;
   const verdicts = new Map<string, Verdict | undefined>();
-  const items: Item[] = [];
-  let limit: RunTimeout | undefined;
+  const parsed: ParsedRow[] = [];
   for (const running of rows) {
-    const { row } = running;
-    const parsed = await parseContext(registry, row, type);
-    if ('verdict' in parsed) {
-      verdicts.set(row.id, parsed.verdict);
-      continue;
-    }
-    const timeout = (limit ??= new RunTimeout(type, running));
-    items.push({
-      id: row.id,
-      bizId: row.payload.bizId ?? undefined,
-      context: parsed.context,
-      idempotencyKey: `compensate-biz:${row.id}`,
-      attempt: row.attempts + row.lost + 1,
-      tenant: row.group,
-      row,
-      running,
-      get signal() {
-        return timeout.signal(running);
-      },
-    });
+    const context = await parseContext(registry, running.row, type);
+    if ('verdict' in context) verdicts.set(running.row.id, context.verdict);
+    else parsed.push({ running, context: context.context });
   }
-  const [first] = items;
-  if (!first || !limit) return verdicts;
-  const results = new Map<string, string>();
-  let validating: Promise<void>[] = [];
-  const validated = async (): Promise<void> => {
-    const pending = validating;
-    validating = [];
-    await Promise.all(pending);
+  const waiting = parsed.length > 0 ? [parsed] : [];
+  const give = (some: readonly ParsedRow[], verdict: (running: RunningRow) => Verdict): void => {
+    for (const { running } of some) if (!verdicts.has(running.row.id)) verdicts.set(running.row.id, verdict(running));
   };
-  const reported = new Map<string, ClaimedRow>();
-  let ended = false;
-  const rowOf = (item: BatchItem<unknown>): ClaimedRow => (item as Item).row;
-  const batch: Batch<unknown> = {
-    commit: async (effects) => {
-      await validated();
-      const live = items.filter((item) => !verdicts.has(item.id)).map(rowOf);
-      if (live.length === 0) return;
-      for (const { id } of live) await endReport(id, true);
-      await commit(live, effects, results);
-      for (const row of live) verdicts.set(row.id, undefined);
-    },
-    retry: (item, options) => void verdicts.set(item.id, retryVerdict(type.retry, rowOf(item).attempts, options)),
-    reject: (item, reason) => void verdicts.set(item.id, rejectVerdict(reason)),
-    snooze: (item, after) => void verdicts.set(item.id, snoozeVerdict(after)),
-    result: (item, value) => {
-      const set = (json: string | undefined): void => {
-        if (json === undefined) results.delete(item.id);
-        else results.set(item.id, json);
-      };
-      const json = resultJson(first.row.kind, type, registry.maxResultBytes, value);
-      if (!(json instanceof Promise)) set(json);
-      else
-        validating.push(json.then(set, (error: unknown) => void verdicts.set(item.id, thrown(type.retry, (item as Item).running, error))));
-    },
-    progress: (item, value) => {
-      const json = progressJson(value);
-      // A handler that ran past its timeout may still call, and a row may have its verdict.
-      if (ended || verdicts.has(item.id)) return;
-      const row = rowOf(item);
-      reported.set(row.id, row);
-      reports.report(row, json);
-    },
-  };
-  const endReport = async (id: string, succeeded: boolean): Promise<void> => {
-    const row = reported.get(id);
-    reported.delete(id);
-    if (row) await reports.end(row, succeeded);
-  };
+  let deadline: number | undefined;
+  let isolated = false;
+  for (let some = waiting.pop(); some !== undefined; some = waiting.pop()) {
+    if (deadline !== undefined) {
+      // The lease of these was lost, they were cancelled, or the worker stops.
+      const aborted = some.filter(({ running }) => running.signal.aborted);
+      give(aborted, () => ({ outcome: 'release' }));
+      some = some.filter((row) => !aborted.includes(row));
+      if (some.length === 0) continue;
+      // A row has failed by itself, and the search has taken as long as one run may: the others run in another batch.
+      if (isolated && monotonicMs() > deadline) {
+        give(some, () => ({ outcome: 'release' }));
+        continue;
+      }
+    }
+    const failure = await callOnce(parts, some, verdicts);
+    if (failure === undefined) continue;
+    const open = some.filter(({ running }) => !verdicts.has(running.row.id));
+    if (open.length === 0) {
+      const ids = some.map(({ running }) => running.row.id);
+      registry.logger.error({ err: failure.error, ids }, 'a batch handler threw after each of its rows had a verdict; the verdicts stand');
+    } else if (failure.error instanceof RowsPassedOnError) {
+      // One row of the batch was taken over: nothing was committed, and the others have not failed.
+      give(open, () => ({ outcome: 'release' }));
+    } else if (some.length === 1) {
+      isolated = true;
+      give(open, (running) => thrown(type.retry, running, failure.error));
+    } else {
+      deadline ??= monotonicMs() + type.timeoutMs;
+      const half = Math.ceil(open.length / 2);
+      if (open.length > half) waiting.push(open.slice(half));
+      waiting.push(open.slice(0, half));
+    }
+  }
+  return verdicts;
+}
+
+/** Calls the handler once, and gives the rows without a verdict theirs if it succeeds. Returns the error if it fails. */
+async function callOnce(
+  { registry, telemetry, type, handler, reports, commit, settleLate }: BatchParts,
+  rows: readonly ParsedRow[],
+  verdicts: Map<string, Verdict | undefined>,
+): Promise<{ readonly error: unknown } | undefined> {
+  const [first] = rows;
+  if (!first) return undefined;
+  const limit = new RunTimeout(type, first.running);
+  const batch = new BatchCall(rows, { registry, type, limit, reports, commit, verdicts });
   const call = async (): Promise<unknown> => {
-    if (!telemetry.recording) return handler(items, batch);
-    const origins = items.map(({ row }) => row.payload.traceparent);
-    return telemetry.span(`compensate-biz ${first.row.kind}`, origins, async () => handler(items, batch));
+    if (!telemetry.recording) return handler(batch.items, batch);
+    const origins = rows.map(({ running }) => running.row.payload.traceparent);
+    return telemetry.span(`compensate-biz ${first.running.row.kind}`, origins, async () => handler(batch.items, batch));
   };
   try {
     await limit.race(call());
-    await validated();
-    for (const item of items) if (!verdicts.has(item.id)) verdicts.set(item.id, doneVerdict(results.get(item.id)));
+    await batch.settled();
+    if (batch.commitError) return batch.commitError;
+    for (const { running } of rows) if (!verdicts.has(running.row.id)) verdicts.set(running.row.id, batch.success(running.row.id));
+    return undefined;
   } catch (error) {
+    await batch.settled().catch(() => undefined);
+    batch.end();
     await settleLate(limit);
-    // A row of the batch was taken over: nothing was committed, and the others have not failed.
-    const passedOn = error instanceof RowsPassedOnError;
-    for (const { id, running } of items)
-      if (!verdicts.has(id)) verdicts.set(id, passedOn ? { outcome: 'release' } : thrown(type.retry, running, error));
+    return { error };
   } finally {
-    ended = true;
+    batch.end();
     limit.clear();
+    await batch.endReports();
   }
-  await Promise.all([...reported.keys()].map((id) => endReport(id, verdicts.get(id)?.outcome === 'done')));
-  return verdicts;
 }

@@ -9,9 +9,11 @@ import {
   wait,
 } from '@holdfast/core';
 import type { Knex } from 'knex';
+import type { BizType } from '../biz-type.ts';
 import type { Registry } from '../registry.ts';
-import { insertRows } from '../submit/insert-rows.ts';
 import type { NewRow } from '../submit/new-row.ts';
+import { writeRows } from '../submit/write-rows.ts';
+import { keepsRow } from './keeps-row.ts';
 import { doneVerdict } from './verdicts.ts';
 
 /** Statements of a handler, run in the transaction of its success. */
@@ -27,8 +29,8 @@ export interface Commit {
   readonly rows: readonly ClaimedRow[];
   readonly effects: Effects;
   readonly followUps: readonly NewRow[];
-  /** True if the rows are kept as SUCCESS, false if they are deleted. */
-  readonly keep: boolean;
+  /** The type of the rows. */
+  readonly type: BizType<unknown, unknown>;
   /** Results as JSON, by id. */
   readonly results: ReadonlyMap<string, string>;
 }
@@ -83,7 +85,7 @@ async function commitOnce(
       const trace = await transactionTrace(trx);
       const sql = await database.within(trx, 'commit');
       await effects(trx);
-      if (followUps.length > 0) await insertRows(database, sql, followUps);
+      if (followUps.length > 0) await writeRows(registry, sql, followUps);
       await checkpoint('commit:before-settle');
       const settled = await table.settleIn(sql, settlements);
       const stale = rows.filter((row) => !settled.has(row.id)).map((row) => row.id);
@@ -103,6 +105,6 @@ async function commitOnce(
   return parents;
 }
 
-function succeeded(row: ClaimedRow, { keep, results }: Commit): Settlement {
-  return { row, verdict: doneVerdict(results.get(row.id)), keep };
+function succeeded(row: ClaimedRow, { type, results }: Commit): Settlement {
+  return { row, verdict: doneVerdict(results.get(row.id)), keep: keepsRow(type, row) };
 }

@@ -8,7 +8,6 @@ import { type Parsed, parseContext } from './parse-context.ts';
 import type { ProgressReports } from './progress-reports.ts';
 import type { RunTimeout } from './run-timeout.ts';
 import { SingleRun } from './single-run.ts';
-import { thrown } from './verdicts.ts';
 
 type Outcome = Verdict | undefined;
 
@@ -49,7 +48,7 @@ export class HandlerRunner {
     const { many } = registered;
     if (many) {
       const commit = (live: Commit['rows'], effects: Commit['effects'], results: Commit['results']): Promise<void> =>
-        commitRun(this.#registry, this.#worker, { rows: live, effects, followUps: [], keep: type.keep, results });
+        commitRun(this.#registry, this.#worker, { rows: live, effects, followUps: [], type, results });
       const settleLate = (limit: RunTimeout): Promise<void> => this.#settleLate(first, type, limit);
       const [telemetry, reports] = [this.#telemetry, this.#reports];
       return runBatch({ registry: this.#registry, telemetry, reports, type, handler: many, commit, settleLate }, rows);
@@ -77,7 +76,7 @@ export class HandlerRunner {
           rows: [row],
           effects,
           followUps,
-          keep: type.keep,
+          type,
           results: result === undefined ? none : new Map([[row.id, result]]),
         }),
       settleLate: (limit) => this.#settleLate(running, type, limit),
@@ -87,15 +86,11 @@ export class HandlerRunner {
       result = this.#telemetry.recording
         ? this.#telemetry.span(`compensate-biz ${row.kind}`, [row.payload.traceparent], async () => handler?.(parsed.context, run))
         : handler?.(parsed.context, run);
-      if (typeof (result as PromiseLike<unknown> | undefined)?.then !== 'function' && !run.hasMore) {
-        const verdict = run.verdict(result);
-        return verdict instanceof Promise ? verdict.catch((error: unknown) => thrown(type.retry, running, error)) : verdict;
-      }
     } catch (error) {
-      if (!run.hasMore) return thrown(type.retry, running, error);
-      result = Promise.reject(error);
+      return run.end({ error });
     }
-    return run.finish(result);
+    if (typeof (result as PromiseLike<unknown> | undefined)?.then !== 'function') return run.end({ value: result });
+    return run.finish(Promise.resolve(result));
   }
 
   /**

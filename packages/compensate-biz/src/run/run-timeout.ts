@@ -11,6 +11,7 @@ export class RunTimeout {
   #timer: Timer | undefined;
   #reason: Error | undefined;
   #call: Promise<unknown> | undefined;
+  #late: Promise<never> | undefined;
 
   /** @param first the row that the error of a timeout names */
   constructor(type: BizType<unknown, unknown>, first: RunningRow) {
@@ -32,21 +33,28 @@ export class RunTimeout {
     return signal;
   }
 
-  /** Settles as the call does, or rejects with HandlerTimeoutError when the timeout passes. */
+  /** True once the timeout has passed. */
+  get expired(): boolean {
+    return this.#reason !== undefined;
+  }
+
+  /** Settles as the call does, or rejects with HandlerTimeoutError when the timeout passes. The time starts with the first call. */
   race<T>(call: Promise<T>): Promise<T> {
-    this.#call = call;
+    this.#call = this.#call ? Promise.allSettled([this.#call, call]) : call;
+    this.#late ??= this.#start();
+    return Promise.race([call, this.#late]);
+  }
+
+  #start(): Promise<never> {
     const { timeoutMs } = this.#type;
-    let fail: (error: Error) => void = () => undefined;
-    const late = new Promise<never>((_, reject) => {
-      fail = reject;
+    return new Promise<never>((_, reject) => {
+      this.#timer = startTimer(timeoutMs, () => {
+        const { kind, id } = this.#first.row;
+        this.#reason = new HandlerTimeoutError(kind, id, timeoutMs);
+        this.#controller?.abort(this.#reason);
+        reject(this.#reason);
+      });
     });
-    this.#timer = startTimer(timeoutMs, () => {
-      const { kind, id } = this.#first.row;
-      this.#reason = new HandlerTimeoutError(kind, id, timeoutMs);
-      this.#controller?.abort(this.#reason);
-      fail(this.#reason);
-    });
-    return Promise.race([call, late]);
   }
 
   /** Waits for a call that was late, at most `ms`. Resolves with `false` if it has still not ended. */

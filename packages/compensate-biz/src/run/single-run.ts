@@ -1,4 +1,4 @@
-import type { Duration, RunningRow, Verdict } from '@holdfast/core';
+import { type Duration, InvalidArgumentError, LeaseLostError, type RunningRow, type Verdict } from '@holdfast/core';
 import type { Knex } from 'knex';
 import type { BizType } from '../biz-type.ts';
 import { outcome, outcomeOf, type Progress, type Run, type RunOutcome } from '../handler.ts';
@@ -11,30 +11,44 @@ import { type ResultJson, resultJson } from './result-json.ts';
 import { RunTimeout } from './run-timeout.ts';
 import { doneVerdict, rejectVerdict, retryVerdict, snoozeVerdict, thrown } from './verdicts.ts';
 
-type Commit = (effects: (trx: Knex.Transaction) => unknown, followUps: readonly NewRow[], result: ResultJson) => Promise<void>;
+type Write = (effects: (trx: Knex.Transaction) => unknown, followUps: readonly NewRow[], result: ResultJson) => Promise<void>;
 
 /** What a single run is given besides its row. */
 export interface SingleRunParts {
   readonly registry: Registry;
   readonly type: BizType<unknown, unknown>;
   readonly reports: ProgressReports;
-  readonly commit: Commit;
+  readonly commit: Write;
   /** Waits for a handler that was late: see `settleLate`. */
   readonly settleLate: (limit: RunTimeout) => Promise<void>;
 }
 
-/** One run of one row. */
+/** How a handler ended. */
+type Ended = { readonly value: unknown } | { readonly error: unknown };
+
+/** A commit that the handler has begun. */
+interface Begun {
+  state: 'open' | 'committed' | 'failed';
+  readonly done: Promise<RunOutcome>;
+  error?: unknown;
+}
+
+/**
+ * One run of one row. It remembers what its handler has begun: a commit is waited for although the handler did not await it, and a verdict
+ * stands although it was not returned. A call that comes too late to count throws.
+ */
 export class SingleRun implements Run {
   readonly #registry: Registry;
   readonly #running: RunningRow;
   readonly #type: BizType<unknown, unknown>;
   readonly #reports: ProgressReports;
-  readonly #commit: Commit;
+  readonly #write: Write;
   readonly #settleLate: SingleRunParts['settleLate'];
   #limit: RunTimeout | undefined;
   #followUps: Promise<NewRow>[] | undefined;
+  #commit: Begun | undefined;
+  #verdict: Verdict | undefined;
   #reported = false;
-  #committed = false;
   #ended = false;
 
   constructor(running: RunningRow, { registry, type, reports, commit, settleLate }: SingleRunParts) {
@@ -42,7 +56,7 @@ export class SingleRun implements Run {
     this.#running = running;
     this.#type = type;
     this.#reports = reports;
-    this.#commit = commit;
+    this.#write = commit;
     this.#settleLate = settleLate;
   }
 
@@ -71,93 +85,182 @@ export class SingleRun implements Run {
   }
 
   get signal(): AbortSignal {
+    return this.#timeout.signal(this.#running);
+  }
+
+  get #timeout(): RunTimeout {
     this.#limit ??= new RunTimeout(this.#type, this.#running);
-    return this.#limit.signal(this.#running);
+    return this.#limit;
   }
 
-  /** True if something waits to be written before or with the verdict: follow-ups, or the last report. */
-  get hasMore(): boolean {
-    return this.#followUps !== undefined || this.#reported;
+  commit(effects: (trx: Knex.Transaction) => unknown, options?: { readonly result?: unknown }): Promise<RunOutcome> {
+    const done = this.#begin(effects, options?.result);
+    // Without a handler of its own, the rejection of a commit that was not awaited would end the process.
+    done.catch(() => undefined);
+    return done;
   }
 
-  async commit(effects: (trx: Knex.Transaction) => unknown, options?: { readonly result?: unknown }): Promise<RunOutcome> {
-    const result = await this.#json(options?.result);
-    await this.#commitWith(effects, result);
-    return outcome('committed');
+  async #begin(effects: (trx: Knex.Transaction) => unknown, result: unknown): Promise<RunOutcome> {
+    if (this.#ended && this.#limit?.expired)
+      throw new LeaseLostError(
+        `Row ${this.id} was not committed: its run had ended with the type's timeout. Pass run.signal on, and stop.`,
+      );
+    this.#refuseLate('run.commit');
+    if (this.#verdict) throw this.#misuse('run.commit', `the run had been given the verdict ${this.#verdict.outcome}`);
+    const { promise, resolve, reject } = Promise.withResolvers<RunOutcome>();
+    promise.catch(() => undefined);
+    const begun: Begun = { state: 'open', done: promise };
+    this.#commit = begun;
+    try {
+      await this.#commitWith(effects, await this.#json(result));
+      begun.state = 'committed';
+      resolve(outcome('committed'));
+    } catch (error) {
+      begun.state = 'failed';
+      begun.error = error;
+      reject(error);
+    }
+    return promise;
   }
 
   progress(value: Progress): void {
     const json = progressJson(value);
     // A handler that ran past its timeout may still call.
-    if (this.#ended || this.#committed) return;
+    if (this.#ended || this.#commit?.state === 'committed') return;
     this.#reported = true;
     this.#reports.report(this.#running.row, json);
   }
 
   retry(options?: { readonly after?: Duration; readonly reason?: string }): RunOutcome {
-    return outcome(retryVerdict(this.#type.retry, this.#running.row.attempts, options));
+    return this.#give('run.retry', retryVerdict(this.#type.retry, this.#running.row.attempts, options));
   }
 
   reject(reason: string): RunOutcome {
-    return outcome(rejectVerdict(reason));
+    return this.#give('run.reject', rejectVerdict(reason));
   }
 
   snooze(after: Duration): RunOutcome {
-    return outcome(snoozeVerdict(after));
+    return this.#give('run.snooze', snoozeVerdict(after));
+  }
+
+  #give(call: string, verdict: Verdict): RunOutcome {
+    this.#refuseLate(call);
+    this.#verdict = verdict;
+    return outcome(verdict);
   }
 
   submit(type: string, context: unknown, options: SubmitOptions = {}): void {
+    this.#refuseLate('run.submit');
     const next = newRow(this.#registry, type, context, options);
     // The commit awaits it, and throws its error.
     next.catch(() => undefined);
     (this.#followUps ??= []).push(next);
   }
 
-  /**
-   * The verdict that a handler's result stands for: an outcome of {@link Run}, or else success; `undefined` once committed.
-   * @throws InvalidResultError
-   */
-  verdict(result: unknown): Verdict | undefined | Promise<Verdict> {
-    const given = outcomeOf(result);
-    if (given !== undefined) return given === 'committed' ? undefined : given;
-    const json = this.#json(result);
-    return json instanceof Promise ? json.then(doneVerdict) : doneVerdict(json);
+  /** @throws InvalidArgumentError if the run has ended, or a commit of it is under way or done */
+  #refuseLate(call: string): void {
+    if (this.#ended) throw this.#misuse(call, 'the handler had returned; await what the handler begins');
+    if (this.#commit && this.#commit.state !== 'failed')
+      throw this.#misuse(call, `a commit of this run was ${this.#commit.state === 'open' ? 'under way' : 'done'}`);
   }
 
-  /** Waits for the handler's result within the type's timeout, and commits follow-ups with the success. */
-  async finish(result: unknown): Promise<Verdict | undefined> {
-    this.#limit ??= new RunTimeout(this.#type, this.#running);
-    const { row } = this.#running;
+  #misuse(call: string, why: string): InvalidArgumentError {
+    const error = new InvalidArgumentError(`${call} for row ${this.id} came too late and has no effect: ${why}.`);
+    this.#registry.logger.error({ err: error, id: this.id, type: this.#running.row.kind }, `${call} came too late and has no effect`);
+    return error;
+  }
+
+  /** Ends a run whose handler returned or threw without waiting. Makes a promise only if something was begun, or is to be written. */
+  end(ended: Ended): Verdict | undefined | Promise<Verdict | undefined> {
+    const begun = this.#followUps !== undefined || this.#commit !== undefined || this.#verdict !== undefined || this.#reported;
+    if (begun) return this.finish('error' in ended ? Promise.reject(ended.error) : Promise.resolve(ended.value));
+    this.#ended = true;
+    this.#limit?.clear();
+    try {
+      if ('error' in ended) throw ended.error;
+      const verdict = this.#verdictOn(ended.value);
+      return verdict instanceof Promise ? verdict.catch((error: unknown) => this.#thrown(error)) : verdict;
+    } catch (error) {
+      return this.#thrown(error);
+    }
+  }
+
+  /** Waits for the handler's result, and for a commit that it has begun, within the type's timeout. Commits follow-ups with the success. */
+  async finish(result: Promise<unknown>): Promise<Verdict | undefined> {
+    const limit = this.#timeout;
+    let ended: Ended;
+    try {
+      ended = { value: await limit.race(result) };
+    } catch (error) {
+      ended = { error };
+    }
+    if (this.#commit?.state === 'open') {
+      try {
+        await limit.race(this.#commit.done);
+      } catch (error) {
+        if (this.#commit.state === 'open') ended = { error };
+      }
+    }
+    // A commit that is late is not waited for: it writes under the version of this run, or not at all.
+    this.#ended = true;
+    if ('error' in ended) await this.#settleLate(limit);
+    limit.clear();
     let verdict: Verdict | undefined;
     try {
-      const returned = await this.#limit.race(Promise.resolve(result));
-      if (this.#committed) return undefined;
-      const judged = this.verdict(returned);
-      verdict = judged instanceof Promise ? await judged : judged;
+      verdict = await this.#judge(ended);
       if (verdict?.outcome === 'done' && this.#followUps !== undefined) {
         await this.#commitWith(() => undefined, verdict.result);
         return undefined;
       }
     } catch (error) {
-      await this.#settleLate(this.#limit);
-      if (this.#committed) return undefined;
-      verdict = thrown(this.#type.retry, this.#running, error);
-    } finally {
-      this.#ended = true;
-      this.#limit.clear();
+      verdict = this.#thrown(error);
     }
-    if (this.#reported) await this.#reports.end(row, verdict?.outcome === 'done');
+    if (verdict !== undefined && this.#reported) await this.#reports.end(this.#running.row, verdict.outcome === 'done');
     return verdict;
+  }
+
+  /** The verdict of a handler that has ended; `undefined` once it has committed. @throws InvalidResultError */
+  async #judge(ended: Ended): Promise<Verdict | undefined> {
+    if (this.#commit?.state === 'committed') {
+      if ('error' in ended) this.#log(ended.error, 'the handler threw after its run had committed; the row is SUCCESS');
+      return undefined;
+    }
+    if ('error' in ended) {
+      if (!this.#verdict) throw ended.error;
+      this.#log(ended.error, `the handler threw after it had given the verdict ${this.#verdict.outcome}, which stands`);
+      return this.#verdict;
+    }
+    const given = outcomeOf(ended.value);
+    if (given !== undefined && given !== 'committed') return given;
+    if (this.#verdict) return this.#verdict;
+    // The handler went on after its commit had failed. Its effects were rolled back, so this is not a success.
+    if (this.#commit?.state === 'failed') throw this.#commit.error;
+    return this.#verdictOn(ended.value);
+  }
+
+  /** The verdict that a handler's result stands for: an outcome of {@link Run}, or else success. @throws InvalidResultError */
+  #verdictOn(result: unknown): Verdict | Promise<Verdict> {
+    const given = outcomeOf(result);
+    if (given !== undefined) return given === 'committed' ? { outcome: 'done' } : given;
+    const json = this.#json(result);
+    return json instanceof Promise ? json.then(doneVerdict) : doneVerdict(json);
   }
 
   async #commitWith(effects: (trx: Knex.Transaction) => unknown, result: ResultJson): Promise<void> {
     const followUps = await Promise.all(this.#followUps ?? []);
     if (this.#reported) await this.#reports.end(this.#running.row, true);
-    await this.#commit(effects, followUps, result);
-    this.#committed = true;
+    await this.#write(effects, followUps, result);
   }
 
   #json(result: unknown): ResultJson | Promise<ResultJson> {
     return resultJson(this.#running.row.kind, this.#type, this.#registry.maxResultBytes, result);
+  }
+
+  #thrown(error: unknown): Verdict {
+    return thrown(this.#type.retry, this.#running, error);
+  }
+
+  #log(error: unknown, message: string): void {
+    this.#registry.logger.error({ err: error, id: this.id, type: this.#running.row.kind }, message);
   }
 }

@@ -2,8 +2,11 @@ import { checkpoint, InvalidArgumentError, keyText, notAPromise, wholeNumber } f
 import { type BizTypes, type ContextInput, typeOf } from '../biz-type.ts';
 import type { Registry } from '../registry.ts';
 import type { SubmitOptions } from '../submit-options.ts';
-import { insertChildren, insertRows } from './insert-rows.ts';
+import { keyedChild } from '../table/child-key.ts';
+import { FanOutChildren } from './fan-out-children.ts';
+import { insertRows } from './insert-rows.ts';
 import { type NewRow, newRow } from './new-row.ts';
+import { writeRows } from './write-rows.ts';
 
 /** Options of a fan-out. */
 export interface FanOutOptions<Types extends BizTypes> {
@@ -18,7 +21,11 @@ export interface FanOutOptions<Types extends BizTypes> {
   readonly childKey?: (item: never) => string;
   /** The row that is submitted when all children have ended, in the transaction that completes the parent. Default none. */
   readonly onComplete?: {
-    readonly [Type in keyof Types & string]: { readonly type: Type; readonly context: ContextInput<Types[Type]> };
+    readonly [Type in keyof Types & string]: {
+      readonly type: Type;
+      readonly context: ContextInput<Types[Type]>;
+      readonly options?: SubmitOptions;
+    };
   }[keyof Types & string];
   /** Tenant of every child. Default `''`. */
   readonly tenant?: string;
@@ -36,15 +43,15 @@ export interface FanOutResult {
 
 /** The options, without the types. */
 type FanOutRequest = Omit<FanOutOptions<BizTypes>, 'onComplete'> & {
-  readonly onComplete?: { readonly type: string; readonly context: unknown } | undefined;
+  readonly onComplete?: { readonly type: string; readonly context: unknown; readonly options?: SubmitOptions } | undefined;
 };
 
 /** Type of the parents' rows. They are BLOCKED until their children have ended, so no worker claims them. */
 export const parentType = 'fan-out';
 
 /**
- * Reads the source once, `chunk` items at a time; each chunk commits with the number of items read so far, so that a
- * crash in mid-iteration repeats none: the next call skips the items that were read, and the unique key per parent rejects any others.
+ * Reads the source once, `chunk` items at a time. Each chunk commits with the number of children written so far, so that a crash in
+ * mid-iteration repeats none: the next call skips that many items or, with the caller's keys, writes the children that are missing.
  */
 export async function createFanOut(
   registry: Registry,
@@ -62,59 +69,42 @@ export async function createFanOut(
     ...(options.tenant === undefined ? {} : { tenant: options.tenant }),
     ...(options.priority === undefined ? {} : { priority: options.priority }),
   };
-  const f = database.table('compensate_biz_fan_out');
+  const keyed = options.childKey !== undefined;
+  const children = new FanOutChildren(database, parent.id);
+  // Keyed items are looked up, so none is skipped: the source may give them in another order. Others are known by their position alone.
+  const skip = keyed ? 0 : Number(parent.produced);
+  let produced = keyed && parent.produced !== '0' ? await children.recount() : Number(parent.produced);
   let read = 0;
-  let produced = Number(parent.produced);
   let rows: NewRow[] = [];
   const flush = async (): Promise<void> => {
     if (rows.length === 0) return;
     const batch = rows;
     rows = [];
-    await database.transaction(async (sql) => {
-      const moved = await sql.run(
-        `UPDATE ${f} SET produced = ${produced + batch.length} WHERE parent_id = ${BigInt(parent.id)} AND produced = ${produced} AND total IS NULL`,
-      );
-      if (moved !== 1)
-        throw new InvalidArgumentError(
-          `The fan-out ${options.key} is being produced by another caller at the same time; let one of them finish.`,
-        );
-      await insertChildren(database, sql, batch);
-    });
-    produced += batch.length;
+    const written = await children.write(batch, { keyed, produced });
+    if (written === undefined) throw producedElsewhere(options.key);
+    produced += written;
     registry.wake();
     await checkpoint('fan-out:after-chunk');
   };
   for await (const item of source) {
     read += 1;
-    if (read <= Number(parent.produced)) continue;
+    if (read <= skip) continue;
     const row = await newRow(registry, type, item, submit);
     const key = options.childKey
-      ? keyText('childKey', notAPromise('childKey', options.childKey(item as never), 'make the key of an item without waiting'))
+      ? keyedChild(notAPromise('childKey', options.childKey(item as never), 'make the key of an item without waiting'))
       : `#${read}`;
     rows.push({ ...row, parent_id: parent.id, child_key: key });
     if (rows.length >= chunk) await flush();
   }
   await flush();
-  // The total counts rows, not items: two items of one key are one child.
-  await database.run(
-    `UPDATE ${f} SET total = ${await childCount(registry, parent.id, produced, options.childKey !== undefined)} WHERE parent_id = ${BigInt(parent.id)} AND total IS NULL`,
-  );
+  const total = await children.finish(produced);
+  if (total === undefined) throw producedElsewhere(options.key);
   await completeParents(registry, [parent.id]);
-  const [row] = await database.rows<{ total: string | number }>(`SELECT total FROM ${f} WHERE parent_id = ${BigInt(parent.id)}`);
-  return { parentId: parent.id, total: Number(row?.total) };
+  return { parentId: parent.id, total };
 }
 
-/** Counts the children. With the caller's keys, repeated keys make fewer rows than items: counts live rows plus rows that ended. */
-async function childCount(registry: Registry, parentId: string, produced: number, keyed: boolean): Promise<number> {
-  if (!keyed) return produced;
-  const { database } = registry;
-  return database.transaction(async (sql) => {
-    const [live] = await sql.rows<{ n: string | number }>(
-      `SELECT count(*) AS n FROM ${database.table('compensate_biz')} WHERE parent_id = ${BigInt(parentId)} AND status NOT IN ('SUCCESS', 'FAILED', 'CANCELLED')`,
-    );
-    const ended = await registry.children.counts(sql, parentId);
-    return Number(live?.n) + ended.done + ended.failed + ended.cancelled;
-  });
+function producedElsewhere(key: string): InvalidArgumentError {
+  return new InvalidArgumentError(`The fan-out ${key} is being produced by another caller at the same time; let one of them finish.`);
 }
 
 async function openParent(
@@ -124,7 +114,8 @@ async function openParent(
 ): Promise<{ readonly id: string; readonly produced: string; readonly total: string | null }> {
   const { database, once } = registry;
   const key = keyText('key', options.key, 180);
-  const complete = options.onComplete === undefined ? null : await newRow(registry, options.onComplete.type, options.onComplete.context);
+  const { onComplete } = options;
+  const complete = onComplete === undefined ? null : await newRow(registry, onComplete.type, onComplete.context, onComplete.options);
   const f = database.table('compensate_biz_fan_out');
   return database.transaction(async (sql) => {
     const scope = `compensate-biz:${parentType}`;
@@ -144,6 +135,7 @@ async function openParent(
         parent_id: null,
         child_key: null,
         gate: null,
+        once: null,
       };
       [id] = await insertRows(database, sql, [row]);
       await sql.run(`UPDATE ${database.table('compensate_biz')} SET status = 'BLOCKED' WHERE id = ${BigInt(id ?? 0)}`);
@@ -169,7 +161,7 @@ export async function completeParents(registry: Registry, parentIds: readonly st
   for (const id of parentIds) {
     const next = await registry.children.complete(id, async (sql, parent) => {
       const rows = typeof parent.on_complete === 'string' ? [JSON.parse(parent.on_complete) as NewRow] : [];
-      if (rows.length > 0) await insertRows(registry.database, sql, rows);
+      if (rows.length > 0) await writeRows(registry, sql, rows);
       return rows;
     });
     if (!next) continue;

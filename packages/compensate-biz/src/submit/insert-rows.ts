@@ -1,4 +1,4 @@
-import { type Database, insertNew, KeyGate, type SqlRunner, statementParts } from '@holdfast/core';
+import { type Database, KeyGate, type SqlRunner, statementParts } from '@holdfast/core';
 import { gateScope } from '../table/biz-effects.ts';
 import { type InsertStatement, insertStatement } from './insert-statement.ts';
 import type { NewRow } from './new-row.ts';
@@ -8,9 +8,9 @@ export async function insertRows(database: Database, sql: SqlRunner, rows: reado
   return rows.some((row) => row.gate !== null) ? insertGated(database, sql, rows) : insertPlain(database, sql, rows);
 }
 
-/** Writes those children of a fan-out that are not there yet. No caller needs their ids, so none are read. */
+/** Writes children of a fan-out. No caller needs their ids, so none are read. */
 export async function insertChildren(database: Database, sql: SqlRunner, rows: readonly NewRow[]): Promise<void> {
-  for (const { into, params } of statements(database, rows)) await sql.run(insertNew(database, into), params);
+  for (const { into, params } of statements(database, rows)) await sql.run(`INSERT ${into}`, params);
 }
 
 /** Writes rows of serial types. It locks the gate before the row gets its id, type by type and key by key in one order, as settles do, so that two transactions can't deadlock. */

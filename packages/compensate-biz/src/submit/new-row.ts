@@ -3,6 +3,7 @@ import { type BizType, typeOf } from '../biz-type.ts';
 import { InvalidContextError } from '../errors.ts';
 import type { Registry } from '../registry.ts';
 import type { SubmitOptions } from '../submit-options.ts';
+import { type OnceKey, onceKey } from './once-key.ts';
 
 /** A row to be written. */
 export interface NewRow {
@@ -18,6 +19,7 @@ export interface NewRow {
   readonly parent_id: string | null;
   readonly child_key: string | null;
   readonly gate: string | null;
+  readonly once: OnceKey | null;
 }
 
 /**
@@ -48,6 +50,7 @@ export async function newRow(
     parent_id: null,
     child_key: null,
     gate: definition.serial && bizId !== null ? bizId : null,
+    once: onceKey(options.once),
   };
 }
 

@@ -1,7 +1,6 @@
 import {
   Batcher,
   type Duration,
-  durationMs,
   InvalidArgumentError,
   idText,
   isConnectionError,
@@ -18,25 +17,19 @@ import type { Registry } from '../registry.ts';
 import type { SubmitOptions } from '../submit-options.ts';
 import { fitsOneStatement, insertRows } from './insert-rows.ts';
 import { type NewRow, newRow } from './new-row.ts';
+import { onceScope } from './once-key.ts';
+import { type Submitted, writeRows } from './write-rows.ts';
 
-/** A submit that was accepted. It holds once its transaction commits. */
-export interface Submitted {
-  /** A 64-bit number as text. */
-  readonly id: string;
-  /** `true` when `once` found an earlier row; `id` is the id of that row. */
-  readonly duplicate: boolean;
-}
-
-/** Options of many rows: the same for all, or made from the context of each. */
-export type ManyOptions<Context> = Omit<SubmitOptions, 'once'> | ((context: Context) => Omit<SubmitOptions, 'once'>);
+/** Options of many rows: the same for all, or made from the context of each. `once` is of one row, so it needs the function. */
+export type ManyOptions<Context> = Omit<SubmitOptions, 'once'> | ((context: Context) => SubmitOptions);
 
 /** Submits rows. */
 export interface Submitter<Types extends BizTypes> {
   /** Writes a row. It runs as soon as a worker is free, or after `delay`. */
   submit<Type extends keyof Types & string>(type: Type, context: ContextInput<Types[Type]>, options?: SubmitOptions): Promise<Submitted>;
   /**
-   * Writes thousands of rows per statement. Returns their ids in order. `options` are those of all rows, or a function of each context.
-   * `once` is not for many rows: use `fanOut` or submit.
+   * Writes thousands of rows per statement. Returns their ids in order; where `once` found an earlier row, the id of that row. `options`
+   * are those of all rows, or a function of each context.
    */
   submitMany<Type extends keyof Types & string>(
     type: Type,
@@ -81,16 +74,16 @@ export class RowSubmitter {
     const afterCommit = async (step: () => void): Promise<void> => (await transactionTrace(trx)).add(step);
     return {
       submit: async (type, context, options = {}) => {
-        const row = await newRow(registry, type, context, options);
-        const submitted = await this.#submitOnce(await runner(), row, options.once);
-        await afterCommit(() => registry.wakeFor([row], [submitted.id]));
-        return submitted;
+        const rows = [await newRow(registry, type, context, options)];
+        const submitted = await writeRows(registry, await runner(), rows);
+        await afterCommit(() => this.#wakeFor(rows, submitted));
+        return first(submitted);
       },
       submitMany: async (type, contexts, options = {}) => {
         const rows = await this.#newRows(type, contexts, options);
-        const ids = await insertRows(registry.database, await runner(), rows);
-        await afterCommit(() => registry.wakeFor(rows, ids));
-        return ids;
+        const submitted = await writeRows(registry, await runner(), rows);
+        await afterCommit(() => this.#wakeFor(rows, submitted));
+        return submitted.map(({ id }) => id);
       },
       cancel: async (target) => {
         const sql = await runner();
@@ -113,16 +106,16 @@ export class RowSubmitter {
     return {
       submit: async (type, context, options = {}) => {
         const row = await newRow(this.#registry, type, context, options);
-        if (options.once === undefined && row.gate === null) return { id: await this.#batcher.call(row), duplicate: false };
-        const submitted = await database.transaction((sql) => this.#submitOnce(sql, row, options.once));
-        this.#registry.wakeFor([row], [submitted.id]);
-        return submitted;
+        if (row.once === null && row.gate === null) return { id: await this.#batcher.call(row), duplicate: false };
+        const submitted = await database.transaction((sql) => writeRows(this.#registry, sql, [row]));
+        this.#wakeFor([row], submitted);
+        return first(submitted);
       },
       submitMany: async (type, contexts, options = {}) => {
         const rows = await this.#newRows(type, contexts, options);
-        const ids = await this.#insertAlone(rows);
-        this.#registry.wakeFor(rows, ids);
-        return ids;
+        const submitted = await this.#writeAlone(rows);
+        this.#wakeFor(rows, submitted);
+        return submitted.map(({ id }) => id);
       },
     };
   }
@@ -133,54 +126,28 @@ export class RowSubmitter {
   }
 
   async #write(rows: readonly NewRow[]): Promise<readonly string[]> {
-    const ids = await this.#insertAlone(rows);
-    this.#registry.wakeFor(rows, ids);
-    return ids;
+    const submitted = await this.#writeAlone(rows);
+    this.#wakeFor(rows, submitted);
+    return submitted.map(({ id }) => id);
   }
 
   /** Writes rows in a transaction of their own: all or none, or rows would be written again beside a bad one. */
-  async #insertAlone(rows: readonly NewRow[]): Promise<string[]> {
+  async #writeAlone(rows: readonly NewRow[]): Promise<Submitted[]> {
     const { database } = this.#registry;
     await database.describe();
-    const single = fitsOneStatement(database, rows) && rows[0]?.gate === null;
-    const insert = (sql: SqlRunner): Promise<string[]> => insertRows(database, sql, rows);
-    return single ? database.use(insert) : database.transaction(insert);
+    const oneStatement = fitsOneStatement(database, rows) && rows.every((row) => row.gate === null && row.once === null);
+    const write = (sql: SqlRunner): Promise<Submitted[]> => writeRows(this.#registry, sql, rows);
+    return oneStatement ? database.use(write) : database.transaction(write);
   }
 
-  /** Writes one row, under its `once` key if it has one. */
-  async #submitOnce(sql: SqlRunner, row: NewRow, once: SubmitOptions['once']): Promise<Submitted> {
-    const { database } = this.#registry;
-    if (once === undefined) return { id: (await insertRows(database, sql, [row]))[0] ?? '', duplicate: false };
-    const key = keyText('once', typeof once === 'string' ? once : once.key);
-    const scope = onceScope(row.biz_type);
-    const pending = typeof once === 'object' && 'while' in once;
-    const windowMs = pending
-      ? foreverMs
-      : typeof once === 'object' && 'window' in once && once.window !== undefined
-        ? durationMs(once.window, 'once.window')
-        : weekMs;
-    const entry = await this.#registry.once.enter(sql, scope, key, windowMs, (ref) =>
-      pending ? this.#isPending(sql, ref) : this.#counts(sql, ref),
+  /** Wakes workers for the rows that are new, and for those whose time was changed. */
+  #wakeFor(rows: readonly NewRow[], submitted: readonly Submitted[]): void {
+    const fresh = rows.flatMap((row, i) => (submitted[i]?.duplicate === false ? [{ row, id: submitted[i].id }] : []));
+    this.#registry.wakeFor(
+      fresh.map(({ row }) => row),
+      fresh.map(({ id }) => id),
     );
-    if (!entry.first) return { id: entry.ref ?? '', duplicate: true };
-    const id = (await insertRows(database, sql, [row]))[0] ?? '';
-    await this.#registry.once.setRef(sql, scope, key, id);
-    return { id, duplicate: false };
-  }
-
-  /** A row that was cancelled did not do its work, and does not count: the next submit writes another. One that was purged had succeeded. */
-  async #counts(sql: SqlRunner, id: string): Promise<boolean> {
-    const rows = await sql.rows(
-      `SELECT 1 AS one FROM ${this.#registry.database.table('compensate_biz')} WHERE id = ${BigInt(id)} AND status = 'CANCELLED'`,
-    );
-    return rows.length === 0;
-  }
-
-  async #isPending(sql: SqlRunner, id: string): Promise<boolean> {
-    const rows = await sql.rows(
-      `SELECT 1 AS one FROM ${this.#registry.database.table('compensate_biz')} WHERE id = ${BigInt(id)} AND status NOT IN ('SUCCESS', 'FAILED', 'CANCELLED')`,
-    );
-    return rows.length > 0;
+    if (submitted.some(({ earlier }) => earlier === 'replaced')) this.#registry.wake();
   }
 
   async #idOf(sql: SqlRunner, target: RowTarget): Promise<string | undefined> {
@@ -195,18 +162,16 @@ export class RowSubmitter {
     for (const context of contexts) {
       const own: SubmitOptions =
         typeof options === 'function' ? notAPromise('options', options(context), 'make the options of a row without waiting') : options;
-      if (own.once !== undefined)
-        throw new InvalidArgumentError('once is a key of one row; submitMany takes none. Use submit, or fanOut with childKey.');
+      if (typeof options !== 'function' && own.once !== undefined)
+        throw new InvalidArgumentError('once is the key of one row; give submitMany a function of each context that returns it.');
       rows.push(await newRow(this.#registry, type, context, own));
     }
     return rows;
   }
 }
 
-const weekMs = 7 * 86_400_000;
-const foreverMs = 3650 * 86_400_000;
-
-/** The scope of the `once` keys of a type. */
-export function onceScope(type: string): string {
-  return `compensate-biz:${type}`;
+function first(submitted: readonly Submitted[]): Submitted {
+  const [one] = submitted;
+  if (!one) throw new TypeError('a submit wrote no row');
+  return one;
 }

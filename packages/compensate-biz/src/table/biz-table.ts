@@ -1,4 +1,5 @@
 import { type Database, WorkTable, type WorkTableShape } from '@holdfast/core';
+import { keyedSql } from './child-key.ts';
 
 /** How many ms of waiting one step of priority counts for. */
 export const agingStepMs = 60_000;
@@ -22,6 +23,7 @@ const shape: WorkTableShape = {
     traceparent: 'traceparent',
     parentId: 'parent_id',
     gate: 'gate',
+    keyed: `CASE WHEN ${keyedSql} THEN '1' END`,
   },
   states: {
     ready: 'WAIT_HANDLE',

@@ -3,6 +3,7 @@ import { TestRunLimitError } from '../errors.ts';
 import { parsedJson } from '../operate/task.ts';
 import type { Registry } from '../registry.ts';
 import { HandlerRunner } from '../run/handler-runner.ts';
+import { keepsRow } from '../run/keeps-row.ts';
 import { ProgressReports } from '../run/progress-reports.ts';
 import { pausedTypes } from '../table/paused-types.ts';
 import { completeOnce } from '../worker/sweep.ts';
@@ -91,7 +92,8 @@ export class DueRunner {
     const verdicts = await this.#runner.run(rows.map((row) => ({ row, signal: new AbortController().signal, interrupted: false })));
     const settlements = rows.flatMap((row): readonly Settlement[] => {
       const verdict = verdicts.get(row.id);
-      return verdict === undefined ? [] : [{ row, verdict, keep: types[row.kind]?.keep ?? true }];
+      const type = types[row.kind];
+      return verdict === undefined ? [] : [{ row, verdict, keep: type === undefined || keepsRow(type, row) }];
     });
     const settled = await this.#settle(settlements);
     return rows.map((row) => {

@@ -2,6 +2,7 @@ import { Breaker, type ClaimCap, type KindPolicy, SharedRate } from '@holdfast/c
 import type { BizType } from '../biz-type.ts';
 import type { Registered } from '../handler.ts';
 import type { Registry } from '../registry.ts';
+import { keepsRow } from '../run/keeps-row.ts';
 import { RateLimit } from './rate-limit.ts';
 
 const scope = 'compensate-biz';
@@ -28,7 +29,7 @@ export function kindPolicy(
   return {
     concurrency: definition.concurrency,
     batch: handler.size,
-    keep: definition.keep,
+    keep: (row) => keepsRow(definition, row),
     groupConcurrency: definition.tenantConcurrency,
     maxLost: definition.maxLost,
     cap: rateCap(shared, registry.caps.cap(type)),

@@ -2,6 +2,7 @@ import type { RepairExtent } from '@holdfast/core';
 import type { BizTypes } from '../biz-type.ts';
 import type { Registry } from '../registry.ts';
 import { completeParents, parentType } from '../submit/fan-out.ts';
+import { openChildSql, purgeChildren } from './purge-children.ts';
 
 /** How long the row of a completed fan-out is kept, in ms. Its result is kept with its key. */
 const fanOutKeptMs = 30 * 86_400_000;
@@ -71,8 +72,9 @@ export async function sweepOnce(registry: Registry, adoptIdleMs: number = 600_00
   const completed = await completeOnce(registry, await registry.children.open());
   let purged = await table.purge(parentType, 'done', fanOutKeptMs);
   let purgedFailed = 0;
-  for (const [type, { purgeAfterMs, purgeFailedAfterMs }] of Object.entries(of)) {
-    if (purgeAfterMs !== undefined) purged += await table.purge(type, 'done', purgeAfterMs);
+  for (const [type, { keep, purgeAfterMs, purgeFailedAfterMs }] of Object.entries(of)) {
+    if (!keep) purged += await purgeChildren(registry, type);
+    if (purgeAfterMs !== undefined) purged += await table.purge(type, 'done', purgeAfterMs, openChildSql(registry.database));
     if (purgeFailedAfterMs !== undefined) purgedFailed += await purgeFailed(registry, type, purgeFailedAfterMs);
   }
   for (const orphans of registry.orphans) await orphans.sweep();
@@ -87,8 +89,8 @@ export async function sweepOnce(registry: Registry, adoptIdleMs: number = 600_00
 
 /** Work that was given up is not deleted without a word. */
 async function purgeFailed(registry: Registry, type: string, olderThanMs: number): Promise<number> {
-  const failed = await registry.table.purge(type, 'dead', olderThanMs);
-  const cancelled = await registry.table.purge(type, 'cancelled', olderThanMs);
+  const failed = await registry.table.purge(type, 'dead', olderThanMs, openChildSql(registry.database));
+  const cancelled = await registry.table.purge(type, 'cancelled', olderThanMs, openChildSql(registry.database));
   if (failed + cancelled > 0)
     registry.logger.warn(
       { type, failed, cancelled },

@@ -66,23 +66,45 @@ export class Once {
    * not. Every call records and locks its keys in one order, so that two calls with the same keys do not deadlock.
    */
   async enterMany(sql: SqlRunner, scope: string, keys: readonly string[], windowMs: number): Promise<readonly boolean[]> {
+    const earlier = await this.enterAll(sql, scope, keys, windowMs);
+    const fresh = new Set(keys.filter((key) => !earlier.has(key)));
+    return keys.map((key) => fresh.delete(key));
+  }
+
+  /**
+   * As {@link enterMany}, but returns the references of the keys that were used before. The other keys are new: do their work, then call
+   * `setRefs`.
+   * @param stillCounts returns those of the references that still count; a key with another one is recorded anew
+   */
+  async enterAll(
+    sql: SqlRunner,
+    scope: string,
+    keys: readonly string[],
+    windowMs: number,
+    stillCounts?: (refs: readonly string[]) => Promise<ReadonlySet<string>>,
+  ): Promise<ReadonlyMap<string, string | null>> {
     keyText('scope', scope);
     for (const key of keys) keyText('key', key);
-    const fresh = new Set<string>();
+    const earlier = new Map<string, string | null>();
     for (let missing: readonly string[] = [...new Set(keys)].sort(); missing.length > 0; ) {
       for (const part of partsOf(missing)) await this.#insert(sql, scope, part);
       // A key that is missing had expired, and was purged between the two statements.
       const absent: string[] = [];
       for (const part of partsOf(missing)) {
-        const live = await this.#lock(sql, scope, part);
-        const free = part.filter((key) => live.get(key) === false);
-        for (const key of free) fresh.add(key);
+        const found = await this.#lock(sql, scope, part);
+        const refs = [...found.values()].flatMap(({ live, ref }) => (live && ref !== null ? [ref] : []));
+        const counting = stillCounts && refs.length > 0 ? await stillCounts(refs) : undefined;
+        const free: string[] = [];
+        for (const [key, { live, ref }] of found) {
+          if (live && (ref === null || !counting || counting.has(ref))) earlier.set(key, ref);
+          else free.push(key);
+        }
         if (free.length > 0) await this.#take(sql, scope, free, windowMs);
-        absent.push(...part.filter((key) => !live.has(key)));
+        absent.push(...part.filter((key) => !found.has(key)));
       }
       missing = absent;
     }
-    return keys.map((key) => fresh.delete(key));
+    return earlier;
   }
 
   async #insert(sql: SqlRunner, scope: string, keys: readonly string[]): Promise<void> {
@@ -99,14 +121,18 @@ export class Once {
       );
   }
 
-  /** Locks keys. Returns whether each of those that exist is live. A live key is one of another caller: ours expire at 0 until taken. */
-  async #lock(sql: SqlRunner, scope: string, keys: readonly string[]): Promise<ReadonlyMap<string, boolean>> {
+  /** Locks keys. Returns those that exist. A live key is one of another caller: ours expire at 0 until taken. */
+  async #lock(
+    sql: SqlRunner,
+    scope: string,
+    keys: readonly string[],
+  ): Promise<ReadonlyMap<string, { readonly ref: string | null; readonly live: boolean }>> {
     const these = this.#these(keys);
-    const rows = await sql.rows<{ once_key: string; live: number | string }>(
-      `SELECT once_key, CASE WHEN expires_at > {now} THEN 1 ELSE 0 END AS live FROM ${this.#table}${this.#database.primaryKeyHint} WHERE scope = ? AND once_key ${these.sql} ORDER BY once_key${forUpdate(this.#database)}`,
+    const rows = await sql.rows<{ once_key: string; ref: string | null; live: number | string }>(
+      `SELECT once_key, ref, CASE WHEN expires_at > {now} THEN 1 ELSE 0 END AS live FROM ${this.#table}${this.#database.primaryKeyHint} WHERE scope = ? AND once_key ${these.sql} ORDER BY once_key${forUpdate(this.#database)}`,
       [scope, ...these.params],
     );
-    return new Map(rows.map(({ once_key, live }) => [once_key, Number(live) === 1]));
+    return new Map(rows.map(({ once_key, ref, live }) => [once_key, { ref, live: Number(live) === 1 }]));
   }
 
   /** Takes keys that are locked. */
@@ -127,6 +153,31 @@ export class Once {
   /** Sets the reference of a key: for example, the id of the row that it stands for. */
   async setRef(sql: SqlRunner, scope: string, key: string, ref: string): Promise<void> {
     await sql.run(`UPDATE ${this.#table} SET ref = ? WHERE scope = ? AND once_key = ?`, [ref, scope, key]);
+  }
+
+  /** Sets the references of many keys, by key. */
+  async setRefs(sql: SqlRunner, scope: string, refs: ReadonlyMap<string, string>): Promise<void> {
+    if (refs.size === 0) return;
+    if (this.#database.family === 'sqlite') {
+      // Joined with plain values, the table is scanned once for each of them: 1,000 keys took seconds.
+      for (const [key, ref] of refs) await this.setRef(sql, scope, key, ref);
+      return;
+    }
+    const values = valuesTable(
+      this.#database,
+      { once: 'text', ref: 'text' },
+      [...refs].map(([once, ref]) => ({ once, ref })),
+    );
+    if (this.#database.family === 'mysql')
+      await sql.run(`UPDATE ${this.#table} o JOIN ${values.sql} ON o.scope = ? AND o.once_key = u.once SET o.ref = u.ref`, [
+        values.param,
+        scope,
+      ]);
+    else
+      await sql.run(`UPDATE ${this.#table} SET ref = u.ref FROM ${values.sql} WHERE scope = ? AND once_key = u.once`, [
+        values.param,
+        scope,
+      ]);
   }
 
   /** The reference of a key whose window has not ended, or `undefined`. */

@@ -144,7 +144,7 @@ export class NotifierWorker implements Service {
     const policy: KindPolicy = {
       concurrency: this.#maxEndpoints,
       batch: 1,
-      keep: true,
+      keep: () => true,
       groupConcurrency: Number.MAX_SAFE_INTEGER,
       // A notification may kill its process, and each of its attempts counts; its endpoint is never given up for it.
       maxLost: 1_000_000_000,

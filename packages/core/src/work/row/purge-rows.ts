@@ -8,6 +8,8 @@ export interface PurgeQuery {
   readonly state: WorkState;
   /** Only rows that last changed longer ago than this, in ms. */
   readonly olderThanMs: number;
+  /** SQL that is true for a row `t` that stays for now. Once it is false for a row, it stays false. */
+  readonly unless?: string | undefined;
 }
 
 const pageRows = 1_000;
@@ -54,10 +56,11 @@ export class RowPurge {
     const work = this.#work;
     const { database, table } = work;
     const status = `${work.shape.columns.ended ?? 'status'} = ${work.state(query.state)} AND ${work.shape.columns.kind} = ?`;
+    const unless = query.unless === undefined ? '' : ` AND NOT (${query.unless})`;
     let deleted = 0;
     for (let next = after, left = quiet; left > 0; ) {
       const page = await database.rows<PageRow>(
-        `SELECT ${work.idText}, CASE WHEN updated_at < ${work.ago(query.olderThanMs)} THEN 1 ELSE 0 END AS old FROM ${table} t WHERE ${status} AND t.id > ${BigInt(next)} ORDER BY t.id LIMIT ${pageRows}`,
+        `SELECT ${work.idText}, CASE WHEN updated_at < ${work.ago(query.olderThanMs)}${unless} THEN 1 ELSE 0 END AS old FROM ${table} t WHERE ${status} AND t.id > ${BigInt(next)} ORDER BY t.id LIMIT ${pageRows}`,
         [query.kind],
       );
       const old = page.filter((row) => Number(row.old) === 1).map((row) => row.id);

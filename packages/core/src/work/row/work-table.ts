@@ -123,9 +123,12 @@ export class WorkTable {
     return row?.ms === null || row?.ms === undefined ? undefined : Number(row.ms);
   }
 
-  /** Deletes the rows of a kind that ended in a state and last changed longer ago than `olderThanMs`: see {@link RowPurge}. Returns their number. */
-  purge(kind: string, state: WorkState, olderThanMs: number): Promise<number> {
-    return this.#purge.purge({ kind, state, olderThanMs });
+  /**
+   * Deletes the rows of a kind that ended in a state and last changed longer ago than `olderThanMs`, except those for which the SQL `unless` is
+   * true: see {@link RowPurge}. Returns their number.
+   */
+  purge(kind: string, state: WorkState, olderThanMs: number, unless?: string): Promise<number> {
+    return this.#purge.purge({ kind, state, olderThanMs, unless });
   }
 }
 

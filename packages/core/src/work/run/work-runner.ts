@@ -29,8 +29,8 @@ export interface KindPolicy {
   readonly concurrency: number;
   /** Rows per run at most. 1 unless the handler takes batches. */
   readonly batch: number;
-  /** True if DONE rows are kept. */
-  readonly keep: boolean;
+  /** Returns whether a row is kept as DONE; it is deleted otherwise. */
+  readonly keep: (row: ClaimedRow) => boolean;
   /** Rows of one group (tenant) that this worker holds at a time, at most. */
   readonly groupConcurrency: number;
   /** Lost starts in a row after which a row is given up. At its last start the row runs alone. */
@@ -565,7 +565,7 @@ export class WorkRunner implements Service {
     for (const held of rows) {
       const verdict = verdicts.get(held.row.id);
       if (verdict === undefined) this.#forget(held.row);
-      else this.#settler.push({ row: held.row, verdict, keep: policy.keep });
+      else this.#settler.push({ row: held.row, verdict, keep: policy.keep(held.row) });
     }
     state.finished(rows.length);
     this.#pump(state);

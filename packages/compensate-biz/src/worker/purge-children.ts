@@ -1,0 +1,28 @@
+import type { Database } from '@holdfast/core';
+import type { Registry } from '../registry.ts';
+
+/** SQL: true for a row `t` that is a child of a fan-out whose items still come. It tells that its item was written, so it must stay. */
+export function openChildSql(database: Database): string {
+  return `t.parent_id IS NOT NULL AND EXISTS (SELECT 1 FROM ${database.table('compensate_biz_fan_out')} f WHERE f.parent_id = t.parent_id AND f.total IS NULL)`;
+}
+
+/**
+ * Deletes SUCCESS rows of a type that keeps none: children that stayed while the items of their fan-out came (see `keepsRow`). Index:
+ * `(parent_id, child_key)`. Returns how many.
+ */
+export async function purgeChildren({ database }: Registry, type: string): Promise<number> {
+  const t = database.table('compensate_biz');
+  const select = `SELECT ${database.text('t.id')} AS id FROM ${database.table('compensate_biz_fan_out')} f JOIN ${t} t ON t.parent_id = f.parent_id WHERE f.biz_type = ? AND f.total IS NOT NULL AND t.status = 'SUCCESS' LIMIT 1000`;
+  let purged = 0;
+  for (let n = 1; n > 0; purged += n) {
+    const rows = await database.rows<{ id: string }>(select, [type]);
+    if (rows.length === 0) break;
+    const ids = rows.map(({ id }) => BigInt(id)).join(', ');
+    n = await database.transaction(async (sql) => {
+      const gone = await sql.run(`${database.deleteByPrimaryKey(t)} WHERE id IN (${ids}) AND status = 'SUCCESS'`);
+      await sql.run(`DELETE FROM ${database.table('compensate_biz_attempt')} WHERE task_id IN (${ids})`);
+      return gone;
+    });
+  }
+  return purged;
+}
