@@ -299,7 +299,7 @@ export class LaneFeed<Row extends LaneRow> implements Service {
     /** Lanes of which rows were left for the next read. */
     const cut = new Set<Lane>();
     let rows: readonly (Row | undefined)[];
-    let listed: readonly LaneRow[];
+    let listed: readonly (LaneRow & { readonly bytes?: number | string })[];
     try {
       if (sized && !short && options.database.family !== 'postgres') {
         listed = this.#upTo(await readLaneSizes(options.database, options.shape, before, limit), roomBytes, due, cut);
@@ -319,16 +319,16 @@ export class LaneFeed<Row extends LaneRow> implements Service {
     const stillOurs = new Set(due.filter((one) => this.#lanes.get(one.lane) === one && !one.draining).map(({ lane }) => lane));
     const counts = new Map<number, { count: number; last: string; bytes: number }>();
     const fresh: Row[] = [];
-    const bytesOf = (row: Row | undefined): number => (sized && row ? (options.rowBytes?.(row) ?? 0) + rowOverheadBytes : 0);
-    for (const [i, { id, lane: of }] of listed.entries()) {
+    for (const [i, { id, lane: of, bytes: stored }] of listed.entries()) {
+      const bytes = Number(stored ?? 0);
       const row = rows[i];
       const lane = Number(of);
       const entry = counts.get(lane);
       if (entry) {
         entry.count += 1;
         entry.last = id;
-        entry.bytes += bytesOf(row);
-      } else counts.set(lane, { count: 1, last: id, bytes: bytesOf(row) });
+        entry.bytes += bytes;
+      } else counts.set(lane, { count: 1, last: id, bytes });
       // A lane that was lost, handed over or taken again during the read is read from its beginning: its earlier rows have been forgotten
       // meanwhile, and to give out the later ones now would break their order.
       if (!row || !stillOurs.has(lane) || this.#known.has(id)) continue;
@@ -353,7 +353,7 @@ export class LaneFeed<Row extends LaneRow> implements Service {
       lane.cursor = String(lane.floor);
     }
     for (const row of fresh) {
-      const bytes = bytesOf(row);
+      const bytes = sized ? (options.rowBytes?.(row) ?? 0) + rowOverheadBytes : 0;
       this.#known.set(row.id, bytes);
       this.#knownBytes += bytes;
     }

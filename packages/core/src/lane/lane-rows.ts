@@ -56,9 +56,9 @@ export function readLanes<Row extends LaneRow>(
     const each = 'FROM unnest(?::integer[], ?::bigint[]) AS c(lane, after_id) CROSS JOIN LATERAL';
     if (laneBytes === undefined) return database.rows<Row>(`SELECT r.* ${each} (SELECT ${columns} ${from}) r`, lanes);
     const bytes = `${largeBytes(database, shape)} + ${rowOverheadBytes}`;
-    const names = ['id', 'lane', ...shape.columns.map((column) => / AS (\w+)$/.exec(column)?.[1] ?? column)].join(', ');
+    const names = ['id', 'lane', ...shape.columns].map((name) => `r.${name}`).join(', ');
     return database.rows<Row>(
-      `SELECT ${names} ${each} (SELECT *, sum(row_bytes) OVER (ORDER BY row_id) - row_bytes AS before FROM (SELECT ${columns}, t.id AS row_id, ${bytes} AS row_bytes ${from}) a) r WHERE r.before < ?`,
+      `SELECT ${names}, r.row_bytes AS bytes ${each} (SELECT *, sum(row_bytes) OVER (ORDER BY row_id) - row_bytes AS before FROM (SELECT ${columns}, t.id AS row_id, ${bytes} AS row_bytes ${from}) a) r WHERE r.before < ?`,
       [...lanes, laneBytes],
     );
   }
