@@ -1,5 +1,6 @@
 import {
   checkpoint,
+  countOf,
   createUpkeep,
   type Duration,
   defineLoop,
@@ -102,7 +103,8 @@ export class BizWorker implements Service {
       leaseMs,
       kinds: () => policies,
       run: (rows) => runner.run(rows),
-      settleHook: (settlements) => registry.effects.hook(settlements, this.id, onCounted),
+      // The parents are completed by `#settled`, after the commit: a commit that takes long would be seen too early here.
+      settleHook: (settlements) => registry.effects.hook(settlements, this.id, () => undefined),
       onSettled: (settlement, accepted) => this.#settled(settlement, accepted),
       onLeaseLost: (row) => registry.events.emit('task:lease-lost', { id: row.id, type: row.kind }),
       stopMs: durationMs(options.stopTimeout ?? '30s', 'stopTimeout'),
@@ -195,9 +197,11 @@ export class BizWorker implements Service {
 
   #settled(settlement: Settlement, accepted: boolean): void {
     const { row, verdict } = settlement;
-    const { effects, events, logger } = this.#registry;
+    const { children, effects, events, logger } = this.#registry;
     if (effects.admitsOthers(row)) this.#runner.wake();
     if (!accepted) return;
+    const parentId = children.parent(row);
+    if (parentId !== null && countOf(verdict.outcome) !== undefined) this.#completeSoon(parentId);
     this.#reports.add(settlement);
     if (verdict.outcome === 'done') {
       if (events.has('task:succeeded')) events.emit('task:succeeded', { id: row.id, type: row.kind });
