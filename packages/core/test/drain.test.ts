@@ -30,7 +30,7 @@ it.each([
   expect(await lostPushes(last)).toEqual([]);
 });
 
-it('runs again after an error handler that threw', async () => {
+it('continues after an error handler that threw', async () => {
   const waiting = [1];
   const handled: number[] = [];
   let broken = true;
@@ -41,12 +41,10 @@ it('runs again after an error handler that threw', async () => {
       handled.push(...waiting.splice(0));
     },
     onError: () => {
+      broken = false;
       throw new Error('the logger broke');
     },
   });
-  drain.start();
-  await expect(drain.running).rejects.toThrow('the logger broke');
-  broken = false;
   drain.start();
   await drain.running;
   expect(handled).toEqual([1]);

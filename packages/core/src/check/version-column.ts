@@ -19,7 +19,7 @@ export function requireVersionColumn(table: string, column: string, type: string
 
 /** As {@link requireVersionColumn}, for a value of a column of text: it may be a time, too. `null` says nothing of changes either. */
 export function requireVersionValue(table: string, column: string, value: string | null): void {
-  if (value === null) throw unfit(table, column, 'is NULL in a row');
+  if (value === null) throw unfit(table, column, 'has no value in a row');
   if (time.test(value)) throw unfit(table, column, `holds times, such as ${JSON.stringify(value.slice(0, 40))}`);
 }
 

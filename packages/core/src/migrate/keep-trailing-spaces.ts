@@ -44,15 +44,15 @@ export async function keepTrailingSpaces(
   if (database.family !== 'mysql') return [];
   const collation = byteCollation(database);
   const names = new Map([...tables, ...(added ? [added.table] : [])].map((table) => [`${database.tablePrefix}${table}`, table]));
-  const found = await sql.rows<{ name: string; collation: string; n: string | number | null; bytes: string | number | null }>(
-    `SELECT table_name AS name, table_collation AS collation, table_rows AS n, data_length AS bytes FROM information_schema.tables WHERE table_schema = DATABASE() AND table_name IN (${[...names].map(() => '?').join(', ')})`,
+  const found = await sql.rows<{ name: string; collated: string; n: string | number | null; bytes: string | number | null }>(
+    `SELECT table_name AS name, table_collation AS collated, table_rows AS n, data_length AS bytes FROM information_schema.tables WHERE table_schema = DATABASE() AND table_name IN (${[...names].map(() => '?').join(', ')})`,
     [...names.keys()],
   );
   const alters: string[] = [];
   for (const row of found) {
     const table = names.get(row.name) ?? row.name;
     let change: string | undefined;
-    if (row.collation === 'utf8mb4_bin') change = `CONVERT TO CHARACTER SET utf8mb4 COLLATE ${collation}`;
+    if (row.collated === 'utf8mb4_bin') change = `CONVERT TO CHARACTER SET utf8mb4 COLLATE ${collation}`;
     else if (table === added?.table) change = await modifications(database, sql, added, collation);
     if (change === undefined) continue;
     const alter = `ALTER TABLE ${database.table(table)} ${change}`;
@@ -66,11 +66,11 @@ export async function keepTrailingSpaces(
 }
 
 async function modifications(database: Database, sql: SqlRunner, added: AddedColumns, collation: string): Promise<string | undefined> {
-  const has = await sql.rows<{ name: string; collation: string | null }>(
-    'SELECT column_name AS name, collation_name AS collation FROM information_schema.columns WHERE table_schema = DATABASE() AND table_name = ?',
+  const has = await sql.rows<{ name: string; collated: string | null }>(
+    'SELECT column_name AS name, collation_name AS collated FROM information_schema.columns WHERE table_schema = DATABASE() AND table_name = ?',
     [`${database.tablePrefix}${added.table}`],
   );
-  const other = new Set(has.flatMap((column) => (column.collation === null || column.collation === collation ? [] : [column.name])));
+  const other = new Set(has.flatMap((column) => (column.collated === null || column.collated === collation ? [] : [column.name])));
   const columns = added.columns.filter(({ name }) => other.has(name));
   if (columns.length === 0) return undefined;
   return columns.map(({ name, type }) => `MODIFY ${name} ${inByteCollation(database, type)}`).join(', ');
