@@ -102,3 +102,24 @@ onEveryDatabase('a fan-out with keys of its own', (suite) => {
     expect((await t().where({ biz_type: 'rival' })).length).toBe(2);
   });
 });
+
+onEveryDatabase(
+  'a fan-out whose counts take long to commit',
+  (suite) => {
+    it('completes when its last child has ended, and waits for no sweep', async () => {
+      const biz = suite.create({ slow: bizType(any) });
+      biz.handle('slow', () => undefined);
+      await suite.db.knex.raw(
+        'CREATE FUNCTION slowly() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(0.2); RETURN NULL; END $$',
+      );
+      await suite.db.knex.raw(
+        'CREATE CONSTRAINT TRIGGER slow_commit AFTER INSERT OR UPDATE ON compensate_biz_fan_out_count DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION slowly()',
+      );
+      await using worker = biz.worker();
+      await worker.start();
+      const { parentId } = await biz.fanOut('slow', [{}], { key: 'slow' });
+      await until(async () => (await suite.db.knex('compensate_biz').where({ id: parentId, status: 'SUCCESS' })).length === 1);
+    });
+  },
+  ['postgres'],
+);

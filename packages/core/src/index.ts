@@ -88,7 +88,7 @@ export { type WakeMessage, WakeMessages } from './wake/wake-messages.ts';
 export type { WakeListener, Waker } from './wake/waker.ts';
 export { Wakers } from './wake/wakers.ts';
 export { Caps, type CapsOptions } from './work/effects/caps.ts';
-export { type ChildCounts, Children, type ChildrenOptions, type ParentRecord } from './work/effects/children.ts';
+export { type ChildCounts, Children, type ChildrenOptions, countOf, type ParentRecord } from './work/effects/children.ts';
 export { SettleEffects, type SettleEffectsOptions, type StoppedRow } from './work/effects/settle-effects.ts';
 export { type RepairExtent, Turns, type TurnsOptions } from './work/effects/turns.ts';
 export type { ClaimCap, ClaimQuery } from './work/row/claim-rows.ts';

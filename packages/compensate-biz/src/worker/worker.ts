@@ -1,5 +1,6 @@
 import {
   checkpoint,
+  countOf,
   createUpkeep,
   type Duration,
   defineLoop,
@@ -102,7 +103,7 @@ export class BizWorker implements Service {
       leaseMs,
       kinds: () => policies,
       run: (rows) => runner.run(rows),
-      // Parents are looked at in `#settled`: until the commit, their last counts can't be seen.
+      // The parents are completed by `#settled`, after the commit: a commit that takes long would be seen too early here.
       settleHook: (settlements) => registry.effects.hook(settlements, this.id, () => undefined),
       onSettled: (settlement, accepted) => this.#settled(settlement, accepted),
       onLeaseLost: (row) => registry.events.emit('task:lease-lost', { id: row.id, type: row.kind }),
@@ -199,8 +200,8 @@ export class BizWorker implements Service {
     const { children, effects, events, logger } = this.#registry;
     if (effects.admitsOthers(row)) this.#runner.wake();
     if (!accepted) return;
-    const parent = children.parent(row);
-    if (parent !== null) this.#completeSoon(parent);
+    const parentId = children.parent(row);
+    if (parentId !== null && countOf(verdict.outcome) !== undefined) this.#completeSoon(parentId);
     this.#reports.add(settlement);
     if (verdict.outcome === 'done') {
       if (events.has('task:succeeded')) events.emit('task:succeeded', { id: row.id, type: row.kind });

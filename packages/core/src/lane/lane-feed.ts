@@ -299,7 +299,7 @@ export class LaneFeed<Row extends LaneRow> implements Service {
     /** Lanes of which rows were left for the next read. */
     const cut = new Set<Lane>();
     let rows: readonly (Row | undefined)[];
-    let listed: readonly (LaneRow & { readonly bytes?: number | string })[];
+    let listed: readonly (LaneRow & { readonly found?: number | string })[];
     try {
       if (sized && !short && options.database.family !== 'postgres') {
         listed = this.#upTo(await readLaneSizes(options.database, options.shape, before, limit), roomBytes, due, cut);
@@ -317,18 +317,16 @@ export class LaneFeed<Row extends LaneRow> implements Service {
     }
     if (rescan) this.#rescanMs = monotonicMs() - now;
     const stillOurs = new Set(due.filter((one) => this.#lanes.get(one.lane) === one && !one.draining).map(({ lane }) => lane));
-    const counts = new Map<number, { count: number; last: string; bytes: number }>();
+    const counts = new Map<number, { count: number; last: string; found: number }>();
     const fresh: Row[] = [];
-    for (const [i, { id, lane: of, bytes: stored }] of listed.entries()) {
-      const bytes = Number(stored ?? 0);
+    for (const [i, { id, lane: of, found }] of listed.entries()) {
       const row = rows[i];
       const lane = Number(of);
       const entry = counts.get(lane);
       if (entry) {
         entry.count += 1;
         entry.last = id;
-        entry.bytes += bytes;
-      } else counts.set(lane, { count: 1, last: id, bytes });
+      } else counts.set(lane, { count: 1, last: id, found: Number(found ?? 0) });
       // A lane that was lost, handed over or taken again during the read is read from its beginning: its earlier rows have been forgotten
       // meanwhile, and to give out the later ones now would break their order.
       if (!row || !stillOurs.has(lane) || this.#known.has(id)) continue;
@@ -341,7 +339,7 @@ export class LaneFeed<Row extends LaneRow> implements Service {
         const last = BigInt(entry.last);
         if (last > lane.floor) lane.floor = last;
         lane.deep = entry.count >= limit;
-        if (lane.deep || (sized && entry.bytes >= laneBytes)) cut.add(lane);
+        if (lane.deep || entry.count < entry.found) cut.add(lane);
       }
       if (cut.has(lane)) {
         lane.more = true;
