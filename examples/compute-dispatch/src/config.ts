@@ -7,6 +7,7 @@ import type { EgressOptions } from '@holdfast/notifier';
 import type { ExecutorOptions } from '@holdfast/xxl-job';
 import knexFactory, { type Knex } from 'knex';
 import { z } from 'zod';
+import { backslashEscapes } from './backslash-escapes.ts';
 import { type Role, roles } from './dispatch.ts';
 
 const whole = z.coerce.number().int();
@@ -264,6 +265,6 @@ function openUrl(url: string, connections: number): Knex {
     address.searchParams.delete('schema');
     return knexFactory({ client: 'pg', connection: address.href, ...(searchPath ? { searchPath: [searchPath] } : {}), pool });
   }
-  if (/^mysql:/.test(url)) return knexFactory({ client: 'mysql2', connection: url, pool });
+  if (/^mysql:/.test(url)) return knexFactory({ client: 'mysql2', connection: url, pool: { ...pool, afterCreate: backslashEscapes } });
   throw new Error('A database address must start with postgres://, mysql:// or file:.');
 }
