@@ -1,4 +1,4 @@
-import { type Duration, InvalidArgumentError, LeaseLostError, type RunningRow, type Verdict } from '@holdfast/core';
+import { type Duration, HoldfastError, InvalidArgumentError, LeaseLostError, type RunningRow, type Verdict } from '@holdfast/core';
 import type { Knex } from 'knex';
 import type { BizType } from '../biz-type.ts';
 import { outcome, outcomeOf, type Progress, type Run, type RunOutcome } from '../handler.ts';
@@ -242,8 +242,22 @@ export class SingleRun implements Run {
   #verdictOn(result: unknown): Verdict | Promise<Verdict> {
     const given = outcomeOf(result);
     if (given !== undefined) return given === 'committed' ? { outcome: 'done' } : given;
-    const json = this.#json(result);
+    const json = this.#type.result === undefined ? this.#plainJson(result) : this.#json(result);
     return json instanceof Promise ? json.then(doneVerdict) : doneVerdict(json);
+  }
+
+  /**
+   * What is stored of a result for which the type has no schema. A handler of one expression returns whatever that gives: the work is done, so a
+   * value that can't be stored is left out.
+   */
+  #plainJson(result: unknown): ResultJson | Promise<ResultJson> {
+    try {
+      return this.#json(result);
+    } catch (error) {
+      if (!HoldfastError.is(error, 'invalid-result')) throw error;
+      this.#log(error, 'what the handler returned can not be stored as its result; the row is SUCCESS without one');
+      return undefined;
+    }
   }
 
   async #commitWith(effects: (trx: Knex.Transaction) => unknown, result: ResultJson): Promise<void> {
