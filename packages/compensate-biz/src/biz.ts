@@ -105,7 +105,7 @@ export class CompensateBiz<Types extends BizTypes> {
     return createFanOut(this.#registry, type, source, options);
   }
 
-  /** A worker for the types that have handlers by now. Start it with `await worker.start()` or `await using`. */
+  /** A worker for the types that have handlers by now; `await worker.start()` starts it, and the end of `await using` stops it. */
   worker(options: WorkerOptions = {}): BizWorker {
     if (this.#registry.handlers.size === 0)
       throw new InvalidArgumentError('No type has a handler; call biz.handle(type, handler) before biz.worker().');

@@ -157,3 +157,65 @@ onEveryDatabase(
   },
   ['mariadb', 'mysql', 'postgres'],
 );
+
+onEveryDatabase('a context that JSON changes', (suite) => {
+  const dated = schemaOf<{ at: unknown }>((value) => ((value as { at: unknown })?.at instanceof Date ? undefined : 'must be a Date'));
+  const coerced = schemaOf<{ at: unknown }>((value) =>
+    Number.isNaN(new Date((value as { at: string }).at).getTime()) ? 'must be a time' : undefined,
+  );
+  const counted = schemaOf<{ n?: unknown }>((value) =>
+    typeof (value as { n?: unknown }).n === 'object' && !((value as { n: unknown }).n instanceof Map) ? 'must be a number' : undefined,
+  );
+
+  it('is refused at submit if it does not fit any more, however it is submitted', async () => {
+    const biz = suite.create({ dated: bizType(dated), coerced: bizType(coerced), counted: bizType(counted) });
+    const at = new Date();
+    await expect(biz.now().submit('dated', { at })).rejects.toThrow(/stored as JSON.*must be a Date/);
+    await expect(biz.now().submitMany('dated', [{ at }])).rejects.toThrow(InvalidContextError);
+    await expect(suite.db.knex.transaction((trx) => biz.in(trx).submit('dated', { at }))).rejects.toThrow(InvalidContextError);
+    await expect(biz.fanOut('dated', [{ at }], { key: 'dated' })).rejects.toThrow(InvalidContextError);
+    await expect(biz.now().submit('counted', { n: Number.NaN })).rejects.toThrow(InvalidContextError);
+    await expect(biz.now().submit('counted', { n: new Map() })).rejects.toThrow(InvalidContextError);
+    await biz.now().submit('coerced', { at });
+    await biz.now().submit('counted', { n: undefined });
+    await biz.now().submit('counted', {});
+    expect(await biz.list({ kind: 'dated' })).toEqual([]);
+  });
+});
+
+onEveryDatabase(
+  'a call of its own transaction inside an open one',
+  (suite) => {
+    it('is refused at once, also in a nested one, and not elsewhere', async () => {
+      const biz = suite.create({ inside: bizType(any) });
+      const { knex } = suite.db;
+      const calls = [
+        () => biz.now().submit('inside', {}),
+        () => biz.now().submit('inside', {}, { once: 'k' }),
+        () => biz.now().submitMany('inside', [{}]),
+        () => biz.fanOut('inside', [{}], { key: 'f' }),
+      ];
+      for (const call of calls) {
+        await expect(knex.transaction(async () => void (await call()))).rejects.toThrow(/inside an open transaction.*in\(trx\)/);
+        await expect(knex.transaction((trx) => trx.transaction(async () => void (await call())))).rejects.toThrow(InvalidArgumentError);
+      }
+      expect(await biz.list({ kind: 'inside' })).toEqual([]);
+      // Another flow waits for its turn; what the callback leaves behind may submit when the transaction has ended.
+      let release: () => void = () => undefined;
+      const held = new Promise<void>((resolve) => (release = resolve));
+      let later: Promise<unknown> | undefined;
+      const transaction = knex.transaction(async (trx) => {
+        await biz.in(trx).submit('inside', {});
+        later = held.then(() => new Promise((resolve) => setImmediate(resolve))).then(() => biz.now().submit('inside', {}));
+        await held;
+      });
+      const beside = biz.now().submit('inside', {});
+      release();
+      await transaction;
+      await beside;
+      await later;
+      expect(await biz.list({ kind: 'inside' })).toHaveLength(3);
+    });
+  },
+  ['sqlite'],
+);

@@ -7,6 +7,7 @@ export { idText } from './check/id-text.ts';
 export { type JsonText, jsonText } from './check/json-text.ts';
 export { keyText } from './check/key-text.ts';
 export { notAPromise } from './check/not-a-promise.ts';
+export { survivesJson } from './check/survives-json.ts';
 export { requireVersionColumn, requireVersionValue } from './check/version-column.ts';
 export { wholeNumber } from './check/whole-number.ts';
 export type { HoldfastConfig } from './cli/config.ts';

@@ -65,6 +65,14 @@ onEveryDatabase('a trigger', (suite) => {
     expect((await notifier.now().triggerMany(events)).every(({ duplicate, conflict }) => duplicate && !conflict)).toBe(true);
   });
 
+  it('refuses a call of its own transaction inside an open one of SQLite', async () => {
+    if (suite.db.name !== 'sqlite') return;
+    const notifier = suite.notifier();
+    const one = event('https://8.8.8.8/', { subjectId: 'inside' });
+    for (const call of [() => notifier.now().trigger(one), () => notifier.now().triggerMany([one])])
+      await expect(suite.db.knex.transaction(async () => void (await call()))).rejects.toThrow(/inside an open transaction.*in\(trx\)/);
+  });
+
   it('writes many at once: each event once, also among themselves, against rows that are there, and after retention', async () => {
     const receiver = await suite.receiver();
     const notifier = suite.notifier({ keep: '1h', remember: '1d' });

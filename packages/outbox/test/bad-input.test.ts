@@ -69,6 +69,28 @@ onEveryDatabase('bad input', (suite) => {
     await expect(suite.inbox().once(suite.db.knex as never, { consumer: 'c', messageId: 'm' }, () => 1)).rejects.toThrow(/transaction/);
   });
 
+  it('is a payload that no longer fits its schema once it is JSON', async () => {
+    const dated = topic(
+      schemaOf<{ at: unknown }>((value) => ((value as { at: unknown })?.at instanceof Date ? undefined : 'must be a Date')),
+    );
+    const outbox = suite.outbox({ topics: { dated } });
+    const payload = { at: new Date() };
+    await expect(outbox.now().put('dated', payload)).rejects.toThrow(/sent as JSON.*must be a Date/);
+    await expect(outbox.now().putMany('dated', [{ payload }])).rejects.toMatchObject({ code: 'invalid-payload' });
+  });
+
+  it('is a call of its own transaction inside an open one of SQLite', async () => {
+    if (suite.db.name !== 'sqlite') return;
+    const outbox = suite.outbox();
+    for (const call of [
+      () => outbox.now().put('free', { n: 1 }),
+      () => outbox.now().put('free', { n: 1 }, { id: 'i' }),
+      () => outbox.now().putMany('free', [{ payload: { n: 1 } }]),
+      () => outbox.now().cancel('i'),
+    ])
+      await expect(suite.db.knex.transaction(async () => void (await call()))).rejects.toThrow(/inside an open transaction.*in\(trx\)/);
+  });
+
   it('takes bytes as they are', async () => {
     const publisher = new Recorder();
     const outbox = suite.outbox({ publisher, topics: { raw: bytesTopic({ contentType: 'application/x-protobuf' }) } });

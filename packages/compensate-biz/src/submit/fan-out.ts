@@ -60,6 +60,7 @@ export async function createFanOut(
   options: FanOutRequest,
 ): Promise<FanOutResult> {
   const { database } = registry;
+  database.refuseEnclosed('fanOut');
   if (typeOf(registry.types, type).serial)
     throw new InvalidArgumentError(`${type} is serial; children of a fan-out run in any order. Use another type.`);
   const chunk = wholeNumber('chunk', options.chunk ?? 1_000, { most: 5_000 });

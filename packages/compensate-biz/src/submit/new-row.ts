@@ -1,4 +1,13 @@
-import { activeTraceparent, describeIssues, durationMs, InvalidArgumentError, jsonText, keyText, wholeNumber } from '@holdfast/core';
+import {
+  activeTraceparent,
+  describeIssues,
+  durationMs,
+  InvalidArgumentError,
+  jsonText,
+  keyText,
+  survivesJson,
+  wholeNumber,
+} from '@holdfast/core';
 import { type BizType, typeOf } from '../biz-type.ts';
 import { InvalidContextError } from '../errors.ts';
 import type { Registry } from '../registry.ts';
@@ -55,11 +64,16 @@ export async function newRow(
 }
 
 async function contextText(definition: BizType<unknown, unknown>, maxBytes: number, type: string, context: unknown): Promise<string> {
-  let result = definition.schema['~standard'].validate(context);
-  if (result instanceof Promise) result = await result;
-  if (result.issues) throw new InvalidContextError(`The context of ${type} does not fit its schema: ${describeIssues(result.issues)}.`);
+  const fit = async (value: unknown, as: string): Promise<void> => {
+    let result = definition.schema['~standard'].validate(value);
+    if (result instanceof Promise) result = await result;
+    if (result.issues)
+      throw new InvalidContextError(`The context of ${type}${as} does not fit its schema: ${describeIssues(result.issues)}.`);
+  };
+  await fit(context, '');
   // The context is stored as given, not as the schema transformed it: the worker validates it again before the handler runs.
   const json = jsonText(context, maxBytes, 'maxContextBytes');
   if ('problem' in json) throw new InvalidContextError(`The context of ${type} ${json.problem}`, json.cause);
+  if (!survivesJson(context)) await fit(JSON.parse(json.text), ', which is stored as JSON (a Date as text, a Map as {}),');
   return json.text;
 }

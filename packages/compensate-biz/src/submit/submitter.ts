@@ -105,6 +105,7 @@ export class RowSubmitter {
     const { database } = this.#registry;
     return {
       submit: async (type, context, options = {}) => {
+        database.refuseEnclosed('now().submit');
         const row = await newRow(this.#registry, type, context, options);
         if (row.once === null && row.gate === null) return { id: await this.#batcher.call(row), duplicate: false };
         const submitted = await database.transaction((sql) => writeRows(this.#registry, sql, [row]));
@@ -112,6 +113,7 @@ export class RowSubmitter {
         return first(submitted);
       },
       submitMany: async (type, contexts, options = {}) => {
+        database.refuseEnclosed('now().submitMany');
         const rows = await this.#newRows(type, contexts, options);
         const submitted = await this.#writeAlone(rows);
         this.#wakeFor(rows, submitted);

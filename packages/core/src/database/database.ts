@@ -9,6 +9,7 @@ import { clientFamily, type DatabaseDescription, describeWith } from './describe
 import type { Dialect } from './dialect.ts';
 import { quoted } from './dialect-sql.ts';
 import { discard } from './discard.ts';
+import { isEnclosed } from './enclosing-transaction.ts';
 import { LoopPool, type PoolClient, unavailable } from './loop-pool.ts';
 import { createSqlRunner, type SqlRunner } from './sql-runner.ts';
 import { isConnectionError, isTransient } from './transient.ts';
@@ -199,6 +200,18 @@ export class Database {
    */
   runLoops(): () => void {
     return this.#loops?.run() ?? (() => undefined);
+  }
+
+  /**
+   * Refuses a call that begins a transaction of its own within the callback of an open transaction of a SQLite knex: the knex has one
+   * connection, so the call would wait for the transaction, and the transaction for the call. Servers have other connections.
+   * @throws InvalidArgumentError
+   */
+  refuseEnclosed(call: string): void {
+    if (this.family !== 'sqlite' || !isEnclosed((this.knex.client as { config: object }).config)) return;
+    throw new InvalidArgumentError(
+      `${call} was called inside an open transaction of this SQLite knex, which has one connection: they would wait for each other for ever. Use in(trx), or call it after the transaction.`,
+    );
   }
 
   /** Waits for the statements under way, and closes the loops' pool unless others use it. The service's own knex stays open. */

@@ -1,5 +1,6 @@
 import { createRequire } from 'node:module';
 import type { Knex } from 'knex';
+import { enclose } from '../database/enclosing-transaction.ts';
 import { isBusy } from '../database/transient.ts';
 import { wait } from '../time/wait.ts';
 import { SqliteConnection } from './sqlite-connection.ts';
@@ -35,8 +36,11 @@ export class NodeSqliteClient extends BaseClient {
     return {};
   }
 
-  transaction(...args: unknown[]): unknown {
-    return new ImmediateTransaction(this, ...args);
+  /** A knex has one connection, so a call that needs another one within the callback would wait for ever: see `Database.refuseEnclosed`. */
+  transaction(container: unknown, ...args: unknown[]): unknown {
+    const config = this['config'] as object;
+    const enclosed = typeof container === 'function' ? (trx: unknown): unknown => enclose(config, () => container(trx)) : container;
+    return new ImmediateTransaction(this, enclosed, ...args);
   }
 
   async acquireRawConnection(): Promise<SqliteConnection> {

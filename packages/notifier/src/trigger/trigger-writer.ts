@@ -69,6 +69,7 @@ export class TriggerWriter {
     const { database, endpoints, notifications, wake } = this.#options;
     return {
       trigger: async (event) => {
+        database.refuseEnclosed('now().trigger');
         const checked = await this.#check(event, undefined);
         // Before the transaction: within it, it would need a second connection of the same pool.
         const endpointId = await endpoints.idOf(undefined, checked.tenant, checked.origin);
@@ -77,6 +78,7 @@ export class TriggerWriter {
         return triggered;
       },
       triggerMany: async (events) => {
+        database.refuseEnclosed('now().triggerMany');
         const items = await this.#checkMany(events, undefined);
         const triggered = await database.transaction((sql) => this.#insertMany(sql, items));
         this.#wakeNew(items, triggered);

@@ -8,6 +8,7 @@ import {
   jsonText,
   keyText,
   laneOf,
+  survivesJson,
   unfitText,
   uuidv7,
 } from '@holdfast/core';
@@ -120,13 +121,20 @@ async function encode(
       );
     return { body: payload, value: payload };
   }
-  let result = topic.schema['~standard'].validate(payload);
-  if (result instanceof Promise) result = await result;
-  if (result.issues) throw new InvalidPayloadError(`The payload of ${name} does not fit its schema: ${describeIssues(result.issues)}.`);
+  const { schema } = topic;
+  const parsed = async (given: unknown, as: string): Promise<unknown> => {
+    let result = schema['~standard'].validate(given);
+    if (result instanceof Promise) result = await result;
+    if (result.issues)
+      throw new InvalidPayloadError(`The payload of ${name}${as} does not fit its schema: ${describeIssues(result.issues)}.`);
+    return result.value;
+  };
+  const value = await parsed(payload, '');
   // The payload is sent as it was given, not as the schema transformed it: the receiver parses it again.
   const json = jsonText(payload, maxBytes, 'maxBodyBytes');
   if ('problem' in json) throw new InvalidPayloadError(`The payload of ${name} ${json.problem}`, json.cause);
-  return { body: Buffer.from(json.text), value: result.value };
+  if (!survivesJson(payload)) await parsed(JSON.parse(json.text), ', which is sent as JSON (a Date as text, a Map as {}),');
+  return { body: Buffer.from(json.text), value };
 }
 
 function headerText(headers: PutOptions['headers']): string | null {

@@ -100,6 +100,7 @@ export class Putter<T extends Topics> {
   now(): OutboxTransaction<T> {
     return {
       put: async (topic, payload, options = {}) => {
+        this.#database.refuseEnclosed('now().put');
         const message = await this.#message(topic, payload, options);
         const put =
           options.id === undefined && message.order === 'causal'
@@ -109,12 +110,16 @@ export class Putter<T extends Topics> {
         return put;
       },
       putMany: async (topic, messages) => {
+        this.#database.refuseEnclosed('now().putMany');
         const rows = await this.#messages(topic, messages);
         const written = await this.#database.transaction((sql) => this.#writeMany(sql, rows));
         this.#options.onCommitted(newOf(written));
         return written.map(({ put }) => put);
       },
-      cancel: (id) => this.#database.transaction((sql) => this.#cancel(sql, id)),
+      cancel: async (id) => {
+        this.#database.refuseEnclosed('now().cancel');
+        return this.#database.transaction((sql) => this.#cancel(sql, id));
+      },
     };
   }
 
