@@ -1,4 +1,4 @@
-import { every } from '@holdfast/core';
+import { every, silentLogger } from '@holdfast/core';
 import { until } from '@holdfast/core/testing';
 import { expect, it } from 'vitest';
 import { bizType, InvalidResultError, type Progress } from '../src/index.ts';
@@ -95,7 +95,7 @@ onEveryDatabase('the result and the progress of a run', (suite) => {
     ['not of its asynchronous schema', () => ({}), /does not fit the type's result schema: field: must have a receipt/],
   ])('makes a row FAILED at once whose result is %s, and says why', async (name, value, message) => {
     const biz = suite.create({
-      step: bizType(any, { retry: every(1).upTo(5), ...schemas[name] }),
+      step: bizType(any, { retry: every(1).upTo(5), ...(schemas[name] ?? { result: schemaOf<unknown>() }) }),
     });
     let runs = 0;
     biz.handle('step', () => {
@@ -109,6 +109,23 @@ onEveryDatabase('the result and the progress of a run', (suite) => {
     expect(task).toMatchObject({ status: 'FAILED', deadReason: 'rejected', result: undefined, error: { code: 'invalid-result' } });
     expect(task?.error?.message).toMatch(message);
     expect(runs).toBe(1);
+  });
+
+  it.each([
+    ['too large', () => 'x'.repeat(70_000)],
+    ['a bigint', () => ({ n: 1n })],
+    ['a function', () => () => 1],
+    ['a circle', () => Object.assign([], { 0: globalThis, length: 1 })],
+  ])('is SUCCESS without a result that is %s, where the type has no schema for it: the work is done', async (_, value) => {
+    const lines: unknown[] = [];
+    const logger = { ...silentLogger, error: (_fields: object, message: string) => void lines.push(message) };
+    const biz = suite.create({ step: bizType(any) }, { logger });
+    biz.handle('step', () => value());
+    const { id } = await biz.now().submit('step', {});
+    await using worker = biz.worker();
+    await worker.start();
+    expect(await biz.waitFor(id)).toMatchObject({ status: 'SUCCESS', result: undefined });
+    expect(lines).toEqual(['what the handler returned can not be stored as its result; the row is SUCCESS without one']);
   });
 
   it('commits nothing under a result that can\u2019t be stored, and is no success if the handler goes on', async () => {
