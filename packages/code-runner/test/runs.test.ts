@@ -180,7 +180,7 @@ onEveryDatabase('runs', (suite) => {
     const good = await submit(runner, 'print(2)');
     for (const { id } of [bad, good]) await runner.runs.terminate(id, alice);
     const rows = () => suite.db.knex('runner_run').whereIn('id', [bad.id, good.id]).orderBy('id');
-    await rows().update({ ended_at: 1 });
+    await rows().update({ ended_at: Date.now() - 86_400_000 });
     await runner.worker({ sweep: 100 }).start();
     await expect.poll(async () => (await rows()).map(({ log_packed }) => Number(log_packed)), { timeout: 10_000 }).toEqual([0, 1]);
     // Its events are where they were.
