@@ -180,7 +180,8 @@ onEveryDatabase('a redrive of all rows that match', (suite) => {
     const biz = suite.create({ grant: bizType(any) });
     await seedRows(suite.db, 30_000, { ...failed, biz_type: "'other'", status: "'SUCCESS'" });
     await seedRows(suite.db, 300, { ...failed, biz_type: "'grant'", run_at: '1' });
-    const index = suite.db.name === 'sqlite' || suite.db.name === 'postgres' ? /compensate_biz_(failed|ended)/ : /compensate_biz_(due|ready)/;
+    const index =
+      suite.db.name === 'sqlite' || suite.db.name === 'postgres' ? /compensate_biz_(failed|ended)/ : /compensate_biz_(due|ready)/;
     for (const filter of [{}, { type: 'grant' }, { tenant: '', reason: 'exhausted' }] as const)
       expect(await planOf(suite.db, "status = 'FAILED'", () => biz.redrive(filter, { dryRun: true })), JSON.stringify(filter)).toMatch(
         index,

@@ -34,6 +34,7 @@ const shape: WorkTableShape = {
     dead: 'FAILED',
     cancelled: 'CANCELLED',
   },
+  readyIndex: 'compensate_biz_ready',
   agingStepMs,
 };
 

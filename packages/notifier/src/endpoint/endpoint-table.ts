@@ -37,6 +37,7 @@ export const endpointShape: WorkTableShape = {
     previousKeyRef: 'CASE WHEN previous_key_until > {now} THEN previous_key_ref END',
   },
   states: endpointStates,
+  readyIndex: 'notifier_endpoint_ready',
   agingStepMs: 1_000,
 };
 

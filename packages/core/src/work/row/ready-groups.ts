@@ -47,13 +47,15 @@ export async function readyGroups(
   const ready = `status = ${work.state('ready')} AND lost`;
   const suspects = `SELECT ${kind} AS kind, '' AS grp, min(lost) AS least, max(lost) AS most, 0 AS first_rank, 0 AS lag_ms FROM ${table} WHERE ${ready} > 0 GROUP BY ${kind}`;
   const lag = `{now} - (claim_rank + COALESCE(priority, 0) * ${work.shape.agingStepMs})`;
-  const first = `SELECT ${kind} AS kind, ${group} AS grp, claim_rank AS first_rank, ${lag} AS lag_ms, 0 AS least, 0 AS most FROM ${table} WHERE ${ready} = 0`;
+  const firstOf = (hint: string): string =>
+    `SELECT ${kind} AS kind, ${group} AS grp, claim_rank AS first_rank, ${lag} AS lag_ms, 0 AS least, 0 AS most FROM ${table}${hint} WHERE ${ready} = 0`;
+  const first = firstOf('');
   // A table without groups has one column for both. If the column were named twice, SQLite would sort all rows.
   const order = `ORDER BY ${[...new Set([kind, group])].join(', ')}, claim_rank LIMIT 1`;
   let records: readonly GroupRecord[];
   if (floors.length > 0) {
     const probes = probesAround(floors, kind, group);
-    const one = probes.map((probe) => `${first} AND ${probe.where} ORDER BY ${probe.order} LIMIT 1`);
+    const one = probes.map((probe) => `${firstOf(work.readyHint)} AND ${probe.where} ORDER BY ${probe.order} LIMIT 1`);
     // SQLite needs each part in a derived table, because of its LIMIT.
     const parts = one.map((part) => (database.family === 'sqlite' ? `SELECT * FROM (${part})` : `(${part})`));
     records = await database.use(async (sql) => {
