@@ -15,7 +15,7 @@ import type { BizTypes, ContextInput } from '../biz-type.ts';
 import { cancelRow, rescheduleRow } from '../operate/steer.ts';
 import type { Registry } from '../registry.ts';
 import type { SubmitOptions } from '../submit-options.ts';
-import { fitsOneStatement, insertRows } from './insert-rows.ts';
+import { fitsOneStatement } from './insert-rows.ts';
 import { type NewRow, newRow } from './new-row.ts';
 import { onceScope } from './once-key.ts';
 import { type Submitted, writeRows } from './write-rows.ts';

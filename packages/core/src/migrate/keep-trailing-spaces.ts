@@ -24,7 +24,7 @@ export function inByteCollation(database: Pick<Database, 'dialect' | 'family'>, 
 }
 
 /** A table above either of these limits is not copied: its writers would wait for more than a few seconds. */
-export const copiedAtMost = { rows: 500_000, bytes: 512 * 2 ** 20 };
+export const copiedAtMost: { readonly rows: number; readonly bytes: number } = { rows: 500_000, bytes: 512 * 2 ** 20 };
 
 /**
  * The statements that give tables of earlier versions the collation of {@link byteCollation}. None on Postgres and SQLite, where trailing

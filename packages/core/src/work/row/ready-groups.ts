@@ -22,7 +22,7 @@ interface GroupRecord {
   readonly lag_ms: string | number;
 }
 
-/** The part of a table that {@link readyGroups} reads. */
+/** The part of a table that `readyGroups` reads. */
 export interface ReadyQuery {
   /** Groups of each kind at most. Default 1,000. Each kind has its own share, however many groups the kinds before it have. */
   readonly groupsPerKind?: number;

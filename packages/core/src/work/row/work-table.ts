@@ -125,7 +125,7 @@ export class WorkTable {
 
   /**
    * Deletes the rows of a kind that ended in a state and last changed longer ago than `olderThanMs`, except those for which the SQL `unless` is
-   * true: see {@link RowPurge}. Returns their number.
+   * true: see `RowPurge`. Returns their number.
    */
   purge(kind: string, state: WorkState, olderThanMs: number, unless?: string): Promise<number> {
     return this.#purge.purge({ kind, state, olderThanMs, unless });
