@@ -18,9 +18,14 @@ export function enclose<T>(config: object, callback: () => T): T {
   };
   try {
     const result = storage.run(enclosing, callback);
-    if (typeof (result as PromiseLike<unknown> | undefined)?.then === 'function') (result as PromiseLike<unknown>).then(end, end);
-    else end();
-    return result;
+    if (typeof (result as PromiseLike<unknown> | undefined)?.then !== 'function') {
+      end();
+      return result;
+    }
+    // A query of knex runs each time that its `then` is called: it must be called once, here, and the caller gets the promise.
+    const once = Promise.resolve(result);
+    once.then(end, end);
+    return once as T;
   } catch (error) {
     end();
     throw error;
