@@ -13,7 +13,7 @@ function upkeep(promoted: number[], counts: number[] = [], repair?: () => Promis
     minPollMs: 2,
     maxPollMs: () => 60_000,
     onPromoted: (count) => void counts.push(count),
-    rescue: async () => 'rescued',
+    rescue: async () => 3,
     repair,
   });
 }
@@ -34,5 +34,39 @@ it('promotes at once again after a full pass, and otherwise when a row is due be
 it('repairs turns and slots only for a worker that has any', async () => {
   expect(upkeep([]).others).toHaveLength(1);
   const results = upkeep([], [], async () => 'repaired').others.map((loop) => loop.runOnce({ signal }));
-  expect(await Promise.all(results)).toEqual(['rescued', 'repaired']);
+  expect(await Promise.all(results)).toEqual([3, 'repaired']);
+});
+
+it('makes a backlog of rows READY that are long overdue without a pause, also where looks over everything take long', async () => {
+  let left = 0;
+  const counts: number[] = [];
+  const backs: (number | undefined)[] = [];
+  const table = {
+    promote: async (limit: number, backMs?: number) => {
+      backs.push(backMs);
+      const found = backMs === undefined ? Math.min(left, limit) : 0;
+      if (backMs === undefined) for (const began = performance.now(); performance.now() - began < 25; );
+      left -= found;
+      return found;
+    },
+    nextDueMs: async () => undefined,
+  };
+  const { promote } = createUpkeep({
+    table: table as unknown as WorkTable,
+    logger: silentLogger,
+    leaseMs: 30_000,
+    minPollMs: 2,
+    maxPollMs: () => 5_000,
+    onPromoted: (count) => void counts.push(count),
+    rescue: async () => 0,
+  });
+  await promote.start();
+  // Two empty looks over everything take long: from here on most looks go back less far.
+  await until(() => counts.length > 1);
+  promote.wake();
+  await until(() => backs.some((ms) => ms !== undefined));
+  left = 5_000;
+  await until(() => left === 0, { withinMs: 3_000 });
+  await promote.stop();
+  expect(counts.filter((count) => count === 1_000)).toHaveLength(5);
 });

@@ -125,7 +125,10 @@ export class BizWorker implements Service {
         this.#runner.wake();
         registry.wakers.wakeElsewhere();
       },
-      rescue: (backMs) => rescueOnce(registry, adoptIdleMs, backMs),
+      rescue: async (backMs) => {
+        const { rescued, dead } = await rescueOnce(registry, adoptIdleMs, backMs);
+        return rescued + dead;
+      },
       repair: gated ? () => repairOnce(registry, 'part') : undefined,
     });
     this.#promote = promote;

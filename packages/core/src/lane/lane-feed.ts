@@ -86,6 +86,8 @@ export class LaneFeed<Row extends LaneRow> implements Service {
   /** Ids that were given out and that may still be in the table, with their bytes. */
   readonly #known = new Map<string, number>();
   #knownBytes = 0;
+  /** The bytes of the largest row that was read lately. */
+  #largestBytes = Number.POSITIVE_INFINITY;
   readonly #remover: RowRemover<LaneRow>;
   readonly #lifecycle: Service;
   #goneWhileReading: string[] = [];
@@ -95,7 +97,7 @@ export class LaneFeed<Row extends LaneRow> implements Service {
   #kicked: (() => void) | undefined;
   #awake = false;
   #rescanAt = 0;
-  #rescanMs = 0;
+  #rescansMs: readonly [last: number, before: number] = [0, 0];
 
   constructor(options: LaneFeedOptions<Row>) {
     this.#options = options;
@@ -278,7 +280,9 @@ export class LaneFeed<Row extends LaneRow> implements Service {
         lane.cursor = '0';
         lane.more = true;
       }
-      this.#rescanAt = now + Math.max(options.rescanMs ?? 1_000, this.#rescanMs * 20);
+      // One stall (a lock, a connection that opens) must not decide: the shorter of the last two times counts.
+      const rescanMs = options.rescanMs ?? 1_000;
+      this.#rescanAt = now + Math.max(rescanMs, Math.min(10 * rescanMs, Math.min(...this.#rescansMs) * 20));
     }
     const due = [...this.#lanes.values()].filter((lane) => lane.more && !lane.draining && this.lease(lane.lane));
     const windowBytes = options.windowBytes ?? 16 * 2 ** 20;
@@ -292,6 +296,8 @@ export class LaneFeed<Row extends LaneRow> implements Service {
       Math.min(options.page ?? 500, Math.floor(room / due.length), short ? shortRead.rows : Number.POSITIVE_INFINITY),
     );
     const laneBytes = Math.max(1, Math.floor(roomBytes / due.length));
+    // One statement may exceed the room by a row of each lane: it serves while the rows are small.
+    const inOne = options.database.family === 'postgres' && due.length * this.#largestBytes <= roomBytes / 4;
     const before = due.map(({ lane, cursor }) => ({ lane, afterId: cursor }));
     // Reset before the read: a wake-up during the read asks for another one.
     for (const lane of due) lane.more = false;
@@ -301,7 +307,7 @@ export class LaneFeed<Row extends LaneRow> implements Service {
     let rows: readonly (Row | undefined)[];
     let listed: readonly (LaneRow & { readonly found?: number | string })[];
     try {
-      if (sized && !short && options.database.family !== 'postgres') {
+      if (sized && !short && !inOne) {
         listed = this.#upTo(await readLaneSizes(options.database, options.shape, before, limit), roomBytes, due, cut);
         const unknown = listed.filter(({ id }) => !this.#known.has(id));
         const read = new Map((await readLaneRows<Row>(options.database, options.shape, unknown)).map((row) => [row.id, row]));
@@ -315,7 +321,7 @@ export class LaneFeed<Row extends LaneRow> implements Service {
     } finally {
       this.#reading = false;
     }
-    if (rescan) this.#rescanMs = monotonicMs() - now;
+    if (rescan) this.#rescansMs = [monotonicMs() - now, this.#rescansMs[0]];
     const stillOurs = new Set(due.filter((one) => this.#lanes.get(one.lane) === one && !one.draining).map(({ lane }) => lane));
     const counts = new Map<number, { count: number; last: string; found: number }>();
     const fresh: Row[] = [];
@@ -338,10 +344,10 @@ export class LaneFeed<Row extends LaneRow> implements Service {
       if (entry) {
         const last = BigInt(entry.last);
         if (last > lane.floor) lane.floor = last;
-        lane.deep = entry.count >= limit;
-        if (lane.deep || entry.count < entry.found) cut.add(lane);
+        if (entry.count >= limit || entry.count < entry.found) cut.add(lane);
       }
-      if (cut.has(lane)) {
+      lane.deep = cut.has(lane);
+      if (lane.deep) {
         lane.more = true;
         lane.cursor = entry?.last ?? lane.cursor;
         continue;
@@ -350,11 +356,15 @@ export class LaneFeed<Row extends LaneRow> implements Service {
       // would pass the entries of all rows that have gone, which an old snapshot keeps.
       lane.cursor = String(lane.floor);
     }
+    let largest = 0;
     for (const row of fresh) {
       const bytes = sized ? (options.rowBytes?.(row) ?? 0) + rowOverheadBytes : 0;
       this.#known.set(row.id, bytes);
       this.#knownBytes += bytes;
+      largest = Math.max(largest, bytes);
     }
+    // It is unknown before the first read, and falls slowly: large rows often come together.
+    if (fresh.length > 0) this.#largestBytes = Math.max(largest, Number.isFinite(this.#largestBytes) ? this.#largestBytes * 0.95 : 0);
     if (fresh.length > 0) options.onRows(fresh);
     return listed.length;
   }

@@ -34,8 +34,8 @@ export const rowOverheadBytes = 200;
 
 /**
  * Reads the next committed rows of several lanes in one statement, by id within each lane, at most `limit` of each lane. Takes no lock. On
- * Postgres, `laneBytes` bounds the bytes of each lane: its rows end before the one that exceeds the bound, and `found` says how many
- * there were. The first row of a lane is returned at any size.
+ * Postgres, `laneBytes` bounds the bytes of each lane: its rows end with the one that reaches the bound, and `found` says how many
+ * there were.
  *
  * Postgres: one LATERAL step per lane over the primary key; a plain `lane = ANY(…) ORDER BY id` sorts all rows that wait. The other
  * databases: one UNION ALL over the lanes. SQLite needs each part in a derived table, because of its LIMIT. MySQL and MariaDB would write
@@ -59,7 +59,7 @@ export function readLanes<Row extends LaneRow>(
     const bytes = `${largeBytes(database, shape)} + ${rowOverheadBytes}`;
     const names = ['id', 'lane', ...shape.columns].map((name) => `r.${name}`).join(', ');
     return database.rows<Row>(
-      `SELECT ${names}, r.found ${each} (SELECT *, sum(row_bytes) OVER (ORDER BY row_id) AS total, count(*) OVER () AS found FROM (SELECT ${columns}, t.id AS row_id, ${bytes} AS row_bytes ${from}) a) r WHERE r.total <= ? OR r.total = r.row_bytes`,
+      `SELECT ${names}, r.found ${each} (SELECT *, sum(row_bytes) OVER (ORDER BY row_id) - row_bytes AS before, count(*) OVER () AS found FROM (SELECT ${columns}, t.id AS row_id, ${bytes} AS row_bytes ${from}) a) r WHERE r.before < ?`,
       [...lanes, laneBytes],
     );
   }

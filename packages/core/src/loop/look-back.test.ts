@@ -18,11 +18,18 @@ it('looks over everything at each turn while that takes no time', () => {
   expect(backs).toEqual([undefined, undefined, undefined]);
 });
 
+/** Looks over everything twice, each for `ms`. */
+function slowLooks(lookBack: LookBack, ms: number, oftener?: number): void {
+  for (let i = 0; i < 2; i++) {
+    const look = lookBack.begin(true);
+    take(ms);
+    look.ended(oftener);
+  }
+}
+
 it('looks over everything for a twentieth of the time at most, and goes back less far in between', () => {
   const lookBack = new LookBack();
-  const first = lookBack.begin();
-  take(30);
-  first.ended();
+  slowLooks(lookBack, 30);
   const looks: Look[] = [];
   for (const began = performance.now(); performance.now() - began < 400; ) {
     const look = lookBack.begin();
@@ -40,9 +47,7 @@ it('looks over everything for a twentieth of the time at most, and goes back les
 
 it('says of a look that took long that others should not wait for the next, and begins no second one beside it', () => {
   const lookBack = new LookBack();
-  const first = lookBack.begin();
-  take(12);
-  first.ended(1_000);
+  slowLooks(lookBack, 12, 1_000);
   take(2);
   const second = lookBack.begin();
   expect(second).toMatchObject({ backMs: undefined, slow: true });
@@ -52,8 +57,19 @@ it('says of a look that took long that others should not wait for the next, and 
 
 it('looks over everything when it is asked to', () => {
   const lookBack = new LookBack();
-  const first = lookBack.begin();
-  take(12);
-  first.ended();
+  slowLooks(lookBack, 12);
   expect(lookBack.begin(true).backMs).toBe(undefined);
+});
+
+it('does not let one look that waited for a lock, or one that failed, put off the next', () => {
+  const lookBack = new LookBack();
+  const stalled = lookBack.begin();
+  take(30);
+  stalled.ended();
+  take(2);
+  const next = lookBack.begin();
+  expect(next).toMatchObject({ backMs: undefined, slow: false });
+  take(30);
+  next.failed();
+  expect(lookBack.begin().backMs).toBe(undefined);
 });

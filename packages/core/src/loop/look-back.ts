@@ -6,6 +6,9 @@ const tiersMs = [25, 200, 1_600, 12_800, 102_400, Number.POSITIVE_INFINITY] as c
 /** Looks of one tier take at most this share of the time. */
 const share = 1 / 20;
 
+/** A look over everything is made at least this often, in ms. */
+const longestPauseMs = 30_000;
+
 /** A look that takes longer than this should not be waited for, in ms. */
 const slowMs = 10;
 
@@ -17,6 +20,8 @@ export interface Look {
   readonly slow: boolean;
   /** Call it when the look has ended. `oftener`: how many times more often than usual the next look over everything may be made. */
   readonly ended: (oftener?: number) => void;
+  /** Call it when the look has failed: its time says nothing, and the next may begin at once. */
+  readonly failed: () => void;
 }
 
 /** The shortest look, in ms. */
@@ -32,7 +37,7 @@ export const shortestMs: number = tiersMs[0];
  * `n` ms is found within about `8 * n` ms, and every row by the next look over everything, which is made as often as its own time allows.
  */
 export class LookBack {
-  readonly #tiers = tiersMs.map((ms) => ({ ms, tookMs: 0, dueAtMs: 0 }));
+  readonly #tiers = tiersMs.map((ms) => ({ ms, tookMs: 0, lastMs: 0, dueAtMs: 0 }));
 
   /** Begins the look that goes back furthest of those that are due. With `everything`, one over everything. */
   begin(everything = false): Look {
@@ -50,9 +55,14 @@ export class LookBack {
       ended: (oftener = 1) => {
         if (!tier) return;
         const now = monotonicMs();
-        tier.tookMs = now - began;
-        const pauseMs = tier.tookMs / share / oftener;
+        // One stall (a lock, a connection that opens) must not decide: the shorter of the last two times counts.
+        tier.tookMs = Math.min(now - began, tier.lastMs);
+        tier.lastMs = now - began;
+        const pauseMs = Math.min(tier.tookMs / share / oftener, longestPauseMs);
         tier.dueAtMs = now + (tier.ms === Number.POSITIVE_INFINITY ? pauseMs : Math.max(tier.ms, pauseMs));
+      },
+      failed: () => {
+        if (tier) tier.dueAtMs = 0;
       },
     };
   }

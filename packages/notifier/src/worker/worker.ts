@@ -198,8 +198,9 @@ export class NotifierWorker implements Service {
         if (count > 0) this.#runner.wake();
       },
       rescue: async (backMs) => {
-        const { rescued } = await endpoints.rescue({ maxLost: () => policy.maxLost, adoptAfterMs: 600_000, backMs });
+        const { rescued, dead } = await endpoints.rescue({ maxLost: () => policy.maxLost, adoptAfterMs: 600_000, backMs });
         if (rescued > 0) this.#runner.wake();
+        return rescued + dead;
       },
     });
     this.#settings = defineLoop({

@@ -11,6 +11,8 @@ export interface ReadyGroup {
   readonly rank: number;
   /** How long its first row has been READY, in ms. */
   readonly lagMs: number;
+  /** The time of the database's clock, in ms. */
+  readonly nowMs: number;
 }
 
 interface GroupRecord {
@@ -20,6 +22,7 @@ interface GroupRecord {
   readonly most: number;
   readonly first_rank: string | number;
   readonly lag_ms: string | number;
+  readonly now_ms: string | number;
 }
 
 /** The part of a table that `readyGroups` reads. */
@@ -45,10 +48,10 @@ export async function readyGroups(
   const { database, table } = work;
   const limit = Math.max(1, Math.trunc(groupsPerKind));
   const ready = `status = ${work.state('ready')} AND lost`;
-  const suspects = `SELECT ${kind} AS kind, '' AS grp, min(lost) AS least, max(lost) AS most, 0 AS first_rank, 0 AS lag_ms FROM ${table} WHERE ${ready} > 0 GROUP BY ${kind}`;
+  const suspects = `SELECT ${kind} AS kind, '' AS grp, min(lost) AS least, max(lost) AS most, 0 AS first_rank, 0 AS lag_ms, {now} AS now_ms FROM ${table} WHERE ${ready} > 0 GROUP BY ${kind}`;
   const lag = `{now} - (claim_rank + COALESCE(priority, 0) * ${work.shape.agingStepMs})`;
   const firstOf = (hint: string): string =>
-    `SELECT ${kind} AS kind, ${group} AS grp, claim_rank AS first_rank, ${lag} AS lag_ms, 0 AS least, 0 AS most FROM ${table}${hint} WHERE ${ready} = 0`;
+    `SELECT ${kind} AS kind, ${group} AS grp, claim_rank AS first_rank, ${lag} AS lag_ms, 0 AS least, 0 AS most, {now} AS now_ms FROM ${table}${hint} WHERE ${ready} = 0`;
   const first = firstOf('');
   // A table without groups has one column for both. If the column were named twice, SQLite would sort all rows.
   const order = `ORDER BY ${[...new Set([kind, group])].join(', ')}, claim_rank LIMIT 1`;
@@ -66,19 +69,21 @@ export async function readyGroups(
       return [...found, ...(await sql.rows<GroupRecord>(suspects))];
     });
   } else if (database.family === 'postgres') {
-    const columns = 'kind, grp, first_rank, lag_ms, least, most';
+    const columns = 'kind, grp, first_rank, lag_ms, least, most, now_ms';
     // The first row of each kind, and from it on the first rows of its groups.
-    records = await database.rows(
-      `WITH RECURSIVE k AS ((${first} ${order}) UNION ALL SELECT n.* FROM k CROSS JOIN LATERAL (${first} AND ${kind} > k.kind ${order}) n)
-      (SELECT p.kind, p.grp, p.least, p.most, p.first_rank, p.lag_ms FROM k LEFT JOIN jsonb_each_text(?::jsonb) f (kind, grp) ON f.kind = k.kind
+    const every = `WITH RECURSIVE k AS ((${first} ${order}) UNION ALL SELECT n.* FROM k CROSS JOIN LATERAL (${first} AND ${kind} > k.kind ${order}) n)
+      (SELECT p.kind, p.grp, p.least, p.most, p.first_rank, p.lag_ms, p.now_ms FROM k LEFT JOIN jsonb_each_text(?::jsonb) f (kind, grp) ON f.kind = k.kind
         CROSS JOIN LATERAL (
           WITH RECURSIVE g (${columns}) AS (
             (SELECT k.* WHERE k.grp >= COALESCE(f.grp, '') UNION ALL (${first} AND ${kind} = k.kind AND ${group} >= f.grp AND k.grp < f.grp ${order})) UNION ALL
             SELECT n.* FROM g CROSS JOIN LATERAL (${first} AND ${kind} = g.kind AND ${group} > g.grp ${order}) n
           ) SELECT * FROM g LIMIT ${limit}
-        ) p) UNION ALL (${suspects})`,
-      [JSON.stringify(Object.fromEntries(from))],
-    );
+        ) p) UNION ALL (${suspects})`;
+    records = await database.transaction(async (sql) => {
+      // The planner expects so many groups that it would compile the statement, for 50 ms.
+      await sql.run('SET LOCAL jit = off');
+      return sql.rows<GroupRecord>(every, [JSON.stringify(Object.fromEntries(from))]);
+    });
   } else {
     // These databases have no lateral join, or can't use an index for a row comparison: one probe per pair, and one more at the end of each
     // kind. One condition with OR was rejected: SQLite then reads every READY row of the pair before (80 to 115 ms for a million, at each poll).
@@ -101,11 +106,12 @@ export async function readyGroups(
       return [...found, ...(await sql.rows<GroupRecord>(suspects))];
     });
   }
-  return records.map(({ kind: name, grp, least, most, first_rank: rank, lag_ms: ms }) => ({
+  return records.map(({ kind: name, grp, least, most, first_rank: rank, lag_ms: ms, now_ms: now }) => ({
     kind: name,
     group: grp,
     rank: Number(rank),
     lost: { least: Number(least), most: Number(most) },
     lagMs: Math.max(0, Number(ms)),
+    nowMs: Number(now),
   }));
 }

@@ -1,3 +1,5 @@
+import { shortestMs } from '../../loop/look-back.ts';
+import { monotonicMs } from '../../time/monotonic.ts';
 import type { GroupFloor } from '../row/floor-probes.ts';
 
 /** Groups whose floors are kept. Each one costs a look three probes. */
@@ -10,6 +12,18 @@ const maxFloors = 32;
 export class Floors {
   /** In the order of the last claim, latest last. */
   readonly #floors = new Map<string, GroupFloor>();
+  #databaseMs = Number.POSITIVE_INFINITY;
+  #readAtMs = 0;
+
+  /** Records the time of the database's clock, in ms. A floor is never above it: a row of negative priority has a rank in the future. */
+  clock(databaseMs: number): void {
+    this.#databaseMs = databaseMs;
+    this.#readAtMs = monotonicMs();
+  }
+
+  #nowMs(): number {
+    return this.#databaseMs + (monotonicMs() - this.#readAtMs) - shortestMs;
+  }
 
   /** The number of groups that have a floor. */
   get size(): number {
@@ -21,9 +35,14 @@ export class Floors {
     return this.#floors.get(key(kind, group))?.rank;
   }
 
-  /** Records that rows up to `rank` were claimed. */
-  claimed(kind: string, group: string, rank: number): void {
-    this.#set(kind, group, Math.max(rank, this.get(kind, group) ?? rank));
+  /**
+   * Records that a claim which began at the floor `from` took rows up to `rank`. If the floor has been lowered or forgotten meanwhile, it stays:
+   * there are rows below the claim.
+   */
+  claimed(kind: string, group: string, from: number | undefined, rank: number): void {
+    const floor = this.get(kind, group);
+    if (from !== undefined && (floor === undefined || floor < from)) return;
+    this.#set(kind, group, Math.max(Math.min(rank, this.#nowMs()), floor ?? Number.NEGATIVE_INFINITY));
     for (const oldest of this.#floors.keys()) {
       if (this.#floors.size <= maxFloors) break;
       this.#floors.delete(oldest);
@@ -32,7 +51,7 @@ export class Floors {
 
   /** Records the rank of the first row that a look found. */
   found(kind: string, group: string, rank: number): void {
-    if (this.#floors.has(key(kind, group))) this.#set(kind, group, rank);
+    if (this.#floors.has(key(kind, group))) this.#set(kind, group, Math.min(rank, this.#nowMs()));
   }
 
   /** Forgets the floor of a group whose claim failed: the claim may have been rolled back. */

@@ -103,7 +103,9 @@ export class WorkRunner implements Service {
   readonly #kinds = new Map<string, KindState>();
   readonly #floors = new Floors();
   readonly #lookBack = new LookBack();
-  /** What a look over everything has found that no poll has taken yet. */
+  /** A look that runs beside the polls. */
+  #beside: Promise<void> | undefined;
+  /** What such a look has found that no poll has taken yet. */
   #found: readonly ReadyGroup[] = [];
   readonly #leases: LeaseKeeper;
   readonly #settler: Settler;
@@ -199,6 +201,7 @@ export class WorkRunner implements Service {
   async #stop(): Promise<void> {
     this.#stopping = true;
     await this.#poll.stop();
+    await this.#beside;
     for (const state of this.#kinds.values()) {
       for (const held of state.drain()) this.#release(held.row);
     }
@@ -238,6 +241,8 @@ export class WorkRunner implements Service {
     this.#lastStarts = [];
     const lags = new Map<string, number>();
     const { found, complete } = await this.#look();
+    const [clock] = found;
+    if (clock) this.#floors.clock(clock.nowMs);
     for (const { kind, group, lost, rank, lagMs } of found) {
       const policy = policies.get(kind);
       if (!policy) continue;
@@ -274,7 +279,7 @@ export class WorkRunner implements Service {
   async #look(): Promise<{ readonly found: readonly ReadyGroup[]; readonly complete: boolean }> {
     const look = this.#lookBack.begin(this.#floors.size === 0);
     if (this.#floors.size === 0 || !look.slow) return { found: await this.#lookFor(look), complete: look.backMs === undefined };
-    void this.#lookFor(look).then(
+    this.#beside = this.#lookFor(look).then(
       (found) => {
         if (found.length === 0) return;
         this.#found = [...this.#found, ...found];
@@ -289,20 +294,24 @@ export class WorkRunner implements Service {
 
   async #lookFor(look: Look): Promise<readonly ReadyGroup[]> {
     const { table } = this.#options;
-    let oftener = 1;
     try {
-      if (look.backMs !== undefined) return await table.ready({ floors: this.#floors.list(look.backMs) });
+      if (look.backMs !== undefined) {
+        const found = await table.ready({ floors: this.#floors.list(look.backMs) });
+        look.ended();
+        return found;
+      }
       const found = await table.ready({ groupsPerKind, from: this.#nextGroups });
       // Where many groups have rows, a look over everything finds work: other tenants must not wait for the next one 20 times as long as it takes.
-      oftener = Math.min(20, Math.max(1, found.length));
+      look.ended(Math.min(20, Math.max(1, found.length)));
       // Of a kind with more groups than one look reads, the next look reads those that follow.
       const names = new Map<string, string[]>();
       for (const { kind, group } of found) names.set(kind, [...(names.get(kind) ?? []), group]);
       this.#nextGroups.clear();
       for (const [kind, all] of names) if (all.length >= groupsPerKind) this.#nextGroups.set(kind, all.at(-1) ?? '');
       return found;
-    } finally {
-      look.ended(oftener);
+    } catch (error) {
+      look.failed();
+      throw error;
     }
   }
 
@@ -337,7 +346,7 @@ export class WorkRunner implements Service {
       const from = this.#floors.get(state.kind, group);
       const got = await this.#claim(state, this.#query(state, policy, { limit, group, from }), (rows) => {
         const last = rows.at(-1);
-        if (last) this.#floors.claimed(state.kind, group, last.row.rank);
+        if (last) this.#floors.claimed(state.kind, group, from, last.row.rank);
         this.#enqueue(state, rows);
       });
       state.claiming -= 1;

@@ -1,41 +1,45 @@
-import { LookBack, shortestMs } from '../../loop/look-back.ts';
-import type { Logger } from '../../observe/logger.ts';
+import { LookBack } from '../../loop/look-back.ts';
 import { monotonicMs } from '../../time/monotonic.ts';
 
+/** An empty look over everything that takes longer than this passes the entries of rows that have gone, in ms. */
+const slowMs = 20;
+
 /**
- * Looks for rows whose time has come, again and again. Each look begins at the time of the last look that found all, less what `LookBack`
- * says: the index may still have entries of millions of rows that were found long ago.
+ * Looks for rows whose time has come, again and again, over everything while that is cheap. If empty looks take long, the index has entries
+ * of many rows that were found long ago, which an old snapshot keeps. Then a look begins at the time of the last one that found all, less
+ * what `LookBack` says.
  */
 export class DueLook {
   readonly #lookBack = new LookBack();
-  readonly #logger: Logger;
   #completeAtMs: number | undefined;
+  #slowLooks = 0;
 
-  constructor(logger: Logger) {
-    this.#logger = logger;
+  /** True if looks go back less far than over everything: a row that they do not find may be due all the same. */
+  get short(): boolean {
+    // Twice in a row, since one look may have waited for a lock or a connection.
+    return this.#slowLooks > 1;
   }
 
   /**
-   * Runs one look. `look` gets the time before now at which it begins, in ms; `undefined`: at the earliest row. `complete` says whether it
-   * found all of the rows. A look that takes long runs beside a short one, whose result is returned.
+   * Runs one look, which returns the number of rows that it found. `look` gets the time before now at which it begins, in ms; `undefined`: at
+   * the earliest row. `limit`: the most rows that it finds at once.
    */
-  async run<T>(look: (backMs: number | undefined) => Promise<T>, complete: (result: T) => boolean): Promise<T> {
-    const began = monotonicMs();
+  async run(look: (backMs: number | undefined) => Promise<number>, limit: number = Number.POSITIVE_INFINITY): Promise<number> {
     const completeAtMs = this.#completeAtMs;
-    const next = this.#lookBack.begin(completeAtMs === undefined);
-    const run = async (backMs: number | undefined, ended?: () => void): Promise<T> => {
-      try {
-        const result = await look(
-          backMs === undefined || completeAtMs === undefined ? undefined : Math.ceil(began - completeAtMs) + backMs,
-        );
-        if (complete(result)) this.#completeAtMs = Math.max(began, this.#completeAtMs ?? began);
-        return result;
-      } finally {
-        ended?.();
-      }
-    };
-    if (completeAtMs === undefined || !next.slow) return run(next.backMs, next.ended);
-    void run(next.backMs, next.ended).catch((err) => this.#logger.debug({ err }, 'a look far back failed; retrying'));
-    return run(shortestMs);
+    const began = monotonicMs();
+    const next = this.#lookBack.begin(!this.short || completeAtMs === undefined);
+    const backMs = next.backMs === undefined ? undefined : Math.ceil(began - (completeAtMs ?? began)) + next.backMs;
+    let found: number;
+    try {
+      found = await look(backMs);
+    } catch (error) {
+      next.failed();
+      throw error;
+    }
+    next.ended();
+    if (backMs === undefined && found === 0) this.#slowLooks = monotonicMs() - began > slowMs ? this.#slowLooks + 1 : 0;
+    // What is left must be found by the next look, so that one is over everything.
+    this.#completeAtMs = found < limit ? began : undefined;
+    return found;
   }
 }

@@ -16,8 +16,8 @@ export interface UpkeepOptions {
   readonly maxPollMs: () => number;
   /** Called after each pass of `promote` with the number of SCHEDULED rows that became READY. */
   readonly onPromoted: (count: number) => Promise<void> | void;
-  /** Takes back rows whose lease has expired, within the last `backMs` if it is given. Runs every 2 s, or every `leaseMs` if that is shorter. */
-  readonly rescue: (backMs: number | undefined) => Promise<unknown>;
+  /** Takes back rows whose lease has expired, within the last `backMs` if it is given, and returns their number. Runs every 2 s, or every `leaseMs` if that is shorter. */
+  readonly rescue: (backMs: number | undefined) => Promise<number>;
   /** Repairs a part of the turns and slots every 2 s; it must cost the same however many there are. Default none, for workers that run neither serial nor capped kinds. */
   readonly repair?: (() => Promise<unknown>) | undefined;
 }
@@ -34,13 +34,15 @@ export interface Upkeep {
 
 /** Rows that one pass of `promote` makes READY. */
 const promoteRows = 1_000;
+/** Longest pause between passes of `promote` that do not look at every row, in ms. */
+const shortPollMs = 200;
 
 /** Makes the loops of a worker's upkeep. */
 export function createUpkeep(options: UpkeepOptions): Upkeep {
   const { table, prefix = '', logger, repair } = options;
   let nextDueMs = 0;
-  const due = new DueLook(logger);
-  const expired = new DueLook(logger);
+  const due = new DueLook();
+  const expired = new DueLook();
   const promote = defineLoop({
     name: `${prefix}promote`,
     logger,
@@ -51,11 +53,12 @@ export function createUpkeep(options: UpkeepOptions): Upkeep {
         nextDueMs = promoted === promoteRows ? 0 : ((await table.nextDueMs(backMs)) ?? 5_000);
         return promoted;
       };
-      return due.run(look, (promoted) => promoted < promoteRows);
+      return due.run(look, promoteRows);
     },
     busy: (promoted) => promoted === promoteRows,
     pauseMs: () => {
-      const maxMs = options.maxPollMs();
+      // A look that goes back less far does not find every row that is due, and does not know when the next one is.
+      const maxMs = due.short ? Math.min(options.maxPollMs(), shortPollMs) : options.maxPollMs();
       return nextDueMs < maxMs ? { untilMs: Math.max(options.minPollMs, nextDueMs) } : maxMs;
     },
   });
@@ -63,7 +66,7 @@ export function createUpkeep(options: UpkeepOptions): Upkeep {
     defineLoop({
       name: `${prefix}rescue`,
       logger,
-      runOnce: () => expired.run(options.rescue, () => true),
+      runOnce: () => expired.run(options.rescue),
       pauseMs: () => Math.min(2_000, options.leaseMs),
     }),
   ];
