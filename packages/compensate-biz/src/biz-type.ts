@@ -33,7 +33,7 @@ export interface BizTypeOptions<Result = unknown> {
    */
   readonly keepFailed?: 'all' | Duration;
   /**
-   * Runs one row per `bizId` at a time, in id order; a retry keeps the rows behind it waiting. A handler that goes on for longer than a lease
+   * Runs one row per `bizId` at a time, in id order; a retry keeps the rows behind it waiting. A handler that continues for longer than a lease
    * after its signal has aborted is warned of, and the next row runs beside it. Default false.
    */
   readonly serial?: boolean;
@@ -149,7 +149,7 @@ export type BizTypes = Readonly<Record<string, BizType<any, any, any>>>;
 export type ContextInput<Type> = Type extends BizType<infer Input, infer _Output, infer _Result> ? Input : never;
 /** The context that a handler gets for a type. */
 export type ContextOutput<Type> = Type extends BizType<infer _Input, infer Output, infer _Result> ? Output : never;
-/** What the handler of a type returns, as it is stored: `unknown` unless the type has a `result`. */
+/** The result of a type's handler, as it is stored: `unknown` unless the type has a `result` schema. */
 export type ResultOf<Type> = Type extends BizType<infer _Input, infer _Output, infer Result> ? Result : never;
 
 /** The definition of a type. @throws UnknownTypeError */

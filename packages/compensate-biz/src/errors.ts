@@ -27,7 +27,7 @@ export class HandlerTimeoutError extends HoldfastError {
   }
 }
 
-/** What a handler returned can't be stored: it is too large, not JSON, or does not fit the type's `result`. The row is FAILED. */
+/** The result of a handler can't be stored: it is too large, not JSON, or does not fit the type's `result`. The row is FAILED. */
 export class InvalidResultError extends HoldfastError {
   constructor(message: string, cause?: unknown) {
     super(message, { code: 'invalid-result', cause });

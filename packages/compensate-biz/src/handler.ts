@@ -100,7 +100,7 @@ export interface Batch<Context, Result = unknown> {
   snooze(item: BatchItem<Context>, after: Duration): void;
 }
 
-/** What a handler returns: its result, or an outcome of {@link Run}. A type without a `result` takes anything. */
+/** The return value of a handler: its result, or an outcome of {@link Run}. A type without a `result` takes anything. */
 export type Returned<Result> = [Result] extends [never]
   ? unknown
   : unknown extends Result

@@ -17,9 +17,9 @@ export interface TaskOf<Type extends string, Result = unknown> {
   readonly priority: number;
   readonly tenant: string;
   readonly subject: string | undefined;
-  /** What the run of the row reported last; it stays when the run has ended. */
+  /** The last report of the row's run; it stays when the run has ended. */
   readonly progress: Progress | undefined;
-  /** What the handler returned, once the row is SUCCESS; `undefined` if it returned nothing. */
+  /** The handler's return value, once the row is SUCCESS; `undefined` if there was none. */
   readonly result: Result | undefined;
   /** The error of the last failed attempt; it stays when a later attempt succeeds. */
   readonly error: StoredError | undefined;

@@ -13,7 +13,7 @@ type Outcome = Verdict | undefined;
 
 const none: ReadonlyMap<string, string> = new Map();
 
-/** What handlers are run with. */
+/** The parts that handlers are run with. */
 export interface HandlerParts {
   readonly registry: Registry;
   readonly telemetry: Telemetry;

@@ -13,7 +13,7 @@ import { doneVerdict, rejectVerdict, retryVerdict, snoozeVerdict, thrown } from 
 
 type Write = (effects: (trx: Knex.Transaction) => unknown, followUps: readonly NewRow[], result: ResultJson) => Promise<void>;
 
-/** What a single run is given besides its row. */
+/** The parts of a single run besides its row. */
 export interface SingleRunParts {
   readonly registry: Registry;
   readonly type: BizType<unknown, unknown>;

@@ -1,8 +1,8 @@
 // This file is long because claiming, running and settling share the state of a kind, and the order of their statements decides both the
-// speed and what a crash may lose. The parts that need less of that state have files of their own: `KindState`, `LeaseKeeper`, `Settler`.
+// speed and what a crash may lose. The parts that need less of that state have files of their own: `KindState`, `LeaseKeeper`,
+// `ReadyLooks`, `Settler`.
 import { LeaseLostError } from '../../errors/errors.ts';
 import { lifecycle } from '../../loop/lifecycle.ts';
-import { type Look, LookBack, shortestMs } from '../../loop/look-back.ts';
 import type { Loop } from '../../loop/loop.ts';
 import { defineLoop } from '../../loop/loop.ts';
 import type { Service } from '../../loop/service.ts';
@@ -12,7 +12,6 @@ import type { Telemetry } from '../../observe/telemetry.ts';
 import { monotonicMs } from '../../time/monotonic.ts';
 import { idle, wait } from '../../time/wait.ts';
 import type { ClaimCap, ClaimQuery } from '../row/claim-rows.ts';
-import type { ReadyGroup } from '../row/ready-groups.ts';
 import type { SettleHook, Settlement } from '../row/settle-rows.ts';
 import type { ClaimedRow } from '../row/table-sql.ts';
 import type { Verdict } from '../row/verdict.ts';
@@ -21,6 +20,7 @@ import { Floors } from './floors.ts';
 import { HeldRow, type RunningRow } from './held-row.ts';
 import { KindState } from './kind-state.ts';
 import { LeaseKeeper } from './lease-keeper.ts';
+import { ReadyLooks } from './ready-looks.ts';
 import { Settler } from './settler.ts';
 
 /** Rules by which this worker runs rows of one kind. */
@@ -81,7 +81,6 @@ export interface WorkRunnerOptions {
 }
 
 const maxClaim = 1_000;
-const groupsPerKind = 1_000;
 const maxAhead = 2_000;
 const aheadMs = 50;
 const maxUnsettled = 5_000;
@@ -102,11 +101,7 @@ export class WorkRunner implements Service {
   readonly #options: WorkRunnerOptions;
   readonly #kinds = new Map<string, KindState>();
   readonly #floors = new Floors();
-  readonly #lookBack = new LookBack();
-  /** A look that runs beside the polls. */
-  #beside: Promise<void> | undefined;
-  /** What such a look has found that no poll has taken yet. */
-  #found: readonly ReadyGroup[] = [];
+  readonly #looks: ReadyLooks;
   readonly #leases: LeaseKeeper;
   readonly #settler: Settler;
   readonly #poll: Loop<number>;
@@ -114,14 +109,13 @@ export class WorkRunner implements Service {
   #claimsOpen = 0;
   /** The kinds with rows that have one start left. */
   #lastStarts: string[] = [];
-  /** Where the next look begins in kinds with more groups than one look reads. */
-  readonly #nextGroups = new Map<string, string>();
   readonly #hinted = new Map<string, readonly string[]>();
   #stopping = false;
   #stopped: (() => void)[] = [];
 
   constructor(options: WorkRunnerOptions) {
     this.#options = options;
+    this.#looks = new ReadyLooks({ table: options.table, floors: this.#floors, onFound: () => this.wake(), logger: options.logger });
     this.#leases = new LeaseKeeper({
       table: options.table,
       owner: options.owner,
@@ -201,7 +195,7 @@ export class WorkRunner implements Service {
   async #stop(): Promise<void> {
     this.#stopping = true;
     await this.#poll.stop();
-    await this.#beside;
+    await this.#looks.quiet();
     for (const state of this.#kinds.values()) {
       for (const held of state.drain()) this.#release(held.row);
     }
@@ -240,7 +234,7 @@ export class WorkRunner implements Service {
     const suspects: string[] = [];
     this.#lastStarts = [];
     const lags = new Map<string, number>();
-    const { found, complete } = await this.#look();
+    const { groups: found, complete } = await this.#looks.next();
     const [clock] = found;
     if (clock) this.#floors.clock(clock.nowMs);
     for (const { kind, group, lost, rank, lagMs } of found) {
@@ -270,49 +264,6 @@ export class WorkRunner implements Service {
     }
     void this.#runAlone();
     return groups.size + suspects.length + this.#lastStarts.length;
-  }
-
-  /**
-   * Reads the groups with READY rows, as far back as it is due. `complete` is true if it read the groups of every kind. A look that takes
-   * long runs beside a short one: what it finds is returned by a later call.
-   */
-  async #look(): Promise<{ readonly found: readonly ReadyGroup[]; readonly complete: boolean }> {
-    const look = this.#lookBack.begin(this.#floors.size === 0);
-    if (this.#floors.size === 0 || !look.slow) return { found: await this.#lookFor(look), complete: look.backMs === undefined };
-    this.#beside = this.#lookFor(look).then(
-      (found) => {
-        if (found.length === 0) return;
-        this.#found = [...this.#found, ...found];
-        this.#poll.wake();
-      },
-      (error) => this.#options.logger.debug({ err: error }, 'a look far back failed; retrying'),
-    );
-    const found = [...(await this.#options.table.ready({ floors: this.#floors.list(shortestMs) })), ...this.#found];
-    this.#found = [];
-    return { found, complete: false };
-  }
-
-  async #lookFor(look: Look): Promise<readonly ReadyGroup[]> {
-    const { table } = this.#options;
-    try {
-      if (look.backMs !== undefined) {
-        const found = await table.ready({ floors: this.#floors.list(look.backMs) });
-        look.ended();
-        return found;
-      }
-      const found = await table.ready({ groupsPerKind, from: this.#nextGroups });
-      // Where many groups have rows, a look over everything finds work: other tenants must not wait for the next one 20 times as long as it takes.
-      look.ended(Math.min(20, Math.max(1, found.length)));
-      // Of a kind with more groups than one look reads, the next look reads those that follow.
-      const names = new Map<string, string[]>();
-      for (const { kind, group } of found) names.set(kind, [...(names.get(kind) ?? []), group]);
-      this.#nextGroups.clear();
-      for (const [kind, all] of names) if (all.length >= groupsPerKind) this.#nextGroups.set(kind, all.at(-1) ?? '');
-      return found;
-    } catch (error) {
-      look.failed();
-      throw error;
-    }
   }
 
   #state(kind: string): KindState {

@@ -1,0 +1,119 @@
+import { type Look, LookBack, shortestMs } from '../../loop/look-back.ts';
+import type { Logger } from '../../observe/logger.ts';
+import type { ReadyGroup } from '../row/ready-groups.ts';
+import type { WorkTable } from '../row/work-table.ts';
+import type { Floors } from './floors.ts';
+
+/** Groups of one kind that a look over everything reads; the next such look reads those that follow. */
+const groupsPerKind = 1_000;
+
+/** The table and the floors of {@link ReadyLooks}. */
+export interface ReadyLooksOptions {
+  readonly table: Pick<WorkTable, 'ready'>;
+  readonly floors: Floors;
+  /** Called when a look that ran beside others has found something: take it by the next `next`. */
+  readonly onFound: () => void;
+  readonly logger: Logger;
+}
+
+/** What a look has found. */
+export interface LookResult {
+  readonly groups: readonly ReadyGroup[];
+  /** True if the look was one over everything. A group that it did not find has no READY row. */
+  readonly complete: boolean;
+}
+
+/**
+ * Reads which kinds and groups have READY rows, as far back as `LookBack` says. A look that takes long runs beside short ones, one at a time:
+ * several would take the connections that claims and renewals need.
+ */
+export class ReadyLooks {
+  readonly #options: ReadyLooksOptions;
+  readonly #lookBack = new LookBack();
+  /** Where the next look begins in kinds with more groups than one look reads. */
+  readonly #nextGroups = new Map<string, string>();
+  #beside: Promise<void> | undefined;
+  /** What a look beside has found that no call of `next` has returned yet. */
+  #found: readonly ReadyGroup[] = [];
+
+  constructor(options: ReadyLooksOptions) {
+    this.#options = options;
+  }
+
+  /** Makes the next look. It also returns what a look beside has found meanwhile. */
+  async next(): Promise<LookResult> {
+    const found = this.#found;
+    this.#found = [];
+    const { groups, complete } = await this.#look();
+    return { groups: leastRanks([...groups, ...found]), complete };
+  }
+
+  async #look(): Promise<LookResult> {
+    const { table, floors } = this.#options;
+    const none = floors.size === 0;
+    if (none || !this.#beside) {
+      const look = this.#lookBack.begin(none);
+      if (none || !look.slow) return { groups: await this.#run(look), complete: look.backMs === undefined };
+      this.#runBeside(look);
+    }
+    return { groups: await table.ready({ floors: floors.list(shortestMs) }), complete: false };
+  }
+
+  /** Resolves when no look runs beside others. */
+  async quiet(): Promise<void> {
+    await this.#beside;
+  }
+
+  #runBeside(look: Look): void {
+    const { logger, onFound } = this.#options;
+    this.#beside = this.#run(look)
+      .then(
+        (found) => {
+          if (found.length === 0) return;
+          this.#found = found;
+          onFound();
+        },
+        (error) => logger.debug({ err: error }, 'a look far back failed; retrying'),
+      )
+      .finally(() => {
+        this.#beside = undefined;
+      });
+  }
+
+  async #run(look: Look): Promise<readonly ReadyGroup[]> {
+    const { table, floors } = this.#options;
+    try {
+      if (look.backMs !== undefined) {
+        const found = await table.ready({ floors: floors.list(look.backMs) });
+        look.ended();
+        return found;
+      }
+      const found = await table.ready({ groupsPerKind, from: this.#nextGroups });
+      // Where many groups have rows, a look over everything finds work: other tenants must not wait for the next one 20 times as long as it takes.
+      look.ended(Math.min(20, Math.max(1, found.length)));
+      const names = new Map<string, string[]>();
+      for (const { kind, group } of found) names.set(kind, [...(names.get(kind) ?? []), group]);
+      this.#nextGroups.clear();
+      for (const [kind, all] of names) if (all.length >= groupsPerKind) this.#nextGroups.set(kind, all.at(-1) ?? '');
+      return found;
+    } catch (error) {
+      look.failed();
+      throw error;
+    }
+  }
+}
+
+/**
+ * One entry for each group, the one of the least rank. Of two looks at a group, the older may not have seen a row that was committed between
+ * them: its rank would raise the floor past that row.
+ */
+function leastRanks(groups: readonly ReadyGroup[]): ReadyGroup[] {
+  const least = new Map<string, ReadyGroup>();
+  for (const one of groups) {
+    // The entry of a kind's suspects has no rank of its own.
+    const key = JSON.stringify([one.kind, one.group, one.lost.most > 0]);
+    const other = least.get(key);
+    if (!other || one.rank < other.rank) least.set(key, one);
+  }
+  return [...least.values()];
+}
