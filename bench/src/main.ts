@@ -23,6 +23,7 @@ const { values, positionals } = parseArgs({
     members: { type: 'string' },
     backlog: { type: 'string' },
     minutes: { type: 'string' },
+    contestants: { type: 'string' },
     save: { type: 'boolean' },
   },
 });
@@ -53,10 +54,11 @@ else if (name in benches)
     members: Number(values.members ?? 2_650_000),
     backlog: Number(values.backlog ?? 10_000_000),
     minutes: Number(values.minutes ?? 10),
+    contestants: values.contestants === undefined ? undefined : new Set(values.contestants.split(',')),
   });
 else {
   console.error(
-    `usage: npm run bench                                   all of them, and the report\n       npm run bench -- ${names.join('|')} [--save] [--json] [--rounds 5] [--only CASE,…] [--members N] [--backlog N] [--minutes 10]\n       npm run bench -- report                         the report from what was measured last`,
+    `usage: npm run bench                                   all of them, and the report\n       npm run bench -- ${names.join('|')} [--save] [--json] [--rounds 5] [--only CASE,…] [--members N] [--backlog N] [--minutes 10] [--contestants ours,raw,…]\n       npm run bench -- report                         the report from what was measured last`,
   );
   process.exit(2);
 }

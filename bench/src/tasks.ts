@@ -18,6 +18,8 @@ export interface BenchOptions {
   readonly backlog: number;
   /** How long each contestant of a flow runs. */
   readonly minutes: number;
+  /** The contestants of a flow to run. Default: all. */
+  readonly contestants?: ReadonlySet<string> | undefined;
 }
 
 /** Claim, run and settle; submit; latency; a campaign: against peers, and against the same SQL without our code. */

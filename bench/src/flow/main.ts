@@ -26,6 +26,7 @@ export async function flowBench(options: BenchOptions): Promise<void> {
       if (dialect.name === 'postgres' && !held && redisUrl) contestants.BullMQ = () => bullmqFlow(redisUrl);
       const rates: Record<string, number[]> = {};
       for (const [name, make] of Object.entries(contestants)) {
+        if (options.contestants && !options.contestants.has(name)) continue;
         const db = await dialect.create();
         try {
           const contestant = await make(db);

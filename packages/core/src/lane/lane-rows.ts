@@ -59,7 +59,7 @@ export function readLanes<Row extends LaneRow>(
     const bytes = `${largeBytes(database, shape)} + ${rowOverheadBytes}`;
     const names = ['id', 'lane', ...shape.columns].map((name) => `r.${name}`).join(', ');
     return database.rows<Row>(
-      `SELECT ${names}, r.found ${each} (SELECT *, sum(row_bytes) OVER (ORDER BY row_id) - row_bytes AS before, count(*) OVER () AS found FROM (SELECT ${columns}, t.id AS row_id, ${bytes} AS row_bytes ${from}) a) r WHERE r.before < ?`,
+      `SELECT ${names}, r.found ${each} (SELECT *, sum(row_bytes) OVER (ORDER BY row_id) - row_bytes AS bytes_before, count(*) OVER () AS found FROM (SELECT ${columns}, t.id AS row_id, ${bytes} AS row_bytes ${from}) a) r WHERE r.bytes_before < ?`,
       [...lanes, laneBytes],
     );
   }
