@@ -1,7 +1,7 @@
 import { buffer } from 'node:stream/consumers';
-import { coreSchema, migrate, silentLogger } from '@holdfast/core';
-import { type TestDatabase, testDialects } from '@holdfast/core/testing';
-import { afterAll, afterEach, beforeAll, describe, it } from 'vitest';
+import { coreSchema, migrate } from '@holdfast/core';
+import { type TestDatabase, testDialects, watchfulLogger } from '@holdfast/core/testing';
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import {
   type CodeRunner,
   type CodeRunnerOptions,
@@ -24,6 +24,7 @@ export function onEveryDatabase(name: string, tests: (suite: Suite) => void, onl
   if (dialects.length === 0) it.skip(`${name}: none of ${only?.join(', ')} is up`, () => undefined);
   describe.each(dialects)(`${name} on $name`, (dialect) => {
     let db: TestDatabase | undefined;
+    const logger = watchfulLogger();
     const runners: CodeRunner[] = [];
     const there = (): TestDatabase => {
       if (!db) throw new Error('the database is made in beforeAll');
@@ -38,13 +39,14 @@ export function onEveryDatabase(name: string, tests: (suite: Suite) => void, onl
     });
     afterAll(async () => {
       await db?.drop();
+      expect(logger.refusals, 'statements that the database refused').toEqual([]);
     });
     tests({
       get db() {
         return there();
       },
       runner(options = {}) {
-        const runner = createCodeRunner({ knex: there().knex, logger: silentLogger, languages: [python()], ...options });
+        const runner = createCodeRunner({ knex: there().knex, logger, languages: [python()], ...options });
         runners.push(runner);
         return runner;
       },

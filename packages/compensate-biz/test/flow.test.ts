@@ -72,6 +72,19 @@ onEveryDatabase('flow', (suite) => {
     await all(['late', 'urgent', 'a', 'aa', 'az', 'm', 'ma', 'mz', 'z', 'za', 'zz']);
     expect(ran).toHaveLength(12);
   });
+
+  it('finds a new type behind a type whose rows stay, as those of a paused type do', async () => {
+    const names = ['p', 'p', 'q', 'r'];
+    await suite.db.knex('compensate_biz').insert(names.map((biz_type, i) => ({ biz_type, tenant: `t${i}`, context: '{}' })));
+    const database = new Database({ knex: suite.db.knex });
+    const table = new WorkTable(database, bizTable(database).shape);
+    const floors = [{ kind: 'a', group: '', rank: 1 }];
+    const found = async (standing: readonly string[]) => (await table.ready({ floors, standing })).map(({ kind, group }) => kind + group);
+    expect(await found([])).toEqual(['pt0']);
+    expect(await found(['p'])).toEqual(['pt0', 'qt2']);
+    expect(await found(['q', 'p', 'a'])).toEqual(['pt0', 'qt2', 'rt3']);
+    await database.close();
+  });
 });
 
 onEveryDatabase(

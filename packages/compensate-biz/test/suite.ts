@@ -1,6 +1,6 @@
-import { coreSchema, migrate, silentLogger } from '@holdfast/core';
-import { type TestDatabase, testDialects } from '@holdfast/core/testing';
-import { afterAll, beforeAll, describe, it } from 'vitest';
+import { coreSchema, migrate } from '@holdfast/core';
+import { type TestDatabase, testDialects, watchfulLogger } from '@holdfast/core/testing';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type BizTypes, type CompensateBiz, type CompensateBizOptions, compensateBizSchema, createCompensateBiz } from '../src/index.ts';
 
 /** The database of the running suite. */
@@ -18,6 +18,7 @@ export function onEveryDatabase(name: string, tests: (suite: Suite) => void, onl
   }
   describe.each(dialects)(`${name} on $name`, (dialect) => {
     let db: TestDatabase | undefined;
+    const logger = watchfulLogger();
     const opened: CompensateBiz<BizTypes>[] = [];
     beforeAll(async () => {
       db = await dialect.create();
@@ -26,6 +27,7 @@ export function onEveryDatabase(name: string, tests: (suite: Suite) => void, onl
     afterAll(async () => {
       for (const biz of opened) await biz.close();
       await db?.drop();
+      expect(logger.refusals, 'statements that the database refused').toEqual([]);
     });
     tests({
       get db() {
@@ -34,7 +36,7 @@ export function onEveryDatabase(name: string, tests: (suite: Suite) => void, onl
       },
       create(types, options = {}) {
         if (!db) throw new Error('the database is made in beforeAll');
-        const biz = createCompensateBiz({ knex: db.knex, types, logger: silentLogger, ...options });
+        const biz = createCompensateBiz({ knex: db.knex, types, logger, ...options });
         opened.push(biz as unknown as CompensateBiz<BizTypes>);
         return biz;
       },

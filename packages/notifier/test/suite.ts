@@ -1,6 +1,6 @@
-import { coreSchema, migrate, silentLogger } from '@holdfast/core';
-import { type TestDatabase, testDialects } from '@holdfast/core/testing';
-import { afterAll, afterEach, beforeAll, beforeEach, describe, it } from 'vitest';
+import { coreSchema, migrate } from '@holdfast/core';
+import { type TestDatabase, testDialects, watchfulLogger } from '@holdfast/core/testing';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { createNotifier, type Notifier, type NotifierOptions, notifierSchema, type Trigger } from '../src/index.ts';
 import { type Behavior, type HostileReceiver, hostileReceiver } from '../src/testing/index.ts';
 import { keys } from './suite-keys.ts';
@@ -29,6 +29,7 @@ export function onEveryDatabase(name: string, tests: (suite: Suite) => void, onl
   if (dialects.length === 0) it.skip(`${name}: none of ${only?.join(', ')} is up`, () => undefined);
   describe.each(dialects)(`${name} on $name`, (dialect) => {
     let db: TestDatabase | undefined;
+    const logger = watchfulLogger();
     const receivers: HostileReceiver[] = [];
     const notifiers: Notifier[] = [];
     const used: { stop(): Promise<void> }[] = [];
@@ -51,6 +52,7 @@ export function onEveryDatabase(name: string, tests: (suite: Suite) => void, onl
     });
     afterAll(async () => {
       await db?.drop();
+      expect(logger.refusals, 'statements that the database refused').toEqual([]);
     });
     tests({
       get db() {
@@ -64,7 +66,7 @@ export function onEveryDatabase(name: string, tests: (suite: Suite) => void, onl
       notifier(options = {}) {
         const notifier = createNotifier({
           knex: there().knex,
-          logger: silentLogger,
+          logger,
           keys: (ref) => keys[ref],
           ...options,
           egress: { allowHttp: true, allowCidrs: ['127.0.0.0/8'], allowPorts: receivers.map(({ port }) => port), ...options.egress },

@@ -1,7 +1,7 @@
-import { coreSchema, migrate, silentLogger } from '@holdfast/core';
-import { type TestDatabase, testDialects } from '@holdfast/core/testing';
+import { coreSchema, migrate } from '@holdfast/core';
+import { type TestDatabase, testDialects, watchfulLogger } from '@holdfast/core/testing';
 import type { StandardSchemaV1 } from '@standard-schema/spec';
-import { afterAll, afterEach, beforeAll, beforeEach, describe, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import {
   createInbox,
   createOutbox,
@@ -56,6 +56,7 @@ export function onEveryDatabase(name: string, tests: (suite: Suite) => void, onl
   if (dialects.length === 0) it.skip(`${name}: none of ${only?.join(', ')} is up`, () => undefined);
   describe.each(dialects)(`${name} on $name`, (dialect) => {
     let db: TestDatabase | undefined;
+    const logger = watchfulLogger();
     const opened: { close(): Promise<void> }[] = [];
     const used: ({ stop(): Promise<void> } | { close(): Promise<void> })[] = [];
     const there = (): TestDatabase => {
@@ -77,18 +78,19 @@ export function onEveryDatabase(name: string, tests: (suite: Suite) => void, onl
     });
     afterAll(async () => {
       await db?.drop();
+      expect(logger.refusals, 'statements that the database refused').toEqual([]);
     });
     tests({
       get db() {
         return there();
       },
       outbox: <T extends Topics = typeof topics>(options: Partial<OutboxOptions<T>> = {}) => {
-        const outbox = createOutbox<T>({ knex: there().knex, topics: topics as unknown as T, logger: silentLogger, ...options });
+        const outbox = createOutbox<T>({ knex: there().knex, topics: topics as unknown as T, logger, ...options });
         opened.push(outbox);
         return outbox;
       },
       inbox: (options = {}) => {
-        const inbox = createInbox({ knex: there().knex, logger: silentLogger, ...options });
+        const inbox = createInbox({ knex: there().knex, logger, ...options });
         opened.push(inbox);
         return inbox;
       },

@@ -8,3 +8,4 @@ export { connectTestDatabase, type TestDatabase, type TestDialect, testDialects 
 export { type ThroughProxy, throughProxy } from './through-proxy.ts';
 export { until } from './until.ts';
 export { dieAtCheckpoint, type Victim, Victims } from './victims.ts';
+export { type WatchfulLogger, watchfulLogger } from './watchful-logger.ts';

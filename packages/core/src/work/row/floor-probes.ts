@@ -13,34 +13,45 @@ export interface Probe {
 }
 
 /**
- * The conditions of a look with floors: one for each floor, and one for each gap around them. The order of JavaScript's texts may differ from
- * the column's collation; a gap is then empty for the database, and a look without floors finds its groups.
+ * The conditions of a look with floors: one for each floor, one for each of `standing`, and one for each gap around them. `standing` are kinds
+ * without a floor whose rows stay READY, since the kind is paused or unknown here: they must not hide the kinds behind them. The order of
+ * JavaScript's texts may differ from the column's collation; a gap is then empty for the database, and a look without floors finds its groups.
  */
-export function probesAround(floors: readonly GroupFloor[], kind: string, group: string): Probe[] {
-  const sorted = [...floors].sort((a, b) => compare(a.kind, b.kind) || compare(a.group, b.group));
+export function probesAround(floors: readonly GroupFloor[], kind: string, group: string, standing: readonly string[] = []): Probe[] {
+  const floored = new Set(floors.map((floor) => floor.kind));
+  const marks: Mark[] = [...floors, ...standing.filter((name) => !floored.has(name)).map((name) => ({ kind: name }))];
+  const sorted = marks.sort((a, b) => compare(a.kind, b.kind) || compare(a.group ?? '', b.group ?? ''));
   const probes: Probe[] = [];
   const add = (order: string, where: string, ...params: readonly unknown[]): void => {
     probes.push({ where, params, order });
   };
+  const grouped = kind !== group;
   const byGroup = `${group}, claim_rank`;
-  const byKind = kind === group ? `${kind}, claim_rank` : `${kind}, ${group}, claim_rank`;
-  let last: GroupFloor | undefined;
-  for (const floor of sorted) {
-    const sameKind = floor.kind === last?.kind;
-    if (!sameKind) {
-      if (last && kind !== group) add(byGroup, `${kind} = ? AND ${group} > ?`, last.kind, last.group);
-      if (last) add(byKind, `${kind} > ? AND ${kind} < ?`, last.kind, floor.kind);
-      else add(byKind, `${kind} < ?`, floor.kind);
-      if (kind !== group && floor.group !== '') add(byGroup, `${kind} = ? AND ${group} < ?`, floor.kind, floor.group);
-    } else if (last) add(byGroup, `${kind} = ? AND ${group} > ? AND ${group} < ?`, floor.kind, last.group, floor.group);
-    if (kind === group) add('claim_rank', `${kind} = ? AND claim_rank >= ?`, floor.kind, floor.rank);
-    else add('claim_rank', `${kind} = ? AND ${group} = ? AND claim_rank >= ?`, floor.kind, floor.group, floor.rank);
-    last = floor;
+  const byKind = grouped ? `${kind}, ${group}, claim_rank` : `${kind}, claim_rank`;
+  let last: Mark | undefined;
+  const endOfKind = (): void => {
+    if (grouped && last?.group !== undefined) add(byGroup, `${kind} = ? AND ${group} > ?`, last.kind, last.group);
+  };
+  for (const mark of sorted) {
+    const name = mark.group;
+    if (mark.kind !== last?.kind) {
+      endOfKind();
+      if (last) add(byKind, `${kind} > ? AND ${kind} < ?`, last.kind, mark.kind);
+      else add(byKind, `${kind} < ?`, mark.kind);
+      if (grouped && name) add(byGroup, `${kind} = ? AND ${group} < ?`, mark.kind, name);
+    } else if (grouped) add(byGroup, `${kind} = ? AND ${group} > ? AND ${group} < ?`, mark.kind, last.group, name);
+    if (mark.rank === undefined) add(grouped ? byGroup : 'claim_rank', `${kind} = ?`, mark.kind);
+    else if (grouped) add('claim_rank', `${kind} = ? AND ${group} = ? AND claim_rank >= ?`, mark.kind, name, mark.rank);
+    else add('claim_rank', `${kind} = ? AND claim_rank >= ?`, mark.kind, mark.rank);
+    last = mark;
   }
-  if (last && kind !== group) add(byGroup, `${kind} = ? AND ${group} > ?`, last.kind, last.group);
+  endOfKind();
   if (last) add(byKind, `${kind} > ?`, last.kind);
   return probes;
 }
+
+/** A floor, or a kind that stands. */
+type Mark = Pick<GroupFloor, 'kind'> & Partial<GroupFloor>;
 
 function compare(a: string, b: string): number {
   return a < b ? -1 : a > b ? 1 : 0;

@@ -33,6 +33,8 @@ export interface ReadyQuery {
   readonly from?: ReadonlyMap<string, string>;
   /** Looks at these groups from their floors on, and at one other group before, between and after them; at all others not. */
   readonly floors?: readonly GroupFloor[];
+  /** With `floors`: kinds without a floor whose rows stay READY. The look also finds what is behind each. */
+  readonly standing?: readonly string[];
 }
 
 /**
@@ -42,7 +44,7 @@ export interface ReadyQuery {
  */
 export async function readyGroups(
   work: TableSql,
-  { groupsPerKind = 1_000, from = new Map(), floors = [] }: ReadyQuery = {},
+  { groupsPerKind = 1_000, from = new Map(), floors = [], standing = [] }: ReadyQuery = {},
 ): Promise<ReadyGroup[]> {
   const { kind, group } = work.shape.columns;
   const { database, table } = work;
@@ -57,7 +59,7 @@ export async function readyGroups(
   const order = `ORDER BY ${[...new Set([kind, group])].join(', ')}, claim_rank LIMIT 1`;
   let records: readonly GroupRecord[];
   if (floors.length > 0) {
-    const probes = probesAround(floors, kind, group);
+    const probes = probesAround(floors, kind, group, standing);
     const one = probes.map((probe) => `${firstOf(work.readyHint)} AND ${probe.where} ORDER BY ${probe.order} LIMIT 1`);
     // SQLite needs each part in a derived table, because of its LIMIT.
     const parts = one.map((part) => (database.family === 'sqlite' ? `SELECT * FROM (${part})` : `(${part})`));

@@ -22,7 +22,8 @@ export class Floors {
   }
 
   #nowMs(): number {
-    return this.#databaseMs + (monotonicMs() - this.#readAtMs) - shortestMs;
+    // PostgreSQL refuses a fraction where a rank is compared.
+    return Math.floor(this.#databaseMs + (monotonicMs() - this.#readAtMs)) - shortestMs;
   }
 
   /** The number of groups that have a floor. */

@@ -78,3 +78,31 @@ it('returns what a look beside has found by the next look, once, with the least 
   }
   expect((await table.looks.next()).groups).toEqual([group(450)]);
 });
+
+it('looks behind the kinds that stay, from the next look on, and no longer when they have gone', async () => {
+  const floors = new Floors();
+  floors.clock(1_000_000);
+  floors.claimed('a', '', undefined, 500);
+  const waiting = new Set(['p', 'q']);
+  const queries: ReadyQuery[] = [];
+  const ready = async (query: ReadyQuery = {}): Promise<ReadyGroup[]> => {
+    queries.push(query);
+    // Looks over everything take so long that they are rare.
+    if (query.floors === undefined) await new Promise((resolve) => setTimeout(resolve, 15));
+    const hidden = query.floors && !query.standing?.includes('p') && waiting.has('p');
+    return [...waiting].filter((kind) => !hidden || kind === 'p').map((kind) => ({ ...group(1), kind, group: '' }));
+  };
+  const looks = new ReadyLooks({ table: { ready }, floors, onFound: () => undefined, logger: silentLogger });
+  const short = async (): Promise<readonly string[]> => {
+    for (;;) {
+      const { groups, complete } = await looks.next();
+      if (!complete) return groups.map(({ kind }) => kind);
+    }
+  };
+  await short();
+  expect(await short()).toEqual(['p', 'q']);
+  waiting.delete('p');
+  expect(await short()).toEqual(['q']);
+  await short();
+  expect(queries.at(-1)?.standing).toEqual(['q']);
+});

@@ -7,6 +7,9 @@ import type { Floors } from './floors.ts';
 /** Groups of one kind that a look over everything reads; the next such look reads those that follow. */
 const groupsPerKind = 1_000;
 
+/** Kinds without a floor around which a look looks. Each one costs two probes. */
+const maxStanding = 32;
+
 /** The table and the floors of {@link ReadyLooks}. */
 export interface ReadyLooksOptions {
   readonly table: Pick<WorkTable, 'ready'>;
@@ -32,6 +35,8 @@ export class ReadyLooks {
   readonly #lookBack = new LookBack();
   /** Where the next look begins in kinds with more groups than one look reads. */
   readonly #nextGroups = new Map<string, string>();
+  /** The kinds that the last look found and from which nothing has been claimed: they are paused or unknown here. */
+  #standing: readonly string[] = [];
   #beside: Promise<void> | undefined;
   /** What a look beside has found that no call of `next` has returned yet. */
   #found: readonly ReadyGroup[] = [];
@@ -42,21 +47,30 @@ export class ReadyLooks {
 
   /** Makes the next look. It also returns what a look beside has found meanwhile. */
   async next(): Promise<LookResult> {
+    const { groups, complete } = await this.#look();
     const found = this.#found;
     this.#found = [];
-    const { groups, complete } = await this.#look();
     return { groups: leastRanks([...groups, ...found]), complete };
   }
 
   async #look(): Promise<LookResult> {
-    const { table, floors } = this.#options;
-    const none = floors.size === 0;
+    const none = this.#options.floors.size === 0;
     if (none || !this.#beside) {
       const look = this.#lookBack.begin(none);
       if (none || !look.slow) return { groups: await this.#run(look), complete: look.backMs === undefined };
       this.#runBeside(look);
     }
-    return { groups: await table.ready({ floors: floors.list(shortestMs) }), complete: false };
+    return { groups: await this.#from(shortestMs), complete: false };
+  }
+
+  /** Looks from `backMs` below the floors. */
+  async #from(backMs: number): Promise<readonly ReadyGroup[]> {
+    const { table, floors } = this.#options;
+    const list = floors.list(backMs);
+    const found = await table.ready({ floors: list, standing: this.#standing });
+    const floored = new Set(list.map(({ kind }) => kind));
+    this.#standing = [...new Set(found.map(({ kind }) => kind))].filter((kind) => !floored.has(kind)).slice(0, maxStanding);
+    return found;
   }
 
   /** Resolves when no look runs beside others. */
@@ -81,10 +95,10 @@ export class ReadyLooks {
   }
 
   async #run(look: Look): Promise<readonly ReadyGroup[]> {
-    const { table, floors } = this.#options;
+    const { table } = this.#options;
     try {
       if (look.backMs !== undefined) {
-        const found = await table.ready({ floors: floors.list(look.backMs) });
+        const found = await this.#from(look.backMs);
         look.ended();
         return found;
       }
