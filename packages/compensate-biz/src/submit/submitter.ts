@@ -144,10 +144,10 @@ export class RowSubmitter {
 
   /** Wakes workers for the rows that are new, and for those whose time was changed. */
   #wakeFor(rows: readonly NewRow[], submitted: readonly Submitted[]): void {
-    const fresh = rows.flatMap((row, i) => (submitted[i]?.duplicate === false ? [{ row, id: submitted[i].id }] : []));
+    const isFresh = (_: unknown, i: number): boolean => submitted[i]?.duplicate === false;
     this.#registry.wakeFor(
-      fresh.map(({ row }) => row),
-      fresh.map(({ id }) => id),
+      rows.filter(isFresh),
+      submitted.filter(isFresh).map(({ id }) => id),
     );
     if (submitted.some(({ earlier }) => earlier === 'replaced')) this.#registry.wake();
   }
