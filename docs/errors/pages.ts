@@ -1,9 +1,9 @@
-/** What is said of an error. A test holds these against the classes in the packages' sources. */
+/** The page of an error code. A test compares the pages with the classes in the packages' sources. */
 export interface ErrorPage {
   readonly code: string;
   readonly error: string;
   readonly from: string;
-  /** True if the same again later may succeed. */
+  /** True if the same call may succeed later. */
   readonly retryable: boolean | 'sometimes';
   readonly means: string;
   readonly because: readonly string[];
@@ -113,7 +113,7 @@ export const errorPages: readonly ErrorPage[] = [
     retryable: 'sometimes',
     means: 'Where files are kept can not be used.',
     because: ['No such bucket, no permission, no answer.'],
-    next: ['Mend the bucket, or its credentials. Uploads that failed were not stored, not even in part.'],
+    next: ['Fix the bucket, or its credentials. Uploads that failed were not stored, not even in part.'],
   },
   {
     code: 'forbidden',
@@ -165,9 +165,9 @@ export const errorPages: readonly ErrorPage[] = [
     because: [
       'The schema says no; the message has its issues, with paths.',
       'It is larger than `maxContextBytes`.',
-      'It is no JSON: a function, a BigInt, a cycle.',
+      'It is not JSON: a function, a BigInt, a cycle.',
     ],
-    next: ['At submit: mend the caller.', 'At a stored row: the row is FAILED with this reason; deploy an `upcast`, then redrive it.'],
+    next: ['At submit: fix the caller.', 'At a stored row: the row is FAILED with this reason; deploy an `upcast`, then redrive it.'],
   },
   {
     code: 'invalid-path',
@@ -184,9 +184,9 @@ export const errorPages: readonly ErrorPage[] = [
     from: 'outbox',
     retryable: false,
     means:
-      "A payload was refused by its topic's schema, by the size limit, or by the store. Nothing was written; your transaction can go on or roll back.",
+      "A payload was refused by its topic's schema, by the size limit, or by the store. Nothing was written; your transaction can continue or roll back.",
     because: ['The schema says no; the message has its issues, with paths.', 'It is larger than `maxBodyBytes` (256 KiB).'],
-    next: ['Mend the caller. Put large content elsewhere, and its address into the message.'],
+    next: ['Fix the caller. Put large content elsewhere, and its address into the message.'],
   },
   {
     code: 'invalid-result',
@@ -197,13 +197,13 @@ export const errorPages: readonly ErrorPage[] = [
       "What a handler returned can't be stored. The row is FAILED at once, since another try would return the same. Effects that the handler committed by itself are there.",
     because: [
       'It is larger than `maxResultBytes` (65,536 bytes as JSON).',
-      'It is no JSON: a function, a BigInt, a cycle. A handler that is one expression returns the value of that expression.',
+      'It is not JSON: a function, a BigInt, a cycle. A handler that is one expression returns the value of that expression.',
       "It does not fit the type's `result` schema.",
     ],
     next: [
       'Return only what readers of the row need, and keep large data elsewhere, under a key; return nothing if nobody reads it.',
       'Pass it to `run.commit(effects, { result })`: it is then checked before the effects.',
-      'Deploy the mended handler, then redrive the row; the handler runs again.',
+      'Deploy the fixed handler, then redrive the row; the handler runs again.',
     ],
   },
   {
@@ -240,7 +240,7 @@ export const errorPages: readonly ErrorPage[] = [
     retryable: false,
     means: '`keys` knows no key by that reference.',
     because: ['`keyRef` is misspelled, or the key was removed while notifications that use it are still pending.'],
-    next: ['Put the key back until those are through; attempts go on by their schedule.'],
+    next: ['Put the key back until those notifications have ended; attempts continue by their schedule.'],
   },
   {
     code: 'lease-lost',
@@ -254,7 +254,7 @@ export const errorPages: readonly ErrorPage[] = [
       'An operator cancelled the row.',
     ],
     next: [
-      'Stop: somebody else does the work. Nothing needs to be undone in this database, since nothing was written.',
+      'Stop: another process does the work. Nothing needs to be undone in this database, since nothing was written.',
       'Raise `lease` above the longest pause of your processes.',
       'Pass `run.signal` on, so that outside calls end when the lease does.',
     ],

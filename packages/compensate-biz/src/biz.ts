@@ -14,9 +14,10 @@ import type { CompensateBizOptions } from './biz-options.ts';
 import type { BizTypes, ContextInput } from './biz-type.ts';
 import type { BizEvents } from './events.ts';
 import type { BatchHandler, Handler, Registered } from './handler.ts';
+import { findTasks, getTask } from './operate/find-tasks.ts';
 import { Inspection } from './operate/inspect.ts';
-import { type Task, type TaskDetails, taskDetailsOf, taskOf } from './operate/task.ts';
-import { bulkFilter, listQuery, type RedriveFilter, type TaskQuery } from './operate/task-query.ts';
+import type { Task, TaskDetails } from './operate/task.ts';
+import { bulkFilter, type RedriveFilter, type TaskQuery } from './operate/task-query.ts';
 import { type WaitOptions, waitForEnd } from './operate/wait-for-end.ts';
 import { Registry } from './registry.ts';
 import { createFanOut, type FanOutOptions, type FanOutResult } from './submit/fan-out.ts';
@@ -33,6 +34,7 @@ export class CompensateBiz<Types extends BizTypes> {
     registryOf = (biz) => biz.#registry;
   }
 
+  /** The types that were given, by name. */
   readonly types: Types;
   readonly #registry: Registry;
   readonly #submitter: RowSubmitter;
@@ -73,12 +75,15 @@ export class CompensateBiz<Types extends BizTypes> {
     return this.#registry.events;
   }
 
-  /** Registers the handler of a type. It is called once per row. */
+  /** Registers the handler of a type, which is called once per row. A type has one handler. @throws UnknownTypeError, InvalidArgumentError */
   handle<Type extends keyof Types & string>(type: Type, handler: Handler<Types, Type>): void {
     this.#registry.register(type, { size: 1, one: handler });
   }
 
-  /** Registers a handler that takes up to `size` rows at once, for small steps that share one transaction. Not for `serial` types. */
+  /**
+   * Registers a handler that takes up to `size` rows at once (1 to 10,000), for small steps that share one transaction. Not for `serial` types.
+   * @throws UnknownTypeError, InvalidArgumentError
+   */
   handleBatch<Type extends keyof Types & string>(type: Type, options: { readonly size: number }, handler: BatchHandler<Types, Type>): void {
     this.#registry.register(type, { size: options.size, many: handler });
   }
@@ -130,19 +135,17 @@ export class CompensateBiz<Types extends BizTypes> {
   }
 
   /**
-   * Finds rows by what they are for: `bizId`, `subject` or `tenant`, each by an index; `type` and `status` narrow it. In id order, 50 by
-   * default: pass the last id as `after` for the next page. Without any of the three it walks the table from `after` on.
+   * Finds rows by `bizId`, `subject` or `tenant`, which have an index each; `type` and `status` narrow the search. Returns rows in the order of
+   * their ids, 50 by default: pass the last id as `after` for the next page. Without any of the three keys it walks the table from `after` on.
    * @throws InvalidArgumentError
    */
   async find(query: TaskQuery<keyof Types & string> = {}): Promise<readonly Task<Types>[]> {
-    const rows = await this.#inspection.records(listQuery(query));
-    return rows.map((row) => taskOf(row) as Task<Types>);
+    return (await findTasks(this.#inspection, query)) as readonly Task<Types>[];
   }
 
   /** Reads one row with its context and its failed attempts; `undefined` if there is none, or it was deleted. */
   async get(id: string): Promise<(Task<Types> & TaskDetails) | undefined> {
-    const found = await this.#inspection.record(id);
-    return found && ({ ...taskOf(found.row), ...taskDetailsOf(found) } as Task<Types> & TaskDetails);
+    return (await getTask(this.#inspection, id)) as (Task<Types> & TaskDetails) | undefined;
   }
 
   /**
@@ -177,7 +180,7 @@ export class CompensateBiz<Types extends BizTypes> {
     return changed;
   }
 
-  /** Tells the workers, in this process and in others, that rows may be ready. */
+  /** Tells the workers, in this process and in others, that rows may be ready: after a change of the table that did not go through this package. */
   wake(): void {
     this.#registry.wake();
   }
@@ -194,7 +197,7 @@ export class CompensateBiz<Types extends BizTypes> {
   }
 }
 
-/** Creates the registry. @throws InvalidArgumentError */
+/** Creates the registry. It opens no connection before it is used. @throws InvalidArgumentError */
 export function createCompensateBiz<Types extends BizTypes>(options: CompensateBizOptions<Types>): CompensateBiz<Types> {
   return new CompensateBiz(options);
 }

@@ -10,11 +10,12 @@ import {
 } from '@holdfast/core';
 import type { Registry } from '../registry.ts';
 import { pausedTypes, setPaused } from '../table/paused-types.ts';
+import { taskStatuses } from '../table/statuses.ts';
 import { type BizCount, countRows } from './count-rows.ts';
 import { redriveMatching } from './redrive.ts';
 import { cancelRow, redriveRow } from './steer.ts';
 import { type TaskRecord, taskColumns } from './task.ts';
-import { pageCondition, taskStatuses } from './task-query.ts';
+import { pageCondition } from './task-query.ts';
 
 /** Reads and steers `compensate_biz` for operators' tools. */
 export class Inspection implements Inspectable {

@@ -1,6 +1,8 @@
-import { type Duration, durationMs, forUpdate, idList, type SqlRunner } from '@holdfast/core';
+import { compareTexts, type Duration, durationMs, forUpdate, idList, type SqlRunner } from '@holdfast/core';
 import type { Registry } from '../registry.ts';
+import { hasEnded } from '../table/statuses.ts';
 
+/** The columns of a row that decide how it is steered. */
 interface SteeredRow {
   readonly id: string;
   readonly status: string;
@@ -12,7 +14,7 @@ interface SteeredRow {
 /** Reads a row and locks it. */
 export async function lockRow({ database }: Registry, sql: SqlRunner, id: string): Promise<SteeredRow | undefined> {
   const [row] = await sql.rows<SteeredRow>(
-    `SELECT ${database.text('id')} AS id, status, biz_type, gate, ${database.text('parent_id')} AS parent_id FROM ${database.table('compensate_biz')} WHERE id = ${BigInt(id)}${database.family === 'sqlite' ? '' : ' FOR UPDATE'}`,
+    `SELECT ${database.text('id')} AS id, status, biz_type, gate, ${database.text('parent_id')} AS parent_id FROM ${database.table('compensate_biz')} WHERE id = ${BigInt(id)}${forUpdate(database)}`,
   );
   return row;
 }
@@ -24,7 +26,7 @@ export async function lockRow({ database }: Registry, sql: SqlRunner, id: string
 export async function cancelRow(registry: Registry, sql: SqlRunner, id: string): Promise<boolean> {
   const { database, table, effects } = registry;
   const row = await lockRow(registry, sql, id);
-  if (!row || ['SUCCESS', 'FAILED', 'CANCELLED'].includes(row.status)) return false;
+  if (!row || hasEnded(row.status)) return false;
   await sql.run(
     `UPDATE ${database.table('compensate_biz')} SET status = ${table.state('cancelled')}, version = version + 1, updated_at = {timestamp} WHERE id = ${BigInt(row.id)}`,
   );
@@ -101,9 +103,5 @@ export async function redriveRows(registry: Registry, sql: SqlRunner, ids: reado
 }
 
 function byTypeAndGate(a: SteeredRow, b: SteeredRow): number {
-  return compare(a.biz_type, b.biz_type) || compare(a.gate ?? '', b.gate ?? '');
-}
-
-function compare(a: string, b: string): number {
-  return a < b ? -1 : a > b ? 1 : 0;
+  return compareTexts(a.biz_type, b.biz_type) || compareTexts(a.gate ?? '', b.gate ?? '');
 }

@@ -14,12 +14,13 @@ import type { Registry } from '../registry.ts';
 import type { SubmitOptions } from '../submit-options.ts';
 import { type OnceKey, onceKey } from './once-key.ts';
 
-/** A row to be written. */
+/** A row to be written, by the names of its columns. */
 export interface NewRow {
   readonly biz_id: string | null;
   readonly biz_type: string;
   readonly context: string;
   readonly priority: number;
+  /** Time until the row runs, in ms; 0: at once. */
   readonly delayMs: number;
   readonly tenant: string;
   readonly schema_version: number;
@@ -27,6 +28,7 @@ export interface NewRow {
   readonly traceparent: string | null;
   readonly parent_id: string | null;
   readonly child_key: string | null;
+  /** The `bizId` of a row of a serial type. */
   readonly gate: string | null;
   readonly once: OnceKey | null;
 }

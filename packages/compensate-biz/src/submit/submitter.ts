@@ -20,7 +20,7 @@ import { type NewRow, newRow } from './new-row.ts';
 import { onceScope } from './once-key.ts';
 import { type Submitted, writeRows } from './write-rows.ts';
 
-/** Options of many rows: the same for all, or made from the context of each. `once` is of one row, so it needs the function. */
+/** Options of many rows: the same for all, or a function that makes them from the context of each. `once` names one row, so it needs the function. */
 export type ManyOptions<Context> = Omit<SubmitOptions, 'once'> | ((context: Context) => SubmitOptions);
 
 /** Submits rows. */
@@ -40,9 +40,12 @@ export interface Submitter<Types extends BizTypes> {
 
 /** Submits and changes rows within one transaction. `in(trx)` returns it. */
 export interface InTransaction<Types extends BizTypes> extends Submitter<Types> {
-  /** Cancels a row that has not ended. A running one gets its signal, and nothing more of its run is accepted. */
+  /**
+   * Cancels a row that has not ended. The signal of a running row aborts, and nothing more of its run is accepted. Returns whether the row was
+   * cancelled: false if it has ended, or is not there.
+   */
   cancel(target: RowTarget): Promise<boolean>;
-  /** Changes when a waiting row runs. */
+  /** Makes a SCHEDULED or WAIT_HANDLE row run `delay` from now. Returns false if the row is in another status, or is not there. */
   reschedule(target: RowTarget, delay: NonNullable<SubmitOptions['delay']>): Promise<boolean>;
 }
 
@@ -133,7 +136,7 @@ export class RowSubmitter {
     return submitted.map(({ id }) => id);
   }
 
-  /** Writes rows in a transaction of their own: all or none, or rows would be written again beside a bad one. */
+  /** Writes all rows or none, in a transaction of their own. If some were left, the batcher would write them again when it isolates the bad row. */
   async #writeAlone(rows: readonly NewRow[]): Promise<Submitted[]> {
     const { database } = this.#registry;
     await database.describe();

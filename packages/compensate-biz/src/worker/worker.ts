@@ -63,6 +63,7 @@ export class BizWorker implements Service {
   readonly #lifecycle: Service;
   readonly #reports: BreakerReports;
   readonly #hints: Hints | undefined;
+  /** Parents of fan-outs of which a child has ended since `#completeParents` ran. */
   readonly #touchedParents = new Set<string>();
   #parentsTimer: NodeJS.Timeout | undefined;
   #paused: ReadonlySet<string> = new Set();
@@ -103,7 +104,7 @@ export class BizWorker implements Service {
       leaseMs,
       kinds: () => policies,
       run: (rows) => runner.run(rows),
-      // The parents are completed by `#settled`, after the commit: a commit that takes long would be seen too early here.
+      // `#settled` completes the parents, after the commit. Here, before the commit, other connections do not see the counts yet.
       settleHook: (settlements) => registry.effects.hook(settlements, this.id, () => undefined),
       onSettled: (settlement, accepted) => this.#settled(settlement, accepted),
       onLeaseLost: (row) => registry.events.emit('task:lease-lost', { id: row.id, type: row.kind }),

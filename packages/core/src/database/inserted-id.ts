@@ -7,7 +7,7 @@ export function insertRow(sql: SqlRunner, table: string, values: Readonly<Record
   return insertedId(sql, `INSERT INTO ${table} (${columns.join(', ')}) VALUES (${marks})`, Object.values(values));
 }
 
-/** Runs an INSERT of one row and returns the id that the database gave it, as text. MySQL has no RETURNING. */
+/** Runs an INSERT of one row and returns the id that the database gave it, as text. MySQL has no RETURNING; MariaDB takes the same way. */
 export async function insertedId(sql: SqlRunner, statement: string, params: readonly unknown[]): Promise<string> {
   if (sql.dialect === 'mysql' || sql.dialect === 'mariadb') {
     await sql.run(statement, params);

@@ -61,7 +61,7 @@ export class Children {
       counts.set(parent, count);
       count[name] += 1;
     }
-    const parents = [...counts.keys()].sort((a, b) => (a < b ? -1 : 1));
+    const parents = [...counts.keys()].sort();
     for (const parent of parents) await this.add(sql, parent, counter, counts.get(parent) ?? {});
     return parents;
   }
