@@ -379,6 +379,18 @@ export const errorPages: readonly ErrorPage[] = [
     next: ['Send strings, or sign with `standardWebhooks()`, which signs bytes.'],
   },
   {
+    code: 'rows-not-taken',
+    error: 'RowsNotTakenError',
+    from: 'sharded-scan',
+    retryable: true,
+    means: 'A publisher took none of some rows that a scan handed over, as the results of `process` said. No row was blamed.',
+    because: ['The broker is down, asks for patience, or refuses the credentials: the outcome is in the message.'],
+    next: [
+      'The same rows are handed over again for the time of `outage`; then the unit is left, the run ends with exit code 75, and the next run resumes it.',
+      'If the outcome is `fatal`, correct the settings of the broker first.',
+    ],
+  },
+  {
     code: 'run-ended',
     error: 'RunEndedError',
     from: 'code-runner',

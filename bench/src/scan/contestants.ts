@@ -39,7 +39,7 @@ export function ours(tables: Tables, rows: number, matching: number): Contestant
 export function scanOf(
   topology: Topology,
   state: Knex,
-  process: (rows: readonly Record<string, unknown>[]) => unknown,
+  process: (rows: readonly Record<string, unknown>[]) => void | Promise<void>,
   more: { readonly concurrency?: number; readonly batch?: number } = {},
 ) {
   return defineScan({

@@ -13,3 +13,16 @@ export class NotScannableError extends HoldfastError {
     super(message, { code: 'not-scannable' });
   }
 }
+
+/**
+ * A publisher took none of some rows, as `process` returned it. No row is blamed: they are handed over again, for at most the scan's
+ * `outage`; then the unit is left to a later run, with this error.
+ */
+export class RowsNotTakenError extends HoldfastError {
+  constructor(outcome: string, reason: string) {
+    super(`Rows were not taken (${outcome}): ${reason.slice(0, 500)} A later run hands them over again.`, {
+      code: 'rows-not-taken',
+      retryable: true,
+    });
+  }
+}

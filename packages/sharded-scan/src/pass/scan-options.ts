@@ -3,6 +3,7 @@ import type { Knex } from 'knex';
 import type { Topology } from '../route/topology.ts';
 import type { Throttle } from '../throttle/throttle.ts';
 import type { BatchPolicy } from '../walk/batch-size.ts';
+import type { ProcessResult } from '../walk/row-result.ts';
 import type { RowFailure, UnitProgress } from '../walk/scan-store.ts';
 import type { ScanUnit } from '../walk/scan-unit.ts';
 import type { KeyColumn } from '../walk/table-shape.ts';
@@ -34,10 +35,11 @@ export interface ScanOptions<Row extends Record<string, unknown>> {
   readonly batch?: BatchPolicy;
   /**
    * Handles a batch. Each row is passed at least once, in the order of the key within its unit. Returns nothing, or an array with one
-   * {@link RowResult} per row. If it throws, the batch is bisected to find the rows that fail. An outage (a lost connection, an error that
-   * is `retryable`), thrown or returned, blames no row: the same rows are passed again, for at most `outage`.
+   * {@link RowResult} per row, such as the results of a publisher; anything else fails the unit, before its checkpoint. If it throws, the
+   * batch is bisected to find the rows that fail. An outage (a lost connection, an error that is `retryable`), thrown or returned, blames no
+   * row: the same rows are passed again, for at most `outage`.
    */
-  readonly process: (rows: readonly Row[], unit: ScanUnit<Row>) => unknown;
+  readonly process: (rows: readonly Row[], unit: ScanUnit<Row>) => ProcessResult | Promise<ProcessResult>;
   /** The most rows that one read may examine, matching or not. Lower it if reads of rare matches take too long. Default 50,000. */
   readonly window?: number;
   /**
