@@ -45,7 +45,7 @@ const mysqlUnfit = ['double', 'float', 'timestamp', "enum('a', 'b')"];
 /** Types that a scan could not walk. */
 const unfit: Readonly<Record<string, readonly string[]>> = {
   sqlite: ['real'],
-  postgres: [],
+  postgres: ['money'],
   mariadb: mysqlUnfit,
   mysql: mysqlUnfit,
 };

@@ -11,6 +11,7 @@ import { quoted } from './dialect-sql.ts';
 import { discard } from './discard.ts';
 import { isEnclosed } from './enclosing-transaction.ts';
 import { LoopPool, type PoolClient, unavailable } from './loop-pool.ts';
+import { postgresCorrections } from './postgres-session.ts';
 import { createSqlRunner, type SqlRunner } from './sql-runner.ts';
 import { isConnectionError, isTransient } from './transient.ts';
 
@@ -262,8 +263,7 @@ export class Database {
       await sql.run('SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED');
       await sql.run(`SET SESSION ${mysqlSession}${this.dialect === 'mysql' ? mysqlStatistics : ''}`);
     } else if (this.family === 'postgres') {
-      const [row] = await sql.rows<{ level: string }>("SELECT current_setting('default_transaction_isolation') AS level");
-      if (row?.level !== 'read committed') await sql.run("SET default_transaction_isolation = 'read committed'");
+      for (const correction of await postgresCorrections(sql)) await sql.run(correction);
     }
     this.#loops?.prepared.add(connection);
   }
@@ -332,7 +332,7 @@ export class Database {
     }
   }
 
-  /** PostgreSQL: borrows a connection of the service, if {@link LoopPool.lender} lends one and its defaults are those of our statements. */
+  /** PostgreSQL: borrows a connection of the service, if {@link LoopPool.lender} lends one and its settings are those of our statements. */
   async #borrow(loops: LoopPool): Promise<{ readonly client: PoolClient; readonly connection: object } | undefined> {
     const client = loops.lender;
     if (!client) return undefined;
@@ -340,10 +340,7 @@ export class Database {
     const { connection } = taken;
     if (loops.fit.has(connection)) return taken;
     try {
-      const [row] = await this.#wrap(connection).rows<{ level: string }>(
-        "SELECT current_setting('default_transaction_isolation') AS level",
-      );
-      if (row?.level === 'read committed') {
+      if ((await postgresCorrections(this.#wrap(connection))).length === 0) {
         loops.fit.add(connection);
         return taken;
       }

@@ -115,8 +115,13 @@ export class Scan<Row extends Record<string, unknown>> {
       onEnded: (unit, how) => this.#events.emit('unit:ended', { unit, how }),
       logger: this.#logger,
     });
-    await share.run(options.signal ?? new AbortController().signal);
-    await store.close(pass);
+    const ends = [this.#state, ...new Set(shards.map(({ knex }) => this.#database(knex)))].map((database) => database.runLoops());
+    try {
+      await share.run(options.signal ?? new AbortController().signal);
+      await store.close(pass);
+    } finally {
+      for (const end of ends) end();
+    }
     const units = await store.units();
     const open = units.some(({ state }) => state === 'todo' || state === 'running');
     const failed = units.some((unit) => unit.state === 'failed' || unit.failed > 0);

@@ -90,10 +90,11 @@ function readsExactly(database: Database): Promise<boolean> {
 
 /**
  * True if the text of a type does not order and compare as its values do: floating point loses digits as text, the text of MySQL's
- * TIMESTAMP depends on the session's time zone, and its ENUM sorts by position but compares as text. A scan would skip rows, or read a row
- * for ever.
+ * TIMESTAMP depends on the session's time zone, its ENUM sorts by position but compares as text, and the text of PostgreSQL's MONEY depends on
+ * the session's locale. A scan would skip rows, or read a row for ever.
  */
 function textDiffers(database: Database, type: string): boolean {
+  if (database.family === 'postgres') return type === 'money';
   if (database.family === 'mysql') return /^(float|double|real|timestamp|enum|set|bit|json)/.test(type);
   return database.family === 'sqlite' && /real|floa|doub|dec|num/.test(type);
 }
@@ -103,7 +104,10 @@ function isBinary(database: Database, type: string): boolean {
 }
 
 function toText(database: Database, type: string, column: string): string {
-  return isBinary(database, type) ? `HEX(${column})` : database.text(column);
+  if (isBinary(database, type)) return `HEX(${column})`;
+  // In UTC, whatever the session's time zone is. PostgreSQL reads `infinity+00` as infinity.
+  if (type === 'timestamp with time zone') return `(CAST(${column} AT TIME ZONE 'UTC' AS TEXT) || '+00')`;
+  return database.text(column);
 }
 
 /** MySQL and MariaDB compare a string with a number in floating point, which is not exact above 2^53; hence the casts. */
@@ -112,7 +116,9 @@ function fromText(database: Database, type: string): string {
   if (isBinary(database, type)) return 'UNHEX(?)';
   if (database.family === 'mysql') {
     if (/^(tiny|small|medium|big)?int/.test(type)) return `CAST(? AS ${type.includes('unsigned') ? 'UNSIGNED' : 'SIGNED'})`;
-    if (/^(decimal|numeric)/.test(type)) return 'CAST(? AS DECIMAL(65, 30))';
+    // In the column's own precision: one of more digits before the point would not fit 65 digits of which 30 are after it.
+    const decimal = /^(?:decimal|numeric)\(\d+,\d+\)/.exec(type);
+    if (decimal) return `CAST(? AS ${decimal[0]})`;
     return '?';
   }
   return /int/.test(type) ? 'CAST(? AS INTEGER)' : '?';
