@@ -47,7 +47,7 @@ export class Executor implements Service {
   readonly #options: ExecutorOptions;
   readonly #logger: Logger;
   readonly #handlers: ReadonlyMap<string, JobHandler>;
-  readonly #queues = new Map<number, JobQueue>();
+  readonly #queues = new Map<string, JobQueue>();
   readonly #log: JobLog;
   readonly #admin: AdminClient;
   readonly #loops: readonly Loop<unknown>[];
@@ -171,7 +171,6 @@ export class Executor implements Service {
 
   #trigger(body: unknown): string | undefined {
     const request = readTrigger(body);
-    if (typeof request === 'string') return request;
     if (request.glueType !== 'BEAN')
       return `Jobs of type ${request.glueType} are scripts from the admin, which this executor does not run; use BEAN.`;
     const handler = this.#handlers.get(request.executorHandler);

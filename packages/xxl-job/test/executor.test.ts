@@ -36,7 +36,7 @@ describe.each(protocolVersions)('the executor with an admin of %s', (version) =>
     await executor.start();
     return executor.address;
   };
-  const ended = (logId: number) => until(() => admin.callbacks.find((callback) => callback.logId === logId));
+  const ended = (logId: number | string) => until(() => admin.callbacks.find((callback) => callback.logId === String(logId)));
   /** A job that runs until the test finishes or aborts it. */
   const slow = () => {
     const running: { context: JobContext; finish: (result?: unknown) => void }[] = [];
@@ -66,8 +66,8 @@ describe.each(protocolVersions)('the executor with an admin of %s', (version) =>
     expect(
       await admin.trigger(executor, { jobId: 7, logId: 70, handler: 'lotteryOrderMQStateJobHandler', param: '1,2', shard: [1, 3] }),
     ).toMatchObject({ code: 200 });
-    expect(await ended(70)).toEqual({ logId: 70, code: 200, msg: 'done: 3' });
-    expect(seen).toEqual([['1,2', 7, 70, [1, 3]]]);
+    expect(await ended(70)).toEqual({ logId: '70', code: 200, msg: 'done: 3' });
+    expect(seen).toEqual([['1,2', '7', '70', [1, 3]]]);
     const log = await admin.log(executor, 70);
     expect(log).toMatchObject({ fromLineNum: 1, toLineNum: 5, isEnd: true });
     expect(log.logContent).toMatch(
@@ -78,6 +78,37 @@ describe.each(protocolVersions)('the executor with an admin of %s', (version) =>
     await executors[0]?.stop();
     expect(admin.registered.size).toBe(0);
     expect(admin.refused).toEqual([]);
+  });
+
+  it('keeps ids of 64 bits exact: each run has its own log and its own end', async () => {
+    const seen: string[] = [];
+    const finish: (() => void)[] = [];
+    const executor = await start({
+      slow: (param, { logId, log }) => {
+        seen.push(logId);
+        log(`run ${param}`);
+        return new Promise<void>((resolve) => finish.push(resolve));
+      },
+    });
+    const ids = ['1152921504606846977', '1152921504606846978', '9223372036854775807'];
+    for (const [i, logId] of ids.entries())
+      expect(await admin.trigger(executor, { jobId: `900719925474099${3 + i}`, logId, handler: 'slow', param: String(i) })).toMatchObject({
+        code: 200,
+      });
+    await until(() => finish.length === 3);
+    expect(seen).toEqual(ids);
+    for (const [i, logId] of ids.entries()) expect((await admin.log(executor, logId)).logContent).toContain(`run ${i}`);
+    const raw = (path: string, body: string) =>
+      fetch(`${executor}${path}`, { method: 'POST', headers: { 'xxl-job-access-token': 'default_token' }, body }).then((answer) =>
+        answer.json(),
+      );
+    expect(await raw('idleBeat', '{"jobId":9007199254740993}')).toMatchObject({ code: 500 });
+    expect(await raw('idleBeat', '{"jobId":9007199254740992}')).toMatchObject({ code: 200 });
+    for (const id of ['1.5', '-1', '0', '9223372036854775808', '1e3', 'null', '"../1"', '[1]', 'true'])
+      expect(await raw('log', `{"logId":${id},"fromLineNum":1}`), id).toMatchObject({ code: 500 });
+    for (const end of finish) end();
+    for (const logId of ids) expect(await ended(logId)).toMatchObject({ code: 200 });
+    expect(admin.callbacks).toHaveLength(3);
   });
 
   it('refuses invalid requests with 500 and the reason', async () => {
@@ -173,7 +204,7 @@ describe.each(protocolVersions)('the executor with an admin of %s', (version) =>
     admin.down = false;
     const next = await start({ quick: () => 'ok' }, version === '3.5' ? { version } : {});
     await until(() => admin.callbacks.length === 5);
-    expect(admin.callbacks.map(({ logId }) => logId).sort()).toEqual([1, 2, 3, 4, 5]);
+    expect(admin.callbacks.map(({ logId }) => logId).sort()).toEqual(['1', '2', '3', '4', '5']);
     expect((await admin.log(next, 3)).isEnd).toBe(true);
     await executors[0]?.stop();
     expect(admin.callbacks).toHaveLength(5);

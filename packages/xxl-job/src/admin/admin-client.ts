@@ -1,6 +1,7 @@
 import { mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { HoldfastError, type Logger, timeoutSignal } from '@holdfast/core';
+import { idOf } from './exact-json.ts';
 import { callbackBody, codes, type JobEnd, type ProtocolVersion } from './protocol.ts';
 
 export interface AdminClientOptions {
@@ -75,7 +76,9 @@ export class AdminClient {
   async #read(name: string): Promise<JobEnd | undefined> {
     const { folder, logger } = this.#options;
     try {
-      return JSON.parse(await readFile(join(folder, name), 'utf8')) as JobEnd;
+      const end = JSON.parse(await readFile(join(folder, name), 'utf8')) as JobEnd;
+      // Earlier versions stored a number.
+      return { ...end, logId: idOf(end, 'logId') };
     } catch (err) {
       logger.error({ err, file: join(folder, name) }, 'a stored job end can not be read; it will not be reported to the admin');
       await rename(join(folder, name), join(folder, `${name}.broken`));

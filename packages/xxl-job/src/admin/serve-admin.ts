@@ -1,6 +1,7 @@
 import { timingSafeEqual } from 'node:crypto';
 import type { IncomingMessage, RequestListener } from 'node:http';
 import { InvalidArgumentError } from '@holdfast/core';
+import { idOf, parseExactly } from './exact-json.ts';
 import { codes, type Reply, reply } from './protocol.ts';
 
 const maxBodyBytes = 1_048_576;
@@ -10,10 +11,10 @@ export interface AdminOperations {
   /** Starts a job. `path` is `run`, or `trigger` from 3.5 on. */
   trigger(body: unknown, path: 'run' | 'trigger'): string | undefined;
   /** Returns true if the job runs or waits. */
-  busy(jobId: number): boolean;
-  kill(jobId: number): void;
+  busy(jobId: string): boolean;
+  kill(jobId: string): void;
   /** Lines of a run's log, from `fromLine`, which counts from 1. */
-  log(logId: number, fromLine: number): Promise<unknown>;
+  log(logId: string, fromLine: number): Promise<unknown>;
 }
 
 /** Answers an admin's requests. Every answer has the HTTP status 200; its `code` says the outcome. */
@@ -34,17 +35,17 @@ async function answer(request: IncomingMessage, operations: AdminOperations, acc
     case 'beat':
       return reply(codes.ok);
     case 'idleBeat':
-      return operations.busy(numberOf(body, 'jobId')) ? reply(codes.failed, 'The job runs or waits.') : reply(codes.ok);
+      return operations.busy(idOf(body, 'jobId')) ? reply(codes.failed, 'The job runs or waits.') : reply(codes.ok);
     case 'run':
     case 'trigger': {
       const refusal = operations.trigger(body, path);
       return refusal === undefined ? reply(codes.ok) : reply(codes.failed, refusal);
     }
     case 'kill':
-      operations.kill(numberOf(body, 'jobId'));
+      operations.kill(idOf(body, 'jobId'));
       return reply(codes.ok);
     case 'log':
-      return reply(codes.ok, null, await operations.log(numberOf(body, 'logId'), numberOf(body, 'fromLineNum', 1)));
+      return reply(codes.ok, null, await operations.log(idOf(body, 'logId'), lineOf(body)));
     default:
       return reply(codes.failed, `There is nothing at /${path}.`);
   }
@@ -57,8 +58,10 @@ function isAuthorized(request: IncomingMessage, accessToken: string | undefined)
   return given.length === expected.length && timingSafeEqual(given, expected);
 }
 
-function numberOf(body: unknown, name: string, missing: number = 0): number {
-  return Number((body as Record<string, unknown> | null)?.[name] ?? missing);
+/** The line from which a log is read; the first unless the body has a number. */
+function lineOf(body: unknown): number {
+  const line = Number((body as Record<string, unknown>).fromLineNum ?? 1);
+  return Number.isSafeInteger(line) ? Math.max(1, line) : 1;
 }
 
 async function readJson(request: IncomingMessage): Promise<unknown> {
@@ -71,7 +74,7 @@ async function readJson(request: IncomingMessage): Promise<unknown> {
   }
   const text = Buffer.concat(chunks).toString('utf8');
   try {
-    return text === '' ? null : (JSON.parse(text) as unknown);
+    return text === '' ? null : parseExactly(text);
   } catch {
     throw new InvalidArgumentError('The body is not valid JSON.');
   }

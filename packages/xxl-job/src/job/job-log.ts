@@ -15,13 +15,13 @@ const maxLines = 1_000;
 export class JobLog {
   readonly #folder: string;
   /** The last write of each log, behind which the next one waits. */
-  readonly #writing = new Map<number, Promise<void>>();
+  readonly #writing = new Map<string, Promise<void>>();
 
   constructor(folder: string) {
     this.#folder = folder;
   }
 
-  append(logId: number, text: string): void {
+  append(logId: string, text: string): void {
     const time = new Date().toISOString().replace('T', ' ').slice(0, 23);
     const lines = text.split('\n').map((line) => `${time} ${line}\n`);
     const before = this.#writing.get(logId) ?? mkdir(this.#folder, { recursive: true }).then(() => undefined);
@@ -33,7 +33,7 @@ export class JobLog {
   }
 
   /** Reads lines from `fromLineNum`, which counts from 1. `isEnd` is true when the run has ended and its last line was read. */
-  async read(logId: number, fromLineNum: number, ended: boolean): Promise<LogPart> {
+  async read(logId: string, fromLineNum: number, ended: boolean): Promise<LogPart> {
     await this.#writing.get(logId);
     const from = Math.max(1, fromLineNum);
     const text = await readFile(this.#file(logId), 'utf8').catch(() => '');
@@ -62,7 +62,7 @@ export class JobLog {
     await Promise.all(this.#writing.values());
   }
 
-  #file(logId: number): string {
+  #file(logId: string): string {
     return join(this.#folder, `${logId}.log`);
   }
 }

@@ -7,8 +7,10 @@ export interface JobContext {
   log(text: string): void;
   /** Aborts when the job is killed, exceeds its time-out, or is covered by a newer trigger, and when the executor stops. */
   readonly signal: AbortSignal;
-  readonly jobId: number;
-  readonly logId: number;
+  /** The id of the job, a number of the admin's as text. */
+  readonly jobId: string;
+  /** The id of this run and its log, a number of 64 bits as text. */
+  readonly logId: string;
   /** For a sharding broadcast: the index of this instance, from 0, and the number of instances. Otherwise `[0, 1]`. */
   readonly shard: readonly [index: number, total: number];
 }
@@ -33,7 +35,7 @@ class JobEndedError extends HoldfastError {
 }
 
 export interface JobQueueOptions {
-  readonly log: (logId: number, text: string) => void;
+  readonly log: (logId: string, text: string) => void;
   readonly ended: (end: JobEnd) => void;
   /** The time in ms that a handler may run on after its signal aborted. Then its end is reported, and the next run starts. */
   readonly graceMs: number;
@@ -54,7 +56,7 @@ export class JobQueue {
     return this.#running !== undefined || this.#waiting.length > 0;
   }
 
-  has(logId: number): boolean {
+  has(logId: string): boolean {
     return this.#running?.request.logId === logId || this.#waiting.some(({ request }) => request.logId === logId);
   }
 

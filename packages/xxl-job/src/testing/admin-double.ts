@@ -1,5 +1,6 @@
 import { createServer, type IncomingMessage } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { digits, idOf, parseExactly } from '../admin/exact-json.ts';
 import type { ProtocolVersion } from '../admin/protocol.ts';
 
 /** A registration of an executor. */
@@ -11,15 +12,17 @@ export interface Registration {
 
 /** The end of a job as it was reported to the admin. */
 export interface Callback {
-  readonly logId: number;
+  /** A number of 64 bits, as text. */
+  readonly logId: string;
   readonly code: number;
   readonly msg: string;
 }
 
 /** A trigger of a job. */
 export interface TriggerOptions {
-  readonly jobId: number;
-  readonly logId: number;
+  readonly jobId: number | string;
+  /** Of 64 bits; above 2^53 as text. */
+  readonly logId: number | string;
   readonly handler: string;
   readonly param?: string;
   readonly blockStrategy?: 'SERIAL_EXECUTION' | 'DISCARD_LATER' | 'COVER_EARLY';
@@ -55,7 +58,7 @@ export interface AdminDouble extends AsyncDisposable {
     body?: object,
   ): Promise<{ readonly code: number; readonly msg: string | null }>;
   /** Reads a part of a run's log, from a line that counts from 1. */
-  log(executor: string, logId: number, fromLineNum?: number): Promise<LogPart>;
+  log(executor: string, logId: number | string, fromLineNum?: number): Promise<LogPart>;
   /** Stops the admin. */
   close(): Promise<void>;
 }
@@ -124,12 +127,12 @@ export async function adminDouble(version: ProtocolVersion, accessToken: string 
       { jobId, logId, handler, param = '', blockStrategy = 'SERIAL_EXECUTION', timeoutSeconds = 0, glueType = 'BEAN', shard = [0, 1] },
     ) =>
       post(executor, version === '3.5' ? 'trigger' : 'run', {
-        jobId,
+        jobId: digits(String(jobId)),
         executorHandler: handler,
         executorParams: param,
         executorBlockStrategy: blockStrategy,
         executorTimeout: timeoutSeconds,
-        logId,
+        logId: digits(String(logId)),
         logDateTime: triggeredAt,
         glueType,
         glueSource: '',
@@ -140,7 +143,11 @@ export async function adminDouble(version: ProtocolVersion, accessToken: string 
     call: (executor, path, body = {}) => post(executor, path, body),
     log: async (executor, logId, fromLineNum = 1) => {
       const time = version === '3.5' ? { logDateTime: triggeredAt } : { logDateTim: triggeredAt };
-      const reply = await post<{ code: number; content?: LogPart; data?: LogPart }>(executor, 'log', { ...time, logId, fromLineNum });
+      const reply = await post<{ code: number; content?: LogPart; data?: LogPart }>(executor, 'log', {
+        ...time,
+        logId: digits(String(logId)),
+        fromLineNum,
+      });
       const part = version === '3.5' ? reply.data : reply.content;
       if (reply.code !== 200 || !part) throw new Error(`The executor did not return the log: ${JSON.stringify(reply)}`);
       return part;
@@ -161,9 +168,8 @@ function readCallbacks(version: ProtocolVersion, body: unknown): readonly Callba
       version === '2.2'
         ? (one.executeResult as { code?: number; msg?: string } | undefined)
         : { code: one.handleCode as number, msg: one.handleMsg as string };
-    if (time !== triggeredAt || typeof one.logId !== 'number' || typeof result?.code !== 'number')
-      return `Illegal Argument: ${JSON.stringify(one)}`;
-    ends.push({ logId: one.logId, code: result.code, msg: String(result.msg ?? '') });
+    if (time !== triggeredAt || typeof result?.code !== 'number') return `Illegal Argument: ${JSON.stringify(one)}`;
+    ends.push({ logId: idOf(one, 'logId'), code: result.code, msg: String(result.msg ?? '') });
   }
   return ends;
 }
@@ -171,5 +177,5 @@ function readCallbacks(version: ProtocolVersion, body: unknown): readonly Callba
 async function readJson(request: IncomingMessage): Promise<unknown> {
   const chunks: Buffer[] = [];
   for await (const chunk of request) chunks.push(chunk as Buffer);
-  return JSON.parse(Buffer.concat(chunks).toString('utf8') || 'null') as unknown;
+  return parseExactly(Buffer.concat(chunks).toString('utf8') || 'null');
 }
