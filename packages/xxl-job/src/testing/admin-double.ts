@@ -127,12 +127,12 @@ export async function adminDouble(version: ProtocolVersion, accessToken: string 
       { jobId, logId, handler, param = '', blockStrategy = 'SERIAL_EXECUTION', timeoutSeconds = 0, glueType = 'BEAN', shard = [0, 1] },
     ) =>
       post(executor, version === '3.5' ? 'trigger' : 'run', {
-        jobId: digits(String(jobId)),
+        jobId: number(jobId),
         executorHandler: handler,
         executorParams: param,
         executorBlockStrategy: blockStrategy,
         executorTimeout: timeoutSeconds,
-        logId: digits(String(logId)),
+        logId: number(logId),
         logDateTime: triggeredAt,
         glueType,
         glueSource: '',
@@ -145,7 +145,7 @@ export async function adminDouble(version: ProtocolVersion, accessToken: string 
       const time = version === '3.5' ? { logDateTime: triggeredAt } : { logDateTim: triggeredAt };
       const reply = await post<{ code: number; content?: LogPart; data?: LogPart }>(executor, 'log', {
         ...time,
-        logId: digits(String(logId)),
+        logId: number(logId),
         fromLineNum,
       });
       const part = version === '3.5' ? reply.data : reply.content;
@@ -172,6 +172,11 @@ function readCallbacks(version: ProtocolVersion, body: unknown): readonly Callba
     ends.push({ logId: idOf(one, 'logId'), code: result.code, msg: String(result.msg ?? '') });
   }
   return ends;
+}
+
+/** An id as a number of JSON, as an admin sends it. */
+function number(id: number | string): unknown {
+  return typeof id === 'string' ? digits(id) : id;
 }
 
 async function readJson(request: IncomingMessage): Promise<unknown> {
