@@ -2,7 +2,18 @@ import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { defineLoop, guardLogger, InvalidArgumentError, type Logger, type Loop, lifecycle, type Service } from '@holdfast/core';
+import {
+  type Duration,
+  defineLoop,
+  durationMs,
+  guardLogger,
+  InvalidArgumentError,
+  type Logger,
+  type Loop,
+  lifecycle,
+  type Service,
+  wait,
+} from '@holdfast/core';
 import { AdminClient } from './admin/admin-client.ts';
 import { type ProtocolVersion, protocolVersions, readTrigger } from './admin/protocol.ts';
 import { type AdminOperations, serveAdmin } from './admin/serve-admin.ts';
@@ -35,6 +46,11 @@ export interface ExecutorOptions {
    * Default: a folder for `appName` in the system's temporary folder.
    */
   readonly folder?: string;
+  /**
+   * How long `stop` waits for running jobs before it ends them: their signals abort, and 500 is reported. Runs that wait behind them are ended
+   * at once. Default 0: a job of an admin may run for hours. Set it below the time that your platform gives a process to end.
+   */
+  readonly stopTimeout?: Duration;
   /** Logs are deleted after this number of days. Default 30. */
   readonly keepDays?: number;
   readonly logger?: Logger;
@@ -50,10 +66,13 @@ export class Executor implements Service {
   readonly #queues = new Map<string, JobQueue>();
   readonly #log: JobLog;
   readonly #admin: AdminClient;
-  readonly #loops: readonly Loop<unknown>[];
+  readonly #stopMs: number;
+  readonly #registry: Loop<number>;
+  readonly #purge: Loop<void>;
   readonly #deliver: Loop<number>;
   readonly #lifecycle: Service;
   #version: ProtocolVersion;
+  #stopping = false;
   #server: Server | undefined;
   #port = 0;
   /** The last write of a job's end, behind which the next one waits. */
@@ -71,6 +90,7 @@ export class Executor implements Service {
     if (options.version !== undefined && !protocolVersions.includes(options.version))
       throw new InvalidArgumentError(`version is ${JSON.stringify(options.version)}; give one of ${protocolVersions.join(', ')}.`);
     this.#options = options;
+    this.#stopMs = durationMs(options.stopTimeout ?? 0, 'stopTimeout');
     this.#logger = guardLogger(options.logger);
     this.#handlers = new Map(Object.entries(options.handlers ?? {}));
     this.#version = options.version ?? '2.3';
@@ -93,21 +113,18 @@ export class Executor implements Service {
       minMs: 200,
       maxMs: 3_000,
     });
-    this.#loops = [
-      defineLoop({
-        name: 'xxl-job registry',
-        logger: this.#logger,
-        runOnce: () => this.#admin.register(),
-        pauseMs: (taken) => (taken === 0 ? 3_000 : 30_000),
-      }),
-      this.#deliver,
-      defineLoop({
-        name: 'xxl-job logs',
-        logger: this.#logger,
-        runOnce: async () => this.#log.purge(options.keepDays ?? 30, Date.parse(new Date().toISOString())),
-        pauseMs: () => 3_600_000,
-      }),
-    ];
+    this.#registry = defineLoop({
+      name: 'xxl-job registry',
+      logger: this.#logger,
+      runOnce: ({ signal }) => this.#admin.register(signal),
+      pauseMs: (taken) => (taken === 0 ? 3_000 : 30_000),
+    });
+    this.#purge = defineLoop({
+      name: 'xxl-job logs',
+      logger: this.#logger,
+      runOnce: async () => this.#log.purge(options.keepDays ?? 30, Date.parse(new Date().toISOString())),
+      pauseMs: () => 3_600_000,
+    });
     this.#lifecycle = lifecycle({ start: () => this.#start(), stop: () => this.#stop() });
   }
 
@@ -121,7 +138,10 @@ export class Executor implements Service {
     return this.#lifecycle.start();
   }
 
-  /** Unregisters from the admins, ends running jobs, and reports their ends. Ends that no admin accepts are reported at the next start. */
+  /**
+   * Takes no further job, unregisters from the admins, waits for running jobs up to `stopTimeout`, ends the rest, and reports their ends. Ends
+   * that no admin accepts are reported at the next start.
+   */
   stop(): Promise<void> {
     return this.#lifecycle.stop();
   }
@@ -139,14 +159,25 @@ export class Executor implements Service {
     });
     this.#server = server;
     this.#port = (server.address() as AddressInfo).port;
-    for (const loop of this.#loops) await loop.start();
+    this.#stopping = false;
+    for (const loop of [this.#registry, this.#deliver, this.#purge]) await loop.start();
   }
 
   async #stop(): Promise<void> {
-    await Promise.all(this.#loops.map((loop) => loop.stop()));
-    await this.#admin.unregister();
-    for (const queue of this.#queues.values()) queue.kill('The executor is stopping.');
-    await Promise.all([...this.#queues.values()].map((queue) => queue.quiet()));
+    // Before anything is awaited: a job that is taken from here on would run when nobody waits for it.
+    this.#stopping = true;
+    const queues = [...this.#queues.values()];
+    for (const queue of queues) queue.drop('The executor is stopping.');
+    const quiet = Promise.all(queues.map((queue) => queue.quiet()));
+    const unregistered = this.#registry.stop().then(() => this.#admin.unregister());
+    // Until the jobs have ended, the admin may kill them and read their logs, and is told of those that end.
+    const drained = new AbortController();
+    await Promise.race([quiet, wait(this.#stopMs, drained.signal).catch(() => undefined)]);
+    drained.abort();
+    for (const queue of queues) queue.kill('The executor is stopping.');
+    await quiet;
+    await unregistered;
+    await Promise.all([this.#deliver.stop(), this.#purge.stop()]);
     await this.#log.flush();
     await this.#storing;
     await this.#admin.deliver().catch((err) => this.#logger.warn({ err }, 'results of the last jobs will be reported at the next start'));
@@ -157,6 +188,7 @@ export class Executor implements Service {
   }
 
   readonly #operations: AdminOperations = {
+    isStopping: () => this.#stopping,
     trigger: (body, path) => {
       if (path === 'trigger') this.#version = this.#options.version ?? '3.5';
       return this.#trigger(body);

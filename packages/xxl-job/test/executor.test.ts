@@ -191,6 +191,63 @@ describe.each(protocolVersions)('the executor with an admin of %s', (version) =>
     expect(await admin.call(executor, 'kill', { jobId: 99 })).toMatchObject({ code: 200 });
   });
 
+  it('does not end a job whose time-out is longer than a timer of Node lasts', async () => {
+    const { running, handler } = slow();
+    const executor = await start({ slow: handler });
+    for (const [i, timeoutSeconds] of [3_000_000, 2_147_484, 2_147_483_647, 4_294_967_296].entries())
+      await admin.trigger(executor, { jobId: i + 1, logId: i + 1, handler: 'slow', timeoutSeconds });
+    await until(() => running.length === 4);
+    // A timer that fired at once would have ended them before this job.
+    await admin.trigger(executor, { jobId: 9, logId: 9, handler: 'slow', timeoutSeconds: 1 });
+    expect(await ended(9)).toMatchObject({ code: 502 });
+    for (const { context } of running.slice(0, 4)) expect(context.signal.aborted).toBe(false);
+    for (const one of running) one.finish();
+    expect(await ended(1)).toMatchObject({ code: 200 });
+  });
+
+  it('takes no job while it stops, and ends those that wait', async () => {
+    const { running, handler } = slow();
+    const executor = await start({ slow: handler }, { stopTimeout: '20s' });
+    await until(() => admin.registered.size === 1);
+    await admin.trigger(executor, { jobId: 1, logId: 1, handler: 'slow' });
+    await admin.trigger(executor, { jobId: 1, logId: 2, handler: 'slow' });
+    await until(() => running.length === 1);
+    const stopped = executors[0]?.stop();
+    // Refused from the moment of the call, for the job that runs and for others; an admin that fails over chooses another executor.
+    for (const [jobId, logId] of [
+      [1, 3],
+      [2, 4],
+    ] as const)
+      expect(await admin.trigger(executor, { jobId, logId, handler: 'slow' })).toMatchObject({
+        code: 500,
+        msg: 'The executor is stopping.',
+      });
+    expect(await admin.call(executor, 'beat')).toMatchObject({ code: 500 });
+    expect(await admin.call(executor, 'idleBeat', { jobId: 9 })).toMatchObject({ code: 500 });
+    expect(await ended(2)).toMatchObject({ code: 500, msg: expect.stringContaining('The executor is stopping.') });
+    await until(() => admin.registered.size === 0);
+    // The running job has its time to end, its log is read, and it is told.
+    expect(running[0]?.context.signal.aborted).toBe(false);
+    expect((await admin.log(executor, 1)).isEnd).toBe(false);
+    running[0]?.finish('in time');
+    await stopped;
+    expect(await ended(1)).toMatchObject({ code: 200, msg: 'in time' });
+    expect(running).toHaveLength(1);
+    expect(admin.callbacks.map(({ logId }) => logId).sort()).toEqual(['1', '2']);
+  });
+
+  it('ends the jobs that run for longer than its stopTimeout, and lets the admin kill them before', async () => {
+    const { running, handler } = slow();
+    const executor = await start({ slow: handler }, { stopTimeout: '1s' });
+    for (const id of [1, 2]) await admin.trigger(executor, { jobId: id, logId: id, handler: 'slow' });
+    await until(() => running.length === 2);
+    const stopped = executors[0]?.stop();
+    expect(await admin.call(executor, 'kill', { jobId: 1 })).toMatchObject({ code: 200 });
+    await stopped;
+    expect(await ended(1)).toMatchObject({ code: 500, msg: expect.stringContaining('killed from the admin') });
+    expect(await ended(2)).toMatchObject({ code: 500, msg: expect.stringContaining('The executor is stopping.') });
+  });
+
   it('reports the ends of jobs once, when the admin is back, also after a restart', async () => {
     const executor = await start({ quick: () => 'ok' });
     await until(() => admin.registered.size === 1);

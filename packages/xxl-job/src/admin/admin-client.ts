@@ -35,8 +35,8 @@ export class AdminClient {
   }
 
   /** Registers this executor with every admin. Returns how many accepted it. */
-  async register(): Promise<number> {
-    return this.#toAll('registry');
+  async register(signal: AbortSignal): Promise<number> {
+    return this.#toAll('registry', signal);
   }
 
   /** Removes this executor from every admin. Returns how many accepted it. */
@@ -86,17 +86,18 @@ export class AdminClient {
     }
   }
 
-  async #toAll(path: string): Promise<number> {
+  async #toAll(path: string, signal?: AbortSignal): Promise<number> {
     const { admins, appName, address, logger } = this.#options;
     const body = { registryGroup: 'EXECUTOR', registryKey: appName, registryValue: address() };
-    const results = await Promise.allSettled(admins.map((admin) => this.#post(admin, path, body)));
+    const results = await Promise.allSettled(admins.map((admin) => this.#post(admin, path, body, signal)));
+    if (signal?.aborted) return 0;
     for (const [i, result] of results.entries())
       if (result.status === 'rejected')
         logger.warn({ err: result.reason, admin: admins[i] }, `an xxl-job admin did not accept ${path}; trying again`);
     return results.filter(({ status }) => status === 'fulfilled').length;
   }
 
-  async #post(admin: string, path: string, body: unknown): Promise<void> {
+  async #post(admin: string, path: string, body: unknown, signal?: AbortSignal): Promise<void> {
     const { accessToken, appName } = this.#options;
     const url = `${admin.replace(/\/+$/, '')}/api/${path}`;
     let answer: { code?: number; msg?: string };
@@ -110,7 +111,7 @@ export class AdminClient {
           ...(accessToken === undefined ? {} : { 'XXL-JOB-ACCESS-TOKEN': accessToken }),
         },
         body: JSON.stringify(body),
-        signal: timeoutSignal(timeoutMs),
+        signal: signal ? AbortSignal.any([signal, timeoutSignal(timeoutMs)]) : timeoutSignal(timeoutMs),
       });
       answer = (await response.json()) as typeof answer;
     } catch (cause) {

@@ -5,9 +5,12 @@ import { idOf, parseExactly } from './exact-json.ts';
 import { codes, type Reply, reply } from './protocol.ts';
 
 const maxBodyBytes = 1_048_576;
+const stopping = 'The executor is stopping.';
 
 /** The operations that an admin calls. One that returns a sentence was refused for that reason. */
 export interface AdminOperations {
+  /** True once the executor stops: it takes no job any more, and is not to be chosen for one. */
+  isStopping(): boolean;
   /** Starts a job. `path` is `run`, or `trigger` from 3.5 on. */
   trigger(body: unknown, path: 'run' | 'trigger'): string | undefined;
   /** Returns true if the job runs or waits. */
@@ -33,11 +36,13 @@ async function answer(request: IncomingMessage, operations: AdminOperations, acc
   const path = (request.url ?? '/').split('?')[0]?.replace(/^\/+|\/+$/g, '');
   switch (path) {
     case 'beat':
-      return reply(codes.ok);
+      return operations.isStopping() ? reply(codes.failed, stopping) : reply(codes.ok);
     case 'idleBeat':
+      if (operations.isStopping()) return reply(codes.failed, stopping);
       return operations.busy(idOf(body, 'jobId')) ? reply(codes.failed, 'The job runs or waits.') : reply(codes.ok);
     case 'run':
     case 'trigger': {
+      if (operations.isStopping()) return reply(codes.failed, stopping);
       const refusal = operations.trigger(body, path);
       return refusal === undefined ? reply(codes.ok) : reply(codes.failed, refusal);
     }

@@ -74,8 +74,13 @@ export class JobQueue {
 
   /** Ends the run in progress and all that wait. */
   kill(reason: string, code: number = codes.failed): void {
-    for (const { request } of this.#waiting.splice(0)) this.#end(request, code, reason);
+    this.drop(reason, code);
     this.#running?.abort.abort(new JobEndedError(reason, code));
+  }
+
+  /** Ends the runs that wait; the one in progress goes on. */
+  drop(reason: string, code: number = codes.failed): void {
+    for (const { request } of this.#waiting.splice(0)) this.#end(request, code, reason);
   }
 
   /** Resolves when no run is in progress. */
