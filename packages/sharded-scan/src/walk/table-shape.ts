@@ -53,10 +53,12 @@ export async function tableShape(database: Database, table: string, key: readonl
     throw new NotScannableError(
       `The key column ${unfit} of ${table} is ${typeOf(unfit).toUpperCase()}, whose text does not sort and compare as the column does; use another unique index as the key.`,
     );
+  const stored = database.family === 'sqlite' ? await storedClasses(database, table, names) : undefined;
+  const keyType = (name: string): string => stored?.get(name) ?? typeOf(name);
   const selected = [...columns].map(([name, { type }]) => {
     const own = `t.${quoted(database, name)}`;
     const wide = /^(bigint|int8|decimal|numeric)/.test(type);
-    const text = names.includes(name) ? toText(database, type, own) : name === version || wide ? database.text(own) : undefined;
+    const text = names.includes(name) ? toText(database, keyType(name), own) : name === version || wide ? database.text(own) : undefined;
     if (wide && exact) return own;
     return text === undefined ? own : `${text} AS ${quoted(database, name)}`;
   });
@@ -64,8 +66,8 @@ export async function tableShape(database: Database, table: string, key: readonl
     table,
     selected: selected.join(', '),
     key,
-    toText: names.map((name) => (column: string) => toText(database, typeOf(name), column)),
-    fromText: names.map((name) => fromText(database, typeOf(name))),
+    toText: names.map((name) => (column: string) => toText(database, keyType(name), column)),
+    fromText: names.map((name) => fromText(database, keyType(name))),
   };
 }
 
@@ -99,6 +101,29 @@ function textDiffers(database: Database, type: string): boolean {
   return database.family === 'sqlite' && /real|floa|doub|dec|num/.test(type);
 }
 
+/**
+ * SQLite: the storage class of each key column's values. Its columns hold values of any class, whatever their declared type says: a number in a
+ * column without a type is not equal to its text. So the class decides how a key is compared. Reads the whole index once.
+ * @throws NotScannableError if a column holds several classes, which sort one after another, or floating point
+ */
+async function storedClasses(database: Database, table: string, names: readonly string[]): Promise<ReadonlyMap<string, string>> {
+  const classes = new Map<string, string>();
+  for (const name of names) {
+    const column = quoted(database, name);
+    const rows = await database.rows<{ class: string }>(
+      `SELECT DISTINCT typeof(${column}) AS ${quoted(database, 'class')} FROM ${database.table(table)}`,
+    );
+    const found = rows.map((row) => row.class).sort();
+    const [only] = found;
+    if (found.length > 1 || only === 'real')
+      throw new NotScannableError(
+        `The key column ${name} of ${table} holds values of the class ${found.join(' and ')}, whose texts do not sort and compare as the values do: store one class, integer, text or blob (SELECT ${name}, typeof(${name}) FROM ${table}), or use another unique index as the key.`,
+      );
+    if (only !== undefined) classes.set(name, only);
+  }
+  return classes;
+}
+
 function isBinary(database: Database, type: string): boolean {
   return database.family !== 'postgres' && /binary|blob/.test(type);
 }
@@ -121,7 +146,7 @@ function fromText(database: Database, type: string): string {
     if (decimal) return `CAST(? AS ${decimal[0]})`;
     return '?';
   }
-  return /int/.test(type) ? 'CAST(? AS INTEGER)' : '?';
+  return type === 'integer' ? 'CAST(? AS INTEGER)' : '?';
 }
 
 /** The columns in their order, with their SQL types and nullability. */
