@@ -379,6 +379,19 @@ export const errorPages: readonly ErrorPage[] = [
     next: ['Send strings, or sign with `standardWebhooks()`, which signs bytes.'],
   },
   {
+    code: 'process-timeout',
+    error: 'ProcessTimeoutError',
+    from: 'sharded-scan',
+    retryable: true,
+    means:
+      "A call of a scan's `process` took longer than `processTimeout`, or than `stopTimeout` after the run was stopped; or a throttle did not answer. The unit's signal was aborted, and the unit is left without a checkpoint.",
+    because: ['An outside call hangs and does not listen to `unit.signal`.', 'The batches are too large for the time.'],
+    next: [
+      'Pass `unit.signal` to whatever waits.',
+      'Raise `processTimeout`, or make `batch` smaller. The next run hands the same batch over again.',
+    ],
+  },
+  {
     code: 'rows-not-taken',
     error: 'RowsNotTakenError',
     from: 'sharded-scan',

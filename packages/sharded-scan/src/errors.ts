@@ -26,3 +26,16 @@ export class RowsNotTakenError extends HoldfastError {
     });
   }
 }
+
+/**
+ * A call of the service's code took too long. The signal of the unit aborted, no row is blamed, and the unit is left to a later run, which
+ * hands the batch over again.
+ */
+export class ProcessTimeoutError extends HoldfastError {
+  constructor(unit: string, what: string) {
+    super(
+      `In the unit ${unit}, ${what}. Pass unit.signal on to whatever waits; raise the limit if the work may take so long. A later run hands the batch over again.`,
+      { code: 'process-timeout', retryable: true },
+    );
+  }
+}

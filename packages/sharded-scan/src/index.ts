@@ -1,4 +1,4 @@
-export { NoShardError, NotScannableError, RowsNotTakenError } from './errors.ts';
+export { NoShardError, NotScannableError, ProcessTimeoutError, RowsNotTakenError } from './errors.ts';
 export {
   type FailureView,
   inspectScans,

@@ -62,6 +62,16 @@ export interface ScanOptions<Row extends Record<string, unknown>> {
   readonly lease?: Duration;
   /** How long a unit waits for an unavailable database or service. After that the run leaves the unit to the next run. Default 30 s. */
   readonly outage?: Duration;
+  /**
+   * How long one call of `process` may take. After that `unit.signal` aborts, and the unit is left, with the error and without a checkpoint, to
+   * the next run, which hands the same batch over: exit code 75. Default 10 minutes.
+   */
+  readonly processTimeout?: Duration;
+  /**
+   * How long a run that was stopped, by its signal or by `close`, waits for the batches under way. Then `unit.signal` aborts, and their units
+   * are left as after `processTimeout`. Default 30 s.
+   */
+  readonly stopTimeout?: Duration;
   /** The most rows per second that one instance handles. Default: no limit. */
   readonly rate?: number;
   /**
@@ -79,7 +89,7 @@ export interface RunOptions {
   readonly only?: string;
   /** Only every `total`-th unit, beginning with unit `index` (from 0), as an xxl-job broadcast assigns them: `[0, 3]`. Excludes `only`. */
   readonly shard?: readonly [index: number, total: number];
-  /** Ends the run after the current batch of each unit. The next run resumes the pass. */
+  /** Ends the run after the current batch of each unit, at the latest after `stopTimeout`. The next run resumes the pass. */
   readonly signal?: AbortSignal;
 }
 

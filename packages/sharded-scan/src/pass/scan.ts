@@ -45,6 +45,11 @@ export class Scan<Row extends Record<string, unknown>> {
   readonly #events: Events<ScanEvents>;
   readonly #logger: Logger;
   readonly #leaseMs: number;
+  readonly #outageMs: number;
+  readonly #processMs: number;
+  readonly #stopMs: number;
+  /** The runs in progress, each with what stops it. */
+  readonly #runs = new Map<Promise<unknown>, AbortController>();
   readonly #pace: Pace;
   readonly #throttles: readonly Throttle[];
 
@@ -69,7 +74,9 @@ export class Scan<Row extends Record<string, unknown>> {
     this.#throttles = throttleList(options.throttle);
     new BatchSize(options.batch ?? 1_000);
     this.#leaseMs = Math.max(200, durationMs(options.lease ?? '15s', 'lease'));
-    durationMs(options.outage ?? '30s', 'outage');
+    this.#outageMs = durationMs(options.outage ?? '30s', 'outage');
+    this.#processMs = durationMs(options.processTimeout ?? '10m', 'processTimeout');
+    this.#stopMs = durationMs(options.stopTimeout ?? '30s', 'stopTimeout');
     this.#logger = guardLogger(options.logger);
     this.#events = new Events(this.#logger);
     this.#state = new Database({ knex: options.state, loopConnections: 3 });
@@ -93,6 +100,17 @@ export class Scan<Row extends Record<string, unknown>> {
    * @throws InvalidArgumentError if `only` or `shard` is not valid, before any work; MigrationRequiredError if tables are missing
    */
   async run(options: RunOptions = {}): Promise<ScanResult> {
+    const stop = new AbortController();
+    const run = this.#run(options, options.signal ? AbortSignal.any([options.signal, stop.signal]) : stop.signal);
+    this.#runs.set(run, stop);
+    try {
+      return await run;
+    } finally {
+      this.#runs.delete(run);
+    }
+  }
+
+  async #run(options: RunOptions, signal: AbortSignal): Promise<ScanResult> {
     const { scope, shards } = this.#select(options);
     await checkMigrated(this.#state, [coreSchema, scanSchema]);
     const store = new ScanStore(this.#state, this.name, scope);
@@ -117,7 +135,7 @@ export class Scan<Row extends Record<string, unknown>> {
     });
     const ends = [this.#state, ...new Set(shards.map(({ knex }) => this.#database(knex)))].map((database) => database.runLoops());
     try {
-      await share.run(options.signal ?? new AbortController().signal);
+      await share.run(signal);
       await store.close(pass);
     } finally {
       for (const end of ends) end();
@@ -137,8 +155,13 @@ export class Scan<Row extends Record<string, unknown>> {
     return new ScanStore(this.#state, this.name, scope).progress();
   }
 
-  /** Closes the connections that the scan opened, and frees its name. The knex instances stay open. End its runs first. */
+  /**
+   * Stops the runs in progress, as their signals do, and waits for them, `stopTimeout` and a second at most while the databases answer. Then
+   * closes the connections that the scan opened, and frees its name. The knex instances stay open.
+   */
   async close(): Promise<void> {
+    for (const stop of this.#runs.values()) stop.abort(new Error('the scan was closed'));
+    await Promise.allSettled(this.#runs.keys());
     namesInUse.get(this.#options.state)?.delete(this.name);
     for (const database of this.#databases.values()) await database.close();
     this.#databases.clear();
@@ -171,7 +194,7 @@ export class Scan<Row extends Record<string, unknown>> {
   }
 
   #walk(shard: Shard, lease: Lease, store: ScanStore, pass: string): UnitWalk<Row> {
-    const { table, version, process, batch, window, outage, topology } = this.#options;
+    const { table, version, process, batch, window, topology } = this.#options;
     return new UnitWalk<Row>({
       shard,
       table,
@@ -188,7 +211,9 @@ export class Scan<Row extends Record<string, unknown>> {
       window: window ?? 50_000,
       pace: (rows) => this.#pace.reserve(rows),
       throttle: async () => Math.max(0, ...(await Promise.all(this.#throttles.map((throttle) => throttle())))),
-      outageMs: durationMs(outage ?? '30s', 'outage'),
+      outageMs: this.#outageMs,
+      processMs: this.#processMs,
+      stopMs: this.#stopMs,
       onBatch: ({ matched, handled, failures }) => {
         if (matched > 0) this.#events.emit('batch:handled', { unit: shard.name, matched, handled });
         for (const failure of failures) this.#events.emit('row:failed', { unit: shard.name, ...failure });

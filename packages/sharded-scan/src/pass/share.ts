@@ -52,6 +52,8 @@ export class Share<Row extends Record<string, unknown>> {
       for (let pauseMs = 50; ; ) {
         this.#walkEnded = false;
         const stopping = signal.aborted;
+        // Also while the state database is away.
+        if (stopping) for (const walk of this.#walks.values()) walk.stop();
         try {
           if (await this.#turn(stopping)) break;
           pauseMs = 50;
@@ -82,7 +84,6 @@ export class Share<Row extends Record<string, unknown>> {
       await Promise.all([leases.heartbeat(members, owner, leaseMs), this.#renew()]);
       this.#renewAt = monotonicMs() + leaseMs / 10;
     }
-    if (stopping) for (const walk of this.#walks.values()) walk.leave();
     const [units, alive, holders] = await Promise.all([store.units(), leases.members(members), leases.holders(leaseScope)]);
     const open = new Set(units.filter(({ state }) => state === 'todo' || state === 'running').map(({ unit }) => unit));
     for (const unit of this.#deferred) open.delete(unit);
