@@ -15,6 +15,7 @@ import {
   wait,
 } from '@holdfast/core';
 import { AdminClient } from './admin/admin-client.ts';
+import { httpAddress, isWildcard, ownHost } from './admin/own-address.ts';
 import { type ProtocolVersion, protocolVersions, readTrigger } from './admin/protocol.ts';
 import { type AdminOperations, serveAdmin } from './admin/serve-admin.ts';
 import { JobLog } from './job/job-log.ts';
@@ -30,11 +31,15 @@ export interface ExecutorOptions {
   readonly accessToken?: string;
   /** Handlers by the name that a job in the admin gives as JobHandler. */
   readonly handlers: Readonly<Record<string, JobHandler>>;
-  /** The address to listen on. Default `127.0.0.1`, which other machines can't reach. */
+  /** The address to listen on. Default `127.0.0.1`, which other machines can't reach; `0.0.0.0` is every address of this machine. */
   readonly host?: string;
   /** The port to listen on; 0 takes a free one. Default 9999. */
   readonly port?: number;
-  /** The address at which the admin calls this executor. Default `http://host:port/`. */
+  /**
+   * The address at which the admin calls this executor, if a proxy or a port mapping is in between. Default `http://host:port/`; where `host` is
+   * every address, the one from which this machine calls the first admin on another machine. A warning is logged if an admin on another
+   * machine can't reach it.
+   */
   readonly address?: string;
   /**
    * The version of the admin's protocol. Default `2.3`, for admins of 2.3 to 3.4, until an admin of 3.5 calls `/trigger`. An admin of
@@ -57,6 +62,7 @@ export interface ExecutorOptions {
 }
 
 const graceMs = 5_000;
+const loopback = '127.0.0.1';
 
 /** An executor: it lets an xxl-job admin run handlers of this process. */
 export class Executor implements Service {
@@ -74,6 +80,7 @@ export class Executor implements Service {
   #version: ProtocolVersion;
   #stopping = false;
   #server: Server | undefined;
+  #host: string;
   #port = 0;
   /** The last write of a job's end, behind which the next one waits. */
   #storing: Promise<void> = Promise.resolve();
@@ -89,7 +96,10 @@ export class Executor implements Service {
       if (typeof handler !== 'function') throw new InvalidArgumentError(`The handler ${name} is ${typeof handler}; give a function.`);
     if (options.version !== undefined && !protocolVersions.includes(options.version))
       throw new InvalidArgumentError(`version is ${JSON.stringify(options.version)}; give one of ${protocolVersions.join(', ')}.`);
+    if (options.address !== undefined && !URL.canParse(options.address))
+      throw new InvalidArgumentError(`address is ${JSON.stringify(options.address)}; give one such as 'http://10.0.0.7:9999/'.`);
     this.#options = options;
+    this.#host = options.host ?? loopback;
     this.#stopMs = durationMs(options.stopTimeout ?? 0, 'stopTimeout');
     this.#logger = guardLogger(options.logger);
     this.#handlers = new Map(Object.entries(options.handlers ?? {}));
@@ -130,7 +140,7 @@ export class Executor implements Service {
 
   /** The address at which the admin calls this executor. */
   get address(): string {
-    return this.#options.address ?? `http://${this.#options.host ?? '127.0.0.1'}:${this.#port}/`;
+    return this.#options.address ?? httpAddress(this.#host, this.#port);
   }
 
   /** Listens for requests of the admins and registers with them. */
@@ -155,12 +165,26 @@ export class Executor implements Service {
     const server = createServer(serveAdmin(this.#operations, this.#options.accessToken));
     await new Promise<void>((resolve, reject) => {
       server.once('error', reject);
-      server.listen(this.#options.port ?? 9_999, this.#options.host ?? '127.0.0.1', resolve);
+      server.listen(this.#options.port ?? 9_999, this.#options.host ?? loopback, resolve);
     });
     this.#server = server;
     this.#port = (server.address() as AddressInfo).port;
+    await this.#findHost();
     this.#stopping = false;
     for (const loop of [this.#registry, this.#deliver, this.#purge]) await loop.start();
+  }
+
+  /** Finds the host to register, and warns if admins can't reach it: they would show the executor as registered, and every trigger would fail. */
+  async #findHost(): Promise<void> {
+    const { admins, address, host } = this.#options;
+    const given = address === undefined ? undefined : URL.parse(address)?.hostname;
+    const found = await ownHost(given === undefined || isWildcard(given) ? (host ?? loopback) : given, admins);
+    if (given === undefined) this.#host = found.host;
+    if (found.unreached.length > 0 || (given !== undefined && isWildcard(given)))
+      this.#logger.warn(
+        { address: this.address, admins: found.unreached.length > 0 ? found.unreached : admins },
+        `the executor registers ${this.address}, which admins on other machines can't reach; set host to '0.0.0.0' and give an accessToken, or set address to one that they reach`,
+      );
   }
 
   async #stop(): Promise<void> {
