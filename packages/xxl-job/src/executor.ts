@@ -15,11 +15,14 @@ import {
   wait,
 } from '@holdfast/core';
 import { AdminClient } from './admin/admin-client.ts';
+import { EndDelivery } from './admin/end-delivery.ts';
 import { httpAddress, isWildcard, ownHost } from './admin/own-address.ts';
 import { type ProtocolVersion, protocolVersions, readTrigger } from './admin/protocol.ts';
 import { type AdminOperations, serveAdmin } from './admin/serve-admin.ts';
 import { JobLog } from './job/job-log.ts';
 import { type JobHandler, JobQueue } from './job/job-queue.ts';
+import { EndFiles } from './store/end-files.ts';
+import type { EndStore } from './store/end-store.ts';
 
 /** Options of an executor: its admins, its handlers, and its address. */
 export interface ExecutorOptions {
@@ -42,8 +45,8 @@ export interface ExecutorOptions {
    */
   readonly address?: string;
   /**
-   * The version of the admin's protocol. Default `2.3`, for admins of 2.3 to 3.4, until an admin of 3.5 calls `/trigger`. An admin of
-   * 2.2 can't be recognised: set `2.2` for it.
+   * The version of the admin's protocol. Default: `2.3`, for admins of 2.3 to 3.4, or `3.5`, as a call of `/trigger` or the answer to a
+   * callback shows. An admin of 2.2 can't be recognised: set `2.2` for it.
    */
   readonly version?: ProtocolVersion;
   /**
@@ -56,7 +59,7 @@ export interface ExecutorOptions {
    * at once. Default 0: a job of an admin may run for hours. Set it below the time that your platform gives a process to end.
    */
   readonly stopTimeout?: Duration;
-  /** Logs are deleted after this number of days. Default 30. */
+  /** Logs, and ends that no admin has accepted, are deleted after this number of days; the ends with a warning. Default 30. */
   readonly keepDays?: number;
   readonly logger?: Logger;
 }
@@ -72,12 +75,13 @@ export class Executor implements Service {
   readonly #queues = new Map<string, JobQueue>();
   readonly #log: JobLog;
   readonly #admin: AdminClient;
+  readonly #ends: EndStore;
+  readonly #delivery: EndDelivery;
   readonly #stopMs: number;
   readonly #registry: Loop<number>;
   readonly #purge: Loop<void>;
   readonly #deliver: Loop<number>;
   readonly #lifecycle: Service;
-  #version: ProtocolVersion;
   #stopping = false;
   #server: Server | undefined;
   #host: string;
@@ -103,7 +107,6 @@ export class Executor implements Service {
     this.#stopMs = durationMs(options.stopTimeout ?? 0, 'stopTimeout');
     this.#logger = guardLogger(options.logger);
     this.#handlers = new Map(Object.entries(options.handlers ?? {}));
-    this.#version = options.version ?? '2.3';
     const folder = options.folder ?? join(tmpdir(), 'holdfast-xxl-job', options.appName);
     this.#log = new JobLog(join(folder, 'logs'));
     this.#admin = new AdminClient({
@@ -111,14 +114,15 @@ export class Executor implements Service {
       appName: options.appName,
       accessToken: options.accessToken,
       address: () => this.address,
-      version: () => this.#version,
-      folder: join(folder, 'ends'),
+      version: options.version,
       logger: this.#logger,
     });
+    this.#ends = new EndFiles(join(folder, 'ends'), this.#logger);
+    this.#delivery = new EndDelivery(this.#ends, this.#admin, this.#logger);
     this.#deliver = defineLoop({
       name: 'xxl-job callbacks',
       logger: this.#logger,
-      runOnce: () => this.#admin.deliver(),
+      runOnce: () => this.#delivery.deliver(),
       busy: (taken) => taken > 0,
       minMs: 200,
       maxMs: 3_000,
@@ -132,7 +136,7 @@ export class Executor implements Service {
     this.#purge = defineLoop({
       name: 'xxl-job logs',
       logger: this.#logger,
-      runOnce: async () => this.#log.purge(options.keepDays ?? 30, Date.parse(new Date().toISOString())),
+      runOnce: () => this.#purgeOld(options.keepDays ?? 30),
       pauseMs: () => 3_600_000,
     });
     this.#lifecycle = lifecycle({ start: () => this.#start(), stop: () => this.#stop() });
@@ -204,17 +208,27 @@ export class Executor implements Service {
     await Promise.all([this.#deliver.stop(), this.#purge.stop()]);
     await this.#log.flush();
     await this.#storing;
-    await this.#admin.deliver().catch((err) => this.#logger.warn({ err }, 'results of the last jobs will be reported at the next start'));
+    await this.#delivery
+      .deliver()
+      .catch((err) => this.#logger.warn({ err }, 'results of the last jobs will be reported at the next start'));
     const server = this.#server;
     this.#server = undefined;
     server?.closeAllConnections();
     await new Promise<void>((resolve) => (server ? server.close(() => resolve()) : resolve()));
   }
 
+  async #purgeOld(days: number): Promise<void> {
+    await this.#log.purge(days, Date.parse(new Date().toISOString()));
+    const ends = await this.#ends.purge(days);
+    if (ends > 0)
+      this.#logger.warn({ ends, days }, 'ends of runs that no admin has accepted were deleted, because they are older than keepDays');
+  }
+
   readonly #operations: AdminOperations = {
     isStopping: () => this.#stopping,
     trigger: (body, path) => {
-      if (path === 'trigger') this.#version = this.#options.version ?? '3.5';
+      // Earlier versions call /run, and answers to callbacks tell them apart.
+      if (path === 'trigger') this.#admin.learn('3.5');
       return this.#trigger(body);
     },
     busy: (jobId) => this.#queues.get(jobId)?.busy ?? false,
@@ -239,7 +253,7 @@ export class Executor implements Service {
         log: (logId, text) => this.#log.append(logId, text),
         ended: (end) => {
           this.#storing = this.#storing
-            .then(() => this.#admin.store(end))
+            .then(() => this.#ends.add(end))
             .then(
               () => this.#deliver.wake(),
               (err) => this.#logger.error({ err, logId: end.logId }, 'a job end could not be stored; it will not be reported to the admin'),

@@ -5,7 +5,7 @@ import { httpAddress, ownHost } from '../src/admin/own-address.ts';
 import { createExecutor, type Executor, type ExecutorOptions } from '../src/index.ts';
 
 /** A documentation address (RFC 5737), which nobody has. */
-const elsewhere = 'http://192.0.2.17:8080/xxl-job-admin';
+const elsewhere = 'http://198.51.100.17:8080/xxl-job-admin';
 const here = 'http://127.0.0.1:9/xxl-job-admin';
 const external = Object.values(networkInterfaces())
   .flatMap((addresses) => addresses ?? [])
@@ -14,7 +14,7 @@ const external = Object.values(networkInterfaces())
 describe('the address that an executor registers', () => {
   const executors: Executor[] = [];
   afterEach(async () => {
-    for (const executor of executors.splice(0)) await executor.stop();
+    await Promise.all(executors.splice(0).map((executor) => executor.stop()));
   });
   const start = async (options: Partial<ExecutorOptions>): Promise<{ readonly address: string; readonly warned: readonly string[] }> => {
     const warned: string[] = [];

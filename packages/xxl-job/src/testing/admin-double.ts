@@ -49,6 +49,8 @@ export interface AdminDouble extends AsyncDisposable {
   readonly refused: readonly string[];
   /** While `true`, every request is answered with 503. */
   down: boolean;
+  /** The ids of logs whose ends are refused, with every other end of the same request. */
+  readonly refuses: Set<string>;
   /** Triggers a job of an executor. Returns the answer's `code` and `msg`. */
   trigger(executor: string, options: TriggerOptions): Promise<{ readonly code: number; readonly msg: string | null }>;
   /** Calls another operation of an executor. Returns its answer. */
@@ -70,6 +72,7 @@ export async function adminDouble(version: ProtocolVersion, accessToken: string 
   const registered = new Map<string, Registration>();
   const callbacks: Callback[] = [];
   const refused: string[] = [];
+  const refuses = new Set<string>();
   let down = false;
   const server = createServer(async (request, response) => {
     const answer = (code: number, msg: string | null): void => {
@@ -92,6 +95,8 @@ export async function adminDouble(version: ProtocolVersion, accessToken: string 
     if (path === 'callback') {
       const ends = readCallbacks(version, body);
       if (typeof ends === 'string') return answer(500, ends);
+      const bad = ends.find(({ logId }) => refuses.has(logId));
+      if (bad) return answer(500, `The log ${bad.logId} is not known.`);
       callbacks.push(...ends);
       return answer(200, null);
     }
@@ -116,6 +121,7 @@ export async function adminDouble(version: ProtocolVersion, accessToken: string 
     registered,
     callbacks,
     refused,
+    refuses,
     get down() {
       return down;
     },
