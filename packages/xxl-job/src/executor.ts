@@ -23,6 +23,7 @@ import { JobLog } from './job/job-log.ts';
 import { type JobHandler, JobQueue } from './job/job-queue.ts';
 import { EndFiles } from './store/end-files.ts';
 import type { EndStore } from './store/end-store.ts';
+import { LogFiles } from './store/log-files.ts';
 
 /** Options of an executor: its admins, its handlers, and its address. */
 export interface ExecutorOptions {
@@ -61,6 +62,8 @@ export interface ExecutorOptions {
   readonly stopTimeout?: Duration;
   /** Logs, and ends that no admin has accepted, are deleted after this number of days; the ends with a warning. Default 30. */
   readonly keepDays?: number;
+  /** The time zone of the times in logs, such as `'Asia/Shanghai'`. Default: the zone of this process. */
+  readonly timeZone?: string;
   readonly logger?: Logger;
 }
 
@@ -108,7 +111,7 @@ export class Executor implements Service {
     this.#logger = guardLogger(options.logger);
     this.#handlers = new Map(Object.entries(options.handlers ?? {}));
     const folder = options.folder ?? join(tmpdir(), 'holdfast-xxl-job', options.appName);
-    this.#log = new JobLog(join(folder, 'logs'));
+    this.#log = new JobLog(new LogFiles(join(folder, 'logs')), options.timeZone, this.#logger);
     this.#admin = new AdminClient({
       admins: options.admins,
       appName: options.appName,
@@ -218,7 +221,7 @@ export class Executor implements Service {
   }
 
   async #purgeOld(days: number): Promise<void> {
-    await this.#log.purge(days, Date.parse(new Date().toISOString()));
+    await this.#log.purge(days);
     const ends = await this.#ends.purge(days);
     if (ends > 0)
       this.#logger.warn({ ends, days }, 'ends of runs that no admin has accepted were deleted, because they are older than keepDays');

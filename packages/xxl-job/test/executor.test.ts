@@ -206,6 +206,23 @@ describe.each(protocolVersions)('the executor with an admin of %s', (version) =>
     expect(await ended(1)).toMatchObject({ code: 200 });
   });
 
+  it('tells operators what happened, in their time zone, and not the addresses of our pages', async () => {
+    const { running, handler } = slow();
+    const executor = await start({ slow: handler }, { timeZone: 'Asia/Shanghai' });
+    await until(() => admin.registered.size === 1);
+    await admin.trigger(executor, { jobId: 1, logId: 1, handler: 'slow' });
+    await until(() => running.length === 1);
+    running[0]?.context.log('now');
+    await admin.call(executor, 'kill', { jobId: 1 });
+    expect((await ended(1)).msg).toBe('The job was killed from the admin.');
+    const { logContent } = await admin.log(executor, 1);
+    const [, shown = ''] = /^(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}) now$/m.exec(logContent) ?? [];
+    expect(Math.abs(Date.parse(`${shown.replace(' ', 'T')}+08:00`) - Date.now())).toBeLessThan(60_000);
+    expect(logContent).not.toContain('holdfast.dev');
+    const refused = await admin.trigger(executor, { jobId: 0, logId: 1, handler: 'slow' });
+    expect(refused).toMatchObject({ code: 500, msg: expect.stringMatching(/^jobId is 0; it must be a whole number above 0\.$/) });
+  });
+
   it('takes no job while it stops, and ends those that wait', async () => {
     const { running, handler } = slow();
     const executor = await start({ slow: handler }, { stopTimeout: '20s' });
@@ -307,6 +324,8 @@ describe('options of an executor', () => {
     [{ appName: 'x' }, /4 to 64/],
     [{ handlers: { job: 'x' } }, /handler job is string/],
     [{ version: '1.9' }, /version is "1.9"/],
+    [{ timeZone: 'Mars/Olympus' }, /not a known time zone/],
+    [{ stopTimeout: 'soon' }, /stopTimeout is "soon"/],
   ])('%j are refused', (options, message) => {
     expect(() => createExecutor({ admins: [], appName: 'holdfast-test', handlers: {}, ...options } as never)).toThrow(message);
   });

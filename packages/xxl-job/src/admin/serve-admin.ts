@@ -1,6 +1,6 @@
 import { timingSafeEqual } from 'node:crypto';
 import type { IncomingMessage, RequestListener } from 'node:http';
-import { InvalidArgumentError } from '@holdfast/core';
+import { errorPage, HoldfastError, InvalidArgumentError, storedError } from '@holdfast/core';
 import { idOf, parseExactly } from './exact-json.ts';
 import { codes, type Reply, reply } from './protocol.ts';
 
@@ -24,9 +24,15 @@ export interface AdminOperations {
 export function serveAdmin(operations: AdminOperations, accessToken: string | undefined): RequestListener {
   return (request, response) => {
     void answer(request, operations, accessToken)
-      .catch((error: Error) => reply(codes.failed, error.message))
+      .catch((error: unknown) => reply(codes.failed, reasonOf(error)))
       .then((body) => response.writeHead(200, { 'content-type': 'application/json;charset=UTF-8' }).end(JSON.stringify(body)));
   };
+}
+
+/** The reason of an error for an admin's operators: without the address of its page, which is for programmers. */
+function reasonOf(error: unknown): string {
+  const { message } = storedError(error);
+  return HoldfastError.is(error) ? message.replace(` See ${errorPage(error.code)}`, '') : message;
 }
 
 async function answer(request: IncomingMessage, operations: AdminOperations, accessToken: string | undefined): Promise<Reply> {

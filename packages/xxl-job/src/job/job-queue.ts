@@ -27,10 +27,13 @@ interface Job {
 /** The reason why a run was ended from outside: killed, timed out, or covered. */
 class JobEndedError extends HoldfastError {
   readonly end: number;
+  /** The reason without the address of its page, for the admin's operators. */
+  readonly reason: string;
 
-  constructor(message: string, end: number) {
-    super(message, { code: 'job-ended' });
+  constructor(reason: string, end: number) {
+    super(reason, { code: 'job-ended' });
     this.end = end;
+    this.reason = reason;
   }
 }
 
@@ -132,7 +135,7 @@ export class JobQueue {
     } catch (error) {
       const reason = abort.signal.aborted ? abort.signal.reason : error;
       code = reason instanceof JobEndedError ? reason.end : codes.failed;
-      msg = storedError(reason).message;
+      msg = reason instanceof JobEndedError ? reason.reason : storedError(reason).message;
       log(
         logId,
         `${reason instanceof JobEndedError ? 'ended' : 'failed'}: ${reason instanceof Error && !(reason instanceof JobEndedError) ? (reason.stack ?? msg) : msg}`,
