@@ -3,6 +3,8 @@ import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import {
+  checkTables,
+  Database,
   type Duration,
   defineLoop,
   durationMs,
@@ -14,16 +16,20 @@ import {
   type Service,
   wait,
 } from '@holdfast/core';
+import type { Knex } from 'knex';
 import { AdminClient } from './admin/admin-client.ts';
 import { EndDelivery } from './admin/end-delivery.ts';
 import { httpAddress, isWildcard, ownHost } from './admin/own-address.ts';
-import { type ProtocolVersion, protocolVersions, readTrigger } from './admin/protocol.ts';
+import { type JobEnd, type ProtocolVersion, protocolVersions, readTrigger } from './admin/protocol.ts';
 import { type AdminOperations, serveAdmin } from './admin/serve-admin.ts';
-import { JobLog } from './job/job-log.ts';
+import { JobLog, logClock } from './job/job-log.ts';
 import { type JobHandler, JobQueue } from './job/job-queue.ts';
+import { xxlJobSchema } from './schema.ts';
 import { EndFiles } from './store/end-files.ts';
 import type { EndStore } from './store/end-store.ts';
+import { EndTable } from './store/end-table.ts';
 import { LogFiles } from './store/log-files.ts';
+import { LogTable } from './store/log-table.ts';
 
 /** Options of an executor: its admins, its handlers, and its address. */
 export interface ExecutorOptions {
@@ -51,8 +57,13 @@ export interface ExecutorOptions {
    */
   readonly version?: ProtocolVersion;
   /**
-   * The folder of logs and of job ends that no admin has accepted yet. It must outlive the process, and no other executor may use it.
-   * Default: a folder for `appName` in the system's temporary folder.
+   * The service's knex, whose database keeps the logs and the job ends that no admin has accepted yet. It needs the tables of `xxlJobSchema`.
+   * Executors with one `appName` share it: if one has died, another reports its ends. Default: the files of `folder`.
+   */
+  readonly knex?: Knex;
+  /**
+   * Without `knex`: the folder of logs and of job ends that no admin has accepted yet. It must outlive the process, and no other executor may
+   * use it. Default: a folder for `appName` in the system's temporary folder, which a container loses with its end.
    */
   readonly folder?: string;
   /**
@@ -70,22 +81,31 @@ export interface ExecutorOptions {
 const graceMs = 5_000;
 const loopback = '127.0.0.1';
 
+/** Where logs and ends are kept, from the start to the stop. */
+interface Kept {
+  readonly database: Database | undefined;
+  readonly log: JobLog;
+  readonly ends: EndStore;
+  readonly delivery: EndDelivery;
+}
+
 /** An executor: it lets an xxl-job admin run handlers of this process. */
 export class Executor implements Service {
   readonly #options: ExecutorOptions;
   readonly #logger: Logger;
   readonly #handlers: ReadonlyMap<string, JobHandler>;
   readonly #queues = new Map<string, JobQueue>();
-  readonly #log: JobLog;
+  readonly #clock: Intl.DateTimeFormat;
   readonly #admin: AdminClient;
-  readonly #ends: EndStore;
-  readonly #delivery: EndDelivery;
   readonly #stopMs: number;
   readonly #registry: Loop<number>;
   readonly #purge: Loop<void>;
   readonly #deliver: Loop<number>;
   readonly #lifecycle: Service;
+  #kept: Kept | undefined;
   #stopping = false;
+  /** Aborts when `stop` waits for nothing but the writes of ends. */
+  #ending = new AbortController();
   #server: Server | undefined;
   #host: string;
   #port = 0;
@@ -110,8 +130,9 @@ export class Executor implements Service {
     this.#stopMs = durationMs(options.stopTimeout ?? 0, 'stopTimeout');
     this.#logger = guardLogger(options.logger);
     this.#handlers = new Map(Object.entries(options.handlers ?? {}));
-    const folder = options.folder ?? join(tmpdir(), 'holdfast-xxl-job', options.appName);
-    this.#log = new JobLog(new LogFiles(join(folder, 'logs')), options.timeZone, this.#logger);
+    if (options.knex && options.folder !== undefined)
+      throw new InvalidArgumentError('Give knex or folder, not both: one of them keeps logs and ends.');
+    this.#clock = logClock(options.timeZone);
     this.#admin = new AdminClient({
       admins: options.admins,
       appName: options.appName,
@@ -120,12 +141,10 @@ export class Executor implements Service {
       version: options.version,
       logger: this.#logger,
     });
-    this.#ends = new EndFiles(join(folder, 'ends'), this.#logger);
-    this.#delivery = new EndDelivery(this.#ends, this.#admin, this.#logger);
     this.#deliver = defineLoop({
       name: 'xxl-job callbacks',
       logger: this.#logger,
-      runOnce: () => this.#delivery.deliver(),
+      runOnce: () => this.#stores.delivery.deliver(),
       busy: (taken) => taken > 0,
       minMs: 200,
       maxMs: 3_000,
@@ -169,6 +188,20 @@ export class Executor implements Service {
   }
 
   async #start(): Promise<void> {
+    this.#kept = await this.#openStores();
+    try {
+      await this.#listen();
+    } catch (error) {
+      await this.#kept.database?.close();
+      throw error;
+    }
+    await this.#findHost();
+    this.#ending = new AbortController();
+    this.#stopping = false;
+    for (const loop of [this.#registry, this.#deliver, this.#purge]) await loop.start();
+  }
+
+  async #listen(): Promise<void> {
     const server = createServer(serveAdmin(this.#operations, this.#options.accessToken));
     await new Promise<void>((resolve, reject) => {
       server.once('error', reject);
@@ -176,9 +209,27 @@ export class Executor implements Service {
     });
     this.#server = server;
     this.#port = (server.address() as AddressInfo).port;
-    await this.#findHost();
-    this.#stopping = false;
-    for (const loop of [this.#registry, this.#deliver, this.#purge]) await loop.start();
+  }
+
+  /** @throws MigrationRequiredError if tables are missing */
+  async #openStores(): Promise<Kept> {
+    const { knex, appName, folder = join(tmpdir(), 'holdfast-xxl-job', appName) } = this.#options;
+    const database = knex && new Database({ knex, loopConnections: 2 });
+    try {
+      if (database) await checkTables(database, [xxlJobSchema], this.#logger);
+    } catch (error) {
+      await database?.close();
+      throw error;
+    }
+    const logs = database ? new LogTable(database, appName) : new LogFiles(join(folder, 'logs'));
+    const ends = database ? new EndTable(database, appName) : new EndFiles(join(folder, 'ends'), this.#logger);
+    const log = new JobLog(logs, this.#clock, this.#logger);
+    return { database, log, ends, delivery: new EndDelivery(ends, this.#admin, this.#logger) };
+  }
+
+  get #stores(): Kept {
+    if (!this.#kept) throw new Error('the executor was not started');
+    return this.#kept;
   }
 
   /** Finds the host to register, and warns if admins can't reach it: they would show the executor as registered, and every trigger would fail. */
@@ -209,20 +260,45 @@ export class Executor implements Service {
     await quiet;
     await unregistered;
     await Promise.all([this.#deliver.stop(), this.#purge.stop()]);
-    await this.#log.flush();
+    await this.#stores.log.flush();
+    this.#ending.abort();
     await this.#storing;
-    await this.#delivery
+    await this.#stores.delivery
       .deliver()
       .catch((err) => this.#logger.warn({ err }, 'results of the last jobs will be reported at the next start'));
     const server = this.#server;
     this.#server = undefined;
     server?.closeAllConnections();
     await new Promise<void>((resolve) => (server ? server.close(() => resolve()) : resolve()));
+    await this.#stores.database?.close();
+  }
+
+  /** Stores the end of a run. If that fails it tells the admin at once, and tries both again until the executor stops. */
+  async #keep(end: JobEnd): Promise<void> {
+    for (let pauseMs = 200; ; pauseMs = Math.min(pauseMs * 2, 5_000)) {
+      const last = this.#ending.signal.aborted;
+      try {
+        await this.#stores.ends.add(end);
+        this.#deliver.wake();
+        return;
+      } catch (err) {
+        const told = await this.#admin.callback([end]).then(
+          () => true,
+          () => false,
+        );
+        if (told) return;
+        const fields = { err, logId: end.logId };
+        if (last)
+          return this.#logger.error(fields, 'the end of a run could not be stored, and no admin took it: the admin will not be told');
+        this.#logger.warn(fields, 'the end of a run could not be stored, and no admin took it; trying again');
+      }
+      await wait(pauseMs, this.#ending.signal).catch(() => undefined);
+    }
   }
 
   async #purgeOld(days: number): Promise<void> {
-    await this.#log.purge(days);
-    const ends = await this.#ends.purge(days);
+    await this.#stores.log.purge(days);
+    const ends = await this.#stores.ends.purge(days);
     if (ends > 0)
       this.#logger.warn({ ends, days }, 'ends of runs that no admin has accepted were deleted, because they are older than keepDays');
   }
@@ -238,7 +314,7 @@ export class Executor implements Service {
     kill: (jobId) => this.#queues.get(jobId)?.kill('The job was killed from the admin.'),
     log: (logId, fromLine) => {
       const ended = ![...this.#queues.values()].some((queue) => queue.has(logId));
-      return this.#log.read(logId, fromLine, ended);
+      return this.#stores.log.read(logId, fromLine, ended);
     },
   };
 
@@ -253,14 +329,9 @@ export class Executor implements Service {
     if (!queue) {
       queue = new JobQueue({
         graceMs,
-        log: (logId, text) => this.#log.append(logId, text),
+        log: (logId, text) => this.#stores.log.append(logId, text),
         ended: (end) => {
-          this.#storing = this.#storing
-            .then(() => this.#ends.add(end))
-            .then(
-              () => this.#deliver.wake(),
-              (err) => this.#logger.error({ err, logId: end.logId }, 'a job end could not be stored; it will not be reported to the admin'),
-            );
+          this.#storing = this.#storing.then(() => this.#keep(end));
         },
       });
       this.#queues.set(request.jobId, queue);

@@ -12,6 +12,21 @@ export interface LogPart {
 /** Lines that one answer to an admin holds. */
 const maxLines = 1_000;
 
+/**
+ * Writes a time as `2026-11-30 17:35:28`: the Swedish form is that of ISO 8601. Default: the time zone of this process.
+ * @throws InvalidArgumentError for a time zone that is not known
+ */
+export function logClock(timeZone: string | undefined): Intl.DateTimeFormat {
+  try {
+    return new Intl.DateTimeFormat('sv-SE', { ...(timeZone === undefined ? {} : { timeZone }), dateStyle: 'short', timeStyle: 'medium' });
+  } catch (cause) {
+    throw new InvalidArgumentError(
+      `timeZone is ${JSON.stringify(timeZone)}, which is not a known time zone; give one such as 'Asia/Shanghai'.`,
+      cause,
+    );
+  }
+}
+
 /** The logs of runs: each line with its time, in the order in which it was logged. */
 export class JobLog {
   readonly #store: LogStore;
@@ -22,27 +37,15 @@ export class JobLog {
   /** Lines that the write behind the one in progress takes together. */
   readonly #waiting = new Map<string, string[]>();
 
-  /** @throws InvalidArgumentError for a time zone that is not known */
-  constructor(store: LogStore, timeZone: string | undefined, logger: Logger) {
+  /** @param clock made by {@link logClock} */
+  constructor(store: LogStore, clock: Intl.DateTimeFormat, logger: Logger) {
     this.#store = store;
+    this.#clock = clock;
     this.#logger = logger;
-    try {
-      this.#clock = new Intl.DateTimeFormat('sv-SE', {
-        ...(timeZone === undefined ? {} : { timeZone }),
-        dateStyle: 'short',
-        timeStyle: 'medium',
-      });
-    } catch (cause) {
-      throw new InvalidArgumentError(
-        `timeZone is ${JSON.stringify(timeZone)}, which is not a known time zone; give one such as 'Asia/Shanghai'.`,
-        { cause },
-      );
-    }
   }
 
   append(logId: string, text: string): void {
     const now = new Date();
-    // The Swedish form is that of ISO 8601; of the fraction of a second no time zone has another.
     const time = `${this.#clock.format(now)}.${String(now.getUTCMilliseconds()).padStart(3, '0')}`;
     const lines = text.split('\n').map((line) => `${time} ${line}`);
     const waiting = this.#waiting.get(logId);
