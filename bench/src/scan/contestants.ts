@@ -51,6 +51,8 @@ export function scanOf(
     batch,
     state,
     process,
+    // Both databases are on one server here.
+    perDatabase: 4,
     logger: silentLogger,
     ...more,
   });

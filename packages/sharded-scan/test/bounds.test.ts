@@ -43,6 +43,7 @@ onEveryPair(
       const signals: AbortSignal[] = [];
       const scan = suite.scan({
         batch: 10,
+        perDatabase: 4,
         stopTimeout: '100ms',
         process: (_rows, { signal }) => {
           signals.push(signal);
@@ -95,7 +96,7 @@ onEveryPair(
     it('close waits for a batch that ends in time, and keeps its checkpoint', async () => {
       await suite.fill(30);
       const finish: (() => void)[] = [];
-      const scan = suite.scan({ batch: 10, process: () => new Promise<void>((resolve) => finish.push(resolve)) });
+      const scan = suite.scan({ batch: 10, perDatabase: 4, process: () => new Promise<void>((resolve) => finish.push(resolve)) });
       const running = scan.run();
       await until(() => finish.length === 4);
       const closed = scan.close();

@@ -51,9 +51,12 @@ export interface ScanOptions<Row extends Record<string, unknown>> {
   readonly state: Knex;
   /** The most units that one instance walks at a time. Default 4. */
   readonly concurrency?: number;
-  /** The most units of one database that one instance walks at a time. Default 2. */
+  /**
+   * The most units of one database server that one instance walks at a time: databases of the topology with the same host and port are on one
+   * server. Default 2. Raise it, up to `concurrency`, if the server has room.
+   */
   readonly perDatabase?: number;
-  /** The most units of one database that all instances together walk at a time, to spare its server. Default: no limit. */
+  /** The most units of one database server that all instances together walk at a time. Default: no limit. */
   readonly maxPerDatabase?: number;
   /**
    * How long a unit stays leased without a renewal: after a kill, another instance takes the unit after this time. It is renewed every
