@@ -103,7 +103,7 @@ export interface ScanResult {
   /** True if the run joined a pass that was in progress or interrupted; false if it began the pass. */
   readonly resumed: boolean;
   readonly units: readonly UnitProgress[];
-  /** 0: every unit is done. 1: units or rows failed. 75 (EX_TEMPFAIL): units are unfinished; run the scan again to resume them. */
+  /** 0: every unit is done. 1: units or rows failed, or the pass was cancelled. 75 (EX_TEMPFAIL): units are unfinished; run the scan again to resume them. */
   readonly exitCode: 0 | 1 | 75;
 }
 

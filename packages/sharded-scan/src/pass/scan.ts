@@ -142,7 +142,7 @@ export class Scan<Row extends Record<string, unknown>> {
     }
     const units = await store.units();
     const open = units.some(({ state }) => state === 'todo' || state === 'running');
-    const failed = units.some((unit) => unit.state === 'failed' || unit.failed > 0);
+    const failed = units.some((unit) => unit.state === 'failed' || unit.state === 'cancelled' || unit.failed > 0);
     return { pass, resumed, units, exitCode: open ? 75 : failed ? 1 : 0 };
   }
 

@@ -86,6 +86,8 @@ export class Share<Row extends Record<string, unknown>> {
       this.#renewAt = monotonicMs() + leaseMs / 10;
     }
     const [units, alive, holders] = await Promise.all([store.units(), leases.members(members), leases.holders(leaseScope)]);
+    // The pass was cancelled: what its walks write is refused.
+    for (const { unit, state } of units) if (state === 'cancelled') this.#walks.get(unit)?.stop();
     const open = new Set(units.filter(({ state }) => state === 'todo' || state === 'running').map(({ unit }) => unit));
     for (const unit of this.#deferred) open.delete(unit);
     if (this.#walks.size === 0 && (stopping || open.size === 0)) return true;
@@ -116,7 +118,8 @@ export class Share<Row extends Record<string, unknown>> {
       // The freed place is filled at once.
       this.#walkEnded = true;
       this.#wake();
-      if (how !== 'lost') await leases.release(walk.lease).catch(() => undefined);
+      // Under its epoch: a lease that another instance has taken stays.
+      await leases.release(walk.lease).catch(() => undefined);
     });
     this.#ends.add(ended);
     void ended.finally(() => this.#ends.delete(ended));

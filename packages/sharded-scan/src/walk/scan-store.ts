@@ -1,8 +1,11 @@
 import { type Database, forUpdate, insertIgnore, type SqlRunner, type StoredError } from '@holdfast/core';
 import type { Position } from './keyset.ts';
 
-/** The state of a unit in its pass. `running` means begun: by an instance that still walks the unit, or by one that stopped. */
-export type UnitState = 'todo' | 'running' | 'done' | 'failed';
+/**
+ * The state of a unit in its pass. `running` means begun: by an instance that still walks the unit, or by one that stopped. `cancelled`: the
+ * pass was cancelled before the unit had ended.
+ */
+export type UnitState = 'todo' | 'running' | 'done' | 'failed' | 'cancelled';
 
 /** The progress of a unit in its pass. */
 export interface UnitProgress {
@@ -70,6 +73,9 @@ export interface Checkpoint {
 
 const progressColumns = 'unit, state, position, bound, expected, rate, examined, matched, handled, failed, error';
 const unitsPerInsert = 500;
+/** What a unit is at the beginning of a pass. */
+const fromTheBeginning =
+  "state = 'todo', position = NULL, bound = NULL, expected = NULL, rate = NULL, examined = 0, matched = 0, handled = 0, failed = 0, error = NULL, started_at = NULL, updated_at = {now}";
 /**
  * Failures are kept for this many passes, the current one included. Without a limit, a row that always fails would add one per pass for
  * ever.
@@ -130,10 +136,7 @@ export class ScanStore {
         ids,
       );
       // The epoch is kept, because the epochs of a lease only grow.
-      await sql.run(
-        `UPDATE ${this.#units} SET pass = ${pass}, state = 'todo', position = NULL, bound = NULL, expected = NULL, rate = NULL, examined = 0, matched = 0, handled = 0, failed = 0, error = NULL, started_at = NULL, updated_at = {now} WHERE scan = ? AND scope = ?`,
-        ids,
-      );
+      await sql.run(`UPDATE ${this.#units} SET pass = ${pass}, ${fromTheBeginning} WHERE scan = ? AND scope = ?`, ids);
       return { pass, resumed: false };
     });
   }
@@ -216,22 +219,57 @@ export class ScanStore {
   }
 
   /**
-   * Reopens the failed units of a pass that has ended, so that the next run resumes them. Returns whether there were any. An open pass is
-   * left as it is: on Postgres a `close` that began before could end it with units to do.
+   * Reopens the failed and the cancelled units of a pass that has ended, so that the next run resumes them. Returns whether there were any. An
+   * open pass is left as it is: on Postgres a `close` that began before could end it with units to do.
    */
   async reopen(sql: SqlRunner): Promise<boolean> {
-    const ids = [this.#scan, this.#scope];
-    const lock = forUpdate(this.#database);
-    // The pass before its units, as in open and close.
-    const ended = await sql.rows(`SELECT 1 FROM ${this.#passes} WHERE scan = ? AND scope = ? AND ended_at IS NOT NULL${lock}`, ids);
-    if (ended.length === 0) return false;
+    if (!(await this.#lockPass(sql, 'ended_at IS NOT NULL'))) return false;
     // Position and bound stay: the walk continues after the last checkpoint.
     const units = await sql.run(
-      `UPDATE ${this.#units} SET state = 'todo', updated_at = {now} WHERE scan = ? AND scope = ? AND state = 'failed'`,
-      ids,
+      `UPDATE ${this.#units} SET state = 'todo', updated_at = {now} WHERE scan = ? AND scope = ? AND state IN ('failed', 'cancelled')`,
+      [this.#scan, this.#scope],
     );
-    if (units > 0) await sql.run(`UPDATE ${this.#passes} SET ended_at = NULL WHERE scan = ? AND scope = ?`, ids);
+    if (units > 0) await this.#writePass(sql, 'ended_at = NULL');
     return units > 0;
+  }
+
+  /** Ends an open pass: its units that have not ended are cancelled, and later writes of their walks refused. Returns whether it was open. */
+  async cancel(sql: SqlRunner): Promise<boolean> {
+    if (!(await this.#lockPass(sql, 'started_at IS NOT NULL AND ended_at IS NULL'))) return false;
+    await sql.run(
+      `UPDATE ${this.#units} SET state = 'cancelled', updated_at = {now} WHERE scan = ? AND scope = ? AND state IN ('todo', 'running')`,
+      [this.#scan, this.#scope],
+    );
+    await this.#writePass(sql, 'ended_at = {now}');
+    return true;
+  }
+
+  /** Begins the latest pass again, under its number: every unit from its first row. Returns whether there is a pass. */
+  async reset(sql: SqlRunner): Promise<boolean> {
+    if (!(await this.#lockPass(sql, 'started_at IS NOT NULL'))) return false;
+    const ids = [this.#scan, this.#scope];
+    await sql.run(
+      `DELETE FROM ${this.#database.table('scan_failure')} WHERE scan = ? AND scope = ? AND pass = (SELECT p.pass FROM ${this.#passes} p WHERE p.scan = ? AND p.scope = ?)`,
+      [...ids, ...ids],
+    );
+    // The epoch is kept: the writes of a walk that is under way are refused, since its unit is not running.
+    await sql.run(`UPDATE ${this.#units} SET ${fromTheBeginning} WHERE scan = ? AND scope = ?`, ids);
+    await this.#writePass(sql, 'started_at = {now}, ended_at = NULL');
+    return true;
+  }
+
+  /** Locks the pass, if it is as `condition` says: the pass before its units, as in open and close. */
+  async #lockPass(sql: SqlRunner, condition: string): Promise<boolean> {
+    const lock = forUpdate(this.#database);
+    const rows = await sql.rows(`SELECT 1 FROM ${this.#passes} WHERE scan = ? AND scope = ? AND ${condition}${lock}`, [
+      this.#scan,
+      this.#scope,
+    ]);
+    return rows.length > 0;
+  }
+
+  async #writePass(sql: SqlRunner, set: string): Promise<void> {
+    await sql.run(`UPDATE ${this.#passes} SET ${set} WHERE scan = ? AND scope = ?`, [this.#scan, this.#scope]);
   }
 
   /** Writes a unit's row if it is still running under `epoch`. Returns whether it was. */
@@ -267,6 +305,6 @@ export class ScanStore {
 }
 
 function remaining({ state, expected, examined }: Readonly<Record<string, string | number | null>>): number | undefined {
-  if (state === 'done' || state === 'failed') return 0;
+  if (state === 'done' || state === 'failed' || state === 'cancelled') return 0;
   return expected === null || expected === undefined ? undefined : Math.max(0, Number(expected) - Number(examined));
 }
