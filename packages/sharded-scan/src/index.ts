@@ -9,7 +9,7 @@ export {
 } from './operate/inspect.ts';
 export { defineScan, type Scan } from './pass/scan.ts';
 export { scanJob } from './pass/scan-job.ts';
-export type { RunOptions, ScanEvents, ScanNow, ScanOptions, ScanResult } from './pass/scan-options.ts';
+export type { RedriveResult, RunOptions, ScanEvents, ScanNow, ScanOptions, ScanResult } from './pass/scan-options.ts';
 export { parseDatabases } from './route/parse-databases.ts';
 export type { Shard, ShardLocation } from './route/shard.ts';
 export { javaHashCode, javaSpread, type ShardHash, type ShardKey } from './route/shard-hash.ts';

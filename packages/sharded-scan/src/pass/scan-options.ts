@@ -3,6 +3,7 @@ import type { Knex } from 'knex';
 import type { Topology } from '../route/topology.ts';
 import type { Throttle } from '../throttle/throttle.ts';
 import type { BatchPolicy } from '../walk/batch-size.ts';
+import type { RedriveCounts } from '../walk/failure-walk.ts';
 import type { ProcessResult } from '../walk/row-result.ts';
 import type { RowFailure, UnitProgress } from '../walk/scan-store.ts';
 import type { ScanUnit } from '../walk/scan-unit.ts';
@@ -104,6 +105,14 @@ export interface ScanResult {
   readonly resumed: boolean;
   readonly units: readonly UnitProgress[];
   /** 0: every unit is done. 1: units or rows failed, or the pass was cancelled. 75 (EX_TEMPFAIL): units are unfinished; run the scan again to resume them. */
+  readonly exitCode: 0 | 1 | 75;
+}
+
+/** What became of the rows that had failed. */
+export interface RedriveResult extends RedriveCounts {
+  /** Units whose failed rows are left, because an instance walks the unit, or of an outage or a time-out. */
+  readonly left: readonly string[];
+  /** 0: no failed row is left. 1: rows failed again. 75: units are left; call it again. */
   readonly exitCode: 0 | 1 | 75;
 }
 

@@ -21,10 +21,12 @@ import { scanSchema } from '../schema.ts';
 import { Pace } from '../throttle/pace.ts';
 import { type Throttle, throttleList } from '../throttle/throttle.ts';
 import { BatchSize } from '../walk/batch-size.ts';
+import { FailureWalk } from '../walk/failure-walk.ts';
 import { type ScanProgress, ScanStore } from '../walk/scan-store.ts';
+import type { ScanUnit } from '../walk/scan-unit.ts';
 import type { KeyColumn } from '../walk/table-shape.ts';
 import { UnitWalk } from '../walk/unit-walk.ts';
-import type { RunOptions, ScanEvents, ScanNow, ScanOptions, ScanResult } from './scan-options.ts';
+import type { RedriveResult, RunOptions, ScanEvents, ScanNow, ScanOptions, ScanResult } from './scan-options.ts';
 import { fitsColumn, memberScope } from './scope-name.ts';
 import { Share } from './share.ts';
 
@@ -99,15 +101,67 @@ export class Scan<Row extends Record<string, unknown>> {
    * pass is resumed from its checkpoints; otherwise a new pass begins. A unit that fails does not make `run` throw: see `exitCode`.
    * @throws InvalidArgumentError if `only` or `shard` is not valid, before any work; MigrationRequiredError if tables are missing
    */
-  async run(options: RunOptions = {}): Promise<ScanResult> {
+  run(options: RunOptions = {}): Promise<ScanResult> {
+    return this.#stoppable(options.signal, (signal) => this.#run(options, signal));
+  }
+
+  /**
+   * Hands the rows in `scan_failure` over again: those of the latest ten passes of a run with these options that still exist and match, each
+   * once. Rows that are handled, or gone, are removed there; those that fail again stay, with the new error. A unit that an instance walks
+   * is left out. Call it when the cause is mended, between the passes.
+   * @throws InvalidArgumentError if `only` or `shard` is not valid, before any work; MigrationRequiredError if tables are missing
+   */
+  redriveFailed(options: RunOptions = {}): Promise<RedriveResult> {
+    return this.#stoppable(options.signal, (signal) => this.#redriveFailed(options, signal));
+  }
+
+  /** Runs something that `signal` and `close` stop. */
+  async #stoppable<T>(signal: AbortSignal | undefined, start: (signal: AbortSignal) => Promise<T>): Promise<T> {
     const stop = new AbortController();
-    const run = this.#run(options, options.signal ? AbortSignal.any([options.signal, stop.signal]) : stop.signal);
+    const run = start(signal ? AbortSignal.any([signal, stop.signal]) : stop.signal);
     this.#runs.set(run, stop);
     try {
       return await run;
     } finally {
       this.#runs.delete(run);
     }
+  }
+
+  async #redriveFailed(options: RunOptions, signal: AbortSignal): Promise<RedriveResult> {
+    const { scope, shards } = this.#select(options);
+    await checkMigrated(this.#state, [coreSchema, scanSchema]);
+    const store = new ScanStore(this.#state, this.name, scope);
+    const owner = uuidv7();
+    const left: string[] = [];
+    let [handled, failed, gone] = [0, 0, 0];
+    for (const [name, last] of await store.unitsWithFailures()) {
+      const shard = shards.find((one) => one.name === name);
+      const lease = shard && !signal.aborted && (await this.#leases.acquire(`scan ${this.name}`, name, owner, this.#leaseMs));
+      if (!shard || !lease) {
+        left.push(name);
+        continue;
+      }
+      const walk = new FailureWalk<Row>({
+        ...this.#walkOptions(shard, store),
+        leases: this.#leases,
+        lease,
+        leaseMs: this.#leaseMs,
+        last,
+        signal,
+      });
+      try {
+        await walk.run((counts) => {
+          handled += counts.handled;
+          failed += counts.failed;
+          gone += counts.gone;
+        });
+        if (signal.aborted) left.push(name);
+      } catch (err) {
+        this.#logger.warn({ err, unit: name }, 'failed rows of a unit are left; redrive them again');
+        left.push(name);
+      }
+    }
+    return { handled, failed, gone, left, exitCode: left.length > 0 ? 75 : failed > 0 ? 1 : 0 };
   }
 
   async #run(options: RunOptions, signal: AbortSignal): Promise<ScanResult> {
@@ -194,32 +248,40 @@ export class Scan<Row extends Record<string, unknown>> {
   }
 
   #walk(shard: Shard, lease: Lease, store: ScanStore, pass: string): UnitWalk<Row> {
-    const { table, version, process, batch, window, topology } = this.#options;
+    const { batch, window } = this.#options;
     return new UnitWalk<Row>({
+      ...this.#walkOptions(shard, store),
+      lease,
+      pass,
+      batch: new BatchSize(batch ?? 1_000),
+      window: window ?? 50_000,
+      pace: (rows) => this.#pace.reserve(rows),
+      throttle: async () => Math.max(0, ...(await Promise.all(this.#throttles.map((throttle) => throttle())))),
+      onBatch: ({ matched, handled, failures }) => {
+        if (matched > 0) this.#events.emit('batch:handled', { unit: shard.name, matched, handled });
+        for (const failure of failures) this.#events.emit('row:failed', { unit: shard.name, ...failure });
+      },
+    });
+  }
+
+  /** What walks over the rows of a unit and over its failed rows have in common. */
+  #walkOptions(shard: Shard, store: ScanStore) {
+    const { table, version, process, topology } = this.#options;
+    return {
       shard,
       table,
       key: this.#key,
       version,
       database: this.#database(shard.knex),
       store,
-      lease,
-      pass,
-      where: (nowMs) => this.#where(shard, nowMs),
+      where: (nowMs: number) => this.#where(shard, nowMs),
       // With the unit's shard as topology.current.
-      process: (rows, unit) => topology.at(shard, () => process(rows, unit)),
-      batch: new BatchSize(batch ?? 1_000),
-      window: window ?? 50_000,
-      pace: (rows) => this.#pace.reserve(rows),
-      throttle: async () => Math.max(0, ...(await Promise.all(this.#throttles.map((throttle) => throttle())))),
+      process: (rows: readonly Row[], unit: ScanUnit<Row>) => topology.at(shard, () => process(rows, unit)),
       outageMs: this.#outageMs,
       processMs: this.#processMs,
       stopMs: this.#stopMs,
-      onBatch: ({ matched, handled, failures }) => {
-        if (matched > 0) this.#events.emit('batch:handled', { unit: shard.name, matched, handled });
-        for (const failure of failures) this.#events.emit('row:failed', { unit: shard.name, ...failure });
-      },
       logger: this.#logger,
-    });
+    };
   }
 
   /** The caller's condition as SQL. It is compiled once per unit, not once per batch. */

@@ -47,6 +47,20 @@ export interface RowFailure {
   readonly error: StoredError;
 }
 
+/** A failed row as it is stored. */
+export interface StoredFailure {
+  readonly id: string;
+  readonly pass: string;
+  readonly key: Position;
+}
+
+/** What became of failed rows that were handed over again. Those that are neither handled nor failed are gone, or match no longer. */
+export interface Redriven {
+  readonly taken: readonly StoredFailure[];
+  readonly handled: readonly Position[];
+  readonly failures: readonly RowFailure[];
+}
+
 /** The result of a batch. */
 export interface BatchCounts {
   readonly examined: number;
@@ -93,6 +107,7 @@ export class ScanStore {
   readonly #scope: string;
   readonly #passes: string;
   readonly #units: string;
+  readonly #failures: string;
 
   constructor(database: Database, scan: string, scope: string) {
     this.#database = database;
@@ -100,6 +115,7 @@ export class ScanStore {
     this.#scope = scope;
     this.#passes = database.table('scan_pass');
     this.#units = database.table('scan_unit');
+    this.#failures = database.table('scan_failure');
   }
 
   /** Joins the pass that is in progress or interrupted; begins the next pass if there is none. */
@@ -131,10 +147,7 @@ export class ScanStore {
         );
       }
       if (resumed) return { pass, resumed };
-      await sql.run(
-        `DELETE FROM ${this.#database.table('scan_failure')} WHERE scan = ? AND scope = ? AND pass <= ${BigInt(pass) - BigInt(passesKept)}`,
-        ids,
-      );
+      await sql.run(`DELETE FROM ${this.#failures} WHERE scan = ? AND scope = ? AND pass <= ${BigInt(pass) - BigInt(passesKept)}`, ids);
       // The epoch is kept, because the epochs of a lease only grow.
       await sql.run(`UPDATE ${this.#units} SET pass = ${pass}, ${fromTheBeginning} WHERE scan = ? AND scope = ?`, ids);
       return { pass, resumed: false };
@@ -163,7 +176,7 @@ export class ScanStore {
       if (!(await this.#writeAs(sql, epoch, unit, set, params))) return false;
       for (const { key, error } of failures)
         await sql.run(
-          `INSERT INTO ${this.#database.table('scan_failure')} (scan, scope, unit, pass, row_key, error, failed_at) VALUES (?, ?, ?, ${pass}, ?, ?, {now})`,
+          `INSERT INTO ${this.#failures} (scan, scope, unit, pass, row_key, error, failed_at) VALUES (?, ?, ?, ${pass}, ?, ?, {now})`,
           [this.#scan, this.#scope, unit, JSON.stringify(key), JSON.stringify(error)],
         );
       return true;
@@ -249,7 +262,7 @@ export class ScanStore {
     if (!(await this.#lockPass(sql, 'started_at IS NOT NULL'))) return false;
     const ids = [this.#scan, this.#scope];
     await sql.run(
-      `DELETE FROM ${this.#database.table('scan_failure')} WHERE scan = ? AND scope = ? AND pass = (SELECT p.pass FROM ${this.#passes} p WHERE p.scan = ? AND p.scope = ?)`,
+      `DELETE FROM ${this.#failures} WHERE scan = ? AND scope = ? AND pass = (SELECT p.pass FROM ${this.#passes} p WHERE p.scan = ? AND p.scope = ?)`,
       [...ids, ...ids],
     );
     // The epoch is kept: the writes of a walk that is under way are refused, since its unit is not running.
@@ -270,6 +283,61 @@ export class ScanStore {
 
   async #writePass(sql: SqlRunner, set: string): Promise<void> {
     await sql.run(`UPDATE ${this.#passes} SET ${set} WHERE scan = ? AND scope = ?`, [this.#scan, this.#scope]);
+  }
+
+  /** Runs a transaction on the state database. */
+  transaction<T>(fn: (sql: SqlRunner) => Promise<T>): Promise<T> {
+    return this.#database.transaction(fn);
+  }
+
+  /** The units that have failed rows, each with the id of its last one. */
+  async unitsWithFailures(): Promise<ReadonlyMap<string, string>> {
+    const last = this.#database.text('MAX(f.id)');
+    const rows = await this.#database.rows<{ unit: string; last_id: string }>(
+      `SELECT f.unit, ${last} AS last_id FROM ${this.#failures} f WHERE f.scan = ? AND f.scope = ? GROUP BY f.unit ORDER BY f.unit`,
+      [this.#scan, this.#scope],
+    );
+    return new Map(rows.map(({ unit, last_id }) => [unit, last_id]));
+  }
+
+  /** Failed rows of a unit with ids above `after` and up to `last`, by id. */
+  async failures(unit: string, after: string, last: string, most: number): Promise<readonly StoredFailure[]> {
+    const rows = await this.#database.rows<{ id: string; pass: string; row_key: string }>(
+      `SELECT ${this.#database.text('f.id')} AS id, ${this.#database.text('f.pass')} AS pass, f.row_key FROM ${this.#failures} f WHERE f.scan = ? AND f.scope = ? AND f.unit = ? AND f.id > ${BigInt(after)} AND f.id <= ${BigInt(last)} ORDER BY f.id LIMIT ${most}`,
+      [this.#scan, this.#scope, unit],
+    );
+    return rows.map(({ id, pass, row_key }) => ({ id, pass, key: JSON.parse(row_key) as Position }));
+  }
+
+  /**
+   * Writes what became of failed rows that were redriven. The rows of the current pass count as handled, or as gone, from here on.
+   * @param sql a transaction in which the lease of the unit is fenced
+   */
+  async settleRedriven(sql: SqlRunner, unit: string, redriven: Redriven): Promise<void> {
+    const { taken, handled, failures } = redriven;
+    const ids = [this.#scan, this.#scope, unit];
+    const [row] = await sql.rows<{ pass: string }>(
+      `SELECT ${this.#database.text('pass')} AS pass FROM ${this.#units} WHERE scan = ? AND scope = ? AND unit = ?${forUpdate(this.#database)}`,
+      ids,
+    );
+    const passes = new Map(taken.map(({ key, pass }) => [JSON.stringify(key), pass]));
+    await sql.run(
+      `DELETE FROM ${this.#failures} WHERE scan = ? AND scope = ? AND unit = ? AND row_key IN (${[...passes].map(() => '?').join(', ')})`,
+      [...ids, ...passes.keys()],
+    );
+    for (const { key, error } of failures) {
+      const text = JSON.stringify(key);
+      await sql.run(
+        `INSERT INTO ${this.#failures} (scan, scope, unit, pass, row_key, error, failed_at) VALUES (?, ?, ?, ${BigInt(passes.get(text) ?? row?.pass ?? 0)}, ?, ?, {now})`,
+        [...ids, text, JSON.stringify(error)],
+      );
+    }
+    const ofThisPass = (keys: readonly Position[]): number => keys.filter((key) => passes.get(JSON.stringify(key)) === row?.pass).length;
+    const [all, again] = [[...passes.values()].filter((pass) => pass === row?.pass).length, ofThisPass(failures.map(({ key }) => key))];
+    await sql.run(
+      `UPDATE ${this.#units} SET failed = failed - ${all - again}, handled = handled + ${ofThisPass(handled)} WHERE scan = ? AND scope = ? AND unit = ? AND failed >= ${all - again}`,
+      ids,
+    );
   }
 
   /** Writes a unit's row if it is still running under `epoch`. Returns whether it was. */
