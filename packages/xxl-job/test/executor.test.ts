@@ -206,6 +206,31 @@ describe.each(protocolVersions)('the executor with an admin of %s', (version) =>
     expect(await ended(1)).toMatchObject({ code: 200 });
   });
 
+  it('gives each instance of a broadcast its index and the total, and refuses a share that there is not', async () => {
+    const shares: unknown[] = [];
+    const executor = await start({ share: (_param, { shard }) => void shares.push(shard) });
+    for (const index of [0, 1, 2])
+      expect(await admin.trigger(executor, { jobId: 1, logId: index + 1, handler: 'share', shard: [index, 3] })).toMatchObject({
+        code: 200,
+      });
+    await ended(3);
+    expect(shares).toEqual([
+      [0, 3],
+      [1, 3],
+      [2, 3],
+    ]);
+    for (const shard of [
+      [3, 3],
+      [-1, 3],
+      [0.5, 3],
+      [1, 1],
+    ] as const)
+      expect(await admin.trigger(executor, { jobId: 1, logId: 9, handler: 'share', shard })).toMatchObject({
+        code: 500,
+        msg: expect.stringContaining('broadcastTotal'),
+      });
+  });
+
   it('tells operators what happened, in their time zone, and not the addresses of our pages', async () => {
     const { running, handler } = slow();
     const executor = await start({ slow: handler }, { timeZone: 'Asia/Shanghai' });

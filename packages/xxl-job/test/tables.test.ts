@@ -82,7 +82,10 @@ describe.each(testDialects())('an executor with a knex on $name', (dialect) => {
     admin.down = false;
     // As of an executor that has been away for a minute.
     const next = await start({});
-    await db.knex('xxl_job_end').where({ log_id: 7 }).update({ ended_at: Date.now() - 120_000 });
+    await db
+      .knex('xxl_job_end')
+      .where({ log_id: 7 })
+      .update({ ended_at: Date.now() - 120_000 });
     expect(await ended('7')).toMatchObject({ code: 200, msg: 'ran 7' });
     expect(admin.callbacks).toHaveLength(1);
     await db.knex('xxl_job_end').update({ ended_at: Date.now() - 120_000 });

@@ -68,6 +68,12 @@ export function readTrigger(body: unknown): TriggerRequest {
   const fields = body as Record<string, unknown>;
   const number = (name: string): number => Number(fields[name] ?? 0);
   const text = (name: string): string => (fields[name] === null || fields[name] === undefined ? '' : String(fields[name]));
+  const [broadcastIndex, broadcastTotal] = [number('broadcastIndex'), number('broadcastTotal') || 1];
+  // A wrong share would leave rows out, or do them twice.
+  if (!Number.isInteger(broadcastIndex) || !Number.isInteger(broadcastTotal) || broadcastIndex < 0 || broadcastIndex >= broadcastTotal)
+    throw new InvalidArgumentError(
+      `broadcastIndex is ${JSON.stringify(fields.broadcastIndex)} of broadcastTotal ${JSON.stringify(fields.broadcastTotal)}; the index counts from 0 and is less than the total.`,
+    );
   return {
     jobId: idOf(body, 'jobId'),
     executorHandler: text('executorHandler'),
@@ -77,7 +83,7 @@ export function readTrigger(body: unknown): TriggerRequest {
     logId: idOf(body, 'logId'),
     logDateTime: number('logDateTime') || number('logDateTim'),
     glueType: text('glueType') || 'BEAN',
-    broadcastIndex: number('broadcastIndex'),
-    broadcastTotal: Math.max(1, number('broadcastTotal') || 1),
+    broadcastIndex,
+    broadcastTotal,
   };
 }
