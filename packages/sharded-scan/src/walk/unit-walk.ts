@@ -156,7 +156,9 @@ export class UnitWalk<Row extends Record<string, unknown>> {
 
   /** Ends the walk though its batch has not ended. */
   #giveUp(what: string): void {
-    this.#abort.abort(new ProcessTimeoutError(this.shard.name, what));
+    const late = new ProcessTimeoutError(this.shard.name, what);
+    this.#abort.abort(late);
+    this.#stop.abort(late);
   }
 
   async #walk(from: Position | undefined, knownBound: Position | undefined): Promise<WalkEnd> {
