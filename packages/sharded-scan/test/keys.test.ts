@@ -63,6 +63,9 @@ const untyped: readonly (readonly [declared: string, value: (i: number) => unkno
   ['text', (i) => Buffer.from([200, i])],
   ['numeric_or_so', (i) => i - 30],
   ['point', (i) => i - 30],
+  ['', (i) => BigInt(i) * 3n - 50n],
+  ['', (i) => 9_007_199_254_740_993n + BigInt(i)],
+  ['', (i) => (i % 2 === 0 ? BigInt(i) : i)],
 ];
 
 onEveryPair(
@@ -148,6 +151,8 @@ onEveryPair(
       for (const [declared, values, classes] of [
         ['', [1, 'one'], 'integer and text'],
         ['', [1.5, 2.5], 'real'],
+        ['', [1, 1.5], 'integer and real'],
+        ['', [1e300, 2e300], 'real'],
         ['int', [1, 2, 'two'], 'integer and text'],
         ['int', [1, 1.5], 'integer and real'],
         ['text', ['a', Buffer.from('b')], 'blob and text'],

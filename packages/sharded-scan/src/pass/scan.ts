@@ -50,6 +50,7 @@ export class Scan<Row extends Record<string, unknown>> {
   readonly #outageMs: number;
   readonly #processMs: number;
   readonly #stopMs: number;
+  #closed = false;
   /** The runs in progress, each with what stops it. */
   readonly #runs = new Map<Promise<unknown>, AbortController>();
   readonly #pace: Pace;
@@ -117,6 +118,7 @@ export class Scan<Row extends Record<string, unknown>> {
 
   /** Runs something that `signal` and `close` stop. */
   async #stoppable<T>(signal: AbortSignal | undefined, start: (signal: AbortSignal) => Promise<T>): Promise<T> {
+    if (this.#closed) throw new InvalidArgumentError(`The scan ${this.name} was closed; define it again to run it.`);
     const stop = new AbortController();
     const run = start(signal ? AbortSignal.any([signal, stop.signal]) : stop.signal);
     this.#runs.set(run, stop);
@@ -214,6 +216,7 @@ export class Scan<Row extends Record<string, unknown>> {
    * closes the connections that the scan opened, and frees its name. The knex instances stay open.
    */
   async close(): Promise<void> {
+    this.#closed = true;
     for (const stop of this.#runs.values()) stop.abort(new Error('the scan was closed'));
     await Promise.allSettled(this.#runs.keys());
     namesInUse.get(this.#options.state)?.delete(this.name);

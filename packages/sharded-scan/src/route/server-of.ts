@@ -28,7 +28,7 @@ export function serverOf(knex: Knex, databaseName: string): string {
     return address(dialect, url.searchParams.get('host') ?? url.hostname, url.port || port);
   }
   if (typeof socketPath === 'string') return `${dialect} ${socketPath}`;
-  return typeof host === 'string' ? address(dialect, host, String(given ?? port)) : databaseName;
+  return typeof host === 'string' ? address(dialect, host, String(given || port)) : databaseName;
 }
 
 function address(dialect: string, host: string, port: string): string {

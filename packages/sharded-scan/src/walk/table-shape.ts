@@ -104,14 +104,16 @@ function textDiffers(database: Database, type: string): boolean {
 /**
  * SQLite: the storage class of each key column's values. Its columns hold values of any class, whatever their declared type says: a number in a
  * column without a type is not equal to its text. So the class decides how a key is compared. Reads the whole index once.
- * @throws NotScannableError if a column holds several classes, which sort one after another, or floating point
+ * @throws NotScannableError if a column holds several classes, which sort one after another, or fractions
  */
 async function storedClasses(database: Database, table: string, names: readonly string[]): Promise<ReadonlyMap<string, string>> {
   const classes = new Map<string, string>();
   for (const name of names) {
     const column = quoted(database, name);
+    // Drivers write whole numbers as floating point where the column has no type; up to 2^53 they are the same.
+    const whole = `typeof(${column}) = 'real' AND ${column} = CAST(${column} AS INTEGER) AND abs(${column}) < 9007199254740992`;
     const rows = await database.rows<{ class: string }>(
-      `SELECT DISTINCT typeof(${column}) AS ${quoted(database, 'class')} FROM ${database.table(table)}`,
+      `SELECT DISTINCT CASE WHEN ${whole} THEN 'integer' ELSE typeof(${column}) END AS ${quoted(database, 'class')} FROM ${database.table(table)}`,
     );
     const found = rows.map((row) => row.class).sort();
     const [only] = found;
@@ -130,6 +132,7 @@ function isBinary(database: Database, type: string): boolean {
 
 function toText(database: Database, type: string, column: string): string {
   if (isBinary(database, type)) return `HEX(${column})`;
+  if (database.family === 'sqlite' && type === 'integer') return `CAST(CAST(${column} AS INTEGER) AS TEXT)`;
   // In UTC, whatever the session's time zone is. PostgreSQL reads `infinity+00` as infinity.
   if (type === 'timestamp with time zone') return `(CAST(${column} AT TIME ZONE 'UTC' AS TEXT) || '+00')`;
   return database.text(column);
