@@ -379,6 +379,31 @@ export const errorPages: readonly ErrorPage[] = [
     next: ['Send strings, or sign with `standardWebhooks()`, which signs bytes.'],
   },
   {
+    code: 'process-timeout',
+    error: 'ProcessTimeoutError',
+    from: 'sharded-scan',
+    retryable: true,
+    means:
+      "A call of a scan's `process` took longer than `processTimeout`, or than `stopTimeout` after the run was stopped; or a throttle did not answer. The unit's signal was aborted, and the unit is left without a checkpoint.",
+    because: ['An outside call hangs and does not listen to `unit.signal`.', 'The batches are too large for the time.'],
+    next: [
+      'Pass `unit.signal` to whatever waits.',
+      'Raise `processTimeout`, or make `batch` smaller. The next run hands the same batch over again.',
+    ],
+  },
+  {
+    code: 'rows-not-taken',
+    error: 'RowsNotTakenError',
+    from: 'sharded-scan',
+    retryable: true,
+    means: 'A publisher took none of some rows that a scan handed over, as the results of `process` said. No row was blamed.',
+    because: ['The broker is down, asks for patience, or refuses the credentials: the outcome is in the message.'],
+    next: [
+      'The same rows are handed over again for the time of `outage`; then the unit is left, the run ends with exit code 75, and the next run resumes it.',
+      'If the outcome is `fatal`, correct the settings of the broker first.',
+    ],
+  },
+  {
     code: 'run-ended',
     error: 'RunEndedError',
     from: 'code-runner',

@@ -54,6 +54,7 @@ export { uuidv7 } from './ids/uuidv7.ts';
 export { LaneFeed, type LaneFeedOptions } from './lane/lane-feed.ts';
 export { laneOf } from './lane/lane-of.ts';
 export { deleteLaneRows, type LaneRow, type LaneTableShape, laneRowsWhere } from './lane/lane-rows.ts';
+export { type KeptLease, keepLease } from './lease/keep-lease.ts';
 export { type LeaderLoopOptions, leaderLoop } from './lease/leader-loop.ts';
 export { LeaseShare, type LeaseShareOptions } from './lease/lease-share.ts';
 export { type Lease, LeaseTable } from './lease/lease-table.ts';

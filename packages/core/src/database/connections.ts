@@ -1,7 +1,8 @@
 import type { Knex } from 'knex';
 import { discard } from './discard.ts';
 import { LoopPool, type PoolClient, unavailable } from './loop-pool.ts';
-import { isReadCommitted, prepareSession } from './session.ts';
+import { postgresCorrections } from './postgres-session.ts';
+import { prepareSession } from './session.ts';
 import type { SqlRunner } from './sql-runner.ts';
 import { isConnectionError } from './transient.ts';
 
@@ -124,7 +125,7 @@ export class Connections {
     const { connection } = taken;
     if (loops.fit.has(connection)) return taken;
     try {
-      if (await isReadCommitted(await this.#options.runner(connection))) {
+      if ((await postgresCorrections(await this.#options.runner(connection))).length === 0) {
         loops.fit.add(connection);
         return taken;
       }

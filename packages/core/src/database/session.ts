@@ -1,3 +1,4 @@
+import { postgresCorrections } from './postgres-session.ts';
 import type { SqlRunner } from './sql-runner.ts';
 
 /**
@@ -24,14 +25,8 @@ export async function prepareSession(connection: object, sql: SqlRunner): Promis
       return;
     }
     case 'postgres':
-      if (!(await isReadCommitted(sql))) await sql.run("SET default_transaction_isolation = 'read committed'");
+      for (const correction of await postgresCorrections(sql)) await sql.run(correction);
       return;
     case 'sqlite':
   }
-}
-
-/** PostgreSQL: returns whether transactions of the connection are READ COMMITTED unless they say otherwise. */
-export async function isReadCommitted(sql: SqlRunner): Promise<boolean> {
-  const [row] = await sql.rows<{ level: string }>("SELECT current_setting('default_transaction_isolation') AS level");
-  return row?.level === 'read committed';
 }
