@@ -1,6 +1,7 @@
 export { every, exponential, steps } from '@holdfast/core';
 export { type Ack, ack, type JudgedResponse } from './attempt/ack.ts';
 export { type AttemptOutcome, attemptOutcomes } from './attempt/outcome.ts';
+export type { StillWanted } from './attempt/prepare.ts';
 export type { Probe } from './attempt/probe.ts';
 export type { EgressOptions } from './egress/egress.ts';
 export type { EndpointView } from './endpoint/endpoint-table.ts';

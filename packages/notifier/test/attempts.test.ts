@@ -77,6 +77,19 @@ onEveryDatabase('an attempt', (suite) => {
     });
   });
 
+  it('by which an operator probes ends when the notifier is closed', async () => {
+    const receiver = await suite.receiver('hang');
+    const notifier = suite.notifier();
+    const probing = notifier.probe(receiver.url, { keyRef: 'k' });
+    const closed = expect(probing).rejects.toThrow(/aborted because the notifier is closing/);
+    await until(() => receiver.requests.length === 1);
+    const started = performance.now();
+    await notifier.close();
+    await closed;
+    expect(performance.now() - started).toBeLessThan(2_000);
+    await expect(notifier.probe(receiver.url, { keyRef: 'k' })).rejects.toThrow(/the notifier is closing/);
+  });
+
   it('may be acknowledged by any 2xx, or by what the service says', async () => {
     const receiver = await suite.receiver((_, response) => response.writeHead(204).end());
     const notifier = suite.notifier({ ack: ack.status2xx() });

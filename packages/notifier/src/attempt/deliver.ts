@@ -1,16 +1,13 @@
-import { checkpoint, type Events, type Logger, type Telemetry } from '@holdfast/core';
+import { checkpoint, type Events, type Logger, startTimer, type Telemetry } from '@holdfast/core';
 import type { NotifierEvents } from '../events.ts';
 import type { DueRow } from '../table/due-row.ts';
 import type { AttemptEnd, AttemptLog, SkippedAttempt } from './attempt-log.ts';
 import { type Delivery, noKey } from './delivery.ts';
 import type { Judgement } from './outcome.ts';
-import { type PrepareOptions, prepare } from './prepare.ts';
+import { type EndpointKeys, type Plan, type PrepareOptions, prepare } from './prepare.ts';
 
 /** An endpoint while this worker holds it: the part of a session (`worker/session.ts`) that an attempt needs. */
-export interface EndpointHolder {
-  readonly signal: AbortSignal;
-  /** References of the endpoint's keys: the current key first, then the previous one. */
-  readonly keyRefs: readonly string[];
+export interface EndpointHolder extends EndpointKeys {
   skip(skipped: SkippedAttempt): Promise<boolean>;
   report(judgement: Judgement): void;
   end(end: AttemptEnd): Promise<boolean>;
@@ -30,13 +27,27 @@ export interface DeliverParts {
   readonly logger: Logger;
 }
 
-/** Makes one attempt: prepares, records, sends and judges it, and writes its end. Never throws. */
-export async function deliver(row: DueRow, holder: EndpointHolder, parts: DeliverParts): Promise<void> {
+/** Time after which an attempt whose preparation still waits for the service's functions gives up its place among all attempts, in ms. */
+const preparesMs = 100;
+
+/**
+ * Makes one attempt: prepares, records, sends and judges it, and writes its end. Never throws.
+ * @param leave gives up the attempt's place among all that were admitted; called once, at its end or before. While the service's `keys` or
+ *   `stillWanted` hang, the attempt keeps only its place at its endpoint, so that other endpoints are served.
+ */
+export async function deliver(row: DueRow, holder: EndpointHolder, parts: DeliverParts, leave: () => void): Promise<void> {
   let written: Promise<unknown> = Promise.resolve();
+  let left = false;
+  const leaveOnce = (): void => {
+    if (!left) leave();
+    left = true;
+  };
   try {
-    const prepared = prepare(row, holder.keyRefs, parts.prepare);
-    const plan = prepared instanceof Promise ? await prepared : prepared;
+    const prepared = prepare(row, holder, parts.prepare);
+    const plan = prepared instanceof Promise ? await inTime(prepared, leaveOnce) : prepared;
     const number = row.notifyTimes + 1;
+    // The worker is stopping, or has lost the endpoint: the row stays due.
+    if (holder.signal.aborted) return;
     if (plan.kind === 'cancel' || plan.kind === 'later') {
       const { reason } = plan;
       written = holder.skip({
@@ -57,6 +68,16 @@ export async function deliver(row: DueRow, holder: EndpointHolder, parts: Delive
     parts.logger.debug({ err, notification: row.id }, 'an attempt could not be started; it is tried again');
   } finally {
     holder.release(row, written);
+    leaveOnce();
+  }
+}
+
+async function inTime(prepared: Promise<Plan>, late: () => void): Promise<Plan> {
+  const timer = startTimer(preparesMs, late);
+  try {
+    return await prepared;
+  } finally {
+    timer.clear();
   }
 }
 

@@ -1,4 +1,4 @@
-import type { Backoff } from '@holdfast/core';
+import { type Backoff, notAPromise } from '@holdfast/core';
 import type { Egress } from '../egress/egress.ts';
 import type { Answer } from '../egress/exchange.ts';
 import type { Signer } from '../sign/signer.ts';
@@ -49,7 +49,9 @@ export class Delivery {
     let answer: Answer;
     try {
       const signable = { id: request.webhookId, timestamp: Math.floor(now() / 1_000), body };
-      for (const signer of signers) if (signer.headers) Object.assign(headers, signer.headers(signable, keys));
+      for (const signer of signers)
+        if (signer.headers)
+          Object.assign(headers, notAPromise(`The signer ${signer.name}`, signer.headers(signable, keys), 'sign without waiting'));
       answer = await egress.post({ url: new URL(request.url), headers, body, ...(signal ? { signal } : {}) });
     } catch (error) {
       // The key was replaced by one of another form.

@@ -49,7 +49,7 @@ export interface EndpointView {
   readonly origin: string;
   /** Only workers with this pool in their `pools` serve the endpoint. */
   readonly pool: string;
-  /** IDLE (nothing to send), WAITING (for a due time, the breaker or the rate limit), READY, SERVING or PAUSED. */
+  /** IDLE (nothing to send), WAITING (for a due time, the breaker, the rate limit or the end of `Retry-After`), READY, SERVING or PAUSED. */
   readonly status: string;
   /** An open breaker lets no request through, a half-open one a single request. */
   readonly breaker: 'closed' | 'open' | 'half-open';

@@ -1,7 +1,6 @@
 import { type Actor, type Duration, durationMs, type Wakers } from '@holdfast/core';
 import type { Egress } from '../egress/egress.ts';
-import { checkKeys, type KeySource, keysOf } from '../sign/key-ring.ts';
-import type { Signer } from '../sign/signer.ts';
+import type { KeyRing } from '../sign/key-ring.ts';
 import type { EndpointTable, EndpointView } from './endpoint-table.ts';
 
 /**
@@ -36,8 +35,7 @@ export interface Endpoints {
 export interface EndpointsOptions {
   readonly table: EndpointTable;
   readonly egress: Egress;
-  readonly signers: readonly Signer[];
-  readonly keys: KeySource | undefined;
+  readonly keys: KeyRing;
   readonly wakers: Wakers;
 }
 
@@ -45,7 +43,7 @@ export interface EndpointsOptions {
 export const settingsNote = 'settings';
 
 /** Makes the operators' calls over the table of endpoints: they check their arguments and notify workers of a change. */
-export function endpointsOf({ table, egress, signers, keys, wakers }: EndpointsOptions): Endpoints {
+export function endpointsOf({ table, egress, keys, wakers }: EndpointsOptions): Endpoints {
   const changed = async (done: Promise<boolean>): Promise<boolean> => {
     const found = await done;
     if (found) wakers.wake(settingsNote);
@@ -56,7 +54,7 @@ export function endpointsOf({ table, egress, signers, keys, wakers }: EndpointsO
     get: (id) => table.get(id),
     register: async ({ tenant = '', url, keyRef, pool }) => {
       const { origin } = egress.check(url);
-      if (keyRef !== undefined) checkKeys(signers, await keysOf(keys, keyRef));
+      if (keyRef !== undefined) await keys.of(keyRef);
       return table.register(tenant, origin, { keyRef, pool });
     },
     pause: (id, by) => changed(table.pause(id, by)),
@@ -67,7 +65,7 @@ export function endpointsOf({ table, egress, signers, keys, wakers }: EndpointsO
     },
     limit: (id, limits, by) => changed(table.limit(id, limits, by)),
     rotate: async (id, { keyRef, overlap }, by) => {
-      checkKeys(signers, await keysOf(keys, keyRef));
+      await keys.of(keyRef);
       return changed(table.rotate(id, keyRef, durationMs(overlap ?? '24h', 'overlap'), by));
     },
   };

@@ -1,9 +1,10 @@
-import { activeTraceparent, InvalidArgumentError, jsonText, keyText, unfitText, uuidv7, wholeNumber } from '@holdfast/core';
+import { activeTraceparent, InvalidArgumentError, keyText, uuidv7, wholeNumber } from '@holdfast/core';
 import type { Egress } from '../egress/egress.ts';
-import { checkKeys, type KeySource, keysOf } from '../sign/key-ring.ts';
+import type { KeyRing } from '../sign/key-ring.ts';
 import { type SealingKeys, sealKey } from '../sign/sealed-key.ts';
 import type { Signer } from '../sign/signer.ts';
 import type { NewNotification } from '../table/notification-table.ts';
+import { bodyText } from './body-text.ts';
 
 /** An event that a receiver must be notified of. Tenant, subject, status and sequence identify it. */
 export interface Trigger {
@@ -34,14 +35,13 @@ export interface Trigger {
 export interface TriggerRules {
   readonly egress: Egress;
   readonly signers: readonly Signer[];
-  readonly keys: KeySource | undefined;
+  readonly keys: KeyRing;
   readonly sealingKeys: SealingKeys | undefined;
   readonly allowHeaders: ReadonlySet<string>;
   /** Returns the reference of the endpoint's key, for a trigger that names none. */
   readonly endpointKey: (tenant: string, origin: string) => Promise<string | undefined>;
 }
 
-const maxBodyBytes = 262_144;
 /** Headers that the notifier or HTTP itself sets. */
 const ownHeaders =
   /^(host|connection|content-.*|transfer-encoding|keep-alive|upgrade|te|trailer|expect|accept-encoding|webhook-.*|proxy-.*|cookie|authorization)$/;
@@ -60,8 +60,6 @@ export async function newNotification(trigger: Trigger, rules: TriggerRules): Pr
   const url = rules.egress.check(trigger.url);
   const webhookId = `msg_${uuidv7().replaceAll('-', '')}`;
   const keys = await signingKeys(trigger, tenant, url.origin, rules);
-  let payload = trigger.payload;
-  for (const signer of rules.signers) if (signer.seal) payload = signer.seal(payload, keys.current);
   const contentType = headerText('contentType', trigger.contentType ?? 'application/json');
   if (contentType.length > 100) throw new InvalidArgumentError(`contentType has ${contentType.length} characters; the limit is 100.`);
   return {
@@ -75,7 +73,7 @@ export async function newNotification(trigger: Trigger, rules: TriggerRules): Pr
     key_ref: trigger.signKey === undefined ? (trigger.keyRef ?? null) : null,
     sealed_key: trigger.signKey === undefined ? null : sealKey(rules.sealingKeys, trigger.signKey, webhookId),
     headers: headersText(trigger.headers, rules.allowHeaders),
-    params: bodyText(payload),
+    params: bodyText(trigger.payload, rules.signers, keys.current),
     content_type: contentType,
     webhook_id: webhookId,
     traceparent: activeTraceparent(),
@@ -86,30 +84,15 @@ async function signingKeys(trigger: Trigger, tenant: string, origin: string, rul
   if (trigger.signKey !== undefined) {
     if (trigger.keyRef !== undefined) throw new InvalidArgumentError('Pass keyRef or signKey, not both.');
     if (typeof trigger.signKey !== 'string' || trigger.signKey === '') throw new InvalidArgumentError('signKey is empty.');
-    checkKeys(rules.signers, [trigger.signKey]);
+    rules.keys.check(trigger.signKey);
     return { current: trigger.signKey };
   }
   if (rules.signers.length === 0) return { current: '' };
   const ref = trigger.keyRef ?? (await rules.endpointKey(tenant, origin));
   if (ref === undefined)
     throw new InvalidArgumentError(`No signing key is named; pass keyRef or signKey, or register a keyRef for the endpoint ${origin}.`);
-  const keys = await keysOf(rules.keys, keyText('keyRef', ref));
-  checkKeys(rules.signers, keys);
+  const keys = await rules.keys.of(keyText('keyRef', ref));
   return { current: keys[0] ?? '' };
-}
-
-function bodyText(payload: unknown): string {
-  if (typeof payload === 'string') {
-    const unfit = unfitText(payload);
-    if (unfit) throw new InvalidArgumentError(`The payload contains ${unfit}; send binary data as base64.`);
-    const bytes = Buffer.byteLength(payload);
-    if (bytes > maxBodyBytes)
-      throw new InvalidArgumentError(`The payload is ${bytes} bytes; the limit is ${maxBodyBytes}. Send a link to the data instead.`);
-    return payload;
-  }
-  const json = jsonText(payload, maxBodyBytes, '256 KiB');
-  if ('problem' in json) throw new InvalidArgumentError(`The payload ${json.problem}`, json.cause);
-  return json.text;
 }
 
 function headersText(headers: Trigger['headers'], allowed: ReadonlySet<string>): string | null {

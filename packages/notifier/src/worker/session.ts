@@ -9,6 +9,8 @@ import type { FairTurns, Sender } from './fair-turns.ts';
 
 export interface SessionOptions {
   readonly row: ClaimedRow;
+  /** Duration of the lease, in ms. */
+  readonly leaseMs: number;
   /** Aborts when the lease of the endpoint is lost, or when the worker's `stopTimeout` has passed. */
   readonly signal: AbortSignal;
   readonly reader: DueReader;
@@ -30,8 +32,10 @@ export interface SessionOptions {
 export interface SessionEnd {
   /** Ms until the endpoint is to be served again; `undefined` if only a wake-up makes it ready. */
   readonly afterMs: number | undefined;
-  /** Ms for which nothing may be sent to the endpoint, since its breaker is open or its rate is used up. */
+  /** Ms for which nothing may be sent to the endpoint: its breaker is open, its rate is used up, or it asked for a pause by `Retry-After`. */
   readonly holdMs: number;
+  /** Ms for which the breaker was opened in this session; `undefined` if it was not. */
+  readonly openMs: number | undefined;
   readonly failures: number;
   readonly opened: number;
 }
@@ -78,7 +82,9 @@ export class Session implements Sender<DueRow>, EndpointHolder {
   /** Time at which the first of the failed attempts is to be repeated. */
   #retryAt = Number.POSITIVE_INFINITY;
   #closing: 'stop' | 'yield' | 'held' | 'lost' | undefined;
-  #holdMs = 0;
+  /** Time until which nothing may be sent to the endpoint. */
+  #holdUntil = 0;
+  #openMs: number | undefined;
   #finish: ((end: SessionEnd) => void) | undefined;
   #finishing = false;
 
@@ -97,7 +103,7 @@ export class Session implements Sender<DueRow>, EndpointHolder {
     const holdMs = Number(payload.holdMs ?? 0);
     if (!this.#closing && holdMs > 0) {
       this.#closing = 'held';
-      this.#holdMs = holdMs;
+      this.#holdUntil = now + holdMs;
     }
   }
 
@@ -144,13 +150,14 @@ export class Session implements Sender<DueRow>, EndpointHolder {
     return { job, retry: job.notifyTimes > 0 };
   }
 
-  /** Reports the result of an attempt to the breaker. */
+  /** Reports the result of an attempt to the breaker. An endpoint that asks for a pause by `Retry-After` gets it for all its notifications. */
   report(judgement: Judgement): void {
     // Results of requests that were in flight when the breaker opened say nothing new.
-    if (this.#closing === 'held') return;
-    const openMs = this.#breaker.report(judgement);
-    if (openMs === undefined) return;
-    this.#holdMs = openMs;
+    const openMs = this.#openMs === undefined ? this.#breaker.report(judgement) : undefined;
+    this.#openMs ??= openMs;
+    const holdMs = Math.max(openMs ?? 0, judgement.retryAfterMs ?? 0);
+    if (holdMs === 0) return;
+    this.#holdUntil = Math.max(this.#holdUntil, monotonicMs() + holdMs);
     this.#close('held');
   }
 
@@ -165,8 +172,8 @@ export class Session implements Sender<DueRow>, EndpointHolder {
   }
 
   /**
-   * Writes the end of an attempt. If that fails for a minute, the attempt will be recorded as unknown. Resolves with `false` if it was
-   * refused.
+   * Writes the end of an attempt. If that fails for the time of a lease, the attempt will be recorded as unknown. Resolves with `false` if
+   * it was refused.
    */
   async end(end: AttemptEnd): Promise<boolean> {
     const counted = await this.#write(() => this.#options.log.end(end));
@@ -179,7 +186,7 @@ export class Session implements Sender<DueRow>, EndpointHolder {
     return this.#write(() => this.#options.log.skip(skipped));
   }
 
-  /** Writes with retries for up to a minute, while the database is unavailable. */
+  /** Writes with retries while the database is unavailable, for the time of a lease: then another worker may have the endpoint. */
   async #write(write: () => Promise<boolean>): Promise<boolean> {
     const started = monotonicMs();
     for (let pauseMs = 50; ; pauseMs = Math.min(pauseMs * 2, 2_000)) {
@@ -187,16 +194,19 @@ export class Session implements Sender<DueRow>, EndpointHolder {
         return await write();
       } catch (err) {
         const temporary = isConnectionError(err) || isTransient(err);
-        if (!temporary || this.signal.aborted || monotonicMs() - started > 60_000) {
+        const leftMs = this.#options.leaseMs - (monotonicMs() - started);
+        pauseMs = Math.min(pauseMs, leftMs);
+        if (!temporary || this.signal.aborted || leftMs <= 0) {
           this.#options.logger.error(
             { err, endpoint: this.endpointId },
             'the end of an attempt could not be written; it will count as unknown',
           );
+          // The row is still due: not at once again.
           await wait(1_000, this.signal).catch(() => undefined);
           return false;
         }
       }
-      await wait(pauseMs);
+      await wait(pauseMs, this.signal).catch(() => undefined);
     }
   }
 
@@ -218,7 +228,7 @@ export class Session implements Sender<DueRow>, EndpointHolder {
     // The next request is so far away that holding the endpoint does not pay.
     if (!this.#closing && this.#queue.length > 0 && this.#nextSendAt - now > yieldMs) {
       this.#closing = 'held';
-      this.#holdMs = this.#nextSendAt - now;
+      this.#holdUntil = this.#nextSendAt;
     }
     if (this.#closing) {
       for (const { id } of this.#queue) this.#held.delete(id);
@@ -317,12 +327,12 @@ export class Session implements Sender<DueRow>, EndpointHolder {
     this.#timer?.clear();
     this.#options.turns.withdraw(this);
     const finish = this.#finish;
-    let afterMs: number | undefined;
-    if (this.#closing === 'held') afterMs = this.#holdMs;
-    else if (this.#closing === undefined) afterMs = await this.#options.reader.nextDueMs(this.endpointId).catch(() => 0);
-    else afterMs = 0;
+    const nextMs = this.#closing === undefined ? await this.#options.reader.nextDueMs(this.endpointId).catch(() => 0) : 0;
     this.#finish = undefined;
+    // The rate outlives the session: the next one may begin a moment later.
+    const holdMs = Math.max(0, Math.max(this.#holdUntil, this.#intervalMs > 0 ? this.#nextSendAt : 0) - monotonicMs());
+    const afterMs = holdMs > 0 || nextMs !== undefined ? Math.max(nextMs ?? 0, holdMs) : undefined;
     const { failures, opened } = this.#breaker;
-    finish?.({ afterMs: afterMs === undefined ? undefined : Math.max(0, afterMs), holdMs: this.#holdMs, failures, opened });
+    finish?.({ afterMs, holdMs, openMs: this.#openMs, failures, opened });
   }
 }

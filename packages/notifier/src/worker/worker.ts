@@ -106,6 +106,7 @@ export class NotifierWorker implements Service {
   readonly #settings: Loop<void>;
   readonly #perEndpoint: number;
   readonly #maxEndpoints: number;
+  readonly #leaseMs: number;
   readonly #breaker: BreakerLimits;
   readonly #lifecycle: Service;
   readonly #telemetry = new Telemetry('@holdfast/notifier');
@@ -125,11 +126,12 @@ export class NotifierWorker implements Service {
       maxOpenMs: durationMs(options.breaker?.maxOpen ?? '10m', 'breaker.maxOpen'),
     };
     const leaseMs = Math.max(100, durationMs(options.lease ?? '30s', 'lease'));
+    this.#leaseMs = leaseMs;
     this.#log = new AttemptLog(database);
     this.#reader = new DueReader(database, (now) => host.clock.set(now));
     this.#turns = new FairTurns({
       concurrency,
-      begin: (session, row, done) => void deliver(row, session, parts).finally(done),
+      begin: (session, row, done) => void deliver(row, session, parts, done),
     });
     const parts: DeliverParts = {
       prepare: host.prepare,
@@ -253,7 +255,7 @@ export class NotifierWorker implements Service {
 
   async #start(): Promise<void> {
     await this.#host.check();
-    this.#host.clock.set(await this.#host.database.now());
+    await this.#host.clock.read();
     this.#stopping = false;
     this.#unlisten = this.#host.wakers.listen((notes) => {
       for (const note of notes) {
@@ -296,6 +298,7 @@ export class NotifierWorker implements Service {
     const session = new Session({
       row,
       signal: held.signal,
+      leaseMs: this.#leaseMs,
       reader: this.#reader,
       log: this.#log,
       turns: this.#turns,
@@ -310,7 +313,7 @@ export class NotifierWorker implements Service {
     if (this.#stopping) session.stop();
     const end = await session.run();
     if (this.#sessions.get(row.id) === session) this.#sessions.delete(row.id);
-    if (end.holdMs > 0 && end.opened > 0) this.#host.events.emit('endpoint:opened', { endpointId: row.id, openMs: end.holdMs });
+    if (end.openMs !== undefined) this.#host.events.emit('endpoint:opened', { endpointId: row.id, openMs: end.openMs });
     this.#ended.set(row.id, end);
     if (end.afterMs !== undefined) this.#upkeep.scheduledIn(end.afterMs);
     const verdict: Verdict = end.afterMs === undefined ? { outcome: 'done' } : { outcome: 'snooze', afterMs: Math.ceil(end.afterMs) };
