@@ -1,5 +1,5 @@
 import { type ClientRequest, request as httpRequest, type IncomingMessage } from 'node:http';
-import { request as httpsRequest } from 'node:https';
+import { request as httpsRequest, type RequestOptions } from 'node:https';
 import type { Socket } from 'node:net';
 import type { SecureContext } from 'node:tls';
 import { InvalidArgumentError, startTimer } from '@holdfast/core';
@@ -29,7 +29,7 @@ export function proxyTunnel(text: string, { timeoutMs, secureContext }: ProxyTun
       agent: false,
       headers: { host: authority, ...headers },
       ...(secureContext ? { secureContext } : {}),
-    } as Parameters<typeof httpsRequest>[0]);
+    } as RequestOptions);
   return (authority, done) => {
     const request = start(authority);
     const timer = startTimer(timeoutMs, () =>

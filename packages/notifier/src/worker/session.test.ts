@@ -1,4 +1,4 @@
-import { silentLogger, TransientDatabaseError } from '@holdfast/core';
+import { silentLogger } from '@holdfast/core';
 import { expect, it } from 'vitest';
 import type { AttemptEnd } from '../attempt/attempt-log.ts';
 import { Session, type SessionOptions } from './session.ts';
@@ -16,12 +16,12 @@ it('tries to write the end of an attempt for the time of a lease, and no longer'
       end: async () => {
         writes += 1;
         lastAt = performance.now();
-        throw new TransientDatabaseError('locked', undefined);
+        throw Object.assign(new Error('deadlock detected'), { code: '40P01' });
       },
     },
     logger: silentLogger,
   } as unknown as SessionOptions);
-  expect(await session.end({ delayMs: undefined } as AttemptEnd)).toBe(false);
+  expect(await session.end({ delayMs: undefined } as AttemptEnd)).toBe('refused');
   expect(writes).toBeGreaterThan(2);
   expect(lastAt - started).toBeLessThan(1_500);
 });
