@@ -34,7 +34,7 @@ import { type Endpoints, endpointsOf } from './endpoint/endpoints.ts';
 import type { NotifierEvents } from './events.ts';
 import { NotifierInspection, type NotifierStats } from './operate/inspect.ts';
 import { type RedriveFilter, redriveEnded } from './operate/redrive.ts';
-import { compensate, type ReplayOptions, replay, resend } from './operate/steer.ts';
+import { cancel, compensate, type ReplayOptions, replay, resend } from './operate/steer.ts';
 import { KeyRing, type KeySource } from './sign/key-ring.ts';
 import { checkSealingKeys, type SealingKeys } from './sign/sealed-key.ts';
 import type { Signer } from './sign/signer.ts';
@@ -72,7 +72,7 @@ export interface NotifierOptions extends DatabaseOptions {
   readonly schedule?: Backoff;
   /** The destinations that may be called, and the time limits of a request. Default: HTTPS to public addresses, 10 s per request. */
   readonly egress?: EgressOptions;
-  /** Names of the headers that a trigger may set. Default: none; a trigger with any other header is refused. */
+  /** Names of the headers that a trigger or an endpoint may set. Default: none; any other header is refused. */
   readonly allowHeaders?: readonly string[];
   /**
    * Called before each attempt. `false` ends the notification as CANCELLED. If it throws, or does not answer within `callTimeout`, the attempt
@@ -162,6 +162,7 @@ export class Notifier {
       now: () => this.#clock.now(),
     });
     const { sealingKeys } = options;
+    const allowHeaders = new Set((options.allowHeaders ?? []).map((name) => name.toLowerCase()));
     const callMs = durationMs(options.callTimeout ?? '5s', 'callTimeout');
     const keys = new KeyRing({ source: options.keys, signers: this.#signers, callMs, logger: this.#logger });
     this.#keys = keys;
@@ -177,13 +178,14 @@ export class Notifier {
     this.#triggers = new TriggerWriter({
       database: this.database,
       endpoints: this.#endpointTable,
+      subscriptions: this.#endpointTable.subscriptions,
       notifications: this.#notifications,
       rules: {
         egress: this.#egress,
         signers: this.#signers,
         keys,
         sealingKeys,
-        allowHeaders: new Set((options.allowHeaders ?? []).map((name) => name.toLowerCase())),
+        allowHeaders,
       },
       wake: (endpointId) => this.#wake(endpointId),
     });
@@ -191,6 +193,7 @@ export class Notifier {
       table: this.#endpointTable,
       egress: this.#egress,
       keys,
+      allowHeaders,
       wakers: this.#wakers,
     });
   }
@@ -245,11 +248,22 @@ export class Notifier {
     return this.#inspection.attempts(id);
   }
 
-  /** Makes a notification due now, whatever its state. Returns `false` if it does not exist. */
+  /**
+   * Makes a notification due now, whatever its state. If an attempt is under way, another one follows it. Returns `false` if the notification
+   * does not exist, or was superseded: its subject has a later one, and an old state is not told after a new one.
+   */
   async resend(id: string, by: Actor): Promise<boolean> {
     const done = await resend(this.database, id, by);
     if (done) this.#wakers.wake();
     return done;
+  }
+
+  /**
+   * Ends a pending notification as CANCELLED. An attempt that is under way is not called back; it is recorded, and changes nothing. Returns
+   * `false` if the notification does not exist or has ended.
+   */
+  cancel(id: string, by: Actor): Promise<boolean> {
+    return cancel(this.database, id, by);
   }
 
   /** Sends notifications of an endpoint again, spread over time: see {@link ReplayOptions}. Returns their number. */

@@ -92,6 +92,27 @@ onEveryDatabase('a function of the service', (suite) => {
     await until(async () => (await rows({ state: 'DELIVERED' })).length === 1);
   });
 
+  it.each([
+    ['throws', () => Promise.reject(new Error('mine'))],
+    [
+      'throws at once',
+      () => {
+        throw new Error('mine');
+      },
+    ],
+    ['is not a number', () => Number.NaN],
+  ])('that is a schedule and %s leaves the notification due in half an hour', async (_name, delayMs) => {
+    const receiver = await suite.receiver(500);
+    const notifier = suite.notifier({ schedule: { delayMs, maxAttempts: 5 } as never });
+    await suite.use(notifier.worker()).start();
+    const { id } = await notifier.now().trigger(event(receiver.url));
+    const [row] = await until(async () => {
+      const found = await rows({ id, notify_times: 1 });
+      return found.length > 0 && found;
+    });
+    expect([row?.state, Number(row?.due_at) - Number(row?.last_notified_at)]).toEqual(['PENDING', 1_800_000]);
+  });
+
   it('that signs with a promise is refused, and no unsigned request leaves', async () => {
     const receiver = await suite.receiver();
     const signer = { name: 'mine', checkKey: () => undefined, headers: async () => ({ 'x-sign': '1' }) };

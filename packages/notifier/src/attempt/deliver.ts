@@ -1,16 +1,20 @@
-import { checkpoint, type Events, type Logger, startTimer, type Telemetry } from '@holdfast/core';
+import { type Backoff, checkpoint, type Events, type Logger, startTimer, type Telemetry } from '@holdfast/core';
 import type { NotifierEvents } from '../events.ts';
 import type { DueRow } from '../table/due-row.ts';
-import type { AttemptEnd, AttemptLog, SkippedAttempt } from './attempt-log.ts';
+import type { AttemptEnd, AttemptLog, EndWritten, SkippedAttempt } from './attempt-log.ts';
 import { type Delivery, noKey } from './delivery.ts';
 import type { Judgement } from './outcome.ts';
 import { type EndpointKeys, type Plan, type PrepareOptions, prepare } from './prepare.ts';
 
 /** An endpoint while this worker holds it: the part of a session (`worker/session.ts`) that an attempt needs. */
 export interface EndpointHolder extends EndpointKeys {
+  /** URL, headers (as JSON) and schedule of the endpoint itself, if it has them. They hold as they are now, not as they were at the trigger. */
+  readonly url: string | undefined;
+  readonly headers: string | undefined;
+  readonly schedule: Backoff | undefined;
   skip(skipped: SkippedAttempt): Promise<boolean>;
   report(judgement: Judgement): void;
-  end(end: AttemptEnd): Promise<boolean>;
+  end(end: AttemptEnd): Promise<EndWritten>;
   release(row: DueRow, written: Promise<unknown>): void;
 }
 
@@ -53,13 +57,14 @@ export async function deliver(row: DueRow, holder: EndpointHolder, parts: Delive
       written = holder.skip({
         id: row.id,
         number,
+        resends: row.resends,
         reason,
         ...(plan.kind === 'cancel' ? { state: 'CANCELLED', delayMs: undefined } : { state: 'PENDING', delayMs: plan.delayMs }),
       });
       return;
     }
-    if (!(await parts.log.start({ id: row.id, number, trigger: row.trigger }))) return;
-    const judgement = plan.kind === 'no-key' ? noKey(plan.message) : await send(row, plan.keys, holder.signal, parts);
+    if (!(await parts.log.start({ id: row.id, number, resends: row.resends, trigger: row.trigger }))) return;
+    const judgement = plan.kind === 'no-key' ? noKey(plan.message) : await send(row, plan.keys, holder, parts);
     // Aborted: the worker that serves the endpoint next records the attempt as unknown.
     if (!judgement) return;
     holder.report(judgement);
@@ -81,15 +86,16 @@ async function inTime(prepared: Promise<Plan>, late: () => void): Promise<Plan> 
   }
 }
 
-async function send(row: DueRow, keys: readonly string[], signal: AbortSignal, parts: DeliverParts): Promise<Judgement | undefined> {
+async function send(row: DueRow, keys: readonly string[], holder: EndpointHolder, parts: DeliverParts): Promise<Judgement | undefined> {
   const waiting = parts.wire.enterWire();
   if (waiting) await waiting;
   try {
-    if (signal.aborted) return undefined;
+    if (holder.signal.aborted) return undefined;
     const paused = checkpoint('attempt:before-send');
     if (paused) await paused;
     const params = row.params ?? (await parts.body(row.id));
-    const judgement = await parts.delivery.send(row, params, keys, signal);
+    const request = { ...row, url: holder.url ?? row.url, endpointHeaders: holder.headers };
+    const judgement = await parts.delivery.send(request, params, keys, holder.signal);
     const answered = checkpoint('attempt:after-send');
     if (answered) await answered;
     return judgement;
@@ -99,15 +105,15 @@ async function send(row: DueRow, keys: readonly string[], signal: AbortSignal, p
 }
 
 async function finish(row: DueRow, judgement: Judgement, holder: EndpointHolder, parts: DeliverParts): Promise<void> {
-  const end = parts.delivery.end(row, judgement);
-  const counted = await holder.end(end);
+  const end = parts.delivery.end(row, judgement, holder.schedule);
+  const written = await holder.end(end);
   const { events, logger, telemetry } = parts;
-  telemetry.settled.add(1, { kind: 'notification', outcome: counted ? judgement.outcome : 'lost' });
+  telemetry.settled.add(1, { kind: 'notification', outcome: written === 'refused' ? 'lost' : judgement.outcome });
   const event = { id: row.id, endpointId: row.endpointId, subjectId: row.subjectId, status: row.status, attempt: end.number };
-  if (!counted) events.emit('notification:lease-lost', event);
+  if (written === 'refused') events.emit('notification:lease-lost', event);
   else if (end.state === 'DELIVERED') events.emit('notification:delivered', event);
-  else if (end.state === 'PENDING')
-    events.emit('notification:failed', { ...event, outcome: judgement.outcome, nextInMs: end.delayMs ?? 0 });
+  else if (end.state === 'PENDING' || written === 'resent')
+    events.emit('notification:failed', { ...event, outcome: judgement.outcome, nextInMs: written === 'resent' ? 0 : (end.delayMs ?? 0) });
   else {
     logger.warn(
       { ...event, state: end.state, outcome: judgement.outcome },

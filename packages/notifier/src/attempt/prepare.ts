@@ -32,7 +32,7 @@ export type Plan =
 
 const postponeMs = 15_000;
 
-/** The part of a session (`worker/session.ts`) that decides about an attempt. */
+/** The part of a session (`worker/session.ts`) that decides about an attempt, and about its signature. */
 export interface EndpointKeys {
   readonly signal: AbortSignal;
   /** References of the endpoint's keys: the current key first, then the previous one. */
@@ -56,7 +56,7 @@ async function checkWanted(row: DueRow, endpoint: EndpointKeys, options: Prepare
     )
       return { kind: 'cancel', reason: 'not wanted any more' };
   } catch (err) {
-    logger.warn({ err, notification: row.id }, 'stillWanted failed; the attempt is postponed');
+    if (!endpoint.signal.aborted) logger.warn({ err, notification: row.id }, 'stillWanted failed; the attempt is postponed');
     const late = HoldfastError.is(err, 'call-timeout');
     return { kind: 'later', delayMs: postponeMs, reason: late ? `stillWanted did not answer within ${callMs} ms` : 'stillWanted failed' };
   }
@@ -73,16 +73,17 @@ function withKeys(row: DueRow, { keyRefs, signal }: EndpointKeys, options: Prepa
     if (!(found instanceof Promise)) return { kind: 'send', keys: found };
     return found.then(
       (keys): Plan => ({ kind: 'send', keys }),
-      (error) => keysFailed(row, error, options),
+      (error) => keysFailed(row, error, signal, options),
     );
   } catch (error) {
-    return keysFailed(row, error, options);
+    return keysFailed(row, error, signal, options);
   }
 }
 
 /** A key that is unknown or unfit fails the attempt: its owner has to register another. If the key source itself fails, the attempt is postponed. */
-function keysFailed(row: DueRow, error: unknown, { logger }: PrepareOptions): Plan {
+function keysFailed(row: DueRow, error: unknown, signal: AbortSignal, { logger }: PrepareOptions): Plan {
   if (HoldfastError.is(error, 'key-unknown') || HoldfastError.is(error, 'key-invalid')) return { kind: 'no-key', message: error.message };
-  logger.warn({ err: error, notification: row.id }, 'the keys of a notification could not be read; the attempt is postponed');
+  if (!signal.aborted)
+    logger.warn({ err: error, notification: row.id }, 'the keys of a notification could not be read; the attempt is postponed');
   return { kind: 'later', delayMs: postponeMs, reason: cleanText(`keys failed: ${(error as Error)?.message ?? error}`).slice(0, 191) };
 }

@@ -1,8 +1,20 @@
-import { type ClaimedRow, isConnectionError, isTransient, type Logger, monotonicMs, startTimer, type Timer, wait } from '@holdfast/core';
-import type { AttemptEnd, AttemptLog, SkippedAttempt } from '../attempt/attempt-log.ts';
+import {
+  type Backoff,
+  type ClaimedRow,
+  isConnectionError,
+  isTransient,
+  type Logger,
+  monotonicMs,
+  startTimer,
+  steps,
+  type Timer,
+  wait,
+} from '@holdfast/core';
+import type { AttemptEnd, AttemptLog, EndWritten, SkippedAttempt } from '../attempt/attempt-log.ts';
 import type { EndpointHolder } from '../attempt/deliver.ts';
-import type { Judgement } from '../attempt/outcome.ts';
+import { type Judgement, saysReceiverFails } from '../attempt/outcome.ts';
 import { type BreakerLimits, EndpointBreaker } from '../endpoint/endpoint-breaker.ts';
+import type { EndpointState } from '../endpoint/endpoint-table.ts';
 import type { DueRow } from '../table/due-row.ts';
 import type { DueReader } from './due-reader.ts';
 import type { FairTurns, Sender } from './fair-turns.ts';
@@ -17,6 +29,8 @@ export interface SessionOptions {
   readonly log: AttemptLog;
   readonly turns: FairTurns<Session, DueRow>;
   readonly breaker: BreakerLimits;
+  /** Time for which no attempt may be acknowledged before the endpoint is disabled, in ms. */
+  readonly disableAfterMs: number;
   /** Maximum number of concurrent requests, unless the endpoint has a limit of its own. */
   readonly concurrency: number;
   /** Maximum number of the endpoint's rows in memory. */
@@ -24,20 +38,16 @@ export interface SessionOptions {
   /** Returns whether the worker serves as many endpoints as it may. If so, this endpoint is given back after a while. */
   readonly crowded: () => boolean;
   /** Returns the end of an attempt that a vanished worker had started. */
-  readonly orphaned: (row: DueRow) => AttemptEnd;
+  readonly orphaned: (row: DueRow, schedule: Backoff | undefined) => AttemptEnd;
   readonly logger: Logger;
 }
 
-/** The end of a session, and the state of the breaker. */
-export interface SessionEnd {
+/** The end of a session, and the state of the endpoint. */
+export interface SessionEnd extends EndpointState {
   /** Ms until the endpoint is to be served again; `undefined` if only a wake-up makes it ready. */
   readonly afterMs: number | undefined;
-  /** Ms for which nothing may be sent to the endpoint: its breaker is open, its rate is used up, or it asked for a pause by `Retry-After`. */
-  readonly holdMs: number;
   /** Ms for which the breaker was opened in this session; `undefined` if it was not. */
   readonly openMs: number | undefined;
-  readonly failures: number;
-  readonly opened: number;
 }
 
 /**
@@ -58,6 +68,9 @@ const rescanMs = 1_000;
 export class Session implements Sender<DueRow>, EndpointHolder {
   readonly endpointId: string;
   keyRefs: readonly string[] = [];
+  url: string | undefined;
+  headers: string | undefined;
+  schedule: Backoff | undefined;
   readonly signal: AbortSignal;
   readonly #options: SessionOptions;
   readonly #breaker: EndpointBreaker;
@@ -85,6 +98,10 @@ export class Session implements Sender<DueRow>, EndpointHolder {
   /** Time until which nothing may be sent to the endpoint. */
   #holdUntil = 0;
   #openMs: number | undefined;
+  /** Time since which no attempt was acknowledged. */
+  #failingSince: number | undefined;
+  #disable = false;
+  #delays: string | undefined;
   #finish: ((end: SessionEnd) => void) | undefined;
   #finishing = false;
 
@@ -99,12 +116,12 @@ export class Session implements Sender<DueRow>, EndpointHolder {
     this.#nextSendAt = now;
     this.#yieldAt = now + yieldMs;
     this.#rescanAt = now + rescanMs;
+    if (payload.failingMs !== null && payload.failingMs !== undefined) this.#failingSince = now - Number(payload.failingMs);
     this.apply(payload);
     const holdMs = Number(payload.holdMs ?? 0);
-    if (!this.#closing && holdMs > 0) {
-      this.#closing = 'held';
-      this.#holdUntil = now + holdMs;
-    }
+    if (holdMs <= 0) return;
+    this.#holdUntil = now + holdMs;
+    this.#closing ??= 'held';
   }
 
   /** Applies settings that operators may have changed. */
@@ -112,6 +129,11 @@ export class Session implements Sender<DueRow>, EndpointHolder {
     this.keyRefs = [settings.keyRef, settings.previousKeyRef].filter((ref) => ref !== null && ref !== undefined);
     this.#concurrency = settings.concurrency === null ? this.#options.concurrency : Number(settings.concurrency);
     this.#intervalMs = Number(settings.intervalMs ?? 0);
+    this.url = settings.url ?? undefined;
+    this.headers = settings.headers ?? undefined;
+    const delays = settings.delays ?? undefined;
+    if (delays !== this.#delays) this.schedule = delays === undefined ? undefined : steps(...(JSON.parse(delays) as number[]));
+    this.#delays = delays;
     if (Number(settings.paused) === 1) this.#close('stop');
   }
 
@@ -152,6 +174,7 @@ export class Session implements Sender<DueRow>, EndpointHolder {
 
   /** Reports the result of an attempt to the breaker. An endpoint that asks for a pause by `Retry-After` gets it for all its notifications. */
   report(judgement: Judgement): void {
+    this.#countFailing(judgement);
     // Results of requests that were in flight when the breaker opened say nothing new.
     const openMs = this.#openMs === undefined ? this.#breaker.report(judgement) : undefined;
     this.#openMs ??= openMs;
@@ -159,6 +182,16 @@ export class Session implements Sender<DueRow>, EndpointHolder {
     if (holdMs === 0) return;
     this.#holdUntil = Math.max(this.#holdUntil, monotonicMs() + holdMs);
     this.#close('held');
+  }
+
+  #countFailing(judgement: Judgement): void {
+    if (judgement.outcome === 'delivered') this.#failingSince = undefined;
+    if (!saysReceiverFails(judgement)) return;
+    const now = monotonicMs();
+    this.#failingSince ??= now;
+    if (now - this.#failingSince < this.#options.disableAfterMs) return;
+    this.#disable = true;
+    this.#close('stop');
   }
 
   /** Ends the turn of a row. The row stays in memory until `written` resolves. */
@@ -172,22 +205,23 @@ export class Session implements Sender<DueRow>, EndpointHolder {
   }
 
   /**
-   * Writes the end of an attempt. If that fails for the time of a lease, the attempt will be recorded as unknown. Resolves with `false` if
-   * it was refused.
+   * Writes the end of an attempt. If that fails for the time of a lease, the attempt will be recorded as unknown, and this
+   * resolves with `refused`.
    */
-  async end(end: AttemptEnd): Promise<boolean> {
-    const counted = await this.#write(() => this.#options.log.end(end));
-    if (end.delayMs !== undefined) this.#retryAt = Math.min(this.#retryAt, monotonicMs() + end.delayMs);
-    return counted;
+  async end(end: AttemptEnd): Promise<EndWritten> {
+    const written = await this.#write<EndWritten>(() => this.#options.log.end(end), 'refused');
+    const nextMs = written === 'resent' ? 0 : end.delayMs;
+    if (nextMs !== undefined) this.#retryAt = Math.min(this.#retryAt, monotonicMs() + nextMs);
+    return written;
   }
 
   /** Cancels or postpones a notification. Resolves with `false` if it was refused. */
   async skip(skipped: SkippedAttempt): Promise<boolean> {
-    return this.#write(() => this.#options.log.skip(skipped));
+    return this.#write(() => this.#options.log.skip(skipped), false);
   }
 
   /** Writes with retries while the database is unavailable, for the time of a lease: then another worker may have the endpoint. */
-  async #write(write: () => Promise<boolean>): Promise<boolean> {
+  async #write<T>(write: () => Promise<T>, failed: T): Promise<T> {
     const started = monotonicMs();
     for (let pauseMs = 50; ; pauseMs = Math.min(pauseMs * 2, 2_000)) {
       try {
@@ -203,7 +237,7 @@ export class Session implements Sender<DueRow>, EndpointHolder {
           );
           // The row is still due: not at once again.
           await wait(1_000, this.signal).catch(() => undefined);
-          return false;
+          return failed;
         }
       }
       await wait(pauseMs, this.signal).catch(() => undefined);
@@ -315,7 +349,7 @@ export class Session implements Sender<DueRow>, EndpointHolder {
       this.#queue.push(row);
       return;
     }
-    void this.end(this.#options.orphaned(row)).finally(() => {
+    void this.end(this.#options.orphaned(row, this.schedule)).finally(() => {
       this.#held.delete(row.id);
       this.#step();
     });
@@ -330,9 +364,11 @@ export class Session implements Sender<DueRow>, EndpointHolder {
     const nextMs = this.#closing === undefined ? await this.#options.reader.nextDueMs(this.endpointId).catch(() => 0) : 0;
     this.#finish = undefined;
     // The rate outlives the session: the next one may begin a moment later.
-    const holdMs = Math.max(0, Math.max(this.#holdUntil, this.#intervalMs > 0 ? this.#nextSendAt : 0) - monotonicMs());
+    const now = monotonicMs();
+    const holdMs = Math.max(0, Math.max(this.#holdUntil, this.#intervalMs > 0 ? this.#nextSendAt : 0) - now);
+    const failingMs = this.#failingSince === undefined ? undefined : now - this.#failingSince;
     const afterMs = holdMs > 0 || nextMs !== undefined ? Math.max(nextMs ?? 0, holdMs) : undefined;
     const { failures, opened } = this.#breaker;
-    finish?.({ afterMs, holdMs, openMs: this.#openMs, failures, opened });
+    finish?.({ afterMs, holdMs, openMs: this.#openMs, failures, opened, failingMs, disable: this.#disable && failingMs !== undefined });
   }
 }
