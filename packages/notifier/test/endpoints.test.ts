@@ -86,7 +86,9 @@ onEveryDatabase('an endpoint', (suite) => {
     const times = receiver.requests.slice(from).map(({ at }) => at);
     expect((times.at(-1) ?? 0) - (times[0] ?? 0)).toBeGreaterThan(11 * 50 - 60);
     expect(await notifier.endpoints.get(id)).toMatchObject({ concurrency: null, ratePerSecond: 20 });
-    await expect(notifier.endpoints.limit(id, { ratePerSecond: 0 }, by)).rejects.toThrow(/above 0/);
+    for (const ratePerSecond of [0, -1, 1e-9, Number.NaN, 1_001])
+      await expect(notifier.endpoints.limit(id, { ratePerSecond }, by)).rejects.toThrow(/above 0/);
+    await expect(notifier.endpoints.limit(id, { concurrency: 2 ** 40 }, by)).rejects.toThrow(/concurrency is/);
     await expect(notifier.endpoints.limit(id, {}, by)).rejects.toThrow(/at least one/);
   });
 

@@ -95,6 +95,8 @@ export interface EndpointView {
 }
 
 const maxCachedIds = 10_000;
+/** One request in eleven days: the interval is kept in ms, in 31 bits. */
+const leastRate = 0.000_001;
 
 /** Creates, finds and changes endpoints. */
 export class EndpointTable {
@@ -248,11 +250,13 @@ export class EndpointTable {
     const { concurrency, ratePerSecond } = limits;
     const set: string[] = [];
     if (concurrency !== undefined) {
-      set.push(`concurrency = ${concurrency === null ? 'NULL' : wholeNumber('concurrency', concurrency)}`);
+      set.push(`concurrency = ${concurrency === null ? 'NULL' : wholeNumber('concurrency', concurrency, { most: 10_000 })}`);
     }
     if (ratePerSecond !== undefined) {
-      if (ratePerSecond !== null && !(ratePerSecond > 0 && ratePerSecond <= 1_000))
-        throw new InvalidArgumentError(`ratePerSecond is ${ratePerSecond}; give a number above 0, up to 1,000, or null.`);
+      if (ratePerSecond !== null && !(ratePerSecond >= leastRate && ratePerSecond <= 1_000))
+        throw new InvalidArgumentError(
+          `ratePerSecond is ${ratePerSecond}; give a number above 0 (${leastRate} at least), up to 1,000, or null.`,
+        );
       set.push(`interval_ms = ${ratePerSecond === null ? 'NULL' : Math.ceil(1_000 / ratePerSecond)}`);
     }
     if (set.length === 0) throw new InvalidArgumentError('limit takes { concurrency, ratePerSecond }; give at least one.');

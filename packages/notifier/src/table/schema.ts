@@ -8,7 +8,14 @@ export const notifierSchema: Schema = {
     {
       name: '0002_trailing_spaces',
       statements: (database, sql) =>
-        keepTrailingSpaces(database, sql, ['notifier_endpoint', 'notifier_notification', 'notifier_attempt', 'notifier_wake']),
+        keepTrailingSpaces(database, sql, [
+          'notifier_endpoint',
+          'notifier_notification',
+          'notifier_attempt',
+          'notifier_wake',
+          // Of a later migration: there already if this one is run again.
+          'notifier_subscription',
+        ]),
     },
     { name: '0003_ended', statements: indexEnded },
     { name: '0004_targets', statements: addTargets },
