@@ -24,6 +24,23 @@ export const errorPages: readonly ErrorPage[] = [
     ],
   },
   {
+    code: 'call-timeout',
+    error: 'CallTimeoutError',
+    from: 'core',
+    retryable: true,
+    means:
+      'A function that you passed as an option returned a promise, and the promise was not settled in time. The signal that the function got was aborted; what it returns later is ignored.',
+    because: [
+      'The function waits for a service (a secret store, say) that hangs, and has no limit of its own.',
+      'The function is slower than the limit, `callTimeout` of the notifier.',
+    ],
+    next: [
+      'Give each call inside the function a limit, and pass it the signal that the function gets.',
+      'Cache what seldom changes, such as keys.',
+      'Do the same again: nothing was written. An attempt of the notifier is postponed by itself, and does not count.',
+    ],
+  },
+  {
     code: 'database-transient',
     error: 'TransientDatabaseError',
     from: 'core',

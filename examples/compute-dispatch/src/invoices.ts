@@ -63,7 +63,7 @@ export const scanView = z.object({
   units: z.array(
     z.object({
       unit: z.string(),
-      state: z.enum(['todo', 'running', 'done', 'failed']),
+      state: z.enum(['todo', 'running', 'done', 'failed', 'cancelled']),
       scanned: z.number(),
       matched: z.number(),
       handled: z.number(),

@@ -114,9 +114,9 @@ describe.each(testDialects())('invoices of compute-dispatch on $name', (dialect)
     expect(await admin.trigger(executor, { jobId: 7, logId: 70, handler: 'invoiceScanJobHandler', param: '1,2' })).toMatchObject({
       code: 200,
     });
-    await until(() => admin.callbacks.some(({ logId }) => logId === 70), { withinMs: 30_000, what: 'the end of the job' });
-    expect(admin.callbacks).toMatchObject([{ logId: 70, code: 200 }]);
-    const { logContent } = await admin.log(executor, 70);
+    await until(() => admin.callbacks.some(({ logId }) => logId === '70'), { withinMs: 30_000, what: 'the end of the job' });
+    expect(admin.callbacks).toMatchObject([{ logId: '70', code: 200 }]);
+    const { logContent } = await admin.log(executor, '70');
     for (const unit of ['01.000', '01.003', '02.000', '02.003'])
       expect(logContent).toMatch(new RegExp(`${unit} done: \\d+ scanned, \\d+ not sent, 0 failed`));
     await until(

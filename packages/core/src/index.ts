@@ -6,6 +6,7 @@ export { fitKey } from './check/fit-key.ts';
 export { idText } from './check/id-text.ts';
 export { type JsonText, jsonText } from './check/json-text.ts';
 export { keyText } from './check/key-text.ts';
+export { lostInJson } from './check/lost-in-json.ts';
 export { notAPromise } from './check/not-a-promise.ts';
 export { survivesJson } from './check/survives-json.ts';
 export { requireVersionColumn, requireVersionValue } from './check/version-column.ts';
@@ -36,6 +37,7 @@ export { type UpdateFromValues, updateFromValues } from './database/update-from-
 export { type ValueTypes, valuesTable } from './database/values-table.ts';
 export { cleanText, unfitText } from './errors/clean-text.ts';
 export {
+  CallTimeoutError,
   DatabaseUnavailableError,
   InvalidArgumentError,
   LeaseLostError,
@@ -80,10 +82,12 @@ export { type Conditions, filterConditions } from './operate/filter-conditions.t
 export { changeAudited, countUpTo, dateMs, type OperatorChange, pageLimit, requireFilters } from './operate/inspect-table.ts';
 export type { Actor, BulkAction, BulkCounts, BulkFilter, BulkOptions, BulkPage, Inspectable, ListQuery } from './operate/inspectable.ts';
 export { Backoff, every, exponential, steps } from './time/backoff.ts';
+export { type BoundedCallOptions, boundedCall } from './time/bounded-call.ts';
 export { type Duration, durationMs } from './time/duration.ts';
 export { monotonicMs } from './time/monotonic.ts';
 export { startTimer, type Timer, timeoutSignal } from './time/timer.ts';
 export { idle, wait } from './time/wait.ts';
+export { wallClockMs } from './time/wall-clock.ts';
 export { ChannelListeners } from './wake/channel-listeners.ts';
 export { dataVersionWaker } from './wake/data-version-waker.ts';
 export { type ListenWakerOptions, listenWaker } from './wake/listen-waker.ts';

@@ -180,6 +180,17 @@ export class Once {
     return row?.ref ?? undefined;
   }
 
+  /** As {@link find}, for one thing that may have been recorded under several keys: the first of them that is there counts. */
+  async findAny(sql: SqlRunner, scope: string, keys: readonly string[]): Promise<string | undefined> {
+    const list = this.#oneOf(keys);
+    const rows = await sql.rows<{ once_key: string; ref: string | null }>(
+      `SELECT once_key, ref FROM ${this.#table} WHERE scope = ? AND once_key ${list.sql} AND expires_at > {now}`,
+      [scope, ...list.params],
+    );
+    const refs = new Map(rows.map(({ once_key, ref }) => [once_key, ref]));
+    return keys.map((key) => refs.get(key)).find((ref) => typeof ref === 'string') ?? undefined;
+  }
+
   /** The references of many keys, by key. */
   async findMany(sql: SqlRunner, scope: string, keys: readonly string[]): Promise<ReadonlyMap<string, string>> {
     const values = valuesTable(
