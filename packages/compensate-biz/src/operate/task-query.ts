@@ -10,6 +10,7 @@ import {
   requireFilters,
   timestampAt,
 } from '@holdfast/core';
+import { parentType } from '../table/parent-type.ts';
 
 /** The statuses of a row. */
 export const taskStatuses = ['WAIT_HANDLE', 'SCHEDULED', 'BLOCKED', 'PROCESSING', 'SUCCESS', 'FAILED', 'CANCELLED'] as const;
@@ -80,6 +81,11 @@ export function bulkCondition(
   requireFilters('compensate-biz', filter, [...filters, 'reason', 'failedAfter', 'failedBefore']);
   const status = filter.status ?? redrivable[0] ?? '';
   const { sql, params } = conditions({ ...filter, status }, redrivable);
+  if (filter.kind === parentType)
+    throw new InvalidArgumentError(
+      `Rows of the type ${parentType} can't be redriven: a fan-out that was cancelled is not continued. Start another with a new key, or redrive its children by their type.`,
+    );
+  if (status === 'CANCELLED') sql.push(`biz_type <> '${parentType}'`);
   if (filter.reason !== undefined) {
     sql.push('dead_reason = ?');
     params.push(keyText('reason', filter.reason, 20));

@@ -6,6 +6,11 @@ export function openChildSql(database: Database): string {
   return `t.parent_id IS NOT NULL AND EXISTS (SELECT 1 FROM ${database.table('compensate_biz_fan_out')} f WHERE f.parent_id = t.parent_id AND f.total IS NULL)`;
 }
 
+/** SQL: true for the row `t` of a cancelled fan-out that may have children which are still to be cancelled. */
+export function unclosedSql(database: Database): string {
+  return `EXISTS (SELECT 1 FROM ${database.table('compensate_biz_fan_out')} f WHERE f.parent_id = t.id AND (f.cancelled = 0 OR f.cancel_after IS NOT NULL))`;
+}
+
 /**
  * Deletes SUCCESS rows of a type that keeps none: children that stayed while the items of their fan-out came (see `keepsRow`). Index:
  * `(parent_id, child_key)`. Returns how many.
