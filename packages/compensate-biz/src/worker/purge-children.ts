@@ -17,7 +17,7 @@ export function unclosedSql(database: Database): string {
  */
 export async function purgeChildren({ database }: Registry, type: string): Promise<number> {
   const t = database.table('compensate_biz');
-  const select = `SELECT ${database.text('t.id')} AS id FROM ${database.table('compensate_biz_fan_out')} f JOIN ${t} t ON t.parent_id = f.parent_id WHERE f.biz_type = ? AND f.total IS NOT NULL AND t.status = 'SUCCESS' LIMIT 1000`;
+  const select = `SELECT ${database.text('t.id')} AS id FROM ${database.table('compensate_biz_fan_out')} f JOIN ${t} t ON t.parent_id = f.parent_id AND t.biz_type = f.biz_type WHERE f.biz_type = ? AND f.total IS NOT NULL AND t.status = 'SUCCESS' LIMIT 1000`;
   let purged = 0;
   for (let n = 1; n > 0; purged += n) {
     const rows = await database.rows<{ id: string }>(select, [type]);
