@@ -369,6 +369,28 @@ onEveryDatabase(
   ['postgres', 'mysql', 'mariadb'],
 );
 
+onEveryDatabase(
+  'a fan-out that is cancelled at REPEATABLE READ',
+  (suite) => {
+    it('does not conflict with the runs of its children', async () => {
+      const biz = suite.create({ busy: bizType(any) });
+      const t = () => suite.db.knex('compensate_biz');
+      const { parentId } = await biz.fanOut('busy', items(3), { key: 'busy' });
+      await suite.db.knex.transaction(
+        async (trx) => {
+          await trx('compensate_biz').first();
+          await t().where({ parent_id: parentId }).update({ status: 'PROCESSING', version: 1 });
+          expect(await biz.in(trx).cancel({ id: parentId })).toBe(true);
+        },
+        { isolationLevel: 'repeatable read' },
+      );
+      await biz.sweep();
+      expect(await t().where({ parent_id: parentId, status: 'CANCELLED' })).toHaveLength(3);
+    });
+  },
+  ['postgres', 'mysql', 'mariadb'],
+);
+
 onEveryDatabase('a table of the version before fan-outs could be cancelled', (suite) => {
   it('is migrated, and its fan-outs are cancelled as new ones are', async () => {
     const { knex } = suite.db;

@@ -1,4 +1,4 @@
-import { checkpoint, forUpdate, idList, type SqlRunner, skipLocked } from '@holdfast/core';
+import { checkpoint, type Database, forUpdate, idList, type SqlRunner, skipLocked } from '@holdfast/core';
 import type { Registry } from '../registry.ts';
 import { parentType } from '../table/parent-type.ts';
 import { lockRow, type SteeredRow, steeredColumns } from './steer.ts';
@@ -21,14 +21,15 @@ export interface CancelPass {
  * running row stay taken until its worker has seen the cancellation, or its lease has expired: two rows of a key never run at once.
  *
  * A fan-out is closed in the same transaction: no child is written any more, and it never completes. Its first children are cancelled with it,
- * except those that others have locked, so that the caller waits for none of them. {@link cancelChildren} cancels all that are left.
+ * except those that others have locked, so that the caller waits for none of them. {@link cancelChildren} cancels all that are left, also those
+ * that a snapshot of the caller does not show.
  * @returns the ids of the rows that were cancelled; none if the row has ended
  */
 export async function cancelRow(registry: Registry, sql: SqlRunner, id: string): Promise<readonly string[]> {
   const row = await lockRow(registry, sql, id);
   if (!row || !isLive(row)) return [];
   await cancelLocked(registry, sql, [row]);
-  if (row.biz_type !== parentType) return [row.id];
+  if (row.biz_type !== parentType || !(await locksCurrentRows(registry.database, sql))) return [row.id];
   const children = await readChildren(registry, sql, row.id, '');
   return [row.id, ...(await cancelLive(registry, sql, children, skipLocked(registry.database)))];
 }
@@ -89,6 +90,22 @@ function cancelChunk(registry: Registry, parentId: string): Promise<readonly str
     if (last === undefined && Number(fanOut.cancelled) === 1) await children.close(sql, parentId);
     return cancelled;
   });
+}
+
+/**
+ * Returns whether a lock takes a row as it is now. If the transaction refuses each row that has changed since it began, a fan-out whose children
+ * are running could hardly be cancelled with its first children: its transaction would conflict again and again.
+ */
+async function locksCurrentRows(database: Database, sql: SqlRunner): Promise<boolean> {
+  if (database.family === 'postgres') {
+    const [row] = await sql.rows<{ level: string }>("SELECT current_setting('transaction_isolation') AS level");
+    return row?.level === 'read committed';
+  }
+  if (database.dialect === 'mariadb') {
+    const [row] = await sql.rows<{ Value: string }>("SHOW VARIABLES LIKE 'innodb_snapshot_isolation'");
+    return row?.Value !== 'ON';
+  }
+  return true;
 }
 
 interface ChildRow {

@@ -47,7 +47,7 @@ export interface InTransaction<Types extends BizTypes> extends Submitter<Types> 
    *
    * A fan-out is cancelled with its children: by the `parentId` of its result, or as `{ type: 'fan-out', once: key }`. It is CANCELLED, and does
    * not complete, when `trx` commits; `fanOut` writes no further child, and throws FanOutCancelledError. Up to 1,000 of its children are cancelled
-   * in `trx`. Workers cancel all others after the commit, 1,000 in a transaction; without a worker, `sweep()` does. Children that have ended stay
+   * in `trx`, unless its isolation is such that it would conflict with their runs. Workers cancel all others after the commit, 1,000 in a transaction; without a worker, `sweep()` does. Children that have ended stay
    * as they are.
    */
   cancel(target: RowTarget): Promise<boolean>;
