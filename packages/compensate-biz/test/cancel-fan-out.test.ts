@@ -16,8 +16,8 @@ const cancelledError = (error: unknown): boolean => HoldfastError.is(error, 'fan
 onEveryDatabase('a fan-out that is cancelled', (suite) => {
   afterEach(() => setCheckpointHook(undefined));
   const t = () => suite.db.knex('compensate_biz');
-  const cancel = <Types extends BizTypes>(biz: CompensateBiz<Types>, id: string) =>
-    suite.db.knex.transaction((trx) => biz.in(trx).cancel({ id }));
+  const cancel = <Types extends BizTypes>(biz: CompensateBiz<Types>, id: string | number) =>
+    suite.db.knex.transaction((trx) => biz.in(trx).cancel({ id: String(id) }));
   const row = (id: string) => t().where({ id }).first();
   const counts = async (id: string) => JSON.parse((await row(id)).context);
   const statuses = async (parentId: string) => (await t().where({ parent_id: parentId }).orderBy('id')).map(({ status }) => status);
@@ -86,7 +86,7 @@ onEveryDatabase('a fan-out that is cancelled', (suite) => {
       if (i === 1) return run.reject('no');
       if (i === 2) return run.snooze('1h');
       running.add(i);
-      await new Promise((resolve) => run.signal.addEventListener('abort', resolve, { once: true }));
+      if (!run.signal.aborted) await new Promise((resolve) => run.signal.addEventListener('abort', resolve, { once: true }));
       return run
         .commit(() => undefined)
         .catch((error: unknown) => {
@@ -99,10 +99,12 @@ onEveryDatabase('a fan-out that is cancelled', (suite) => {
     await worker.start();
     const { parentId } = await biz.fanOut('mixed', items(6), { key: 'mixed', onComplete: { type: 'mixedEnd', context: {} } });
     await until(() => running.size === 2);
-    expect(await statuses(parentId)).toEqual(['SUCCESS', 'FAILED', 'SCHEDULED', 'PROCESSING', 'PROCESSING', 'WAIT_HANDLE']);
+    // The worker may have claimed the sixth ahead.
+    const before = ['SUCCESS', 'FAILED', 'SCHEDULED', 'PROCESSING', 'PROCESSING', expect.stringMatching(/^(WAIT_HANDLE|PROCESSING)$/)];
+    expect(await statuses(parentId)).toEqual(before);
     expect(await cancel(biz, parentId)).toBe(true);
     expect(await statuses(parentId)).toEqual(['SUCCESS', 'FAILED', ...Array(4).fill('CANCELLED')]);
-    await until(() => refused.length === 2);
+    await until(() => refused.length >= 2);
     expect(refused.every((error) => HoldfastError.is(error, 'lease-lost'))).toBe(true);
     await until(closed(parentId));
     expect((await row(parentId)).status).toBe('CANCELLED');
@@ -144,7 +146,7 @@ onEveryDatabase('a fan-out that is cancelled', (suite) => {
     await until(() => started === 2);
     expect(await biz.inspect().actions.cancel(parentId, by)).toBe(1);
     await until(() => aborted === 2);
-    const [record] = await suite.db.knex('holdfast_audit').where({ action: 'compensate-biz:cancel', target: parentId });
+    const [record] = await suite.db.knex('holdfast_audit').where({ action: 'compensate-biz:cancel', subject: parentId });
     expect(record).toMatchObject(by);
   });
 
