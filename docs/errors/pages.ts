@@ -124,6 +124,23 @@ export const errorPages: readonly ErrorPage[] = [
     next: ['Read the message: it names what is missing. `npm run conformance -- --kubeconfig F` checks a cluster.'],
   },
   {
+    code: 'fan-out-cancelled',
+    error: 'FanOutCancelledError',
+    from: 'compensate-biz',
+    retryable: false,
+    means: 'A fan-out was cancelled. It is not continued, not written to, and not redriven. Nothing was written.',
+    because: [
+      'Somebody cancelled the row of the fan-out while `fanOut` read its source: the chunk in hand is not written, and the source is read no further.',
+      '`fanOut` was called again with the key of a fan-out that was cancelled, or `partOf` names one.',
+      '`redrive` was called for the row of a fan-out. Its children were cancelled, and those that were not yet made come from a source that only your code has.',
+    ],
+    next: [
+      'To make the rows after all, call `fanOut` with a new key.',
+      'To run only those that were made, redrive the children: `biz.redrive({ type, status: "CANCELLED" }, …)`. The fan-out stays CANCELLED, and its `onComplete` is not submitted.',
+      'A handler that calls `fanOut` fails with this error, and so its row is FAILED at once. Catch the error if it is expected.',
+    ],
+  },
+  {
     code: 'file-store',
     error: 'FileStoreError',
     from: 'code-runner',

@@ -45,8 +45,9 @@ export class CompensateBiz<Types extends BizTypes> {
     this.#registry = new Registry(options);
     this.types = options.types;
     this.#inspection = new Inspection(this.#registry);
-    this.#submitter = new RowSubmitter(this.#registry, (id) => {
-      for (const worker of this.#workers) worker.cancelled(id);
+    this.#submitter = new RowSubmitter(this.#registry);
+    this.#registry.onCancelled((ids) => {
+      for (const worker of this.#workers) worker.cancelled(ids);
     });
   }
 
@@ -100,7 +101,9 @@ export class CompensateBiz<Types extends BizTypes> {
 
   /**
    * Cuts a large source into rows of `type` in bounded memory, under one parent row that completes when all of them
-   * have ended. Called again with the same `key` after a crash, it continues where it stopped.
+   * have ended. Called again with the same `key` after a crash, it continues where it stopped. To cancel it with its children, cancel the parent
+   * row: see `cancel` of {@link in}.
+   * @throws FanOutCancelledError if the fan-out of this `key` was cancelled, at once or as soon as the chunk in hand would be written
    */
   fanOut<Type extends keyof Types & string>(
     type: Type,
@@ -164,11 +167,15 @@ export class CompensateBiz<Types extends BizTypes> {
     return this.#inspection.list(query);
   }
 
-  /** Makes a FAILED or CANCELLED row run again; its history stays. Returns false if the row is in another status, or is gone. */
+  /**
+   * Makes a FAILED or CANCELLED row run again; its history stays. Returns false if the row is in another status, or is gone.
+   * @throws FanOutCancelledError for a fan-out that was cancelled
+   */
   redrive(id: string, by: Actor): Promise<boolean>;
   /**
    * Makes all rows that match run again, in pages of up to 200 rows, each in a transaction of its own with its record in the audit table. Set
-   * `rate` to what the systems behind the handlers can take, and look with `dryRun` first. A call that was stopped is called again.
+   * `rate` to what the systems behind the handlers can take, and look with `dryRun` first. A call that was stopped is called again. Fan-outs that
+   * were cancelled do not match; their children do.
    * @throws InvalidArgumentError
    */
   redrive(filter: RedriveFilter<keyof Types & string>, options: BulkOptions): Promise<BulkCounts>;

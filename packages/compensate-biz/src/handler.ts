@@ -36,6 +36,8 @@ export interface Run<Types extends BizTypes = BizTypes, Result = unknown> {
   /** As it was submitted; `''` if none was given. */
   readonly tenant: string;
   readonly subject: string | undefined;
+  /** The fan-out that the row is a child of: the `parentId` of its result. `undefined` for any other row. */
+  readonly parentId: string | undefined;
   /** Aborts when the lease is lost, the row is cancelled, the timeout passes, or the worker stops. */
   readonly signal: AbortSignal;
   /**

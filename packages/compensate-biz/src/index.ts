@@ -10,7 +10,14 @@ export {
   type Often,
   type ResultOf,
 } from './biz-type.ts';
-export { HandlerTimeoutError, InvalidContextError, InvalidResultError, UnknownTypeError, WaitTimeoutError } from './errors.ts';
+export {
+  FanOutCancelledError,
+  HandlerTimeoutError,
+  InvalidContextError,
+  InvalidResultError,
+  UnknownTypeError,
+  WaitTimeoutError,
+} from './errors.ts';
 export type { BizEvents } from './events.ts';
 export type { Batch, BatchHandler, BatchItem, Handler, Progress, Returned, Run, RunOutcome } from './handler.ts';
 export type { Inspection } from './operate/inspect.ts';

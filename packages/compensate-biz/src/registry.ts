@@ -27,6 +27,7 @@ import type { BizEvents } from './events.ts';
 import type { Registered } from './handler.ts';
 import { bizEffects } from './table/biz-effects.ts';
 import { bizTable } from './table/biz-table.ts';
+import { parentType } from './table/parent-type.ts';
 import { compensateBizSchema } from './table/schema.ts';
 import { type Hint, type Hints, hintNote } from './wake/hints.ts';
 
@@ -60,6 +61,7 @@ export class Registry {
   readonly #options: CompensateBizOptions<BizTypes>;
   /** Ids of rows with a newer schema version than this process knows, by type, since the last sweep. */
   readonly #newerRows = new Map<string, Set<string>>();
+  readonly #cancelListeners: ((ids: readonly string[]) => void)[] = [];
 
   /** @param base the registry whose handlers and events this one shares, and the database that it uses instead: see {@link Registry.on} */
   constructor(options: CompensateBizOptions<BizTypes>, base?: { readonly registry: Registry; readonly database: Database }) {
@@ -67,6 +69,7 @@ export class Registry {
       throw new InvalidArgumentError('types is missing or empty; pass at least one, as in types: { "grant-coupon": bizType(schema) }.');
     for (const type of Object.keys(options.types)) {
       keyText('the name of a type', type, 100);
+      if (type === parentType) throw new InvalidArgumentError(`A type can't be named ${parentType}: the rows of fan-outs have that type.`);
       // The collation of an adopted table may leave out trailing spaces; a worker would then run the rows of another type.
       if (type.endsWith(' ')) throw new InvalidArgumentError(`The name of the type ${JSON.stringify(type)} ends with a space; remove it.`);
     }
@@ -93,7 +96,8 @@ export class Registry {
         key: 'parent_id',
         parentColumn: 'parent_id',
         parentTable,
-        unneeded: "t.status <> 'BLOCKED'",
+        // Those of a fan-out that is being cancelled are needed until all its children have ended.
+        unneeded: `t.status <> 'BLOCKED' AND NOT EXISTS (SELECT 1 FROM ${this.database.table('compensate_biz_fan_out')} f WHERE f.parent_id = t.id AND f.cancel_after IS NOT NULL)`,
       }),
     ];
     this.events = base?.registry.events ?? new Events(this.logger);
@@ -143,6 +147,17 @@ export class Registry {
         () => this.hints?.send(hints),
         (err) => this.logger.debug({ err }, 'hints were not sent; workers find the rows by polling'),
       );
+  }
+
+  /** Calls `listener` with the ids of rows that this process has cancelled, after each commit. */
+  onCancelled(listener: (ids: readonly string[]) => void): void {
+    this.#cancelListeners.push(listener);
+  }
+
+  /** Tells the workers of this process that rows were cancelled. Workers elsewhere see it when they renew their leases. */
+  cancelled(ids: readonly string[]): void {
+    if (ids.length === 0) return;
+    for (const listener of this.#cancelListeners) listener(ids);
   }
 
   /** Notes a row whose schema version is newer than this process knows. Notes 100,000 rows of a type at most. */

@@ -10,6 +10,7 @@ import {
   requireFilters,
   timestampAt,
 } from '@holdfast/core';
+import { parentType } from '../table/parent-type.ts';
 import { type TaskStatus, taskStatuses } from '../table/statuses.ts';
 
 /** Selects rows by what they are for. `bizId`, `subject` and `tenant` have an index each. */
@@ -80,11 +81,16 @@ export function bulkCondition(
 ): TaskCondition & { readonly status: string } {
   requireFilters('compensate-biz', filter, [...filters, 'reason', 'failedAfter', 'failedBefore']);
   const status = filter.status ?? redrivable[0] ?? '';
+  if (filter.kind === parentType)
+    throw new InvalidArgumentError(
+      `Rows of the type ${parentType} can't be redriven: a fan-out that was cancelled is not continued. Start another with a new key, or redrive its children by their type.`,
+    );
   const { sql, params } = filterConditions(
     { ...columns(filter), dead_reason: fits('reason', filter.reason, 20) },
     { ...filter, column: 'updated_at', literal: (ms) => timestampAt(database.family, ms) },
   );
-  return { sql: [...literals({ ...filter, status }, redrivable), ...sql].join(' AND '), params, status };
+  const tasks = status === 'CANCELLED' ? [`biz_type <> '${parentType}'`] : [];
+  return { sql: [...literals({ ...filter, status }, redrivable), ...tasks, ...sql].join(' AND '), params, status };
 }
 
 /** The wanted values by column. A row without a tenant is found by a literal: see `literals`. */

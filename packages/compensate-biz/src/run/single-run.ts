@@ -79,6 +79,10 @@ export class SingleRun implements Run {
     return this.#running.row.payload.subject ?? undefined;
   }
 
+  get parentId(): string | undefined {
+    return this.#running.row.payload.parentId ?? undefined;
+  }
+
   get signal(): AbortSignal {
     return this.#timeout.signal(this.#running);
   }

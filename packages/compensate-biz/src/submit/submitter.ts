@@ -12,7 +12,8 @@ import {
 } from '@holdfast/core';
 import type { Knex } from 'knex';
 import type { BizTypes, ContextInput } from '../biz-type.ts';
-import { cancelRow, rescheduleRow } from '../operate/steer.ts';
+import { cancelRow } from '../operate/cancel.ts';
+import { rescheduleRow } from '../operate/steer.ts';
 import type { Registry } from '../registry.ts';
 import type { SubmitOptions } from '../submit-options.ts';
 import { fitsOneStatement } from './insert-rows.ts';
@@ -43,6 +44,11 @@ export interface InTransaction<Types extends BizTypes> extends Submitter<Types> 
   /**
    * Cancels a row that has not ended. The signal of a running row aborts, and nothing more of its run is accepted. Returns whether the row was
    * cancelled: false if it has ended, or is not there.
+   *
+   * A fan-out is cancelled with its children: by the `parentId` of its result, or as `{ type: 'fan-out', once: key }`. It is CANCELLED, and
+   * does not complete, when `trx` commits; `fanOut` writes no further child, and throws FanOutCancelledError. Up to 1,000 of its children are
+   * cancelled in `trx`, unless its isolation is such that it would conflict with their runs. Workers cancel all others after the commit, 1,000
+   * in a transaction; without a worker, `sweep()` does. Children that have ended stay as they are.
    */
   cancel(target: RowTarget): Promise<boolean>;
   /** Makes a SCHEDULED or WAIT_HANDLE row run `delay` from now. Returns false if the row is in another status, or is not there. */
@@ -55,13 +61,10 @@ export type RowTarget = { readonly id: string } | { readonly type: string; reado
 /** Writes rows, in the caller's transaction or in transactions of its own, and wakes workers after the commit. */
 export class RowSubmitter {
   readonly #registry: Registry;
-  readonly #onCancelled: (id: string) => void;
   readonly #batcher: Batcher<NewRow, string>;
 
-  /** @param onCancelled called after the commit with the id of each row that was cancelled */
-  constructor(registry: Registry, onCancelled: (id: string) => void) {
+  constructor(registry: Registry) {
     this.#registry = registry;
-    this.#onCancelled = onCancelled;
     this.#batcher = new Batcher({
       run: (rows) => this.#write(rows),
       // One bad row must not fail its neighbours. After a connection error the rows may have been written, so none is written again.
@@ -91,9 +94,9 @@ export class RowSubmitter {
       cancel: async (target) => {
         const sql = await runner();
         const id = await this.#idOf(sql, target);
-        const cancelled = id !== undefined && (await cancelRow(registry, sql, id));
-        if (cancelled) await afterCommit(() => this.#onCancelled(id));
-        return cancelled;
+        const cancelled = id === undefined ? [] : await cancelRow(registry, sql, id);
+        if (cancelled.length > 0) await afterCommit(() => registry.cancelled(cancelled));
+        return cancelled.length > 0;
       },
       reschedule: async (target, delay: Duration) => {
         const sql = await runner();

@@ -1,5 +1,6 @@
 import { type ClaimedRow, type Settlement, type StoredError, Telemetry, uuidv7, type Verdict } from '@holdfast/core';
 import { TestRunLimitError } from '../errors.ts';
+import { cancelChildren } from '../operate/cancel.ts';
 import { parsedJson } from '../operate/task.ts';
 import type { Registry } from '../registry.ts';
 import { HandlerRunner } from '../run/handler-runner.ts';
@@ -65,6 +66,7 @@ export class DueRunner {
     const runs: TaskRun[] = [];
     for (;;) {
       while ((await table.promote(1_000)) === 1_000);
+      while ((await cancelChildren(this.#registry)).chunks > 0);
       const rows = await this.#claimNext(wanted);
       if (rows.length === 0) return runs;
       if (runs.length + rows.length > most) {

@@ -1,10 +1,12 @@
 import type { RepairExtent } from '@holdfast/core';
 import type { BizTypes } from '../biz-type.ts';
+import { cancelAllChildren } from '../operate/cancel.ts';
 import type { Registry } from '../registry.ts';
-import { completeParents, parentType } from '../submit/fan-out.ts';
-import { openChildSql, purgeChildren } from './purge-children.ts';
+import { completeParents } from '../submit/fan-out.ts';
+import { parentType } from '../table/parent-type.ts';
+import { openChildSql, purgeChildren, unclosedSql } from './purge-children.ts';
 
-/** How long the row of a completed fan-out is kept, in ms. Its result is kept with its key. */
+/** How long the row of a fan-out is kept after it completed or was cancelled, in ms. Which of the two is kept with its key. */
 const fanOutKeptMs = 30 * 86_400_000;
 
 /** Counts of what a sweep found and repaired. */
@@ -19,9 +21,11 @@ export interface SweepCounts {
   readonly gates: number;
   /** Fan-outs that were completed. */
   readonly completed: number;
+  /** Children of cancelled fan-outs that were cancelled. */
+  readonly cancelled: number;
   /** SUCCESS rows deleted because they were older than their type's `keep`, or, of fan-outs, than 30 days. */
   readonly purged: number;
-  /** FAILED and CANCELLED rows deleted because they were older than their type's `keepFailed`. */
+  /** FAILED and CANCELLED rows deleted because they were older than their type's `keepFailed`, or, of fan-outs, than 30 days. */
   readonly purgedFailed: number;
   /** READY rows of types that this process does not know, and rows of a newer version that its workers met since the last sweep. */
   readonly unknown: number;
@@ -70,8 +74,9 @@ export async function sweepOnce(registry: Registry, adoptIdleMs: number = 600_00
   const { rescued, dead } = await rescueOnce(registry, adoptIdleMs);
   const gates = await repairOnce(registry, 'all', types);
   const completed = await completeOnce(registry, await registry.children.open());
+  const cancelled = await cancelAllChildren(registry);
   let purged = await table.purge(parentType, 'done', fanOutKeptMs);
-  let purgedFailed = 0;
+  let purgedFailed = await table.purge(parentType, 'cancelled', fanOutKeptMs, unclosedSql(registry.database));
   for (const [type, { keep, purgeAfterMs, purgeFailedAfterMs }] of Object.entries(types)) {
     if (!keep) purged += await purgeChildren(registry, type);
     if (purgeAfterMs !== undefined) purged += await table.purge(type, 'done', purgeAfterMs, openChildSql(registry.database));
@@ -82,7 +87,7 @@ export async function sweepOnce(registry: Registry, adoptIdleMs: number = 600_00
   await registry.once.purge();
   const unknown = (await countUnknown(registry)) + reportNewer(registry, types);
   if (promoted + rescued > 0) registry.wake();
-  const counts = { promoted, rescued, dead, gates, completed, purged, purgedFailed, unknown };
+  const counts = { promoted, rescued, dead, gates, completed, cancelled, purged, purgedFailed, unknown };
   logger.info({ types: Object.keys(types), ...counts, ms: Math.round(performance.now() - started) }, 'sweep ends');
   return counts;
 }

@@ -83,6 +83,8 @@ export interface Inspectable {
   readonly statuses: readonly string[];
   /** The statuses of rows that `actions.redrive` takes: rows that were given up. Empty if there is no such action. */
   readonly redrivable: readonly string[];
+  /** Returns whether `actions.redrive` takes a row as it is now, for a dry run. Default: a row in one of the statuses of `redrivable`. */
+  mayRedrive?(id: string): Promise<boolean>;
   /** Figures for gauges and dashboards. */
   stats(): Promise<readonly Readonly<Record<string, string | number | null>>[]>;
   /** A page by id, ascending. @throws InvalidArgumentError for a status that is not one of `statuses` */
