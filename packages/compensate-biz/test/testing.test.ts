@@ -109,7 +109,7 @@ onEveryDatabase('the helpers for tests', (suite) => {
     const [first] = await suite.db.knex('compensate_biz').where({ parent_id: parentId }).orderBy('id');
     const others = suite.db.knex('compensate_biz').where({ biz_type: 'outer' }).whereNot({ id: first.id });
     await others.update({ status: 'SCHEDULED', run_at: 9_000_000_000_000 });
-    expect(await testing.runDue({ types: ['outer'] })).toMatchObject([{ id: first.id, outcome: 'succeeded' }]);
+    expect(await testing.runDue({ types: ['outer'] })).toMatchObject([{ id: String(first.id), outcome: 'succeeded' }]);
     await suite.db.knex.transaction((trx) => biz.in(trx).cancel({ id: parentId }));
     expect(await testing.runAll()).toEqual([]);
     expect(await testing.find({ type: 'leaf', status: 'CANCELLED' })).toHaveLength(2);
