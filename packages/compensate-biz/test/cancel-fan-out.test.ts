@@ -98,7 +98,7 @@ onEveryDatabase('a fan-out that is cancelled', (suite) => {
     await using worker = biz.worker({ lease: '5m' });
     await worker.start();
     const { parentId } = await biz.fanOut('mixed', items(6), { key: 'mixed', onComplete: { type: 'mixedEnd', context: {} } });
-    await until(() => running.size === 2);
+    await until(async () => running.size === 2 && (await statuses(parentId)).slice(0, 3).join() === 'SUCCESS,FAILED,SCHEDULED');
     // The worker may have claimed the sixth ahead.
     const before = ['SUCCESS', 'FAILED', 'SCHEDULED', 'PROCESSING', 'PROCESSING', expect.stringMatching(/^(WAIT_HANDLE|PROCESSING)$/)];
     expect(await statuses(parentId)).toEqual(before);

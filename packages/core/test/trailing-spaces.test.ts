@@ -82,7 +82,7 @@ onEveryDatabase(
       try {
         const waiting = async () => {
           const [rows] = await suite.db.knex.raw(
-            "SELECT state FROM information_schema.processlist WHERE info LIKE 'ALTER TABLE `holdfast_once`%'",
+            "SELECT state FROM information_schema.processlist WHERE db = DATABASE() AND info LIKE 'ALTER TABLE `holdfast_once`%'",
           );
           return (rows as unknown[]).length > 0;
         };

@@ -56,7 +56,7 @@ export async function keepTrailingSpaces(
     else if (table === added?.table) change = await modifications(database, sql, added, collation);
     if (change === undefined) continue;
     const alter = `ALTER TABLE ${database.table(table)} ${change}`;
-    if (Number(row.n) > most.rows || Number(row.bytes) > most.bytes)
+    if (await isLarge(database, sql, table, { rows: Number(row.n), bytes: Number(row.bytes) }, most))
       throw new InvalidArgumentError(
         `In the table ${row.name} the keys 'K' and 'K ' are one, since its collation leaves out trailing spaces. It has about ${row.n} rows (${Math.round(Number(row.bytes) / 2 ** 20)} MiB), and the change copies it while writers wait. Run ${alter} at a quiet hour, or with gh-ost or pt-online-schema-change; then migrate again.`,
       );
@@ -74,4 +74,20 @@ async function modifications(database: Database, sql: SqlRunner, added: AddedCol
   const columns = added.columns.filter(({ name }) => other.has(name));
   if (columns.length === 0) return undefined;
   return columns.map(({ name, type }) => `MODIFY ${name} ${inByteCollation(database, type)}`).join(', ');
+}
+
+/** Whether a table is larger than `most`, by the server's estimate and, since that may be far off (4,294,967,295 rows), by a count up to `most`. */
+async function isLarge(
+  database: Database,
+  sql: SqlRunner,
+  table: string,
+  estimate: typeof copiedAtMost,
+  most: typeof copiedAtMost,
+): Promise<boolean> {
+  if (estimate.rows <= most.rows && estimate.bytes <= most.bytes) return false;
+  const [counted] = await sql.rows<{ n: string | number }>(
+    `SELECT COUNT(*) AS n FROM (SELECT 1 FROM ${database.table(table)} LIMIT ${most.rows + 1}) c`,
+  );
+  const rows = Number(counted?.n);
+  return rows > most.rows || rows * (estimate.bytes / Math.max(1, estimate.rows)) > most.bytes;
 }
