@@ -78,7 +78,7 @@ onEveryDatabase('a fan-out that is cancelled', (suite) => {
   });
 
   it('cancels the children that wait or run, and no other; those that run get their signals, and what follows is not submitted', async () => {
-    const biz = suite.create({ mixed: bizType(any, { concurrency: 2 }), mixedEnd: bizType(any) });
+    const biz = suite.create({ mixed: bizType(any, { concurrency: 4 }), mixedEnd: bizType(any) });
     const refused: unknown[] = [];
     const running = new Set<unknown>();
     biz.handle('mixed', async ({ i }, run) => {
@@ -98,12 +98,11 @@ onEveryDatabase('a fan-out that is cancelled', (suite) => {
     await using worker = biz.worker({ lease: '5m' });
     await worker.start();
     const { parentId } = await biz.fanOut('mixed', items(6), { key: 'mixed', onComplete: { type: 'mixedEnd', context: {} } });
-    await until(async () => running.size === 2 && (await statuses(parentId)).slice(0, 3).join() === 'SUCCESS,FAILED,SCHEDULED');
-    // The worker may have claimed the sixth ahead.
-    const before = ['SUCCESS', 'FAILED', 'SCHEDULED', 'PROCESSING', 'PROCESSING', expect.stringMatching(/^(WAIT_HANDLE|PROCESSING)$/)];
-    expect(await statuses(parentId)).toEqual(before);
+    // Rows may start in another order; the three that do not end leave one place.
+    await until(async () => running.size === 3 && (await statuses(parentId)).slice(0, 3).join() === 'SUCCESS,FAILED,SCHEDULED');
+    expect((await statuses(parentId)).slice(3)).toEqual(Array(3).fill('PROCESSING'));
     expect(await cancel(biz, parentId)).toBe(true);
-    await until(() => refused.length >= 2);
+    await until(() => refused.length === 3);
     expect(refused.every((error) => HoldfastError.is(error, 'lease-lost'))).toBe(true);
     await until(closed(parentId));
     expect(await statuses(parentId)).toEqual(['SUCCESS', 'FAILED', ...Array(4).fill('CANCELLED')]);
