@@ -418,7 +418,7 @@ export const errorPages: readonly ErrorPage[] = [
     from: 'sharded-scan',
     retryable: true,
     means:
-      "A call of a scan's `process` took longer than `processTimeout`, or than `stopTimeout` after the run was stopped; or a throttle did not answer. The unit's signal was aborted, and the unit is left without a checkpoint.",
+      "A call of a scan's `process` took longer than `processTimeout`, or than `stopTimeout` after the run was stopped. The unit's signal was aborted, and the unit is left without a checkpoint.",
     because: ['An outside call hangs and does not listen to `unit.signal`.', 'The batches are too large for the time.'],
     next: [
       'Pass `unit.signal` to whatever waits.',

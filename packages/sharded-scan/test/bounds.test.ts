@@ -72,7 +72,7 @@ onEveryPair(
       const scan = suite.scan({ outage: '50ms', throttle: never });
       const { exitCode, units } = await scan.run({ only: '1' });
       expect(exitCode).toBe(75);
-      expect(units.map(({ error }) => error?.code)).toEqual(new Array(4).fill('process-timeout'));
+      expect(units.map(({ error }) => error?.code)).toEqual(new Array(4).fill('call-timeout'));
     });
 
     it('a signal of a unit aborts at the end of its walk, and what process left behind writes no more', async () => {

@@ -35,7 +35,8 @@ export function progressView(scan: Scan<any>, options: Pick<RunOptions, 'only' |
         stream.write(
           `${scan.name}: ${unit} ${state}, ${count(examined)} rows scanned, ${count(matched)} matched, ${count(handled)} handled${failed > 0 ? `, ${count(failed)} failed` : ''}${error ? `: ${error.message}` : ''}\n`,
         );
-      stream.write(`${scan.name}: pass ${result.pass} ${endings[result.exitCode]}\n`);
+      const cancelled = result.units.some(({ state }) => state === 'cancelled');
+      stream.write(`${scan.name}: pass ${result.pass} ${cancelled ? 'was cancelled' : endings[result.exitCode]}\n`);
     },
     stop() {
       stopped = true;
@@ -47,7 +48,7 @@ export function progressView(scan: Scan<any>, options: Pick<RunOptions, 'only' |
 
 const endings = {
   0: 'is done',
-  1: 'has ended, with failures or cancelled; the keys and errors of failed rows are in scan_failure',
+  1: 'is done, with failures; the keys and errors of failed rows are in scan_failure',
   75: 'is unfinished; run it again to continue',
 } as const;
 

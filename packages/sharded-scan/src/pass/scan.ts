@@ -10,8 +10,10 @@ import {
   type Lease,
   LeaseTable,
   type Logger,
+  monotonicMs,
   notAPromise,
   uuidv7,
+  wait,
   wholeNumber,
 } from '@holdfast/core';
 import type { Knex } from 'knex';
@@ -22,6 +24,7 @@ import { Pace } from '../throttle/pace.ts';
 import { type Throttle, throttleList } from '../throttle/throttle.ts';
 import { BatchSize } from '../walk/batch-size.ts';
 import { FailureWalk } from '../walk/failure-walk.ts';
+import { isOutage } from '../walk/hand-over.ts';
 import { type ScanProgress, ScanStore } from '../walk/scan-store.ts';
 import type { ScanUnit } from '../walk/scan-unit.ts';
 import type { KeyColumn } from '../walk/table-shape.ts';
@@ -192,14 +195,27 @@ export class Scan<Row extends Record<string, unknown>> {
     const ends = [this.#state, ...new Set(shards.map(({ knex }) => this.#database(knex)))].map((database) => database.runLoops());
     try {
       await share.run(signal);
-      await store.close(pass);
+      await this.#throughOutage(() => store.close(pass), signal);
     } finally {
       for (const end of ends) end();
     }
-    const units = await store.units();
+    const units = await this.#throughOutage(() => store.units(), signal);
     const open = units.some(({ state }) => state === 'todo' || state === 'running');
     const failed = units.some((unit) => unit.state === 'failed' || unit.state === 'cancelled' || unit.failed > 0);
     return { pass, resumed, units, exitCode: open ? 75 : failed ? 1 : 0 };
+  }
+
+  /** Asks the state database again while it is unavailable, for `outage` at most, and not once the run was stopped. */
+  async #throughOutage<T>(ask: () => Promise<T>, signal: AbortSignal): Promise<T> {
+    const until = monotonicMs() + this.#outageMs;
+    for (let pauseMs = 100; ; pauseMs = Math.min(pauseMs * 2, 2_000)) {
+      try {
+        return await ask();
+      } catch (error) {
+        if (!isOutage(error) || signal.aborted || monotonicMs() >= until) throw error;
+      }
+      await wait(pauseMs, signal).catch(() => undefined);
+    }
   }
 
   /**

@@ -92,7 +92,9 @@ export class Share<Row extends Record<string, unknown>> {
     for (const unit of this.#deferred) open.delete(unit);
     if (this.#walks.size === 0 && (stopping || open.size === 0)) return true;
     const fair = Math.ceil(open.size / Math.max(1, alive.length));
-    for (const walk of [...this.#walks.values()].slice(fair)) walk.leave();
+    // A walk whose unit has just ended is not counted: the last one would be left and taken again.
+    const walking = [...this.#walks].filter(([unit]) => open.has(unit));
+    for (const [, walk] of walking.slice(fair)) walk.leave();
     const room = Math.min(concurrency, fair) - this.#walks.size;
     if (room <= 0 || stopping) return false;
     const free = shards.filter(({ name }) => open.has(name) && !this.#walks.has(name) && !holders.has(name));

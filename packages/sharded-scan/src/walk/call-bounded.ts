@@ -14,7 +14,8 @@ export interface Bound {
 
 /**
  * Calls code of the service's and settles as it does; or rejects with the signal's reason, a second after the signal has aborted: code that
- * never answers must not keep a run from ending.
+ * never answers must not keep a run from ending. Unlike the kernel's `boundedCall`, it leaves code that listens to the signal the time to end,
+ * so that the unit is not given away while it still writes.
  */
 export async function callBounded<T>(call: () => T, { ms, signal, onLate }: Bound): Promise<Awaited<T>> {
   signal.throwIfAborted();

@@ -1,4 +1,5 @@
 import {
+  boundedCall,
   checkpoint,
   type Database,
   HoldfastError,
@@ -235,10 +236,7 @@ export class UnitWalk<Row extends Record<string, unknown>> {
   /** A throttle that does not answer counts as an outage. */
   async #askThrottle(): Promise<number> {
     const { throttle, outageMs } = this.#options;
-    const late = new AbortController();
-    const onLate = (): void =>
-      late.abort(new ProcessTimeoutError(this.shard.name, `a throttle did not answer within ${outageMs} ms (outage)`));
-    return callBounded(throttle, { ms: outageMs, signal: late.signal, onLate });
+    return boundedCall(throttle, { name: 'throttle', ms: outageMs });
   }
 
   /** The result of user code, or `otherwise` once the walk must leave the unit: code that never answers must not keep a run from ending. */
