@@ -80,6 +80,7 @@ export { Backoff, every, exponential, steps } from './time/backoff.ts';
 export { type Duration, durationMs } from './time/duration.ts';
 export { monotonicMs } from './time/monotonic.ts';
 export { startTimer, type Timer, timeoutSignal } from './time/timer.ts';
+export { unlessGivenUp } from './time/unless-given-up.ts';
 export { idle, wait } from './time/wait.ts';
 export { ChannelListeners } from './wake/channel-listeners.ts';
 export { dataVersionWaker } from './wake/data-version-waker.ts';
