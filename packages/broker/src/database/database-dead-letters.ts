@@ -77,7 +77,8 @@ export class DatabaseDeadLetters implements DeadLetters {
           woken.add(base + own);
         }
       }
-      if (rows.length > 0) await sql.run(`DELETE FROM ${this.#dead} WHERE id IN (${rows.map(({ id }) => BigInt(id)).join(', ')})`);
+      if (rows.length > 0)
+        await sql.run(`${database.deleteByPrimaryKey(this.#dead)} WHERE id IN (${rows.map(({ id }) => BigInt(id)).join(', ')})`);
       return rows.length;
     });
     for (const lane of woken) wakers.wake(String(lane));
