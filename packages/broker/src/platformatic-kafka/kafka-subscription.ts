@@ -49,6 +49,8 @@ export class KafkaSubscription implements StartableSubscription {
   #pending = 0;
   #paused = false;
   #ready = false;
+  /** True when no further handler is to start. */
+  #stopped = false;
   #membership: Promise<void> | undefined;
   #committing: Promise<void> | undefined;
 
@@ -59,7 +61,7 @@ export class KafkaSubscription implements StartableSubscription {
   }
 
   get ready(): boolean {
-    return this.#ready;
+    return this.#ready && !this.#stopped;
   }
 
   /** Resolves when this member has joined the group. An error from which the client can't recover ends a consumer, and a new one joins. */
@@ -83,17 +85,20 @@ export class KafkaSubscription implements StartableSubscription {
   }
 
   async close(): Promise<void> {
-    if (this.#closing.signal.aborted) return;
+    if (this.#stopped) return;
+    this.#stopped = true;
     this.#ready = false;
-    const giveUp = startTimer(this.#options.closeMs ?? 30_000, () =>
+    const { closeMs = 30_000 } = this.#options;
+    const giveUp = startTimer(closeMs, () =>
       this.#giveUp.abort(new Error('The subscription is closing and has waited long enough; the message will be delivered again.')),
     );
-    this.#closing.abort(new Error('the subscription is closed'));
     for (const { timer } of this.#queues.values()) timer?.clear();
+    // The consumer stays until the handlers have ended, so that their offsets can be committed.
     const waited = performance.now();
-    while (this.#running > 0 && performance.now() - waited < (this.#options.closeMs ?? 30_000) + 1_000) await wait(5);
+    while (this.#running > 0 && performance.now() - waited < closeMs + 1_500) await wait(5);
     giveUp.clear();
     this.#giveUp.abort(new Error('the subscription is closed'));
+    this.#closing.abort(new Error('the subscription is closed'));
     await this.#membership;
   }
 
@@ -220,7 +225,7 @@ export class KafkaSubscription implements StartableSubscription {
   #pump(): void {
     const limit = this.#options.concurrency ?? 6;
     for (const queue of this.#queues.values()) {
-      if (this.#running >= limit || this.#closing.signal.aborted) return;
+      if (this.#running >= limit || this.#stopped) return;
       const place = `${queue.topic}/${queue.partition}`;
       // A handler of a partition that was lost and has come back may still run.
       if (this.#busy.has(place) || queue.timer !== undefined || queue.records.length === 0) continue;
@@ -239,7 +244,7 @@ export class KafkaSubscription implements StartableSubscription {
   async #drain(queue: PartitionQueue): Promise<void> {
     for (let n = 0; n < 100; n++) {
       const [record] = queue.records;
-      if (!record || this.#closing.signal.aborted || !this.#isOurs(queue)) return;
+      if (!record || this.#stopped || !this.#isOurs(queue)) return;
       queue.attempts += 1;
       const verdict = await this.#deliver(record, queue.attempts, queue.lost.signal);
       if (!this.#isOurs(queue)) return;
