@@ -12,7 +12,10 @@ export function replyCode(error: unknown): number | undefined {
   return named && Number(named[0]);
 }
 
-/** Returns whether a person must act: wrong credentials, no such virtual host, no permission, a queue that exists in another shape. */
+/**
+ * Returns whether a person must act: wrong credentials, no permission, a queue that exists in another shape. A missing virtual host is not known:
+ * amqplib keeps the reason for a connection that is closed while it opens to itself.
+ */
 export function isPermanent(error: unknown): boolean {
   const { message = '' } = (error ?? {}) as { message?: string };
   // A user or a virtual host may have no more than so many connections at a time.
