@@ -472,6 +472,23 @@ export const errorPages: readonly ErrorPage[] = [
     next: ['Verify the raw body: `express.raw({ type: "*/*" })`.', 'Answer 400, and do nothing.'],
   },
   {
+    code: 'subscribe-refused',
+    error: 'SubscribeRefusedError',
+    from: 'broker',
+    retryable: false,
+    means:
+      'The broker refuses a subscription, and would refuse it each time. The subscription is closed; `cause` is the error of the client.',
+    because: [
+      'Wrong credentials, or no permission for the topic or the group.',
+      'RabbitMQ: the exchange or a queue of that name exists in another shape.',
+      'The database broker: its tables are missing.',
+    ],
+    next: [
+      'Correct what the message names, then subscribe again.',
+      'A broker that can not be reached does not refuse: `subscribe` keeps trying, and logs a warning at the first failure. So it does when a virtual host of RabbitMQ is missing, which the client can not tell from one that is starting.',
+    ],
+  },
+  {
     code: 'test-run-limit',
     error: 'TestRunLimitError',
     from: 'compensate-biz',

@@ -30,6 +30,7 @@ describe('memory', () => {
         return {
           prefixPerKey: false,
           publish: broker.publish,
+          deadLetters: broker.deadLetters,
           subscribe: async (...args) => {
             const subscription = await broker.subscribe(...args);
             own.push(subscription);
@@ -115,8 +116,8 @@ describe.runIf(rabbitUrl)('RabbitMQ', () => {
 });
 
 describe.runIf(brokers).each([
-  { name: 'kafkajs', connect: () => kafka({ brokers: [brokers ?? ''], logger }) },
-  { name: '@platformatic/kafka', connect: () => platformaticKafka({ brokers: [brokers ?? ''], logger }) },
+  { name: 'kafkajs', connect: () => kafka({ brokers: [brokers ?? ''], unknownTopicMs: 0, logger }) },
+  { name: '@platformatic/kafka', connect: () => platformaticKafka({ brokers: [brokers ?? ''], unknownTopicMs: 0, logger }) },
 ])('Kafka through $name', ({ connect }) => {
   const client = new Kafka({ brokers: [brokers ?? ''], logLevel: logLevel.NOTHING });
   brokerContract(

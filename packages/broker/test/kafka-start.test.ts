@@ -15,7 +15,7 @@ it('ends a start that is closed before the group has let the member in', async (
   };
   const client = { consumer: () => consumer } as unknown as Kafka;
   const options = { client, topics: ['t'], group: 'g', groupId: 'g', deadLetters: {} as Publisher, logger: silentLogger };
-  const subscription = new KafkaSubscription(options, async () => ack);
+  const subscription: KafkaSubscription = new KafkaSubscription(options, async () => ack);
   await subscription.start();
   expect(subscription.ready).toBe(false);
 }, 5_000);

@@ -27,6 +27,8 @@ function setUp(timeoutMs: number) {
       channels.push(channel);
       return channel;
     },
+    // Topics are checked on channels of their own.
+    createChannel: async () => new Channel(),
   };
   const link = { blocked: undefined, connection: async () => connection } as unknown as Link;
   const publisher = new RabbitmqPublisher({ link, source: 's', timeoutMs, lanes: 1, assert: true, maxMessageBytes: 100 });

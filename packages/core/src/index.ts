@@ -86,6 +86,7 @@ export { type BoundedCallOptions, boundedCall } from './time/bounded-call.ts';
 export { type Duration, durationMs } from './time/duration.ts';
 export { monotonicMs } from './time/monotonic.ts';
 export { startTimer, type Timer, timeoutSignal } from './time/timer.ts';
+export { unlessGivenUp } from './time/unless-given-up.ts';
 export { idle, wait } from './time/wait.ts';
 export { wallClockMs } from './time/wall-clock.ts';
 export { ChannelListeners } from './wake/channel-listeners.ts';

@@ -2,6 +2,7 @@ import { type Message, reject } from '@holdfast/broker';
 import { memoryBroker } from '@holdfast/broker/memory';
 import { every, silentLogger, uuidv7, wait } from '@holdfast/core';
 import { until } from '@holdfast/core/testing';
+import type { Knex } from 'knex';
 import { beforeAll, expect, it } from 'vitest';
 import { onEveryDatabase } from './suite.ts';
 
@@ -51,6 +52,44 @@ onEveryDatabase('the inbox', (suite) => {
     expect(await effects(id)).toBe(1);
     const other = await suite.db.knex.transaction((trx) => inbox.once(trx, { consumer: 'mail', messageId: id }, () => 'mail'));
     expect(other).toEqual({ duplicate: false, value: 'mail' });
+  });
+
+  it.each(['handler', 'handleMany'] as const)('rolls a %s back that never ends, and goes on with this message and others', async (kind) => {
+    const broker = memoryBroker();
+    const inbox = suite.inbox();
+    const [deaf, next] = [uuidv7(), uuidv7()];
+    const signals: AbortSignal[] = [];
+    let calls = 0;
+    const handle = async (id: string, trx: Knex.Transaction): Promise<void> => {
+      await trx('effects').insert({ message_id: id });
+      if (id === deaf && calls++ === 0) await new Promise(() => undefined);
+    };
+    const options = {
+      subscriber: broker,
+      topic: 'orders',
+      consumer: `deaf-${kind}`,
+      handlerTimeoutMs: 100,
+      retry: every('20ms'),
+    };
+    const consumption = suite.use(
+      await inbox.consume(
+        kind === 'handler'
+          ? {
+              ...options,
+              handler: async ({ id }, trx, { signal }) => {
+                signals.push(signal);
+                await handle(id, trx);
+              },
+            }
+          : { ...options, handleMany: async (messages, trx) => void (await Promise.all(messages.map(({ id }) => handle(id, trx)))) },
+      ),
+    );
+    const results = await broker.publish([message(deaf), message(next)]);
+    expect(results.map(({ outcome }) => outcome)).toEqual(['acked', 'acked']);
+    expect([await effects(deaf), await effects(next)]).toEqual([1, 1]);
+    if (kind === 'handler') expect(signals.some(({ aborted }) => aborted)).toBe(true);
+    await consumption.close();
+    await broker.close();
   });
 
   it('hands over together what arrives together, each once, and alone what fails', async () => {

@@ -1,17 +1,14 @@
 import { startTimer, wait } from '@holdfast/core';
 import type { Message } from '../port/message.ts';
 import type { Delivery, DeliveryVerdict } from '../port/subscriber.ts';
+import type { Handle } from './handling.ts';
 
 /** Options of a {@link KeyedRunner}. */
 export interface KeyedRunnerOptions {
   /** The most handlers that run at a time. */
   readonly concurrency: number;
-  /** Pause in ms before a delivery whose handler threw is handled again. */
-  readonly retryMs: number;
-  /** Handles one delivery. A throw counts as `retry`. */
-  readonly handler: (delivery: Delivery) => Promise<DeliveryVerdict>;
-  /** Called with the error that a handler threw. */
-  readonly onThrow: (error: unknown, message: Message) => void;
+  /** Handles one delivery; `handling` makes it of a user's handler. Must not reject. */
+  readonly handle: Handle;
 }
 
 /** One delivery, and how its verdict reaches the broker. */
@@ -22,10 +19,12 @@ export interface KeyedWork {
   /** Aborts when another member takes the delivery over. */
   readonly signal?: AbortSignal;
   /**
-   * Called once, with the final verdict. Must not throw. `retry` is passed on only for a message without a key, or after `signal`
-   * aborted: a message with a key waits in the runner.
+   * Called with a verdict, and the number of the delivery that it is about. Must not throw. Resolves with `undefined` when the verdict has
+   * reached the broker, or with a `retry` if the delivery is to wait here and be handled again: it has no place elsewhere, or the broker did
+   * not take the verdict. It is called with `retry` only for a message without a key, or after `signal` aborted: a message with a key waits
+   * here anyway.
    */
-  readonly settle: (verdict: DeliveryVerdict) => Promise<void> | void;
+  readonly settle: (verdict: DeliveryVerdict, attempt: number) => Promise<DeliveryVerdict | undefined> | DeliveryVerdict | undefined;
 }
 
 interface Queued extends KeyedWork {
@@ -106,8 +105,8 @@ export class KeyedRunner {
     this.#ready.length = 0;
     await this.#quiet(graceMs);
     this.#closing.abort(new Error('The subscription is closing and has waited long enough; the message will be delivered again.'));
-    // A handler that ignores its signal is waited for no longer than this.
-    await this.#quiet(1_000);
+    // A handler that ignores its signal is given up after a second.
+    await this.#quiet(1_500);
   }
 
   async #quiet(withinMs: number): Promise<void> {
@@ -146,25 +145,13 @@ export class KeyedRunner {
     if (!work) return;
     const closing = this.#closing.signal;
     const signal = work.signal ? AbortSignal.any([closing, work.signal]) : closing;
-    let verdict: DeliveryVerdict;
-    try {
-      verdict = await this.#options.handler({ message: work.message, attempt: work.tries, at: work.at, signal });
-    } catch (error) {
-      this.#options.onThrow(error, work.message);
-      verdict = { outcome: 'retry', afterMs: this.#options.retryMs };
-    }
+    const verdict = await this.#options.handle({ message: work.message, attempt: work.tries, at: work.at, signal });
     if (closing.aborted && verdict.outcome === 'retry') return;
-    if (signal.aborted && verdict.outcome === 'retry') {
-      // Another member has it by now. The caller who aborted drops the deliveries behind it.
-      await work.settle(verdict);
-      lane.queue.shift();
-      if (lane.queue.length > 0) this.#ready.push(lane);
-      else this.#lanes.delete(lane.name);
-      return;
-    }
-    if (verdict.outcome === 'retry' && work.message.key !== undefined) {
+    const waits = verdict.outcome === 'retry' && work.message.key !== undefined && !signal.aborted;
+    const again = waits ? verdict : await work.settle(verdict, work.tries);
+    if (again?.outcome === 'retry' && !signal.aborted) {
       work.tries += 1;
-      wait(verdict.afterMs, signal).then(
+      wait(again.afterMs, signal).then(
         () => {
           // The lane was dropped while the message waited.
           if (this.#lanes.get(lane.name) !== lane || lane.running || this.#ready.includes(lane)) return;
@@ -175,7 +162,7 @@ export class KeyedRunner {
       );
       return;
     }
-    await work.settle(verdict);
+    // After `signal` aborted, another member has it. The caller who aborted drops the deliveries behind it.
     lane.queue.shift();
     if (lane.queue.length > 0 && !closing.aborted) this.#ready.push(lane);
     else this.#lanes.delete(lane.name);

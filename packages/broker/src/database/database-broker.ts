@@ -11,8 +11,10 @@ import {
   type Waker,
   Wakers,
 } from '@holdfast/core';
-import type { Publisher } from '../port/publisher.ts';
-import type { Subscriber } from '../port/subscriber.ts';
+import { handling } from '../adapter/handling.ts';
+import { Subscriptions } from '../adapter/subscriptions.ts';
+import type { Broker } from '../port/dead-letters.ts';
+import { DatabaseDeadLetters } from './database-dead-letters.ts';
 import { DatabasePublisher } from './database-publisher.ts';
 import { DatabaseSubscription } from './database-subscription.ts';
 import { DatabaseTopics } from './database-topics.ts';
@@ -42,7 +44,7 @@ export interface DatabaseBrokerOptions extends DatabaseOptions {
 }
 
 /** A broker in your database: it publishes, subscribes, and checks that its tables exist. */
-export interface DatabaseBroker extends Publisher, Subscriber {
+export interface DatabaseBroker extends Broker {
   /**
    * Checks that the database is supported and the broker's tables exist. Call it at start-up.
    * @throws MigrationRequiredError, DatabaseUnavailableError, UnsupportedDatabaseError
@@ -68,27 +70,28 @@ export function databaseBroker(options: DatabaseBrokerOptions): DatabaseBroker {
     timeoutMs: options.publishTimeoutMs ?? 3_000,
     maxMessageBytes: options.maxMessageBytes ?? 16 * 2 ** 20,
   });
-  const subscriptions = new Set<DatabaseSubscription>();
+  const subscriptions = new Subscriptions();
   const purge = defineLoop({ name: 'broker purge', logger, runOnce: () => topics.purge(keepMs), pauseMs: () => 60_000 });
   return {
     prefixPerKey: publisher.prefixPerKey,
     publish: (batch, publish) => publisher.publish(batch, publish),
     async subscribe(names, subscribe, handler) {
-      const subscription = new DatabaseSubscription(
-        { ...subscribe, database, groups: topics, topics: names, wakers, leaseMs: options.leaseMs ?? 10_000, logger },
-        handler,
+      const subscription = await subscriptions.open(
+        new DatabaseSubscription(
+          { ...subscribe, database, groups: topics, topics: names, wakers, leaseMs: options.leaseMs ?? 10_000, logger },
+          handling(subscribe, handler, logger),
+        ),
       );
-      subscriptions.add(subscription);
-      await subscription.start();
       await purge.start();
       return subscription;
     },
+    deadLetters: new DatabaseDeadLetters({ database, wakers }),
     async check() {
       await database.describe();
       await checkMigrated(database, [coreSchema, brokerSchema]);
     },
     async close() {
-      for (const subscription of subscriptions) await subscription.close();
+      await subscriptions.close();
       await purge.stop();
       await publisher.close();
       await wakers.close();

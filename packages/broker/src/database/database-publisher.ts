@@ -1,10 +1,11 @@
-import { type Database, HoldfastError, isConnectionError, isTransient, laneOf, type Wakers } from '@holdfast/core';
+import { type Database, laneOf, type Wakers } from '@holdfast/core';
 import { toHeaders } from '../adapter/cloud-events.ts';
 import { oversized } from '../adapter/oversized.ts';
 import { PublishDeadline } from '../adapter/publish-deadline.ts';
 import type { Message } from '../port/message.ts';
 import { publishTimedOut, refused } from '../port/publish-results.ts';
 import type { Publisher, PublishResult } from '../port/publisher.ts';
+import { databaseRefusal } from './database-refusal.ts';
 import type { DatabaseTopics } from './database-topics.ts';
 import { lanesPerGroup } from './schema.ts';
 import { unstorable } from './unstorable.ts';
@@ -79,9 +80,7 @@ export class DatabasePublisher implements Publisher {
         await this.#insert(sql, rows);
       });
     } catch (error) {
-      // Any other error is not the messages' fault, and publishing again can't fix it: a missing table, a missing permission.
-      const retriable = isConnectionError(error) || isTransient(error) || (HoldfastError.is(error) && error.retryable);
-      return refused(retriable ? 'retriable' : 'fatal', error);
+      return databaseRefusal(error);
     }
     topics.committed(names);
     for (const lane of woken) wakers.wake(String(lane));

@@ -1,12 +1,15 @@
 import { type Database, idle, LaneFeed, type LaneRow, type Logger, uuidv7, type Wakers } from '@holdfast/core';
 import { fromHeaders } from '../adapter/cloud-events.ts';
+import type { Handle } from '../adapter/handling.ts';
+import { keepOpen } from '../adapter/keep-open.ts';
 import { KeyedRunner } from '../adapter/keyed-runner.ts';
-import { retryUntilOpen } from '../adapter/retry-until-open.ts';
-import type { Delivery, DeliveryVerdict, SubscribeOptions, Subscription } from '../port/subscriber.ts';
+import type { MemberOptions } from '../adapter/member-options.ts';
+import type { StartableSubscription } from '../adapter/subscriptions.ts';
+import { databaseRefusal } from './database-refusal.ts';
 import type { DatabaseTopics, TopicGroup } from './database-topics.ts';
 import { lanesPerGroup } from './schema.ts';
 
-export interface DatabaseSubscriptionOptions extends SubscribeOptions {
+export interface DatabaseSubscriptionOptions extends MemberOptions {
   readonly database: Database;
   readonly groups: DatabaseTopics;
   readonly topics: readonly string[];
@@ -54,7 +57,7 @@ interface Feed {
  * A member of a group: it reads the lanes of each topic that it holds by lease. A row is deleted after its handler has given the
  * verdict; the rows that are left go to the next holder of the lane.
  */
-export class DatabaseSubscription implements Subscription {
+export class DatabaseSubscription implements StartableSubscription {
   readonly #options: DatabaseSubscriptionOptions;
   readonly #runner: KeyedRunner;
   readonly #closing = new AbortController();
@@ -65,14 +68,9 @@ export class DatabaseSubscription implements Subscription {
   #heartbeat: Promise<void> | undefined;
   #ready = false;
 
-  constructor(options: DatabaseSubscriptionOptions, handler: (delivery: Delivery) => Promise<DeliveryVerdict>) {
+  constructor(options: DatabaseSubscriptionOptions, handle: Handle) {
     this.#options = options;
-    this.#runner = new KeyedRunner({
-      concurrency: options.concurrency ?? 6,
-      retryMs: options.retryMs ?? 1_000,
-      handler,
-      onThrow: (err, { id, topic }) => options.logger.warn({ err, id, topic }, 'a handler threw; the message is delivered again'),
-    });
+    this.#runner = new KeyedRunner({ concurrency: options.concurrency ?? 6, handle });
   }
 
   get ready(): boolean {
@@ -84,14 +82,17 @@ export class DatabaseSubscription implements Subscription {
     const member = uuidv7();
     const name = mode === 'broadcast' ? `${group}.${member}` : group;
     const made: TopicGroup[] = [];
-    await retryUntilOpen(
-      async () => {
+    await keepOpen({
+      what: `the broker in the database, the subscription of ${group} to ${topics.join(', ')}`,
+      open: async () => {
         for (const topic of topics.slice(made.length))
           made.push(await groups.register(topic, name, mode === 'broadcast' ? leaseMs * 3 : undefined));
+        return undefined;
       },
-      this.#closing.signal,
-      (err) => logger.warn({ err, topics }, 'the database can not be reached, or the tables of the broker do not exist; trying again'),
-    );
+      isPermanent: (error) => databaseRefusal(error).outcome === 'fatal',
+      signal: this.#closing.signal,
+      logger,
+    }).opened;
     if (this.#closing.signal.aborted) return;
     for (const one of made) this.#feeds.push({ group: one, feed: this.#feedOf(one, member) });
     this.#unlisten = wakers.listen((notes) => {
@@ -137,7 +138,7 @@ export class DatabaseSubscription implements Subscription {
       rowBytes: ({ body, headers }) => body.byteLength + headers.length,
       onTaken: (lane) => this.#lanes.set(lane, new LaneState()),
       onRows: (rows) => {
-        for (const row of rows) this.#deliver(feed, group, row, 1);
+        for (const row of rows) this.#deliver(feed, row);
       },
       onLost: (lane) => {
         this.#lanes
@@ -154,7 +155,7 @@ export class DatabaseSubscription implements Subscription {
     return feed;
   }
 
-  #deliver(feed: LaneFeed<Row>, group: TopicGroup, row: Row, attempt: number): void {
+  #deliver(feed: LaneFeed<Row>, row: Row): void {
     const state = this.#lanes.get(row.lane);
     if (!state || !feed.holds(row.lane)) {
       feed.forget([row]);
@@ -164,27 +165,23 @@ export class DatabaseSubscription implements Subscription {
     state.began();
     this.#runner.push({
       message,
-      attempt,
+      attempt: 1,
       at: { lane: row.lane, id: row.id },
       signal: state.lost.signal,
       settle: async (verdict) => {
         if (verdict.outcome === 'ack') feed.remove([row]);
-        else if (verdict.outcome === 'reject') await this.#deadLetter(feed, group, row, verdict.reason);
+        else if (verdict.outcome === 'reject') await this.#deadLetter(feed, row, verdict.reason);
         else if (state.lost.signal.aborted) feed.forget([row]);
-        else {
-          // A message without a key waits here for its next delivery; no other message waits for it.
-          idle(verdict.afterMs, AbortSignal.any([this.#closing.signal, state.lost.signal])).then(
-            () => this.#deliver(feed, group, row, attempt + 1),
-            () => feed.forget([row]),
-          );
-        }
+        // A message without a key waits in the runner for its next delivery; no other message waits for it.
+        else return verdict;
         state.ended();
+        return undefined;
       },
     });
   }
 
-  async #deadLetter(feed: LaneFeed<Row>, group: TopicGroup, row: Row, reason: string): Promise<void> {
-    const { database, logger } = this.#options;
+  async #deadLetter(feed: LaneFeed<Row>, row: Row, reason: string): Promise<void> {
+    const { database, group, logger } = this.#options;
     const message = database.table('broker_message');
     const columns = 'topic, message_key, message_id, headers, body, content_type';
     const of = `lane = ${row.lane} AND id = ${BigInt(row.id)}`;
@@ -192,7 +189,7 @@ export class DatabaseSubscription implements Subscription {
       await database.transaction(async (sql) => {
         await sql.run(
           `INSERT INTO ${database.table('broker_dead')} (id, group_name, ${columns}, reason, dead_at) SELECT id, ?, ${columns}, ?, {now} FROM ${message} WHERE ${of}`,
-          [group.name, reason],
+          [group, reason],
         );
         await sql.run(`DELETE FROM ${message} WHERE ${of}`);
       });

@@ -9,6 +9,14 @@ export const brokerSchema: Schema = {
       name: '0002_trailing_spaces',
       statements: (database, sql) => keepTrailingSpaces(database, sql, ['broker_topic', 'broker_group', 'broker_message', 'broker_dead']),
     },
+    {
+      name: '0003_dead_letters_of_a_group',
+      statements: (database) => {
+        const writer = new SchemaWriter(database);
+        writer.index('broker_dead_group', 'broker_dead', 'group_name, topic, id');
+        return writer.statements;
+      },
+    },
   ],
 };
 

@@ -5,7 +5,6 @@ export const poisonErrors: ReadonlySet<string> = new Set([
   'INVALID_TOPIC_EXCEPTION',
   'INVALID_RECORD',
   'INVALID_TIMESTAMP',
-  'UNKNOWN_TOPIC_OR_PARTITION',
 ]);
 
 /** Kafka's error codes that say that nothing can be published until a person acts. */
@@ -16,4 +15,8 @@ export const fatalErrors: ReadonlySet<string> = new Set([
   'TOPIC_AUTHORIZATION_FAILED',
   'CLUSTER_AUTHORIZATION_FAILED',
   'TRANSACTIONAL_ID_AUTHORIZATION_FAILED',
+  'GROUP_AUTHORIZATION_FAILED',
 ]);
+
+/** Kafka's error code for a topic that does not exist, or not yet. */
+export const unknownTopicError = 'UNKNOWN_TOPIC_OR_PARTITION';

@@ -1,7 +1,11 @@
 import { guardLogger, type Logger, uuidv7 } from '@holdfast/core';
 import { Kafka, type KafkaConfig, logLevel } from 'kafkajs';
-import type { Publisher } from '../port/publisher.ts';
-import type { Subscriber } from '../port/subscriber.ts';
+import { handling } from '../adapter/handling.ts';
+import { Subscriptions } from '../adapter/subscriptions.ts';
+import { KafkaDeadLetters } from '../kafka-wire/kafka-dead-letters.ts';
+import { UnknownTopics } from '../kafka-wire/unknown-topics.ts';
+import type { Broker } from '../port/dead-letters.ts';
+import { KafkajsOffsets } from './kafka-offsets.ts';
 import { KafkaPublisher } from './kafka-publisher.ts';
 import { KafkaSubscription } from './kafka-subscription.ts';
 import { quietRequestQueue } from './quiet-request-queue.ts';
@@ -26,11 +30,16 @@ export interface KafkaOptions {
    * 3,000.
    */
   readonly publishTimeoutMs?: number;
+  /**
+   * The time, in ms, for which messages of a topic that does not exist are `retriable`: it may be being created. After that they are `poison`.
+   * Default 60,000.
+   */
+  readonly unknownTopicMs?: number;
   readonly logger?: Logger;
 }
 
 /** Publishes to Kafka and reads from it, through kafkajs. */
-export type KafkaBroker = Publisher & Subscriber;
+export type KafkaBroker = Broker;
 
 /** Creates a broker over Kafka, through kafkajs 2. Topics must exist, and so must `<topic>.dead` for rejected messages. */
 export function kafka(options: KafkaOptions): KafkaBroker {
@@ -47,20 +56,22 @@ export function kafka(options: KafkaOptions): KafkaBroker {
       retry: { initialRetryTime: 100, retries: 2 },
       logLevel: logLevel.NOTHING,
     });
-  const publisher = new KafkaPublisher({ client, source, timeoutMs: options.publishTimeoutMs ?? 3_000, logger });
-  const subscriptions = new Set<KafkaSubscription>();
+  const unknownTopics = new UnknownTopics(options.unknownTopicMs ?? 60_000);
+  const publisher = new KafkaPublisher({ client, source, timeoutMs: options.publishTimeoutMs ?? 3_000, unknownTopics, logger });
+  const subscriptions = new Subscriptions();
+  const subscribe: Broker['subscribe'] = (topics, member, handler) => {
+    const groupId = member.mode === 'broadcast' ? `${member.group}.${uuidv7()}` : member.group;
+    return subscriptions.open(
+      new KafkaSubscription({ ...member, client, topics, groupId, deadLetters: publisher, logger }, handling(member, handler, logger)),
+    );
+  };
   return {
     prefixPerKey: publisher.prefixPerKey,
     publish: (batch, publish) => publisher.publish(batch, publish),
-    async subscribe(topics, subscribe, handler) {
-      const groupId = subscribe.mode === 'broadcast' ? `${subscribe.group}.${uuidv7()}` : subscribe.group;
-      const subscription = new KafkaSubscription({ ...subscribe, client, topics, groupId, deadLetters: publisher, logger }, handler);
-      subscriptions.add(subscription);
-      await subscription.start();
-      return subscription;
-    },
+    subscribe,
+    deadLetters: new KafkaDeadLetters({ offsets: new KafkajsOffsets(client), publisher, subscribe, logger }),
     async close() {
-      for (const subscription of subscriptions) await subscription.close();
+      await subscriptions.close();
       await publisher.close();
     },
   };

@@ -4,15 +4,17 @@ import { toBareHeaders } from '../adapter/cloud-events.ts';
 import { isolatePoison } from '../adapter/isolate-poison.ts';
 import { PublishDeadline } from '../adapter/publish-deadline.ts';
 import { ackedRecords } from '../kafka-wire/records.ts';
+import type { UnknownTopics } from '../kafka-wire/unknown-topics.ts';
 import type { Message } from '../port/message.ts';
 import { publishTimedOut } from '../port/publish-results.ts';
 import type { Publisher, PublishResult } from '../port/publisher.ts';
-import { kafkaRefusal } from './kafka-refusal.ts';
+import { isUnknownTopic, kafkaRefusal } from './kafka-refusal.ts';
 
 export interface KafkaPublisherOptions {
   readonly client: Kafka;
   readonly source: string;
   readonly timeoutMs: number;
+  readonly unknownTopics: UnknownTopics;
   readonly logger: Logger;
 }
 
@@ -75,6 +77,7 @@ export class KafkaPublisher implements Publisher {
         topicMessages: [...topics].map(([topic, messages]) => ({ topic, messages })),
       });
     } catch (error) {
+      if (isUnknownTopic(error)) return this.#options.unknownTopics.refuse(batch, error, (part) => this.#send(part));
       const refusal = kafkaRefusal(error);
       if (refusal.outcome !== 'poison') {
         this.#discard();
@@ -83,6 +86,7 @@ export class KafkaPublisher implements Publisher {
       if (batch.length === 1) return [refusal];
       return isolatePoison(batch, (part) => this.#send(part));
     }
+    this.#options.unknownTopics.found(topics.keys());
     return ackedRecords(
       batch.map(({ topic }, i) => ({ topic, partition: this.#partitions.get(records[i] as KafkaMessage) ?? 0 })),
       metadata.map(({ topicName, partition, baseOffset, offset }) => ({

@@ -1,20 +1,24 @@
 import { guardLogger, type Logger, laneOf, startTimer } from '@holdfast/core';
+import { handling } from '../adapter/handling.ts';
 import { KeyedRunner } from '../adapter/keyed-runner.ts';
+import type { Broker, DeadLetter } from '../port/dead-letters.ts';
 import type { Message } from '../port/message.ts';
 import { refused } from '../port/publish-results.ts';
-import type { Publisher, PublishResult } from '../port/publisher.ts';
-import type { Delivery, DeliveryVerdict, SubscribeOptions, Subscriber, Subscription } from '../port/subscriber.ts';
+import type { PublishResult } from '../port/publisher.ts';
+import type { Delivery, DeliveryVerdict, SubscribeOptions, Subscription } from '../port/subscriber.ts';
 
 /** A broker within one process, for tests: its messages are lost when the process ends. */
-export interface MemoryBroker extends Publisher, Subscriber {
-  /** Rejected messages, with the reason. */
-  readonly dead: readonly { readonly message: Message; readonly reason: string }[];
+export interface MemoryBroker extends Broker {
+  /** Rejected messages, with the reason and the group. */
+  readonly dead: readonly (DeadLetter & { readonly group: string })[];
 }
 
 interface Member {
   readonly topics: ReadonlySet<string>;
   /** Unique for each member of a broadcast. */
   readonly group: string;
+  /** The group's name as it was given. */
+  readonly name: string;
   readonly runner: KeyedRunner;
   /** Deliveries without a final verdict. */
   readonly open: Set<OpenDelivery>;
@@ -23,6 +27,8 @@ interface Member {
 interface OpenDelivery {
   readonly message: Message;
   readonly group: string;
+  /** The group's name as it was given. */
+  readonly name: string;
   readonly attempt: number;
   readonly done: () => void;
 }
@@ -35,13 +41,16 @@ interface OpenDelivery {
 export function memoryBroker(options: { readonly logger?: Logger } = {}): MemoryBroker {
   const logger = guardLogger(options.logger);
   const members = new Set<Member>();
-  const dead: { message: Message; reason: string }[] = [];
+  const dead: (DeadLetter & { readonly group: string })[] = [];
   /** Deliveries of members that left, until another member of their group subscribes. */
   let orphans: OpenDelivery[] = [];
   let turn = 0;
 
-  const groupsOf = (topic: string): Set<string> =>
-    new Set([...members].filter(({ topics }) => topics.has(topic)).map(({ group }) => group));
+  /** The groups of a topic, with their names. */
+  const groupsOf = (topic: string): Map<string, string> =>
+    new Map([...members].filter(({ topics }) => topics.has(topic)).map(({ group, name }) => [group, name]));
+
+  const deadOf = (topic: string, group: string) => dead.filter((one) => one.message.topic === topic && one.group === group);
 
   const deliver = (open: OpenDelivery): void => {
     const { message, group, attempt } = open;
@@ -52,14 +61,15 @@ export function memoryBroker(options: { readonly logger?: Logger } = {}): Memory
       return;
     }
     member.open.add(open);
-    const settle = (verdict: DeliveryVerdict): void => {
-      if (!member.open.delete(open)) return;
+    const settle = (verdict: DeliveryVerdict): undefined => {
+      if (!member.open.delete(open)) return undefined;
       if (verdict.outcome === 'retry') {
         startTimer(verdict.afterMs, () => deliver({ ...open, attempt: attempt + 1 }));
-        return;
+        return undefined;
       }
-      if (verdict.outcome === 'reject') dead.push({ message, reason: verdict.reason });
+      if (verdict.outcome === 'reject') dead.push({ message, group: open.name, reason: verdict.reason });
       open.done();
+      return undefined;
     };
     member.runner.push({ message, attempt, at: { group }, settle });
   };
@@ -76,24 +86,24 @@ export function memoryBroker(options: { readonly logger?: Logger } = {}): Memory
         const groups = [...groupsOf(message.topic)];
         if (groups.length === 0) return refused('backpressure', new Error(`Nobody subscribes to ${message.topic}.`));
         const copy = { ...message, body: Uint8Array.from(message.body) };
-        await Promise.all(groups.map((group) => new Promise<void>((done) => deliver({ message: copy, group, attempt: 1, done }))));
+        await Promise.all(
+          groups.map(([group, name]) => new Promise<void>((done) => deliver({ message: copy, group, name, attempt: 1, done }))),
+        );
         return { outcome: 'acked', at: { groups: groups.length } };
       });
       return Promise.race([Promise.all(results), aborted]);
     },
-    async subscribe(
+    async subscribe<Payload>(
       topics: readonly string[],
-      subscribe: SubscribeOptions,
-      handler: (delivery: Delivery) => Promise<DeliveryVerdict>,
+      subscribe: SubscribeOptions<Payload>,
+      handler: (delivery: Delivery<Payload>) => Promise<DeliveryVerdict>,
     ): Promise<Subscription> {
       const runner = new KeyedRunner({
         concurrency: subscribe.concurrency ?? 6,
-        retryMs: subscribe.retryMs ?? 1_000,
-        handler,
-        onThrow: (err, { id }) => logger.warn({ err, id }, 'a handler threw; the message is delivered again'),
+        handle: handling(subscribe, handler, logger),
       });
       const group = subscribe.mode === 'broadcast' ? `${subscribe.group} ${turn++}` : subscribe.group;
-      const member: Member = { topics: new Set(topics), group, runner, open: new Set() };
+      const member: Member = { topics: new Set(topics), group, name: subscribe.group, runner, open: new Set() };
       members.add(member);
       const waiting = orphans;
       orphans = [];
@@ -111,6 +121,20 @@ export function memoryBroker(options: { readonly logger?: Logger } = {}): Memory
           for (const open of left) subscribe.mode === 'broadcast' ? open.done() : deliver({ ...open, attempt: open.attempt + 1 });
         },
       };
+    },
+    deadLetters: {
+      list: async ({ topic, group, limit = 100 }) => deadOf(topic, group).slice(0, limit),
+      async redrive({ topic, group, limit = Number.POSITIVE_INFINITY }) {
+        const chosen = deadOf(topic, group).slice(0, limit);
+        const receivers = [...groupsOf(topic)].filter(([, name]) => name === group);
+        for (const letter of chosen) {
+          dead.splice(dead.indexOf(letter), 1);
+          // Without a member they wait for one.
+          for (const [one, name] of receivers.length > 0 ? receivers : [[group, group] as const])
+            deliver({ message: letter.message, group: one, name, attempt: 1, done: () => undefined });
+        }
+        return chosen.length;
+      },
     },
     async close() {
       for (const { runner } of members) await runner.close(0);

@@ -1,7 +1,11 @@
 import { guardLogger, type Logger, uuidv7 } from '@holdfast/core';
 import type { BaseOptions } from '@platformatic/kafka';
-import type { Publisher } from '../port/publisher.ts';
-import type { Subscriber } from '../port/subscriber.ts';
+import { handling } from '../adapter/handling.ts';
+import { Subscriptions } from '../adapter/subscriptions.ts';
+import { KafkaDeadLetters } from '../kafka-wire/kafka-dead-letters.ts';
+import { UnknownTopics } from '../kafka-wire/unknown-topics.ts';
+import type { Broker } from '../port/dead-letters.ts';
+import { PlatformaticOffsets } from './kafka-offsets.ts';
 import { KafkaPublisher } from './kafka-publisher.ts';
 import { KafkaSubscription } from './kafka-subscription.ts';
 
@@ -20,11 +24,16 @@ export interface PlatformaticKafkaOptions {
    * 3,000.
    */
   readonly publishTimeoutMs?: number;
+  /**
+   * The time, in ms, for which messages of a topic that does not exist are `retriable`: it may be being created. After that they are `poison`.
+   * Default 60,000.
+   */
+  readonly unknownTopicMs?: number;
   readonly logger?: Logger;
 }
 
 /** Publishes to Kafka and reads from it, through @platformatic/kafka. */
-export type PlatformaticKafkaBroker = Publisher & Subscriber;
+export type PlatformaticKafkaBroker = Broker;
 
 /** Creates a broker over Kafka, through `@platformatic/kafka` 2. Topics must exist, and so must `<topic>.dead` for rejected messages. */
 export function platformaticKafka(options: PlatformaticKafkaOptions): PlatformaticKafkaBroker {
@@ -37,20 +46,22 @@ export function platformaticKafka(options: PlatformaticKafkaOptions): Platformat
     ...(options.tls === undefined ? {} : { tls: options.tls }),
     ...(options.sasl === undefined ? {} : { sasl: options.sasl }),
   };
-  const publisher = new KafkaPublisher({ base, source, timeoutMs: options.publishTimeoutMs ?? 3_000, logger });
-  const subscriptions = new Set<KafkaSubscription>();
+  const unknownTopics = new UnknownTopics(options.unknownTopicMs ?? 60_000);
+  const publisher = new KafkaPublisher({ base, source, timeoutMs: options.publishTimeoutMs ?? 3_000, unknownTopics, logger });
+  const subscriptions = new Subscriptions();
+  const subscribe: Broker['subscribe'] = (topics, member, handler) => {
+    const groupId = member.mode === 'broadcast' ? `${member.group}.${uuidv7()}` : member.group;
+    return subscriptions.open(
+      new KafkaSubscription({ ...member, base, topics, groupId, deadLetters: publisher, logger }, handling(member, handler, logger)),
+    );
+  };
   return {
     prefixPerKey: publisher.prefixPerKey,
     publish: (batch, publish) => publisher.publish(batch, publish),
-    async subscribe(topics, subscribe, handler) {
-      const groupId = subscribe.mode === 'broadcast' ? `${subscribe.group}.${uuidv7()}` : subscribe.group;
-      const subscription = new KafkaSubscription({ ...subscribe, base, topics, groupId, deadLetters: publisher, logger }, handler);
-      subscriptions.add(subscription);
-      await subscription.start();
-      return subscription;
-    },
+    subscribe,
+    deadLetters: new KafkaDeadLetters({ offsets: new PlatformaticOffsets(base), publisher, subscribe, logger }),
     async close() {
-      for (const subscription of subscriptions) await subscription.close();
+      await subscriptions.close();
       await publisher.close();
     },
   };

@@ -4,15 +4,17 @@ import { toBareHeaders } from '../adapter/cloud-events.ts';
 import { isolatePoison } from '../adapter/isolate-poison.ts';
 import { PublishDeadline } from '../adapter/publish-deadline.ts';
 import { ackedRecords } from '../kafka-wire/records.ts';
+import type { UnknownTopics } from '../kafka-wire/unknown-topics.ts';
 import type { Message } from '../port/message.ts';
 import { publishTimedOut } from '../port/publish-results.ts';
 import type { Publisher, PublishResult } from '../port/publisher.ts';
-import { kafkaRefusal } from './kafka-refusal.ts';
+import { isUnknownTopic, kafkaRefusal } from './kafka-refusal.ts';
 
 export interface KafkaPublisherOptions {
   readonly base: BaseOptions;
   readonly source: string;
   readonly timeoutMs: number;
+  readonly unknownTopics: UnknownTopics;
   readonly logger: Logger;
 }
 
@@ -88,11 +90,13 @@ export class KafkaPublisher implements Publisher {
         };
       });
       const { offsets = [] } = await producer.send({ messages });
+      this.#options.unknownTopics.found(topics.keys());
       return ackedRecords(
         messages,
         offsets.map(({ topic, partition, offset }) => ({ topic, partition, baseOffset: Number(offset) })),
       );
     } catch (error) {
+      if (isUnknownTopic(error)) return this.#options.unknownTopics.refuse(batch, error, (part) => this.#send(part));
       const refusal = kafkaRefusal(error);
       if (refusal.outcome === 'poison' && batch.length > 1) return isolatePoison(batch, (part) => this.#send(part));
       if (refusal.outcome !== 'poison') this.#discard();

@@ -1,4 +1,4 @@
-import { fatalErrors, poisonErrors } from '../kafka-wire/refusals.ts';
+import { fatalErrors, poisonErrors, unknownTopicError } from '../kafka-wire/refusals.ts';
 import { refused } from '../port/publish-results.ts';
 import type { PublishResult } from '../port/publisher.ts';
 
@@ -10,13 +10,16 @@ interface KafkaError {
   readonly errors?: readonly unknown[];
 }
 
+/** Returns whether Kafka does not know the topic: it does not exist, or not yet. The client has no code for it when it asks for metadata. */
+export function isUnknownTopic(error: unknown): boolean {
+  return [...walk(error)].some(({ apiId, message }) => apiId === unknownTopicError || /^Unknown topic /.test(message ?? ''));
+}
+
 /** The result of messages whose publish failed with an error of the client. Errors are nested, one per broker and partition. */
 export function kafkaRefusal(error: unknown): PublishResult {
   const all = [...walk(error)];
   if (all.some(({ apiId, code }) => fatalErrors.has(String(apiId)) || code === 'PLT_KFK_AUTHENTICATION')) return refused('fatal', error);
-  // The client has no code for an unknown topic.
-  if (all.some(({ apiId, message }) => poisonErrors.has(String(apiId)) || /^Unknown topic /.test(message ?? '')))
-    return refused('poison', error);
+  if (all.some(({ apiId }) => poisonErrors.has(String(apiId)))) return refused('poison', error);
   return refused('retriable', error);
 }
 

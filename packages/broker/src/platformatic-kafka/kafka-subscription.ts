@@ -8,14 +8,18 @@ import {
   MessagesStreamFallbackModes,
   MessagesStreamModes,
 } from '@platformatic/kafka';
-import { retryUntilOpen } from '../adapter/retry-until-open.ts';
+import type { Handle } from '../adapter/handling.ts';
+import { keepOpen } from '../adapter/keep-open.ts';
+import type { MemberOptions } from '../adapter/member-options.ts';
+import type { StartableSubscription } from '../adapter/subscriptions.ts';
 import { type HandleRecordOptions, handleRecord } from '../kafka-wire/handle-record.ts';
 import { fromRecord } from '../kafka-wire/records.ts';
 import type { Publisher } from '../port/publisher.ts';
-import type { Delivery, DeliveryVerdict, SubscribeOptions, Subscription } from '../port/subscriber.ts';
+import type { DeliveryVerdict } from '../port/subscriber.ts';
+import { kafkaRefusal } from './kafka-refusal.ts';
 import { PartitionQueue } from './partition-queue.ts';
 
-export interface KafkaSubscriptionOptions extends SubscribeOptions {
+export interface KafkaSubscriptionOptions extends MemberOptions {
   readonly base: BaseOptions;
   readonly topics: readonly string[];
   /** Kafka's id of the group; unique for each member of a broadcast. */
@@ -31,73 +35,71 @@ const maxPending = 1_000;
  * A member of a consumer group. It delivers one record of a partition at a time, and partitions concurrently. An offset is committed only
  * after the verdicts on all records before it. A retry pauses its partition only.
  */
-export class KafkaSubscription implements Subscription {
+export class KafkaSubscription implements StartableSubscription {
   readonly #options: KafkaSubscriptionOptions;
   readonly #handling: HandleRecordOptions;
   readonly #closing = new AbortController();
   readonly #giveUp = new AbortController();
   readonly #queues = new Map<string, PartitionQueue>();
+  /** Partitions of which a handler runs. */
+  readonly #busy = new Set<string>();
   #consumer: Consumer | undefined;
   #stream: MessagesStream<Buffer, Buffer, Buffer, Buffer> | undefined;
   #running = 0;
   #pending = 0;
   #paused = false;
   #ready = false;
+  /** True when no further handler is to start. */
+  #stopped = false;
   #membership: Promise<void> | undefined;
   #committing: Promise<void> | undefined;
 
-  constructor(options: KafkaSubscriptionOptions, handler: (delivery: Delivery) => Promise<DeliveryVerdict>) {
+  constructor(options: KafkaSubscriptionOptions, handle: Handle) {
     this.#options = options;
-    const { deadLetters, logger, retryMs = 1_000 } = options;
-    this.#handling = { handler, deadLetters, retryMs, logger };
+    const { deadLetters, group, logger } = options;
+    this.#handling = { handle, deadLetters, group, logger };
   }
 
   get ready(): boolean {
-    return this.#ready;
+    return this.#ready && !this.#stopped;
   }
 
-  /** Resolves when this member has joined the group. */
+  /** Resolves when this member has joined the group. An error from which the client can't recover ends a consumer, and a new one joins. */
   async start(): Promise<void> {
-    const { signal } = this.#closing;
-    await new Promise<void>((resolve) => {
-      signal.addEventListener('abort', () => resolve(), { once: true });
-      this.#membership = this.#keepJoined(resolve);
+    const { group, topics, logger } = this.#options;
+    const { opened, done } = keepOpen({
+      what: `Kafka, the subscription of ${group} to ${topics.join(', ')}`,
+      open: () =>
+        new Promise((resolve, reject) => {
+          const ended = this.#join(() => resolve({ ended }));
+          // It ends before it has joined when the subscription is closed.
+          ended.then(() => resolve({ ended }), reject);
+        }),
+      isPermanent: (error) => kafkaRefusal(error).outcome === 'fatal',
+      signal: this.#closing.signal,
+      logger,
     });
+    this.#membership = done;
+    // A start that waits for its turn to join ends when the subscription is closed.
+    await Promise.race([opened, aborted(this.#closing.signal)]);
   }
 
   async close(): Promise<void> {
-    if (this.#closing.signal.aborted) return;
+    if (this.#stopped) return;
+    this.#stopped = true;
     this.#ready = false;
-    const giveUp = startTimer(this.#options.closeMs ?? 30_000, () =>
+    const { closeMs = 30_000 } = this.#options;
+    const giveUp = startTimer(closeMs, () =>
       this.#giveUp.abort(new Error('The subscription is closing and has waited long enough; the message will be delivered again.')),
     );
-    this.#closing.abort(new Error('the subscription is closed'));
     for (const { timer } of this.#queues.values()) timer?.clear();
+    // The consumer stays until the handlers have ended, so that their offsets can be committed.
     const waited = performance.now();
-    while (this.#running > 0 && performance.now() - waited < (this.#options.closeMs ?? 30_000) + 1_000) await wait(5);
+    while (this.#running > 0 && performance.now() - waited < closeMs + 1_500) await wait(5);
     giveUp.clear();
     this.#giveUp.abort(new Error('the subscription is closed'));
+    this.#closing.abort(new Error('the subscription is closed'));
     await this.#membership;
-  }
-
-  /** Joins the group until it is closed. An error from which the client can't recover ends a consumer, and a new one joins. */
-  async #keepJoined(joined: () => void): Promise<void> {
-    const { signal } = this.#closing;
-    await retryUntilOpen(
-      async () => {
-        await this.#join(joined);
-        // Thrown, so that the next consumer joins after a pause.
-        if (!signal.aborted) throw new Error('The consumer ended.');
-      },
-      signal,
-      (err) => {
-        if (!signal.aborted)
-          this.#options.logger.warn(
-            { err, topics: this.#options.topics },
-            'Kafka can not be reached, or a topic does not exist; joining again',
-          );
-      },
-    );
   }
 
   async #join(joined: () => void): Promise<void> {
@@ -140,6 +142,7 @@ export class KafkaSubscription implements Subscription {
       await this.#commit(consumer).catch(() => undefined);
       stream?.destroy();
       await Promise.race([consumer.close(true).catch(() => undefined), idle(5_000)]);
+      for (const queue of this.#queues.values()) queue.drop();
       this.#queues.clear();
       this.#pending = 0;
     }
@@ -206,8 +209,7 @@ export class KafkaSubscription implements Subscription {
     );
     for (const [name, queue] of this.#queues) {
       if (assigned.has(name)) continue;
-      queue.timer?.clear();
-      this.#pending -= queue.records.length;
+      this.#pending -= queue.drop();
       this.#queues.delete(name);
     }
     // If no record is left and none is being handled, nothing else would resume the stream.
@@ -223,12 +225,14 @@ export class KafkaSubscription implements Subscription {
   #pump(): void {
     const limit = this.#options.concurrency ?? 6;
     for (const queue of this.#queues.values()) {
-      if (this.#running >= limit || this.#closing.signal.aborted) return;
-      if (queue.running || queue.timer !== undefined || queue.records.length === 0) continue;
-      queue.running = true;
+      if (this.#running >= limit || this.#stopped) return;
+      const place = `${queue.topic}/${queue.partition}`;
+      // A handler of a partition that was lost and has come back may still run.
+      if (this.#busy.has(place) || queue.timer !== undefined || queue.records.length === 0) continue;
+      this.#busy.add(place);
       this.#running += 1;
       void this.#drain(queue).finally(() => {
-        queue.running = false;
+        this.#busy.delete(place);
         this.#running -= 1;
         this.#resume();
         this.#pump();
@@ -240,9 +244,9 @@ export class KafkaSubscription implements Subscription {
   async #drain(queue: PartitionQueue): Promise<void> {
     for (let n = 0; n < 100; n++) {
       const [record] = queue.records;
-      if (!record || this.#closing.signal.aborted || !this.#isOurs(queue)) return;
+      if (!record || this.#stopped || !this.#isOurs(queue)) return;
       queue.attempts += 1;
-      const verdict = await this.#deliver(record, queue.attempts);
+      const verdict = await this.#deliver(record, queue.attempts, queue.lost.signal);
       if (!this.#isOurs(queue)) return;
       if (verdict.outcome === 'retry') {
         queue.timer = startTimer(verdict.afterMs, () => {
@@ -261,13 +265,14 @@ export class KafkaSubscription implements Subscription {
     return this.#queues.get(`${queue.topic}/${queue.partition}`) === queue;
   }
 
-  async #deliver(record: KafkaMessage, attempt: number): Promise<DeliveryVerdict> {
+  async #deliver(record: KafkaMessage, attempt: number, lost: AbortSignal): Promise<DeliveryVerdict> {
     const { topic, partition } = record;
     const place = { topic, partition, offset: record.offset.toString() };
     const headers: Record<string, string> = {};
     for (const [name, value] of record.headers) headers[name.toString()] = value?.toString() ?? '';
     const message = fromRecord(place, headers, record.key, record.value);
-    return handleRecord({ message, attempt, at: place, signal: this.#giveUp.signal }, this.#handling);
+    const signal = AbortSignal.any([this.#giveUp.signal, lost]);
+    return handleRecord({ message, attempt, at: place, signal }, this.#handling);
   }
 
   /** Commits the offsets of records with a verdict, one request at a time. */
@@ -291,4 +296,11 @@ export class KafkaSubscription implements Subscription {
     await this.#committing;
     this.#committing = undefined;
   }
+}
+
+function aborted(signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) return resolve();
+    signal.addEventListener('abort', () => resolve(), { once: true });
+  });
 }

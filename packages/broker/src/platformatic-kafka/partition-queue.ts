@@ -6,9 +6,10 @@ export class PartitionQueue {
   readonly topic: string;
   readonly partition: number;
   readonly records: Message[] = [];
+  /** Aborts when the partition belongs to another member, or must be read again. */
+  readonly lost: AbortController = new AbortController();
   /** The number of deliveries of the record at the head. */
   attempts = 0;
-  running = false;
   /** Set while the head waits for its next delivery. */
   timer: Timer | undefined;
   /** The offset after the last record with a verdict. */
@@ -28,6 +29,13 @@ export class PartitionQueue {
     this.#last = record.offset;
     this.records.push(record);
     return true;
+  }
+
+  /** Gives the partition up. Returns the number of records that had no verdict. */
+  drop(): number {
+    this.timer?.clear();
+    this.lost.abort(new Error('Another member has taken over the partition of this message; the message will be delivered again there.'));
+    return this.records.length;
   }
 
   /** Removes the head after its verdict. */

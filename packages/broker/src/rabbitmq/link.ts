@@ -1,5 +1,6 @@
-import { type Logger, wait } from '@holdfast/core';
+import type { Logger } from '@holdfast/core';
 import type { ChannelModel } from 'amqplib';
+import { settledWithin } from '../adapter/settled-within.ts';
 
 export interface LinkOptions {
   readonly connect: () => Promise<ChannelModel>;
@@ -8,12 +9,13 @@ export interface LinkOptions {
   readonly logger: Logger;
 }
 
-/** One connection: opened when first needed, and again after it was lost, with growing pauses. */
+/** The time for a farewell that a server may not answer: it hangs, or a memory alarm is on. */
+const goodbyeMs = 2_000;
+
+/** One connection: opened when first needed, and again after it was lost. */
 export class Link {
   readonly #options: LinkOptions;
   readonly #closing = new AbortController();
-  /** Called after the connection was lost. */
-  readonly #reopen = new Set<() => void>();
   #connection: Promise<ChannelModel> | undefined;
   /** The reason why the server takes no messages at present (memory, disk); `undefined` while it does. */
   blocked: string | undefined;
@@ -32,7 +34,7 @@ export class Link {
     this.#connection ??= this.#options.connect().then(
       (connection) => {
         connection.on('error', (err) => this.#options.logger.debug({ err }, 'the RabbitMQ connection failed'));
-        connection.on('close', () => this.#closed());
+        connection.on('close', () => this.#lost());
         connection.on('blocked', (reason) => {
           this.blocked = reason;
         });
@@ -49,41 +51,16 @@ export class Link {
     return this.#connection;
   }
 
-  /**
-   * Runs `open` until it succeeds, and again whenever the connection was lost, until this link is closed or the returned function is
-   * called.
-   */
-  async keepOpen(open: (connection: ChannelModel) => Promise<void>): Promise<() => void> {
-    let stopped = false;
-    const run = async (): Promise<void> => {
-      for (let pauseMs = 100; !stopped && !this.closed; pauseMs = Math.min(pauseMs * 2, 5_000)) {
-        try {
-          return await open(await this.connection());
-        } catch (err) {
-          this.#options.logger.debug({ err }, 'RabbitMQ can not be reached; trying again');
-        }
-        await wait(pauseMs, this.#closing.signal).catch(() => undefined);
-      }
-    };
-    const again = (): void => void run();
-    this.#reopen.add(again);
-    await run();
-    return () => {
-      stopped = true;
-      this.#reopen.delete(again);
-    };
-  }
-
   async close(): Promise<void> {
     if (this.closed) return;
     this.#closing.abort(new Error('closed'));
     const connection = await this.#connection?.catch(() => undefined);
-    if (connection && this.#options.owned) await connection.close().catch(() => undefined);
+    if (connection && this.#options.owned) await settledWithin(goodbyeMs, connection.close());
   }
 
-  #closed(): void {
-    this.#connection = undefined;
+  #lost(): void {
     this.blocked = undefined;
-    for (const again of this.#reopen) again();
+    // A connection of the caller's can't be opened again: each later use of it fails.
+    if (this.#options.owned) this.#connection = undefined;
   }
 }

@@ -1,8 +1,11 @@
 import { guardLogger, type Logger } from '@holdfast/core';
 import { type ChannelModel, connect } from 'amqplib';
-import type { Publisher } from '../port/publisher.ts';
-import type { Subscriber } from '../port/subscriber.ts';
+import { handling } from '../adapter/handling.ts';
+import { Subscriptions } from '../adapter/subscriptions.ts';
+import type { Broker } from '../port/dead-letters.ts';
 import { Link } from './link.ts';
+import { QueueWriter } from './queue-writer.ts';
+import { RabbitmqDeadLetters } from './rabbitmq-dead-letters.ts';
 import { RabbitmqPublisher } from './rabbitmq-publisher.ts';
 import { RabbitmqSubscription } from './rabbitmq-subscription.ts';
 
@@ -10,8 +13,16 @@ import { RabbitmqSubscription } from './rabbitmq-subscription.ts';
 export interface RabbitmqOptions {
   /** The server's address, `amqp://…`. The connection is opened when first needed, and again after it was lost. */
   readonly url?: string;
-  /** A connection of yours. `close` leaves it open, and it is not opened again after it was lost. */
+  /**
+   * A connection of yours. `close` leaves it open, and it is not opened again after it was lost. It serves consumers, and publishers unless
+   * there is a `publishingConnection`.
+   */
   readonly connection?: ChannelModel;
+  /**
+   * A second connection of yours, for publishing. Give one if this broker both publishes and subscribes: during a memory or disk alarm,
+   * RabbitMQ reads nothing from a connection that has published, so acks on the same one would wait, and nobody would drain the queues.
+   */
+  readonly publishingConnection?: ChannelModel;
   /** The name of this service, sent as `ce_source` with each message. Default `holdfast`. */
   readonly source?: string;
   /**
@@ -34,40 +45,49 @@ export interface RabbitmqOptions {
 }
 
 /** Publishes to RabbitMQ and reads from it, through amqplib. */
-export type RabbitmqBroker = Publisher & Subscriber;
+export type RabbitmqBroker = Broker;
 
 /** Creates a broker over RabbitMQ 3.10 or newer, through amqplib 2. */
 export function rabbitmq(options: RabbitmqOptions): RabbitmqBroker {
   const logger = guardLogger(options.logger);
-  const { connection: given } = options;
   const topology = { lanes: options.lanes ?? 8, queueType: options.queueType ?? 'quorum' } as const;
-  const link = new Link({
-    connect: async () => given ?? connect(options.url ?? '', { timeout: 5_000 }),
-    owned: given === undefined,
-    logger,
-  });
+  const timeoutMs = options.publishTimeoutMs ?? 3_000;
+  const linkTo = (given: ChannelModel | undefined): Link =>
+    new Link({
+      connect: async () => given ?? connect(options.url ?? '', { timeout: 5_000 }),
+      owned: given === undefined,
+      logger,
+    });
+  // Two connections: see `publishingConnection`.
+  const consuming = linkTo(options.connection);
+  const publishing = linkTo(options.publishingConnection ?? options.connection);
+  const writer = new QueueWriter({ link: publishing, timeoutMs });
   const publisher = new RabbitmqPublisher({
-    link,
+    link: publishing,
     source: options.source ?? 'holdfast',
-    timeoutMs: options.publishTimeoutMs ?? 3_000,
+    timeoutMs,
     lanes: topology.lanes,
     assert: options.assert ?? true,
     maxMessageBytes: options.maxMessageBytes ?? 16 * 2 ** 20,
   });
-  const subscriptions = new Set<RabbitmqSubscription>();
+  const subscriptions = new Subscriptions();
   return {
     prefixPerKey: publisher.prefixPerKey,
     publish: (batch, publish) => publisher.publish(batch, publish),
-    async subscribe(topics, subscribe, handler) {
-      const subscription = new RabbitmqSubscription({ ...subscribe, ...topology, link, topics, logger }, handler);
-      subscriptions.add(subscription);
-      await subscription.start();
-      return subscription;
-    },
+    subscribe: (topics, subscribe, handler) =>
+      subscriptions.open(
+        new RabbitmqSubscription(
+          { ...subscribe, ...topology, link: consuming, writer, topics, logger },
+          handling(subscribe, handler, logger),
+        ),
+      ),
+    deadLetters: new RabbitmqDeadLetters({ link: consuming, writer, lanes: topology.lanes }),
     async close() {
-      for (const subscription of subscriptions) await subscription.close();
+      await subscriptions.close();
       await publisher.close();
-      await link.close();
+      await writer.close();
+      await publishing.close();
+      await consuming.close();
     },
   };
 }

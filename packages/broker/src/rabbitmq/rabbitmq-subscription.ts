@@ -1,35 +1,62 @@
-import type { Logger } from '@holdfast/core';
-import type { ChannelModel, ConfirmChannel, ConsumeMessage } from 'amqplib';
+import { type Logger, wait } from '@holdfast/core';
+import type { Channel, ChannelModel, ConsumeMessage } from 'amqplib';
 import { fromHeaders } from '../adapter/cloud-events.ts';
+import type { Handle } from '../adapter/handling.ts';
+import { keepOpen } from '../adapter/keep-open.ts';
 import { KeyedRunner } from '../adapter/keyed-runner.ts';
+import type { MemberOptions } from '../adapter/member-options.ts';
+import { settledWithin } from '../adapter/settled-within.ts';
+import type { StartableSubscription } from '../adapter/subscriptions.ts';
 import type { Message } from '../port/message.ts';
-import type { Delivery, DeliveryVerdict, SubscribeOptions, Subscription } from '../port/subscriber.ts';
+import { type DeliveryVerdict, retry } from '../port/subscriber.ts';
 import type { Link } from './link.ts';
-import { assertBroadcast, assertDelay, assertGroup, assertTopic, queueName, type TopologyOptions } from './topology.ts';
+import type { Declare, QueueWriter } from './queue-writer.ts';
+import { isPermanent } from './rabbitmq-refusal.ts';
+import { attemptHeader, delayHeader, messageHeaders, withoutAdded } from './received-headers.ts';
+import {
+  assertBroadcast,
+  assertDead,
+  assertDelay,
+  assertGroup,
+  assertTopic,
+  deadSuffix,
+  delayPart,
+  queueName,
+  type TopologyOptions,
+} from './topology.ts';
 
-export interface RabbitmqSubscriptionOptions extends SubscribeOptions, TopologyOptions {
+export interface RabbitmqSubscriptionOptions extends MemberOptions, TopologyOptions {
+  /** The connection for consuming. Nothing is published on it. */
   readonly link: Link;
+  /** Writes retries and dead letters, on the connection for publishing. */
+  readonly writer: QueueWriter;
   readonly topics: readonly string[];
   readonly logger: Logger;
 }
 
+/** A broadcast's messages may wait in the process, since its queue has no other consumer. */
+const broadcastPrefetch = 1_000;
+const goodbyeMs = 2_000;
+
+/** One delivery of a message, on the channel that has to settle it. */
+interface Received {
+  readonly channel: Channel;
+  readonly queue: string;
+  readonly raw: ConsumeMessage;
+  readonly message: Message;
+}
+
 /** Consumes a group's queues on a channel of its own. After a loss the channel is opened again and its queues are declared again. */
-export class RabbitmqSubscription implements Subscription {
+export class RabbitmqSubscription implements StartableSubscription {
   readonly #options: RabbitmqSubscriptionOptions;
   readonly #runner: KeyedRunner;
-  #channel: ConfirmChannel | undefined;
+  readonly #closing = new AbortController();
+  #channel: Channel | undefined;
   #tags: string[] = [];
-  #stop: (() => void) | undefined;
-  #closed = false;
 
-  constructor(options: RabbitmqSubscriptionOptions, handler: (delivery: Delivery) => Promise<DeliveryVerdict>) {
+  constructor(options: RabbitmqSubscriptionOptions, handle: Handle) {
     this.#options = options;
-    this.#runner = new KeyedRunner({
-      concurrency: options.concurrency ?? 6,
-      retryMs: options.retryMs ?? 1_000,
-      handler,
-      onThrow: (err, { id, topic }) => options.logger.warn({ err, id, topic }, 'a handler threw; the message is delivered again'),
-    });
+    this.#runner = new KeyedRunner({ concurrency: options.concurrency ?? 6, handle });
   }
 
   get ready(): boolean {
@@ -37,104 +64,158 @@ export class RabbitmqSubscription implements Subscription {
   }
 
   async start(): Promise<void> {
-    this.#stop = await this.#options.link.keepOpen((connection) => this.#open(connection));
+    const { link, topics, group, logger } = this.#options;
+    await keepOpen({
+      what: `RabbitMQ, the subscription of ${group} to ${topics.join(', ')}`,
+      open: async () => this.#open(await link.connection()),
+      isPermanent,
+      signal: this.#closing.signal,
+      logger,
+    }).opened;
   }
 
   async close(): Promise<void> {
-    if (this.#closed) return;
-    this.#closed = true;
-    this.#stop?.();
+    if (this.#closing.signal.aborted) return;
+    this.#closing.abort(new Error('the subscription is closed'));
     const channel = this.#channel;
-    for (const tag of this.#tags) await channel?.cancel(tag).catch(() => undefined);
+    await settledWithin(goodbyeMs, Promise.all(this.#tags.map((tag) => channel?.cancel(tag))));
     await this.#runner.close(this.#options.closeMs ?? 30_000);
     this.#channel = undefined;
     // Messages without a verdict go back to their queues.
-    await channel?.close().catch(() => undefined);
+    await settledWithin(goodbyeMs, channel?.close());
   }
 
-  async #open(connection: ChannelModel): Promise<void> {
-    const { topics, group, mode, concurrency = 6, lanes, logger } = this.#options;
-    const channel = await connection.createConfirmChannel();
-    channel.on('error', (err) => logger.debug({ err }, 'a RabbitMQ channel failed'));
-    channel.on('close', () => {
-      if (this.#channel !== channel) return;
-      this.#channel = undefined;
-      // A channel can close alone, as when a queue was deleted or a permission revoked.
-      if (!this.#closed) setTimeout(() => void this.#reopen(), 1_000).unref();
+  async #open(connection: ChannelModel): Promise<{ readonly ended: Promise<void> }> {
+    const { topics, group, mode, concurrency = 6, logger } = this.#options;
+    const channel = await connection.createChannel();
+    const lost = new AbortController();
+    channel.on('error', (err) => {
+      // Before it is open, the call that fails reports it.
+      if (this.#channel === channel)
+        logger.warn({ err, group, topics }, 'RabbitMQ has closed the channel of a subscription; opening it again');
     });
-    await channel.prefetch(Math.max(1, concurrency));
-    this.#tags = [];
-    for (const topic of topics) {
-      await assertTopic(channel, topic);
-      const queues =
-        mode === 'broadcast'
-          ? [await assertBroadcast(channel, topic, lanes)]
-          : await assertGroup(connection, channel, group, topic, this.#options);
-      for (const queue of queues) {
-        const { consumerTag } = await channel.consume(queue, (message) => {
-          // The server cancelled the consumer: its queue was deleted or has moved.
-          if (message === null) void channel.close().catch(() => undefined);
-          else this.#received(channel, topic, queue, message);
-        });
-        this.#tags.push(consumerTag);
+    const ended = new Promise<void>((resolve) => {
+      channel.on('close', () => {
+        if (this.#channel === channel) this.#channel = undefined;
+        // The server delivers these messages again, perhaps to another member: what waits here would come a second time, out of order.
+        lost.abort(new Error('The channel of this delivery was closed; RabbitMQ delivers the message again.'));
+        if (!this.#closing.signal.aborted) this.#runner.drop(({ signal }) => signal === lost.signal);
+        resolve();
+      });
+    });
+    try {
+      await channel.prefetch(mode === 'broadcast' ? broadcastPrefetch : Math.max(1, concurrency));
+      const tags: string[] = [];
+      for (const topic of topics) {
+        await assertTopic(channel, topic);
+        const queues =
+          mode === 'broadcast'
+            ? [await assertBroadcast(connection, channel, group, topic, this.#options)]
+            : await assertGroup(connection, channel, group, topic, this.#options);
+        for (const queue of queues) {
+          const { consumerTag } = await channel.consume(queue, (raw) => {
+            // The server cancelled the consumer: its queue was deleted or has moved.
+            if (raw === null) void channel.close().catch(() => undefined);
+            else this.#received(channel, topic, queue, raw, lost.signal);
+          });
+          tags.push(consumerTag);
+        }
+      }
+      this.#tags = tags;
+    } catch (error) {
+      void channel.close().catch(() => undefined);
+      throw error;
+    }
+    if (this.#closing.signal.aborted) void channel.close().catch(() => undefined);
+    else if (!lost.signal.aborted) this.#channel = channel;
+    return { ended };
+  }
+
+  #received(channel: Channel, topic: string, queue: string, raw: ConsumeMessage, signal: AbortSignal): void {
+    const { headers: all = {}, messageId } = raw.properties;
+    const leftMs = Number(all[delayHeader] ?? 0);
+    const headers = messageHeaders(raw.properties);
+    const place = (messageId as string | undefined) ?? `${queue}/${raw.fields.deliveryTag}`;
+    const received: Received = { channel, queue, raw, message: fromHeaders(headers, topic, place, raw.content) };
+    if (leftMs > 0) return void this.#delayFurther(received, leftMs, signal);
+    const redeliveries = Number(all['x-delivery-count'] ?? Number(raw.fields.redelivered));
+    this.#runner.push({
+      message: received.message,
+      attempt: Number(all[attemptHeader] ?? 0) + redeliveries + 1,
+      at: { queue, deliveryTag: raw.fields.deliveryTag },
+      signal,
+      settle: (verdict, attempt) => this.#settle(received, verdict, attempt, signal),
+    });
+  }
+
+  /**
+   * Settles a message. Its copy in the delay queue or among the dead letters is confirmed before the message is acked. If there can be no copy,
+   * the message stays here and is handled again later.
+   */
+  async #settle(received: Received, verdict: DeliveryVerdict, attempt: number, signal: AbortSignal): Promise<DeliveryVerdict | undefined> {
+    const { mode, logger } = this.#options;
+    // The server delivers it again.
+    if (signal.aborted) return undefined;
+    // A delay queue can't send a message to one member of a broadcast after that has left.
+    if (verdict.outcome === 'retry' && mode === 'broadcast') return verdict;
+    try {
+      if (verdict.outcome === 'retry') await this.#writeDelayed(received, verdict.afterMs, attempt);
+      else if (verdict.outcome === 'reject') await this.#writeDead(received, verdict.reason);
+    } catch (err) {
+      if (signal.aborted) return undefined;
+      const { id, topic } = received.message;
+      logger.warn(
+        { err, id, topic, verdict },
+        'RabbitMQ did not take the copy of a retried or rejected message; it is handled again later',
+      );
+      return verdict.outcome === 'retry' ? verdict : retry(5_000);
+    }
+    this.#ack(received);
+    return undefined;
+  }
+
+  /** Begins the next part of a delay that is longer than the longest delay queue. */
+  async #delayFurther(received: Received, leftMs: number, signal: AbortSignal): Promise<void> {
+    const attempt = Number(received.raw.properties.headers?.[attemptHeader] ?? 0);
+    while (!signal.aborted && !this.#closing.signal.aborted) {
+      try {
+        await this.#writeDelayed(received, leftMs, attempt);
+        return this.#ack(received);
+      } catch (err) {
+        this.#options.logger.warn({ err, id: received.message.id }, 'RabbitMQ did not take a delayed message back; trying again');
+        await wait(5_000, AbortSignal.any([signal, this.#closing.signal])).catch(() => undefined);
       }
     }
-    this.#channel = channel;
   }
 
-  async #reopen(): Promise<void> {
-    if (this.#closed || this.#channel) return;
-    this.#stop?.();
-    this.#stop = await this.#options.link.keepOpen((connection) => (this.#channel ? Promise.resolve() : this.#open(connection)));
-  }
-
-  #received(channel: ConfirmChannel, topic: string, queue: string, received: ConsumeMessage): void {
-    const headers: Record<string, string> = {};
-    for (const [name, value] of Object.entries(received.properties.headers ?? {})) if (typeof value === 'string') headers[name] = value;
-    const redeliveries = Number(received.properties.headers?.['x-delivery-count'] ?? Number(received.fields.redelivered));
-    const retries = Number(headers['x-holdfast-attempt'] ?? 0);
-    delete headers['x-holdfast-attempt'];
-    headers['content-type'] ??= (received.properties.contentType as string | undefined) ?? 'application/octet-stream';
-    const place = (received.properties.messageId as string | undefined) ?? `${queue}/${received.fields.deliveryTag}`;
-    const message = fromHeaders(headers, topic, place, received.content);
-    this.#runner.push({
-      message,
-      attempt: retries + redeliveries + 1,
-      at: { queue, deliveryTag: received.fields.deliveryTag },
-      settle: (verdict) => this.#settle(channel, queue, received, message, retries + 1, verdict),
+  #writeDelayed({ queue, raw }: Received, afterMs: number, attempt: number): Promise<void> {
+    const { queueMs, leftMs } = delayPart(afterMs);
+    const headers = { ...withoutAdded(raw.properties.headers), [attemptHeader]: String(attempt) };
+    return this.#options.writer.write((channel) => assertDelay(channel, queue, queueMs, this.#options), raw.content, {
+      ...raw.properties,
+      headers: leftMs > 0 ? { ...headers, [delayHeader]: String(leftMs) } : headers,
     });
   }
 
-  /** Settles a message. Its copy in the delay queue or among the dead letters is confirmed before the message is acked. */
-  async #settle(
-    channel: ConfirmChannel,
-    queue: string,
-    received: ConsumeMessage,
-    message: Message,
-    retries: number,
-    verdict: DeliveryVerdict,
-  ): Promise<void> {
-    const { group, mode } = this.#options;
+  #writeDead({ raw, message }: Received, reason: string): Promise<void> {
+    const { group, writer } = this.#options;
+    const queue = queueName(group, message.topic, deadSuffix);
+    const declare: Declare = async (channel, connection) => {
+      await assertDead(connection, channel, queue, this.#options);
+      return queue;
+    };
+    return writer.write(declare, raw.content, {
+      ...raw.properties,
+      headers: { ...withoutAdded(raw.properties.headers), 'x-dead-reason': reason },
+    });
+  }
+
+  #ack({ channel, raw, message }: Received): void {
     try {
-      const { headers, ...properties } = received.properties;
-      if (verdict.outcome === 'retry') {
-        const delay = await assertDelay(channel, queue, verdict.afterMs, this.#options);
-        await send(channel, delay, received.content, { ...properties, headers: { ...headers, 'x-holdfast-attempt': String(retries) } });
-      } else if (verdict.outcome === 'reject' && mode !== 'broadcast') {
-        const dead = queueName(group, message.topic, 'dead');
-        await send(channel, dead, received.content, { ...properties, headers: { ...headers, 'x-dead-reason': verdict.reason } });
-      }
-      channel.ack(received);
+      channel.ack(raw);
     } catch (err) {
       // The channel was lost, so the server delivers the message again.
       this.#options.logger.debug({ err, id: message.id }, 'a verdict did not reach RabbitMQ');
     }
   }
-}
-
-function send(channel: ConfirmChannel, queue: string, content: Buffer, properties: object): Promise<void> {
-  return new Promise((resolve, reject) => {
-    channel.once('close', () => reject(new Error('The channel was closed before RabbitMQ confirmed.')));
-    channel.sendToQueue(queue, content, { ...properties, persistent: true }, (error) => (error ? reject(error) : resolve()));
-  });
 }

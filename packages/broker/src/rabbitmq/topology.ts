@@ -1,4 +1,4 @@
-import type { Logger } from '@holdfast/core';
+import { type Logger, uuidv7 } from '@holdfast/core';
 import type { Channel, ChannelModel } from 'amqplib';
 import { withoutDeliveryLimit } from './without-delivery-limit.ts';
 
@@ -45,34 +45,74 @@ export async function assertGroup(
     await channel.bindQueue(queue, topic, key);
     queues.push(queue);
   }
-  await assertQueue(queueName(group, topic, 'dead'), type);
+  await assertDead(connection, channel, queueName(group, topic, deadSuffix), options);
   return queues;
 }
 
-/** Declares the queue of one member of a broadcast, which is deleted with its connection. */
-export async function assertBroadcast(channel: Channel, topic: string, lanes: number): Promise<string> {
-  const { queue } = await channel.assertQueue('', { exclusive: true, autoDelete: true });
-  for (let lane = -1; lane < lanes; lane++) await channel.bindQueue(queue, topic, routingKey(lane < 0 ? undefined : lane));
+/**
+ * Declares the queue of one member of a broadcast, which is deleted with its connection, and the group's queue of dead letters. The queue has
+ * a name of ours: RabbitMQ reserves names that begin with `amq.`.
+ */
+export async function assertBroadcast(
+  connection: ChannelModel,
+  channel: Channel,
+  group: string,
+  topic: string,
+  options: TopologyOptions & { readonly logger: Logger },
+): Promise<string> {
+  await assertDead(connection, channel, queueName(group, topic, deadSuffix), options);
+  const { queue } = await channel.assertQueue(queueName(group, topic, `member.${uuidv7()}`), { exclusive: true, autoDelete: true });
+  for (let lane = -1; lane < options.lanes; lane++) await channel.bindQueue(queue, topic, routingKey(lane < 0 ? undefined : lane));
   return queue;
 }
 
-const steps = [100, 500, 1_000, 5_000, 15_000, 60_000, 300_000, 1_800_000, 7_200_000];
+/** The suffix of the queue that holds a group's dead letters of a topic. */
+export const deadSuffix = 'dead';
+
+/** Declares a queue of dead letters. */
+export async function assertDead(
+  connection: ChannelModel,
+  channel: Channel,
+  queue: string,
+  options: TopologyOptions & { readonly logger: Logger },
+): Promise<void> {
+  const type = { 'x-queue-type': options.queueType };
+  await channel.assertQueue(queue, { durable: true, arguments: await withoutDeliveryLimit(connection, queue, type, options.logger) });
+}
+
+const steps = [100, 500, 1_000, 5_000, 15_000, 60_000, 300_000, 1_800_000, 7_200_000] as const;
+const longestMs = 7_200_000;
+
+/** How a delay is waited for: first `queueMs` in a delay queue, then `leftMs` more. */
+export interface DelayPart {
+  readonly queueMs: number;
+  readonly leftMs: number;
+}
 
 /**
- * Declares a queue whose messages expire after the delay and then go back to `target`; no plugin is needed. Each delay has a queue of its
- * own, so delays are rounded up to a few steps. A queue that is not used is deleted.
+ * The first part of a delay. Delays are rounded up to a few steps, since each has a queue of its own; a delay that is longer than the longest
+ * step is waited for in several parts, so that no message comes early.
  */
-export async function assertDelay(channel: Channel, target: string, afterMs: number, options: TopologyOptions): Promise<string> {
-  const ms = steps.find((step) => step >= afterMs) ?? steps.at(-1) ?? afterMs;
-  const queue = `${target}.retry.${ms}`;
+export function delayPart(afterMs: number): DelayPart {
+  const ms = Math.max(0, Math.ceil(afterMs));
+  const queueMs = steps.find((step) => step >= ms) ?? longestMs;
+  return { queueMs, leftMs: Math.max(0, ms - queueMs) };
+}
+
+/**
+ * Declares a queue whose messages expire after `queueMs`, one of the steps, and then go back to `target`; no plugin is needed. A queue that is
+ * not used is deleted, so it is declared again before each use.
+ */
+export async function assertDelay(channel: Channel, target: string, queueMs: number, options: TopologyOptions): Promise<string> {
+  const queue = `${target}.retry.${queueMs}`;
   await channel.assertQueue(queue, {
     durable: true,
     arguments: {
       'x-queue-type': options.queueType,
-      'x-message-ttl': ms,
+      'x-message-ttl': queueMs,
       'x-dead-letter-exchange': '',
       'x-dead-letter-routing-key': target,
-      'x-expires': ms + 3_600_000,
+      'x-expires': queueMs + 3_600_000,
       // Otherwise a message may be lost on its way to `target`.
       ...(options.queueType === 'quorum' ? { 'x-dead-letter-strategy': 'at-least-once', 'x-overflow': 'reject-publish' } : {}),
     },

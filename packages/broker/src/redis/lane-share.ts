@@ -10,6 +10,8 @@ export interface LaneShareOptions {
   readonly leaseMs: number;
   /** Called when this member becomes the owner of a lane. First handle the entries that its last owner left without a verdict. */
   readonly onTaken: (lane: string) => void;
+  /** Called when another member may own a lane of this member's: its lease was not renewed in time. */
+  readonly onLost: (lane: string) => void;
 }
 
 /** Takes or renews the lease of a lane, unless another member has it. Returns 1 if this member has it now. */
@@ -57,7 +59,10 @@ export class LaneShare {
     for (const lane of [...this.#owned.keys()]) {
       if (this.#leaving.has(lane) && quiet(lane)) await this.#giveUp(lane);
       else if ((await this.#acquire(lane)) === 1) this.#hold(lane, sentAt + leaseMs);
-      else this.#drop(lane);
+      else {
+        this.#drop(lane);
+        this.#options.onLost(lane);
+      }
     }
     let above = this.#owned.size - this.#leaving.size - share;
     for (const lane of this.#owned.keys()) {
@@ -87,7 +92,10 @@ export class LaneShare {
 
   /** After its lease expired, a lane may have had another owner: it counts as newly taken. */
   #hold(lane: string, until: number): void {
-    if ((this.#owned.get(lane) ?? 0) < monotonicMs()) this.#options.onTaken(lane);
+    const before = this.#owned.get(lane);
+    const lapsed = before !== undefined && before < monotonicMs();
+    if (lapsed) this.#options.onLost(lane);
+    if (lapsed || before === undefined) this.#options.onTaken(lane);
     this.#owned.set(lane, until);
   }
 

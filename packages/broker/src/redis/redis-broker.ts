@@ -1,7 +1,9 @@
 import { guardLogger, type Logger } from '@holdfast/core';
 import { Redis } from 'ioredis';
-import type { Publisher } from '../port/publisher.ts';
-import type { Subscriber } from '../port/subscriber.ts';
+import { handling } from '../adapter/handling.ts';
+import { Subscriptions } from '../adapter/subscriptions.ts';
+import type { Broker } from '../port/dead-letters.ts';
+import { RedisDeadLetters } from './redis-dead-letters.ts';
 import { RedisPublisher } from './redis-publisher.ts';
 import { RedisSubscription } from './redis-subscription.ts';
 
@@ -9,7 +11,10 @@ import { RedisSubscription } from './redis-subscription.ts';
 export interface RedisOptions {
   /** The server's address, `redis://…`. Default `redis://127.0.0.1`. */
   readonly url?: string;
-  /** A client of yours. `close` leaves it open. */
+  /**
+   * A client of yours. `close` leaves it open. If it has no `reconnectOnError`, it gets one that reconnects after a `READONLY` reply: the server
+   * was demoted.
+   */
   readonly client?: Redis;
   /** Prefix of every key. Default `holdfast`. */
   readonly prefix?: string;
@@ -35,7 +40,7 @@ export interface RedisOptions {
 }
 
 /** Publishes to Redis Streams and reads from them, through ioredis. */
-export type RedisBroker = Publisher & Subscriber;
+export type RedisBroker = Broker;
 
 /**
  * Creates a broker over Redis Streams, through ioredis. It is as durable as your Redis: with AOF `everysec` a crash may lose one second.
@@ -48,6 +53,8 @@ export function redis(options: RedisOptions): RedisBroker {
   const client =
     options.client ??
     new Redis(options.url ?? 'redis://127.0.0.1', { autoResendUnfulfilledCommands: false, maxRetriesPerRequest: 1, connectTimeout: 2_000 });
+  // Its readers are duplicates of it, so they reconnect, too.
+  client.options.reconnectOnError ??= isDemoted;
   if (!options.client) client.on('error', (err) => logger.debug({ err }, 'the Redis connection failed; reconnecting'));
   const publisher = new RedisPublisher({
     ...layout,
@@ -57,22 +64,26 @@ export function redis(options: RedisOptions): RedisBroker {
     maxMessageBytes: options.maxMessageBytes ?? 16 * 2 ** 20,
     maxLength: options.maxLength,
   });
-  const subscriptions = new Set<RedisSubscription>();
+  const subscriptions = new Subscriptions();
   return {
     prefixPerKey: publisher.prefixPerKey,
     publish: (batch, publish) => publisher.publish(batch, publish),
-    async subscribe(topics, subscribe, handler) {
-      const subscription = new RedisSubscription(
-        { ...layout, ...subscribe, client, topics, source, leaseMs: options.leaseMs ?? 10_000, logger },
-        handler,
-      );
-      subscriptions.add(subscription);
-      await subscription.start();
-      return subscription;
-    },
+    subscribe: (topics, subscribe, handler) =>
+      subscriptions.open(
+        new RedisSubscription(
+          { ...layout, ...subscribe, client, topics, source, leaseMs: options.leaseMs ?? 10_000, logger },
+          handling(subscribe, handler, logger),
+        ),
+      ),
+    deadLetters: new RedisDeadLetters({ ...layout, client, source }),
     async close() {
-      for (const subscription of subscriptions) await subscription.close();
+      await subscriptions.close();
       if (!options.client) client.disconnect();
     },
   };
+}
+
+/** After a failover the old master is a replica and keeps its connections; every write on them fails, for ever. The next connection may reach the new one. */
+function isDemoted(error: Error): boolean {
+  return error.message.includes('READONLY');
 }

@@ -2,8 +2,9 @@ import type { Redis } from 'ioredis';
 import { oversized } from '../adapter/oversized.ts';
 import { PublishDeadline } from '../adapter/publish-deadline.ts';
 import type { Message } from '../port/message.ts';
-import { publishTimedOut, refused } from '../port/publish-results.ts';
+import { publishTimedOut } from '../port/publish-results.ts';
 import type { Publisher, PublishResult } from '../port/publisher.ts';
+import { redisRefusal } from './redis-refusal.ts';
 import { fields, laneFor, type StreamLayout, streamKey } from './streams.ts';
 
 export interface RedisPublisherOptions extends StreamLayout {
@@ -61,13 +62,4 @@ export class RedisPublisher implements Publisher {
   async close(): Promise<void> {
     // Callers await their own replies; the broker closes the connection.
   }
-}
-
-/** The result of a message for which Redis answered with an error. */
-export function redisRefusal(error: Error): PublishResult {
-  const code = /^[A-Z]+/.exec(error.message)?.[0] ?? '';
-  if (['NOAUTH', 'WRONGPASS', 'NOPERM'].includes(code)) return refused('fatal', error);
-  if (['OOM', 'MISCONF'].includes(code)) return refused('backpressure', error);
-  if (code === 'WRONGTYPE') return refused('poison', error);
-  return refused('retriable', error);
 }

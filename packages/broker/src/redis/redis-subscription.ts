@@ -1,14 +1,20 @@
 import { idle, type Logger, uuidv7, wait } from '@holdfast/core';
 import type { Redis } from 'ioredis';
+import { asDead } from '../adapter/dead-headers.ts';
+import type { Handle } from '../adapter/handling.ts';
+import { keepOpen } from '../adapter/keep-open.ts';
 import { KeyedRunner } from '../adapter/keyed-runner.ts';
-import { retryUntilOpen } from '../adapter/retry-until-open.ts';
+import type { MemberOptions } from '../adapter/member-options.ts';
+import type { StartableSubscription } from '../adapter/subscriptions.ts';
 import type { Message } from '../port/message.ts';
-import type { Delivery, DeliveryVerdict, SubscribeOptions, Subscription } from '../port/subscriber.ts';
+import { type DeliveryVerdict, retry } from '../port/subscriber.ts';
 import { answered } from './answered.ts';
 import { LaneShare } from './lane-share.ts';
+import { redisRefusal } from './redis-refusal.ts';
+import { removeConsumer, removeIdleConsumers } from './remove-consumers.ts';
 import { ensureGroup, fields, lastId, type RawEntry, readEntry, type StreamLayout, streamKey } from './streams.ts';
 
-export interface RedisSubscriptionOptions extends SubscribeOptions, StreamLayout {
+export interface RedisSubscriptionOptions extends MemberOptions, StreamLayout {
   readonly client: Redis;
   readonly topics: readonly string[];
   readonly source: string;
@@ -24,7 +30,7 @@ const maxPending = 1_000;
  * Reads the lanes that this member owns. When it takes a lane over, it first delivers the entries that the last owner left without a
  * verdict, in order, and then reads on.
  */
-export class RedisSubscription implements Subscription {
+export class RedisSubscription implements StartableSubscription {
   readonly #options: RedisSubscriptionOptions;
   readonly #runner: KeyedRunner;
   readonly #reader: Redis;
@@ -35,6 +41,8 @@ export class RedisSubscription implements Subscription {
   readonly #closing = new AbortController();
   /** Deliveries in progress per stream. */
   readonly #inProgress = new Map<string, number>();
+  /** Per stream, a signal for the loss of the lane. */
+  readonly #losses = new Map<string, AbortController>();
   /** Entries that the runner has. */
   readonly #held = new Set<string>();
   /** Streams that were taken over, or of which a reply with entries may have been lost: their pending entries are to be read first. */
@@ -45,7 +53,7 @@ export class RedisSubscription implements Subscription {
   #running: Promise<unknown> | undefined;
   #ready = false;
 
-  constructor(options: RedisSubscriptionOptions, handler: (delivery: Delivery) => Promise<DeliveryVerdict>) {
+  constructor(options: RedisSubscriptionOptions, handle: Handle) {
     this.#options = options;
     const { client, topics, group, lanes } = options;
     this.#streams = new Map(
@@ -58,13 +66,9 @@ export class RedisSubscription implements Subscription {
       lanes: [...this.#streams.keys()],
       leaseMs: options.leaseMs,
       onTaken: (stream) => this.#toRecheck.add(stream),
+      onLost: (stream) => this.#lose(stream),
     });
-    this.#runner = new KeyedRunner({
-      concurrency: options.concurrency ?? 6,
-      retryMs: options.retryMs ?? 1_000,
-      handler,
-      onThrow: (err, { id, topic }) => options.logger.warn({ err, id, topic }, 'a handler threw; the message is delivered again'),
-    });
+    this.#runner = new KeyedRunner({ concurrency: options.concurrency ?? 6, handle });
     // A blocking read occupies its connection. It must fail while disconnected: if it waited in ioredis's queue, it would be sent after
     // its caller had given up, and the entries that it read would stay pending.
     this.#reader = client.duplicate({ maxRetriesPerRequest: null, enableOfflineQueue: false });
@@ -81,18 +85,26 @@ export class RedisSubscription implements Subscription {
   }
 
   async start(): Promise<void> {
-    const { mode, client, group, logger } = this.#options;
-    const untilOpen = (open: () => Promise<void>): Promise<void> =>
-      retryUntilOpen(open, this.#closing.signal, (err) => logger.debug({ err }, 'Redis can not be reached; trying again'));
+    const { mode, client, group, topics, logger } = this.#options;
+    const untilOpen = (open: () => Promise<undefined>): Promise<void> =>
+      keepOpen({
+        what: `Redis, the subscription of ${group} to ${topics.join(', ')}`,
+        open,
+        isPermanent: (error) => ['fatal', 'poison'].includes(redisRefusal(error as Error).outcome),
+        signal: this.#closing.signal,
+        logger,
+      }).opened;
     if (mode === 'broadcast') {
       await untilOpen(async () => {
-        for (const stream of this.#streams.keys()) this.#last.set(stream, await lastId(client, stream));
+        for (const stream of this.#streams.keys()) this.#last.set(stream, await answered(lastId(client, stream)));
+        return undefined;
       });
       this.#running = this.#loop(() => this.#readBroadcast());
     } else {
       await untilOpen(async () => {
-        await ensureGroup(client, [...this.#streams.keys()], group);
+        await answered(ensureGroup(client, [...this.#streams.keys()], group));
         await this.#refresh();
+        return undefined;
       });
       this.#running = Promise.all([this.#loop(() => this.#readOwned()), this.#loop(() => this.#keepShare())]);
     }
@@ -108,7 +120,14 @@ export class RedisSubscription implements Subscription {
     await this.#running;
     clearTimeout(this.#recheckTimer);
     await this.#runner.close(this.#options.closeMs ?? 30_000);
-    if (this.#options.mode !== 'broadcast' && this.#options.client.status === 'ready') await this.#share.leave().catch(() => undefined);
+    if (this.#options.mode !== 'broadcast' && this.#options.client.status === 'ready') await answered(this.#leave()).catch(() => undefined);
+  }
+
+  /** Gives the lanes up, and removes this member's consumers. */
+  async #leave(): Promise<void> {
+    const { client, group } = this.#options;
+    await Promise.all([...this.#streams.keys()].map((stream) => removeConsumer(client, stream, group, this.#consumer)));
+    await this.#share.leave();
   }
 
   async #loop(once: () => Promise<void>): Promise<void> {
@@ -163,8 +182,9 @@ export class RedisSubscription implements Subscription {
         if (!this.#held.has(`${stream} ${id}`)) this.#push(stream, entry, (counts.get(id) ?? 0) + 1);
       }
       from = next.toString();
-      if (from === '0-0') return;
+      if (from === '0-0') break;
     }
+    await removeIdleConsumers(client, stream, group, this.#consumer);
   }
 
   async #readOwned(): Promise<void> {
@@ -254,47 +274,71 @@ export class RedisSubscription implements Subscription {
     // The entry was deleted or trimmed while it was pending.
     if (entry[1] === null) return void this.#options.client.xack(stream, this.#options.group, id).catch(() => undefined);
     const message = readEntry(entry, topic, stream);
+    let lost = this.#losses.get(stream);
+    if (!lost) this.#losses.set(stream, (lost = new AbortController()));
+    const { signal } = lost;
     this.#held.add(`${stream} ${id}`);
     this.#inProgress.set(stream, (this.#inProgress.get(stream) ?? 0) + 1);
-    this.#deliver(stream, id, message, attempt);
-  }
-
-  #deliver(stream: string, id: string, message: Message, attempt: number): void {
     this.#runner.push({
       message,
       attempt,
       at: { stream, id },
+      signal,
       settle: async (verdict) => {
         if (verdict.outcome === 'retry') {
-          // A message without a key waits here, still pending in Redis, for its next delivery; no other message waits for it.
-          idle(verdict.afterMs, this.#closing.signal).then(
-            () => this.#deliver(stream, id, message, attempt + 1),
-            () => undefined,
-          );
-          return;
+          // A message without a key waits in the runner, still pending in Redis, for its next delivery; no other message waits for it.
+          if (!signal.aborted) return verdict;
+          this.#release(stream, id);
+          this.#toRecheck.add(stream);
+          return undefined;
         }
-        await this.#settle(stream, id, message, verdict);
-        this.#held.delete(`${stream} ${id}`);
-        this.#inProgress.set(stream, (this.#inProgress.get(stream) ?? 1) - 1);
+        const again = await this.#settle(stream, id, message, verdict);
+        if (again) return again;
+        this.#release(stream, id);
+        return undefined;
       },
     });
   }
 
-  async #settle(stream: string, id: string, message: Message, verdict: Exclude<DeliveryVerdict, { outcome: 'retry' }>): Promise<void> {
+  /** Aborts what this member has of a lane, and drops what has not started: the lane's owner reads all of it again. */
+  #lose(stream: string): void {
+    this.#losses
+      .get(stream)
+      ?.abort(new Error('Another member has taken over the lane of this message; the message will be delivered again there.'));
+    this.#losses.delete(stream);
+    for (const { at } of this.#runner.drop(({ at }) => at.stream === stream)) this.#release(stream, String(at.id));
+  }
+
+  #release(stream: string, id: string): void {
+    this.#held.delete(`${stream} ${id}`);
+    this.#inProgress.set(stream, (this.#inProgress.get(stream) ?? 1) - 1);
+  }
+
+  /** Returns a `retry` if the message of a broadcast could not be stored with the dead letters: nothing else would deliver it again. */
+  async #settle(
+    stream: string,
+    id: string,
+    message: Message,
+    verdict: Exclude<DeliveryVerdict, { outcome: 'retry' }>,
+  ): Promise<DeliveryVerdict | undefined> {
     const { client, group, mode, source } = this.#options;
-    if (mode === 'broadcast') return;
+    // Members of a broadcast have no entries that wait for an ack.
+    const broadcast = mode === 'broadcast';
+    if (broadcast && verdict.outcome === 'ack') return undefined;
     try {
-      const transaction = client.multi();
       if (verdict.outcome === 'reject') {
-        const dead = { ...message, headers: { ...message.headers, 'x-dead-reason': verdict.reason, 'x-dead-group': group } };
-        transaction.xadd(streamKey(this.#options, message.topic, 'dead'), '*', ...fields(dead, source));
+        const dead = asDead(message, group, verdict.reason);
+        // Not in one transaction with the ack: Redis would run the ack also if it refuses this.
+        await answered(client.xadd(streamKey(this.#options, message.topic, 'dead'), '*', ...fields(dead, source)));
       }
-      await answered(transaction.xack(stream, group, id).exec());
+      if (!broadcast) await answered(client.xack(stream, group, id));
     } catch (err) {
+      this.#options.logger.debug({ err, id: message.id }, 'a verdict did not reach Redis');
+      if (broadcast) return retry(1_000);
       // If the entry is still pending, it is delivered again.
       this.#toRecheck.add(stream);
-      this.#options.logger.debug({ err, id: message.id }, 'a verdict did not reach Redis');
     }
+    return undefined;
   }
 }
 

@@ -1,4 +1,4 @@
-import { wait } from '@holdfast/core';
+import { steps, wait } from '@holdfast/core';
 import type { Message } from '../port/message.ts';
 import type { Publisher } from '../port/publisher.ts';
 import { ack, type Delivery, type DeliveryVerdict, reject, retry } from '../port/subscriber.ts';
@@ -160,6 +160,118 @@ export function brokerContract(under: BrokerUnderTest, { it, equal }: ContractAp
     );
     await publishing;
   }, 90_000);
+
+  test('stores a message that a member of a broadcast rejected with the dead letters', async () => {
+    const { topic, group } = await names();
+    const broker = connect();
+    const log: string[] = [];
+    await subscribe(broker, topic, { group, mode: 'broadcast', retryMs: 20 }, async ({ message: { headers }, attempt }) => {
+      log.push(`${headers['x-n']}:${attempt}`);
+      if (headers['x-n'] === '0') return attempt === 1 ? retry(20) : ack;
+      if (headers['x-n'] === '1' && attempt === 1) throw new Error('thrown');
+      return headers['x-n'] === '2' ? reject('number two') : ack;
+    });
+    const batch = Array.from({ length: 4 }, (_, i) => numbered(topic, undefined, i));
+    await publishAll(broker, batch);
+    await fact(() => ['0:2', '1:2', '2:1', '3:1'].every((one) => log.includes(one)));
+    await fact(async () => (await under.dead(topic, group)).length > 0);
+    // The member is still there.
+    await publishAll(broker, [numbered(topic, undefined, 4)]);
+    await fact(() => log.includes('4:1'));
+  });
+
+  test('lists what a group rejected, and delivers it again to that group alone', async () => {
+    const { topic, group } = await names();
+    const broker = connect();
+    const { deadLetters } = broker;
+    if (!deadLetters) return;
+    const [rejecting, other] = [`${group}-a`, `${group}-b`];
+    const handled: string[] = [];
+    let mended = false;
+    let others = 0;
+    await subscribe(broker, topic, { group: rejecting }, async ({ message: { headers }, attempt }) => {
+      if (!mended) return reject(`no\n${headers['x-n']}`);
+      handled.push(`${headers['x-n']}:${attempt} ${Object.keys(headers)}`);
+      return ack;
+    });
+    await subscribe(broker, topic, { group: other }, async () => {
+      others += 1;
+      return ack;
+    });
+    const sent = Array.from({ length: 4 }, (_, i) => numbered(topic, i % 2 === 0 ? 'k' : undefined, i));
+    await publishAll(broker, sent);
+    const list = async () => {
+      const dead = await deadLetters.list({ topic, group: rejecting });
+      const rows = dead.map(({ message: { id, key, headers, body, topic: of }, reason }) => ({
+        id,
+        key,
+        of,
+        headers,
+        body: [...body],
+        reason: reason.replace('\n', ' '),
+      }));
+      return rows.toSorted((a, b) => (a.id < b.id ? -1 : 1));
+    };
+    await fact(async () => (await list()).length === 4);
+    // Listed a second time: they are left where they are.
+    equal(
+      await list(),
+      sent.map(({ id, key, headers, body }, i) => ({ id, key, of: topic, headers, body: [...body], reason: `no ${i}` })),
+    );
+    equal(await deadLetters.list({ topic, group: other }), []);
+    mended = true;
+    equal(await deadLetters.redrive({ topic, group: rejecting, limit: 1 }), 1);
+    equal(await deadLetters.redrive({ topic, group: rejecting }), 3);
+    await fact(() => handled.length >= 4);
+    equal(handled.toSorted(), ['0:1 x-n', '1:1 x-n', '2:1 x-n', '3:1 x-n']);
+    equal(await list(), []);
+    equal(await deadLetters.redrive({ topic, group: rejecting }), 0);
+    await publishAll(broker, [numbered(topic, 'k', 9)]);
+    await fact(() => handled.includes('9:1 x-n') && others >= 5);
+    equal(others, 5);
+  }, 90_000);
+
+  test('rejects a message after the last attempt of the policy', async () => {
+    const { topic, group } = await names();
+    const broker = connect();
+    const attempts: number[] = [];
+    await subscribe(broker, topic, { group, retry: steps(20, 20) }, async ({ attempt }) => {
+      attempts.push(attempt);
+      throw new Error('always');
+    });
+    const sent = numbered(topic, 'k', 0);
+    await publishAll(broker, [sent]);
+    await fact(() => attempts.length === 3);
+    let dead: readonly string[] = [];
+    await fact(async () => (dead = await under.dead(topic, group)).length > 0);
+    equal(dead, [sent.id]);
+    equal(attempts, [1, 2, 3]);
+  });
+
+  test('gives a handler up that never ends, delivers its message again, and closes', async () => {
+    const { topic, group } = await names();
+    const broker = connect();
+    const attempts: number[] = [];
+    const signals: AbortSignal[] = [];
+    const subscription = await subscribe(
+      broker,
+      topic,
+      { group, handlerTimeoutMs: 50, retryMs: 20, closeMs: 50 },
+      async ({ attempt, signal }) => {
+        attempts.push(attempt);
+        signals.push(signal);
+        return new Promise(() => undefined);
+      },
+    );
+    const publishing = publishAll(broker, [numbered(topic, 'k', 0)]).catch(() => undefined);
+    await fact(() => attempts.length >= 2);
+    equal(attempts.slice(0, 2), [1, 2]);
+    equal(signals[0]?.aborted, true);
+    const started = performance.now();
+    await subscription.close();
+    equal(performance.now() - started < 6_000, true);
+    if (under.unroutable !== 'backpressure') await publishing;
+  });
 
   test('gives each message of a batch its own result', async () => {
     const { topic, group } = await names();

@@ -1,4 +1,5 @@
 import { uuidv7, wait } from '@holdfast/core';
+import type { Broker } from '../port/dead-letters.ts';
 import type { Message } from '../port/message.ts';
 import type { Publisher } from '../port/publisher.ts';
 import type { Delivery, DeliveryVerdict, SubscribeOptions, Subscriber, Subscription } from '../port/subscriber.ts';
@@ -14,7 +15,7 @@ export interface ContractApi {
 /** An adapter under test, and the facts about its broker that the contract depends on. */
 export interface BrokerUnderTest {
   /** Opens a connection of its own, as another process would. */
-  readonly connect: () => Publisher & Subscriber;
+  readonly connect: () => Publisher & Subscriber & Partial<Pick<Broker, 'deadLetters'>>;
   /** Creates a topic with its dead letters, where the broker requires it. */
   readonly createTopic: (topic: string) => Promise<void>;
   /** The size of a body that the broker refuses; `undefined` if it has no limit. */
@@ -28,7 +29,7 @@ export interface BrokerUnderTest {
 /** The tools of a contract's tests. */
 export interface Harness {
   /** Opens the broker under test; it is closed at the end of the test. */
-  connect(): Publisher & Subscriber;
+  connect(): ReturnType<BrokerUnderTest['connect']>;
   test(name: string, run: () => Promise<void>, timeoutMs?: number): void;
   /** Creates a topic, and returns its name with that of a new group. */
   names(): Promise<{ topic: string; group: string }>;
@@ -37,7 +38,7 @@ export interface Harness {
 /** Closes the connections of each test after it, also when it failed. */
 export function harness(under: BrokerUnderTest, it: ContractApi['it']): Harness {
   const open: { close(): Promise<void> }[] = [];
-  const connect = (): Publisher & Subscriber => {
+  const connect = (): ReturnType<BrokerUnderTest['connect']> => {
     const broker = under.connect();
     open.push(broker);
     return broker;

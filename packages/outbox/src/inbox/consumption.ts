@@ -15,6 +15,7 @@ import {
   type SqlRunner,
   Telemetry,
   TransientDatabaseError,
+  unlessGivenUp,
   wholeNumber,
 } from '@holdfast/core';
 import type { Knex } from 'knex';
@@ -52,6 +53,11 @@ export interface ConsumeOptions {
    * schedule that ends, the message is rejected.
    */
   readonly retry?: Backoff;
+  /**
+   * The time, in ms, that a handler may take, its transaction included. After it `context.signal` aborts, and the message is delivered again.
+   * Default 900,000 (15 minutes).
+   */
+  readonly handlerTimeoutMs?: number;
   /** After so many starts of the handler that ended with the death of the process, the message is set aside. Default 3. */
   readonly maxStarts?: number;
   /** A message that is older than the retention and not remembered: `park` (default) sets it aside; `run` handles it, perhaps again. */
@@ -85,6 +91,12 @@ export interface ConsumptionHost {
 }
 
 const ack: DeliveryVerdict = { outcome: 'ack' };
+
+/**
+ * The time, in ms, that a handler has after its signal has aborted, before its transaction rolls back: a batch, then its messages alone, are given
+ * up before the broker gives up the delivery, a second after the signal.
+ */
+const graceMs = 300;
 
 /** Rolls a transaction back because of the handler's verdict. */
 class RolledBack extends Error {
@@ -154,8 +166,9 @@ export class Consumption {
 
   /** Subscribes, also after `close`. */
   async start(): Promise<void> {
-    const { subscriber, consumer, concurrency = this.#batcher ? 100 : 6 } = this.#options;
-    this.#subscription = await subscriber.subscribe(this.#topics, { group: consumer, concurrency }, (delivery) => this.#deliver(delivery));
+    const { subscriber, consumer, concurrency = this.#batcher ? 100 : 6, handlerTimeoutMs } = this.#options;
+    const options = { group: consumer, concurrency, ...(handlerTimeoutMs === undefined ? {} : { handlerTimeoutMs }) };
+    this.#subscription = await subscriber.subscribe(this.#topics, options, (delivery) => this.#deliver(delivery));
     await this.#purge.start();
   }
 
@@ -256,7 +269,8 @@ export class Consumption {
     return this.#commit(async (trx, sql) => {
       const firstPut = ignoreAge ? undefined : firstPutAt(message);
       const entry = await table.enter(sql, this.#options.consumer, message.id, firstPut, retentionMs);
-      return { result: entry, verdict: entry === 'first' ? await this.#handler(message, trx, { attempt, signal }) : undefined };
+      const handled = async () => this.#handler(message, trx, { attempt, signal });
+      return { result: entry, verdict: entry === 'first' ? await unlessGivenUp(handled(), signal, graceMs) : undefined };
     });
   }
 
@@ -266,7 +280,9 @@ export class Consumption {
     return this.#commit(async (trx, sql) => {
       const entries = await table.enterMany(sql, this.#options.consumer, messages, retentionMs);
       const first = deliveries.flatMap(({ message }, i) => (entries[i] === 'first' ? [message] : []));
-      return { result: entries, verdict: first.length > 0 ? await handleMany(first, trx) : undefined };
+      const handled = async () => handleMany(first, trx);
+      const signal = AbortSignal.any(deliveries.map((delivery) => delivery.signal));
+      return { result: entries, verdict: first.length > 0 ? await unlessGivenUp(handled(), signal, graceMs) : undefined };
     });
   }
 

@@ -1,0 +1,101 @@
+import { type Database, forUpdate, InvalidArgumentError, laneOf, type Wakers } from '@holdfast/core';
+import { fromHeaders } from '../adapter/cloud-events.ts';
+import type { DeadLetter, DeadLetterQuery, DeadLetters } from '../port/dead-letters.ts';
+import { lanesPerGroup } from './schema.ts';
+
+export interface DatabaseDeadLettersOptions {
+  readonly database: Database;
+  readonly wakers: Wakers;
+}
+
+interface Row {
+  readonly id: string | number;
+  readonly headers: string;
+  readonly body: Uint8Array;
+  readonly reason: string;
+}
+
+const chunk = 100;
+const columns = 'topic, message_key, message_id, headers, body, content_type';
+
+/** The dead letters of all groups, in a table. */
+export class DatabaseDeadLetters implements DeadLetters {
+  readonly #options: DatabaseDeadLettersOptions;
+  readonly #dead: string;
+  #turn = 0;
+
+  constructor(options: DatabaseDeadLettersOptions) {
+    this.#options = options;
+    this.#dead = options.database.table('broker_dead');
+  }
+
+  async list({ topic, group, limit = 100 }: DeadLetterQuery): Promise<readonly DeadLetter[]> {
+    const rows = await this.#options.database.rows<Row>(
+      `SELECT id, headers, body, reason FROM ${this.#dead} WHERE group_name = ? AND topic = ? ORDER BY id LIMIT ${Math.trunc(limit)}`,
+      [group, topic],
+    );
+    return rows.map(({ id, headers, body, reason }) => ({
+      message: fromHeaders(JSON.parse(headers) as Record<string, string>, topic, `${topic}/${id}`, body),
+      reason,
+    }));
+  }
+
+  async redrive({ topic, group, limit = Number.POSITIVE_INFINITY }: DeadLetterQuery): Promise<number> {
+    const { database } = this.#options;
+    // Those that are rejected again meanwhile are not redriven a second time: they get higher ids.
+    const [newest] = await database.rows<{ id: string | number | null }>(
+      `SELECT MAX(id) AS id FROM ${this.#dead} WHERE group_name = ? AND topic = ?`,
+      [group, topic],
+    );
+    if (newest?.id === null || newest?.id === undefined) return 0;
+    let moved = 0;
+    while (moved < limit) {
+      const part = await this.#redrive(topic, group, BigInt(newest.id), Math.min(chunk, limit - moved));
+      if (part === 0) break;
+      moved += part;
+    }
+    return moved;
+  }
+
+  /** Moves one chunk, in one transaction. */
+  async #redrive(topic: string, group: string, upTo: bigint, limit: number): Promise<number> {
+    const { database, wakers } = this.#options;
+    const woken = new Set<number>();
+    const moved = await database.transaction(async (sql) => {
+      woken.clear();
+      const bases = await this.#lanes(sql, topic, group);
+      const rows = await sql.rows<{ id: string | number; message_key: string | null }>(
+        `SELECT id, message_key FROM ${this.#dead} WHERE group_name = ? AND topic = ? AND id <= ${upTo} ORDER BY id LIMIT ${limit}${forUpdate(database)}`,
+        [group, topic],
+      );
+      for (const { id, message_key: key } of rows) {
+        const own = key === null ? this.#turn++ % lanesPerGroup : laneOf(key, lanesPerGroup);
+        for (const base of bases) {
+          await sql.run(
+            `INSERT INTO ${database.table('broker_message')} (lane, key_lane, ${columns}, put_at) SELECT ${base + own}, ${own}, ${columns}, {now} FROM ${this.#dead} WHERE id = ${BigInt(id)}`,
+          );
+          woken.add(base + own);
+        }
+      }
+      if (rows.length > 0)
+        await sql.run(`${database.deleteByPrimaryKey(this.#dead)} WHERE id IN (${rows.map(({ id }) => BigInt(id)).join(', ')})`);
+      return rows.length;
+    });
+    for (const lane of woken) wakers.wake(String(lane));
+    return moved;
+  }
+
+  /** The first lane of the group, or of each of its members if it is a broadcast. Their topic is locked, so that none of them is removed. */
+  async #lanes(sql: Pick<Database, 'rows'>, topic: string, group: string): Promise<readonly number[]> {
+    const { database } = this.#options;
+    const groups = await sql.rows<{ id: number; name: string }>(
+      `SELECT g.id, g.name FROM ${database.table('broker_group')} g JOIN ${database.table('broker_topic')} t ON t.id = g.topic_id WHERE t.name = ? AND (g.alive_until IS NULL OR g.alive_until >= {now})${forUpdate(database)}`,
+      [topic],
+    );
+    const own = groups.filter(({ name }) => name === group);
+    const members = own.length > 0 ? own : groups.filter(({ name }) => name.startsWith(`${group}.`));
+    if (members.length === 0)
+      throw new InvalidArgumentError(`Nothing subscribes to ${topic} as ${group}; correct the name, or subscribe before the redrive.`);
+    return members.map(({ id }) => Number(id) * lanesPerGroup);
+  }
+}

@@ -1,0 +1,37 @@
+import type { Message } from './message.ts';
+import type { Publisher } from './publisher.ts';
+import type { Subscriber } from './subscriber.ts';
+
+/** A message that a group rejected. */
+export interface DeadLetter {
+  /** The message as it was delivered. */
+  readonly message: Message;
+  /** Why it was rejected: the handler's reason, or the error of its last attempt. */
+  readonly reason: string;
+}
+
+/** Chooses the dead letters of one group and topic. */
+export interface DeadLetterQuery {
+  readonly topic: string;
+  readonly group: string;
+  /** The most dead letters, oldest first. Default: 100 for `list`, all that are there for `redrive`. */
+  readonly limit?: number;
+}
+
+/** The messages that groups rejected. */
+export interface DeadLetters {
+  /** Reads dead letters, oldest first, and leaves them where they are. */
+  list(query: DeadLetterQuery): Promise<readonly DeadLetter[]>;
+  /**
+   * Delivers dead letters again, oldest first, to the group that rejected them and to no other, as new messages behind those that wait.
+   * Returns their number. A crash in between may deliver one twice; none is lost.
+   */
+  redrive(query: DeadLetterQuery): Promise<number>;
+}
+
+/** A broker: it publishes, subscribes, and keeps what was rejected. */
+export interface Broker extends Publisher, Subscriber {
+  readonly deadLetters: DeadLetters;
+  /** Closes the subscriptions, waits for publishes in progress, then closes the connections that it opened itself. */
+  close(): Promise<void>;
+}
