@@ -22,6 +22,9 @@ onEveryDatabase('bad input', (suite) => {
   const lone = String.fromCharCode(0xd800);
   const cycle: Record<string, unknown> = {};
   cycle.self = cycle;
+  const throwsUndefined = () => {
+    throw undefined;
+  };
 
   it.each([
     ['an unknown type', 'nope', {}, {}, UnknownTypeError, /nope.*"plain", "strict", "serial"/],
@@ -40,6 +43,7 @@ onEveryDatabase('bad input', (suite) => {
     ['a lone surrogate in a key', 'plain', { [lone]: 1 }, {}, InvalidContextError, /surrogate/],
     ['a cycle', 'plain', cycle, {}, InvalidContextError, /JSON/],
     ['a bigint', 'plain', { n: 1n }, {}, InvalidContextError, /JSON/],
+    ['a value that throws undefined', 'plain', { toJSON: throwsUndefined }, {}, InvalidContextError, /JSON/],
     ['a negative delay', 'plain', {}, { delay: -1 }, InvalidArgumentError, /delay.*-1/],
     ['an absurd delay', 'plain', {}, { delay: '1e9d' }, InvalidArgumentError, /delay/],
     ['a delay that is no duration', 'plain', {}, { delay: 'soon' }, InvalidArgumentError, /delay.*soon/],

@@ -47,7 +47,7 @@ export {
   UnsupportedDatabaseError,
 } from './errors/errors.ts';
 export { errorPage, HoldfastError, type HoldfastErrorOptions } from './errors/holdfast-error.ts';
-export { type StoredError, storedError } from './errors/stored-error.ts';
+export { propertyOf, type StoredError, storedError } from './errors/stored-error.ts';
 export { decodeSnowflake, type SnowflakeParts, SnowflakeSequence } from './ids/snowflake.ts';
 export { uuidv7 } from './ids/uuidv7.ts';
 export { LaneFeed, type LaneFeedOptions } from './lane/lane-feed.ts';

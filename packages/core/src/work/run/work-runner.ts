@@ -506,8 +506,17 @@ export class WorkRunner implements Service {
     state.running += 1;
     const paused = checkpoint('work:before-run');
     if (paused) return this.#runSlowly(paused, state, policy, rows);
-    const verdicts = this.#options.run(rows);
-    if (verdicts instanceof Promise) return verdicts.then((done) => this.#finished(state, policy, rows, done));
+    let verdicts: Verdicts | Promise<Verdicts>;
+    try {
+      verdicts = this.#options.run(rows);
+    } catch (error) {
+      verdicts = this.#noVerdicts(rows, error);
+    }
+    if (verdicts instanceof Promise)
+      return verdicts.then(
+        (done) => this.#finished(state, policy, rows, done),
+        (error) => this.#finished(state, policy, rows, this.#noVerdicts(rows, error)),
+      );
     this.#finished(state, policy, rows, verdicts);
     return undefined;
   }
@@ -518,6 +527,15 @@ export class WorkRunner implements Service {
     const verdicts = await this.#options.run(rows);
     this.#finished(state, policy, rows, verdicts);
   }
+  /** After a run that threw, which is a fault of ours: the rows are let go, and rescued when their leases have expired. */
+  #noVerdicts(rows: readonly HeldRow[], error: unknown): Verdicts {
+    this.#options.logger.error(
+      { err: error, ids: rows.map(({ row }) => row.id) },
+      'a run ended with an error of its own; its rows will be rescued and run again',
+    );
+    return new Map();
+  }
+
 
   #finished(state: KindState, policy: KindPolicy, rows: readonly HeldRow[], verdicts: Verdicts): void {
     void checkpoint('work:after-run');
