@@ -103,6 +103,8 @@ onEveryDatabase('bad input', (suite) => {
     refused(() => bizType(any, { keep: 'soon' as never }), /keep.*soon/);
     refused(() => bizType(any, { version: 3, upcast: { 2: () => ({}) } }), /upcast has no step from version 1/);
     refused(() => bizType(any, { globalConcurrency: 2.5 }), /globalConcurrency is 2\.5/);
+    refused(() => bizType(any, { globalConcurrency: Number.MAX_SAFE_INTEGER }), /globalConcurrency is 9007199254740991.*from 1 to 10,000/);
+    refused(() => bizType(any, { breaker: { openMs: Number.NaN } }), /breaker.openMs/);
     refused(() => bizType(any, { retry: every('1s').upTo(0) }), /upTo/);
     refused(() => registry.handle('nope' as never, () => undefined), /nope/);
     refused(() => registry.worker(), /No type has a handler/);

@@ -11,7 +11,7 @@ export { survivesJson } from './check/survives-json.ts';
 export { requireVersionColumn, requireVersionValue } from './check/version-column.ts';
 export { wholeNumber } from './check/whole-number.ts';
 export type { HoldfastConfig } from './cli/config.ts';
-export { Breaker, type BreakerOptions } from './coordination/breaker.ts';
+export { Breaker, type BreakerOptions, breakerOptions } from './coordination/breaker.ts';
 export { KeyGate } from './coordination/key-gate.ts';
 export { Once, type OnceEntry } from './coordination/once.ts';
 export { RateWindow, type Starts } from './coordination/rate-window.ts';

@@ -1,7 +1,9 @@
 import { keyText } from '../check/key-text.ts';
+import { wholeNumber } from '../check/whole-number.ts';
 import type { Database } from '../database/database.ts';
 import { insertIgnore } from '../database/insert-ignore.ts';
 import type { SqlRunner } from '../database/sql-runner.ts';
+import { durationMs } from '../time/duration.ts';
 
 /** Sets when a breaker opens, and for how long. */
 export interface BreakerOptions {
@@ -16,6 +18,19 @@ export interface BreakerOptions {
 export const breakerDefaults: BreakerOptions = { failures: 10, openMs: 30_000, maxOpenMs: 600_000 };
 
 /**
+ * Checks the options of a breaker, and fills in the defaults. Times are rounded to whole ms: PostgreSQL refuses a fraction where it stores one,
+ * and a breaker that can't be asked lets nothing start.
+ * @throws InvalidArgumentError
+ */
+export function breakerOptions(options: Partial<BreakerOptions> = {}): BreakerOptions {
+  return {
+    failures: wholeNumber('breaker.failures', options.failures ?? breakerDefaults.failures, { most: 1_000_000 }),
+    openMs: durationMs(options.openMs ?? breakerDefaults.openMs, 'breaker.openMs'),
+    maxOpenMs: durationMs(options.maxOpenMs ?? breakerDefaults.maxOpenMs, 'breaker.maxOpenMs'),
+  };
+}
+
+/**
  * ```
  * closed --failures in a row--> open --time over, one probe taken--> half --success--> closed
  *                                ^                                     |
@@ -28,10 +43,11 @@ export class Breaker {
   readonly #table: string;
   readonly #options: BreakerOptions;
 
+  /** @throws InvalidArgumentError */
   constructor(database: Database, options: Partial<BreakerOptions> = {}) {
     this.#database = database;
     this.#table = database.table('holdfast_breaker');
-    this.#options = { ...breakerDefaults, ...options };
+    this.#options = breakerOptions(options);
   }
 
   /** Returns which calls may start now: all, none, or one probe, which is then this caller's. */
