@@ -2,6 +2,7 @@ import type { Knex } from 'knex';
 import pRetry from 'p-retry';
 import { InvalidArgumentError, TransientDatabaseError } from '../errors/errors.ts';
 import { type Duration, durationMs } from '../time/duration.ts';
+import { idle } from '../time/wait.ts';
 import { requireTransaction, transactionConnection } from './after-commit.ts';
 import { nowSql, timestampSql } from './clock.ts';
 import { traceConnection } from './connection-hooks.ts';
@@ -232,9 +233,7 @@ export class Database {
     (connection as { on?(event: string, listener: () => void): void }).on?.('error', () => {
       // The next statement reports a lost connection. Without a listener the event would end the process.
     });
-    const close = async (): Promise<void> => {
-      await client.destroyRawConnection(connection).catch(() => undefined);
-    };
+    const close = (): Promise<void> => closeWithin(closeMs, client, connection);
     try {
       await this.#prepare(connection);
     } catch (error) {
@@ -395,6 +394,31 @@ export function openDatabase(options: DatabaseOptions): Database {
 export async function describeDatabase(knex: Knex): Promise<DatabaseDescription> {
   const database = new Database({ knex, loopConnections: 1 });
   try {
+/** The end of the last call of `inTurn`, by connection. */
+const turns = new WeakMap<object, Promise<unknown>>();
+
+/** How long a server may take to end a connection, in ms. */
+const closeMs = 2_000;
+
+/** Ends a connection. Over one that is cut, the server's answer never arrives: its socket is then closed. */
+async function closeWithin(ms: number, client: PoolClient, connection: object): Promise<void> {
+  const ended = new AbortController();
+  const closed = client.destroyRawConnection(connection).then(
+    () => undefined,
+    () => undefined,
+  );
+  const late = idle(ms, ended.signal).then(
+    () => {
+      const { connection: wire, destroy } = connection as { connection?: { stream?: { destroy(): void } }; destroy?(): void };
+      if (wire?.stream) wire.stream.destroy();
+      else destroy?.call(connection);
+    },
+    () => undefined,
+  );
+  await Promise.race([closed, late]);
+  ended.abort(new Error('closed'));
+}
+
     return await database.describe();
   } finally {
     await database.close();
