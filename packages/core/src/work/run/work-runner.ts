@@ -194,8 +194,8 @@ export class WorkRunner implements Service {
 
   async #stop(): Promise<void> {
     this.#stopping = true;
-    await this.#poll.stop();
-    await this.#looks.quiet();
+    // A look may take long, and nothing of the stop must wait for it: neither the rows that wait nor the handlers.
+    const polled = this.#poll.stop();
     for (const state of this.#kinds.values()) {
       for (const held of state.drain()) this.#release(held.row);
     }
@@ -213,6 +213,8 @@ export class WorkRunner implements Service {
     await this.#settler.drain();
     inTime.abort();
     this.#leases.stop();
+    await polled;
+    await this.#looks.quiet();
   }
 
   #release(row: ClaimedRow): void {
@@ -362,7 +364,11 @@ export class WorkRunner implements Service {
   /** Returns how many rows may be claimed. Claims are not awaited, so an error of the policy (of a breaker, say) must not leave this method. */
   async #admit(kind: string, policy: KindPolicy, wanted: number): Promise<number> {
     try {
-      return await policy.admit(wanted);
+      const admitted = await policy.admit(wanted);
+      if (!this.#stopping || admitted < 1) return admitted;
+      // A stop that has found no claim under way does not wait for one that begins now.
+      policy.claimed?.(admitted, 0);
+      return 0;
     } catch (error) {
       this.#options.logger.debug({ err: error, kind }, 'the admission check failed; retrying');
       return 0;
@@ -521,12 +527,6 @@ export class WorkRunner implements Service {
     return undefined;
   }
 
-  /** As `#runRows`, after the checkpoint's hook. */
-  async #runSlowly(paused: Promise<void>, state: KindState, policy: KindPolicy, rows: readonly HeldRow[]): Promise<void> {
-    await paused;
-    const verdicts = await this.#options.run(rows);
-    this.#finished(state, policy, rows, verdicts);
-  }
   /** After a run that threw, which is a fault of ours: the rows are let go, and rescued when their leases have expired. */
   #noVerdicts(rows: readonly HeldRow[], error: unknown): Verdicts {
     this.#options.logger.error(
@@ -536,6 +536,12 @@ export class WorkRunner implements Service {
     return new Map();
   }
 
+  /** As `#runRows`, after the checkpoint's hook. */
+  async #runSlowly(paused: Promise<void>, state: KindState, policy: KindPolicy, rows: readonly HeldRow[]): Promise<void> {
+    await paused;
+    const verdicts = await this.#options.run(rows);
+    this.#finished(state, policy, rows, verdicts);
+  }
 
   #finished(state: KindState, policy: KindPolicy, rows: readonly HeldRow[], verdicts: Verdicts): void {
     void checkpoint('work:after-run');
