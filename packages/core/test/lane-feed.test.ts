@@ -86,3 +86,53 @@ onEveryDatabase('a lane whose owner changes while it is read', (suite) => {
     }
   });
 });
+
+onEveryDatabase('a lane whose next row is large', (suite) => {
+  it.each([
+    ['no larger than the window', 2_500],
+    ['larger than the window', 9_000],
+  ])('is given out although other lanes always have small rows (%s)', async (_name, largeBytes) => {
+    const { knex } = suite.db;
+    await knex.schema.dropTableIfExists('lane_large');
+    await knex.schema.createTable('lane_large', (t) => {
+      t.bigInteger('id').notNullable();
+      t.integer('lane').notNullable();
+      t.text('body').notNullable();
+      t.primary(['lane', 'id']);
+    });
+    const small = Array.from({ length: 200 }, (_, i) => ({ id: i + 1, lane: 0, body: 'x'.repeat(100) }));
+    await knex('lane_large').insert(small);
+    await knex('lane_large').insert([{ id: 1_000, lane: 1, body: 'x'.repeat(largeBytes) }]);
+    await knex('holdfast_lease').delete();
+    const given: string[] = [];
+    const feed: LaneFeed<LaneRow & { readonly body: string }> = new LaneFeed({
+      database: suite.database,
+      shape: { table: 'lane_large', columns: ['body'], large: ['body'] },
+      scope: 'large',
+      lanes: [0, 1],
+      owner: 'me',
+      windowBytes: 3_000,
+      rowBytes: ({ body }) => body.length,
+      onRows: (rows) => {
+        for (const row of rows) {
+          given.push(String(row.id));
+          // Some rows are always under way.
+          setTimeout(() => feed.remove([row]), 2);
+        }
+      },
+      onLost: () => undefined,
+      onDrain: async () => undefined,
+      logger: silentLogger,
+    });
+    await feed.start();
+    try {
+      await until(() => given.length === small.length + 1);
+      // Also removed: the table of the next test has rows of the same ids.
+      await until(async () => (await knex('lane_large').select('id')).length === 0);
+    } finally {
+      await feed.stop();
+    }
+    expect(given.indexOf('1000')).toBeLessThan(100);
+    expect(given.filter((id) => id !== '1000')).toEqual(small.map(({ id }) => String(id)));
+  });
+});

@@ -65,6 +65,8 @@ interface Lane {
   more: boolean;
   /** True if the last read found as many rows as it asked for. */
   deep: boolean;
+  /** True if the last read had no room for the next row, which is large. */
+  waits: boolean;
   draining: boolean;
 }
 
@@ -212,7 +214,7 @@ export class LaneFeed<Row extends LaneRow> implements Service {
   }
 
   #taken(lane: number): void {
-    this.#lanes.set(lane, { lane, cursor: '0', floor: 0n, more: true, deep: false, draining: false });
+    this.#lanes.set(lane, { lane, cursor: '0', floor: 0n, more: true, deep: false, waits: false, draining: false });
     this.#options.onTaken?.(lane);
     this.#kick();
   }
@@ -284,7 +286,9 @@ export class LaneFeed<Row extends LaneRow> implements Service {
       const rescanMs = options.rescanMs ?? 1_000;
       this.#rescanAt = now + Math.max(rescanMs, Math.min(10 * rescanMs, Math.min(...this.#rescansMs) * 20));
     }
-    const due = [...this.#lanes.values()].filter((lane) => lane.more && !lane.draining && this.lease(lane.lane));
+    const due = [...this.#lanes.values()]
+      .filter((lane) => lane.more && !lane.draining && this.lease(lane.lane))
+      .sort((a, b) => Number(b.waits) - Number(a.waits));
     const windowBytes = options.windowBytes ?? 16 * 2 ** 20;
     const sized = (options.shape.large ?? []).length > 0;
     const room = (options.window ?? 4_000) - this.#known.size;
@@ -371,30 +375,36 @@ export class LaneFeed<Row extends LaneRow> implements Service {
 
   /**
    * The rows that fit into `roomBytes`, of each lane from its beginning, with those that are known. Each lane gets the same share, and at least
-   * one row while there is room. A row that is larger than the window is read alone.
+   * one row while there is room. A row that is larger than the window is read alone. A lane whose next row found no room comes first in the
+   * next read, and if there is still none, no other lane gets a row until there is: small rows would always be the first to fit.
    */
   #upTo(listed: readonly SizedLaneRow[], roomBytes: number, due: readonly Lane[], cut: Set<Lane>): SizedLaneRow[] {
-    const lanes = new Map(due.map((lane) => [lane.lane, { lane, bytes: 0, full: false }]));
+    const byLane = Map.groupBy(listed, ({ lane }) => Number(lane));
     const share = roomBytes / due.length;
     const rows: SizedLaneRow[] = [];
     let total = 0;
-    let fresh = 0;
-    for (const row of listed) {
-      const of = lanes.get(Number(row.lane));
-      if (!of || of.full) continue;
-      if (!this.#known.has(row.id)) {
-        const bytes = Number(row.bytes) + rowOverheadBytes;
-        const fits = of.bytes + bytes <= share || (of.bytes === 0 && total + bytes <= roomBytes) || (fresh === 0 && this.#known.size === 0);
-        if (!fits) {
-          of.full = true;
-          cut.add(of.lane);
-          continue;
+    let closed = false;
+    for (const lane of due) {
+      const waited = lane.waits;
+      lane.waits = false;
+      let own = 0;
+      for (const row of byLane.get(lane.lane) ?? []) {
+        if (!this.#known.has(row.id)) {
+          const bytes = Number(row.bytes) + rowOverheadBytes;
+          const alone = total === 0 && this.#known.size === 0;
+          const fits = own + bytes <= share || (own === 0 && total + bytes <= roomBytes) || alone;
+          if (closed || !fits) {
+            cut.add(lane);
+            if (own === 0) lane.waits = waited || !closed;
+            if (own === 0) closed ||= waited;
+            break;
+          }
+          own += bytes;
+          total += bytes;
+          closed ||= total > roomBytes;
         }
-        of.bytes += bytes;
-        total += bytes;
-        fresh += 1;
+        rows.push(row);
       }
-      rows.push(row);
     }
     return rows;
   }
