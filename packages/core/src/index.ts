@@ -26,6 +26,7 @@ export type { Dialect } from './database/dialect.ts';
 export { concat, forUpdate, insertNew, quoted, skipLocked } from './database/dialect-sql.ts';
 export { insertIgnore } from './database/insert-ignore.ts';
 export { insertedId, insertRow } from './database/inserted-id.ts';
+export { rowsAtPresent } from './database/rows-at-present.ts';
 export type { SqlRunner } from './database/sql-runner.ts';
 export { statementParts } from './database/statement-parts.ts';
 export { nullableColumns, tableColumns } from './database/table-columns.ts';

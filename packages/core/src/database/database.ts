@@ -188,11 +188,29 @@ export class Database {
         );
       }
     };
+    const { insert } = runner;
     return {
       dialect: this.dialect,
+      ofCaller: true,
       rows: <Row>(sql: string, params?: readonly unknown[]) => guard(runner.rows<Row>(this.sql(sql), params)),
       run: (sql, params) => guard(runner.run(this.sql(sql), params)),
+      ...(insert && { insert: (sql: string, params?: readonly unknown[]) => guard(insert(this.sql(sql), params)) }),
     };
+  }
+
+  /**
+   * As {@link within}, for statements that belong together: those of another call of it in the same transaction, begun at the same time as with
+   * `Promise.all`, follow when `fn` has ended.
+   */
+  async inTurn<T>(trx: Knex.Transaction, what: string, fn: (sql: SqlRunner) => Promise<T>): Promise<T> {
+    requireTransaction(trx, what);
+    const connection = await transactionConnection(trx);
+    const own = (turns.get(connection) ?? Promise.resolve()).then(async () => fn(await this.within(trx, what)));
+    turns.set(
+      connection,
+      own.catch(() => undefined),
+    );
+    return own;
   }
 
   /**
@@ -288,10 +306,12 @@ export class Database {
   }
 
   #expanding(raw: SqlRunner): SqlRunner {
+    const { insert } = raw;
     return {
       dialect: raw.dialect,
       rows: (sql, params) => raw.rows(this.sql(sql), params),
       run: (sql, params) => raw.run(this.sql(sql), params),
+      ...(insert && { insert: (sql: string, params?: readonly unknown[]) => insert(this.sql(sql), params) }),
     };
   }
 
@@ -374,26 +394,6 @@ export class Database {
   }
 }
 
-async function take(client: PoolClient): Promise<{ readonly client: PoolClient; readonly connection: object }> {
-  try {
-    return { client, connection: await client.acquireConnection() };
-  } catch (error) {
-    throw unavailable(error);
-  }
-}
-
-/** Opens a {@link Database} over the service's knex. */
-export function openDatabase(options: DatabaseOptions): Database {
-  return new Database(options);
-}
-
-/**
- * Describes the server that a knex connects to: dialect, version, capabilities, and warnings.
- * @throws UnsupportedDatabaseError, DatabaseUnavailableError
- */
-export async function describeDatabase(knex: Knex): Promise<DatabaseDescription> {
-  const database = new Database({ knex, loopConnections: 1 });
-  try {
 /** The end of the last call of `inTurn`, by connection. */
 const turns = new WeakMap<object, Promise<unknown>>();
 
@@ -419,6 +419,26 @@ async function closeWithin(ms: number, client: PoolClient, connection: object): 
   ended.abort(new Error('closed'));
 }
 
+async function take(client: PoolClient): Promise<{ readonly client: PoolClient; readonly connection: object }> {
+  try {
+    return { client, connection: await client.acquireConnection() };
+  } catch (error) {
+    throw unavailable(error);
+  }
+}
+
+/** Opens a {@link Database} over the service's knex. */
+export function openDatabase(options: DatabaseOptions): Database {
+  return new Database(options);
+}
+
+/**
+ * Describes the server that a knex connects to: dialect, version, capabilities, and warnings.
+ * @throws UnsupportedDatabaseError, DatabaseUnavailableError
+ */
+export async function describeDatabase(knex: Knex): Promise<DatabaseDescription> {
+  const database = new Database({ knex, loopConnections: 1 });
+  try {
     return await database.describe();
   } finally {
     await database.close();
