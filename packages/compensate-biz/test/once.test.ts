@@ -1,4 +1,4 @@
-import { every } from '@holdfast/core';
+import { every, wait } from '@holdfast/core';
 import { until } from '@holdfast/core/testing';
 import { expect, it } from 'vitest';
 import { bizType, type SubmitOptions, type Submitted } from '../src/index.ts';
@@ -174,6 +174,34 @@ onEveryDatabase('once', (suite) => {
     );
     expect(new Set(others.map(({ id }) => id)).size).toBe(serial === undefined ? 1 : 8);
     if (serial === undefined) expect(others[0]).toEqual({ id: first.id, duplicate: true });
+  });
+
+  it('takes the lease of no row that runs while transactions submit its key without a pause', async () => {
+    const biz = suite.create({ busy: bizType(any) });
+    const lost: string[] = [];
+    biz.events.on('task:lease-lost', ({ id }) => void lost.push(id));
+    const { promise: held, resolve: release } = Promise.withResolvers<void>();
+    let signal: AbortSignal | undefined;
+    biz.handle('busy', async (_context, run) => {
+      signal = run.signal;
+      await held;
+    });
+    await using worker = biz.worker({ lease: 600 });
+    await worker.start();
+    const options = { once: { key: 'busy', replace: true } };
+    const { id } = await biz.now().submit('busy', {}, options);
+    await until(() => signal);
+    // SQLite has one connection: its transactions do not keep it for long.
+    const transactionMs = suite.db.name === 'sqlite' ? 1 : 30;
+    for (const began = performance.now(); performance.now() - began < 1_500; )
+      await suite.db.knex.transaction(async (trx) => {
+        expect((await biz.in(trx).submit('busy', {}, options)).earlier).toBe('running');
+        await wait(transactionMs);
+      });
+    expect(signal?.aborted).toBe(false);
+    release();
+    await until(ended(id));
+    expect(lost).toEqual([]);
   });
 
   it('promotes a row that lost a start and was rescheduled', async () => {
