@@ -33,7 +33,7 @@ const operations: Pages = [
   ['tables', 'Tables and indexes'],
   ['mysql', 'MySQL and MariaDB'],
   ['command-line', 'Command line'],
-  ['tasks', 'Find, follow, redrive tasks'],
+  ['tasks', 'Find, follow, cancel, redrive tasks'],
   ['metrics', 'Metrics, events, logs'],
   ['tuning', 'Tuning'],
   ['upgrade', 'Upgrade'],

@@ -1,9 +1,9 @@
-/** What is said of an error. A test holds these against the classes in the packages' sources. */
+/** The page of an error code. A test compares the pages with the classes in the packages' sources. */
 export interface ErrorPage {
   readonly code: string;
   readonly error: string;
   readonly from: string;
-  /** True if the same again later may succeed. */
+  /** True if the same call may succeed later. */
   readonly retryable: boolean | 'sometimes';
   readonly means: string;
   readonly because: readonly string[];
@@ -21,6 +21,23 @@ export const errorPages: readonly ErrorPage[] = [
     next: [
       'Send less, or in several requests; a task of the code runner takes its files one by one, or as an archive.',
       'Raise the limit: `maxBodyBytes` of `runner.routes(…)` or of `createApi(…)`, or of the operation.',
+    ],
+  },
+  {
+    code: 'call-timeout',
+    error: 'CallTimeoutError',
+    from: 'core',
+    retryable: true,
+    means:
+      'A function that you passed as an option returned a promise, and the promise was not settled in time. The signal that the function got was aborted; what it returns later is ignored.',
+    because: [
+      'The function waits for a service (a secret store, say) that hangs, and has no limit of its own.',
+      'The function is slower than the limit, `callTimeout` of the notifier.',
+    ],
+    next: [
+      'Give each call inside the function a limit, and pass it the signal that the function gets.',
+      'Cache what seldom changes, such as keys.',
+      'Do the same again: nothing was written. An attempt of the notifier is postponed by itself, and does not count.',
     ],
   },
   {
@@ -107,13 +124,30 @@ export const errorPages: readonly ErrorPage[] = [
     next: ['Read the message: it names what is missing. `npm run conformance -- --kubeconfig F` checks a cluster.'],
   },
   {
+    code: 'fan-out-cancelled',
+    error: 'FanOutCancelledError',
+    from: 'compensate-biz',
+    retryable: false,
+    means: 'A fan-out was cancelled. It is not continued, not written to, and not redriven. Nothing was written.',
+    because: [
+      'Somebody cancelled the row of the fan-out while `fanOut` read its source: the chunk in hand is not written, and the source is read no further.',
+      '`fanOut` was called again with the key of a fan-out that was cancelled, or `partOf` names one.',
+      '`redrive` was called for the row of a fan-out. Its children were cancelled, and those that were not yet made come from a source that only your code has.',
+    ],
+    next: [
+      'To make the rows after all, call `fanOut` with a new key.',
+      'To run only those that were made, redrive the children: `biz.redrive({ type, status: "CANCELLED" }, …)`. The fan-out stays CANCELLED, and its `onComplete` is not submitted.',
+      'A handler that calls `fanOut` fails with this error, and so its row is FAILED at once. Catch the error if it is expected.',
+    ],
+  },
+  {
     code: 'file-store',
     error: 'FileStoreError',
     from: 'code-runner',
     retryable: 'sometimes',
     means: 'Where files are kept can not be used.',
     because: ['No such bucket, no permission, no answer.'],
-    next: ['Mend the bucket, or its credentials. Uploads that failed were not stored, not even in part.'],
+    next: ['Fix the bucket, or its credentials. Uploads that failed were not stored, not even in part.'],
   },
   {
     code: 'forbidden',
@@ -165,9 +199,9 @@ export const errorPages: readonly ErrorPage[] = [
     because: [
       'The schema says no; the message has its issues, with paths.',
       'It is larger than `maxContextBytes`.',
-      'It is no JSON: a function, a BigInt, a cycle.',
+      'It is not JSON: a function, a BigInt, a cycle.',
     ],
-    next: ['At submit: mend the caller.', 'At a stored row: the row is FAILED with this reason; deploy an `upcast`, then redrive it.'],
+    next: ['At submit: fix the caller.', 'At a stored row: the row is FAILED with this reason; deploy an `upcast`, then redrive it.'],
   },
   {
     code: 'invalid-path',
@@ -184,9 +218,9 @@ export const errorPages: readonly ErrorPage[] = [
     from: 'outbox',
     retryable: false,
     means:
-      "A payload was refused by its topic's schema, by the size limit, or by the store. Nothing was written; your transaction can go on or roll back.",
+      "A payload was refused by its topic's schema, by the size limit, or by the store. Nothing was written; your transaction can continue or roll back.",
     because: ['The schema says no; the message has its issues, with paths.', 'It is larger than `maxBodyBytes` (256 KiB).'],
-    next: ['Mend the caller. Put large content elsewhere, and its address into the message.'],
+    next: ['Fix the caller. Put large content elsewhere, and its address into the message.'],
   },
   {
     code: 'invalid-result',
@@ -197,13 +231,13 @@ export const errorPages: readonly ErrorPage[] = [
       "What a handler returned can't be stored. The row is FAILED at once, since another try would return the same. Effects that the handler committed by itself are there.",
     because: [
       'It is larger than `maxResultBytes` (65,536 bytes as JSON).',
-      'It is no JSON: a function, a BigInt, a cycle. A handler that is one expression returns the value of that expression.',
+      'It is not JSON: a function, a BigInt, a cycle. A handler that is one expression returns the value of that expression.',
       "It does not fit the type's `result` schema.",
     ],
     next: [
       'Return only what readers of the row need, and keep large data elsewhere, under a key; return nothing if nobody reads it.',
       'Pass it to `run.commit(effects, { result })`: it is then checked before the effects.',
-      'Deploy the mended handler, then redrive the row; the handler runs again.',
+      'Deploy the fixed handler, then redrive the row; the handler runs again.',
     ],
   },
   {
@@ -240,7 +274,7 @@ export const errorPages: readonly ErrorPage[] = [
     retryable: false,
     means: '`keys` knows no key by that reference.',
     because: ['`keyRef` is misspelled, or the key was removed while notifications that use it are still pending.'],
-    next: ['Put the key back until those are through; attempts go on by their schedule.'],
+    next: ['Put the key back until those notifications have ended; attempts continue by their schedule.'],
   },
   {
     code: 'lease-lost',
@@ -254,7 +288,7 @@ export const errorPages: readonly ErrorPage[] = [
       'An operator cancelled the row.',
     ],
     next: [
-      'Stop: somebody else does the work. Nothing needs to be undone in this database, since nothing was written.',
+      'Stop: another process does the work. Nothing needs to be undone in this database, since nothing was written.',
       'Raise `lease` above the longest pause of your processes.',
       'Pass `run.signal` on, so that outside calls end when the lease does.',
     ],
@@ -377,6 +411,31 @@ export const errorPages: readonly ErrorPage[] = [
     means: 'The payload can not be signed the way that was asked for.',
     because: ['Sorted parameters are text: numbers and nested values are not written alike everywhere.'],
     next: ['Send strings, or sign with `standardWebhooks()`, which signs bytes.'],
+  },
+  {
+    code: 'process-timeout',
+    error: 'ProcessTimeoutError',
+    from: 'sharded-scan',
+    retryable: true,
+    means:
+      "A call of a scan's `process` took longer than `processTimeout`, or than `stopTimeout` after the run was stopped; or a throttle did not answer. The unit's signal was aborted, and the unit is left without a checkpoint.",
+    because: ['An outside call hangs and does not listen to `unit.signal`.', 'The batches are too large for the time.'],
+    next: [
+      'Pass `unit.signal` to whatever waits.',
+      'Raise `processTimeout`, or make `batch` smaller. The next run hands the same batch over again.',
+    ],
+  },
+  {
+    code: 'rows-not-taken',
+    error: 'RowsNotTakenError',
+    from: 'sharded-scan',
+    retryable: true,
+    means: 'A publisher took none of some rows that a scan handed over, as the results of `process` said. No row was blamed.',
+    because: ['The broker is down, asks for patience, or refuses the credentials: the outcome is in the message.'],
+    next: [
+      'The same rows are handed over again for the time of `outage`; then the unit is left, the run ends with exit code 75, and the next run resumes it.',
+      'If the outcome is `fatal`, correct the settings of the broker first.',
+    ],
   },
   {
     code: 'run-ended',

@@ -52,10 +52,11 @@ async function measure(db: TestDatabase, held: boolean): Promise<{ readonly firs
   biz.handle('step', (context) => void found.push(performance.now() - (context.at as number)));
   const worker = biz.worker();
   await worker.start();
-  // The first look of a worker is one over everything.
-  await biz.now().submit('step', { at: performance.now() });
-  while (found.length === 0) await new Promise((resolve) => setTimeout(resolve, 20));
-  const firstMs = found.pop() ?? Number.NaN;
+  // The first look of a worker is one over everything. A worker that has run for an hour made it long ago.
+  const first = { at: performance.now() };
+  await biz.now().submitMany('step', Array(10).fill(first));
+  while (found.length < 10) await new Promise((resolve) => setTimeout(resolve, 20));
+  const firstMs = Math.max(...found.splice(0));
   const began = performance.now();
   for (let i = 0; i < (seconds * perSecond) / 10; i++) {
     const ahead = i * (10_000 / perSecond) - (performance.now() - began);

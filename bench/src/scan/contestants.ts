@@ -39,7 +39,7 @@ export function ours(tables: Tables, rows: number, matching: number): Contestant
 export function scanOf(
   topology: Topology,
   state: Knex,
-  process: (rows: readonly Record<string, unknown>[]) => unknown,
+  process: (rows: readonly Record<string, unknown>[]) => void | Promise<void>,
   more: { readonly concurrency?: number; readonly batch?: number } = {},
 ) {
   return defineScan({
@@ -51,6 +51,8 @@ export function scanOf(
     batch,
     state,
     process,
+    // Both databases are on one server here.
+    perDatabase: 4,
     logger: silentLogger,
     ...more,
   });

@@ -1,10 +1,8 @@
-import type { Message, Publisher, Subscriber } from '@holdfast/broker';
+import type { Publisher, Subscriber } from '@holdfast/broker';
 import { brokerSchema } from '@holdfast/broker/database';
 import { codeRunnerSchema } from '@holdfast/code-runner';
 import { type BizWorker, compensateBizSchema, createCompensateBiz } from '@holdfast/compensate-biz';
 import {
-  afterCommit,
-  cleanText,
   coreSchema,
   createSnowflake,
   Database,
@@ -20,11 +18,10 @@ import {
   type Waker,
 } from '@holdfast/core';
 import { type EgressOptions, notifierSchema } from '@holdfast/notifier';
-import { createInbox, createOutbox, type Inbox, type Outbox, outboxSchema, type Relay } from '@holdfast/outbox';
+import { createOutbox, type Outbox, outboxSchema, type Relay } from '@holdfast/outbox';
 import { scanSchema } from '@holdfast/sharded-scan';
 import { createExecutor, type Executor, type ExecutorOptions } from '@holdfast/xxl-job';
 import type { Knex } from 'knex';
-import { z } from 'zod';
 import { assetService } from './asset-service.ts';
 import { Accept } from './batches/accept.ts';
 import { Advance } from './batches/advance.ts';
@@ -38,19 +35,17 @@ import { Catalogue } from './catalogue.ts';
 import { Feed } from './feed.ts';
 import { Invariants } from './invariants.ts';
 import { Invoices } from './invoices.ts';
-import { jsonOf } from './listener.ts';
-import { type PowerEvent, powerEvent } from './power/event.ts';
 import { Folder } from './power/folder.ts';
-import { storeEvents } from './power/store-events.ts';
+import { PowerEvents } from './power/power-events.ts';
 import { Reconcile, type SweepCounts } from './reconcile.ts';
 import type { DispatchAdapter } from './room/adapter.ts';
 import { dispatchSchema } from './schema.ts';
+import { handleTasks } from './task-handlers.ts';
 import { type Biz, tasksOf, taskTypes } from './tasks.ts';
 import { ApiKeys } from './tenants/api-keys.ts';
 import { Tenants } from './tenants/tenants.ts';
 import { Timeline } from './timeline.ts';
-import { powerTopic, topics } from './topics.ts';
-import { nowIn } from './transact.ts';
+import { topics } from './topics.ts';
 
 type XxlOptions = Pick<ExecutorOptions, 'admins' | 'accessToken' | 'port'>;
 
@@ -89,11 +84,6 @@ export interface DispatchOptions {
   readonly xxl?: XxlOptions | undefined;
 }
 
-const some = z.object({ count: z.number(), newest: z.array(z.object({ id: z.string(), reason: z.string(), at: z.string() })) });
-/** Power events that have no effect. */
-export const strays = z.object({ unreadable: some, foreign: some, parked: some });
-export type Strays = z.infer<typeof strays>;
-
 /** The service without its HTTP face. */
 export class Dispatch {
   readonly knex: Knex;
@@ -107,6 +97,7 @@ export class Dispatch {
   readonly tenants: Tenants;
   readonly keys: ApiKeys;
   readonly feed: Feed;
+  readonly powerEvents: PowerEvents;
   readonly timeline: Timeline;
   readonly reader: BatchReader;
   readonly steer: Steer;
@@ -118,7 +109,6 @@ export class Dispatch {
   readonly #ids: Snowflake;
   readonly #worker: BizWorker;
   readonly #relay: Relay;
-  readonly #inbox: Inbox;
   /** Other services, which run in this process for the demonstration. */
   readonly #others: readonly { start(): Promise<void>; stop(): Promise<void> }[];
   readonly #timers: readonly Service[];
@@ -150,7 +140,7 @@ export class Dispatch {
     this.feed = new Feed(knex, database, broker, logger);
     this.timeline = new Timeline(knex, this.feed, invoices);
     this.#relay = this.outbox.relay();
-    this.#inbox = createInbox({ knex, logger });
+    this.powerEvents = new PowerEvents({ knex, database, broker, logger, onStored: () => this.#folder.wake() });
     this.#others = [assetService(knex, broker, logger), billingService(knex, broker, logger)];
     const tasks = tasksOf(this.biz);
     const parts = { knex, database, ids, room, tasks, logger, outbox: this.outbox, callbacks: this.callbacks, catalogue: this.catalogue };
@@ -160,7 +150,7 @@ export class Dispatch {
     const folder = new Folder({ ...parts, billingMs: options.billingMs ?? 60_000 });
     this.#folder = defineLoop({ name: 'fold', logger, runOnce: () => folder.fold(), busy: (count) => count > 0, minMs: 20, maxMs: 250 });
     this.invariants = new Invariants({ knex, database, room, outbox: this.outbox });
-    this.#handle(new Advance(parts), new LeaseWork({ ...parts, quarantineMs: options.quarantineMs ?? 600_000 }));
+    handleTasks(this.biz, new Advance(parts), new LeaseWork({ ...parts, quarantineMs: options.quarantineMs ?? 600_000 }));
     this.#worker = this.biz.worker({ lease: '10s' });
     const { reconcileMs = 60_000, scanMs = 120_000, xxl } = options;
     // Runs in one process at a time.
@@ -232,7 +222,7 @@ export class Dispatch {
     }
     // The start does not wait for a broker: messages wait in the outbox. Consumers subscribe first, since RabbitMQ drops messages
     // to which no queue is bound.
-    const consumers = worker ? [...this.#others.map((other) => other.start()), this.feed.start(), this.#consumePower()] : [];
+    const consumers = worker ? [...this.#others.map((other) => other.start()), this.feed.start(), this.powerEvents.start()] : [];
     this.#consuming = Promise.all(consumers).then(
       async () => {
         if (this.#stopping) return;
@@ -261,7 +251,7 @@ export class Dispatch {
     await this.callbacks.stop();
     await this.feed.stop();
     await Promise.all(this.#others.map((other) => other.stop()));
-    await this.#inbox.close();
+    await this.powerEvents.stop();
     await this.outbox.close();
     await this.biz.close();
     await this.#ids.stop();
@@ -277,21 +267,6 @@ export class Dispatch {
     const batch = created ? viewOf(created, { WANTED: request.count }) : await this.reader.batch(tenant, id);
     if (!batch) throw new Error(`batch ${id} vanished`);
     return { batch, created: created !== undefined };
-  }
-
-  /** Publishes power events that came over HTTP to the broker, so that all events take the same way. Resolves when the broker has them. */
-  async takePower(events: readonly PowerEvent[]): Promise<void> {
-    const results = await this.#broker.publish(
-      events.map((event) => ({
-        id: event.eventId,
-        topic: powerTopic,
-        key: event.machineId,
-        headers: {},
-        body: Buffer.from(JSON.stringify(event)),
-        contentType: 'application/json',
-      })),
-    );
-    if (results.some(({ outcome }) => outcome !== 'acked')) throw new Error('The broker has not taken all events.');
   }
 
   /** Compares the service's leases with the room's list, now. */
@@ -317,107 +292,5 @@ export class Dispatch {
       invoicesUnsent: invoices.unsent,
       invoicesBooked: await count('billing_usage'),
     };
-  }
-
-  /** Power events that have no effect: unreadable ones, those of unknown leases, and those too old to know whether they were handled. */
-  async strays(): Promise<Strays> {
-    const time = (ms: unknown): string => new Date(Number(ms)).toISOString();
-    const count = async (query: Knex.QueryBuilder): Promise<number> => Number((await query.count({ n: '*' }).first())?.n);
-    const foreign = (): Knex.QueryBuilder => this.knex('dispatch_power_event').whereNull('lease_id');
-    const unreadable = await this.knex('dispatch_stray').orderBy('stored_ms', 'desc').limit(100);
-    const unknown = await foreign().orderBy('stored_ms', 'desc').limit(100);
-    const parked = await this.#inbox.parked('dispatch');
-    return {
-      unreadable: {
-        count: await count(this.knex('dispatch_stray')),
-        newest: unreadable.map((row: Record<string, unknown>) => ({
-          id: String(row.message_id),
-          reason: String(row.reason),
-          at: time(row.stored_ms),
-        })),
-      },
-      foreign: {
-        count: await count(foreign()),
-        newest: unknown.map((row: Record<string, unknown>) => ({
-          id: String(row.id),
-          reason: `${row.kind} of machine ${row.machine_id}: no lease ${row.token} with epoch ${row.epoch}`,
-          at: time(row.stored_ms),
-        })),
-      },
-      parked: {
-        count: parked.length,
-        newest: parked.map(({ message, reason, parkedAt }) => ({ id: message.id, reason, at: time(parkedAt) })),
-      },
-    };
-  }
-
-  #handle(advance: Advance, leases: LeaseWork): void {
-    this.biz.handleBatch('allocate', { size: 16 }, async (items, batch) => {
-      const next = await advance.pass(
-        items.map(({ context }) => context.batchId),
-        items[0]?.signal,
-      );
-      for (const item of items) {
-        const after = next.get(item.context.batchId);
-        if (after !== undefined) batch.snooze(item, after);
-      }
-    });
-    this.biz.handleBatch('power', { size: 16 }, async (items, batch) => {
-      for (const to of ['ON', 'OFF'] as const) {
-        const some = items.filter(({ context }) => context.to === to);
-        const unknown = await leases.power(
-          some.flatMap(({ context }) => context.leaseIds),
-          to,
-          items[0]?.signal,
-        );
-        for (const item of some)
-          if (item.context.leaseIds.some((id) => unknown.has(id))) batch.retry(item, { reason: 'the room did not answer' });
-      }
-    });
-    this.biz.handleBatch('release', { size: 16 }, async (items, batch) => {
-      const waiting = await leases.release(
-        items.flatMap(({ context }) => context.leaseIds),
-        items[0]?.signal,
-      );
-      for (const item of items)
-        if (item.context.leaseIds.some((id) => waiting.has(id))) batch.retry(item, { reason: 'the room has not confirmed the release' });
-    });
-    this.biz.handleBatch('finish', { size: 64 }, (items) => leases.finish(items.map(({ context }) => context.batchId)));
-  }
-
-  async #consumePower(): Promise<void> {
-    await this.#inbox.consume({
-      subscriber: this.#broker,
-      topic: powerTopic,
-      consumer: 'dispatch',
-      handleMany: (messages, trx) => this.#storePower(messages, trx),
-    });
-  }
-
-  /** Stores power events. The fold derives their consequences later. */
-  async #storePower(messages: readonly Message[], trx: Knex.Transaction): Promise<unknown> {
-    const nowMs = await nowIn(this.database, trx);
-    const events: PowerEvent[] = [];
-    for (const message of messages) {
-      const parsed = powerEvent.safeParse(jsonOf(message));
-      if (parsed.success) events.push(parsed.data);
-      else await this.#storeStray(message, parsed.error, nowMs, trx);
-    }
-    await storeEvents(trx, events, 'room', nowMs);
-    await afterCommit(trx, () => this.#folder.wake());
-    return undefined;
-  }
-
-  /** Sets an unreadable message aside where operators see it: no sender could take it back. */
-  async #storeStray(message: Message, error: z.ZodError, nowMs: number, trx: Knex.Transaction): Promise<void> {
-    const reason = error.issues.map(({ path, message: what }) => `${path.join('.') || 'body'}: ${what}`).join('; ');
-    const row = {
-      message_id: message.id,
-      reason: cleanText(reason).slice(0, 500),
-      body: cleanText(Buffer.from(message.body).toString()).slice(0, 2_000),
-      stored_ms: nowMs,
-    };
-    await trx('dispatch_stray').insert(row).onConflict('message_id').ignore();
-    this.logger.warn({ id: message.id, reason: row.reason }, 'a power event could not be read; it is set aside');
   }
 }

@@ -1,5 +1,5 @@
 import type { Message, Publisher } from '@holdfast/broker';
-import { type Database, HoldfastError, keepTrailingSpaces, type Logger, migrate, type Schema, SchemaWriter } from '@holdfast/core';
+import { HoldfastError, type Logger, migrate } from '@holdfast/core';
 import {
   createTopology,
   defineScan,
@@ -13,10 +13,10 @@ import {
 import type { Knex } from 'knex';
 import { z } from 'zod';
 import { DispatchError } from './errors.ts';
+import { invoiceSchema, tablesPerDatabase } from './invoice-schema.ts';
 import { type usageInvoice, usageTopic } from './topics.ts';
 import { byKey, groupedBy } from './transact.ts';
 
-const tablesPerDatabase = 4;
 /** The process that was to send an unsent invoice of this age is considered dead. */
 const unsentAfter = '30s';
 
@@ -63,7 +63,7 @@ export const scanView = z.object({
   units: z.array(
     z.object({
       unit: z.string(),
-      state: z.enum(['todo', 'running', 'done', 'failed']),
+      state: z.enum(['todo', 'running', 'done', 'failed', 'cancelled']),
       scanned: z.number(),
       matched: z.number(),
       handled: z.number(),
@@ -74,33 +74,6 @@ export const scanView = z.object({
   ),
 });
 export type ScanView = z.infer<typeof scanView>;
-
-/** The number of tables in each of the two databases. */
-const invoiceSchema: Schema = {
-  name: 'dispatch-service-invoices',
-  migrations: [
-    { name: '0001_create', statements: createTables },
-    {
-      name: '0002_trailing_spaces',
-      statements: (database, sql) =>
-        keepTrailingSpaces(
-          database,
-          sql,
-          Array.from({ length: tablesPerDatabase }, (_, table) => `invoice_00${table}`),
-        ),
-    },
-  ],
-};
-
-function createTables(database: Database): readonly string[] {
-  const ddl = new SchemaWriter(database);
-  for (let table = 0; table < tablesPerDatabase; table++)
-    ddl.table(
-      `invoice_00${table}`,
-      'id VARCHAR(40) NOT NULL PRIMARY KEY, tenant VARCHAR(60) NOT NULL, apply_id VARCHAR(20) NOT NULL, machine_id VARCHAR(40) NOT NULL, package_id VARCHAR(40) NOT NULL, kind VARCHAR(10) NOT NULL, from_ms BIGINT NOT NULL, to_ms BIGINT NOT NULL, ms BIGINT NOT NULL, price_version INTEGER NOT NULL, amount_cents INTEGER NOT NULL, mq_state INTEGER NOT NULL, created_ms BIGINT NOT NULL',
-    );
-  return ddl.statements;
-}
 
 /**
  * Invoices are stored in 2 x 4 tables, sharded by their slot. Each is sent to the billing system after its transaction has committed. A

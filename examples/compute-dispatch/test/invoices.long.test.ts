@@ -114,9 +114,9 @@ describe.each(testDialects())('invoices of compute-dispatch on $name', (dialect)
     expect(await admin.trigger(executor, { jobId: 7, logId: 70, handler: 'invoiceScanJobHandler', param: '1,2' })).toMatchObject({
       code: 200,
     });
-    await until(() => admin.callbacks.some(({ logId }) => logId === 70), { withinMs: 30_000, what: 'the end of the job' });
-    expect(admin.callbacks).toMatchObject([{ logId: 70, code: 200 }]);
-    const { logContent } = await admin.log(executor, 70);
+    await until(() => admin.callbacks.some(({ logId }) => logId === '70'), { withinMs: 30_000, what: 'the end of the job' });
+    expect(admin.callbacks).toMatchObject([{ logId: '70', code: 200 }]);
+    const { logContent } = await admin.log(executor, '70');
     for (const unit of ['01.000', '01.003', '02.000', '02.003'])
       expect(logContent).toMatch(new RegExp(`${unit} done: \\d+ scanned, \\d+ not sent, 0 failed`));
     await until(
@@ -130,12 +130,12 @@ describe.each(testDialects())('invoices of compute-dispatch on $name', (dialect)
       { what: 'booked' },
     );
     await admin.trigger(executor, { jobId: 7, logId: 71, handler: 'invoiceScanJobHandler', param: '3' });
-    await until(() => admin.callbacks.some(({ logId }) => logId === 71), { withinMs: 30_000, what: 'the end of the job' });
+    await until(() => admin.callbacks.some(({ logId }) => logId === '71'), { withinMs: 30_000, what: 'the end of the job' });
     expect(admin.callbacks.at(-1)).toMatchObject({ code: 500, msg: expect.stringContaining('databases 1 to 2') });
     // A table that is gone: the others are scanned, and the admin sees that it is not all.
     await processes.shards[1].knex.schema.renameTable('invoice_002', 'invoice_gone');
     await admin.trigger(executor, { jobId: 7, logId: 72, handler: 'invoiceScanJobHandler', param: '2' });
-    await until(() => admin.callbacks.some(({ logId }) => logId === 72), { withinMs: 30_000, what: 'the end of the job' });
+    await until(() => admin.callbacks.some(({ logId }) => logId === '72'), { withinMs: 30_000, what: 'the end of the job' });
     expect(admin.callbacks.at(-1)).toMatchObject({ code: 500, msg: 'Not all invoices were scanned: 02.002.' });
     const part = await admin.log(executor, 72);
     expect(part.logContent).toMatch(/02\.002 failed: .*There is no table invoice_002/);

@@ -62,7 +62,7 @@ export async function startService(dialect: TestDialect, options: ServiceOptions
   const shards = [await dialect.create(), await dialect.create()] as const;
   const random = seededRandom(options.seed ?? 1);
   const messenger = new Messenger({
-    send: (events) => dispatch.takePower(events),
+    send: (events) => dispatch.powerEvents.publish(events),
     misbehaviour: () => room.misbehaviour,
     random,
     logger: silentLogger,

@@ -2,7 +2,7 @@ import type { DatabaseOptions, Logger, Waker } from '@holdfast/core';
 import type { BizTypes } from './biz-type.ts';
 import type { Hints } from './wake/hints.ts';
 
-/** The database that holds the table, and the types of rows. */
+/** Options of {@link createCompensateBiz}: the database that holds the table, the types of rows, and limits. */
 export interface CompensateBizOptions<Types extends BizTypes> extends DatabaseOptions {
   /** The types that this service may submit. A worker runs those that have a handler. */
   readonly types: Types;

@@ -11,12 +11,12 @@ import {
 import type { StandardSchemaV1 } from '@standard-schema/spec';
 import { UnknownTypeError } from './errors.ts';
 
-/** A period, or a cron expression. */
+/** A period such as `'5m'`, or a cron expression of five or six fields, in the time zone of the process: `{ cron: '0 3 * * *' }`. */
 export type Often = Duration | { readonly cron: string };
 
 /** Options of a type. */
 export interface BizTypeOptions<Result = unknown> {
-  /** When a row runs again after a failed attempt; used up, the row is FAILED. Default: after 5 s, tripled up to 10 minutes, 8 attempts in all. */
+  /** When a row runs again after a failed attempt. After the last attempt the row is FAILED. Default: after 5 s, tripled up to 10 minutes, 8 attempts in all. */
   readonly retry?: Backoff;
   /** Rows (with `handleBatch`: batches) that run at a time in one worker. Default 6. */
   readonly concurrency?: number;
@@ -26,19 +26,19 @@ export interface BizTypeOptions<Result = unknown> {
    * place. Default 1 minute.
    */
   readonly timeout?: Duration;
-  /** SUCCESS rows: `'all'` keeps them, `'none'` deletes each as it succeeds, a duration lets the sweep delete older ones. Default 7 days. */
+  /** What happens to SUCCESS rows: `'all'` keeps them, `'none'` deletes each as it succeeds, after a duration the sweep deletes them. Default 7 days. */
   readonly keep?: 'all' | 'none' | Duration;
   /**
-   * FAILED and CANCELLED rows: `'all'` keeps them, a duration lets the sweep delete older ones, which it logs as a warning. Counted from the
-   * last change of the row. Default 180 days: time enough to find the cause and redrive.
+   * What happens to FAILED and CANCELLED rows: `'all'` keeps them; a duration after the last change of a row the sweep deletes it, with a warning
+   * in the log. Default 180 days: time enough to find the cause and redrive.
    */
   readonly keepFailed?: 'all' | Duration;
   /**
-   * Runs one row per `bizId` at a time, in id order; a retry keeps the rows behind it waiting. A handler that continues for longer than a lease
-   * after its signal has aborted is warned of, and the next row runs beside it. Default false.
+   * Runs one row per `bizId` at a time, in id order; a retry keeps the rows behind it waiting. If a handler continues for longer than a lease after
+   * its signal has aborted, a warning is logged, and the next row runs beside it. Default false.
    */
   readonly serial?: boolean;
-  /** Schema version written on new rows. Default 1. */
+  /** Schema version of new rows, from 1. Raise it when the shape of the context changes, and give `upcast` a step. Default 1. */
   readonly version?: number;
   /** Lifts contexts of each older version to the next: `{ 1: (v1) => v2 }`. Needed for every version below `version`. */
   readonly upcast?: Readonly<Record<number, (old: never) => unknown>>;
@@ -50,12 +50,15 @@ export interface BizTypeOptions<Result = unknown> {
   /** How often this type is swept: a period or a cron expression. Default: the worker's `sweep`. */
   readonly sweep?: Often;
   /**
-   * Largest number of rows that start in any period of this length, whenever it begins: in each worker, or, with `scope: 'all'`, in all
-   * workers together, by the database's clock. A start counts when its row is claimed, also if it fails later. Default no limit; the default
-   * `scope` is `'worker'`. With `'all'` workers claim one after the other, which suits rates up to some hundred claims a second.
+   * Largest number of rows that start in any period of the length `per`, whenever the period begins: in each worker (`scope: 'worker'`, the
+   * default), or in all workers together by the database's clock (`'all'`). A start counts when its row is claimed, also if it fails later.
+   * With `'all'` workers claim one after the other, which suits rates up to some hundred claims a second. Default no limit.
    */
   readonly rate?: { readonly limit: number; readonly per: Duration; readonly scope?: 'worker' | 'all' };
-  /** Stops starting rows of this type for a while after failures in a row, in all processes; then one row probes. Default off. */
+  /**
+   * After failures in a row, no row of this type starts for a while, in all processes; then one row probes. Default off; `{}` turns it on with the
+   * defaults of {@link BreakerOptions}: 10 failures, 30 s, doubled up to 10 minutes.
+   */
   readonly breaker?: Partial<BreakerOptions>;
   /** Rows of one tenant that run at a time in one worker. Default no limit. */
   readonly tenantConcurrency?: number;

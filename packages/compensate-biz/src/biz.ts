@@ -14,9 +14,10 @@ import type { CompensateBizOptions } from './biz-options.ts';
 import type { BizTypes, ContextInput } from './biz-type.ts';
 import type { BizEvents } from './events.ts';
 import type { BatchHandler, Handler, Registered } from './handler.ts';
+import { findTasks, getTask } from './operate/find-tasks.ts';
 import { Inspection } from './operate/inspect.ts';
-import { type Task, type TaskDetails, taskDetailsOf, taskOf } from './operate/task.ts';
-import { bulkFilter, listQuery, type RedriveFilter, type TaskQuery } from './operate/task-query.ts';
+import type { Task, TaskDetails } from './operate/task.ts';
+import { bulkFilter, type RedriveFilter, type TaskQuery } from './operate/task-query.ts';
 import { type WaitOptions, waitForEnd } from './operate/wait-for-end.ts';
 import { Registry } from './registry.ts';
 import { createFanOut, type FanOutOptions, type FanOutResult } from './submit/fan-out.ts';
@@ -33,6 +34,7 @@ export class CompensateBiz<Types extends BizTypes> {
     registryOf = (biz) => biz.#registry;
   }
 
+  /** The types that were given, by name. */
   readonly types: Types;
   readonly #registry: Registry;
   readonly #submitter: RowSubmitter;
@@ -43,8 +45,9 @@ export class CompensateBiz<Types extends BizTypes> {
     this.#registry = new Registry(options);
     this.types = options.types;
     this.#inspection = new Inspection(this.#registry);
-    this.#submitter = new RowSubmitter(this.#registry, (id) => {
-      for (const worker of this.#workers) worker.cancelled(id);
+    this.#submitter = new RowSubmitter(this.#registry);
+    this.#registry.onCancelled((ids) => {
+      for (const worker of this.#workers) worker.cancelled(ids);
     });
   }
 
@@ -73,12 +76,15 @@ export class CompensateBiz<Types extends BizTypes> {
     return this.#registry.events;
   }
 
-  /** Registers the handler of a type. It is called once per row. */
+  /** Registers the handler of a type, which is called once per row. A type has one handler. @throws UnknownTypeError, InvalidArgumentError */
   handle<Type extends keyof Types & string>(type: Type, handler: Handler<Types, Type>): void {
     this.#registry.register(type, { size: 1, one: handler });
   }
 
-  /** Registers a handler that takes up to `size` rows at once, for small steps that share one transaction. Not for `serial` types. */
+  /**
+   * Registers a handler that takes up to `size` rows at once (1 to 10,000), for small steps that share one transaction. Not for `serial` types.
+   * @throws UnknownTypeError, InvalidArgumentError
+   */
   handleBatch<Type extends keyof Types & string>(type: Type, options: { readonly size: number }, handler: BatchHandler<Types, Type>): void {
     this.#registry.register(type, { size: options.size, many: handler });
   }
@@ -95,7 +101,9 @@ export class CompensateBiz<Types extends BizTypes> {
 
   /**
    * Cuts a large source into rows of `type` in bounded memory, under one parent row that completes when all of them
-   * have ended. Called again with the same `key` after a crash, it continues where it stopped.
+   * have ended. Called again with the same `key` after a crash, it continues where it stopped. To cancel it with its children, cancel the parent
+   * row: see `cancel` of {@link in}.
+   * @throws FanOutCancelledError if the fan-out of this `key` was cancelled, at once or as soon as the chunk in hand would be written
    */
   fanOut<Type extends keyof Types & string>(
     type: Type,
@@ -130,19 +138,17 @@ export class CompensateBiz<Types extends BizTypes> {
   }
 
   /**
-   * Finds rows by what they are for: `bizId`, `subject` or `tenant`, each by an index; `type` and `status` narrow it. In id order, 50 by
-   * default: pass the last id as `after` for the next page. Without any of the three it walks the table from `after` on.
+   * Finds rows by `bizId`, `subject` or `tenant`, which have an index each; `type` and `status` narrow the search. Returns rows in the order of
+   * their ids, 50 by default: pass the last id as `after` for the next page. Without any of the three keys it walks the table from `after` on.
    * @throws InvalidArgumentError
    */
   async find(query: TaskQuery<keyof Types & string> = {}): Promise<readonly Task<Types>[]> {
-    const rows = await this.#inspection.records(listQuery(query));
-    return rows.map((row) => taskOf(row) as Task<Types>);
+    return (await findTasks(this.#inspection, query)) as readonly Task<Types>[];
   }
 
   /** Reads one row with its context and its failed attempts; `undefined` if there is none, or it was deleted. */
   async get(id: string): Promise<(Task<Types> & TaskDetails) | undefined> {
-    const found = await this.#inspection.record(id);
-    return found && ({ ...taskOf(found.row), ...taskDetailsOf(found) } as Task<Types> & TaskDetails);
+    return (await getTask(this.#inspection, id)) as (Task<Types> & TaskDetails) | undefined;
   }
 
   /**
@@ -161,11 +167,15 @@ export class CompensateBiz<Types extends BizTypes> {
     return this.#inspection.list(query);
   }
 
-  /** Makes a FAILED or CANCELLED row run again; its history stays. Returns false if the row is in another status, or is gone. */
+  /**
+   * Makes a FAILED or CANCELLED row run again; its history stays. Returns false if the row is in another status, or is gone.
+   * @throws FanOutCancelledError for a fan-out that was cancelled
+   */
   redrive(id: string, by: Actor): Promise<boolean>;
   /**
    * Makes all rows that match run again, in pages of up to 200 rows, each in a transaction of its own with its record in the audit table. Set
-   * `rate` to what the systems behind the handlers can take, and look with `dryRun` first. A call that was stopped is called again.
+   * `rate` to what the systems behind the handlers can take, and look with `dryRun` first. A call that was stopped is called again. Fan-outs that
+   * were cancelled do not match; their children do.
    * @throws InvalidArgumentError
    */
   redrive(filter: RedriveFilter<keyof Types & string>, options: BulkOptions): Promise<BulkCounts>;
@@ -177,7 +187,7 @@ export class CompensateBiz<Types extends BizTypes> {
     return changed;
   }
 
-  /** Tells the workers, in this process and in others, that rows may be ready. */
+  /** Tells the workers, in this process and in others, that rows may be ready: after a change of the table that did not go through this package. */
   wake(): void {
     this.#registry.wake();
   }
@@ -194,7 +204,7 @@ export class CompensateBiz<Types extends BizTypes> {
   }
 }
 
-/** Creates the registry. @throws InvalidArgumentError */
+/** Creates the registry. It opens no connection before it is used. @throws InvalidArgumentError */
 export function createCompensateBiz<Types extends BizTypes>(options: CompensateBizOptions<Types>): CompensateBiz<Types> {
   return new CompensateBiz(options);
 }

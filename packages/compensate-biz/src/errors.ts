@@ -34,6 +34,16 @@ export class InvalidResultError extends HoldfastError {
   }
 }
 
+/** The fan-out was cancelled. It is not continued, not written to, and not redriven. Nothing was written. */
+export class FanOutCancelledError extends HoldfastError {
+  constructor(key: string, id: string) {
+    super(
+      `The fan-out ${JSON.stringify(key)} (row ${id}) was cancelled, and a cancelled fan-out is neither continued nor redriven. Start another with a new key, or redrive those of its children that are wanted.`,
+      { code: 'fan-out-cancelled' },
+    );
+  }
+}
+
 /** The row did not end within the time that `waitFor` was given. */
 export class WaitTimeoutError extends HoldfastError {
   constructor(id: string, timeoutMs: number, status: string) {

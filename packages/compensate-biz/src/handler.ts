@@ -5,15 +5,17 @@ import type { SubmitOptions } from './submit-options.ts';
 
 const mark: unique symbol = Symbol('outcome');
 
-/** The result of a call of {@link Run} that ends the run. A handler may return it; the call counts in any case. */
+/** The value of a call of {@link Run} that ends the run. A handler may return the value; the call counts in any case. */
 export interface RunOutcome {
   readonly [mark]: Verdict | 'committed';
 }
 
+/** The verdict behind a value that a handler returned; `undefined` for a plain result. */
 export function outcomeOf(value: unknown): Verdict | 'committed' | undefined {
   return typeof value === 'object' && value !== null && mark in value ? (value as RunOutcome)[mark] : undefined;
 }
 
+/** Makes the value that a call of {@link Run} returns. */
 export function outcome(verdict: Verdict | 'committed'): RunOutcome {
   return { [mark]: verdict };
 }
@@ -23,20 +25,26 @@ export type Progress = number | { readonly done: number; readonly total?: number
 
 /** One run of one row, as its handler sees it. */
 export interface Run<Types extends BizTypes = BizTypes, Result = unknown> {
+  /** The id of the row: a 64-bit number as text. */
   readonly id: string;
+  /** As it was submitted; `undefined` if none was given. */
   readonly bizId: string | undefined;
-  /** The same in every run of this row: pass it to services outside the database. */
+  /** The same in every run of this row: pass it to services outside the database, so that they do the work once. */
   readonly idempotencyKey: string;
   /** Starts at 1. Lost starts count, snoozes do not. */
   readonly attempt: number;
+  /** As it was submitted; `''` if none was given. */
   readonly tenant: string;
   readonly subject: string | undefined;
+  /** The fan-out that the row is a child of: the `parentId` of its result. `undefined` for any other row. */
+  readonly parentId: string | undefined;
   /** Aborts when the lease is lost, the row is cancelled, the timeout passes, or the worker stops. */
   readonly signal: AbortSignal;
   /**
-   * Runs `effects` and writes SUCCESS in one transaction, with the rows of {@link submit}. Await it or return it; the run waits for it in any
-   * case. `effects` may run again when the transaction loses a race. `result` is stored with SUCCESS, as a plain result is. If it fails, the
-   * attempt has failed, unless the handler then gives another verdict. What the handler throws after its commit is logged, and changes nothing.
+   * Runs `effects` and writes SUCCESS in one transaction, with the rows of {@link submit}. Await the call or return it; the run waits for it in
+   * any case. `effects` may run again when the transaction conflicts with another. `result` is stored with SUCCESS, as a plain result is. If the
+   * commit fails, the attempt has failed, unless the handler then gives another verdict. An error that the handler throws after its commit is
+   * logged, and changes nothing.
    * @throws LeaseLostError, and commits nothing, when the row is no longer this run's.
    * @throws InvalidResultError, before anything is run, for a result that can't be stored.
    * @throws InvalidArgumentError, and commits nothing, when the run has another verdict, or has ended.
@@ -49,20 +57,20 @@ export interface Run<Types extends BizTypes = BizTypes, Result = unknown> {
    */
   progress(value: Progress): void;
   /**
-   * Counts as a failed attempt. The row runs again after `after`; default: after the delay that the type's `retry` gives. As `reject` and
-   * `snooze`, it counts at once, whether its result is returned or not; of several calls the last one counts.
+   * Counts as a failed attempt. The row runs again after `after`; default: after the delay that the type's `retry` gives. Like `reject` and
+   * `snooze`, the call counts at once, whether the handler returns its result or not; of several calls the last one counts.
    * @throws InvalidArgumentError when the run has committed, or has ended.
    */
   retry(options?: { readonly after?: Duration; readonly reason?: string }): RunOutcome;
   /** Makes the row FAILED, with the reason: it is never tried again. */
   reject(reason: string): RunOutcome;
-  /** Runs the row again later. It costs no attempt. */
+  /** Runs the row again after `after`. It costs no attempt. */
   snooze(after: Duration): RunOutcome;
-  /** Adds a follow-up row. It is written in the transaction of this run's success; it is discarded otherwise. */
+  /** Adds a follow-up row. It is written in the transaction of this run's success, and discarded if the run does not succeed. */
   submit<Type extends keyof Types & string>(type: Type, context: ContextInput<Types[Type]>, options?: SubmitOptions): void;
 }
 
-/** One row of a batch. */
+/** One row of a batch. The fields are those of {@link Run}. */
 export interface BatchItem<Context> {
   readonly id: string;
   readonly bizId: string | undefined;
@@ -74,13 +82,13 @@ export interface BatchItem<Context> {
 }
 
 /**
- * A batch of rows, as its handler sees it. Rows without a verdict of their own have succeeded when the handler returns. When it throws, it is
- * called again for smaller parts of them, until the row that fails is alone.
+ * A batch of rows, as its handler sees it. Rows without a verdict of their own have succeeded when the handler returns. When the handler throws, it
+ * is called again for smaller parts of these rows, until the row that fails is alone.
  */
 export interface Batch<Context, Result = unknown> {
   /**
-   * Runs `effects` and writes SUCCESS of every row without another verdict in one transaction; if there is none, it does nothing. Await it;
-   * the batch waits for it in any case. A verdict that comes after it is refused.
+   * Runs `effects` and writes SUCCESS of every row without another verdict in one transaction; if there is no such row, it does nothing. Await the
+   * call; the batch waits for it in any case. A verdict that comes after it is refused.
    * @throws LeaseLostError, and commits nothing, when a row is no longer this batch's.
    * @throws InvalidArgumentError, and commits nothing, when the batch has committed, or has ended.
    */
@@ -92,11 +100,11 @@ export interface Batch<Context, Result = unknown> {
   result(item: BatchItem<Context>, value: Result): void;
   /** Reports how far this row is: see {@link Run.progress}. @throws InvalidArgumentError */
   progress(item: BatchItem<Context>, value: Progress): void;
-  /** Counts as a failed attempt of this row, which runs again later. */
+  /** Counts as a failed attempt of this row, which runs again after `after`; default: after the delay that the type's `retry` gives. */
   retry(item: BatchItem<Context>, options?: { readonly after?: Duration; readonly reason?: string }): void;
   /** Makes this row FAILED, with the reason: it is never tried again. */
   reject(item: BatchItem<Context>, reason: string): void;
-  /** Runs this row again later. It costs no attempt. */
+  /** Runs this row again after `after`. It costs no attempt. */
   snooze(item: BatchItem<Context>, after: Duration): void;
 }
 

@@ -27,6 +27,7 @@ import type { BizEvents } from './events.ts';
 import type { Registered } from './handler.ts';
 import { bizEffects } from './table/biz-effects.ts';
 import { bizTable } from './table/biz-table.ts';
+import { parentType } from './table/parent-type.ts';
 import { compensateBizSchema } from './table/schema.ts';
 import { type Hint, type Hints, hintNote } from './wake/hints.ts';
 
@@ -50,7 +51,7 @@ export class Registry {
   readonly effects: SettleEffects;
   readonly once: Once;
   readonly leases: LeaseTable;
-  /** Attempts and counts whose rows are gone, or need them no longer. */
+  /** Deletes attempts of rows that are gone, and counts of fan-outs that have completed. */
   readonly orphans: readonly Orphans[];
   readonly logger: Logger;
   readonly events: Events<BizEvents>;
@@ -58,24 +59,27 @@ export class Registry {
   readonly hints: Hints | undefined;
   readonly handlers: Map<string, Registered>;
   readonly #options: CompensateBizOptions<BizTypes>;
+  /** Ids of rows with a newer schema version than this process knows, by type, since the last sweep. */
   readonly #newerRows = new Map<string, Set<string>>();
+  readonly #cancelListeners: ((ids: readonly string[]) => void)[] = [];
 
-  /** @param of the registry whose handlers and events this one shares, and the database that it uses instead: see {@link Registry.on} */
-  constructor(options: CompensateBizOptions<BizTypes>, of?: { readonly registry: Registry; readonly database: Database }) {
+  /** @param base the registry whose handlers and events this one shares, and the database that it uses instead: see {@link Registry.on} */
+  constructor(options: CompensateBizOptions<BizTypes>, base?: { readonly registry: Registry; readonly database: Database }) {
     if (typeof options?.types !== 'object' || Object.keys(options.types).length === 0)
       throw new InvalidArgumentError('types is missing or empty; pass at least one, as in types: { "grant-coupon": bizType(schema) }.');
     for (const type of Object.keys(options.types)) {
       keyText('the name of a type', type, 100);
+      if (type === parentType) throw new InvalidArgumentError(`A type can't be named ${parentType}: the rows of fan-outs have that type.`);
       // The collation of an adopted table may leave out trailing spaces; a worker would then run the rows of another type.
       if (type.endsWith(' ')) throw new InvalidArgumentError(`The name of the type ${JSON.stringify(type)} ends with a space; remove it.`);
     }
     this.#options = options;
     this.types = options.types;
-    this.handlers = of?.registry.handlers ?? new Map();
+    this.handlers = base?.registry.handlers ?? new Map();
     this.maxContextBytes = options.maxContextBytes ?? 262_144;
     this.maxResultBytes = wholeNumber('maxResultBytes', options.maxResultBytes ?? 65_536);
     this.logger = guardLogger(options.logger);
-    this.database = of?.database ?? openDatabase(options);
+    this.database = base?.database ?? openDatabase(options);
     this.table = bizTable(this.database);
     const { turns, caps, children, effects } = bizEffects(this.table, this.types);
     this.turns = turns;
@@ -92,10 +96,11 @@ export class Registry {
         key: 'parent_id',
         parentColumn: 'parent_id',
         parentTable,
-        unneeded: "t.status <> 'BLOCKED'",
+        // Those of a fan-out that is being cancelled are needed until all its children have ended.
+        unneeded: `t.status <> 'BLOCKED' AND NOT EXISTS (SELECT 1 FROM ${this.database.table('compensate_biz_fan_out')} f WHERE f.parent_id = t.id AND f.cancel_after IS NOT NULL)`,
       }),
     ];
-    this.events = of?.registry.events ?? new Events(this.logger);
+    this.events = base?.registry.events ?? new Events(this.logger);
     this.wakers = new Wakers({ database: this.database, channel: 'compensate-biz', waker: options.waker, logger: this.logger });
     this.hints = options.hints;
   }
@@ -136,7 +141,7 @@ export class Registry {
     }
     if (hints.length < rows.length || hints.length > maxNamed) this.wake();
     else for (const hint of hints) this.wake(hintNote(hint));
-    // The hints may be the service's own. The rows are committed: nothing that goes wrong here may reach the submitter.
+    // The service may have made `hints` itself. The rows are committed: an error here must not reach the submitter.
     if (hints.length > 0)
       callListener(
         () => this.hints?.send(hints),
@@ -144,14 +149,25 @@ export class Registry {
       );
   }
 
-  /** Notes a row whose schema version is newer than this process knows. */
+  /** Calls `listener` with the ids of rows that this process has cancelled, after each commit. */
+  onCancelled(listener: (ids: readonly string[]) => void): void {
+    this.#cancelListeners.push(listener);
+  }
+
+  /** Tells the workers of this process that rows were cancelled. Workers elsewhere see it when they renew their leases. */
+  cancelled(ids: readonly string[]): void {
+    if (ids.length === 0) return;
+    for (const listener of this.#cancelListeners) listener(ids);
+  }
+
+  /** Notes a row whose schema version is newer than this process knows. Notes 100,000 rows of a type at most. */
   sawNewer(type: string, id: string): void {
     const ids = this.#newerRows.get(type) ?? new Set();
     this.#newerRows.set(type, ids);
     if (ids.size < 100_000) ids.add(id);
   }
 
-  /** Counts the rows of a newer version that were noted since the last call. */
+  /** Returns the number of rows of a newer version that were noted since the last call. */
   takeNewer(type: string): number {
     const count = this.#newerRows.get(type)?.size ?? 0;
     this.#newerRows.delete(type);

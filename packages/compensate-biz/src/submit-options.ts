@@ -17,8 +17,8 @@ export interface SubmitOptions {
   readonly priority?: number;
   /** Shortest time until the row runs. Default none: it runs as soon as a worker is free. */
   readonly delay?: Duration;
-  /** The tenant of the row: workers give tenants equal shares. Default `''`. */
+  /** The tenant of the row: workers give tenants equal shares. At most 100 characters. Default `''`. */
   readonly tenant?: string;
-  /** Business key under which a timeline is drawn across tables. Default none. */
+  /** Business key, such as the id of an order, that finds everything about it across tables: see `find`. At most 191 characters. Default none. */
   readonly subject?: string;
 }

@@ -94,6 +94,7 @@ onEveryDatabase('bad input', (suite) => {
     const registry = biz();
     const refused = (make: () => unknown, message: RegExp) => expect(make).toThrow(message);
     refused(() => createCompensateBiz({ knex: suite.db.knex, types: {} }), /types is missing or empty/);
+    refused(() => createCompensateBiz({ knex: suite.db.knex, types: { 'fan-out': bizType(any) } }), /can't be named fan-out/);
     refused(() => createCompensateBiz({ knex: undefined as never, types: { a: bizType(any) } }), /knex is missing/);
     refused(() => createCompensateBiz({ knex: suite.db.knex, types: { a: bizType(any) }, tablePrefix: 'a; DROP' }), /tablePrefix/);
     refused(() => bizType(undefined as never), /Standard Schema/);

@@ -28,7 +28,7 @@ export default {
   knex,
   schemas: [coreSchema, compensateBizSchema],
   inspectables: [biz.inspect()],
-  jobs: { sweep: () => biz.sweep(), submit: (args: string[]) => biz.now().submit('step', { args }), fail: async ([n]: string[]) => { await biz.now().submitMany('step', Array.from({ length: Number(n) }, (_, i) => ({ i }))); await knex('compensate_biz').where('context', 'like', '{"i"%').update({ status: 'FAILED' }); } },
+  jobs: { sweep: () => biz.sweep(), submit: (args: string[]) => biz.now().submit('step', { args }), fail: async ([n]: string[]) => { await biz.now().submitMany('step', Array.from({ length: Number(n) }, (_, i) => ({ i }))); await knex('compensate_biz').where('context', 'like', '{"i"%').update({ status: 'FAILED' }); }, fanOut: async () => { const made = await biz.fanOut('step', [{}, {}], { key: 'cut' }); await knex.transaction((trx) => biz.in(trx).cancel({ id: made.parentId })); return made; } },
   close: () => biz.close(),
 };
 `,
@@ -60,7 +60,7 @@ export default {
       await fresh.drop();
     }
     expect((await run('migrate')).stdout).toBe(
-      'core: 0001_create, 0002_rate, 0003_trailing_spaces, 0004_retention\ncompensate-biz: 0001_create, 0002_trailing_spaces, 0003_lookup, 0004_result, 0005_ended\n',
+      'core: 0001_create, 0002_rate, 0003_trailing_spaces, 0004_retention\ncompensate-biz: 0001_create, 0002_trailing_spaces, 0003_lookup, 0004_result, 0005_ended, 0006_cancel\n',
     );
     expect((await run('migrate')).stdout).toBe('core: up to date\ncompensate-biz: up to date\n');
   });
@@ -83,6 +83,19 @@ export default {
     expect(anonymous.stderr).toContain('--actor WHO --reason WHY');
     expect((await run('redrive', submitted.id, '--actor', 'ann', '--reason', 'mended')).stdout).toContain('redriven');
     expect((await db.knex('compensate_biz').where({ id: submitted.id }).first()).status).toBe('WAIT_HANDLE');
+  });
+
+  it('redrives no fan-out that was cancelled, and says why', async () => {
+    const { parentId } = JSON.parse((await run('run', 'fanOut')).stdout);
+    expect(await run('redrive', parentId, '--dry-run')).toMatchObject({ code: 1, stdout: expect.stringContaining('not redriven') });
+    expect(await run('redrive', parentId, '--actor', 'ann', '--reason', 'why not')).toMatchObject({
+      code: 1,
+      stderr: expect.stringContaining('was cancelled'),
+    });
+    const all = ['redrive', '--status', 'CANCELLED', '--actor', 'ann', '--reason', 'after all'];
+    expect((await run(...all, '--type', 'fan-out')).stderr).toContain("can't be redriven");
+    expect((await run(...all)).stdout).toMatch(/compensate-biz: 2 of 2 redriven\n$/);
+    await db.knex('compensate_biz').delete();
   });
 
   it('redrives every row of a status, however many, and counts them', async () => {

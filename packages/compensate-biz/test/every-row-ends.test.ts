@@ -1,9 +1,10 @@
-import { type ClaimedRow, every, silentLogger, type Verdict } from '@holdfast/core';
+import { type ClaimedRow, every, HoldfastError, silentLogger, type Verdict } from '@holdfast/core';
 import fc from 'fast-check';
 import { afterEach, beforeAll, expect, it } from 'vitest';
 import { bizType } from '../src/index.ts';
 import { Inspection } from '../src/operate/inspect.ts';
 import { Registry } from '../src/registry.ts';
+import { createFanOut } from '../src/submit/fan-out.ts';
 import { RowSubmitter } from '../src/submit/submitter.ts';
 import { sweepOnce } from '../src/worker/sweep.ts';
 import { onEveryDatabase } from './suite.ts';
@@ -57,7 +58,7 @@ onEveryDatabase('every row ends', (suite) => {
       capped: bizType(any, { retry: every(1), globalConcurrency: 2, maxLost }),
     };
     registry = new Registry({ knex: suite.db.knex, types, logger: silentLogger });
-    submitter = new RowSubmitter(registry, () => undefined);
+    submitter = new RowSubmitter(registry);
     inspection = new Inspection(registry);
     await registry.database.describe();
     await registry.caps.ensure(kinds);
@@ -65,7 +66,8 @@ onEveryDatabase('every row ends', (suite) => {
   });
   afterEach(async () => {
     await t().delete();
-    for (const table of ['compensate_biz_attempt', 'holdfast_gate']) await suite.db.knex(table).delete();
+    for (const table of ['compensate_biz_attempt', 'compensate_biz_fan_out', 'compensate_biz_fan_out_count', 'holdfast_gate'])
+      await suite.db.knex(table).delete();
     await suite.db.knex('holdfast_slot').update({ holder: null });
     held = [];
     registry.database.clockOffsetMs = 0;
@@ -107,12 +109,44 @@ onEveryDatabase('every row ends', (suite) => {
     } else if (action === 'promote') await registry.table.promote();
     else if (action === 'pause' || action === 'resume') await inspection.actions[action](kind, by);
     else if (row === undefined) return;
-    else if (action === 'redrive') await inspection.actions.redrive(row, by);
+    else if (action === 'redrive') await inspection.actions.redrive(row, by).catch(ifCancelledFanOut);
     else
       await suite.db.knex.transaction(async (trx) => {
         if (action === 'cancel a row') await submitter.in(trx).cancel({ id: row });
         else await submitter.in(trx).reschedule({ id: row }, action === 'reschedule soon' ? '100ms' : '1h');
       });
+  }
+
+  const ifCancelledFanOut = (error: unknown): void => {
+    if (!HoldfastError.is(error, 'fan-out-cancelled')) throw error;
+  };
+
+  /** Makes a fan-out of two plain rows. With `dies`, the process that makes it dies before the second. Returns the id of its row. */
+  async function fanOut(key: string, dies = false): Promise<string> {
+    function* source() {
+      yield { key, n: 1 };
+      if (dies) throw new Error('the process dies');
+      yield { key, n: 2 };
+    }
+    const onComplete = { type: 'plain', context: { after: key }, options: { tenant: 'ten' } };
+    await createFanOut(registry, 'plain', source(), { key, chunk: 1, tenant: 'ten', onComplete }).catch((error: unknown) => {
+      if (!dies) ifCancelledFanOut(error);
+    });
+    return String((await t().where({ biz_type: 'fan-out', biz_id: key }).first('id')).id);
+  }
+
+  /** Each fan-out has ended with all its children, and was followed by what it submits if, and only if, it completed. */
+  async function expectFanOutsToHaveEnded(): Promise<void> {
+    for (const { id, biz_id: key, status } of await t().where({ biz_type: 'fan-out' })) {
+      const following = await t().where({ context: JSON.stringify({ after: key }) });
+      expect([key, status, following.length]).toEqual([key, status, status === 'SUCCESS' ? 1 : 0]);
+      expect(await suite.db.knex('compensate_biz_fan_out').where({ parent_id: id }).first()).toMatchObject({
+        total: expect.anything(),
+        cancelled: status === 'CANCELLED' ? 1 : 0,
+        cancel_after: null,
+      });
+    }
+    expect(await suite.db.knex('compensate_biz_fan_out_count')).toEqual([]);
   }
 
   /** Lets time pass for a worker whose every run succeeds, until all rows have ended. */
@@ -172,6 +206,53 @@ onEveryDatabase('every row ends', (suite) => {
     await expectAllToEnd();
   });
 
+  /** Ways into each state of a fan-out. */
+  const fanOutWays: Readonly<Record<string, readonly (Action | 'produce' | 'produce in part' | 'cancel by hand' | 'sweep')[]>> = {
+    'half written': ['produce in part'],
+    'half written, with a child that runs': ['produce in part', 'claim'],
+    'half written, with its only child done': ['produce in part', 'claim', 'done'],
+    written: ['produce'],
+    'written, with a child that runs': ['produce', 'claim'],
+    'written, with a child that failed': ['produce', 'claim', 'reject'],
+    'written, with children that are done': ['produce', 'claim', 'done', 'claim', 'done'],
+    DONE: ['produce', 'claim', 'done', 'claim', 'done', 'sweep'],
+    'CANCELLED half written': ['produce in part', 'cancel a row'],
+    CANCELLED: ['produce', 'cancel a row'],
+    'CANCELLED, with a child that ran': ['produce', 'claim', 'cancel a row'],
+    'CANCELLED, with a child that is done': ['produce', 'claim', 'done', 'cancel a row'],
+    'CANCELLED by hand': ['produce', 'cancel by hand'],
+    'CANCELLED by hand, half written': ['produce in part', 'cancel by hand'],
+  };
+  it.each(Object.keys(fanOutWays))('ends after any action on a fan-out that is %s, with its children', async (state) => {
+    const keys: string[] = [];
+    for (const action of [...actions, 'cancel a child', 'redrive a child', 'produce'] as const) {
+      const key = `${state}: ${action}`;
+      keys.push(key);
+      let id = '';
+      for (const step of fanOutWays[state] ?? []) {
+        if (step === 'produce' || step === 'produce in part') id = await fanOut(key, step === 'produce in part');
+        else if (step === 'cancel by hand') await t().where({ id }).update({ status: 'CANCELLED' });
+        else if (step === 'sweep') await sweepOnce(registry, 600_000);
+        else await act(step, 'plain', id);
+      }
+      const child = String((await t().where({ parent_id: id }).first('id'))?.id ?? id);
+      if (action === 'produce') await fanOut(key);
+      else if (action === 'cancel a child') await act('cancel a row', 'plain', child);
+      else if (action === 'redrive a child') await act('redrive', 'plain', child);
+      else await act(action, 'plain', id);
+      held = [];
+      // The rows of this fan-out alone are to be claimed for the next one.
+      await t()
+        .where({ status: 'WAIT_HANDLE' })
+        .update({ status: 'SCHEDULED', run_at: registry.database.clockOffsetMs + 9e12 });
+    }
+    await t().where({ status: 'SCHEDULED' }).update({ run_at: 0 });
+    for (const key of keys) await fanOut(key);
+    await expectAllToEnd();
+    await sweepOnce(registry, 600_000);
+    await expectFanOutsToHaveEnded();
+  });
+
   it('ends whatever was done to it, in any order', async () => {
     const step = fc.record({
       kind: fc.constantFrom(...kinds),
@@ -181,16 +262,23 @@ onEveryDatabase('every row ends', (suite) => {
       ),
       row: fc.nat(5),
     });
+    let made = 0;
     await fc.assert(
       fc.asyncProperty(fc.array(step, { minLength: 5, maxLength: 25 }), async (steps) => {
-        await t().delete();
+        for (const table of ['compensate_biz', 'compensate_biz_fan_out', 'compensate_biz_fan_out_count'])
+          await suite.db.knex(table).delete();
         held = [];
         const ids: Record<Kind, string[]> = { plain: [], serial: [], capped: [] };
         for (const kind of kinds) for (const delay of [0, 0, 500]) ids[kind].push((await submit(kind, delay)).id);
+        made += 1;
+        const parent = await fanOut(`random ${made}`);
+        ids.plain.push(parent, ...(await t().where({ parent_id: parent })).map(({ id }) => String(id)));
         for (const { kind, action, row } of steps) await act(action, kind, ids[kind][row % ids[kind].length]);
         const running = await t().where({ biz_type: 'serial', status: 'PROCESSING' });
         expect(running.length).toBeLessThanOrEqual(1);
         await expectAllToEnd();
+        await sweepOnce(registry, 600_000);
+        await expectFanOutsToHaveEnded();
       }),
       { numRuns: 12 },
     );

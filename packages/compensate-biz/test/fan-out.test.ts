@@ -90,6 +90,25 @@ onEveryDatabase('a fan-out with keys of its own', (suite) => {
     await until(async () => (await biz.sweep()) && (await t().where({ parent_id: parentId })).length === 0);
   });
 
+  it('neither counts nor deletes the fan-outs that belong to it, and does not wait for them', async () => {
+    const biz = suite.create({ whole: bizType(any, { keep: 'none' }), part: bizType(any) });
+    const parts: string[] = [];
+    biz.handle('whole', async (_context, run) => {
+      parts.push((await biz.fanOut('part', [{}], { key: `part ${run.id}`, partOf: run.parentId })).parentId);
+    });
+    await using worker = biz.worker();
+    await worker.start();
+    const options = { key: 'whole', chunk: 1, childKey };
+    await expect(biz.fanOut('whole', dying(items(['a', 'b']), 2) as never, options)).rejects.toThrow('dies');
+    await until(async () => (await t().where({ biz_type: 'whole', status: 'SUCCESS' })).length === 2);
+    const { parentId, total } = await biz.fanOut('whole', items(['a', 'b', 'c']) as never, options);
+    expect(total).toBe(3);
+    expect(JSON.parse((await until(ended(parentId))).context)).toEqual({ total: 3, done: 3, failed: 0, cancelled: 0 });
+    await t().where({ biz_type: 'fan-out' }).whereIn('id', parts).update({ status: 'SUCCESS' });
+    await until(async () => (await biz.sweep()) && (await t().where({ biz_type: 'whole' })).length === 0);
+    expect(await t().whereIn('id', parts)).toHaveLength(3);
+  });
+
   it('lets one caller write at a time, also where no item is new', async () => {
     const biz = suite.create({ rival: bizType(any) });
     const options = { key: 'rival', chunk: 1, childKey };

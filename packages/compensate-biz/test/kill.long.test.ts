@@ -43,6 +43,31 @@ onEveryDatabase('a worker that is killed', (suite) => {
     expect(await all('abort', 'SUCCESS', 499)()).toBe(true);
   });
 
+  it('leaves the fan-out that it cancels to others, which go on where it stopped', async () => {
+    const biz = suite.create({ cut: bizType(any) });
+    const n = 4_500;
+    const { parentId } = await biz.fanOut(
+      'cut',
+      Array.from({ length: n }, (_, i) => ({ i })),
+      { key: 'cut' },
+    );
+    await suite.db.knex.transaction((trx) => biz.in(trx).cancel({ id: parentId }));
+    const victim = victims.start(suite.db.address, 'step', 'fan-out:after-cancel-chunk', 2);
+    expect((await victim.ended).signal).toBe('SIGKILL');
+    const cancelled = await suite.db.knex('compensate_biz').where({ biz_type: 'cut', status: 'CANCELLED' });
+    expect(cancelled.length).toBeGreaterThanOrEqual(2_000);
+    expect(cancelled.length).toBeLessThan(n);
+    biz.handle('cut', () => undefined);
+    await using worker = biz.worker({ types: ['cut'] });
+    await worker.start();
+    const context = async () => JSON.parse((await suite.db.knex('compensate_biz').where({ id: parentId }).first()).context);
+    const counts = await until(async () => ((await context()).total === n ? context() : undefined));
+    // The others ran before their turn to be cancelled came.
+    expect(counts.done + counts.cancelled).toBe(n);
+    expect(await biz.sweep()).toMatchObject({ cancelled: 0, completed: 0 });
+    expect(await suite.db.knex('compensate_biz').where({ id: parentId }).first()).toMatchObject({ status: 'CANCELLED' });
+  });
+
   it('a worker whose heartbeat alone is cut stops by its own clock, and commits nothing', async () => {
     await suite.db.knex('effects').delete();
     await suite.db.knex('compensate_biz').delete();

@@ -33,6 +33,7 @@ describe.each(dialects)('the statements of a worker on $name', (dialect) => {
         echo: bizType(any, { retry: steps('50ms').upTo(3) }),
         serial: bizType(any, { serial: true }),
         capped: bizType(any, { globalConcurrency: 1 }),
+        cut: bizType(any),
       },
     });
     const failed = new Set<string>();
@@ -64,6 +65,14 @@ describe.each(dialects)('the statements of a worker on $name', (dialect) => {
       await until(async () => (await done()) === 311);
       await db.knex('compensate_biz').where({ biz_type: 'echo' }).limit(1).update({ status: 'PROCESSING', lease_until: 1, owner: 'gone' });
       await until(async () => (await db.knex('compensate_biz').where({ status: 'PROCESSING' })).length === 0);
+      // Cancelled in two chunks.
+      const { parentId } = await biz.fanOut(
+        'cut',
+        Array.from({ length: 1_500 }, (__, i) => ({ i })),
+        { key: 'cut' },
+      );
+      await knex.transaction((trx) => biz.in(trx).cancel({ id: parentId }));
+      await until(async () => (await db.knex('compensate_biz').where({ biz_type: 'cut', status: 'WAIT_HANDLE' })).length === 0);
     } finally {
       await worker.stop();
       await biz.close();

@@ -128,7 +128,7 @@ onEveryDatabase('the result and the progress of a run', (suite) => {
     await using worker = biz.worker();
     await worker.start();
     expect(await biz.waitFor(id)).toMatchObject({ status: 'SUCCESS', result: undefined });
-    expect(lines).toEqual(['what the handler returned can not be stored as its result; the row is SUCCESS without one']);
+    expect(lines).toEqual(['the value that the handler returned can not be stored as its result; the row is SUCCESS without a result']);
   });
 
   it('commits nothing under a result that can\u2019t be stored, and is no success if the handler goes on', async () => {

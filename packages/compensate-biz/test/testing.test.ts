@@ -97,6 +97,24 @@ onEveryDatabase('the helpers for tests', (suite) => {
     expect((await testing.find({ status: 'FAILED' })).map(({ error }) => error?.message)).toEqual(['attempt 3']);
   });
 
+  it('run no child of a fan-out that was cancelled, nor of one that belongs to it', async () => {
+    await empty();
+    const biz = suite.create({ outer: bizType(any), leaf: bizType(any) });
+    biz.handle('outer', async (_context, run) => {
+      await biz.fanOut('leaf', [{ i: 1 }, { i: 2 }], { key: `leaf-${run.id}`, partOf: run.parentId });
+    });
+    biz.handle('leaf', () => undefined);
+    const testing = bizTesting(biz);
+    const { parentId } = await biz.fanOut('outer', [{ i: 1 }, { i: 2 }, { i: 3 }], { key: `outer-${suite.db.name}` });
+    const [first] = await suite.db.knex('compensate_biz').where({ parent_id: parentId }).orderBy('id');
+    const others = suite.db.knex('compensate_biz').where({ biz_type: 'outer' }).whereNot({ id: first.id });
+    await others.update({ status: 'SCHEDULED', run_at: 9_000_000_000_000 });
+    expect(await testing.runDue({ types: ['outer'] })).toMatchObject([{ id: String(first.id), outcome: 'succeeded' }]);
+    await suite.db.knex.transaction((trx) => biz.in(trx).cancel({ id: parentId }));
+    expect(await testing.runAll()).toEqual([]);
+    expect(await testing.find({ type: 'leaf', status: 'CANCELLED' })).toHaveLength(2);
+  });
+
   it('run inside a transaction of the test, of which nothing is left', async () => {
     await empty();
     const { knex } = suite.db;

@@ -6,6 +6,7 @@ export { fitKey } from './check/fit-key.ts';
 export { idText } from './check/id-text.ts';
 export { type JsonText, jsonText } from './check/json-text.ts';
 export { keyText } from './check/key-text.ts';
+export { lostInJson } from './check/lost-in-json.ts';
 export { notAPromise } from './check/not-a-promise.ts';
 export { survivesJson } from './check/survives-json.ts';
 export { requireVersionColumn, requireVersionValue } from './check/version-column.ts';
@@ -19,11 +20,12 @@ export { type RateOptions, SharedRate } from './coordination/shared-rate.ts';
 export { Slots } from './coordination/slots.ts';
 export { afterCommit, requireTransaction, transactionTrace } from './database/after-commit.ts';
 export { timestampAt, timestampMs } from './database/clock.ts';
+export { compareTexts } from './database/compare-texts.ts';
 export { Database, type DatabaseOptions, describeDatabase, openDatabase } from './database/database.ts';
 export { deleteOlder } from './database/delete-older.ts';
 export type { DatabaseDescription } from './database/describe-database.ts';
 export type { Dialect } from './database/dialect.ts';
-export { concat, forUpdate, insertNew, quoted, skipLocked } from './database/dialect-sql.ts';
+export { columnBytes, concat, forUpdate, insertNew, quoted, skipLocked } from './database/dialect-sql.ts';
 export { insertIgnore } from './database/insert-ignore.ts';
 export { insertedId, insertRow } from './database/inserted-id.ts';
 export { rowsAtPresent } from './database/rows-at-present.ts';
@@ -36,6 +38,7 @@ export { type UpdateFromValues, updateFromValues } from './database/update-from-
 export { type ValueTypes, valuesTable } from './database/values-table.ts';
 export { cleanText, unfitText } from './errors/clean-text.ts';
 export {
+  CallTimeoutError,
   DatabaseUnavailableError,
   InvalidArgumentError,
   LeaseLostError,
@@ -54,6 +57,7 @@ export { uuidv7 } from './ids/uuidv7.ts';
 export { LaneFeed, type LaneFeedOptions } from './lane/lane-feed.ts';
 export { laneOf } from './lane/lane-of.ts';
 export { deleteLaneRows, type LaneRow, type LaneTableShape, laneRowsWhere } from './lane/lane-rows.ts';
+export { type KeptLease, keepLease } from './lease/keep-lease.ts';
 export { type LeaderLoopOptions, leaderLoop } from './lease/leader-loop.ts';
 export { LeaseShare, type LeaseShareOptions } from './lease/lease-share.ts';
 export { type Lease, LeaseTable } from './lease/lease-table.ts';
@@ -75,13 +79,16 @@ export { defaultLogger, type Logger, silentLogger } from './observe/logger.ts';
 export { activeTraceparent, Telemetry } from './observe/telemetry.ts';
 export { audit, requireActor } from './operate/audit.ts';
 export { type BulkRow, type BulkSource, changeInBulk } from './operate/change-in-bulk.ts';
+export { type Conditions, filterConditions } from './operate/filter-conditions.ts';
 export { changeAudited, countUpTo, dateMs, type OperatorChange, pageLimit, requireFilters } from './operate/inspect-table.ts';
 export type { Actor, BulkAction, BulkCounts, BulkFilter, BulkOptions, BulkPage, Inspectable, ListQuery } from './operate/inspectable.ts';
 export { Backoff, every, exponential, steps } from './time/backoff.ts';
+export { type BoundedCallOptions, boundedCall } from './time/bounded-call.ts';
 export { type Duration, durationMs } from './time/duration.ts';
 export { monotonicMs } from './time/monotonic.ts';
 export { startTimer, type Timer, timeoutSignal } from './time/timer.ts';
 export { idle, wait } from './time/wait.ts';
+export { wallClockMs } from './time/wall-clock.ts';
 export { ChannelListeners } from './wake/channel-listeners.ts';
 export { dataVersionWaker } from './wake/data-version-waker.ts';
 export { type ListenWakerOptions, listenWaker } from './wake/listen-waker.ts';
@@ -105,6 +112,7 @@ export type { Outcome, Verdict } from './work/row/verdict.ts';
 export { workColumns } from './work/row/work-columns.ts';
 export { WorkTable } from './work/row/work-table.ts';
 export type { RunningRow } from './work/run/held-row.ts';
-export { type KindPolicy, type Verdicts, WorkRunner, type WorkRunnerOptions } from './work/run/work-runner.ts';
+export type { KindPolicy } from './work/run/kind-policy.ts';
+export { type Verdicts, WorkRunner, type WorkRunnerOptions } from './work/run/work-runner.ts';
 export { Orphans, type OrphansOptions } from './work/upkeep/orphans.ts';
 export { createUpkeep, type Upkeep, type UpkeepOptions } from './work/upkeep/upkeep.ts';

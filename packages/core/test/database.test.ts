@@ -1,4 +1,5 @@
 import { until } from '@holdfast/core/testing';
+import knexFactory from 'knex';
 import { expect, it } from 'vitest';
 import { isMissingTable } from '../src/database/transient.ts';
 import {
@@ -51,6 +52,42 @@ onEveryDatabase('database', (suite) => {
     expect((await suite.database.now()) - Date.now()).toBeGreaterThan(3_590_000);
     suite.database.clockOffsetMs = 0;
   });
+
+  if (suite.name === 'postgres')
+    it('reads the text of a value in one form, whatever the settings of the role are, and keeps its time zone', async () => {
+      const url = new URL(suite.db.address);
+      url.search = '';
+      const set =
+        '-c DateStyle=SQL,DMY -c TimeZone=Asia/Shanghai -c IntervalStyle=sql_standard -c extra_float_digits=-15 -c bytea_output=escape';
+      const knex = knexFactory({ client: 'pg', connection: { connectionString: url.href, options: set }, pool: { min: 0, max: 2 } });
+      const own = new Database({ knex });
+      const sql = `SELECT '2026-02-03'::date::text AS day, '03/02/2026'::date = '2026-02-03'::date AS day_first, '1 day -2 hours'::interval::text AS span, (1::float8 / 3)::text AS third, '\\x00ff'::bytea::text AS bytes, '2026-02-03 00:00:00'::timestamp AT TIME ZONE 'UTC' AS at, current_setting('TimeZone') AS zone`;
+      const right = {
+        day: '2026-02-03',
+        day_first: true,
+        span: '1 day -02:00:00',
+        third: '0.3333333333333333',
+        bytes: '\\x00ff',
+        at: new Date('2026-02-03T00:00:00Z'),
+        zone: 'Asia/Shanghai',
+      };
+      try {
+        // A process without loops borrows the service's connections; one with loops has its own.
+        expect(await own.rows(sql)).toEqual([right]);
+        const end = own.runLoops();
+        expect(await own.rows(sql)).toEqual([right]);
+        expect(await own.transaction((runner) => runner.rows(sql))).toEqual([right]);
+        end();
+        const raw = await own.rawConnection();
+        expect(await raw.sql.rows(sql)).toEqual([right]);
+        await raw.close();
+        // The service's own connections stay as they are.
+        expect((await knex.raw("SELECT current_setting('DateStyle') AS style")).rows).toEqual([{ style: 'SQL, DMY' }]);
+      } finally {
+        await own.close();
+        await knex.destroy();
+      }
+    });
 
   it('calls afterCommit hooks only once the root transaction has committed', async () => {
     const { knex } = suite.db;

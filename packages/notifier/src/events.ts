@@ -21,6 +21,11 @@ export interface NotifierEvents {
   'notification:lease-lost': NotificationEvent;
   /** The breaker of an endpoint opened: nothing is sent to it for `openMs`. Then a single request probes it. */
   'endpoint:opened': { readonly endpointId: string; readonly openMs: number };
+  /**
+   * An endpoint was disabled, since it has acknowledged nothing for `failingMs`, longer than the worker's `disableAfter`. It is PAUSED until
+   * `endpoints.resume`.
+   */
+  'endpoint:disabled': { readonly endpointId: string; readonly failingMs: number };
 }
 
 interface NotificationEvent {

@@ -1,10 +1,11 @@
 export { every, exponential, steps } from '@holdfast/core';
 export { type Ack, ack, type JudgedResponse } from './attempt/ack.ts';
 export { type AttemptOutcome, attemptOutcomes } from './attempt/outcome.ts';
+export type { StillWanted } from './attempt/prepare.ts';
 export type { Probe } from './attempt/probe.ts';
 export type { EgressOptions } from './egress/egress.ts';
 export type { EndpointView } from './endpoint/endpoint-table.ts';
-export type { Endpoints } from './endpoint/endpoints.ts';
+export type { Endpoints, SubscriberOptions } from './endpoint/endpoints.ts';
 export { EgressDeniedError, type EgressRule, InvalidKeyError, NotSignableError, UnknownKeyError } from './errors.ts';
 export type { NotifierEvents } from './events.ts';
 export { createNotifier, defaultSchedule, type Notifier, type NotifierOptions } from './notifier.ts';
@@ -18,6 +19,6 @@ export { type ParamFlavor, type SortedParamsOptions, sortedParams } from './sign
 export { standardWebhooks } from './sign/standard-webhooks.ts';
 export type { AttemptView, Triggered } from './table/notification-table.ts';
 export { notifierSchema } from './table/schema.ts';
-export type { Trigger } from './trigger/new-notification.ts';
-export type { NotifierTransaction } from './trigger/trigger-writer.ts';
+export type { FanOut, NotifierEvent, Trigger } from './trigger/new-notification.ts';
+export type { FannedOut, NotifierTransaction } from './trigger/trigger-writer.ts';
 export type { NotifierWorker, WorkerOptions } from './worker/worker.ts';

@@ -26,7 +26,7 @@ import type { Knex } from 'knex';
 import { type Ack, ack } from './attempt/ack.ts';
 import { DatabaseClock } from './attempt/database-clock.ts';
 import { Delivery } from './attempt/delivery.ts';
-import type { PrepareOptions } from './attempt/prepare.ts';
+import type { PrepareOptions, StillWanted } from './attempt/prepare.ts';
 import { type Probe, probe } from './attempt/probe.ts';
 import { Egress, type EgressOptions } from './egress/egress.ts';
 import { EndpointTable } from './endpoint/endpoint-table.ts';
@@ -34,8 +34,8 @@ import { type Endpoints, endpointsOf } from './endpoint/endpoints.ts';
 import type { NotifierEvents } from './events.ts';
 import { NotifierInspection, type NotifierStats } from './operate/inspect.ts';
 import { type RedriveFilter, redriveEnded } from './operate/redrive.ts';
-import { compensate, type ReplayOptions, replay, resend } from './operate/steer.ts';
-import type { KeySource } from './sign/key-ring.ts';
+import { cancel, compensate, type ReplayOptions, replay, resend } from './operate/steer.ts';
+import { KeyRing, type KeySource } from './sign/key-ring.ts';
 import { checkSealingKeys, type SealingKeys } from './sign/sealed-key.ts';
 import type { Signer } from './sign/signer.ts';
 import { standardWebhooks } from './sign/standard-webhooks.ts';
@@ -48,8 +48,9 @@ import { NotifierWorker, type WorkerOptions } from './worker/worker.ts';
 export interface NotifierOptions extends DatabaseOptions {
   /**
    * Returns the signing keys behind a `keyRef`: the current key first, then the keys that it replaced. Called at each trigger and at each
-   * attempt. Needed unless every trigger carries a `signKey`, or `sign` is `[]`. If it throws at an attempt, the attempt is postponed by
-   * 15 s and does not count; if it returns nothing, the attempt fails.
+   * attempt. Needed unless every trigger carries a `signKey`, or `sign` is `[]`. If it throws at an attempt, or does not answer within
+   * `callTimeout`, the attempt is postponed by 15 s and does not count; if it returns nothing, the attempt fails. Only the current key must be
+   * there: a previous one that can't be read is left out, with a line in the log.
    */
   readonly keys?: KeySource;
   /**
@@ -71,13 +72,18 @@ export interface NotifierOptions extends DatabaseOptions {
   readonly schedule?: Backoff;
   /** The destinations that may be called, and the time limits of a request. Default: HTTPS to public addresses, 10 s per request. */
   readonly egress?: EgressOptions;
-  /** Names of the headers that a trigger may set. Default: none; a trigger with any other header is refused. */
+  /** Names of the headers that a trigger or an endpoint may set. Default: none; any other header is refused. */
   readonly allowHeaders?: readonly string[];
   /**
-   * Called before each attempt. `false` ends the notification as CANCELLED. If it throws, the attempt is postponed by 15 s and does not
-   * count. Default: every notification is sent.
+   * Called before each attempt. `false` ends the notification as CANCELLED. If it throws, or does not answer within `callTimeout`, the attempt
+   * is postponed by 15 s and does not count. Default: every notification is sent.
    */
-  readonly stillWanted?: (subjectId: string, event: { readonly tenant: string; readonly status: string }) => boolean | Promise<boolean>;
+  readonly stillWanted?: StillWanted;
+  /**
+   * How long a promise of `keys` or `stillWanted` is waited for. Then the signal that the function got aborts; a trigger rejects with
+   * CallTimeoutError, and an attempt is postponed. Default 5 s.
+   */
+  readonly callTimeout?: Duration;
   /** Age at which DELIVERED and CANCELLED notifications are deleted, together with their attempts. Default 30 days. */
   readonly keep?: Duration;
   /**
@@ -106,6 +112,7 @@ export class Notifier {
   readonly #logger: Logger;
   readonly #signers: readonly Signer[];
   readonly #schedule: Backoff;
+  readonly #keys: KeyRing;
   readonly #egress: Egress;
   readonly #endpointTable: EndpointTable;
   readonly #endpoints: Endpoints;
@@ -118,6 +125,7 @@ export class Notifier {
   readonly #events: Events<NotifierEvents>;
   readonly #wakers: Wakers;
   readonly #workers = new Set<NotifierWorker>();
+  readonly #closing = new AbortController();
   readonly #orphans: readonly Orphans[];
 
   constructor(options: NotifierOptions) {
@@ -153,33 +161,39 @@ export class Notifier {
       schedule: this.#schedule,
       now: () => this.#clock.now(),
     });
-    const { keys, sealingKeys } = options;
+    const { sealingKeys } = options;
+    const allowHeaders = new Set((options.allowHeaders ?? []).map((name) => name.toLowerCase()));
+    const callMs = durationMs(options.callTimeout ?? '5s', 'callTimeout');
+    const keys = new KeyRing({ source: options.keys, signers: this.#signers, callMs, logger: this.#logger });
+    this.#keys = keys;
     this.#prepare = {
       notifications: this.#notifications,
       keys,
       sealingKeys,
       signs: this.#signers.length > 0,
       stillWanted: options.stillWanted,
+      callMs,
       logger: this.#logger,
     };
     this.#triggers = new TriggerWriter({
       database: this.database,
       endpoints: this.#endpointTable,
+      subscriptions: this.#endpointTable.subscriptions,
       notifications: this.#notifications,
       rules: {
         egress: this.#egress,
         signers: this.#signers,
         keys,
         sealingKeys,
-        allowHeaders: new Set((options.allowHeaders ?? []).map((name) => name.toLowerCase())),
+        allowHeaders,
       },
       wake: (endpointId) => this.#wake(endpointId),
     });
     this.#endpoints = endpointsOf({
       table: this.#endpointTable,
       egress: this.#egress,
-      signers: this.#signers,
       keys,
+      allowHeaders,
       wakers: this.#wakers,
     });
   }
@@ -234,11 +248,22 @@ export class Notifier {
     return this.#inspection.attempts(id);
   }
 
-  /** Makes a notification due now, whatever its state. Returns `false` if it does not exist. */
+  /**
+   * Makes a notification due now, whatever its state. If an attempt is under way, another one follows it. Returns `false` if the notification
+   * does not exist, or was superseded: its subject has a later one, and an old state is not told after a new one.
+   */
   async resend(id: string, by: Actor): Promise<boolean> {
     const done = await resend(this.database, id, by);
     if (done) this.#wakers.wake();
     return done;
+  }
+
+  /**
+   * Ends a pending notification as CANCELLED. An attempt that is under way is not called back; it is recorded, and changes nothing. Returns
+   * `false` if the notification does not exist or has ended.
+   */
+  cancel(id: string, by: Actor): Promise<boolean> {
+    return cancel(this.database, id, by);
   }
 
   /** Sends notifications of an endpoint again, spread over time: see {@link ReplayOptions}. Returns their number. */
@@ -274,16 +299,18 @@ export class Notifier {
   }
 
   /**
-   * Sends a signed test request to a URL, under the rules that hold for notifications, and returns the result. Nothing is stored.
-   * @throws InvalidArgumentError, EgressDeniedError, UnknownKeyError, InvalidKeyError
+   * Sends a signed test request to a URL, under the rules that hold for notifications, and returns the result. Nothing is stored. `close`
+   * aborts it.
+   * @throws InvalidArgumentError, CallTimeoutError, EgressDeniedError, UnknownKeyError, InvalidKeyError
    */
   async probe(url: string, options: { readonly keyRef?: string; readonly payload?: unknown } = {}): Promise<Probe> {
     return probe(url, options, {
       egress: this.#egress,
       signers: this.#signers,
-      keys: this.#options.keys,
+      keys: this.#keys,
       clock: this.#clock,
       delivery: this.#delivery,
+      closing: this.#closing.signal,
     });
   }
 
@@ -327,8 +354,9 @@ export class Notifier {
     return this.#inspection.overview();
   }
 
-  /** Stops the workers and closes the notifier's connections. The service's knex stays open. */
+  /** Stops the workers, aborts probes, and closes the notifier's connections. The service's knex stays open. */
   async close(): Promise<void> {
+    this.#closing.abort(new InvalidArgumentError('The notifier is closed.'));
     for (const worker of this.#workers) await worker.stop();
     await this.#wakers.close();
     await this.#egress.close();

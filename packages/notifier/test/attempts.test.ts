@@ -77,6 +77,19 @@ onEveryDatabase('an attempt', (suite) => {
     });
   });
 
+  it('by which an operator probes ends when the notifier is closed', async () => {
+    const receiver = await suite.receiver('hang');
+    const notifier = suite.notifier();
+    const probing = notifier.probe(receiver.url, { keyRef: 'k' });
+    const closed = expect(probing).rejects.toThrow(/aborted because the notifier is closing/);
+    await until(() => receiver.requests.length === 1);
+    const started = performance.now();
+    await notifier.close();
+    await closed;
+    expect(performance.now() - started).toBeLessThan(2_000);
+    await expect(notifier.probe(receiver.url, { keyRef: 'k' })).rejects.toThrow(/the notifier is closing/);
+  });
+
   it('may be acknowledged by any 2xx, or by what the service says', async () => {
     const receiver = await suite.receiver((_, response) => response.writeHead(204).end());
     const notifier = suite.notifier({ ack: ack.status2xx() });
@@ -131,6 +144,80 @@ onEveryDatabase('an attempt', (suite) => {
       { actor: 'alice', action: 'notifier:resend' },
       { actor: 'alice', action: 'notifier:resend' },
     ]);
+  });
+
+  it.each([500, 200])('that a person asks for while another is under way follows that one, which ends with %i', async (status) => {
+    let answer: (() => void) | undefined;
+    const receiver = await suite.receiver((_, response) => {
+      answer = () => response.writeHead(status).end('success');
+    });
+    const notifier = suite.notifier({ schedule: every('1h') });
+    await suite.use(notifier.worker()).start();
+    const { id } = await notifier.now().trigger(event(receiver.url));
+    await until(() => receiver.requests.length === 1);
+    expect(await notifier.resend(id, by)).toBe(true);
+    receiver.behave('ok');
+    answer?.();
+    await until(async () => (await notification(id)).notify_times === 2);
+    expect(await notification(id)).toMatchObject({ state: 'DELIVERED', next_trigger: 'auto' });
+    expect((await notifier.attempts(id)).map(({ trigger, outcome }) => [trigger, outcome])).toEqual([
+      ['auto', status === 200 ? 'delivered' : 'refused'],
+      ['manual', 'delivered'],
+    ]);
+    expect(receiver.requests).toHaveLength(2);
+  });
+
+  it('that a person asks for after a worker vanished in the one before is made at once', async () => {
+    const receiver = await suite.receiver();
+    const notifier = suite.notifier({ schedule: every('1h') });
+    const { id } = await notifier.now().trigger(event(receiver.url));
+    await suite.db
+      .knex('notifier_attempt')
+      .insert({ notification_id: id, number: 1, started_at: 1, trigger_by: 'auto', outcome: 'started' });
+    await notifier.resend(id, by);
+    await suite.use(notifier.worker()).start();
+    await until(async () => (await notification(id)).state === 'DELIVERED');
+    expect((await notifier.attempts(id)).map(({ outcome }) => outcome)).toEqual(['unknown', 'delivered']);
+  });
+
+  it('is not made again by hand for a superseded notification, by no way to ask for it', async () => {
+    const receiver = await suite.receiver();
+    const notifier = suite.notifier();
+    const of = (sequence: number) => event(receiver.url, { subjectId: 'machine', sequence, supersede: true });
+    const { id } = await notifier.now().trigger(of(1));
+    const later = await notifier.now().trigger(of(2));
+    const cancelled = { state: 'CANCELLED', reason: 'superseded' };
+    expect(await notifier.resend(id, by)).toBe(false);
+    expect(await notifier.inspect().actions.resend?.(id, by)).toBe(0);
+    expect(await notifier.redrive({ states: ['CANCELLED'] }, by)).toMatchObject({ matched: 0, changed: 0 });
+    const [endpoint] = await notifier.endpoints.list();
+    expect(await notifier.replay({ endpoint: endpoint?.id ?? '', since: new Date(0), states: ['CANCELLED'] }, by)).toBe(0);
+    expect(await notification(id)).toMatchObject(cancelled);
+    expect(await notifier.resend(later.id, by)).toBe(true);
+  });
+
+  it('is not made for a notification that a person cancelled; one that is under way changes nothing more', async () => {
+    let answer: (() => void) | undefined;
+    const receiver = await suite.receiver((_, response) => {
+      answer = () => response.end('success');
+    });
+    const notifier = suite.notifier();
+    const waiting = await notifier.now().trigger(event(receiver.url));
+    expect(await notifier.cancel(waiting.id, by)).toBe(true);
+    expect(await notifier.cancel(waiting.id, by)).toBe(false);
+    await suite.use(notifier.worker()).start();
+    const { id } = await notifier.now().trigger(event(receiver.url));
+    await until(() => receiver.requests.length === 1);
+    expect(await notifier.inspect().actions.cancel?.(id, by)).toBe(1);
+    answer?.();
+    await until(async () => (await notifier.attempts(id))[0]?.outcome === 'delivered');
+    expect(await notification(id)).toMatchObject({ state: 'CANCELLED', reason: 'cancelled', due_at: null });
+    receiver.behave('ok');
+    expect(await notifier.resend(id, by)).toBe(true);
+    await until(async () => (await notification(id)).state === 'DELIVERED');
+    expect([receiver.requests.length, (await notification(waiting.id)).state]).toEqual([2, 'CANCELLED']);
+    await expect(notifier.cancel(id, { actor: '', reason: '' })).rejects.toThrow(/who does it and why/);
+    expect(await suite.db.knex('holdfast_audit').where({ action: 'notifier:cancel' })).toHaveLength(2);
   });
 
   it('is made again for all that an endpoint missed, as slowly as asked', async () => {

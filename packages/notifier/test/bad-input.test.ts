@@ -24,6 +24,12 @@ onEveryDatabase('bad input', (suite) => {
       [{ payload: { n: 1n } }, 'invalid-argument', /bigint as text/],
       [{ payload: undefined }, 'invalid-argument', /undefined/],
       [{ payload: () => 1 }, 'invalid-argument', /function/],
+      [{ payload: { by: new Map([['a', 1]]) } }, 'invalid-argument', /^payload\.by is a Map, .* a Map as an object/],
+      [{ payload: new Set([1]) }, 'invalid-argument', /^payload is a Set/],
+      [{ payload: { list: [1, Number.NaN] } }, 'invalid-argument', /^payload\.list\[1\] is NaN, which JSON writes as null/],
+      [{ payload: { at: new Date(0) } }, 'invalid-argument', /^payload\.at is a Date, .* a date as text/],
+      [{ payload: { bytes: Buffer.from('x') } }, 'invalid-argument', /^payload\.bytes is a Uint8Array/],
+      [{ payload: Promise.resolve({}) }, 'invalid-argument', /^payload is a Promise/],
       [{ payload: 'a\u0000b' }, 'invalid-argument', /base64/],
       [{ payload: { x: '\ud800' } }, 'invalid-argument', /surrogate/],
       [{ subjectId: '' }, 'invalid-argument', /subjectId/],
@@ -34,6 +40,7 @@ onEveryDatabase('bad input', (suite) => {
       [{ headers: { 'x-unknown': '1' } }, 'invalid-argument', /allowHeaders/],
       [{ headers: { host: 'x' } }, 'invalid-argument', /can't be set/],
       [{ headers: { 'webhook-id': 'x' } }, 'invalid-argument', /can't be set/],
+      [{ contentType: `text/${'x'.repeat(96)}` }, 'invalid-argument', /contentType has 101 characters; the limit is 100/],
       [{ contentType: 'text/plain\r\nx: y' }, 'invalid-argument', /contentType/],
     ];
     for (const [change, code, message] of bad) {
@@ -63,6 +70,28 @@ onEveryDatabase('bad input', (suite) => {
     }
   });
 
+  it('to a probe is refused as at a trigger', async () => {
+    const receiver = await suite.receiver();
+    const notifier = suite.notifier();
+    const circular: Record<string, unknown> = {};
+    circular.self = circular;
+    for (const [payload, words] of [
+      [circular, /can't be written as JSON/],
+      [{ n: 1n }, /bigint as text/],
+      [() => 1, /is function/],
+      [{ at: new Date(0) }, /payload\.at is a Date/],
+      ['x'.repeat(262_145), /262145 bytes/],
+    ] as const)
+      await expect(notifier.probe(receiver.url, { keyRef: 'k', payload })).rejects.toMatchObject({
+        code: 'invalid-argument',
+        message: expect.stringMatching(words),
+      });
+    expect(receiver.requests).toHaveLength(0);
+    // A text is sent as it is, as by a trigger.
+    await notifier.probe(receiver.url, { keyRef: 'k', payload: '<on/>' });
+    expect(receiver.requests[0]?.body).toBe('<on/>');
+  });
+
   it('in options is refused when the notifier is made', () => {
     const make = (options: object) => () => createNotifier({ knex: suite.db.knex, ...options } as never);
     expect(make({ knex: undefined })).toThrow(/knex is missing/);
@@ -72,6 +101,7 @@ onEveryDatabase('bad input', (suite) => {
     expect(make({ egress: { allowCidrs: ['everything'] } })).toThrow(/not a valid range/);
     expect(make({ sealingKeys: { k: Buffer.alloc(16) } })).toThrow(/16 bytes; AES-256 takes 32/);
     expect(make({ keep: '-1d' })).toThrow(/keep/);
+    expect(make({ callTimeout: 'soon' })).toThrow(/callTimeout/);
     expect(() => sortedParams({ flavor: 'paypal' as never })).toThrow(/flavor is "paypal"/);
     const notifier = suite.notifier();
     for (const options of [{ concurrency: 0 }, { perEndpoint: 1.5 }, { endpoints: -1 }, { lease: 'soon' }, { breaker: { failures: 0 } }])

@@ -1,14 +1,19 @@
 import { fork } from 'node:child_process';
 import { once } from 'node:events';
 import { createServer } from 'node:http';
-import { type AddressInfo, connect } from 'node:net';
+import { createServer as createSecureServer } from 'node:https';
+import { type AddressInfo, connect, createServer as createTcpServer } from 'node:net';
 import { networkInterfaces } from 'node:os';
 import { join } from 'node:path';
 import type { Duplex } from 'node:stream';
+import { rootCertificates } from 'node:tls';
 import { afterEach, describe, expect, it } from 'vitest';
 import { Egress, type EgressOptions } from '../src/egress/egress.ts';
+import { dnsResolver } from '../src/egress/name-resolver.ts';
+import { trustedRoots } from '../src/egress/trusted-roots.ts';
 import { type Behavior, type HostileReceiver, hostileReceiver } from '../src/testing/index.ts';
 import { dnsServer, type Zone } from './dns-server.ts';
+import { selfSigned } from './self-signed.ts';
 
 const opened: { close(): Promise<unknown> }[] = [];
 afterEach(async () => {
@@ -215,9 +220,34 @@ describe('the egress guard', () => {
     for (const url of ['https://example.com', 'https://example.com:8443/x?y=1', 'https://例え.jp/', 'https://example.com./'])
       expect(guard.check(url).protocol).toBe('https:');
     expect(() => guard.check('https://example.com:99/?token=secret')).toThrow(/^(?!.*secret)/);
+    for (const url of [
+      'https://user:secret@exa mple.com/',
+      'https://user:sec/secret@example.com:99999/',
+      'https://user:se?secret@example.com:99999/',
+      'https://user:se#secret@example.com:99999/',
+      'nonsense?a=secret',
+      'nonsense#secret',
+    ])
+      expect(() => guard.check(url), url).toThrow(/^(?!.*secret).*not an absolute URL/);
+    expect(() => guard.check('user:secret@example.com')).toThrow(/^(?!.*secret)/);
     expect(() => new Egress({ allowCidrs: ['10.0.0.0'] })).toThrow(/not a valid range/);
     expect(() => new Egress({ allowCidrs: ['10.0.0.0/33'] })).toThrow(/not a valid range/);
     expect(() => new Egress({ allowPorts: [0] })).toThrow(/allowPorts/);
+  });
+
+  it('judges an address of DNS64 by the IPv4 address in it, also where the whole prefix is opened', () => {
+    const guard = egress();
+    expect(guard.check('http://[64:ff9b::8.8.8.8]/').hostname).toBe('[64:ff9b::808:808]');
+    const opened64 = egress({ allowCidrs: ['64:ff9b::/96', '10.1.0.0/16'] });
+    expect(opened64.check('http://[64:ff9b::5db8:d70e]/').hostname).toContain(':');
+    for (const [address, reason] of [
+      ['64:ff9b::a9fe:a9fe', /64:ff9b::a9fe:a9fe stands for an IPv4 address: 169\.254\.169\.254 is in/],
+      ['64:ff9b::7f00:1', /127\.0\.0\.1/],
+      ['64:ff9b::a00:1', /10\.0\.0\.1/],
+    ] as const)
+      for (const one of [guard, opened64]) expect(() => one.check(`http://[${address}]/`), address).toThrow(reason);
+    // A private range that was opened is opened on either way.
+    expect(opened64.check('http://[64:ff9b::10.1.2.3]/').hostname).toContain(':');
   });
 
   it('opens a private range by intent, in its own family only', async () => {
@@ -292,6 +322,74 @@ describe('the egress guard', () => {
     });
   });
 
+  describe('of names whose servers are slow', () => {
+    const answers: Zone = (_, type) => (type === 'A' ? ['127.0.0.1'] : []);
+    const dead: Zone = () => undefined;
+    const server = async (zone: Zone): Promise<string> => {
+      const made = await dnsServer(zone);
+      opened.push(made);
+      return made.address;
+    };
+    const timed = async (servers: readonly string[], resolve = dnsResolver(servers)): Promise<number> => {
+      const started = performance.now();
+      expect(await resolve('hooks.example.com')).toEqual([{ address: '127.0.0.1', family: 4 }]);
+      return performance.now() - started;
+    };
+
+    it('asks the next one beside a dead one, and that one first from then on', async () => {
+      const servers = [await server(dead), await server(dead), await server(answers)];
+      const resolve = dnsResolver(servers);
+      expect(await timed(servers, resolve)).toBeLessThan(1_200);
+      expect(await timed(servers, resolve)).toBeLessThan(150);
+    });
+
+    it('asks the next one at once if one fails, or can not be reached', async () => {
+      const refuses = await dnsServer(answers);
+      await refuses.close();
+      expect(await timed([refuses.address, await server(answers)])).toBeLessThan(500);
+    });
+
+    it('does not wait for IPv6 addresses that do not come, nor for IPv4 addresses for long', async () => {
+      expect(await timed([await server((_, type) => (type === 'A' ? ['127.0.0.1'] : undefined))])).toBeLessThan(500);
+      const only6 = dnsResolver([await server((_, type) => (type === 'A' ? undefined : ['2606:4700::1111']))]);
+      const started = performance.now();
+      expect(await only6('hooks.example.com')).toEqual([{ address: '2606:4700::1111', family: 6 }]);
+      expect(performance.now() - started).toBeLessThan(1_400);
+    });
+
+    it('takes the word of the first that there is no such name, and no longer than its bound over all', async () => {
+      const none = dnsResolver([await server(() => []), await server(answers)]);
+      await expect(none('hooks.example.com')).rejects.toMatchObject({ code: 'ENOTFOUND' });
+      const started = performance.now();
+      const silent = dnsResolver(await Promise.all([dead, dead, dead, dead, dead].map(server)));
+      await expect(silent('hooks.example.com')).rejects.toMatchObject({ code: 'ETIMEOUT' });
+      expect(performance.now() - started).toBeLessThan(2_000);
+    });
+
+    it('tries the next address of a name when one is dead', async () => {
+      const target = await receiver();
+      // Nothing listens on the first one.
+      const both = await server((_, type) => (type === 'A' ? ['127.0.0.9', '127.0.0.1'] : []));
+      const guard = egress({ dnsServers: [both], allowPorts: [target.port], allowCidrs: ['127.0.0.0/8'] });
+      expect(await post(guard, `http://hooks.example.com:${target.port}/hook`)).toMatchObject({ status: 200 });
+    });
+  });
+
+  it('trusts the authorities that it is given besides the usual ones', async () => {
+    const secure = createSecureServer(selfSigned, (_, response) => response.end('success'));
+    await new Promise<void>((resolve) => secure.listen(0, '127.0.0.1', resolve));
+    opened.push({ close: () => new Promise((resolve) => secure.close(resolve)) });
+    const { port } = secure.address() as AddressInfo;
+    const options = { allowCidrs: ['127.0.0.1/32'], allowPorts: [port] };
+    const url = `https://127.0.0.1:${port}/hook`;
+    expect(await post(egress(options), url)).toMatchObject({ kind: 'failure', code: 'DEPTH_ZERO_SELF_SIGNED_CERT' });
+    for (const ca of [selfSigned.cert, [Buffer.from(selfSigned.cert)]]) {
+      expect(await post(egress({ ...options, ca }), url)).toMatchObject({ kind: 'response', status: 200 });
+      expect(trustedRoots(ca)).toEqual(expect.arrayContaining([...rootCertificates]));
+    }
+    secure.closeAllConnections();
+  });
+
   it('follows no redirect', async () => {
     const secret = await receiver();
     const target = await receiver((_, response) => response.writeHead(302, { location: secret.url }).end());
@@ -333,21 +431,26 @@ describe('the egress guard', () => {
       socket.on('error', () => upstream.destroy());
     };
     const proxy = createServer();
-    proxy.on('connect', (request, socket, head) => forward(String(request.url), socket, head));
+    const credentials: (string | undefined)[] = [];
+    proxy.on('connect', (request, socket, head) => {
+      if (!refuses) credentials.push(request.headers['proxy-authorization']);
+      forward(String(request.url), socket, head);
+    });
     await new Promise<void>((resolve) => proxy.listen(0, '127.0.0.1', resolve));
     const { port } = proxy.address() as AddressInfo;
-    const names = await dnsServer((name, type) => (type === 'A' ? [name.startsWith('inside') ? '10.0.0.7' : '93.184.215.14'] : []));
-    opened.push(names);
-    const through = egress({ proxy: `http://127.0.0.1:${port}`, dnsServers: [names.address], allowPorts: [target.port] });
+    // Names are for the proxy to resolve: here, no server of names can be reached.
+    const dnsServers = ['127.0.0.1:1'];
+    const through = egress({ proxy: `http://me:pass@127.0.0.1:${port}`, dnsServers, allowPorts: [target.port] });
     // Only the request to the proxy is checked here, not the destinations that the proxy reaches.
     expect(await post(through, `http://hooks.example.com:${target.port}/hook`)).toMatchObject({ kind: 'response', status: 200 });
     expect(asked).toEqual([`hooks.example.com:${target.port}`]);
-    for (const host of ['127.0.0.1', '169.254.169.254', 'inside.example.com'])
+    expect(credentials).toEqual([`Basic ${Buffer.from('me:pass').toString('base64')}`]);
+    for (const host of ['127.0.0.1', '169.254.169.254', '[::1]', '[64:ff9b::7f00:1]', 'inside.internal'])
       expect(await post(through, `http://${host}:${target.port}/`), host).toMatchObject({ kind: 'failure', code: 'egress-denied' });
     expect(asked).toHaveLength(1);
     // On a connection of its own: the one before stands.
     refuses = true;
-    const fresh = egress({ proxy: `http://127.0.0.1:${port}`, dnsServers: [names.address], allowPorts: [target.port] });
+    const fresh = egress({ proxy: `http://127.0.0.1:${port}`, dnsServers, allowPorts: [target.port] });
     expect(await post(fresh, `http://hooks.example.com:${target.port}/hook`)).toMatchObject({
       kind: 'failure',
       answered: false,
@@ -355,9 +458,107 @@ describe('the egress guard', () => {
     });
     proxy.closeAllConnections();
     await new Promise((resolve) => proxy.close(resolve));
-    const gone = egress({ proxy: `http://127.0.0.1:${port}`, dnsServers: [names.address], allowPorts: [target.port] });
+    const gone = egress({ proxy: `http://127.0.0.1:${port}`, dnsServers, allowPorts: [target.port] });
     expect(await post(gone, `http://hooks.example.com:${target.port}/hook`)).toMatchObject({ kind: 'failure', code: 'ECONNREFUSED' });
     expect(target.requests).toHaveLength(1);
+    for (const bad of ['proxy.example:3128', 'user:secret@proxy', 'socks5://proxy:1080'])
+      expect(() => new Egress({ proxy: bad })).toThrow(/^(?!.*secret)proxy is not a URL with http or https/);
+  });
+
+  it('goes through its proxy to receivers with TLS, and trusts the authorities that it is given', async () => {
+    const secure = createSecureServer(selfSigned, (_, response) => response.end('success'));
+    await new Promise<void>((resolve) => secure.listen(0, '127.0.0.1', resolve));
+    const target = (secure.address() as AddressInfo).port;
+    // The proxy is reached by TLS, too.
+    const proxy = createSecureServer(selfSigned);
+    proxy.on('connect', (_request, socket: Duplex) => {
+      const upstream = connect(target, '127.0.0.1', () => {
+        socket.write('HTTP/1.1 200 OK\r\n\r\n');
+        upstream.pipe(socket).pipe(upstream);
+      });
+      upstream.on('error', () => socket.destroy());
+      socket.on('error', () => upstream.destroy());
+    });
+    await new Promise<void>((resolve) => proxy.listen(0, '127.0.0.1', resolve));
+    opened.push(
+      { close: () => new Promise((resolve) => proxy.close(resolve)) },
+      { close: () => new Promise((resolve) => secure.close(resolve)) },
+    );
+    const { port } = proxy.address() as AddressInfo;
+    const through = egress({ proxy: `https://127.0.0.1:${port}`, ca: selfSigned.cert });
+    for (let i = 0; i < 2; i++)
+      expect(await post(through, 'https://hooks.example.com/hook')).toMatchObject({
+        kind: 'response',
+        status: 200,
+        remoteAddress: undefined,
+      });
+    await through.close();
+    proxy.closeAllConnections();
+    secure.closeAllConnections();
+  });
+
+  it('skips 100 Continue that was not asked for, in however many pieces it comes', async () => {
+    const interim = 'HTTP/1.1 100 Continue\r\nx: y\r\n\r\n';
+    const answer = 'HTTP/1.1 200 OK\r\ncontent-length: 7\r\n\r\nsuccess';
+    const pieces: readonly (readonly string[])[] = [
+      [interim + answer],
+      [interim, answer],
+      [interim + interim, answer],
+      ['HTT', 'P/1.1 10', '0 Continue\r\n\r', '\nHTTP/1.1 2', '00 OK\r\ncontent-length: 7\r\n\r\nsucc', 'ess'],
+      [answer],
+      ['H', answer.slice(1)],
+      ['HTTP/1.1 102 Processing\r\n\r\n', interim, answer],
+    ];
+    let next = 0;
+    const target = await receiver((_, response) => {
+      const socket = response.socket;
+      const send = ([piece, ...rest]: readonly string[]): void => {
+        if (piece !== undefined) socket?.write(piece, () => setTimeout(() => send(rest), 5));
+      };
+      socket?.setNoDelay(true);
+      send(pieces[next++] ?? []);
+    });
+    const guard = egress({ allowCidrs: ['127.0.0.0/8'], allowPorts: [target.port] });
+    for (const [i, sent] of pieces.entries()) {
+      // The answer is written past Node's server, which takes no second request on that connection: each has its own, but for the last.
+      const fresh = egress({ allowCidrs: ['127.0.0.0/8'], allowPorts: [target.port] });
+      const got = await post(i === 0 ? guard : fresh, target.url);
+      expect(got.kind === 'response' && [got.status, got.body.toString()], JSON.stringify(sent)).toEqual([200, 'success']);
+    }
+  });
+
+  it('does not skip 100 Continue without end', async () => {
+    const server = createTcpServer((socket) => {
+      const more = (): void => {
+        while (!socket.destroyed && socket.write('HTTP/1.1 100 Continue\r\n\r\n'.repeat(1_000)));
+      };
+      socket
+        .on('data', more)
+        .on('drain', more)
+        .on('error', () => undefined);
+    });
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+    opened.push({ close: () => new Promise((resolve) => server.close(resolve)) });
+    const { port } = server.address() as AddressInfo;
+    const guard = egress({ allowCidrs: ['127.0.0.0/8'], allowPorts: [port] });
+    const started = performance.now();
+    expect(await post(guard, `http://127.0.0.1:${port}/`)).toMatchObject({ kind: 'failure' });
+    expect(performance.now() - started).toBeLessThan(1_000);
+  });
+
+  it('skips 100 Continue at each request on a connection', async () => {
+    const server = createTcpServer((socket) => {
+      socket.on('data', () => socket.write('HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 7\r\n\r\nsuccess'));
+      socket.on('error', () => undefined);
+      connections += 1;
+    });
+    let connections = 0;
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+    opened.push({ close: () => new Promise((resolve) => server.close(resolve)) });
+    const { port } = server.address() as AddressInfo;
+    const guard = egress({ allowCidrs: ['127.0.0.0/8'], allowPorts: [port] });
+    for (let i = 0; i < 5; i++) expect(await post(guard, `http://127.0.0.1:${port}/`)).toMatchObject({ kind: 'response', status: 200 });
+    expect(connections).toBe(1);
   });
 
   it('leaves every hostile receiver within its bounds', async () => {

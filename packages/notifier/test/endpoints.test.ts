@@ -86,8 +86,53 @@ onEveryDatabase('an endpoint', (suite) => {
     const times = receiver.requests.slice(from).map(({ at }) => at);
     expect((times.at(-1) ?? 0) - (times[0] ?? 0)).toBeGreaterThan(11 * 50 - 60);
     expect(await notifier.endpoints.get(id)).toMatchObject({ concurrency: null, ratePerSecond: 20 });
-    await expect(notifier.endpoints.limit(id, { ratePerSecond: 0 }, by)).rejects.toThrow(/above 0/);
+    for (const ratePerSecond of [0, -1, 1e-9, Number.NaN, 1_001])
+      await expect(notifier.endpoints.limit(id, { ratePerSecond }, by)).rejects.toThrow(/above 0/);
+    await expect(notifier.endpoints.limit(id, { concurrency: 2 ** 40 }, by)).rejects.toThrow(/concurrency is/);
     await expect(notifier.endpoints.limit(id, {}, by)).rejects.toThrow(/at least one/);
+  });
+
+  it('keeps to its rate when it has had nothing to send for a while, and over a restart', async () => {
+    const receiver = await suite.receiver();
+    const notifier = suite.notifier();
+    const id = await notifier.endpoints.register({ url: receiver.url, keyRef: 'k' });
+    await notifier.endpoints.limit(id, { ratePerSecond: 2 }, by);
+    let worker = suite.use(notifier.worker());
+    await worker.start();
+    for (let sent = 1; sent <= 4; sent++) {
+      await notifier.now().trigger(event(receiver.url));
+      await until(() => receiver.requests.length === sent);
+      if (sent === 3) {
+        await worker.stop();
+        worker = suite.use(notifier.worker());
+        await worker.start();
+      } else await until(async () => (await endpoint()).status !== 'SERVING');
+    }
+    const gaps = receiver.requests.slice(1).map(({ at }, i) => at - (receiver.requests[i]?.at ?? 0));
+    expect(Math.min(...gaps)).toBeGreaterThan(480);
+    await until(async () => (await endpoint()).status === 'IDLE');
+  });
+
+  it('that asks for a pause by Retry-After gets it for all its notifications, and they lose no attempt', async () => {
+    const receiver = await suite.receiver((_, response) => response.writeHead(429, { 'retry-after': '60' }).end());
+    const notifier = suite.notifier();
+    await notifier.now().triggerMany(Array.from({ length: 30 }, () => event(receiver.url)));
+    const opened: number[] = [];
+    notifier.events.on('endpoint:opened', ({ openMs }) => opened.push(openMs));
+    await suite.use(notifier.worker({ perEndpoint: 2 })).start();
+    await until(async () => (await endpoint()).status === 'WAITING');
+    // As many as were under way when the first answer came.
+    const asked = receiver.requests.length;
+    expect(asked).toBeLessThanOrEqual(2);
+    await notifier.now().trigger(event(receiver.url));
+    await until(async () => (await suite.db.knex('notifier_wake')).length === 0);
+    notifier.database.clockOffsetMs += 50_000;
+    await until(async () => (await endpoint()).status === 'WAITING');
+    expect([receiver.requests.length, await count({ notify_times: 0 }), opened]).toEqual([asked, 31 - asked, []]);
+    receiver.behave('ok');
+    notifier.database.clockOffsetMs += 11_000;
+    await until(async () => (await count({ state: 'DELIVERED' })) === 31);
+    notifier.database.clockOffsetMs = 0;
   });
 
   it('hears of a limit, a pause and another key while it is being served without end', async () => {

@@ -42,7 +42,7 @@ export function onEveryDatabase(name: string, tests: (suite: Suite) => void, onl
       await migrate(db.knex, [coreSchema, notifierSchema]);
     });
     beforeEach(async () => {
-      for (const table of ['attempt', 'notification', 'wake', 'endpoint']) await there().knex(`notifier_${table}`).delete();
+      for (const table of ['attempt', 'notification', 'wake', 'subscription', 'endpoint']) await there().knex(`notifier_${table}`).delete();
       for (const table of ['holdfast_once', 'holdfast_audit']) await there().knex(table).delete();
     });
     afterEach(async () => {

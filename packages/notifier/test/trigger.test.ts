@@ -1,9 +1,9 @@
-import { randomBytes } from 'node:crypto';
+import { createHash, randomBytes } from 'node:crypto';
 import { setCheckpointHook } from '@holdfast/core';
 import { until } from '@holdfast/core/testing';
 import { Webhook } from 'standardwebhooks';
 import { afterEach, expect, it } from 'vitest';
-import type { Trigger } from '../src/index.ts';
+import { sortedParams, type Trigger } from '../src/index.ts';
 import { verifyWebhook } from '../src/verify/index.ts';
 import { event, onEveryDatabase } from './suite.ts';
 
@@ -141,6 +141,80 @@ onEveryDatabase('a trigger', (suite) => {
     expect(await notifier.now().trigger(one)).toMatchObject({ duplicate: false });
   });
 
+  it('goes once to each URL, also to one that was triggered later, by a statement for many, or after retention', async () => {
+    const [one, other] = [await suite.receiver(), await suite.receiver()];
+    const notifier = suite.notifier({ keep: '1h', remember: '1d' });
+    await suite.use(notifier.worker()).start();
+    const of = (url: string) => event(url, { subjectId: 'machine', payload: { n: 1 } });
+    const urls = [one.url, other.url, `${one.url}/second`, `${one.url}?a=1`];
+    const first = await notifier.now().trigger(of(one.url));
+    const all = await notifier.now().triggerMany(urls.map(of));
+    expect(all.map(({ duplicate }) => duplicate)).toEqual([true, false, false, false]);
+    expect([all[0]?.id, new Set(all.map(({ id }) => id)).size]).toEqual([first.id, 4]);
+    const again = async () => {
+      const results = [...(await notifier.now().triggerMany(urls.map(of)))];
+      for (const url of urls) results.push(await notifier.now().trigger(of(url)));
+      return results.map(({ id, duplicate, conflict }) => [id, duplicate, conflict]);
+    };
+    const known = [...all, ...all].map(({ id }) => [id, true, false]);
+    expect(await again()).toEqual(known);
+    await until(async () => (await rows({ state: 'DELIVERED' })).length === 4);
+    expect([one.requests.map(({ path }) => path).sort(), other.requests.length]).toEqual([['/hook', '/hook/second', '/hook?a=1'], 1]);
+    await suite.db.knex('notifier_notification').decrement('ended_at', 7_200_000);
+    expect(await notifier.purge()).toBe(4);
+    expect(await again()).toEqual(known);
+    expect(await rows()).toEqual([]);
+  });
+
+  it('is known again where a version before targets wrote its row, or its record after retention', async () => {
+    const notifier = suite.notifier({ keep: '1h' });
+    const of = (url: string) => event(url, { subjectId: 'machine', payload: { n: 1 } });
+    const [mine, its] = ['https://8.8.8.8/mine', 'https://8.8.8.8/its'];
+    const { id } = await notifier.now().trigger(of(mine));
+    await suite.db.knex('notifier_notification').update({ target: '' });
+    expect(await notifier.now().trigger(of(mine))).toEqual({ id, duplicate: true, conflict: false });
+    expect(await notifier.now().triggerMany([of(mine), of(its)])).toMatchObject([{ id, duplicate: true }, { duplicate: false }]);
+    expect(await notifier.now().trigger({ ...of(mine), payload: { n: 2 } })).toEqual({ id, duplicate: true, conflict: true });
+    expect(await rows()).toHaveLength(2);
+    await suite.db.knex('notifier_notification').update({ state: 'DELIVERED', ended_at: 1, due_at: null });
+    expect(await notifier.purge()).toBe(2);
+    expect(await notifier.now().trigger(of(mine))).toEqual({ id, duplicate: true, conflict: false });
+    // As they recorded an event: without its URL.
+    const hash = (text: string) => createHash('sha256').update(text).digest('base64url').slice(0, 22);
+    await suite.db.knex('holdfast_once').delete();
+    await suite.db.knex('holdfast_once').insert({
+      scope: 'notifier',
+      once_key: hash(JSON.stringify(['', 'machine', 'POWER_ON', 0])),
+      ref: `7 ${hash('{"n":1}')}`,
+      expires_at: 9_999_999_999_999,
+    });
+    expect(await notifier.now().trigger(of(its))).toEqual({ id: '7', duplicate: true, conflict: false });
+    expect(await notifier.now().triggerMany([of(mine)])).toEqual([{ id: '7', duplicate: true, conflict: false }]);
+    expect(await rows()).toEqual([]);
+  });
+
+  it('does not wait for a promise of keys while the transaction of its caller is open, unless the body needs the key', async () => {
+    const notifier = suite.notifier({ callTimeout: 30, keys: () => new Promise(() => undefined) });
+    const one = event('https://8.8.8.8/');
+    await suite.db.knex.transaction(async (trx) => {
+      expect(await notifier.in(trx).trigger(one)).toMatchObject({ duplicate: false });
+      expect(await notifier.in(trx).triggerMany([event('https://8.8.8.8/')])).toMatchObject([{ duplicate: false }]);
+    });
+    expect(await rows()).toHaveLength(2);
+    // The connection of the transaction is the only one, and the keys need one, too.
+    const { knex } = suite.db;
+    const asking = suite.notifier({ keys: async () => knex.raw('SELECT 1').then(() => `whsec_${Buffer.alloc(24, 1).toString('base64')}`) });
+    await knex.transaction((trx) => asking.in(trx).trigger(event('https://8.8.8.8/')));
+    const sealing = suite.notifier({
+      callTimeout: 30,
+      keys: () => new Promise(() => undefined),
+      sign: [sortedParams({ flavor: 'wechat-md5' })],
+    });
+    await expect(knex.transaction((trx) => sealing.in(trx).trigger(event('https://8.8.8.8/')))).rejects.toMatchObject({
+      code: 'call-timeout',
+    });
+  });
+
   it('ends what is pending of its subject with lower sequences when it supersedes, also when it comes late', async () => {
     const receiver = await suite.receiver();
     const notifier = suite.notifier();
@@ -153,6 +227,10 @@ onEveryDatabase('a trigger', (suite) => {
       [4, 'PENDING', null],
       [3, 'CANCELLED', 'superseded'],
     ]);
+    // Another target hears of its own states alone.
+    expect(await notifier.now().trigger({ ...of(1), url: `${receiver.url}/other` })).toMatchObject({ duplicate: false });
+    expect(await rows({ state: 'PENDING' })).toHaveLength(2);
+    await suite.db.knex('notifier_notification').where('url', 'like', '%other').delete();
     // Two whose triggers did not see each other: found out before the first of them leaves.
     await suite.db.knex('notifier_notification').where({ sequence: 3 }).update({ state: 'PENDING', reason: null, due_at: 1 });
     const worker = suite.use(notifier.worker());

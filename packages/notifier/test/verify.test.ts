@@ -3,7 +3,7 @@ import type { AddressInfo } from 'node:net';
 import express from 'express';
 import fastify from 'fastify';
 import { Hono } from 'hono';
-import { afterEach, describe, expect, it } from 'vitest';
+import { afterEach, describe, expect, it, vi } from 'vitest';
 import { standardWebhooks } from '../src/index.ts';
 import { success, verifyWebhook } from '../src/verify/index.ts';
 
@@ -105,6 +105,18 @@ describe('a receiver', () => {
     expect([status, message]).toEqual([400, expect.stringMatching(/No signature of the request matches/)]);
     expect(await post(signed(`whsec_${Buffer.alloc(24, 4).toString('base64')}`))).toMatchObject([400, /No signature/]);
     expect(await post({ 'content-type': 'application/json' })).toMatchObject([400, /is not signed/]);
+  });
+
+  it('goes by the wall clock of now, not of when the process started', async () => {
+    const request = () => new Request('https://example.com', { method: 'POST', headers: signed(), body });
+    // As after the clock was set, or the machine slept, for ten minutes.
+    vi.useFakeTimers({ toFake: ['Date'], now: Date.now() + 600_000 });
+    try {
+      expect(await verifyWebhook(request(), { keys: [key] })).toMatchObject({ id: 'msg_1' });
+    } finally {
+      vi.useRealTimers();
+    }
+    await expect(verifyWebhook(request(), { keys: [key] })).resolves.toBeDefined();
   });
 
   it('is told when its framework parsed the body first, when it is too large, and when it has no keys', async () => {

@@ -1,4 +1,4 @@
-export { NoShardError, NotScannableError } from './errors.ts';
+export { NoShardError, NotScannableError, ProcessTimeoutError, RowsNotTakenError } from './errors.ts';
 export {
   type FailureView,
   inspectScans,
@@ -9,7 +9,7 @@ export {
 } from './operate/inspect.ts';
 export { defineScan, type Scan } from './pass/scan.ts';
 export { scanJob } from './pass/scan-job.ts';
-export type { RunOptions, ScanEvents, ScanNow, ScanOptions, ScanResult } from './pass/scan-options.ts';
+export type { RedriveResult, RunOptions, ScanEvents, ScanNow, ScanOptions, ScanResult } from './pass/scan-options.ts';
 export { parseDatabases } from './route/parse-databases.ts';
 export type { Shard, ShardLocation } from './route/shard.ts';
 export { javaHashCode, javaSpread, type ShardHash, type ShardKey } from './route/shard-hash.ts';
@@ -19,7 +19,7 @@ export { openHours } from './throttle/open-hours.ts';
 export { replicaLag } from './throttle/replica-lag.ts';
 export type { Throttle } from './throttle/throttle.ts';
 export { type AdaptiveBatch, adaptive, type BatchPolicy } from './walk/batch-size.ts';
-export type { RowResult } from './walk/hand-over.ts';
+export type { ProcessResult, RowOutcome, RowResult } from './walk/row-result.ts';
 export type { RowFailure, ScanProgress, UnitProgress, UnitState } from './walk/scan-store.ts';
 export type { ScanUnit, UpdateOptions } from './walk/scan-unit.ts';
 export type { KeyColumn } from './walk/table-shape.ts';

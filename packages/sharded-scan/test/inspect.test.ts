@@ -48,7 +48,7 @@ onEveryPair('the inspection of scans', (suite) => {
     expect((await inspection.list({ status: 'failed' })).map(({ id }) => id)).toEqual(['failing/shard 0/2']);
     expect((await inspection.list({ status: 'done', kind: 'failing' })).map(({ id }) => id)).toEqual(['failing/shard 1/2']);
     expect(await inspection.list({ status: 'open' })).toEqual([]);
-    const none = { oldestOpenMs: 0, unitsTodo: 0, unitsRunning: 0, unitsFailed: 0 };
+    const none = { oldestOpenMs: 0, unitsTodo: 0, unitsRunning: 0, unitsFailed: 0, unitsCancelled: 0, cancelled: 0 };
     expect(await inspection.stats()).toEqual([
       { scan: 'failing', open: 0, done: 1, failed: 1, unitsDone: 8, rowsFailed: 1, ...none },
       { scan: 'other', open: 0, done: 1, failed: 0, unitsDone: 4, rowsFailed: 0, ...none },
@@ -138,5 +138,83 @@ onEveryPair('the inspection of scans', (suite) => {
       { actor: 'alice', subject: id, reason: by.reason },
     ]);
     expect(await scan.run({ only: '1' })).toMatchObject({ pass: '2', resumed: false });
+  });
+
+  it('cancels an open pass: its instances leave it, nothing of them is counted, and the next run begins another', async () => {
+    await suite.fill(60);
+    const release: (() => void)[] = [];
+    let held = true;
+    const scan = suite.scan({
+      batch: 10,
+      concurrency: 2,
+      process: (rows) => {
+        if (held && rows[0]?.id === '11') return new Promise<void>((resolve) => release.push(resolve));
+        return undefined;
+      },
+    });
+    const running = scan.run({ only: '1' });
+    await until(() => release.length === 1);
+    const inspection = inspect();
+    const id = 'things/only 1';
+    await expect(inspection.actions.cancel(id, { actor: '', reason: 'x' })).rejects.toMatchObject({ code: 'invalid-argument' });
+    expect(await inspection.actions.cancel(id, by)).toBe(1);
+    expect(await inspection.actions.cancel(id, by)).toBe(0);
+    expect(await inspection.get(id)).toMatchObject({ status: 'cancelled', ended_units: 4 });
+    for (const end of release) end();
+    const { exitCode, units } = await running;
+    expect(exitCode).toBe(1);
+    expect(units.find(({ unit }) => unit === '01.000')).toMatchObject({ state: 'cancelled', handled: 10, position: ['10'] });
+    expect((await inspection.list({ status: 'cancelled' })).map((pass) => pass.id)).toEqual([id]);
+    // Redriven, it continues where it was; else another pass begins.
+    held = false;
+    expect(await inspection.actions.redrive(id, by)).toBe(1);
+    const again = await scan.run({ only: '1' });
+    expect(again).toMatchObject({ pass: '1', resumed: true, exitCode: 0 });
+    expect(again.units.map(({ handled }) => handled)).toEqual([60, 60, 60, 60]);
+    expect(await inspection.actions.cancel(id, by)).toBe(0);
+    expect(await scan.run({ only: '1' })).toMatchObject({ pass: '2', resumed: false });
+    expect(await suite.databases[0].knex('holdfast_audit').where({ action: 'sharded-scan:cancel' })).toHaveLength(1);
+    await suite.databases[0].knex('holdfast_audit').delete();
+  });
+
+  it('resets a pass: every unit is walked from its first row under the same number, also while it is in progress', async () => {
+    await suite.fill(30);
+    const times = new Map<string, number>();
+    const release: (() => void)[] = [];
+    let hold = false;
+    const scan = suite.scan({
+      batch: 10,
+      lease: '1s',
+      process: async (rows) => {
+        if (hold && rows[0]?.id === '11') {
+          hold = false;
+          await new Promise<void>((resolve) => release.push(resolve));
+        }
+        for (const { id } of rows) times.set(id, (times.get(id) ?? 0) + 1);
+        if (rows.some(({ id }) => id === '7')) throw new Error('no');
+      },
+    });
+    const inspection = inspect();
+    const id = 'things/only 1';
+    expect(await inspection.actions.reset(id, by)).toBe(0);
+    expect(await scan.run({ only: '1' })).toMatchObject({ pass: '1', exitCode: 1 });
+    expect(await inspection.actions.reset(id, by)).toBe(1);
+    expect(await inspection.get(id)).toMatchObject({ status: 'open', ended_units: 0, examined: 0, failed: 0, failures: [] });
+    times.clear();
+    hold = true;
+    const running = scan.run({ only: '1' });
+    await until(() => release.length === 1);
+    await until(async () => (await inspection.get(id))?.ended_units === 3);
+    expect(await inspection.actions.reset(id, by)).toBe(1);
+    for (const end of release) end();
+    const { pass, exitCode, units } = await running;
+    expect({ pass, exitCode }).toEqual({ pass: '1', exitCode: 1 });
+    expect(units.map(({ examined, handled, failed }) => [examined, handled, failed])).toEqual([
+      [30, 29, 1],
+      ...new Array(3).fill([30, 30, 0]),
+    ]);
+    // Twice each, but for the rows behind the batch that the reset interrupted.
+    expect([...times].filter(([, n]) => n < 2).map(([row]) => Number(row))).toEqual([21, 22, 23, 24, 25, 26, 27, 28, 29, 30]);
+    expect((await inspection.get(id))?.failures).toHaveLength(1);
   });
 });

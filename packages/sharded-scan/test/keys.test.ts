@@ -45,10 +45,28 @@ const mysqlUnfit = ['double', 'float', 'timestamp', "enum('a', 'b')"];
 /** Types that a scan could not walk. */
 const unfit: Readonly<Record<string, readonly string[]>> = {
   sqlite: ['real'],
-  postgres: [],
+  postgres: ['money'],
   mariadb: mysqlUnfit,
   mysql: mysqlUnfit,
 };
+
+/** SQLite: declarations of a key column, and 60 values that SQLite stores in it as they are. */
+const untyped: readonly (readonly [declared: string, value: (i: number) => unknown])[] = [
+  ['', (i) => i * 3 - 50],
+  ['', (i) => `k ${two(i)}`],
+  // Texts of digits, which are not equal to the numbers.
+  ['', (i) => String(1_000 - i)],
+  ['', (i) => Buffer.from([i, 0, 255 - i])],
+  ['blob', (i) => `text ${two(i)}`],
+  ['blob', (i) => i - 30],
+  ['int', (i) => `letters ${two(i)}`],
+  ['text', (i) => Buffer.from([200, i])],
+  ['numeric_or_so', (i) => i - 30],
+  ['point', (i) => i - 30],
+  ['', (i) => BigInt(i) * 3n - 50n],
+  ['', (i) => 9_007_199_254_740_993n + BigInt(i)],
+  ['', (i) => (i % 2 === 0 ? BigInt(i) : i)],
+];
 
 onEveryPair(
   'a scan by keys',
@@ -98,6 +116,54 @@ onEveryPair(
         } finally {
           await knex.schema.dropTable('keyed_000');
         }
+      }
+    });
+
+    it('of SQLite sees each row once, whatever type the column declares, and refuses classes that it cannot order', async () => {
+      const { knex, name } = suite.databases[0];
+      if (name !== 'sqlite') return;
+      for (const [declared, value] of untyped) {
+        await knex.raw(`CREATE TABLE keyed_000 (id ${declared} NOT NULL PRIMARY KEY, touched INTEGER NOT NULL)`);
+        await knex('keyed_000').insert(n60.map((i) => ({ id: value((i * 7) % 60), touched: 0 })));
+        for (const direction of ['asc', 'desc'] as const) {
+          const seen = new Set<string>();
+          await using scan = scanBy({
+            name: `untyped-${direction}`,
+            key: [{ column: 'id', direction }],
+            batch: 7,
+            window: 11,
+            process: async (rows: { id: string }[], unit: { update(rows: unknown, set: object, where: object): Promise<number> }) => {
+              for (const { id } of rows) seen.add(id);
+              const touched = direction === 'asc' ? 0 : 1;
+              expect(await unit.update(rows, { touched: touched + 1 }, { where: { touched } }), declared).toBe(rows.length);
+            },
+          });
+          const { exitCode, units } = await scan.run();
+          expect({ declared, exitCode, error: units[0]?.error, seen: seen.size }).toEqual({
+            declared,
+            exitCode: 0,
+            error: undefined,
+            seen: 60,
+          });
+        }
+        await knex.schema.dropTable('keyed_000');
+      }
+      for (const [declared, values, classes] of [
+        ['', [1, 'one'], 'integer and text'],
+        ['', [1.5, 2.5], 'real'],
+        ['', [1, 1.5], 'integer and real'],
+        ['', [1e300, 2e300], 'real'],
+        ['int', [1, 2, 'two'], 'integer and text'],
+        ['int', [1, 1.5], 'integer and real'],
+        ['text', ['a', Buffer.from('b')], 'blob and text'],
+      ] as const) {
+        await knex.raw(`CREATE TABLE keyed_000 (id ${declared} NOT NULL PRIMARY KEY, touched INTEGER NOT NULL)`);
+        await knex('keyed_000').insert(values.map((id) => ({ id, touched: 0 })));
+        await using scan = scanBy({ name: 'classes' });
+        const { exitCode, units } = await scan.run();
+        expect([exitCode, units[0]?.error?.code]).toEqual([1, 'not-scannable']);
+        expect(units[0]?.error?.message).toContain(`holds values of the class ${classes}, whose texts`);
+        await knex.schema.dropTable('keyed_000');
       }
     });
 

@@ -1,6 +1,7 @@
 import { until } from '@holdfast/core/testing';
+import knexFactory from 'knex';
 import { describe, expect, it } from 'vitest';
-import { openHours, type ScanProgress } from '../src/index.ts';
+import { createTopology, openHours, type ScanProgress } from '../src/index.ts';
 import { onEveryPair } from './suite.ts';
 
 onEveryPair('a cap on a database', (suite) => {
@@ -45,6 +46,57 @@ onEveryPair('a cap on a database', (suite) => {
     });
     await owned.run();
     expect(together).toBeGreaterThan(2);
+  });
+});
+
+onEveryPair('a cap on a database server', (suite) => {
+  it.each([
+    ['of one instance', { perDatabase: 1 }, 1],
+    ['of all instances', { perDatabase: 4, maxPerDatabase: 1 }, 2],
+  ] as const)('%s counts the units of all databases on it', async (_whose, caps, instances) => {
+    await suite.fill(20);
+    const servers = new Map(suite.topology.shards.map(({ databaseName, server }) => [databaseName, server]));
+    const oneServer = servers.get('01') === servers.get('02');
+    const [first, second] = suite.databases;
+    // SQLite has no server: each file is for itself.
+    expect(oneServer).toBe(first.name === second.name && first.name !== 'sqlite');
+    const [walked, most] = [new Map<string, number>(), new Map<string, number>()];
+    const process = async (_rows: unknown, { shard }: { readonly shard: { readonly server: string } }): Promise<void> => {
+      walked.set(shard.server, (walked.get(shard.server) ?? 0) + 1);
+      most.set(shard.server, Math.max(walked.get(shard.server) ?? 0, most.get(shard.server) ?? 0));
+      await new Promise((resolve) => setTimeout(resolve, 10));
+      walked.set(shard.server, (walked.get(shard.server) ?? 0) - 1);
+    };
+    const scans = Array.from({ length: instances }, () => suite.other({ batch: 10, lease: '600ms', process, ...caps }));
+    for (const { exitCode } of await Promise.all(scans.map((scan) => scan.run()))) expect(exitCode).toBe(0);
+    expect([...most].sort()).toEqual([...new Set(servers.values())].map((server) => [server, 1]).sort());
+  });
+});
+
+describe('the server of a database', () => {
+  const serverOf = (client: string, connection: unknown): string | undefined => {
+    const knex = knexFactory({ client, connection: connection as never });
+    return createTopology({ databases: { one: knex }, tables: 1 }).shards[0]?.server;
+  };
+
+  it('is its host and port, however they are given', () => {
+    for (const connection of [
+      'postgres://user:secret@DB1.example/orders',
+      'postgres://db1.example:5432/other?sslmode=require',
+      { connectionString: 'postgresql://db1.example/orders' },
+      { host: 'db1.example', database: 'orders', password: 'secret' },
+      { host: 'db1.example', port: 5_432 },
+    ])
+      expect(serverOf('pg', connection)).toBe('postgresql db1.example:5432');
+    expect(serverOf('pg', { host: 'db1.example', port: 6_432 })).toBe('postgresql db1.example:6432');
+    expect(serverOf('mysql2', 'mysql://user@localhost/orders')).toBe('mysql 127.0.0.1:3306');
+    expect(serverOf('mysql2', { host: '127.0.0.1' })).toBe('mysql 127.0.0.1:3306');
+    expect(serverOf('mysql2', { socketPath: '/run/mysqld.sock' })).toBe('mysql /run/mysqld.sock');
+  });
+
+  it('is the database itself where the address is not known', () => {
+    expect(serverOf('pg', () => ({ host: 'db1.example' }))).toBe('one');
+    expect(serverOf('pg', { database: 'orders' })).toBe('one');
   });
 });
 
@@ -164,6 +216,7 @@ onEveryPair(
       const seen: ScanProgress[] = [];
       const scan = suite.scan({
         batch: 20,
+        perDatabase: 4,
         process: async () => {
           await new Promise((resolve) => setTimeout(resolve, 5));
           seen.push(await scan.progress());

@@ -159,7 +159,7 @@ describe.runIf(brokers).each(
 
     await admin.trigger(executor.address, { jobId: 3, logId: 31, handler: 'lotteryOrderMQStateJobHandler', param: '1' });
     const end = await until(() => admin.callbacks[0], { withinMs: 30_000 });
-    expect(end).toEqual({ logId: 31, code: 200, msg: '' });
+    expect(end).toEqual({ logId: '31', code: 200, msg: '' });
     await until(() => received.length === 2, { withinMs: 30_000 });
     const bodies = received.map(({ body }) => JSON.parse(Buffer.from(body).toString()) as Record<string, unknown>);
     expect(bodies.find(({ orderId }) => orderId === '1454351703703945216')).toEqual({
@@ -196,6 +196,6 @@ describe.runIf(brokers).each(
     // A parameter that names no database is reported to the admin, and nothing is done.
     await admin.trigger(executor.address, { jobId: 3, logId: 32, handler: 'lotteryOrderMQStateJobHandler', param: '3' });
     const refused = await until(() => admin.callbacks[1]);
-    expect(refused).toMatchObject({ logId: 32, code: 500, msg: expect.stringContaining('databases 1 to 2') });
+    expect(refused).toMatchObject({ logId: '32', code: 500, msg: expect.stringContaining('databases 1 to 2') });
   }, 90_000);
 });

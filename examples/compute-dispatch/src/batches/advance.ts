@@ -2,12 +2,24 @@ import type { Database, Snowflake } from '@holdfast/core';
 import type { Knex } from 'knex';
 import { type Announcers, announce } from '../announce.ts';
 import type { Catalogue, PackageView } from '../catalogue.ts';
-import type { BatchNews, SlotNews } from '../news.ts';
+import type { BatchNews } from '../news.ts';
 import type { DispatchAdapter, GrantRequest, GrantResult } from '../room/adapter.ts';
 import type { Tasks } from '../tasks.ts';
-import type { BatchState, SlotState } from '../topics.ts';
+import { releaseQuota } from '../tenants/release-quota.ts';
+import type { SlotState } from '../topics.ts';
 import { byKey, groupedBy, inPortions, insertMany, locked, nowIn, transact, updateMany } from '../transact.ts';
 import { endLeases } from './end-leases.ts';
+import {
+  batchNews,
+  change,
+  countUp,
+  type OpenBatch,
+  type OpenSlot,
+  openBatches,
+  openSlots,
+  slotNews,
+  updateSlots,
+} from './open-batches.ts';
 
 export interface AdvanceParts extends Announcers {
   readonly knex: Knex;
@@ -24,32 +36,6 @@ const againMs = 2_000;
 const soonMs = 300;
 /** A slot whose machine was refused or did not come up waits this long for the next attempt. */
 const retryWaitMs = 1_000;
-
-interface Batch {
-  readonly id: string;
-  readonly tenant: string;
-  readonly businessOrderNo: string;
-  readonly packageId: string;
-  readonly priceVersion: number;
-  readonly wanted: number;
-  readonly minimum: number;
-  readonly passes: number;
-  state: BatchState;
-  deadlineMs: number;
-  startedMs: number | null;
-}
-
-interface Slot {
-  readonly applyId: string;
-  readonly batchId: string;
-  readonly tenant: string;
-  state: SlotState;
-  leaseId: string | null;
-  machineId: string | null;
-  news: number;
-  retryMs: number | null;
-  changed?: true;
-}
 
 /**
  * One pass over some batches: reserves machines, asks the room for them, and settles the known results. Returns for each batch after how
@@ -86,7 +72,7 @@ export class Advance {
     const nowMs = await nowIn(this.#parts.database, trx);
     const batches = await openBatches(trx, batchIds, nowMs);
     const slots = await openSlots(trx, batches, nowMs);
-    const changed: Slot[] = [];
+    const changed: OpenSlot[] = [];
     const leases: Record<string, unknown>[] = [];
     const taken: { readonly machine: string; readonly to_epoch: number }[] = [];
     const byPackage = groupedBy(batches, ({ packageId }) => packageId);
@@ -106,8 +92,8 @@ export class Advance {
         'skip locked',
       );
       for (const [i, machine] of machines.entries()) {
-        const slot = wanting[i] as Slot;
-        const batch = trying.get(slot.batchId) as Batch;
+        const slot = wanting[i] as OpenSlot;
+        const batch = trying.get(slot.batchId) as OpenBatch;
         const epoch = Number(machine.epoch) + 1;
         const id = ids.next();
         leases.push({
@@ -138,7 +124,7 @@ export class Advance {
       set: { state: "'HELD'", epoch: 'u.to_epoch' },
       on: 't.id = u.machine',
     });
-    await this.#updateSlots(trx, changed, nowMs);
+    await updateSlots(this.#parts.database, trx, changed, nowMs);
     const first = batches.filter(({ passes }) => passes === 0);
     for (const { id, deadlineMs } of first)
       await trx('dispatch_batch').where({ id }).update({ state: 'FILLING', passes: 1, deadline_ms: deadlineMs });
@@ -168,7 +154,7 @@ export class Advance {
     const batches = await openBatches(trx, batchIds, nowMs);
     const slots = await openSlots(trx, batches, nowMs);
     const up = await countUp(trx, batches);
-    const told: Slot[] = [];
+    const told: OpenSlot[] = [];
     const granted: { readonly id: string; readonly at: number }[] = [];
     const refused: { readonly lease: string; readonly machine: string; readonly down: boolean }[] = [];
     for (const slot of slots) {
@@ -186,7 +172,7 @@ export class Advance {
     await this.#refused(trx, refused, nowMs);
     const next = new Map<string, number>();
     const news: BatchNews[] = [];
-    const starting: Slot[] = [];
+    const starting: OpenSlot[] = [];
     const finished: string[] = [];
     const ending: string[] = [];
     const bySlots = groupedBy(slots, ({ batchId }) => batchId);
@@ -214,7 +200,7 @@ export class Advance {
       finished.push(batch.id);
     }
     const changed = slots.filter(({ changed }) => changed);
-    await this.#updateSlots(trx, changed, nowMs);
+    await updateSlots(this.#parts.database, trx, changed, nowMs);
     if (starting.length > 0) {
       await inPortions(
         starting.map(({ applyId }) => applyId),
@@ -239,14 +225,14 @@ export class Advance {
   }
 
   /** Returns the result of a batch's filling, if it has ended. Expires slots that can no longer get a machine. */
-  #judge(batch: Batch, slots: readonly Slot[], up: number, nowMs: number, told: Slot[], ending: string[]): Result | undefined {
-    const expire = (which: readonly Slot[]): void => {
+  #judge(batch: OpenBatch, slots: readonly OpenSlot[], up: number, nowMs: number, told: OpenSlot[], ending: string[]): Result | undefined {
+    const expire = (which: readonly OpenSlot[]): void => {
       for (const slot of which) {
         if (slot.leaseId !== null) ending.push(slot.leaseId);
         change(slot, 'EXPIRED', told);
       }
     };
-    const of = (...states: SlotState[]): Slot[] => slots.filter(({ state }) => states.includes(state));
+    const of = (...states: SlotState[]): OpenSlot[] => slots.filter(({ state }) => states.includes(state));
     if (nowMs >= batch.deadlineMs) {
       expire(of('WANTED', 'RETRY_WAIT'));
       const tooFew = batch.startedMs === null && of('HELD').length === 0;
@@ -291,129 +277,18 @@ export class Advance {
       );
     }
   }
-
-  async #updateSlots(trx: Knex.Transaction, slots: readonly Slot[], nowMs: number): Promise<void> {
-    await updateMany(this.#parts.database, trx, {
-      table: 'dispatch_slot',
-      types: { apply: 'text', to_state: 'text', to_lease: 'text', to_machine: 'text', to_news: 'integer', to_retry: 'integer' },
-      rows: slots.map(({ applyId, state, leaseId, machineId, news, retryMs }) => ({
-        apply: applyId,
-        to_state: state,
-        to_lease: leaseId,
-        to_machine: machineId,
-        to_news: news,
-        to_retry: retryMs,
-      })),
-      set: {
-        state: 'u.to_state',
-        lease_id: 'u.to_lease',
-        machine_id: 'u.to_machine',
-        news: 'u.to_news',
-        retry_ms: 'u.to_retry',
-        changed_ms: String(nowMs),
-      },
-      on: 't.apply_id = u.apply',
-    });
-  }
 }
 
 type Result = 'FULFILLED' | 'PARTIAL' | 'FAILED';
 
-async function openBatches(trx: Knex.Transaction, ids: readonly string[], nowMs: number): Promise<Batch[]> {
-  const rows = await locked(trx, byKey(trx, 'dispatch_batch').whereIn('id', ids).whereNull('result').orderBy('id'));
-  return rows.map((row) => ({
-    id: String(row.id),
-    tenant: String(row.tenant),
-    businessOrderNo: String(row.business_order_no),
-    packageId: String(row.package_id),
-    priceVersion: Number(row.price_version),
-    wanted: Number(row.wanted),
-    minimum: Number(row.minimum),
-    passes: Number(row.passes),
-    state: row.state,
-    // For an order without a time, the first pass decides.
-    deadlineMs: row.deadline_ms === null ? nowMs : Number(row.deadline_ms),
-    startedMs: row.started_ms === null ? null : Number(row.started_ms),
-  }));
-}
-
-/**
- * Slots that are not up yet, and still may come up. After a batch's deadline they are locked, because a starting slot may be expired here
- * while an event of its machine makes it run.
- */
-async function openSlots(trx: Knex.Transaction, batches: readonly Batch[], nowMs: number): Promise<Slot[]> {
-  const read = (some: readonly Batch[]): Knex.QueryBuilder =>
-    trx('dispatch_slot')
-      .whereIn(
-        'batch_id',
-        some.map(({ id }) => id),
-      )
-      .whereIn('state', ['WANTED', 'RETRY_WAIT', 'HELD', 'GRANTED', 'STARTING'])
-      .orderBy(['batch_id', 'apply_id'])
-      .select('apply_id', 'batch_id', 'tenant', 'state', 'lease_id', 'machine_id', 'news', 'retry_ms');
-  const over = batches.filter(({ deadlineMs }) => deadlineMs <= nowMs);
-  const others = batches.filter(({ deadlineMs }) => deadlineMs > nowMs);
-  const rows = [...(over.length > 0 ? await locked(trx, read(over)) : []), ...(others.length > 0 ? await read(others) : [])];
-  return rows.map((row) => ({
-    applyId: String(row.apply_id),
-    batchId: String(row.batch_id),
-    tenant: String(row.tenant),
-    state: row.state,
-    leaseId: row.lease_id === null ? null : String(row.lease_id),
-    machineId: row.machine_id === null ? null : String(row.machine_id),
-    news: Number(row.news),
-    retryMs: row.retry_ms === null ? null : Number(row.retry_ms),
-  }));
-}
-
-/** Counts the slots that run, or ran. */
-async function countUp(trx: Knex.Transaction, batches: readonly Batch[]): Promise<Map<string, number>> {
-  const rows = await inPortions(
-    batches.map(({ id }) => id),
-    (some) =>
-      trx('dispatch_slot')
-        .whereIn('batch_id', some)
-        .whereIn('state', ['RUNNING', 'ENDED'])
-        .groupBy('batch_id')
-        .select('batch_id', trx.raw('COUNT(*) AS n')),
-  );
-  return new Map(rows.map((row) => [String(row.batch_id), Number(row.n)]));
-}
-
-/** Returns quota to the tenants of slots that will not have a machine any more. */
-export async function releaseQuota(
-  trx: Knex.Transaction,
-  slots: readonly { readonly tenant: string; readonly state: SlotState }[],
-): Promise<void> {
-  const over = slots.filter(({ state }) => state === 'EXPIRED' || state === 'ENDED');
-  for (const [tenant, own] of [...groupedBy(over, ({ tenant }) => tenant)].sort(([a], [b]) => (a < b ? -1 : 1)))
-    await trx('dispatch_tenant').where({ id: tenant }).decrement('used_slots', own.length);
-}
-
-function wants({ state, retryMs }: Slot, nowMs: number): boolean {
+function wants({ state, retryMs }: OpenSlot, nowMs: number): boolean {
   return state === 'WANTED' || (state === 'RETRY_WAIT' && (retryMs ?? 0) <= nowMs);
 }
 
-function change(slot: Slot, state: SlotState, told?: Slot[]): void {
-  slot.state = state;
-  slot.changed = true;
-  if (!told) return;
-  slot.news += 1;
-  told.push({ ...slot });
-}
-
 /** The time until the next pass: short while a result is pending; else when a machine may have become free, and at the deadline. */
-function pauseMs(batch: Batch, slots: readonly Slot[], nowMs: number): number {
+function pauseMs(batch: OpenBatch, slots: readonly OpenSlot[], nowMs: number): number {
   const onItsWay = slots.some(({ state }) => state === 'STARTING' || state === 'GRANTED');
   const nextMs = onItsWay ? soonMs : againMs;
   const bounds = [batch.deadlineMs, batch.deadlineMs + graceMs].filter((at) => at > nowMs);
   return Math.max(20, Math.min(nextMs, ...bounds.map((at) => at - nowMs)));
-}
-
-function batchNews(batch: Batch, state: BatchState): BatchNews {
-  return { batchId: batch.id, tenant: batch.tenant, businessOrderNo: batch.businessOrderNo, state };
-}
-
-function slotNews({ applyId, batchId, tenant, state, machineId, news }: Slot): SlotNews {
-  return { applyId, batchId, tenant, state, machineId, news };
 }

@@ -4,8 +4,8 @@ import { type Announcers, announce } from '../announce.ts';
 import { DispatchError } from '../errors.ts';
 import type { SlotNews } from '../news.ts';
 import type { Tasks } from '../tasks.ts';
+import { releaseQuota } from '../tenants/release-quota.ts';
 import { byKey, inPortions, locked, nowIn, transact } from '../transact.ts';
-import { releaseQuota } from './advance.ts';
 import { endLeases } from './end-leases.ts';
 
 export interface SteerParts extends Announcers {

@@ -2,11 +2,12 @@ import type { FastifyInstance } from 'fastify';
 import type { ZodTypeProvider } from 'fastify-type-provider-zod';
 import { z } from 'zod';
 import { packageView, priceView } from '../catalogue.ts';
-import { type Dispatch, strays } from '../dispatch.ts';
+import type { Dispatch } from '../dispatch.ts';
 import { DispatchError, found, notFound } from '../errors.ts';
 import { verdict } from '../invariants.ts';
 import { scanView } from '../invoices.ts';
 import { powerEvent } from '../power/event.ts';
+import { strays } from '../power/power-events.ts';
 import type { RoomControls } from '../room/room-controls.ts';
 import { misbehaviour } from '../room/simulator/misbehaviour.ts';
 import { tenantId, tenantView } from '../tenants/tenants.ts';
@@ -212,7 +213,7 @@ export function operatorRoutes(root: FastifyInstance, dispatch: Dispatch, room: 
         },
       },
     },
-    async () => dispatch.strays(),
+    async () => dispatch.powerEvents.strays(),
   );
   app.get(
     '/v1/misbehaviour',
@@ -275,7 +276,7 @@ export function operatorRoutes(root: FastifyInstance, dispatch: Dispatch, room: 
       },
     },
     async (request, reply) => {
-      await dispatch.takePower(request.body.events);
+      await dispatch.powerEvents.publish(request.body.events);
       return reply.code(202).send({ taken: request.body.events.length });
     },
   );

@@ -1,10 +1,10 @@
 import type { Database } from '@holdfast/core';
 import type { Knex } from 'knex';
 import { type Announcers, announce } from '../announce.ts';
-import { releaseQuota } from '../batches/advance.ts';
 import { chargeLines } from '../billing/charge-lines.ts';
 import type { AssetNews, SlotNews } from '../news.ts';
 import type { Tasks } from '../tasks.ts';
+import { releaseQuota } from '../tenants/release-quota.ts';
 import type { SlotState } from '../topics.ts';
 import { byKey, groupedBy, inPortions, insertMany, locked, transact, updateMany } from '../transact.ts';
 import type { PowerKind, PowerSource, StoredPowerEvent } from './event.ts';

@@ -1,6 +1,8 @@
+import { compareTexts } from '@holdfast/core';
 import type { Registry } from '../registry.ts';
+import { endedStatuses } from '../table/statuses.ts';
 
-/** The number of rows of one type and status. */
+/** The number of rows of one type and status. A count that was cut short has `atLeast: 1` beside it. */
 export interface BizCount extends Readonly<Record<string, string | number | null>> {
   readonly type: string;
   readonly status: string;
@@ -10,7 +12,6 @@ export interface BizCount extends Readonly<Record<string, string | number | null
 /** Rows of one type and status that are counted at most. */
 export const countedTo = 10_000;
 
-const endedStatuses = ['SUCCESS', 'FAILED', 'CANCELLED'] as const;
 /** Statuses of rows that have not ended and are not READY, and the order of the index that holds them. */
 const liveStatuses = { SCHEDULED: 'run_at', BLOCKED: 'gate, id', PROCESSING: 'lease_until' } as const;
 
@@ -50,7 +51,7 @@ export async function countRows(registry: Registry): Promise<readonly BizCount[]
         (await count(`${ready} > 0 AND biz_type = ?`, [type], 'lost, claim_rank')),
     );
   for (const [status, order] of Object.entries(liveStatuses)) {
-    // No index has these by type: the first of them are counted, and a count is certain if they are all.
+    // No index has these rows by type. The first of them are counted; if there are more, each count is a lower limit.
     const rows = await database.rows<{ biz_type: string; n: string | number }>(
       `SELECT biz_type, count(*) AS n FROM (SELECT biz_type FROM ${t} WHERE status = '${status}' ORDER BY ${database.family === 'mysql' && status !== 'SCHEDULED' ? 'NULL' : order} LIMIT ${countedTo + 1}) c GROUP BY biz_type`,
     );
@@ -58,9 +59,5 @@ export async function countRows(registry: Registry): Promise<readonly BizCount[]
     for (const { biz_type: type, n } of rows)
       counts.push({ type, status, count: Math.min(Number(n), countedTo), ...(cut ? { atLeast: 1 } : {}) });
   }
-  return counts.sort((a, b) => compare(a.type, b.type) || compare(a.status, b.status));
-}
-
-function compare(a: string, b: string): number {
-  return a < b ? -1 : a > b ? 1 : 0;
+  return counts.sort((a, b) => compareTexts(a.type, b.type) || compareTexts(a.status, b.status));
 }

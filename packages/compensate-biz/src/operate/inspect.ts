@@ -9,12 +9,15 @@ import {
   type SqlRunner,
 } from '@holdfast/core';
 import type { Registry } from '../registry.ts';
+import { parentType } from '../table/parent-type.ts';
 import { pausedTypes, setPaused } from '../table/paused-types.ts';
+import { taskStatuses } from '../table/statuses.ts';
+import { cancelRow } from './cancel.ts';
 import { type BizCount, countRows } from './count-rows.ts';
 import { redriveMatching } from './redrive.ts';
-import { cancelRow, redriveRow } from './steer.ts';
+import { redriveRow } from './steer.ts';
 import { type TaskRecord, taskColumns } from './task.ts';
-import { pageCondition, taskStatuses } from './task-query.ts';
+import { pageCondition } from './task-query.ts';
 
 /** Reads and steers `compensate_biz` for operators' tools. */
 export class Inspection implements Inspectable {
@@ -35,13 +38,12 @@ export class Inspection implements Inspectable {
         await setPaused(database, sql, type, paused);
         return true;
       });
-    const row = async (verb: string, given: string, by: Actor, change: typeof redriveRow): Promise<number> => {
-      const id = idText('id', given);
-      return this.#audited(verb, id, by, (sql) => change(registry, sql, id));
-    };
     this.actions = {
-      redrive: (id, by) => row('redrive', id, by, redriveRow),
-      cancel: (id, by) => row('cancel', id, by, cancelRow),
+      redrive: async (given, by) => {
+        const id = idText('id', given);
+        return this.#audited('redrive', id, by, (sql) => redriveRow(registry, sql, id));
+      },
+      cancel: (id, by) => this.#cancel(idText('id', id), by),
       pause: (type, by) => pause(type, by, true),
       resume: (type, by) => pause(type, by, false),
     };
@@ -92,9 +94,25 @@ export class Inspection implements Inspectable {
     return { row, attempts };
   }
 
+  /** Returns whether `actions.redrive` takes a row as it is now: one that is FAILED or CANCELLED, and not a fan-out. */
+  async mayRedrive(id: string): Promise<boolean> {
+    const found = await this.record(id);
+    return found !== undefined && this.redrivable.includes(String(found.row.status)) && found.row.biz_type !== parentType;
+  }
+
   /** Reads the types that operators have paused. */
   paused(): Promise<Set<string>> {
     return pausedTypes(this.#database);
+  }
+
+  async #cancel(id: string, by: Actor): Promise<number> {
+    let cancelled: readonly string[] = [];
+    const changed = await this.#audited('cancel', id, by, async (sql) => {
+      cancelled = await cancelRow(this.#registry, sql, id);
+      return cancelled.length > 0;
+    });
+    this.#registry.cancelled(cancelled);
+    return changed;
   }
 
   #audited(verb: string, target: string, by: Actor, change: (sql: SqlRunner) => Promise<boolean>): Promise<number> {

@@ -1,36 +1,29 @@
-import { type Duration, durationMs, forUpdate, idList, type SqlRunner } from '@holdfast/core';
+import { compareTexts, type Database, type Duration, durationMs, forUpdate, idList, type SqlRunner } from '@holdfast/core';
+import { FanOutCancelledError } from '../errors.ts';
 import type { Registry } from '../registry.ts';
+import { parentType } from '../table/parent-type.ts';
 
-interface SteeredRow {
+/** The columns of a row that decide how it is steered. */
+export interface SteeredRow {
   readonly id: string;
   readonly status: string;
+  readonly biz_id: string | null;
   readonly biz_type: string;
   readonly gate: string | null;
   readonly parent_id: string | null;
 }
 
+/** SQL that reads a {@link SteeredRow}. */
+export function steeredColumns(database: Database): string {
+  return `${database.text('id')} AS id, status, biz_id, biz_type, gate, ${database.text('parent_id')} AS parent_id`;
+}
+
 /** Reads a row and locks it. */
 export async function lockRow({ database }: Registry, sql: SqlRunner, id: string): Promise<SteeredRow | undefined> {
   const [row] = await sql.rows<SteeredRow>(
-    `SELECT ${database.text('id')} AS id, status, biz_type, gate, ${database.text('parent_id')} AS parent_id FROM ${database.table('compensate_biz')} WHERE id = ${BigInt(id)}${database.family === 'sqlite' ? '' : ' FOR UPDATE'}`,
+    `SELECT ${steeredColumns(database)} FROM ${database.table('compensate_biz')} WHERE id = ${BigInt(id)}${forUpdate(database)}`,
   );
   return row;
-}
-
-/**
- * Cancels a row that has not ended. Its version goes up, so that a run under way can no longer commit or settle. The turn and the slot of a
- * running row stay taken until its worker has seen the cancellation, or its lease has expired: two rows of a key never run at once.
- */
-export async function cancelRow(registry: Registry, sql: SqlRunner, id: string): Promise<boolean> {
-  const { database, table, effects } = registry;
-  const row = await lockRow(registry, sql, id);
-  if (!row || ['SUCCESS', 'FAILED', 'CANCELLED'].includes(row.status)) return false;
-  await sql.run(
-    `UPDATE ${database.table('compensate_biz')} SET status = ${table.state('cancelled')}, version = version + 1, updated_at = {timestamp} WHERE id = ${BigInt(row.id)}`,
-  );
-  const turn = row.status === 'PROCESSING' || row.status === 'BLOCKED' ? null : row.gate;
-  await effects.apply(sql, [{ id: row.id, kind: row.biz_type, outcome: 'cancel', turn, slot: false, parent: row.parent_id }], 'cancel');
-  return true;
 }
 
 /** Changes the time at which a SCHEDULED or READY row runs. */
@@ -48,6 +41,7 @@ export async function rescheduleRow(registry: Registry, sql: SqlRunner, id: stri
 /**
  * Makes a FAILED or CANCELLED row run again, with its counts of failures and lost starts at 0. Attempts and errors stay on record. A serial
  * or capped row that was cancelled while it ran waits until the lease of that run has expired: its handler may still be running.
+ * @throws FanOutCancelledError for a fan-out: its children were cancelled, and its source is not here to make the missing ones
  */
 export async function redriveRow(registry: Registry, sql: SqlRunner, id: string): Promise<boolean> {
   return (await redriveRows(registry, sql, [id])).length === 1;
@@ -62,9 +56,11 @@ export async function redriveRows(registry: Registry, sql: SqlRunner, ids: reado
   const t = database.table('compensate_biz');
   const list = idList(database.family, ids);
   const rows = await sql.rows<SteeredRow>(
-    `SELECT ${database.text('id')} AS id, status, biz_type, gate, ${database.text('parent_id')} AS parent_id FROM ${t}${database.primaryKeyHint} WHERE ${list.sql} AND status IN ('FAILED', 'CANCELLED') ORDER BY ${t}.id${forUpdate(database)}`,
+    `SELECT ${steeredColumns(database)} FROM ${t}${database.primaryKeyHint} WHERE ${list.sql} AND status IN ('FAILED', 'CANCELLED') ORDER BY ${t}.id${forUpdate(database)}`,
     list.params,
   );
+  const fanOut = rows.find(({ biz_type }) => biz_type === parentType);
+  if (fanOut) throw new FanOutCancelledError(fanOut.biz_id ?? '', fanOut.id);
   const waiting = new Set<string>();
   for (const { id, biz_type, gate } of rows.toSorted(byTypeAndGate))
     if (gate !== null && !(await turns.take(sql, biz_type, gate, id))) waiting.add(id);
@@ -101,9 +97,5 @@ export async function redriveRows(registry: Registry, sql: SqlRunner, ids: reado
 }
 
 function byTypeAndGate(a: SteeredRow, b: SteeredRow): number {
-  return compare(a.biz_type, b.biz_type) || compare(a.gate ?? '', b.gate ?? '');
-}
-
-function compare(a: string, b: string): number {
-  return a < b ? -1 : a > b ? 1 : 0;
+  return compareTexts(a.biz_type, b.biz_type) || compareTexts(a.gate ?? '', b.gate ?? '');
 }

@@ -1,7 +1,7 @@
 import {
   type BulkFilter,
   type Database,
-  dateMs,
+  filterConditions,
   InvalidArgumentError,
   idText,
   keyText,
@@ -10,24 +10,26 @@ import {
   requireFilters,
   timestampAt,
 } from '@holdfast/core';
-
-/** The statuses of a row. */
-export const taskStatuses = ['WAIT_HANDLE', 'SCHEDULED', 'BLOCKED', 'PROCESSING', 'SUCCESS', 'FAILED', 'CANCELLED'] as const;
-/** The status of a row. */
-export type TaskStatus = (typeof taskStatuses)[number];
+import { parentType } from '../table/parent-type.ts';
+import { type TaskStatus, taskStatuses } from '../table/statuses.ts';
 
 /** Selects rows by what they are for. `bizId`, `subject` and `tenant` have an index each. */
 export interface TaskFilter<Type extends string = string> {
+  /** Default: every type. */
   readonly type?: Type;
+  /** Default: every `bizId`. */
   readonly bizId?: string | number | bigint;
+  /** Default: every subject. */
   readonly subject?: string;
+  /** Default: every tenant. `''`: rows without a tenant. */
   readonly tenant?: string;
 }
 
 /** Selects rows for {@link CompensateBiz.find}. */
 export interface TaskQuery<Type extends string = string> extends TaskFilter<Type> {
+  /** Default: every status. */
   readonly status?: TaskStatus;
-  /** Only rows with a greater id: the id of the last row of the page before. */
+  /** Only rows with a greater id: the id of the last row of the page before. Default: from the first row. */
   readonly after?: string;
   /** Default 50, at most 1,000. */
   readonly limit?: number;
@@ -37,22 +39,22 @@ export interface TaskQuery<Type extends string = string> extends TaskFilter<Type
 export interface RedriveFilter<Type extends string = string> extends TaskFilter<Type> {
   /** Default `FAILED`. */
   readonly status?: 'FAILED' | 'CANCELLED';
-  /** Why the rows are FAILED. Default: whatever the reason. */
+  /** Why the rows are FAILED. Default: every reason. */
   readonly reason?: 'rejected' | 'exhausted' | 'crash-loop';
-  /** Only rows that became FAILED (or CANCELLED) at this time or later. */
+  /** Only rows that became FAILED (or CANCELLED) at this time or later. Default: no limit. */
   readonly failedAfter?: Date;
-  /** Only rows that became FAILED (or CANCELLED) before this time. */
+  /** Only rows that became FAILED (or CANCELLED) before this time. Default: no limit. */
   readonly failedBefore?: Date;
 }
 
 const filters = ['kind', 'key', 'subject', 'tenant'] as const;
 
-/** A query in the words of every package. */
+/** A query for tasks as the query that every package has: `kind` for the type, `key` for the `bizId`. */
 export function listQuery({ type, bizId, ...rest }: TaskQuery): ListQuery {
   return { ...rest, ...(type === undefined ? {} : { kind: type }), ...(bizId === undefined ? {} : { key: String(bizId) }) };
 }
 
-/** A filter in the words of every package. */
+/** A filter of tasks as the filter that every package has. */
 export function bulkFilter({ type, bizId, ...rest }: RedriveFilter): BulkFilter {
   return { ...rest, ...(type === undefined ? {} : { kind: type }), ...(bizId === undefined ? {} : { key: String(bizId) }) };
 }
@@ -67,8 +69,8 @@ export interface TaskCondition {
 export function pageCondition(query: ListQuery): TaskCondition & { readonly limit: number } {
   const limit = pageLimit(query);
   requireFilters('compensate-biz', query, filters);
-  const { sql, params } = conditions(query, taskStatuses);
-  return { sql: [`id > ${idText('after', query.after ?? '0')}`, ...sql].join(' AND '), params, limit };
+  const { sql, params } = filterConditions(columns(query));
+  return { sql: [`id > ${idText('after', query.after ?? '0')}`, ...literals(query, taskStatuses), ...sql].join(' AND '), params, limit };
 }
 
 /** The condition of a change in bulk, and the status that it changes. @throws InvalidArgumentError */
@@ -79,49 +81,38 @@ export function bulkCondition(
 ): TaskCondition & { readonly status: string } {
   requireFilters('compensate-biz', filter, [...filters, 'reason', 'failedAfter', 'failedBefore']);
   const status = filter.status ?? redrivable[0] ?? '';
-  const { sql, params } = conditions({ ...filter, status }, redrivable);
-  if (filter.reason !== undefined) {
-    sql.push('dead_reason = ?');
-    params.push(keyText('reason', filter.reason, 20));
-  }
-  for (const [name, operator] of [
-    ['failedAfter', '>='],
-    ['failedBefore', '<'],
-  ] as const) {
-    const time = filter[name];
-    if (time !== undefined) sql.push(`updated_at ${operator} ${timestampAt(database.family, dateMs(name, time))}`);
-  }
-  return { sql: sql.join(' AND '), params, status };
+  if (filter.kind === parentType)
+    throw new InvalidArgumentError(
+      `Rows of the type ${parentType} can't be redriven: a fan-out that was cancelled is not continued. Start another with a new key, or redrive its children by their type.`,
+    );
+  const { sql, params } = filterConditions(
+    { ...columns(filter), dead_reason: fits('reason', filter.reason, 20) },
+    { ...filter, column: 'updated_at', literal: (ms) => timestampAt(database.family, ms) },
+  );
+  const tasks = status === 'CANCELLED' ? [`biz_type <> '${parentType}'`] : [];
+  return { sql: [...literals({ ...filter, status }, redrivable), ...tasks, ...sql].join(' AND '), params, status };
 }
 
-function conditions(
-  { status, kind, key, subject, tenant }: ListQuery,
-  statuses: readonly string[],
-): { readonly sql: string[]; readonly params: unknown[] } {
-  const sql: string[] = [];
-  const params: unknown[] = [];
-  if (status !== undefined) {
-    if (!statuses.includes(status))
-      throw new InvalidArgumentError(`status is ${JSON.stringify(status)}; give one of ${statuses.join(', ')}.`);
-    // A literal, so that it matches the condition of a partial index.
-    sql.push(`status = '${status}'`);
-  }
-  if (kind !== undefined) {
-    sql.push('biz_type = ?');
-    params.push(keyText('type', kind, 100));
-  }
-  if (key !== undefined) {
-    sql.push('biz_id = ?');
-    params.push(keyText('bizId', key));
-  }
-  if (subject !== undefined) {
-    sql.push('subject = ?');
-    params.push(keyText('subject', subject));
-  }
-  if (tenant !== undefined) {
-    // The condition of the partial index, in its words.
-    sql.push(tenant === '' ? "tenant = ''" : "tenant = ? AND tenant <> ''");
-    if (tenant !== '') params.push(keyText('tenant', tenant, 100));
-  }
-  return { sql, params };
+/** The wanted values by column. A row without a tenant is found by a literal: see `literals`. */
+function columns({ kind, key, subject, tenant }: ListQuery): Readonly<Record<string, string | undefined>> {
+  return {
+    biz_type: fits('type', kind, 100),
+    biz_id: fits('bizId', key),
+    subject: fits('subject', subject),
+    tenant: tenant === '' ? undefined : fits('tenant', tenant, 100),
+  };
+}
+
+/** Conditions on status and tenant in the words of the partial indexes, which need literals. */
+function literals({ status, tenant }: ListQuery, statuses: readonly string[]): string[] {
+  if (status !== undefined && !statuses.includes(status))
+    throw new InvalidArgumentError(`status is ${JSON.stringify(status)}; give one of ${statuses.join(', ')}.`);
+  return [
+    ...(status === undefined ? [] : [`status = '${status}'`]),
+    ...(tenant === undefined ? [] : [tenant === '' ? "tenant = ''" : "tenant <> ''"]),
+  ];
+}
+
+function fits(name: string, value: string | undefined, max?: number): string | undefined {
+  return value === undefined ? undefined : keyText(name, value, max);
 }

@@ -1,20 +1,23 @@
 import { type Database, type StoredError, timestampMs } from '@holdfast/core';
 import type { BizTypes, ResultOf } from '../biz-type.ts';
 import type { Progress } from '../handler.ts';
-import type { TaskStatus } from './task-query.ts';
+import type { TaskStatus } from '../table/statuses.ts';
 
 /** A row of one type, as {@link CompensateBiz.find} returns it. */
 export interface TaskOf<Type extends string, Result = unknown> {
   /** A 64-bit number as text. */
   readonly id: string;
   readonly type: Type;
+  /** As it was submitted; `undefined` if none was given. */
   readonly bizId: string | undefined;
   readonly status: TaskStatus;
   /** Failed attempts so far. */
   readonly failedAttempts: number;
   /** Starts so far, lost ones included. */
   readonly starts: number;
+  /** A higher number is more urgent. */
   readonly priority: number;
+  /** `''` for a row without a tenant. */
   readonly tenant: string;
   readonly subject: string | undefined;
   /** The last report of the row's run; it stays when the run has ended. */
@@ -27,7 +30,7 @@ export interface TaskOf<Type extends string, Result = unknown> {
   readonly deadReason: string | undefined;
   /** When a SCHEDULED row is due, in ms since 1970. */
   readonly runAt: number | undefined;
-  /** When the row last changed, in ms since 1970; `undefined` for a row of an adopted table that does not say. */
+  /** When the row last changed, in ms since 1970; `undefined` for a row of an adopted table whose `updated_at` is NULL. */
   readonly updatedAt: number | undefined;
 }
 
@@ -38,7 +41,7 @@ export type Task<Types extends BizTypes = BizTypes> = {
 
 /** A failed or lost attempt. */
 export interface TaskAttempt {
-  /** The start that it was, from 1. */
+  /** The number of the start that failed or was lost, from 1. */
   readonly number: number;
   /** `retry`, `rejected`, `exhausted` or `lost`. */
   readonly outcome: string;
@@ -47,7 +50,7 @@ export interface TaskAttempt {
   readonly endedAt: number;
 }
 
-/** What {@link CompensateBiz.get} returns in addition. */
+/** The fields that {@link CompensateBiz.get} returns beside those of {@link TaskOf}. */
 export interface TaskDetails {
   /** The context as it was submitted. */
   readonly context: unknown;

@@ -1,6 +1,7 @@
 import { type Duration, durationMs, type EventSource, startTimer } from '@holdfast/core';
 import { WaitTimeoutError } from '../errors.ts';
 import type { BizEvents } from '../events.ts';
+import { hasEnded } from '../table/statuses.ts';
 
 /** Options of {@link CompensateBiz.waitFor}. */
 export interface WaitOptions {
@@ -10,11 +11,11 @@ export interface WaitOptions {
   readonly signal?: AbortSignal;
 }
 
-const ended: readonly string[] = ['SUCCESS', 'FAILED', 'CANCELLED'];
+/** Pauses between two reads, in ms: the first, and the longest. */
 const pollMs = { first: 20, most: 1_000 } as const;
 
 /**
- * Reads a row until it has ended: at once when it ends in this process, and otherwise less and less often, up to once a second. Returns
+ * Reads a row until it has ended: at once when it ends in this process, and otherwise less and less often, at last once a second. Returns
  * `undefined` if the row is not there.
  * @throws WaitTimeoutError, and the reason of the signal
  */
@@ -39,7 +40,7 @@ export async function waitForEnd<Row extends { readonly status: string }>(
         nudge = resolve;
       });
       const row = await read();
-      if (!row || ended.includes(row.status)) return row;
+      if (!row || hasEnded(row.status)) return row;
       const leftMs = deadline - performance.now();
       if (leftMs <= 0) throw new WaitTimeoutError(id, timeoutMs, row.status);
       await sleep(Math.min(pauseMs, leftMs), nudged, signal);

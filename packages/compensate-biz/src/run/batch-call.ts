@@ -2,7 +2,9 @@ import { type ClaimedRow, type Duration, InvalidArgumentError, LeaseLostError, t
 import type { BizType } from '../biz-type.ts';
 import type { Batch, BatchItem, Progress } from '../handler.ts';
 import type { Registry } from '../registry.ts';
+import { BegunCommit } from './begun-commit.ts';
 import type { Effects } from './commit-run.ts';
+import { attemptOf, idempotencyKeyOf } from './identity.ts';
 import { progressJson } from './progress-json.ts';
 import type { ProgressReports } from './progress-reports.ts';
 import { resultJson } from './result-json.ts';
@@ -19,18 +21,11 @@ export interface ParsedRow {
 export interface BatchCallParts {
   readonly registry: Registry;
   readonly type: BizType<unknown, unknown>;
-  readonly limit: RunTimeout;
+  readonly timeout: RunTimeout;
   readonly reports: ProgressReports;
   readonly commit: (rows: readonly ClaimedRow[], effects: Effects, results: ReadonlyMap<string, string>) => Promise<void>;
   /** The verdicts of all rows, by id; `undefined` for a row that was committed. The call adds to them. */
   readonly verdicts: Map<string, Verdict | undefined>;
-}
-
-/** A commit that the handler has begun. */
-interface Begun {
-  state: 'open' | 'committed' | 'failed';
-  readonly done: Promise<void>;
-  error?: unknown;
 }
 
 /**
@@ -44,7 +39,7 @@ export class BatchCall implements Batch<unknown> {
   readonly #results = new Map<string, string>();
   readonly #reported = new Set<RunningRow>();
   #validating: Promise<void>[] = [];
-  #commit: Begun | undefined;
+  #commit: BegunCommit<void> | undefined;
   #ended = false;
 
   constructor(rows: readonly ParsedRow[], parts: BatchCallParts) {
@@ -56,11 +51,11 @@ export class BatchCall implements Batch<unknown> {
         id: row.id,
         bizId: row.payload.bizId ?? undefined,
         context,
-        idempotencyKey: `compensate-biz:${row.id}`,
-        attempt: row.attempts + row.lost + 1,
+        idempotencyKey: idempotencyKeyOf(row),
+        attempt: attemptOf(row),
         tenant: row.group,
         get signal() {
-          return parts.limit.signal(running);
+          return parts.timeout.signal(running);
         },
       };
     });
@@ -68,7 +63,7 @@ export class BatchCall implements Batch<unknown> {
 
   /** The error of a commit that failed and was not followed by one that succeeded. */
   get commitError(): { readonly error: unknown } | undefined {
-    return this.#commit?.state === 'failed' ? { error: this.#commit.error } : undefined;
+    return this.#commit?.failure;
   }
 
   commit(effects: Effects): Promise<void> {
@@ -79,15 +74,13 @@ export class BatchCall implements Batch<unknown> {
   }
 
   async #begin(effects: Effects): Promise<void> {
-    const { commit, limit, verdicts } = this.#parts;
-    if (this.#ended && limit.expired)
+    const { commit, timeout, verdicts } = this.#parts;
+    if (this.#ended && timeout.expired)
       throw new LeaseLostError(
         `${this.#name()} was not committed: its run had ended with the type's timeout. Pass the signals on, and stop.`,
       );
     this.#refuseLate('batch.commit');
-    const { promise, resolve, reject } = Promise.withResolvers<void>();
-    promise.catch(() => undefined);
-    const begun: Begun = { state: 'open', done: promise };
+    const begun = new BegunCommit<void>();
     this.#commit = begun;
     try {
       await this.#validated();
@@ -99,15 +92,12 @@ export class BatchCall implements Batch<unknown> {
       await Promise.all(live.map((running) => this.#endReport(running, true)));
       const rows = live.map(({ row }) => row);
       await commit(rows, effects, this.#results);
-      begun.state = 'committed';
       for (const row of rows) verdicts.set(row.id, undefined);
-      resolve();
+      begun.succeed();
     } catch (error) {
-      begun.state = 'failed';
-      begun.error = error;
-      reject(error);
+      begun.fail(error);
     }
-    return promise;
+    return begun.done;
   }
 
   retry(item: BatchItem<unknown>, options?: { readonly after?: Duration; readonly reason?: string }): void {
@@ -172,18 +162,13 @@ export class BatchCall implements Batch<unknown> {
     return doneVerdict(this.#results.get(id));
   }
 
-  /** Waits for what the handler has begun and not awaited. @throws if the time is up before a commit ends */
+  /** Waits for the validations, and for the commit, that the handler has begun and not awaited. @throws HandlerTimeoutError if the time is up before */
   async settled(): Promise<void> {
     await this.#validated();
-    if (this.#commit?.state !== 'open') return;
-    try {
-      await this.#parts.limit.race(this.#commit.done);
-    } catch (error) {
-      if (this.#commit.state === 'open') throw error;
-    }
+    if (this.#commit?.progress === 'under way') await this.#commit.ended(this.#parts.timeout);
   }
 
-  /** Accepts nothing more. */
+  /** Refuses every later call of the handler. */
   end(): void {
     this.#ended = true;
   }
@@ -196,8 +181,8 @@ export class BatchCall implements Batch<unknown> {
 
   #refuseLate(call: string): void {
     if (this.#ended) throw this.#misuse(call, 'the handler had returned; await what the handler begins');
-    if (this.#commit && this.#commit.state !== 'failed')
-      throw this.#misuse(call, `a commit of this batch was ${this.#commit.state === 'open' ? 'under way' : 'done'}`);
+    const committing = this.#commit?.progress;
+    if (committing) throw this.#misuse(call, `a commit of this batch was ${committing}`);
   }
 
   #misuse(call: string, why: string): InvalidArgumentError {

@@ -17,8 +17,8 @@ export interface BatchParts {
   readonly handler: NonNullable<Registered['many']>;
   readonly reports: ProgressReports;
   readonly commit: (rows: readonly ClaimedRow[], effects: Effects, results: ReadonlyMap<string, string>) => Promise<void>;
-  /** Waits for a handler that was late. */
-  readonly settleLate: (limit: RunTimeout) => Promise<void>;
+  /** Waits for a handler that has run longer than the timeout: see `HandlerRunner`. */
+  readonly settleLate: (timeout: RunTimeout) => Promise<void>;
 }
 
 /**
@@ -42,12 +42,12 @@ export async function runBatch(parts: BatchParts, rows: readonly RunningRow[]): 
   let isolated = false;
   for (let some = waiting.pop(); some !== undefined; some = waiting.pop()) {
     if (deadline !== undefined) {
-      // The lease of these was lost, they were cancelled, or the worker stops.
+      // The leases of these rows were lost, the rows were cancelled, or the worker stops.
       const aborted = some.filter(({ running }) => running.signal.aborted);
       give(aborted, () => ({ outcome: 'release' }));
       some = some.filter((row) => !aborted.includes(row));
       if (some.length === 0) continue;
-      // A row has failed by itself, and the search has taken as long as one run may: the others run in another batch.
+      // A row has failed by itself, and the search for it has taken as long as one run may: the other rows run in another batch.
       if (isolated && monotonicMs() > deadline) {
         give(some, () => ({ outcome: 'release' }));
         continue;
@@ -83,15 +83,15 @@ async function callOnce(
 ): Promise<{ readonly error: unknown } | undefined> {
   const [first] = rows;
   if (!first) return undefined;
-  const limit = new RunTimeout(type, first.running);
-  const batch = new BatchCall(rows, { registry, type, limit, reports, commit, verdicts });
+  const timeout = new RunTimeout(type, first.running);
+  const batch = new BatchCall(rows, { registry, type, timeout, reports, commit, verdicts });
   const call = async (): Promise<unknown> => {
     if (!telemetry.recording) return handler(batch.items, batch);
     const origins = rows.map(({ running }) => running.row.payload.traceparent);
     return telemetry.span(`compensate-biz ${first.running.row.kind}`, origins, async () => handler(batch.items, batch));
   };
   try {
-    await limit.race(call());
+    await timeout.race(call());
     await batch.settled();
     if (batch.commitError) return batch.commitError;
     for (const { running } of rows) if (!verdicts.has(running.row.id)) verdicts.set(running.row.id, batch.success(running.row.id));
@@ -99,11 +99,11 @@ async function callOnce(
   } catch (error) {
     await batch.settled().catch(() => undefined);
     batch.end();
-    await settleLate(limit);
+    await settleLate(timeout);
     return { error };
   } finally {
     batch.end();
-    limit.clear();
+    timeout.clear();
     await batch.endReports();
   }
 }

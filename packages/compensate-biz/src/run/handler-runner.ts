@@ -19,7 +19,7 @@ export interface HandlerParts {
   readonly telemetry: Telemetry;
   readonly worker: Committer;
   readonly reports: ProgressReports;
-  /** How long a handler that is late and ignores its signal is waited for, in ms. */
+  /** For how long the runner waits for a handler that ignores the timeout, in ms. */
   readonly leaseMs: number;
 }
 
@@ -49,7 +49,7 @@ export class HandlerRunner {
     if (many) {
       const commit = (live: Commit['rows'], effects: Commit['effects'], results: Commit['results']): Promise<void> =>
         commitRun(this.#registry, this.#worker, { rows: live, effects, followUps: [], type, results });
-      const settleLate = (limit: RunTimeout): Promise<void> => this.#settleLate(first, type, limit);
+      const settleLate = (timeout: RunTimeout): Promise<void> => this.#settleLate(first, type, timeout);
       const [telemetry, reports] = [this.#telemetry, this.#reports];
       return runBatch({ registry: this.#registry, telemetry, reports, type, handler: many, commit, settleLate }, rows);
     }
@@ -79,7 +79,7 @@ export class HandlerRunner {
           type,
           results: result === undefined ? none : new Map([[row.id, result]]),
         }),
-      settleLate: (limit) => this.#settleLate(running, type, limit),
+      settleLate: (timeout) => this.#settleLate(running, type, timeout),
     });
     let result: unknown;
     try {
@@ -94,12 +94,12 @@ export class HandlerRunner {
   }
 
   /**
-   * Keeps the turn of a serial row, and the slot of a capped one, until a handler that was late has ended: otherwise the next row would run
-   * beside it. A handler that ignores its signal is waited for as long as a lease lasts, and no longer, as if its worker had died.
+   * Waits until a handler that has run longer than the timeout has ended, so that a serial row keeps its turn and a capped row its slot: otherwise
+   * the next row would run beside it. It waits as long as a lease lasts, and no longer, as if the worker of that handler had died.
    */
-  async #settleLate({ row }: RunningRow, type: BizType<unknown, unknown>, limit: RunTimeout): Promise<void> {
+  async #settleLate({ row }: RunningRow, type: BizType<unknown, unknown>, timeout: RunTimeout): Promise<void> {
     if (!type.serial && type.globalConcurrency === undefined) return;
-    if (await limit.quiet(this.#leaseMs)) return;
+    if (await timeout.quiet(this.#leaseMs)) return;
     this.#registry.logger.warn(
       { id: row.id, type: row.kind, bizId: row.payload.bizId, waitedMs: this.#leaseMs },
       'a handler still runs though its signal has aborted; the next row may now run beside it. Let the handler end when run.signal aborts',

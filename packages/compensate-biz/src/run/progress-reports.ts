@@ -1,8 +1,8 @@
-import type { ClaimedRow, Logger, WorkTable } from '@holdfast/core';
-import { startTimer, type Timer } from '@holdfast/core';
+import { type ClaimedRow, type Logger, startTimer, type Timer, type WorkTable } from '@holdfast/core';
 
-/** How soon the first report is written, and how often later ones are, in ms. */
+/** Time from a report to its write, at least, in ms: a run that succeeds within it costs no write. */
 const firstMs = 50;
+/** Time between two writes, at least, in ms. */
 const everyMs = 1_000;
 
 interface Report {
@@ -47,8 +47,8 @@ export class ProgressReports {
   }
 
   /**
-   * Call it when a run ends, before its verdict is written: afterwards a report is refused. Writes the last report, except that of a run
-   * that succeeds before its first report was written. Most runs report nothing, and cost nothing here.
+   * Call it when a run ends, before its verdict is written: afterwards the database refuses the report. Writes the last report, except that of a
+   * run that succeeds before its first report was written. A run that reported nothing costs nothing here.
    */
   end(row: ClaimedRow, succeeded: boolean): Promise<void> | undefined {
     const report = this.#reports.get(row.id);

@@ -57,7 +57,7 @@ export class RunTimeout {
     });
   }
 
-  /** Waits for a call that was late, at most `ms`. Resolves with `false` if it has still not ended. */
+  /** Waits for a call that has run longer than the timeout, for `ms` at most. Resolves with `false` if it has still not ended. */
   async quiet(ms: number): Promise<boolean> {
     if (!this.#reason || !this.#call) return true;
     const ended = this.#call.then(

@@ -5,6 +5,8 @@ import { outcome, outcomeOf, type Progress, type Run, type RunOutcome } from '..
 import type { Registry } from '../registry.ts';
 import { type NewRow, newRow } from '../submit/new-row.ts';
 import type { SubmitOptions } from '../submit-options.ts';
+import { BegunCommit } from './begun-commit.ts';
+import { attemptOf, idempotencyKeyOf } from './identity.ts';
 import { progressJson } from './progress-json.ts';
 import type { ProgressReports } from './progress-reports.ts';
 import { type ResultJson, resultJson } from './result-json.ts';
@@ -19,19 +21,12 @@ export interface SingleRunParts {
   readonly type: BizType<unknown, unknown>;
   readonly reports: ProgressReports;
   readonly commit: Write;
-  /** Waits for a handler that was late: see `settleLate`. */
-  readonly settleLate: (limit: RunTimeout) => Promise<void>;
+  /** Waits for a handler that has run longer than the timeout: see `HandlerRunner`. */
+  readonly settleLate: (timeout: RunTimeout) => Promise<void>;
 }
 
 /** How a handler ended. */
 type Ended = { readonly value: unknown } | { readonly error: unknown };
-
-/** A commit that the handler has begun. */
-interface Begun {
-  state: 'open' | 'committed' | 'failed';
-  readonly done: Promise<RunOutcome>;
-  error?: unknown;
-}
 
 /**
  * One run of one row. It remembers what its handler has begun: a commit is waited for although the handler did not await it, and a verdict
@@ -44,9 +39,9 @@ export class SingleRun implements Run {
   readonly #reports: ProgressReports;
   readonly #write: Write;
   readonly #settleLate: SingleRunParts['settleLate'];
-  #limit: RunTimeout | undefined;
+  #startedTimeout: RunTimeout | undefined;
   #followUps: Promise<NewRow>[] | undefined;
-  #commit: Begun | undefined;
+  #commit: BegunCommit<RunOutcome> | undefined;
   #verdict: Verdict | undefined;
   #reported = false;
   #ended = false;
@@ -69,11 +64,11 @@ export class SingleRun implements Run {
   }
 
   get idempotencyKey(): string {
-    return `compensate-biz:${this.id}`;
+    return idempotencyKeyOf(this.#running.row);
   }
 
   get attempt(): number {
-    return this.#running.row.attempts + this.#running.row.lost + 1;
+    return attemptOf(this.#running.row);
   }
 
   get tenant(): string {
@@ -84,13 +79,17 @@ export class SingleRun implements Run {
     return this.#running.row.payload.subject ?? undefined;
   }
 
+  get parentId(): string | undefined {
+    return this.#running.row.payload.parentId ?? undefined;
+  }
+
   get signal(): AbortSignal {
     return this.#timeout.signal(this.#running);
   }
 
   get #timeout(): RunTimeout {
-    this.#limit ??= new RunTimeout(this.#type, this.#running);
-    return this.#limit;
+    this.#startedTimeout ??= new RunTimeout(this.#type, this.#running);
+    return this.#startedTimeout;
   }
 
   commit(effects: (trx: Knex.Transaction) => unknown, options?: { readonly result?: unknown }): Promise<RunOutcome> {
@@ -101,32 +100,27 @@ export class SingleRun implements Run {
   }
 
   async #begin(effects: (trx: Knex.Transaction) => unknown, result: unknown): Promise<RunOutcome> {
-    if (this.#ended && this.#limit?.expired)
+    if (this.#ended && this.#startedTimeout?.expired)
       throw new LeaseLostError(
         `Row ${this.id} was not committed: its run had ended with the type's timeout. Pass run.signal on, and stop.`,
       );
     this.#refuseLate('run.commit');
     if (this.#verdict) throw this.#misuse('run.commit', `the run had been given the verdict ${this.#verdict.outcome}`);
-    const { promise, resolve, reject } = Promise.withResolvers<RunOutcome>();
-    promise.catch(() => undefined);
-    const begun: Begun = { state: 'open', done: promise };
+    const begun = new BegunCommit<RunOutcome>();
     this.#commit = begun;
     try {
       await this.#commitWith(effects, await this.#json(result));
-      begun.state = 'committed';
-      resolve(outcome('committed'));
+      begun.succeed(outcome('committed'));
     } catch (error) {
-      begun.state = 'failed';
-      begun.error = error;
-      reject(error);
+      begun.fail(error);
     }
-    return promise;
+    return begun.done;
   }
 
   progress(value: Progress): void {
     const json = progressJson(value);
     // A handler that ran past its timeout may still call.
-    if (this.#ended || this.#commit?.state === 'committed') return;
+    if (this.#ended || this.#commit?.committed) return;
     this.#reported = true;
     this.#reports.report(this.#running.row, json);
   }
@@ -160,8 +154,8 @@ export class SingleRun implements Run {
   /** @throws InvalidArgumentError if the run has ended, or a commit of it is under way or done */
   #refuseLate(call: string): void {
     if (this.#ended) throw this.#misuse(call, 'the handler had returned; await what the handler begins');
-    if (this.#commit && this.#commit.state !== 'failed')
-      throw this.#misuse(call, `a commit of this run was ${this.#commit.state === 'open' ? 'under way' : 'done'}`);
+    const committing = this.#commit?.progress;
+    if (committing) throw this.#misuse(call, `a commit of this run was ${committing}`);
   }
 
   #misuse(call: string, why: string): InvalidArgumentError {
@@ -170,12 +164,12 @@ export class SingleRun implements Run {
     return error;
   }
 
-  /** Ends a run whose handler returned or threw without waiting. Makes a promise only if something was begun, or is to be written. */
+  /** Ends a run whose handler returned or threw without waiting. Makes a promise only if the handler began something, or reported progress. */
   end(ended: Ended): Verdict | undefined | Promise<Verdict | undefined> {
     const begun = this.#followUps !== undefined || this.#commit !== undefined || this.#verdict !== undefined || this.#reported;
     if (begun) return this.finish('error' in ended ? Promise.reject(ended.error) : Promise.resolve(ended.value));
     this.#ended = true;
-    this.#limit?.clear();
+    this.#startedTimeout?.clear();
     try {
       if ('error' in ended) throw ended.error;
       const verdict = this.#verdictOn(ended.value);
@@ -187,24 +181,24 @@ export class SingleRun implements Run {
 
   /** Waits for the handler's result, and for a commit that it has begun, within the type's timeout. Commits follow-ups with the success. */
   async finish(result: Promise<unknown>): Promise<Verdict | undefined> {
-    const limit = this.#timeout;
+    const timeout = this.#timeout;
     let ended: Ended;
     try {
-      ended = { value: await limit.race(result) };
+      ended = { value: await timeout.race(result) };
     } catch (error) {
       ended = { error };
     }
-    if (this.#commit?.state === 'open') {
+    if (this.#commit?.progress === 'under way') {
       try {
-        await limit.race(this.#commit.done);
+        await this.#commit.ended(timeout);
       } catch (error) {
-        if (this.#commit.state === 'open') ended = { error };
+        ended = { error };
       }
     }
-    // A commit that is late is not waited for: it writes under the version of this run, or not at all.
+    // A commit that is still under way is not waited for: it writes under the version of this run, or not at all.
     this.#ended = true;
-    if ('error' in ended) await this.#settleLate(limit);
-    limit.clear();
+    if ('error' in ended) await this.#settleLate(timeout);
+    timeout.clear();
     let verdict: Verdict | undefined;
     try {
       verdict = await this.#judge(ended);
@@ -222,7 +216,7 @@ export class SingleRun implements Run {
 
   /** The verdict of a handler that has ended; `undefined` once it has committed. @throws InvalidResultError */
   async #judge(ended: Ended): Promise<Verdict | undefined> {
-    if (this.#commit?.state === 'committed') {
+    if (this.#commit?.committed) {
       if ('error' in ended) this.#log(ended.error, 'the handler threw after its run had committed; the row is SUCCESS');
       return undefined;
     }
@@ -234,8 +228,8 @@ export class SingleRun implements Run {
     const given = outcomeOf(ended.value);
     if (given !== undefined && given !== 'committed') return given;
     if (this.#verdict) return this.#verdict;
-    // The handler went on after its commit had failed. Its effects were rolled back, so this is not a success.
-    if (this.#commit?.state === 'failed') throw this.#commit.error;
+    // The handler continued after its commit had failed. Its effects were rolled back, so this is not a success.
+    if (this.#commit?.failure) throw this.#commit.failure.error;
     return this.#verdictOn(ended.value);
   }
 
@@ -248,15 +242,15 @@ export class SingleRun implements Run {
   }
 
   /**
-   * What is stored of a result for which the type has no schema. A handler of one expression returns whatever that gives: the work is done, so a
-   * value that can't be stored is left out.
+   * The JSON of a result for which the type has no schema. A handler of one expression returns the value of that expression: the work is done, so
+   * a value that can't be stored is left out.
    */
   #plainJson(result: unknown): ResultJson | Promise<ResultJson> {
     try {
       return this.#json(result);
     } catch (error) {
       if (!HoldfastError.is(error, 'invalid-result')) throw error;
-      this.#log(error, 'what the handler returned can not be stored as its result; the row is SUCCESS without one');
+      this.#log(error, 'the value that the handler returned can not be stored as its result; the row is SUCCESS without a result');
       return undefined;
     }
   }

@@ -23,7 +23,7 @@ export function failed(retry: Backoff, attempts: number, error: StoredError, aft
 
 /**
  * The verdict on a thrown error. `retryable: false` means that trying again is pointless. A run that the worker has interrupted, since it is
- * stopping, has not failed: its row is given back, and the start is not counted. A run that was late has failed, also at a stop.
+ * stopping, has not failed: its row is given back, and the start is not counted. A run that was longer than the timeout has failed, also at a stop.
  */
 export function thrown(retry: Backoff, { row: { attempts }, interrupted }: RunningRow, error: unknown): Verdict {
   const code = propertyOf(error, 'code');
@@ -33,6 +33,7 @@ export function thrown(retry: Backoff, { row: { attempts }, interrupted }: Runni
   return failed(retry, attempts, storedError(error));
 }
 
+/** The verdict of a handler that asks for another try, which counts as a failed attempt. */
 export function retryVerdict(
   retry: Backoff,
   attempts: number,
@@ -44,6 +45,7 @@ export function retryVerdict(
   return failed(retry, attempts, error, options.after === undefined ? undefined : durationMs(options.after, 'after'));
 }
 
+/** The verdict of a handler that gives its row up. */
 export function rejectVerdict(reason: string): Verdict {
   return {
     outcome: 'dead',
@@ -52,6 +54,7 @@ export function rejectVerdict(reason: string): Verdict {
   };
 }
 
+/** The verdict of a handler that asks to run later, at no cost. */
 export function snoozeVerdict(after: Duration): Verdict {
   return { outcome: 'snooze', afterMs: Math.max(1, durationMs(after, 'after')) };
 }

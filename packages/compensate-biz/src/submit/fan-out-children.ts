@@ -1,17 +1,24 @@
 import { type Database, forUpdate, type SqlRunner } from '@holdfast/core';
+import { FanOutCancelledError } from '../errors.ts';
+import { parentType } from '../table/parent-type.ts';
 import { insertChildren } from './insert-rows.ts';
 import type { NewRow } from './new-row.ts';
 
-/** The children of one fan-out, as they are written. All writers lock the fan-out's row first, so that one writes at a time. */
+/**
+ * The children of one fan-out, as they are written. All writers lock the fan-out's row first, so that one writes at a time, and none once it is
+ * cancelled: each call then throws FanOutCancelledError.
+ */
 export class FanOutChildren {
   readonly #database: Database;
   readonly #parent: bigint;
+  readonly #key: string;
   readonly #table: string;
   readonly #fanOuts: string;
 
-  constructor(database: Database, parentId: string) {
+  constructor(database: Database, { id, key }: { readonly id: string; readonly key: string }) {
     this.#database = database;
-    this.#parent = BigInt(parentId);
+    this.#parent = BigInt(id);
+    this.#key = key;
     this.#table = database.table('compensate_biz');
     this.#fanOuts = database.table('compensate_biz_fan_out');
   }
@@ -40,7 +47,7 @@ export class FanOutChildren {
       await this.#lock(sql);
       const counts = this.#database.table('compensate_biz_fan_out_count');
       const [row] = await sql.rows<{ n: string | number }>(
-        `SELECT (SELECT count(*) FROM ${this.#table} WHERE parent_id = ${this.#parent} AND status NOT IN ('SUCCESS', 'FAILED', 'CANCELLED')) + (SELECT COALESCE(sum(done + failed + cancelled), 0) FROM ${counts} WHERE parent_id = ${this.#parent}) AS n`,
+        `SELECT (SELECT count(*) FROM ${this.#table} WHERE parent_id = ${this.#parent} AND biz_type <> '${parentType}' AND status NOT IN ('SUCCESS', 'FAILED', 'CANCELLED')) + (SELECT COALESCE(sum(done + failed + cancelled), 0) FROM ${counts} WHERE parent_id = ${this.#parent}) AS n`,
       );
       await this.#setProduced(sql, Number(row?.n));
       return Number(row?.n);
@@ -63,10 +70,12 @@ export class FanOutChildren {
     return record.total === null && Number(record.produced) === produced;
   }
 
+  /** @throws FanOutCancelledError */
   async #lock(sql: SqlRunner): Promise<{ readonly produced: string | number; readonly total: string | number | null }> {
-    const [record] = await sql.rows<{ produced: string | number; total: string | number | null }>(
-      `SELECT produced, total FROM ${this.#fanOuts} WHERE parent_id = ${this.#parent}${forUpdate(this.#database)}`,
+    const [record] = await sql.rows<{ produced: string | number; total: string | number | null; cancelled: string | number }>(
+      `SELECT produced, total, cancelled FROM ${this.#fanOuts} WHERE parent_id = ${this.#parent}${forUpdate(this.#database)}`,
     );
+    if (record && Number(record.cancelled) === 1) throw new FanOutCancelledError(this.#key, this.#parent.toString());
     return record ?? { produced: 0, total: null };
   }
 

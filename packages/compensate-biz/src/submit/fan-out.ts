@@ -1,8 +1,10 @@
-import { checkpoint, InvalidArgumentError, keyText, notAPromise, wholeNumber } from '@holdfast/core';
+import { checkpoint, forUpdate, InvalidArgumentError, idText, keyText, notAPromise, type SqlRunner, wholeNumber } from '@holdfast/core';
 import { type BizTypes, type ContextInput, typeOf } from '../biz-type.ts';
+import { FanOutCancelledError } from '../errors.ts';
 import type { Registry } from '../registry.ts';
 import type { SubmitOptions } from '../submit-options.ts';
-import { keyedChild } from '../table/child-key.ts';
+import { keyedChild, partKey } from '../table/child-key.ts';
+import { parentType } from '../table/parent-type.ts';
 import { FanOutChildren } from './fan-out-children.ts';
 import { insertRows } from './insert-rows.ts';
 import { type NewRow, newRow } from './new-row.ts';
@@ -27,6 +29,11 @@ export interface FanOutOptions<Types extends BizTypes> {
       readonly options?: SubmitOptions;
     };
   }[keyof Types & string];
+  /**
+   * The fan-out that this one belongs to: the `run.parentId` of the child whose handler makes it. When that fan-out is cancelled, so is this one,
+   * with its children. It does not wait for this one, and does not count it. Default none. Decided by the first call with the `key`.
+   */
+  readonly partOf?: string | undefined;
   /** Tenant of every child. Default `''`. */
   readonly tenant?: string;
   /** Priority of every child. Default 0. */
@@ -46,12 +53,10 @@ type FanOutRequest = Omit<FanOutOptions<BizTypes>, 'onComplete'> & {
   readonly onComplete?: { readonly type: string; readonly context: unknown; readonly options?: SubmitOptions } | undefined;
 };
 
-/** Type of the parents' rows. They are BLOCKED until their children have ended, so no worker claims them. */
-export const parentType = 'fan-out';
-
 /**
  * Reads the source once, `chunk` items at a time. Each chunk commits with the number of children written so far, so that a crash in
  * mid-iteration repeats none: the next call skips that many items or, with the caller's keys, writes the children that are missing.
+ * @throws FanOutCancelledError if the fan-out was cancelled: the chunk in hand is not written, and the source is read no further
  */
 export async function createFanOut(
   registry: Registry,
@@ -71,7 +76,7 @@ export async function createFanOut(
     ...(options.priority === undefined ? {} : { priority: options.priority }),
   };
   const keyed = options.childKey !== undefined;
-  const children = new FanOutChildren(database, parent.id);
+  const children = new FanOutChildren(database, { id: parent.id, key: options.key });
   // Keyed items are looked up, so none is skipped: the source may give them in another order. Others are known by their position alone.
   const skip = keyed ? 0 : Number(parent.produced);
   let produced = keyed && parent.produced !== '0' ? await children.recount() : Number(parent.produced);
@@ -123,6 +128,7 @@ async function openParent(
     const entry = await once.enter(sql, scope, key, 3650 * 86_400_000);
     let id = entry.first ? undefined : entry.ref;
     if (entry.first) {
+      if (options.partOf !== undefined) await requireOpen(registry, sql, options.partOf);
       const row: NewRow = {
         biz_id: key,
         biz_type: parentType,
@@ -133,8 +139,8 @@ async function openParent(
         schema_version: 1,
         subject: null,
         traceparent: null,
-        parent_id: null,
-        child_key: null,
+        parent_id: options.partOf === undefined ? null : idText('partOf', options.partOf),
+        child_key: options.partOf === undefined ? null : partKey(key),
         gate: null,
         once: null,
       };
@@ -146,11 +152,28 @@ async function openParent(
       ]);
       await once.setRef(sql, scope, key, id ?? '');
     }
-    const [row] = await sql.rows<{ produced: string; total: string | null }>(
-      `SELECT produced, total FROM ${f} WHERE parent_id = ${BigInt(id ?? 0)}`,
+    const [row] = await sql.rows<{ produced: string; total: string | null; cancelled: string | number }>(
+      `SELECT produced, total, cancelled FROM ${f} WHERE parent_id = ${BigInt(id ?? 0)}`,
     );
+    if (row && Number(row.cancelled) === 1) throw new FanOutCancelledError(key, id ?? '');
     return { id: id ?? '', produced: row?.produced ?? '0', total: row?.total ?? null };
   });
+}
+
+/**
+ * Locks a fan-out to which another is to belong, so that it is not cancelled before the other is there to be cancelled with it.
+ * @throws FanOutCancelledError if it was cancelled
+ * @throws InvalidArgumentError if there is none
+ */
+async function requireOpen({ database }: Registry, sql: SqlRunner, given: string): Promise<void> {
+  const id = idText('partOf', given);
+  const [fanOut] = await sql.rows<{ cancelled: string | number }>(
+    `SELECT cancelled FROM ${database.table('compensate_biz_fan_out')} WHERE parent_id = ${BigInt(id)}${forUpdate(database)}`,
+  );
+  if (!fanOut) throw new InvalidArgumentError(`partOf is ${given}, and there is no fan-out with this id; give run.parentId.`);
+  if (Number(fanOut.cancelled) === 0) return;
+  const [row] = await sql.rows<{ biz_id: string }>(`SELECT biz_id FROM ${database.table('compensate_biz')} WHERE id = ${BigInt(id)}`);
+  throw new FanOutCancelledError(row?.biz_id ?? '', id);
 }
 
 /**

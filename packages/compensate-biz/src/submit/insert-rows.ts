@@ -1,4 +1,4 @@
-import { type Database, KeyGate, type SqlRunner, statementParts } from '@holdfast/core';
+import { compareTexts, type Database, KeyGate, type SqlRunner, statementParts } from '@holdfast/core';
 import { gateScope } from '../table/biz-effects.ts';
 import { type InsertStatement, insertStatement } from './insert-statement.ts';
 import type { NewRow } from './new-row.ts';
@@ -13,13 +13,16 @@ export async function insertChildren(database: Database, sql: SqlRunner, rows: r
   for (const { into, params } of statements(database, rows)) await sql.run(`INSERT ${into}`, params);
 }
 
-/** Writes rows of serial types. It locks the gate before the row gets its id, type by type and key by key in one order, as settles do, so that two transactions can't deadlock. */
+/**
+ * Writes rows of serial types. It locks the gate before the row gets its id, type by type and key by key in one order, as settles do, so that
+ * two transactions can't deadlock.
+ */
 async function insertGated(database: Database, sql: SqlRunner, rows: readonly NewRow[]): Promise<string[]> {
   const gate = new KeyGate(database);
   const ids: string[] = new Array(rows.length);
   const order = rows
     .map((row, at) => ({ row, at }))
-    .sort((a, b) => compare(a.row.biz_type, b.row.biz_type) || compare(a.row.gate ?? '', b.row.gate ?? '') || a.at - b.at);
+    .sort((a, b) => compareTexts(a.row.biz_type, b.row.biz_type) || compareTexts(a.row.gate ?? '', b.row.gate ?? '') || a.at - b.at);
   for (const { row, at } of order) {
     const scope = gateScope(row.biz_type);
     const head = row.gate === null ? null : await gate.lock(sql, scope, row.gate);
@@ -72,8 +75,4 @@ export function fitsOneStatement(database: Database, rows: readonly NewRow[]): b
   if (rows.length <= 1) return true;
   if (database.family === 'sqlite' || rows.some((row) => row.gate !== null)) return false;
   return statementParts(database, rows, mostRows).length === 1;
-}
-
-function compare(a: string, b: string): number {
-  return a < b ? -1 : a > b ? 1 : 0;
 }

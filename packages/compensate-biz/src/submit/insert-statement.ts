@@ -2,11 +2,11 @@ import type { Database } from '@holdfast/core';
 import { agingStepMs } from '../table/biz-table.ts';
 import type { NewRow } from './new-row.ts';
 
-/** One INSERT of rows, without its verb. */
+/** One INSERT of rows, without the word INSERT. */
 export interface InsertStatement {
   readonly into: string;
   readonly params: readonly unknown[];
-  /** Rows. */
+  /** The number of rows. */
   readonly size: number;
 }
 

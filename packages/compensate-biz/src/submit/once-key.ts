@@ -11,7 +11,9 @@ export interface OnceKey {
   readonly replace: boolean;
 }
 
+/** The window of a key without `window` or `while`. */
 const weekMs = 7 * 86_400_000;
+/** The window of a key that holds while its row is pending: ten years. */
 const foreverMs = 3650 * 86_400_000;
 
 /** The scope of the `once` keys of a type. */

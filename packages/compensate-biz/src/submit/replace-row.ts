@@ -1,6 +1,7 @@
 import type { SqlRunner } from '@holdfast/core';
 import { lockRow } from '../operate/steer.ts';
 import type { Registry } from '../registry.ts';
+import { hasEnded } from '../table/statuses.ts';
 import type { NewRow } from './new-row.ts';
 
 /**
@@ -10,7 +11,7 @@ import type { NewRow } from './new-row.ts';
 export async function replaceRow(registry: Registry, sql: SqlRunner, id: string, row: NewRow): Promise<'replaced' | 'running' | 'ended'> {
   const { database, table } = registry;
   const found = id === '' ? undefined : await lockRow(registry, sql, id);
-  if (!found || ['SUCCESS', 'FAILED', 'CANCELLED'].includes(found.status)) return 'ended';
+  if (!found || hasEnded(found.status)) return 'ended';
   if (found.status === 'PROCESSING') return 'running';
   const status = table.state(found.status === 'BLOCKED' ? 'blocked' : row.delayMs > 0 ? 'scheduled' : 'ready');
   const due = row.delayMs > 0 ? `{now} + ${row.delayMs}` : 'NULL';

@@ -12,7 +12,8 @@ import {
 } from '@holdfast/core';
 import type { Knex } from 'knex';
 import type { BizTypes, ContextInput } from '../biz-type.ts';
-import { cancelRow, rescheduleRow } from '../operate/steer.ts';
+import { cancelRow } from '../operate/cancel.ts';
+import { rescheduleRow } from '../operate/steer.ts';
 import type { Registry } from '../registry.ts';
 import type { SubmitOptions } from '../submit-options.ts';
 import { fitsOneStatement } from './insert-rows.ts';
@@ -20,7 +21,7 @@ import { type NewRow, newRow } from './new-row.ts';
 import { onceScope } from './once-key.ts';
 import { type Submitted, writeRows } from './write-rows.ts';
 
-/** Options of many rows: the same for all, or made from the context of each. `once` is of one row, so it needs the function. */
+/** Options of many rows: the same for all, or a function that makes them from the context of each. `once` names one row, so it needs the function. */
 export type ManyOptions<Context> = Omit<SubmitOptions, 'once'> | ((context: Context) => SubmitOptions);
 
 /** Submits rows. */
@@ -40,9 +41,17 @@ export interface Submitter<Types extends BizTypes> {
 
 /** Submits and changes rows within one transaction. `in(trx)` returns it. */
 export interface InTransaction<Types extends BizTypes> extends Submitter<Types> {
-  /** Cancels a row that has not ended. A running one gets its signal, and nothing more of its run is accepted. */
+  /**
+   * Cancels a row that has not ended. The signal of a running row aborts, and nothing more of its run is accepted. Returns whether the row was
+   * cancelled: false if it has ended, or is not there.
+   *
+   * A fan-out is cancelled with its children: by the `parentId` of its result, or as `{ type: 'fan-out', once: key }`. It is CANCELLED, and
+   * does not complete, when `trx` commits; `fanOut` writes no further child, and throws FanOutCancelledError. Up to 1,000 of its children are
+   * cancelled in `trx`, unless its isolation is such that it would conflict with their runs. Workers cancel all others after the commit, 1,000
+   * in a transaction; without a worker, `sweep()` does. Children that have ended stay as they are.
+   */
   cancel(target: RowTarget): Promise<boolean>;
-  /** Changes when a waiting row runs. */
+  /** Makes a SCHEDULED or WAIT_HANDLE row run `delay` from now. Returns false if the row is in another status, or is not there. */
   reschedule(target: RowTarget, delay: NonNullable<SubmitOptions['delay']>): Promise<boolean>;
 }
 
@@ -52,13 +61,10 @@ export type RowTarget = { readonly id: string } | { readonly type: string; reado
 /** Writes rows, in the caller's transaction or in transactions of its own, and wakes workers after the commit. */
 export class RowSubmitter {
   readonly #registry: Registry;
-  readonly #onCancelled: (id: string) => void;
   readonly #batcher: Batcher<NewRow, string>;
 
-  /** @param onCancelled called after the commit with the id of each row that was cancelled */
-  constructor(registry: Registry, onCancelled: (id: string) => void) {
+  constructor(registry: Registry) {
     this.#registry = registry;
-    this.#onCancelled = onCancelled;
     this.#batcher = new Batcher({
       run: (rows) => this.#write(rows),
       // One bad row must not fail its neighbours. After a connection error the rows may have been written, so none is written again.
@@ -87,12 +93,12 @@ export class RowSubmitter {
         return submitted.map(({ id }) => id);
       },
       cancel: async (target) => {
-        const id = await inTurn(async (sql) => {
-          const found = await this.#idOf(sql, target);
-          return found !== undefined && (await cancelRow(registry, sql, found)) ? found : undefined;
+        const cancelled = await inTurn(async (sql) => {
+          const id = await this.#idOf(sql, target);
+          return id === undefined ? [] : cancelRow(registry, sql, id);
         });
-        if (id !== undefined) await afterCommit(() => this.#onCancelled(id));
-        return id !== undefined;
+        if (cancelled.length > 0) await afterCommit(() => registry.cancelled(cancelled));
+        return cancelled.length > 0;
       },
       reschedule: async (target, delay: Duration) => {
         return inTurn(async (sql) => {
@@ -136,7 +142,7 @@ export class RowSubmitter {
     return submitted.map(({ id }) => id);
   }
 
-  /** Writes rows in a transaction of their own: all or none, or rows would be written again beside a bad one. */
+  /** Writes all rows or none, in a transaction of their own. If some were left, the batcher would write them again when it isolates the bad row. */
   async #writeAlone(rows: readonly NewRow[]): Promise<Submitted[]> {
     const { database } = this.#registry;
     await database.describe();
@@ -147,10 +153,10 @@ export class RowSubmitter {
 
   /** Wakes workers for the rows that are new, and for those whose time was changed. */
   #wakeFor(rows: readonly NewRow[], submitted: readonly Submitted[]): void {
-    const fresh = rows.flatMap((row, i) => (submitted[i]?.duplicate === false ? [{ row, id: submitted[i].id }] : []));
+    const isFresh = (_: unknown, i: number): boolean => submitted[i]?.duplicate === false;
     this.#registry.wakeFor(
-      fresh.map(({ row }) => row),
-      fresh.map(({ id }) => id),
+      rows.filter(isFresh),
+      submitted.filter(isFresh).map(({ id }) => id),
     );
     if (submitted.some(({ earlier }) => earlier === 'replaced')) this.#registry.wake();
   }

@@ -1,5 +1,6 @@
 import type { SqlRunner } from '@holdfast/core';
 import type { Registry } from '../registry.ts';
+import { endedSql } from '../table/statuses.ts';
 import { insertRows } from './insert-rows.ts';
 import type { NewRow } from './new-row.ts';
 import { type OnceKey, onceScope } from './once-key.ts';
@@ -20,45 +21,36 @@ export interface Submitted {
 
 type OnceRow = NewRow & { readonly once: OnceKey };
 
-/** The most keys per statement. */
+/** Keys of `once` whose ids one statement sets, at most. */
 const keysPerStatement = 1000;
 
 /**
- * Writes rows in a transaction, each under its `once` key if it has one, and returns what became of each, in order. Every submit comes
- * through here, so that none forgets an option. Locks the keys of `once` before the gates of serial types, both in one order.
+ * Writes rows in a transaction, each under its `once` key if it has one, and returns the result for each, in order. Every submit goes through
+ * this function, so that no way to submit forgets an option. Locks the keys of `once` before the gates of serial types, both in one order.
  */
 export async function writeRows(registry: Registry, sql: SqlRunner, rows: readonly NewRow[]): Promise<Submitted[]> {
   if (!rows.some(isOnce)) return (await insertRows(registry.database, sql, rows)).map((id) => ({ id, duplicate: false }));
-  const firstOf = new Map<string, number>();
-  for (const [i, row] of rows.entries()) if (isOnce(row) && !firstOf.has(nameOf(row))) firstOf.set(nameOf(row), i);
-  const isFirst = (row: NewRow, i: number): boolean => !isOnce(row) || firstOf.get(nameOf(row)) === i;
-  const known = await enterKeys(
-    registry,
-    sql,
-    rows.filter(isOnce).filter((row) => rows[firstOf.get(nameOf(row)) ?? -1] === row),
-  );
-  const fresh = rows.flatMap((row, i) => (isFirst(row, i) && !(isOnce(row) && known.has(nameOf(row))) ? [{ row, i }] : []));
-  const ids = await insertRows(
-    registry.database,
-    sql,
-    fresh.map(({ row }) => row),
-  );
-  await setIds(
-    registry,
-    sql,
-    fresh.map(({ row }, n) => ({ row, id: ids[n] ?? '' })),
-  );
-  const submitted: Submitted[] = new Array(rows.length);
-  for (const [n, { i }] of fresh.entries()) submitted[i] = { id: ids[n] ?? '', duplicate: false };
-  for (const [i, row] of rows.entries()) {
-    if (submitted[i] || !isOnce(row)) continue;
-    const id = known.get(nameOf(row)) ?? submitted[firstOf.get(nameOf(row)) ?? -1]?.id ?? '';
-    submitted[i] = row.once.replace ? { id, duplicate: true, earlier: await replaceRow(registry, sql, id, row) } : { id, duplicate: true };
+  const firstOf = new Map<string, OnceRow>();
+  for (const row of rows) if (isOnce(row) && !firstOf.has(nameOf(row))) firstOf.set(nameOf(row), row);
+  const known = await enterKeys(registry, sql, [...firstOf.values()]);
+  const fresh = rows.filter((row) => !isOnce(row) || (firstOf.get(nameOf(row)) === row && !known.has(nameOf(row))));
+  const ids = await insertRows(registry.database, sql, fresh);
+  const idOf = new Map(fresh.map((row, i) => [row, ids[i] ?? '']));
+  await setIds(registry, sql, idOf);
+  const submitted: Submitted[] = [];
+  for (const row of rows) {
+    const written = idOf.get(row);
+    if (written !== undefined || !isOnce(row)) {
+      submitted.push({ id: written ?? '', duplicate: false });
+      continue;
+    }
+    const id = known.get(nameOf(row)) ?? idOf.get(firstOf.get(nameOf(row)) ?? row) ?? '';
+    submitted.push(row.once.replace ? { id, duplicate: true, earlier: await replaceRow(registry, sql, id, row) } : { id, duplicate: true });
   }
   return submitted;
 }
 
-/** Records keys. Returns the ids of the rows of those that were used before, by name. */
+/** Records keys. Returns, by the name of the key, the ids of the rows of keys that were used before. */
 async function enterKeys(registry: Registry, sql: SqlRunner, rows: readonly OnceRow[]): Promise<ReadonlyMap<string, string>> {
   const known = new Map<string, string>();
   const groups = Map.groupBy(rows, ({ biz_type, once }) => `${biz_type} ${once.windowMs} ${once.pending}`);
@@ -75,25 +67,25 @@ async function enterKeys(registry: Registry, sql: SqlRunner, rows: readonly Once
   return known;
 }
 
-async function setIds(registry: Registry, sql: SqlRunner, rows: readonly { readonly row: NewRow; readonly id: string }[]): Promise<void> {
-  for (const [type, some] of Map.groupBy(
-    rows.filter(({ row }) => isOnce(row)),
+/** Stores the ids of new rows under their keys. */
+async function setIds(registry: Registry, sql: SqlRunner, idOf: ReadonlyMap<NewRow, string>): Promise<void> {
+  const byType = Map.groupBy(
+    [...idOf].flatMap(([row, id]) => (isOnce(row) ? [{ row, id }] : [])),
     ({ row }) => row.biz_type,
-  ))
-    for (let from = 0; from < some.length; from += keysPerStatement)
-      await registry.once.setRefs(
-        sql,
-        onceScope(type),
-        new Map(some.slice(from, from + keysPerStatement).map(({ row, id }) => [row.once?.key ?? '', id])),
-      );
+  );
+  for (const [type, some] of byType)
+    for (let from = 0; from < some.length; from += keysPerStatement) {
+      const part = some.slice(from, from + keysPerStatement);
+      await registry.once.setRefs(sql, onceScope(type), new Map(part.map(({ row, id }) => [row.once.key, id])));
+    }
 }
 
-/** Those of the rows that have not ended. */
+/** The ids of those rows that have not ended. */
 async function pendingIds(registry: Registry, sql: SqlRunner, ids: readonly string[]): Promise<ReadonlySet<string>> {
-  return new Set(await idsWhere(registry, sql, ids, "status NOT IN ('SUCCESS', 'FAILED', 'CANCELLED')"));
+  return new Set(await idsWhere(registry, sql, ids, `NOT (${endedSql})`));
 }
 
-/** A row that was cancelled did not do its work, and does not count: the next submit writes another. One that was purged had succeeded. */
+/** The ids of the rows whose keys still count. A cancelled row did not do its work, so the next submit writes another; a row that is gone was purged after its end. */
 async function uncancelledIds(registry: Registry, sql: SqlRunner, ids: readonly string[]): Promise<ReadonlySet<string>> {
   const cancelled = new Set(await idsWhere(registry, sql, ids, "status = 'CANCELLED'"));
   return new Set(ids.filter((id) => !cancelled.has(id)));
@@ -111,6 +103,7 @@ function isOnce(row: NewRow): row is OnceRow {
   return (row.once ?? null) !== null;
 }
 
+/** A `once` key with its type: keys of different types never meet. */
 function nameOf({ biz_type, once }: OnceRow): string {
   return `${biz_type} ${once.key}`;
 }

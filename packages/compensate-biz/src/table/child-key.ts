@@ -8,3 +8,8 @@ export function keyedChild(key: string): string {
   const text = keyText('childKey', key);
   return /^[#=]/.test(text) ? keyText('childKey', `=${text}`) : text;
 }
+
+/** The `child_key` of a fan-out that belongs to another. No key of an item begins with these marks: see {@link keyedChild}. */
+export function partKey(key: string): string {
+  return `=>${key}`;
+}

@@ -1,4 +1,13 @@
-import { type Database, keepTrailingSpaces, type Schema, SchemaWriter, type SqlRunner, tableColumns, workColumns } from '@holdfast/core';
+import {
+  type Database,
+  inByteCollation,
+  keepTrailingSpaces,
+  type Schema,
+  SchemaWriter,
+  type SqlRunner,
+  tableColumns,
+  workColumns,
+} from '@holdfast/core';
 import { adoptColumns, type Column } from './adopt-columns.ts';
 
 /** The tables of this package. Adopts a classic `compensate_biz` table in place, rows and all, while old code runs. */
@@ -22,6 +31,7 @@ export const compensateBizSchema: Schema = {
     { name: '0003_lookup', statements: lookup },
     { name: '0004_result', statements: result },
     { name: '0005_ended', statements: indexEnded },
+    { name: '0006_cancel', statements: cancelFanOuts },
   ],
 };
 
@@ -185,5 +195,24 @@ async function indexEnded(database: Database, look: SqlRunner): Promise<readonly
   }
   const rows = existing.size === 0 ? [] : await look.rows(`SELECT 1 AS one FROM ${t} LIMIT 1`);
   schema.index('compensate_biz_ended', 'compensate_biz', 'status, biz_type, id', { where: ended, concurrently: rows.length > 0 });
+  return schema.statements;
+}
+
+/**
+ * Whether a fan-out was cancelled, and the key of the child up to which its children were; NULL if none is to be cancelled. The index holds the
+ * fan-outs that are being cancelled: a few at most.
+ */
+async function cancelFanOuts(database: Database, look: SqlRunner): Promise<readonly string[]> {
+  const existing = await tableColumns(database, look, 'compensate_biz_fan_out');
+  const schema = new SchemaWriter(database);
+  for (const [name, type] of [
+    ['cancelled', 'INTEGER NOT NULL DEFAULT 0'],
+    ['cancel_after', inByteCollation(database, 'VARCHAR(191) NULL')],
+  ] as const)
+    if (!existing.has(name)) schema.statements.push(`ALTER TABLE ${database.table('compensate_biz_fan_out')} ADD COLUMN ${name} ${type}`);
+  schema.index('compensate_biz_fan_out_cancel', 'compensate_biz_fan_out', 'parent_id', {
+    where: 'cancel_after IS NOT NULL',
+    wide: 'cancel_after',
+  });
   return schema.statements;
 }

@@ -2,9 +2,10 @@ import { type Database, type Duration, durationMs, TransactionDatabase, wholeNum
 import type { Knex } from 'knex';
 import { type CompensateBiz, registryOf } from '../biz.ts';
 import type { BizTypes } from '../biz-type.ts';
+import { findTasks, getTask } from '../operate/find-tasks.ts';
 import { Inspection } from '../operate/inspect.ts';
-import { type Task, type TaskDetails, taskDetailsOf, taskOf } from '../operate/task.ts';
-import { listQuery, type TaskQuery } from '../operate/task-query.ts';
+import type { Task, TaskDetails } from '../operate/task.ts';
+import type { TaskQuery } from '../operate/task-query.ts';
 import type { WaitOptions } from '../operate/wait-for-end.ts';
 import type { Registry } from '../registry.ts';
 import type { RowTarget } from '../submit/submitter.ts';
@@ -86,13 +87,7 @@ function helpers<Types extends BizTypes>(registry: Registry, clock: Database): B
         clock.clockOffsetMs += Math.max(1, Math.ceil(dueMs));
       }
     },
-    find: async (query = {}) => {
-      const rows = await inspection.records(listQuery(query));
-      return rows.map((row) => taskOf(row) as Task<Types>);
-    },
-    get: async (id) => {
-      const found = await inspection.record(id);
-      return found && ({ ...taskOf(found.row), ...taskDetailsOf(found) } as Task<Types> & TaskDetails);
-    },
+    find: async (query = {}) => (await findTasks(inspection, query)) as readonly Task<Types>[],
+    get: async (id) => (await getTask(inspection, id)) as (Task<Types> & TaskDetails) | undefined,
   };
 }

@@ -1,8 +1,10 @@
 import { type ClaimedRow, type Settlement, type StoredError, Telemetry, uuidv7, type Verdict } from '@holdfast/core';
 import { TestRunLimitError } from '../errors.ts';
+import { cancelChildren } from '../operate/cancel.ts';
 import { parsedJson } from '../operate/task.ts';
 import type { Registry } from '../registry.ts';
 import { HandlerRunner } from '../run/handler-runner.ts';
+import { attemptOf } from '../run/identity.ts';
 import { keepsRow } from '../run/keeps-row.ts';
 import { ProgressReports } from '../run/progress-reports.ts';
 import { pausedTypes } from '../table/paused-types.ts';
@@ -64,6 +66,7 @@ export class DueRunner {
     const runs: TaskRun[] = [];
     for (;;) {
       while ((await table.promote(1_000)) === 1_000);
+      while ((await cancelChildren(this.#registry)).chunks > 0);
       const rows = await this.#claimNext(wanted);
       if (rows.length === 0) return runs;
       if (runs.length + rows.length > most) {
@@ -118,11 +121,11 @@ export class DueRunner {
 
   #emit(row: ClaimedRow, verdict: Verdict | undefined): void {
     const { events } = this.#registry;
-    const of = { id: row.id, type: row.kind };
-    if (verdict === undefined) events.emit('task:lease-lost', of);
-    else if (verdict.outcome === 'done') events.emit('task:succeeded', of);
-    else if (verdict.outcome === 'retry') events.emit('task:retried', { ...of, afterMs: verdict.afterMs, error: verdict.error });
-    else if (verdict.outcome === 'dead') events.emit('task:dead', { ...of, reason: verdict.reason, error: verdict.error });
+    const task = { id: row.id, type: row.kind };
+    if (verdict === undefined) events.emit('task:lease-lost', task);
+    else if (verdict.outcome === 'done') events.emit('task:succeeded', task);
+    else if (verdict.outcome === 'retry') events.emit('task:retried', { ...task, afterMs: verdict.afterMs, error: verdict.error });
+    else if (verdict.outcome === 'dead') events.emit('task:dead', { ...task, reason: verdict.reason, error: verdict.error });
   }
 }
 
@@ -140,7 +143,7 @@ function runOf(row: ClaimedRow, verdict: Verdict | undefined): TaskRun {
     id: row.id,
     type: row.kind,
     bizId: row.payload.bizId ?? undefined,
-    attempt: row.attempts + row.lost + 1,
+    attempt: attemptOf(row),
     outcome: verdict === undefined ? 'refused' : outcomes[verdict.outcome],
     result: verdict?.outcome === 'done' ? parsedJson(verdict.result) : undefined,
     error: verdict?.outcome === 'retry' || verdict?.outcome === 'dead' ? verdict.error : undefined,

@@ -1,15 +1,15 @@
 import { Breaker, type Settlement } from '@holdfast/core';
 import type { Registry } from '../registry.ts';
 
-/** Outcomes that are not reported yet: successes, and failures after the last of them. */
+/** Outcomes that are not reported yet: the number of successes, and of the failures after the last success. */
 interface Report {
   ok: number;
   failed: number;
 }
 
 /**
- * Reports outcomes to the breakers of their types, those of one type in their order: what comes while a report is written is the next
- * report. So a turn of the event loop, or a busy database, makes one update of many rows.
+ * Reports the outcomes of rows to the breakers of their types, in their order. Outcomes that come while a report of their type is written are the
+ * next report, so the rows of one turn of the event loop, or of the time that a busy database takes, are one update.
  */
 export class BreakerReports {
   readonly #registry: Registry;

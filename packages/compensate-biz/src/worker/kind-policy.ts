@@ -36,7 +36,7 @@ export function kindPolicy(
     claimAhead: rate === undefined,
     admit: async (wanted) => {
       if (paused().has(type) || shared?.open === false) return 0;
-      // The breaker is asked last: its probe is given once, and must not be in vain.
+      // The breaker is asked last: it gives one probe, which must not go to a claim that the rate forbids.
       const within = own ? own.reserve(wanted) : wanted;
       if (within < 1) return 0;
       let granted = 0;

@@ -6,13 +6,18 @@ export function openChildSql(database: Database): string {
   return `t.parent_id IS NOT NULL AND EXISTS (SELECT 1 FROM ${database.table('compensate_biz_fan_out')} f WHERE f.parent_id = t.parent_id AND f.total IS NULL)`;
 }
 
+/** SQL: true for the row `t` of a cancelled fan-out that may have children which are still to be cancelled. */
+export function unclosedSql(database: Database): string {
+  return `EXISTS (SELECT 1 FROM ${database.table('compensate_biz_fan_out')} f WHERE f.parent_id = t.id AND (f.cancelled = 0 OR f.cancel_after IS NOT NULL))`;
+}
+
 /**
  * Deletes SUCCESS rows of a type that keeps none: children that stayed while the items of their fan-out came (see `keepsRow`). Index:
  * `(parent_id, child_key)`. Returns how many.
  */
 export async function purgeChildren({ database }: Registry, type: string): Promise<number> {
   const t = database.table('compensate_biz');
-  const select = `SELECT ${database.text('t.id')} AS id FROM ${database.table('compensate_biz_fan_out')} f JOIN ${t} t ON t.parent_id = f.parent_id WHERE f.biz_type = ? AND f.total IS NOT NULL AND t.status = 'SUCCESS' LIMIT 1000`;
+  const select = `SELECT ${database.text('t.id')} AS id FROM ${database.table('compensate_biz_fan_out')} f JOIN ${t} t ON t.parent_id = f.parent_id AND t.biz_type = f.biz_type WHERE f.biz_type = ? AND f.total IS NOT NULL AND t.status = 'SUCCESS' LIMIT 1000`;
   let purged = 0;
   for (let n = 1; n > 0; purged += n) {
     const rows = await database.rows<{ id: string }>(select, [type]);

@@ -5,14 +5,13 @@ import type { Registry } from '../registry.ts';
 import { sweepOnce } from './sweep.ts';
 
 /**
- * Makes the loops that sweep: one for each type with a `sweep` of its own, one for all other types. The worker starts them.
+ * Makes the loops that call `sweepOnce`: one for each type with a `sweep` of its own, one for all other types. The worker starts them.
  * @throws InvalidArgumentError for a sweep that is not a period or a cron expression.
  */
 export function sweepLoops(registry: Registry, often: Often, adoptIdleMs: number): Loop<unknown>[] {
   const { types, logger } = registry;
-  const loop = (name: string, often: Often, of: BizTypes): Loop<unknown> => {
-    return defineLoop({ name, logger, runOnce: () => sweepOnce(registry, adoptIdleMs, of), pauseMs: sweepPause(often) });
-  };
+  const loop = (name: string, often: Often, swept: BizTypes): Loop<unknown> =>
+    defineLoop({ name, logger, runOnce: () => sweepOnce(registry, adoptIdleMs, swept), pauseMs: sweepPause(often) });
   const own: Loop<unknown>[] = [];
   const others: Record<string, BizTypes[string]> = {};
   for (const [type, definition] of Object.entries(types)) {
@@ -33,10 +32,11 @@ export function sweepPause(sweep: Often, now: () => Date = () => new Date()): ()
     return () => ms;
   }
   const cron = parse(sweep.cron);
+  /** The instant that the last pause led to, in ms since 1970. */
   let last = 0;
   return () => {
     const nowMs = now().getTime();
-    // Further ahead than this, the clock was set back.
+    // If the last instant is a minute or more ahead, the clock was set back: count from the clock alone.
     const swept = last - nowMs < 60_000 ? last : 0;
     const next = cron.nextRun(new Date(Math.max(nowMs, swept)));
     if (!next) return 180_000;

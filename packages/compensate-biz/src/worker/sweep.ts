@@ -1,10 +1,12 @@
 import type { RepairExtent } from '@holdfast/core';
 import type { BizTypes } from '../biz-type.ts';
+import { cancelAllChildren } from '../operate/cancel.ts';
 import type { Registry } from '../registry.ts';
-import { completeParents, parentType } from '../submit/fan-out.ts';
-import { openChildSql, purgeChildren } from './purge-children.ts';
+import { completeParents } from '../submit/fan-out.ts';
+import { parentType } from '../table/parent-type.ts';
+import { openChildSql, purgeChildren, unclosedSql } from './purge-children.ts';
 
-/** How long the row of a completed fan-out is kept, in ms. Its result is kept with its key. */
+/** How long the row of a fan-out is kept after it completed or was cancelled, in ms. Which of the two is kept with its key. */
 const fanOutKeptMs = 30 * 86_400_000;
 
 /** Counts of what a sweep found and repaired. */
@@ -19,9 +21,11 @@ export interface SweepCounts {
   readonly gates: number;
   /** Fan-outs that were completed. */
   readonly completed: number;
+  /** Children of cancelled fan-outs that were cancelled. */
+  readonly cancelled: number;
   /** SUCCESS rows deleted because they were older than their type's `keep`, or, of fan-outs, than 30 days. */
   readonly purged: number;
-  /** FAILED and CANCELLED rows deleted because they were older than their type's `keepFailed`. */
+  /** FAILED and CANCELLED rows deleted because they were older than their type's `keepFailed`, or, of fan-outs, than 30 days. */
   readonly purgedFailed: number;
   /** READY rows of types that this process does not know, and rows of a newer version that its workers met since the last sweep. */
   readonly unknown: number;
@@ -45,9 +49,9 @@ export async function rescueOnce(
   return result;
 }
 
-/** Passes on turns and frees slots whose row ended without doing so. Returns how many. `of` restricts it to these types. */
-export function repairOnce(registry: Registry, extent: RepairExtent, of: BizTypes = registry.types): Promise<number> {
-  return registry.effects.repair(Object.keys(of), () => registry.wake(), extent);
+/** Passes on turns and frees slots of these types whose row ended without doing so. Returns how many. */
+export function repairOnce(registry: Registry, extent: RepairExtent, types: BizTypes = registry.types): Promise<number> {
+  return registry.effects.repair(Object.keys(types), () => registry.wake(), extent);
 }
 
 /** Completes the fan-outs among these whose children have all ended. Returns how many. */
@@ -58,21 +62,22 @@ export async function completeOnce(registry: Registry, parentIds: readonly strin
 }
 
 /**
- * Finds everything that was lost, in bounded steps: nothing is paged by offset over rows whose status is changing. `of`
- * restricts the work that is done type by type (turns, slots, retention) to these types.
+ * Finds everything that was lost, in bounded steps: nothing is paged by offset over rows whose status is changing. `types` restricts the work
+ * that is done type by type (turns, slots, retention).
  */
-export async function sweepOnce(registry: Registry, adoptIdleMs: number = 600_000, of: BizTypes = registry.types): Promise<SweepCounts> {
+export async function sweepOnce(registry: Registry, adoptIdleMs: number = 600_000, types: BizTypes = registry.types): Promise<SweepCounts> {
   const started = performance.now();
   const { table, logger } = registry;
-  logger.info({ types: Object.keys(of) }, 'sweep starts');
+  logger.info({ types: Object.keys(types) }, 'sweep starts');
   let promoted = 0;
   for (let n = 1000; n === 1000; promoted += n) n = await table.promote(1000);
   const { rescued, dead } = await rescueOnce(registry, adoptIdleMs);
-  const gates = await repairOnce(registry, 'all', of);
+  const gates = await repairOnce(registry, 'all', types);
   const completed = await completeOnce(registry, await registry.children.open());
+  const cancelled = await cancelAllChildren(registry);
   let purged = await table.purge(parentType, 'done', fanOutKeptMs);
-  let purgedFailed = 0;
-  for (const [type, { keep, purgeAfterMs, purgeFailedAfterMs }] of Object.entries(of)) {
+  let purgedFailed = await table.purge(parentType, 'cancelled', fanOutKeptMs, unclosedSql(registry.database));
+  for (const [type, { keep, purgeAfterMs, purgeFailedAfterMs }] of Object.entries(types)) {
     if (!keep) purged += await purgeChildren(registry, type);
     if (purgeAfterMs !== undefined) purged += await table.purge(type, 'done', purgeAfterMs, openChildSql(registry.database));
     if (purgeFailedAfterMs !== undefined) purgedFailed += await purgeFailed(registry, type, purgeFailedAfterMs);
@@ -80,14 +85,14 @@ export async function sweepOnce(registry: Registry, adoptIdleMs: number = 600_00
   for (const orphans of registry.orphans) await orphans.sweep();
   await registry.leases.purge();
   await registry.once.purge();
-  const unknown = (await countUnknown(registry)) + reportNewer(registry, of);
+  const unknown = (await countUnknown(registry)) + reportNewer(registry, types);
   if (promoted + rescued > 0) registry.wake();
-  const counts = { promoted, rescued, dead, gates, completed, purged, purgedFailed, unknown };
-  logger.info({ types: Object.keys(of), ...counts, ms: Math.round(performance.now() - started) }, 'sweep ends');
+  const counts = { promoted, rescued, dead, gates, completed, cancelled, purged, purgedFailed, unknown };
+  logger.info({ types: Object.keys(types), ...counts, ms: Math.round(performance.now() - started) }, 'sweep ends');
   return counts;
 }
 
-/** Work that was given up is not deleted without a word. */
+/** Deletes FAILED and CANCELLED rows of a type, with a warning in the log: they are work that was promised. Returns how many. */
 async function purgeFailed(registry: Registry, type: string, olderThanMs: number): Promise<number> {
   const failed = await registry.table.purge(type, 'dead', olderThanMs, openChildSql(registry.database));
   const cancelled = await registry.table.purge(type, 'cancelled', olderThanMs, openChildSql(registry.database));
@@ -99,28 +104,30 @@ async function purgeFailed(registry: Registry, type: string, olderThanMs: number
   return failed + cancelled;
 }
 
-function reportNewer(registry: Registry, of: BizTypes): number {
+/** Reports the rows of a newer version that workers met since the last sweep. Returns how many. */
+function reportNewer(registry: Registry, types: BizTypes): number {
   let total = 0;
-  for (const type of Object.keys(of)) {
+  for (const type of Object.keys(types)) {
     const count = registry.takeNewer(type);
     if (count === 0) continue;
     total += count;
     registry.events.emit('sweep:unknown', { type, count });
     registry.logger.warn(
-      { type, count, version: of[type]?.version },
+      { type, count, version: types[type]?.version },
       'rows of a newer version wait for a worker that knows the version; finish the deploy',
     );
   }
   return total;
 }
 
+/** Counts and reports READY rows of types that this process does not know. */
 async function countUnknown(registry: Registry): Promise<number> {
   let unknown = 0;
   const ready = await registry.table.ready({ groupsPerKind: 1 });
   for (const kind of new Set(ready.map((group) => group.kind))) {
     if (Object.hasOwn(registry.types, kind) || kind === parentType) continue;
     const [row] = await registry.database.rows<{ n: string | number }>(
-      // Up to a bound: of such a type, a million rows may wait.
+      // Up to a limit: a million rows of such a type may wait.
       `SELECT count(*) AS n FROM (SELECT 1 AS one FROM ${registry.database.table('compensate_biz')} WHERE status = 'WAIT_HANDLE' AND biz_type = ? LIMIT 10000) c`,
       [kind],
     );

@@ -17,6 +17,7 @@ import {
   WorkRunner,
 } from '@holdfast/core';
 import type { Often } from '../biz-type.ts';
+import { type CancelPass, cancelChildren } from '../operate/cancel.ts';
 import type { Registry } from '../registry.ts';
 import { HandlerRunner } from '../run/handler-runner.ts';
 import { ProgressReports } from '../run/progress-reports.ts';
@@ -60,9 +61,11 @@ export class BizWorker implements Service {
   readonly #runner: WorkRunner;
   readonly #loops: readonly Loop<unknown>[];
   readonly #promote: Loop<number>;
+  readonly #cancel: Loop<CancelPass>;
   readonly #lifecycle: Service;
   readonly #reports: BreakerReports;
   readonly #hints: Hints | undefined;
+  /** Parents of fan-outs of which a child has ended since `#completeParents` ran. */
   readonly #touchedParents = new Set<string>();
   #parentsTimer: NodeJS.Timeout | undefined;
   #paused: ReadonlySet<string> = new Set();
@@ -103,7 +106,7 @@ export class BizWorker implements Service {
       leaseMs,
       kinds: () => policies,
       run: (rows) => runner.run(rows),
-      // The parents are completed by `#settled`, after the commit: a commit that takes long would be seen too early here.
+      // `#settled` completes the parents, after the commit. Here, before the commit, other connections do not see the counts yet.
       settleHook: (settlements) => registry.effects.hook(settlements, this.id, () => undefined),
       onSettled: (settlement, accepted) => this.#settled(settlement, accepted),
       onLeaseLost: (row) => registry.events.emit('task:lease-lost', { id: row.id, type: row.kind }),
@@ -133,7 +136,14 @@ export class BizWorker implements Service {
     });
     this.#promote = promote;
     const paused = defineLoop({ name: 'paused', logger, runOnce: () => this.#readPaused(), pauseMs: () => 1_000 });
-    this.#loops = [paused, promote, ...others, ...sweepLoops(registry, options.sweep ?? '3m', adoptIdleMs)];
+    this.#cancel = defineLoop({
+      name: 'cancel fan-outs',
+      logger,
+      runOnce: () => cancelChildren(registry),
+      busy: ({ chunks }) => chunks > 0,
+      pauseMs: () => 1_000,
+    });
+    this.#loops = [paused, promote, this.#cancel, ...others, ...sweepLoops(registry, options.sweep ?? '3m', adoptIdleMs)];
     this.#lifecycle = lifecycle({ start: () => this.#start(), stop: () => this.#stop() });
   }
 
@@ -157,9 +167,12 @@ export class BizWorker implements Service {
     return this.#lifecycle.stop();
   }
 
-  /** Aborts the run of a row that this process has cancelled, if it runs here. */
-  cancelled(id: string): void {
-    this.#runner.abort(id, new LeaseLostError(`Row ${id} was cancelled while it ran. Stop; nothing more of this run will be accepted.`));
+  /** Aborts the runs of those rows that run here: this process has cancelled them. */
+  cancelled(ids: readonly string[]): void {
+    for (const id of ids)
+      this.#runner.abort(id, new LeaseLostError(`Row ${id} was cancelled while it ran. Stop; nothing more of this run will be accepted.`));
+    // One of them may be a fan-out, with more children than were cancelled at once.
+    this.#cancel.wake();
   }
 
   async #start(): Promise<void> {

@@ -7,8 +7,8 @@ export interface DrainOptions {
   /** Returns whether anything waits to be handled now. */
   readonly pending: () => boolean;
   /**
-   * Handles a part of it. If it throws, it must have put back what it took: it runs again after a pause of 50 ms, which doubles with each
-   * failure up to 2 s.
+   * Handles a part of what is pending. If it throws, it must have put back what it took: it runs again after a pause of 50 ms, which doubles with
+   * each failure up to 2 s.
    */
   readonly step: () => Promise<void>;
   /** Receives the error that a step threw. */
@@ -56,7 +56,7 @@ export class Drain {
             pauseMs = Math.min(pauseMs * 2, 2_000);
           }
         }
-        // An await even where there is nothing to do would let a push in that nobody handles; so the loop checks once more.
+        // A push may come while this waits, so the loop checks once more. Without `last` there is no await, and so no such push.
         if (last) await last();
       } while (pending());
     } finally {

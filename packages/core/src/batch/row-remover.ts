@@ -9,9 +9,10 @@ export interface RowRemoverOptions<Row> {
   readonly onRemoved: (rows: readonly Row[]) => void;
   /** Receives the error of a removal that failed. */
   readonly onError: (error: unknown) => void;
-  /** Rows per statement at most. Default 2,000. */
-  readonly batch?: number;
 }
+
+/** Rows that one statement removes, at most. */
+const rowsPerStatement = 2_000;
 
 /**
  * Removes rows that were handled, one statement at a time, while the next rows are read and handled. Rows that are pushed meanwhile are
@@ -56,7 +57,7 @@ export class RowRemover<Row> {
   }
 
   async #removeBatch(): Promise<void> {
-    const batch = this.#waiting.splice(0, this.#options.batch ?? 2_000);
+    const batch = this.#waiting.splice(0, rowsPerStatement);
     try {
       await this.#options.remove(batch);
     } catch (error) {

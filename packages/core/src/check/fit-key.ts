@@ -5,7 +5,7 @@ const digest = /^sha256:[0-9a-f]{64}$/;
 
 /**
  * A key as a column of `max` characters stores it: itself, or a digest if it is longer or holds what a database refuses (NUL, lone surrogates).
- * Different keys stay different, so a digest that somebody gives as a key is digested, too. `max` is 71 or more.
+ * Different keys stay different, so a key that looks like a digest is digested, too. `max` is 71 or more.
  */
 export function fitKey(key: string, max: number = 191): string {
   const fits = (key.length <= max || [...key].length <= max) && unfitText(key) === undefined && !digest.test(key);

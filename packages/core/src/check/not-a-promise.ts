@@ -1,7 +1,7 @@
 import { InvalidArgumentError } from '../errors/errors.ts';
 
 /**
- * Checks what a function of the service's returned where it must decide at once. Returns the value.
+ * Checks the value that a function of the service's returned, where nothing may wait for a promise. Returns the value.
  * @param hint the end of the message: what to do instead
  * @throws InvalidArgumentError if it is a promise, whose rejection would otherwise end the process. A query of knex, which has a `then`, too,
  *   is not run.

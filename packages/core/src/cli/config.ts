@@ -8,6 +8,7 @@ import type { Inspectable } from '../operate/inspectable.ts';
 
 /** The default export of a service's `holdfast.config.ts`. */
 export interface HoldfastConfig {
+  /** The service's database. The command closes it at its end. */
   readonly knex: Knex;
   /** The schemas that `migrate` brings up to date. */
   readonly schemas: readonly Schema[];
@@ -15,7 +16,9 @@ export interface HoldfastConfig {
   readonly inspectables?: readonly Inspectable[];
   /** Jobs for `holdfast run <name>`, by name: a scan, a sweep. */
   readonly jobs?: Readonly<Record<string, (args: readonly string[]) => Promise<unknown>>>;
+  /** Postgres schema of the tables. Default: the first schema of the connection's `search_path`. */
   readonly schema?: string;
+  /** Prefix of the name of every table. Default `''`. */
   readonly tablePrefix?: string;
   /** Closes the connections that the configuration opened. Called before the command ends. */
   readonly close?: () => Promise<void>;

@@ -94,6 +94,7 @@ async function* named(inspectable: Inspectable, ids: readonly string[], dryRun: 
 
 /** An id that is a number is that of a row: the row is then the first of a page after the number before. Other ids are passed to `get`. */
 async function canRedrive(inspectable: Inspectable, id: string): Promise<boolean> {
+  if (inspectable.mayRedrive) return inspectable.mayRedrive(id);
   if (!/^\d+$/.test(id)) return inspectable.redrivable.includes(String((await inspectable.get(id))?.status));
   const number = BigInt(id);
   if (number < 1n) return false;

@@ -2,16 +2,15 @@ import { keyText } from '../check/key-text.ts';
 import { wholeNumber } from '../check/whole-number.ts';
 import type { Database } from '../database/database.ts';
 import { insertIgnore } from '../database/insert-ignore.ts';
-import type { SqlRunner } from '../database/sql-runner.ts';
 import { durationMs } from '../time/duration.ts';
 
-/** Sets when a breaker opens, and for how long. */
+/** When a breaker opens, and for how long. */
 export interface BreakerOptions {
-  /** The number of failures in a row that opens it. Default 10. */
+  /** The number of failures in a row that opens the breaker. Default 10. */
   readonly failures: number;
-  /** How long it stays open at first, in ms. The time doubles with each probe that fails. Default 30,000. */
+  /** How long the breaker stays open at first, in ms. The time doubles with each probe that fails. Default 30,000. */
   readonly openMs: number;
-  /** The longest time that it stays open before a probe, in ms. Default 600,000. */
+  /** The longest time that the breaker stays open before a probe, in ms. Default 600,000. */
   readonly maxOpenMs: number;
 }
 
@@ -31,6 +30,8 @@ export function breakerOptions(options: Partial<BreakerOptions> = {}): BreakerOp
 }
 
 /**
+ * Stops work after failures in a row, and lets one probe find out when the cause has passed.
+ *
  * ```
  * closed --failures in a row--> open --time over, one probe taken--> half --success--> closed
  *                                ^                                     |
@@ -77,12 +78,10 @@ export class Breaker {
    * Reports calls that ended: `ok` is the number of those that succeeded, `failed` of those that failed after the last success. A success
    * closes the breaker and resets the count of failures.
    */
-  async report(scope: string, name: string, result: { readonly ok: number; readonly failed: number }, within?: SqlRunner): Promise<void> {
+  async report(scope: string, name: string, result: { readonly ok: number; readonly failed: number }): Promise<void> {
     const { failures, openMs, maxOpenMs } = this.#options;
-    const run = (sql: string, params: readonly unknown[]): Promise<number> =>
-      within ? within.run(sql, params) : this.#database.run(sql, params);
     if (result.ok > 0) {
-      await run(
+      await this.#database.run(
         `UPDATE ${this.#table} SET state = 'closed', failures = 0, opened = 0 WHERE scope = ? AND name = ? AND (state = 'half' OR (state = 'closed' AND failures > 0))`,
         [scope, name],
       );
@@ -90,14 +89,18 @@ export class Breaker {
     if (result.failed === 0) return;
     keyText('scope', scope, 100);
     keyText('name', name);
-    await run(insertIgnore(this.#database, this.#table, ['scope', 'name']), [scope, name]);
-    await run(`UPDATE ${this.#table} SET failures = failures + ? WHERE scope = ? AND name = ?`, [result.failed, scope, name]);
+    await this.#database.run(insertIgnore(this.#database, this.#table, ['scope', 'name']), [scope, name]);
+    await this.#database.run(`UPDATE ${this.#table} SET failures = failures + ? WHERE scope = ? AND name = ?`, [
+      result.failed,
+      scope,
+      name,
+    ]);
     const power =
       this.#database.family === 'sqlite'
         ? '(1 << CASE WHEN opened > 16 THEN 16 ELSE opened END)'
         : 'POWER(2, CASE WHEN opened > 16 THEN 16 ELSE opened END)';
     const least = this.#database.family === 'sqlite' ? 'min' : 'LEAST';
-    await run(
+    await this.#database.run(
       `UPDATE ${this.#table} SET state = 'open', until_ms = {now} + ${least}(${maxOpenMs}, ${openMs} * ${power}), opened = opened + 1 WHERE scope = ? AND name = ? AND (state = 'half' OR (state = 'closed' AND failures >= ?))`,
       [scope, name, failures],
     );

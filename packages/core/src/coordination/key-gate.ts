@@ -29,7 +29,7 @@ export class KeyGate {
     for (;;) {
       await sql.run(insertOrLock(this.#database, `INTO ${this.#table} (scope, gate_key) VALUES (?, ?)`, 'gate_key'), [scope, key]);
       const [row] = await sql.rows<{ head: string | null }>(
-        `SELECT ${this.#headText()} FROM ${this.#table} WHERE scope = ? AND gate_key = ?${lock}`,
+        `SELECT ${this.#database.text('head')} AS head FROM ${this.#table} WHERE scope = ? AND gate_key = ?${lock}`,
         [scope, key],
       );
       // No row: the gate was purged between the two statements.
@@ -87,9 +87,5 @@ export class KeyGate {
       if (count < purgeRows || last === undefined) return total;
       after = last;
     }
-  }
-
-  #headText(): string {
-    return `${this.#database.text('head')} AS head`;
   }
 }

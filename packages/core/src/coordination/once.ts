@@ -26,17 +26,8 @@ export class Once {
     this.#table = database.table('holdfast_once');
   }
 
-  /**
-   * Records a key for `windowMs`. Returns whether it is new, and the reference of the first caller if it is not. A key whose reference
-   * `stillCounts` refuses is recorded anew.
-   */
-  async enter(
-    sql: SqlRunner,
-    scope: string,
-    key: string,
-    windowMs: number,
-    stillCounts?: (ref: string) => Promise<boolean>,
-  ): Promise<OnceEntry> {
+  /** Records a key for `windowMs`. Returns whether it is new, and the reference of the first caller if it is not. */
+  async enter(sql: SqlRunner, scope: string, key: string, windowMs: number): Promise<OnceEntry> {
     keyText('scope', scope);
     keyText('key', key);
     const lock = forUpdate(this.#database);
@@ -52,8 +43,7 @@ export class Once {
         `SELECT ref, CASE WHEN expires_at > {now} THEN 1 ELSE 0 END AS live FROM ${this.#table} WHERE scope = ? AND once_key = ?${lock}`,
         [scope, key],
       );
-      if (row && Number(row.live) === 1 && (row.ref === null || !stillCounts || (await stillCounts(row.ref))))
-        return { first: false, ref: row.ref };
+      if (row && Number(row.live) === 1) return { first: false, ref: row.ref };
       const taken = await sql.run(`UPDATE ${this.#table} SET ref = NULL, expires_at = {now} + ? WHERE scope = ? AND once_key = ?`, [
         windowMs,
         scope,
@@ -124,30 +114,31 @@ export class Once {
       );
   }
 
-  /** Locks keys. Returns those that exist. A live key is one of another caller: ours expire at 0 until taken. */
+  /** Locks keys, and returns those that exist. `live`: another caller's window has not ended. A key that this call inserted expires at 0, so it is not live. */
   async #lock(
     sql: SqlRunner,
     scope: string,
     keys: readonly string[],
   ): Promise<ReadonlyMap<string, { readonly ref: string | null; readonly live: boolean }>> {
-    const these = this.#these(keys);
+    const list = this.#oneOf(keys);
     const rows = await sql.rows<{ once_key: string; ref: string | null; live: number | string }>(
-      `SELECT once_key, ref, CASE WHEN expires_at > {now} THEN 1 ELSE 0 END AS live FROM ${this.#table}${this.#database.primaryKeyHint} WHERE scope = ? AND once_key ${these.sql} ORDER BY once_key${forUpdate(this.#database)}`,
-      [scope, ...these.params],
+      `SELECT once_key, ref, CASE WHEN expires_at > {now} THEN 1 ELSE 0 END AS live FROM ${this.#table}${this.#database.primaryKeyHint} WHERE scope = ? AND once_key ${list.sql} ORDER BY once_key${forUpdate(this.#database)}`,
+      [scope, ...list.params],
     );
     return new Map(rows.map(({ once_key, ref, live }) => [once_key, { ref, live: Number(live) === 1 }]));
   }
 
   /** Takes keys that are locked. */
   async #take(sql: SqlRunner, scope: string, keys: readonly string[], windowMs: number): Promise<void> {
-    const these = this.#these(keys);
+    const list = this.#oneOf(keys);
     await sql.run(
-      `UPDATE ${this.#table}${this.#database.primaryKeyHint} SET ref = NULL, expires_at = {now} + ? WHERE scope = ? AND once_key ${these.sql}`,
-      [windowMs, scope, ...these.params],
+      `UPDATE ${this.#table}${this.#database.primaryKeyHint} SET ref = NULL, expires_at = {now} + ? WHERE scope = ? AND once_key ${list.sql}`,
+      [windowMs, scope, ...list.params],
     );
   }
 
-  #these(keys: readonly string[]): { readonly sql: string; readonly params: readonly unknown[] } {
+  /** SQL that compares a column with any of the keys. */
+  #oneOf(keys: readonly string[]): { readonly sql: string; readonly params: readonly unknown[] } {
     return this.#database.family === 'postgres'
       ? { sql: '= ANY(?::varchar[])', params: [keys] }
       : { sql: `IN (${keys.map(() => '?').join(', ')})`, params: keys };
@@ -190,6 +181,17 @@ export class Once {
       [scope, key],
     );
     return row?.ref ?? undefined;
+  }
+
+  /** As {@link find}, for one thing that may have been recorded under several keys: the first of them that is there counts. */
+  async findAny(sql: SqlRunner, scope: string, keys: readonly string[]): Promise<string | undefined> {
+    const list = this.#oneOf(keys);
+    const rows = await sql.rows<{ once_key: string; ref: string | null }>(
+      `SELECT once_key, ref FROM ${this.#table} WHERE scope = ? AND once_key ${list.sql} AND expires_at > {now}`,
+      [scope, ...list.params],
+    );
+    const refs = new Map(rows.map(({ once_key, ref }) => [once_key, ref]));
+    return keys.map((key) => refs.get(key)).find((ref) => typeof ref === 'string') ?? undefined;
   }
 
   /** The references of many keys, by key. */

@@ -1,7 +1,10 @@
 /** Starts at one moment: when, in ms, and how many. */
 export type Starts = readonly [atMs: number, count: number];
 
-/** So many moments are told apart. Beyond that, two that are close count as one, at the later time: rather a little less than the limit than more. */
+/**
+ * Moments that are kept apart, at most. Beyond that the two that are closest count as one, at the later time, so that sometimes a few starts fewer
+ * than the limit are allowed, and never more.
+ */
 const maxMoments = 64;
 
 /**

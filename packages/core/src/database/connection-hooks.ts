@@ -50,7 +50,7 @@ export class TransactionTrace {
 
   /** Call it when a statement has failed. `ended`: SQLite reports that no transaction is open any more. */
   failed(sql: string, error: Error, ended = false): void {
-    // It is tried again.
+    // The statement is tried again.
     if (isBusy(error) && !ended) return;
     // Outside of a transaction a deadlock fails one statement, and does not affect later ones.
     if (this.#inTransaction && (ended || (error as { errno?: unknown }).errno === 1213)) this.doomedBy ??= error;

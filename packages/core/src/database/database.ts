@@ -2,18 +2,17 @@ import type { Knex } from 'knex';
 import pRetry from 'p-retry';
 import { InvalidArgumentError, TransientDatabaseError } from '../errors/errors.ts';
 import { type Duration, durationMs } from '../time/duration.ts';
-import { idle } from '../time/wait.ts';
 import { requireTransaction, transactionConnection } from './after-commit.ts';
 import { nowSql, timestampSql } from './clock.ts';
 import { traceConnection } from './connection-hooks.ts';
+import { Connections } from './connections.ts';
 import { clientFamily, type DatabaseDescription, describeWith } from './describe-database.ts';
 import type { Dialect } from './dialect.ts';
 import { quoted } from './dialect-sql.ts';
 import { discard } from './discard.ts';
 import { isEnclosed } from './enclosing-transaction.ts';
-import { LoopPool, type PoolClient, unavailable } from './loop-pool.ts';
 import { createSqlRunner, type SqlRunner } from './sql-runner.ts';
-import { isConnectionError, isTransient } from './transient.ts';
+import { isTransient } from './transient.ts';
 
 /** Options of {@link Database}: the connection, the names of the tables, and limits. */
 export interface DatabaseOptions {
@@ -44,12 +43,8 @@ export class Database {
   readonly tablePrefix: string;
   /** Added to the database's clock, in ms. 0 in production; tests set it. */
   clockOffsetMs = 0;
-  /** Undefined on SQLite, where a process has one connection. */
-  readonly #loops: LoopPool | undefined;
+  readonly #connections: Connections;
   readonly #statementTimeoutMs: number;
-  #closed = false;
-  #inUse = 0;
-  #quiet: (() => void) | undefined;
   readonly #expanded = new Map<string, string>();
   #expandedAtMs = 0;
   #description: DatabaseDescription | undefined;
@@ -63,7 +58,12 @@ export class Database {
     this.schema = identifier('schema', options.schema);
     this.tablePrefix = identifier('tablePrefix', options.tablePrefix) ?? '';
     this.#statementTimeoutMs = durationMs(options.statementTimeout ?? '30s', 'statementTimeout');
-    this.#loops = this.family === 'sqlite' ? undefined : LoopPool.join(this.knex, options.loopConnections ?? 4);
+    this.#connections = new Connections({
+      knex: this.knex,
+      family: this.family,
+      loopConnections: options.loopConnections ?? 4,
+      runner: (connection) => this.#described(connection),
+    });
   }
 
   /** Describes the server. It is asked once, and the answer is kept. @throws UnsupportedDatabaseError, DatabaseUnavailableError */
@@ -152,11 +152,11 @@ export class Database {
 
   /** Borrows a connection of the loops' pool. Each statement of `fn` commits by itself, and is not retried. */
   async use<T>(fn: (sql: SqlRunner) => Promise<T>): Promise<T> {
-    const { client, connection } = await this.#acquire();
+    const taken = await this.#connections.acquire();
     try {
-      return await fn(this.#expanding(this.#wrap(connection)));
+      return await fn(this.#expanding(this.#wrap(taken.connection)));
     } finally {
-      await this.#release(client, connection);
+      await this.#connections.release(taken);
     }
   }
 
@@ -218,7 +218,7 @@ export class Database {
    * it when a worker starts. Returns the function that ends it.
    */
   runLoops(): () => void {
-    return this.#loops?.run() ?? (() => undefined);
+    return this.#connections.runLoops();
   }
 
   /**
@@ -235,58 +235,26 @@ export class Database {
 
   /** Waits for the statements under way, and closes the loops' pool unless others use it. The service's own knex stays open. */
   async close(): Promise<void> {
-    if (this.#closed || !this.#loops) return;
-    this.#closed = true;
-    while (this.#inUse > 0) await new Promise<void>((resolve) => (this.#quiet = resolve));
-    await this.#loops.leave();
+    await this.#connections.close();
   }
 
   /** Opens a driver connection outside of every pool, with the loops' session settings. For LISTEN and for session locks. */
   async rawConnection(): Promise<{ readonly sql: SqlRunner; readonly connection: unknown; close(): Promise<void> }> {
-    this.#refuseIfClosed();
-    const client = this.#loops?.client ?? (this.knex.client as PoolClient);
-    const connection = await client.acquireRawConnection().catch((error: unknown) => {
-      throw unavailable(error);
-    });
-    (connection as { on?(event: string, listener: () => void): void }).on?.('error', () => {
-      // The next statement reports a lost connection. Without a listener the event would end the process.
-    });
-    const close = (): Promise<void> => closeWithin(closeMs, client, connection);
-    try {
-      await this.#prepare(connection);
-    } catch (error) {
-      await close();
-      throw isConnectionError(error) ? unavailable(error) : error;
-    }
-    return { sql: this.#wrap(connection), connection, close };
+    const raw = await this.#connections.open();
+    return { ...raw, sql: this.#wrap(raw.connection) };
   }
 
-  /** A runner on the connection. The first call also finds out whether the server is MySQL or MariaDB. */
+  /** A runner on the connection, with the exact dialect: the first call also finds out whether the server is MySQL or MariaDB. */
   async #described(connection: object): Promise<SqlRunner> {
     const sql = this.#wrap(connection);
-    if (this.family === 'mysql') await this.#describe(sql);
-    return sql;
-  }
-
-  /** Gives a connection of the loops the session settings that the statements rely on. */
-  async #prepare(connection: object): Promise<void> {
-    const sql = await this.#described(connection);
-    if (this.family === 'mysql') {
-      // A JSON column of an adopted table is read as text, as on the other databases.
-      const { config } = connection as { config?: { jsonStrings?: boolean } };
-      if (config) config.jsonStrings = true;
-      // For every statement, not only for claims: at REPEATABLE READ a promotion blocks unrelated inserts until they time out.
-      await sql.run('SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED');
-      await sql.run(`SET SESSION ${mysqlSession}${this.dialect === 'mysql' ? mysqlStatistics : ''}`);
-    } else if (this.family === 'postgres') {
-      const [row] = await sql.rows<{ level: string }>("SELECT current_setting('default_transaction_isolation') AS level");
-      if (row?.level !== 'read committed') await sql.run("SET default_transaction_isolation = 'read committed'");
-    }
-    this.#loops?.prepared.add(connection);
+    if (this.family !== 'mysql') return sql;
+    await this.#describe(sql);
+    return this.#wrap(connection);
   }
 
   async #transactionOnce<T>(fn: (sql: SqlRunner) => Promise<T>): Promise<T> {
-    const { client, connection } = await this.#acquire();
+    const taken = await this.#connections.acquire();
+    const { connection } = taken;
     const raw = this.#wrap(connection);
     const trace = traceConnection(connection);
     try {
@@ -301,7 +269,7 @@ export class Database {
         throw error;
       }
     } finally {
-      await this.#release(client, connection);
+      await this.#connections.release(taken);
     }
   }
 
@@ -316,116 +284,18 @@ export class Database {
   }
 
   #wrap(connection: object): SqlRunner {
-    // The sql_mode is known only on connections that #prepare has set up.
-    const backslash = this.#loops?.prepared.has(connection) ? 'escapes' : 'unknown';
+    // The sql_mode is known only on connections with our session settings.
+    const backslash = this.#connections.prepared(connection) ? 'escapes' : 'unknown';
     return createSqlRunner(this.dialect, connection, {
       statementTimeoutMs: this.#statementTimeoutMs,
       backslash,
       maxStatementBytes: () => this.#description?.maxStatementBytes,
     });
   }
-
-  async #acquire(): Promise<{ readonly client: PoolClient; readonly connection: object }> {
-    this.#refuseIfClosed();
-    this.#inUse += 1;
-    try {
-      if (!this.#loops) return await take(this.knex.client as PoolClient);
-      return (this.family === 'postgres' ? await this.#borrow(this.#loops) : undefined) ?? (await this.#acquireOwn(this.#loops));
-    } catch (error) {
-      this.#returned();
-      throw error;
-    }
-  }
-
-  async #acquireOwn(loops: LoopPool): Promise<{ readonly client: PoolClient; readonly connection: object }> {
-    const taken = await take(loops.client);
-    const { client, connection } = taken;
-    if (loops.prepared.has(connection)) return taken;
-    try {
-      await this.#prepare(connection);
-      return taken;
-    } catch (error) {
-      discard(connection, error);
-      await client.releaseConnection(connection);
-      throw isConnectionError(error) ? unavailable(error) : error;
-    }
-  }
-
-  /** PostgreSQL: borrows a connection of the service, if {@link LoopPool.lender} lends one and its defaults are those of our statements. */
-  async #borrow(loops: LoopPool): Promise<{ readonly client: PoolClient; readonly connection: object } | undefined> {
-    const client = loops.lender;
-    if (!client) return undefined;
-    const taken = await take(client);
-    const { connection } = taken;
-    if (loops.fit.has(connection)) return taken;
-    try {
-      const [row] = await this.#wrap(connection).rows<{ level: string }>(
-        "SELECT current_setting('default_transaction_isolation') AS level",
-      );
-      if (row?.level === 'read committed') {
-        loops.fit.add(connection);
-        return taken;
-      }
-      loops.unfit = true;
-    } catch (error) {
-      discard(connection, error);
-      await client.releaseConnection(connection);
-      throw isConnectionError(error) ? unavailable(error) : error;
-    }
-    await client.releaseConnection(connection);
-    return undefined;
-  }
-
-  async #release(client: PoolClient, connection: object): Promise<void> {
-    try {
-      await client.releaseConnection(connection);
-    } finally {
-      this.#returned();
-    }
-  }
-
-  #returned(): void {
-    this.#inUse -= 1;
-    if (this.#inUse === 0) this.#quiet?.();
-  }
-
-  #refuseIfClosed(): void {
-    if (this.#closed) throw unavailable(new Error('Holdfast was closed; this call came after close()'));
-  }
 }
 
 /** The end of the last call of `inTurn`, by connection. */
 const turns = new WeakMap<object, Promise<unknown>>();
-
-/** How long a server may take to end a connection, in ms. */
-const closeMs = 2_000;
-
-/** Ends a connection. Over one that is cut, the server's answer never arrives: its socket is then closed. */
-async function closeWithin(ms: number, client: PoolClient, connection: object): Promise<void> {
-  const ended = new AbortController();
-  const closed = client.destroyRawConnection(connection).then(
-    () => undefined,
-    () => undefined,
-  );
-  const late = idle(ms, ended.signal).then(
-    () => {
-      const { connection: wire, destroy } = connection as { connection?: { stream?: { destroy(): void } }; destroy?(): void };
-      if (wire?.stream) wire.stream.destroy();
-      else destroy?.call(connection);
-    },
-    () => undefined,
-  );
-  await Promise.race([closed, late]);
-  ended.abort(new Error('closed'));
-}
-
-async function take(client: PoolClient): Promise<{ readonly client: PoolClient; readonly connection: object }> {
-  try {
-    return { client, connection: await client.acquireConnection() };
-  } catch (error) {
-    throw unavailable(error);
-  }
-}
 
 /** Opens a {@link Database} over the service's knex. */
 export function openDatabase(options: DatabaseOptions): Database {
@@ -454,16 +324,6 @@ async function retryConflicts<T>(run: () => Promise<T>): Promise<T> {
   }
   return pRetry(run, { retries: 8, minTimeout: 5, maxTimeout: 200, randomize: true, shouldRetry: ({ error }) => isTransient(error) });
 }
-
-/**
- * Session settings of the loops' connections to MySQL and MariaDB, so that the server's defaults do not matter: each statement commits by
- * itself, COMMIT starts no new transaction, a statement waits for a lock for 5 s at most, an UPDATE needs no key, a SELECT has no row limit,
- * and a text that is too long for its column is an error. The time zone stays as the caller set it.
- */
-const mysqlSession =
-  "autocommit = 1, completion_type = 'NO_CHAIN', innodb_lock_wait_timeout = 5, sql_safe_updates = 0, sql_select_limit = DEFAULT, sql_mode = 'STRICT_TRANS_TABLES,NO_ENGINE_SUBSTITUTION'";
-/** By default MySQL caches the statistics of a table for a day. */
-const mysqlStatistics = ', information_schema_stats_expiry = 0';
 
 /** More in one statement saves no time. */
 const usualStatementBytes = 2 * 2 ** 20;

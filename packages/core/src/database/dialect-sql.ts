@@ -23,6 +23,12 @@ export function concat({ family }: Family, ...parts: readonly string[]): string 
   return family === 'mysql' ? `CONCAT(${parts.join(', ')})` : parts.join(' || ');
 }
 
+/** SQL for the bytes that columns of text or bytes have together in a row; NULL has none. */
+export function columnBytes({ family }: Family, columns: readonly string[]): string {
+  const length = { postgres: 'octet_length', mysql: 'LENGTH', sqlite: 'length' }[family];
+  return columns.map((column) => `COALESCE(${length}(${column}), 0)`).join(' + ');
+}
+
 /** An INSERT that skips rows whose key exists. `rest` follows `INSERT`. It waits for a transaction that is inserting the same key. */
 export function insertNew({ family }: Family, rest: string): string {
   return family === 'mysql' ? `INSERT IGNORE ${rest}` : `INSERT ${rest} ON CONFLICT DO NOTHING`;

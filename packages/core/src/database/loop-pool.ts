@@ -26,9 +26,9 @@ const pools = new WeakMap<object, LoopPool>();
 export class LoopPool {
   /** The connections that have the session settings of the loops. */
   readonly prepared: WeakSet<object> = new WeakSet();
-  /** Connections of the service whose defaults fit statements of ours: see {@link lender}. */
+  /** Connections of the service whose settings fit statements of ours: see {@link lender}. */
   readonly fit: WeakSet<object> = new WeakSet();
-  /** Set if the service's connections have defaults that do not fit. */
+  /** Set if the service's connections have settings that do not fit. */
   unfit = false;
   readonly #service: Knex;
   #max = 1;

@@ -1,11 +1,10 @@
-import { performance } from 'node:perf_hooks';
 import { DatabaseUnavailableError, InvalidArgumentError } from '../errors/errors.ts';
 import { startTimer } from '../time/timer.ts';
-import { wait } from '../time/wait.ts';
 import type { Dialect } from './dialect.ts';
 import { discard } from './discard.ts';
 import { type Backslash, mysqlText } from './mysql-text.ts';
-import { isBusy, isReadOnly } from './transient.ts';
+import { retryBusy } from './retry-busy.ts';
+import { isReadOnly } from './transient.ts';
 
 /**
  * Runs SQL statements on one driver connection, without knex's builder (which costs 3x on SQLite inserts, 12x on SQLite selects, and 13 to
@@ -52,6 +51,7 @@ export interface SqliteRawConnection {
   run(sql: string, params: readonly unknown[]): { changes: number | bigint };
 }
 
+/** Limits of a {@link SqlRunner}, and how its connection reads texts. */
 export interface SqlRunnerOptions {
   /** How long a statement may take before its connection is closed, in ms. */
   readonly statementTimeoutMs: number;
@@ -179,25 +179,10 @@ function bounded<T>(
   });
 }
 
-/**
- * Retries while the database is busy, without blocking the event loop. The driver is synchronous: with a `busy_timeout` above 0 it would
- * block the event loop, and with it the COMMIT that it waits for, if that is of the same process.
- */
-function sqliteRunner(connection: SqliteRawConnection, options: SqlRunnerOptions): SqlRunner {
-  const retry = async <T>(statement: () => T): Promise<T> => {
-    const deadline = performance.now() + options.statementTimeoutMs;
-    for (let pauseMs = 1; ; pauseMs = Math.min(pauseMs * 2, 50)) {
-      try {
-        return statement();
-      } catch (error) {
-        if (!isBusy(error) || performance.now() > deadline) throw error;
-      }
-      await wait(pauseMs * (0.5 + Math.random()));
-    }
-  };
+function sqliteRunner(connection: SqliteRawConnection, { statementTimeoutMs }: SqlRunnerOptions): SqlRunner {
   return {
     dialect: 'sqlite',
-    rows: <Row>(sql: string, params: readonly unknown[] = []) => retry(() => connection.all(sql, params) as Row[]),
-    run: (sql, params = []) => retry(() => Number(connection.run(sql, params).changes)),
+    rows: <Row>(sql: string, params: readonly unknown[] = []) => retryBusy(() => connection.all(sql, params) as Row[], statementTimeoutMs),
+    run: (sql, params = []) => retryBusy(() => Number(connection.run(sql, params).changes), statementTimeoutMs),
   };
 }

@@ -17,6 +17,7 @@ export function statementParts<Row extends object>(
   limit: { readonly rows: number },
 ): readonly (readonly Row[])[] {
   const most = database.statementBytes;
+  if (rows.length > 0 && rows.length <= limit.rows && rowsFit(rows, most)) return [rows];
   const parts: Row[][] = [];
   let part: Row[] = [];
   let bytes = 0;
@@ -32,6 +33,21 @@ export function statementParts<Row extends object>(
   }
   if (part.length > 0) parts.push(part);
   return parts;
+}
+
+/** Whether rows surely fit, without counting the bytes of each text: a character has three at most. Counting costs a tenth of a submit. */
+function rowsFit(rows: readonly object[], most: number): boolean {
+  let left = most;
+  for (const row of rows) {
+    for (const name in row) {
+      const value = (row as Readonly<Record<string, unknown>>)[name];
+      if (typeof value === 'string') left -= 3 * value.length;
+      else if (value instanceof Uint8Array) left -= value.byteLength;
+      left -= smallValueBytes;
+    }
+    if (left < 0) return false;
+  }
+  return true;
 }
 
 /** Bytes of the values of a row, before any escaping. */

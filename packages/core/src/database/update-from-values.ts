@@ -1,12 +1,13 @@
 import type { Database } from './database.ts';
-import { type ValueTypes, valuesTable } from './values-table.ts';
+import { valueRows } from './value-rows.ts';
+import type { Values, ValueTypes } from './values-table.ts';
 
 /** An update of many rows, each with values of its own. */
 export interface UpdateFromValues {
   /** The name, without prefix and quotes. Expressions call the table `t` and the values `u`. Values and columns need different names. */
   readonly table: string;
   readonly types: ValueTypes;
-  readonly rows: Parameters<typeof valuesTable>[2];
+  readonly rows: readonly Values[];
   /** Expression by column. */
   readonly set: Readonly<Record<string, string>>;
   /** The condition that joins rows of `t` to rows of `u`. */
@@ -20,7 +21,7 @@ export function updateFromValues(
   database: Database,
   update: UpdateFromValues,
 ): { readonly sql: string; readonly params: readonly unknown[] } {
-  const values = valuesTable(database, update.types, update.rows);
+  const values = valueRows(database, update.types, update.rows);
   const table = database.table(update.table);
   const mysql = database.family === 'mysql';
   const set = Object.entries(update.set)
@@ -29,5 +30,5 @@ export function updateFromValues(
   const sql = mysql
     ? `UPDATE ${table} AS t JOIN ${values.sql} ON ${update.on} SET ${set}`
     : `UPDATE ${table} AS t SET ${set} FROM ${values.sql} WHERE ${update.on}${update.returning === undefined ? '' : ` RETURNING ${update.returning}`}`;
-  return { sql, params: [values.param] };
+  return { sql, params: values.params };
 }

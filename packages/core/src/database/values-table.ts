@@ -3,6 +3,9 @@ import type { Database } from './database.ts';
 /** Columns of a {@link valuesTable} by name. `id` is a 64-bit integer given as decimal text. */
 export type ValueTypes = Readonly<Record<string, 'id' | 'integer' | 'text'>>;
 
+/** A row of a {@link valuesTable} by column. */
+export type Values = Readonly<Record<string, string | number | null | undefined>>;
+
 const sqlTypes = {
   postgres: { id: 'bigint', integer: 'bigint', text: 'text' },
   mysql: { id: 'BIGINT', integer: 'BIGINT', text: 'LONGTEXT' },
@@ -16,7 +19,7 @@ const sqlTypes = {
 export function valuesTable(
   database: Database,
   types: ValueTypes,
-  rows: readonly Readonly<Record<string, string | number | null | undefined>>[],
+  rows: readonly Values[],
 ): { readonly sql: string; readonly param: string } {
   const names = Object.entries(types).map(([name, type]) => ({ name, type: sqlTypes[database.family][type] }));
   // MySQL reads a JSON null as the text 'null', so nulls are left out. Elsewhere there is no replacer: it takes three times as long.

@@ -14,6 +14,16 @@ export class InvalidArgumentError extends HoldfastError {
   }
 }
 
+/** A function that was passed as an option did not answer in time. Its signal was aborted; what it returns later is ignored. */
+export class CallTimeoutError extends HoldfastError {
+  constructor(name: string, ms: number) {
+    super(`${name} did not answer within ${ms} ms. Give what it waits for a limit of its own, and end it when its signal aborts.`, {
+      code: 'call-timeout',
+      retryable: true,
+    });
+  }
+}
+
 /** The operation needs an open transaction and did not get one. */
 export class NotInTransactionError extends HoldfastError {
   constructor(message: string) {

@@ -1,24 +1,16 @@
 import { RowRemover } from '../batch/row-remover.ts';
 import type { Database } from '../database/database.ts';
 import { LeaseShare } from '../lease/lease-share.ts';
-import type { Lease } from '../lease/lease-table.ts';
-import { LeaseTable } from '../lease/lease-table.ts';
+import { type Lease, LeaseTable } from '../lease/lease-table.ts';
 import { lifecycle } from '../loop/lifecycle.ts';
 import type { Service } from '../loop/service.ts';
 import { checkpoint } from '../observe/checkpoint.ts';
 import type { Logger } from '../observe/logger.ts';
 import { monotonicMs } from '../time/monotonic.ts';
 import { wait } from '../time/wait.ts';
-import {
-  deleteLaneRows,
-  type LaneRow,
-  type LaneTableShape,
-  readLaneRows,
-  readLaneSizes,
-  readLanes,
-  rowOverheadBytes,
-  type SizedLaneRow,
-} from './lane-rows.ts';
+import { KnownRows } from './known-rows.ts';
+import { deleteLaneRows, type LaneRow, type LaneTableShape, rowOverheadBytes } from './lane-rows.ts';
+import { type ReadRows, type Room, readWithin, windowBytes } from './read-within.ts';
 
 /** Options of {@link LaneFeed}. */
 export interface LaneFeedOptions<Row extends LaneRow> {
@@ -33,13 +25,6 @@ export interface LaneFeedOptions<Row extends LaneRow> {
   readonly leaseMs?: number;
   /** Rows in memory at most: given out, and not yet removed or forgotten. Default 4,000. */
   readonly window?: number;
-  /**
-   * Bytes in memory at most, of the columns that `shape` names as large; one row may be larger. Default 16 MiB. A short read of lanes that were
-   * quiet asks for no sizes first, and may exceed it by a few rows.
-   */
-  readonly windowBytes?: number;
-  /** Rows of one lane that are read at once, at most. Default 500. */
-  readonly page?: number;
   /** How often each lane is read from its beginning, in ms. Default 1,000. */
   readonly rescanMs?: number;
   /** Returns the bytes of the large columns of a row. Required if `shape` names large columns. */
@@ -57,21 +42,19 @@ export interface LaneFeedOptions<Row extends LaneRow> {
 
 interface Lane {
   readonly lane: number;
-  /** Rows up to here have been read in this pass. */
+  /** The id up to which rows have been read since the lane was last read from its beginning. */
   cursor: string;
   /** The highest id that was read. */
   floor: bigint;
   /** True if there may be rows after the cursor. */
   more: boolean;
-  /** True if the last read found as many rows as it asked for. */
+  /** True if the last read left rows for the next one. */
   deep: boolean;
   /** True if the last read had no room for the next row, which is large. */
   waits: boolean;
+  /** True while it is handed over to another member. */
   draining: boolean;
 }
-
-/** Rows that a quiet lane is expected to have at most, and such lanes. Together they are read with their bodies, in one statement. */
-const shortRead = { rows: 8, lanes: 4 };
 
 /**
  * Gives out the committed rows of the lanes that this process holds, by id within each lane, and removes the rows that were handled.
@@ -85,15 +68,9 @@ export class LaneFeed<Row extends LaneRow> implements Service {
   readonly #share: LeaseShare;
   readonly #leases: LeaseTable;
   readonly #lanes = new Map<number, Lane>();
-  /** Ids that were given out and that may still be in the table, with their bytes. */
-  readonly #known = new Map<string, number>();
-  #knownBytes = 0;
-  /** The bytes of the largest row that was read lately. */
-  #largestBytes = Number.POSITIVE_INFINITY;
+  readonly #known = new KnownRows();
   readonly #remover: RowRemover<LaneRow>;
   readonly #lifecycle: Service;
-  #goneWhileReading: string[] = [];
-  #reading = false;
   #closing = new AbortController();
   #running: Promise<void> | undefined;
   #kicked: (() => void) | undefined;
@@ -170,9 +147,7 @@ export class LaneFeed<Row extends LaneRow> implements Service {
 
   /** Takes rows out of memory: rows that left the table in another way, or that the next read is to give out again. */
   forget(rows: readonly LaneRow[]): void {
-    // A read that has begun may return them still.
-    if (this.#reading) for (const { id } of rows) this.#goneWhileReading.push(id);
-    else for (const { id } of rows) this.#unknow(id);
+    this.#known.forget(rows);
     this.#kick();
   }
 
@@ -210,7 +185,6 @@ export class LaneFeed<Row extends LaneRow> implements Service {
     this.#remover.close();
     await this.#share.stop();
     this.#known.clear();
-    this.#knownBytes = 0;
   }
 
   #taken(lane: number): void {
@@ -274,148 +248,94 @@ export class LaneFeed<Row extends LaneRow> implements Service {
 
   /** Reads once. Returns the number of rows read; 0 if the window is full or nothing is to be read. */
   async #readOnce(): Promise<number> {
-    const options = this.#options;
     const now = monotonicMs();
     const rescan = now >= this.#rescanAt;
-    if (rescan) {
-      for (const lane of this.#lanes.values()) {
-        lane.cursor = '0';
-        lane.more = true;
-      }
-      // One stall (a lock, a connection that opens) must not decide: the shorter of the last two times counts.
-      const rescanMs = options.rescanMs ?? 1_000;
-      this.#rescanAt = now + Math.max(rescanMs, Math.min(10 * rescanMs, Math.min(...this.#rescansMs) * 20));
-    }
+    if (rescan) this.#beginRescan(now);
     const due = [...this.#lanes.values()]
       .filter((lane) => lane.more && !lane.draining && this.lease(lane.lane))
       .sort((a, b) => Number(b.waits) - Number(a.waits));
-    const windowBytes = options.windowBytes ?? 16 * 2 ** 20;
-    const sized = (options.shape.large ?? []).length > 0;
-    const room = (options.window ?? 4_000) - this.#known.size;
-    const roomBytes = sized ? windowBytes - this.#knownBytes : Number.POSITIVE_INFINITY;
-    if (due.length === 0 || room <= 0 || roomBytes <= 0) return 0;
-    const short = sized && !rescan && due.length <= shortRead.lanes && roomBytes > windowBytes / 2 && due.every(({ deep }) => !deep);
-    const limit = Math.max(
-      1,
-      Math.min(options.page ?? 500, Math.floor(room / due.length), short ? shortRead.rows : Number.POSITIVE_INFINITY),
-    );
-    const laneBytes = Math.max(1, Math.floor(roomBytes / due.length));
-    // One statement may exceed the room by a row of each lane: it serves while the rows are small.
-    const inOne = options.database.family === 'postgres' && due.length * this.#largestBytes <= roomBytes / 4;
-    const before = due.map(({ lane, cursor }) => ({ lane, afterId: cursor }));
+    const room = this.#room(due);
+    if (!room) return 0;
+    const cursors = due.map(({ lane, cursor, deep, waits }) => ({ lane, afterId: cursor, deep, waits }));
     // Reset before the read: a wake-up during the read asks for another one.
     for (const lane of due) lane.more = false;
-    this.#reading = true;
-    /** Lanes of which rows were left for the next read. */
-    const cut = new Set<Lane>();
-    let rows: readonly (Row | undefined)[];
-    let listed: readonly (LaneRow & { readonly found?: number | string })[];
+    this.#known.beginRead();
+    let read: ReadRows<Row>;
     try {
-      if (sized && !short && !inOne) {
-        listed = this.#upTo(await readLaneSizes(options.database, options.shape, before, limit), roomBytes, due, cut);
-        const unknown = listed.filter(({ id }) => !this.#known.has(id));
-        const read = new Map((await readLaneRows<Row>(options.database, options.shape, unknown)).map((row) => [row.id, row]));
-        rows = listed.map(({ id }) => read.get(id));
-      } else listed = rows = await readLanes<Row>(options.database, options.shape, before, limit, sized ? laneBytes : undefined);
+      read = await readWithin<Row>(this.#options, cursors, { known: this.#known, room, rescan });
     } catch (error) {
       for (const lane of due) lane.more = true;
       // The read returned nothing. Rows that were forgotten meanwhile must be new to the next read, or it would skip them.
-      this.#forgetGone();
+      this.#known.endRead();
       throw error;
-    } finally {
-      this.#reading = false;
     }
     if (rescan) this.#rescansMs = [monotonicMs() - now, this.#rescansMs[0]];
-    const stillOurs = new Set(due.filter((one) => this.#lanes.get(one.lane) === one && !one.draining).map(({ lane }) => lane));
-    const counts = new Map<number, { count: number; last: string; found: number }>();
-    const fresh: Row[] = [];
-    for (const [i, { id, lane: of, found }] of listed.entries()) {
-      const row = rows[i];
-      const lane = Number(of);
-      const entry = counts.get(lane);
-      if (entry) {
-        entry.count += 1;
-        entry.last = id;
-      } else counts.set(lane, { count: 1, last: id, found: Number(found ?? 0) });
-      // A lane that was lost, handed over or taken again during the read is read from its beginning: its earlier rows have been forgotten
-      // meanwhile, and to give out the later ones now would break their order.
-      if (!row || !stillOurs.has(lane) || this.#known.has(id)) continue;
-      fresh.push(row);
+    const fresh = this.#fresh(read, due);
+    this.#known.endRead();
+    this.#advance(read, due);
+    const { rowBytes } = this.#options;
+    this.#known.add(fresh.map((row) => ({ id: row.id, bytes: this.#sized ? (rowBytes?.(row) ?? 0) + rowOverheadBytes : 0 })));
+    if (fresh.length > 0) this.#options.onRows(fresh);
+    return read.listed.length;
+  }
+
+  /** True if the rows have large columns, whose bytes are limited. */
+  get #sized(): boolean {
+    return (this.#options.shape.large ?? []).length > 0;
+  }
+
+  /** Lets each lane be read from its beginning. */
+  #beginRescan(now: number): void {
+    for (const lane of this.#lanes.values()) {
+      lane.cursor = '0';
+      lane.more = true;
     }
-    this.#forgetGone();
-    for (const lane of due) {
-      const entry = counts.get(lane.lane);
-      if (entry) {
-        const last = BigInt(entry.last);
-        if (last > lane.floor) lane.floor = last;
-        if (entry.count >= limit || entry.count < entry.found) cut.add(lane);
-      }
-      lane.deep = cut.has(lane);
-      if (lane.deep) {
-        lane.more = true;
-        lane.cursor = entry?.last ?? lane.cursor;
-        continue;
-      }
-      // A read of all rows there are has read up to the floor, also where it began at 0. Else each read of a lane that is empty for a moment
-      // would pass the entries of all rows that have gone, which an old snapshot keeps.
-      lane.cursor = String(lane.floor);
-    }
-    let largest = 0;
-    for (const row of fresh) {
-      const bytes = sized ? (options.rowBytes?.(row) ?? 0) + rowOverheadBytes : 0;
-      this.#known.set(row.id, bytes);
-      this.#knownBytes += bytes;
-      largest = Math.max(largest, bytes);
-    }
-    // It is unknown before the first read, and falls slowly: large rows often come together.
-    if (fresh.length > 0) this.#largestBytes = Math.max(largest, Number.isFinite(this.#largestBytes) ? this.#largestBytes * 0.95 : 0);
-    if (fresh.length > 0) options.onRows(fresh);
-    return listed.length;
+    // One stall (a lock, a connection that opens) must not decide: the shorter of the last two times counts.
+    const rescanMs = this.#options.rescanMs ?? 1_000;
+    this.#rescanAt = now + Math.max(rescanMs, Math.min(10 * rescanMs, Math.min(...this.#rescansMs) * 20));
+  }
+
+  /** The rows, and the bytes of their large columns, that may be read now; `undefined` if none may. */
+  #room(due: readonly Lane[]): Room | undefined {
+    const rows = (this.#options.window ?? 4_000) - this.#known.size;
+    const bytes = this.#sized ? windowBytes - this.#known.bytes : Number.POSITIVE_INFINITY;
+    return due.length === 0 || rows <= 0 || bytes <= 0 ? undefined : { rows, bytes };
   }
 
   /**
-   * The rows that fit into `roomBytes`, of each lane from its beginning, with those that are known. Each lane gets the same share, and at least
-   * one row while there is room. A row that is larger than the window is read alone. A lane whose next row found no room comes first in the
-   * next read, and if there is still none, no other lane gets a row until there is: small rows would always be the first to fit.
+   * The rows of a read that were not given out yet. A lane that was lost, handed over or taken again during the read is left out, and is read
+   * from its beginning: its earlier rows have been forgotten meanwhile, and to give out the later ones now would break their order.
    */
-  #upTo(listed: readonly SizedLaneRow[], roomBytes: number, due: readonly Lane[], cut: Set<Lane>): SizedLaneRow[] {
-    const byLane = Map.groupBy(listed, ({ lane }) => Number(lane));
-    const share = roomBytes / due.length;
-    const rows: SizedLaneRow[] = [];
-    let total = 0;
-    let closed = false;
-    for (const lane of due) {
-      const waited = lane.waits;
-      lane.waits = false;
-      let own = 0;
-      for (const row of byLane.get(lane.lane) ?? []) {
-        if (!this.#known.has(row.id)) {
-          const bytes = Number(row.bytes) + rowOverheadBytes;
-          const alone = total === 0 && this.#known.size === 0;
-          const fits = own + bytes <= share || (own === 0 && total + bytes <= roomBytes) || alone;
-          if (closed || !fits) {
-            cut.add(lane);
-            if (own === 0) lane.waits = waited || !closed;
-            if (own === 0) closed ||= waited;
-            break;
-          }
-          own += bytes;
-          total += bytes;
-          closed ||= total > roomBytes;
-        }
-        rows.push(row);
-      }
+  #fresh({ listed, rows }: ReadRows<Row>, due: readonly Lane[]): Row[] {
+    const stillOurs = new Set(due.filter((one) => this.#lanes.get(one.lane) === one && !one.draining).map(({ lane }) => lane));
+    const fresh: Row[] = [];
+    for (const [i, { id, lane }] of listed.entries()) {
+      const row = rows[i];
+      if (row && stillOurs.has(Number(lane)) && !this.#known.has(id)) fresh.push(row);
     }
-    return rows;
+    return fresh;
   }
 
-  #unknow(id: string): void {
-    this.#knownBytes -= this.#known.get(id) ?? 0;
-    this.#known.delete(id);
-  }
-
-  #forgetGone(): void {
-    for (const id of this.#goneWhileReading) this.#unknow(id);
-    this.#goneWhileReading = [];
+  /** Moves the cursor of each lane past the rows of a read. */
+  #advance({ listed, limit, cut, waits }: ReadRows<Row>, due: readonly Lane[]): void {
+    const counts = new Map<number, { count: number; last: string; found: number }>();
+    for (const { id, lane, found } of listed) {
+      const entry = counts.get(Number(lane));
+      if (entry) {
+        entry.count += 1;
+        entry.last = id;
+      } else counts.set(Number(lane), { count: 1, last: id, found: Number(found ?? 0) });
+    }
+    for (const lane of due) {
+      const entry = counts.get(lane.lane);
+      const last = BigInt(entry?.last ?? 0);
+      if (last > lane.floor) lane.floor = last;
+      lane.deep = cut.has(lane.lane) || (entry !== undefined && (entry.count >= limit || entry.count < entry.found));
+      lane.waits = waits.has(lane.lane);
+      if (lane.deep) lane.more = true;
+      // A read of all rows there are has read up to the floor, also where it began at 0. Else each read of a lane that is empty for a moment
+      // would pass the entries of all rows that have gone, which an old snapshot keeps.
+      lane.cursor = lane.deep ? (entry?.last ?? lane.cursor) : String(lane.floor);
+    }
   }
 }

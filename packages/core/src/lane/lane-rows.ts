@@ -1,4 +1,5 @@
 import type { Database } from '../database/database.ts';
+import { columnBytes } from '../database/dialect-sql.ts';
 import { idList } from '../work/row/id-list.ts';
 
 /** The columns of every lane table. */
@@ -56,7 +57,7 @@ export function readLanes<Row extends LaneRow>(
     const lanes = [`{${cursors.map(({ lane }) => lane).join(',')}}`, `{${cursors.map(({ afterId }) => afterId).join(',')}}`];
     const each = 'FROM unnest(?::integer[], ?::bigint[]) AS c(lane, after_id) CROSS JOIN LATERAL';
     if (laneBytes === undefined) return database.rows<Row>(`SELECT r.* ${each} (SELECT ${columns} ${from}) r`, lanes);
-    const bytes = `${largeBytes(database, shape)} + ${rowOverheadBytes}`;
+    const bytes = `${columnBytes(database, shape.large ?? [])} + ${rowOverheadBytes}`;
     const names = ['id', 'lane', ...shape.columns].map((name) => `r.${name}`).join(', ');
     return database.rows<Row>(
       `SELECT ${names}, r.found ${each} (SELECT *, sum(row_bytes) OVER (ORDER BY row_id) - row_bytes AS bytes_before, count(*) OVER () AS found FROM (SELECT ${columns}, t.id AS row_id, ${bytes} AS row_bytes ${from}) a) r WHERE r.bytes_before < ?`,
@@ -77,13 +78,12 @@ export function readLaneSizes(
   cursors: readonly LaneCursor[],
   limit: number,
 ): Promise<SizedLaneRow[]> {
-  return readLanes<SizedLaneRow>(database, { table: shape.table, columns: [`${largeBytes(database, shape)} AS bytes`] }, cursors, limit);
-}
-
-/** SQL for the bytes of the large columns of a row. */
-function largeBytes(database: Database, shape: LaneTableShape): string {
-  const length = { postgres: 'octet_length', mysql: 'LENGTH', sqlite: 'length' }[database.family];
-  return (shape.large ?? []).map((name) => `COALESCE(${length}(${name}), 0)`).join(' + ');
+  return readLanes<SizedLaneRow>(
+    database,
+    { table: shape.table, columns: [`${columnBytes(database, shape.large ?? [])} AS bytes`] },
+    cursors,
+    limit,
+  );
 }
 
 /** Reads rows by their lanes and ids, in the order given. Rows that have gone are left out. */

@@ -14,7 +14,10 @@ export interface KeptLease {
   letGo(): Promise<Lease | undefined>;
 }
 
-/** Renews a lease every third of `leaseMs`, also while the work that it protects is under way. */
+/**
+ * Renews a named lease every third of `leaseMs`, also while the work that it protects is under way. (`work/run/lease-keeper.ts` renews the leases
+ * of rows.)
+ */
 export function keepLease(table: LeaseTable, lease: Lease, leaseMs: number): KeptLease {
   const ended = new AbortController();
   const lost = new AbortController();

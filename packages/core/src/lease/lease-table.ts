@@ -129,7 +129,7 @@ export class LeaseTable {
     if (Number(row?.epoch) !== lease.epoch) throw lost(lease);
   }
 
-  /** A number that a holder keeps for the next one, in a row of its own; 0 if there is none. See {@link setMark}. */
+  /** Reads a number that a holder of a lease left for later holders: see {@link setMark}. 0 if there is none. */
   async mark(scope: string, name: string): Promise<number> {
     const [row] = await this.database.rows<{ mark: string }>(
       `SELECT ${this.database.text('lease_until')} AS mark FROM ${this.#leases} WHERE scope = ? AND name = ?`,
@@ -138,7 +138,11 @@ export class LeaseTable {
     return Number(row?.mark ?? 0);
   }
 
-  /** Keeps a number, a time in ms, under a scope and name that are no lease, while `lease` is held. @throws LeaseLostError if it is not */
+  /**
+   * Stores a time, in ms since 1970, for later holders of `lease`, under a scope and name that nobody takes as a lease. A purge keeps it for 30 days
+   * after that time.
+   * @throws LeaseLostError if `lease` is no longer held
+   */
   async setMark(lease: Lease, scope: string, name: string, ms: number): Promise<void> {
     await this.database.transaction(async (sql) => {
       await this.fence(sql, lease);

@@ -16,7 +16,7 @@ const slowMs = 10;
 export interface Look {
   /** How far back it goes, in ms; `undefined`: over everything. */
   readonly backMs: number | undefined;
-  /** True if the last look of its kind took so long that others should not wait for this one: make a look over {@link shortestMs} beside it. */
+  /** True if the last look as far back took so long that nobody should wait for this one: make a look over {@link shortestMs} beside it. */
   readonly slow: boolean;
   /** Call it when the look has ended. `oftener`: how many times more often than usual the next look over everything may be made. */
   readonly ended: (oftener?: number) => void;

@@ -11,7 +11,7 @@ export interface LoopOptions<Counts> {
   readonly name: string;
   /** One pass. Returns counts of what it did. If it throws, the error is logged, and the loop runs it again after a pause. */
   readonly runOnce: (context: { readonly signal: AbortSignal }) => Promise<Counts>;
-  /** Returns whether the next pass should follow without a pause, since this one found so much. Default: never. */
+  /** Returns whether the next pass follows without a pause, since this one left work. Default: never. */
   readonly busy?: (counts: Counts) => boolean;
   /**
    * Returns the pause before the next pass: about so many ms, up to a tenth more or less, so that many processes don't act at once; or
@@ -55,7 +55,7 @@ export function defineLoop<Counts>(options: LoopOptions<Counts>): Loop<Counts> {
       awake = false;
       let failed = false;
       let busy = false;
-      let asked: number | Pause | undefined;
+      let asked: Pause | undefined;
       try {
         const counts = await options.runOnce({ signal });
         busy = counts !== undefined && (options.busy?.(counts) ?? false);

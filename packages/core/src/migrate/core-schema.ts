@@ -27,7 +27,7 @@ export const coreSchema: Schema = {
   ],
 };
 
-/** By which keys are purged. */
+/** The index by which idempotency keys are purged. */
 function retention(database: Database): readonly string[] {
   const ddl = new SchemaWriter(database);
   ddl.index('holdfast_once_expiry', 'holdfast_once', 'expires_at', { concurrently: true });

@@ -14,7 +14,7 @@ interface IndexShape {
   readonly condition: string | undefined;
 }
 
-/** `drop`: the statement that removes a rest of the object. */
+/** `drop`: the statement that removes what is left of an index that was not built to its end. */
 type Existing = { readonly found: 'none' } | { readonly found: 'ours' } | { readonly found: 'broken'; readonly drop: string };
 
 /** Around names: " and `. */

@@ -10,7 +10,7 @@ import { wait } from '../time/wait.ts';
  *
  * SQLite: one transaction, which holds the write lock. MySQL, MariaDB: `GET_LOCK`, on the connection of the statements. Postgres: an
  * advisory lock of a TRANSACTION, on a connection of its own. A lock of the session would stay on the server's connection when a pooler
- * (PgBouncer in transaction mode) hands that to somebody else, and every later migration would wait for it. The transaction is idle
+ * (PgBouncer in transaction mode) hands that connection to another client, and every later migration would wait for it. The transaction is idle
  * meanwhile and has no snapshot, so CREATE INDEX CONCURRENTLY does not wait for it.
  *
  * @throws MigrationLockedError if another process holds the lock for longer than `timeoutMs`

@@ -11,6 +11,7 @@ export class SchemaWriter {
   readonly id: string;
   /** The type of a text of any length. */
   readonly text: string;
+  /** The type of bytes of any length. */
   readonly bytes: string;
 
   constructor(database: Database) {
@@ -36,8 +37,8 @@ export class SchemaWriter {
 
   /**
    * Adds an index. On Postgres and SQLite its name has the prefix, as names of indexes are those of the whole schema there.
-   * @param more `concurrently`: Postgres builds it without blocking writers, for a table that is in use; `where`: the condition of a partial index; MySQL and MariaDB have no partial indexes, and index the columns `wide`, those of
-   * the condition first
+   * @param more `concurrently`: Postgres builds the index without blocking writers, for a table that is in use. `where`: the condition of a partial
+   *   index; MySQL and MariaDB have none, and index the columns `wide` instead, those of the condition first
    */
   index(
     name: string,

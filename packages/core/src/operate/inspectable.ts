@@ -14,6 +14,7 @@ export interface ListQuery {
   readonly key?: string;
   /** The business key of the timeline that a row belongs to. */
   readonly subject?: string;
+  /** The tenant of a row; `''` for rows without one. */
   readonly tenant?: string;
   /** Only rows with a greater id. Ids are 64-bit, hence text. */
   readonly after?: string;
@@ -55,7 +56,7 @@ export interface BulkOptions {
 export interface BulkPage {
   /** The rows that matched. */
   readonly ids: readonly string[];
-  /** Those that were changed; none in a dry run. A row that somebody else has changed in between is left as it is. */
+  /** The rows that were changed; none in a dry run. A row that another process or person has changed in between stays as it is. */
   readonly changed: readonly string[];
   /** The counts so far. */
   readonly counts: BulkCounts;
@@ -82,6 +83,8 @@ export interface Inspectable {
   readonly statuses: readonly string[];
   /** The statuses of rows that `actions.redrive` takes: rows that were given up. Empty if there is no such action. */
   readonly redrivable: readonly string[];
+  /** Returns whether `actions.redrive` takes a row as it is now, for a dry run. Default: a row in one of the statuses of `redrivable`. */
+  mayRedrive?(id: string): Promise<boolean>;
   /** Figures for gauges and dashboards. */
   stats(): Promise<readonly Readonly<Record<string, string | number | null>>[]>;
   /** A page by id, ascending. @throws InvalidArgumentError for a status that is not one of `statuses` */
@@ -90,6 +93,6 @@ export interface Inspectable {
   get(id: string): Promise<Readonly<Record<string, unknown>> | undefined>;
   /** The changes that a person may make to a row or a kind. Each returns the number of rows that it changed. */
   readonly actions: Readonly<Record<string, (target: string, by: Actor) => Promise<number>>>;
-  /** Those of the actions that a person may also take for all rows that match a filter. Default none. */
+  /** The actions that a person may also take for all rows that match a filter. Default none. */
   readonly bulk?: Readonly<Record<string, BulkAction>>;
 }

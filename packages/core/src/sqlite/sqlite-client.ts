@@ -1,8 +1,7 @@
 import { createRequire } from 'node:module';
 import type { Knex } from 'knex';
 import { enclose } from '../database/enclosing-transaction.ts';
-import { isBusy } from '../database/transient.ts';
-import { wait } from '../time/wait.ts';
+import { retryBusy } from '../database/retry-busy.ts';
 import { SqliteConnection } from './sqlite-connection.ts';
 
 const require = createRequire(import.meta.url);
@@ -14,6 +13,9 @@ const BaseTransaction = require('knex/lib/dialects/sqlite3/execution/sqlite-tran
 type ClientConstructor = new (config: Knex.Config) => any;
 // biome-ignore lint/suspicious/noExplicitAny: as above
 type TransactionConstructor = new (...args: any[]) => any;
+
+/** How long a statement waits for another process's write lock, in ms. */
+const busyLimitMs = 30_000;
 
 interface QueryObject {
   sql: string;
@@ -47,7 +49,7 @@ export class NodeSqliteClient extends BaseClient {
     const { filename, synchronous } = this['connectionSettings'] as { filename: string; synchronous: 'FULL' | 'NORMAL' };
     const connection = new SqliteConnection(filename, synchronous);
     // The change to WAL needs exclusive access to the file, and another process may be changing it, too.
-    await untilFree(() => connection.all('PRAGMA journal_mode = WAL', []));
+    await retryBusy(() => connection.all('PRAGMA journal_mode = WAL', []), busyLimitMs);
     return connection;
   }
 
@@ -69,7 +71,7 @@ export class NodeSqliteClient extends BaseClient {
       }
     };
     try {
-      await untilFree(run);
+      await retryBusy(run, busyLimitMs);
     } catch (error) {
       connection.endFailedCommit(query.sql);
       throw error;
@@ -79,18 +81,3 @@ export class NodeSqliteClient extends BaseClient {
 }
 
 Object.assign(NodeSqliteClient.prototype, { driverName: 'node:sqlite', dialect: 'sqlite3' });
-
-const busyLimitMs = 30_000;
-
-async function untilFree(statement: () => unknown): Promise<void> {
-  const started = performance.now();
-  for (let pauseMs = 1; ; pauseMs = Math.min(pauseMs * 2, 50)) {
-    try {
-      statement();
-      return;
-    } catch (error) {
-      if (!isBusy(error) || performance.now() - started > busyLimitMs) throw error;
-    }
-    await wait(pauseMs * (0.5 + Math.random()));
-  }
-}

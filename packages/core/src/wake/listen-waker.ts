@@ -27,8 +27,7 @@ export interface ListenWakerOptions {
 
 /**
  * Wakes other processes by Postgres LISTEN/NOTIFY. It listens on a connection of its own while it has a listener; a process that only wakes
- * others opens none. It ignores its own notifications: the local waker has called
- * the listeners of this process. Notifications are collected for 2 ms and sent after the commit, on the loops' pool: inside the business
+ * others opens none. It ignores its own notifications, since the local waker has called the listeners of this process. Notifications are collected for 2 ms and sent after the commit, on the loops' pool: inside the business
  * transaction NOTIFY takes a lock that serialises commits.
  *
  * PgBouncer in transaction mode accepts LISTEN and drops it silently. So the waker tests delivery with notifications to itself. While these

@@ -6,6 +6,7 @@ import { localWaker } from './local-waker.ts';
 import { joinWaker, type SharedWaker } from './shared-waker.ts';
 import type { WakeListener, Waker } from './waker.ts';
 
+/** The channel, and the ways by which it reaches other processes. */
 export interface WakersOptions {
   readonly database: Database;
   readonly channel: string;
@@ -39,7 +40,7 @@ export class Wakers {
 
   /** Wakes the listeners in other processes. */
   wakeElsewhere(note?: string): void {
-    // The waker may be the service's own.
+    // The service may have made the waker itself: an error of it must not reach the caller.
     callListener(
       () => this.#others?.wake(this.#options.channel, note),
       (error) => this.#options.logger.debug({ err: error }, 'a wake-up was not sent'),

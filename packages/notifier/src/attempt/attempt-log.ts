@@ -6,6 +6,8 @@ export interface AttemptStart {
   /** Id of the notification. */
   readonly id: string;
   readonly number: number;
+  /** `resends` of the notification as it was read. */
+  readonly resends: number;
   readonly trigger: string;
 }
 
@@ -14,6 +16,8 @@ export interface AttemptEnd {
   /** Id of the notification. */
   readonly id: string;
   readonly number: number;
+  /** `resends` of the notification when the attempt started. If a person has had it sent again since, it is due again at once. */
+  readonly resends: number;
   readonly judgement: Judgement;
   readonly state: 'PENDING' | 'DELIVERED' | 'EXHAUSTED' | 'GONE';
   /** Time until the next attempt, if the notification stays PENDING. */
@@ -21,21 +25,29 @@ export interface AttemptEnd {
   readonly reason: string | undefined;
 }
 
+/**
+ * What became of the end of an attempt: `resent` if it counts, and a person had the notification sent again while the attempt was under way;
+ * `refused` if the notification has changed otherwise.
+ */
+export type EndWritten = 'counted' | 'resent' | 'refused';
+
 /** An attempt that is not made: its notification is cancelled or postponed. It does not count. */
 export interface SkippedAttempt {
   /** Id of the notification. */
   readonly id: string;
   /** Number of the attempt that is not made. */
   readonly number: number;
+  readonly resends: number;
   readonly state: 'PENDING' | 'CANCELLED';
   readonly delayMs: number | undefined;
   readonly reason: string | undefined;
 }
 
-const startTypes = { id: 'id', n: 'integer', by_whom: 'text' } satisfies ValueTypes;
+const startTypes = { id: 'id', n: 'integer', again: 'integer', by_whom: 'text' } satisfies ValueTypes;
 const endTypes = {
   rid: 'id',
   n: 'integer',
+  again: 'integer',
   new_state: 'text',
   delay: 'integer',
   why: 'text',
@@ -52,11 +64,14 @@ const endTypes = {
  * version of its notification. An attempt may start if its notification is pending and has had `number - 1` attempts; its row is unique by
  * (notification, number); and its end is accepted under the same condition. So only one worker sends a given number, and a late result of
  * a worker that has lost the endpoint changes nothing.
+ *
+ * `resends` tells whether a person asked for another attempt before this one started, or after. Before: it starts only if it knows of that.
+ * After: its end makes the notification due at once, whatever its result.
  */
 export class AttemptLog {
   readonly #database: Database;
   readonly #starts: Batcher<AttemptStart, boolean>;
-  readonly #ends: Batcher<AttemptEnd, boolean>;
+  readonly #ends: Batcher<AttemptEnd, EndWritten>;
   readonly #skips: Batcher<SkippedAttempt, boolean>;
 
   constructor(database: Database) {
@@ -71,8 +86,8 @@ export class AttemptLog {
     return this.#starts.call(start);
   }
 
-  /** Records the end of an attempt. Resolves with `false` if it was refused, since the notification has changed meanwhile. */
-  end(end: AttemptEnd): Promise<boolean> {
+  /** Records the end of an attempt. */
+  end(end: AttemptEnd): Promise<EndWritten> {
     return this.#ends.call(end);
   }
 
@@ -88,7 +103,7 @@ export class AttemptLog {
     if (this.#database.family === 'mysql') {
       started = await this.#database.transaction(async (sql) => {
         const waiting = await this.#lockPending(sql, starts, { notStarted: true });
-        const startable = starts.filter(({ id }) => waiting.has(id));
+        const startable = starts.filter(({ id, resends }) => waiting.get(id) === resends);
         if (startable.length > 0)
           await sql.run(
             `INSERT ${into} VALUES ${startable.map(({ id, number }) => `(${id}, ${number}, ?, 'started', {now})`).join(', ')}`,
@@ -100,10 +115,10 @@ export class AttemptLog {
       const values = valuesTable(
         this.#database,
         startTypes,
-        starts.map(({ id, number, trigger }) => ({ id, n: number, by_whom: trigger })),
+        starts.map(({ id, number, resends, trigger }) => ({ id, n: number, again: resends, by_whom: trigger })),
       );
       // An attempt of a notification that was cancelled, resent or ended meanwhile does not start.
-      const join = `${this.#database.table('notifier_notification')} t ON t.id = u.id AND t.state = 'PENDING' AND t.notify_times = u.n - 1`;
+      const join = `${this.#database.table('notifier_notification')} t ON t.id = u.id AND t.state = 'PENDING' AND t.notify_times = u.n - 1 AND t.resends = u.again`;
       // WHERE true: SQLite would otherwise parse ON CONFLICT as the condition of the join.
       started = await this.#database.rows<{ id: string }>(
         `INSERT ${into} SELECT t.id, u.n, u.by_whom, 'started', {now} FROM ${values.sql} JOIN ${join} WHERE true ON CONFLICT DO NOTHING RETURNING ${this.#database.text('notification_id')} AS id`,
@@ -115,11 +130,12 @@ export class AttemptLog {
     return starts.map(({ id }) => ours.has(id));
   }
 
-  async #writeEnds(ends: readonly AttemptEnd[]): Promise<readonly boolean[]> {
+  async #writeEnds(ends: readonly AttemptEnd[]): Promise<readonly EndWritten[]> {
     await checkpoint('attempt:before-end');
-    const rows = ends.map(({ id, number, judgement, state, delayMs, reason }) => ({
+    const rows = ends.map(({ id, number, resends, judgement, state, delayMs, reason }) => ({
       rid: id,
       n: number,
+      again: resends,
       new_state: state,
       delay: delayMs ?? null,
       why: reason ?? null,
@@ -132,15 +148,15 @@ export class AttemptLog {
     }));
     const accepted = await this.#database.transaction(async (sql) => {
       const ours = await this.#update(sql, rows, {
-        state: 'u.new_state',
+        state: unlessResent("'PENDING'", 'u.new_state'),
         notify_times: 'u.n',
         last_notified_at: '{now}',
         response_status: 'u.code',
         responded_at: 'CASE WHEN u.code IS NULL THEN t.responded_at ELSE {now} END',
-        due_at: 'CASE WHEN u.delay IS NULL THEN NULL ELSE {now} + u.delay END',
-        ended_at: 'CASE WHEN u.delay IS NULL THEN {now} END',
-        next_trigger: "'auto'",
-        reason: 'u.why',
+        due_at: unlessResent('t.due_at', 'CASE WHEN u.delay IS NULL THEN NULL ELSE {now} + u.delay END'),
+        ended_at: unlessResent('NULL', 'CASE WHEN u.delay IS NULL THEN {now} END'),
+        next_trigger: unlessResent('t.next_trigger', "'auto'"),
+        reason: unlessResent('NULL', 'u.why'),
       });
       const attempts = updateFromValues(this.#database, {
         table: 'notifier_attempt',
@@ -161,34 +177,38 @@ export class AttemptLog {
       return ours;
     });
     await checkpoint('attempt:after-end');
-    return ends.map(({ id }) => accepted.has(id));
+    return ends.map(({ id, resends }) => {
+      const now = accepted.get(id);
+      return now === undefined ? 'refused' : now === resends ? 'counted' : 'resent';
+    });
   }
 
   async #writeSkips(skips: readonly SkippedAttempt[]): Promise<readonly boolean[]> {
-    const rows = skips.map(({ id, number, state, delayMs, reason }) => ({
+    const rows = skips.map(({ id, number, resends, state, delayMs, reason }) => ({
       rid: id,
       n: number,
+      again: resends,
       new_state: state,
       delay: delayMs ?? null,
       why: reason ?? null,
     }));
     const accepted = await this.#database.transaction((sql) =>
       this.#update(sql, rows, {
-        state: 'u.new_state',
-        due_at: 'CASE WHEN u.delay IS NULL THEN NULL ELSE {now} + u.delay END',
-        ended_at: 'CASE WHEN u.delay IS NULL THEN {now} END',
-        reason: 'u.why',
+        state: unlessResent("'PENDING'", 'u.new_state'),
+        due_at: unlessResent('t.due_at', 'CASE WHEN u.delay IS NULL THEN NULL ELSE {now} + u.delay END'),
+        ended_at: unlessResent('NULL', 'CASE WHEN u.delay IS NULL THEN {now} END'),
+        reason: unlessResent('NULL', 'u.why'),
       }),
     );
     return skips.map(({ id }) => accepted.has(id));
   }
 
-  /** Changes notifications that are pending and have had the expected number of attempts. Returns their ids. */
+  /** Changes notifications that are pending and have had the expected number of attempts. Returns their ids, with their `resends`. */
   async #update(
     runner: Pick<Database, 'rows' | 'run'>,
     rows: Parameters<typeof valuesTable>[2],
     set: Readonly<Record<string, string>>,
-  ): Promise<ReadonlySet<string>> {
+  ): Promise<ReadonlyMap<string, number>> {
     const on = "t.id = u.rid AND t.state = 'PENDING' AND t.notify_times = u.n - 1";
     const id = this.#database.text('id');
     const { sql, params } = updateFromValues(this.#database, {
@@ -197,9 +217,12 @@ export class AttemptLog {
       rows,
       on,
       set,
-      returning: `${id} AS id`,
+      returning: `${id} AS id, resends`,
     });
-    if (this.#database.family !== 'mysql') return new Set((await runner.rows<{ id: string }>(sql, params)).map((row) => row.id));
+    if (this.#database.family !== 'mysql') {
+      const changed = await runner.rows<{ id: string; resends: number | string }>(sql, params);
+      return new Map(changed.map((row) => [row.id, Number(row.resends)]));
+    }
     const ours = await this.#lockPending(
       runner,
       rows.map(({ rid, n }) => ({ id: String(rid), number: Number(n) })),
@@ -211,22 +234,32 @@ export class AttemptLog {
 
   /**
    * MySQL, MariaDB: locks the pending notifications with these ids, by primary key. Returns the ids of those that have had exactly
-   * `number - 1` attempts; with `notStarted`, only of those whose next attempt has no row yet. The statement has no join to a table of
+   * `number - 1` attempts, with their `resends`; with `notStarted`, only of those whose next attempt has no row yet. The statement has no join to a table of
    * values: MySQL can't lock one, and MariaDB has no `FOR UPDATE OF t`.
    */
   async #lockPending(
     runner: Pick<Database, 'rows'>,
     attempts: readonly { readonly id: string; readonly number: number }[],
     { notStarted }: { readonly notStarted: boolean },
-  ): Promise<ReadonlySet<string>> {
+  ): Promise<ReadonlyMap<string, number>> {
     const join = notStarted
       ? ` LEFT JOIN ${this.#database.table('notifier_attempt')} a ON a.notification_id = t.id AND a.number = t.notify_times + 1`
       : '';
     const ids = attempts.map(({ id }) => BigInt(id)).join(', ');
-    const rows = await runner.rows<{ id: string; notify_times: number }>(
-      `SELECT CAST(t.id AS CHAR) AS id, t.notify_times FROM ${this.#database.table('notifier_notification')} t${this.#database.primaryKeyHint}${join} WHERE ${notStarted ? 'a.number IS NULL AND ' : ''}t.id IN (${ids}) AND t.state = 'PENDING' FOR UPDATE`,
+    const rows = await runner.rows<{ id: string; notify_times: number; resends: number }>(
+      `SELECT CAST(t.id AS CHAR) AS id, t.notify_times, t.resends FROM ${this.#database.table('notifier_notification')} t${this.#database.primaryKeyHint}${join} WHERE ${notStarted ? 'a.number IS NULL AND ' : ''}t.id IN (${ids}) AND t.state = 'PENDING' FOR UPDATE`,
     );
-    const times = new Map(rows.map((row) => [row.id, Number(row.notify_times)]));
-    return new Set(attempts.filter(({ id, number }) => times.get(id) === number - 1).map(({ id }) => id));
+    const locked = new Map(rows.map((row) => [row.id, row]));
+    return new Map(
+      attempts.flatMap(({ id, number }) => {
+        const row = locked.get(id);
+        return row && Number(row.notify_times) === number - 1 ? [[id, Number(row.resends)]] : [];
+      }),
+    );
   }
+}
+
+/** The value of a column after an attempt: as its end has it, unless a person has had the notification sent again meanwhile. */
+function unlessResent(resent: string, otherwise: string): string {
+  return `CASE WHEN t.resends <> u.again THEN ${resent} ELSE ${otherwise} END`;
 }

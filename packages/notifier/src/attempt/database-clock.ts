@@ -19,8 +19,8 @@ export class DatabaseClock {
     this.#offsetMs = databaseMs - monotonicMs();
   }
 
-  /** Reads the database's time if it has not been read yet. */
-  async ready(): Promise<void> {
-    if (this.#offsetMs === undefined) this.set(await this.#database.now());
+  /** Reads the database's time. */
+  async read(): Promise<void> {
+    this.set(await this.#database.now());
   }
 }

@@ -1,4 +1,4 @@
-import type { Backoff } from '@holdfast/core';
+import { type Backoff, notAPromise } from '@holdfast/core';
 import type { Egress } from '../egress/egress.ts';
 import type { Answer } from '../egress/exchange.ts';
 import type { Signer } from '../sign/signer.ts';
@@ -23,6 +23,8 @@ export interface OutgoingRequest {
   readonly contentType: string;
   /** Additional headers, as JSON. */
   readonly headers: string | null;
+  /** Additional headers of the endpoint, as JSON. Those of the notification win. */
+  readonly endpointHeaders?: string | undefined;
 }
 
 const userAgent = 'holdfast-notifier/0.1';
@@ -45,11 +47,14 @@ export class Delivery {
       accept: '*/*',
       'accept-encoding': 'identity',
     };
+    if (request.endpointHeaders !== undefined) Object.assign(headers, JSON.parse(request.endpointHeaders));
     if (request.headers !== null) Object.assign(headers, JSON.parse(request.headers));
     let answer: Answer;
     try {
       const signable = { id: request.webhookId, timestamp: Math.floor(now() / 1_000), body };
-      for (const signer of signers) if (signer.headers) Object.assign(headers, signer.headers(signable, keys));
+      for (const signer of signers)
+        if (signer.headers)
+          Object.assign(headers, notAPromise(`The signer ${signer.name}`, signer.headers(signable, keys), 'sign without waiting'));
       answer = await egress.post({ url: new URL(request.url), headers, body, ...(signal ? { signal } : {}) });
     } catch (error) {
       // The key was replaced by one of another form.
@@ -59,27 +64,41 @@ export class Delivery {
     return judge(answer, ack, now());
   }
 
-  /** Decides what the result of an attempt means for its notification. */
-  end(row: DueRow, judgement: Judgement): AttemptEnd {
+  /** Decides what the result of an attempt means for its notification. @param schedule of the endpoint, in place of the notifier's */
+  end(row: DueRow, judgement: Judgement, schedule: Backoff = this.#options.schedule): AttemptEnd {
     const number = row.notifyTimes + 1;
-    const base = { id: row.id, number, judgement, delayMs: undefined, reason: undefined };
+    const base = { id: row.id, number, resends: row.resends, judgement, delayMs: undefined, reason: undefined };
     if (judgement.outcome === 'delivered') return { ...base, state: 'DELIVERED' };
     if (judgement.outcome === 'gone') return { ...base, state: 'GONE', reason: 'the receiver answered 410' };
-    const delayMs = this.#options.schedule.delayMs(number);
+    const delayMs = nextDelayMs(schedule, number);
     if (delayMs === undefined) return { ...base, state: 'EXHAUSTED', reason: `no acknowledgement in ${number} attempts` };
     return { ...base, state: 'PENDING', delayMs: Math.max(delayMs, judgement.retryAfterMs ?? 0) };
   }
 
   /** Ends an attempt that a vanished worker had started. It counts, since its request may have arrived. */
-  orphaned(row: DueRow): AttemptEnd {
-    return this.end(row, {
+  orphaned(row: DueRow, schedule?: Backoff): AttemptEnd {
+    const judgement = {
       ...noResponse,
       outcome: 'unknown',
       errorCode: 'worker-lost',
       snippet: 'The worker vanished during this attempt.',
-    });
+    } as const;
+    const end = this.end(row, judgement, schedule);
+    return row.resent ? { ...end, state: 'PENDING', delayMs: 0, reason: undefined } : end;
   }
 }
+
+/** A schedule of the service's own may throw, or return what is not a time. Its notification must be due again all the same. */
+function nextDelayMs(schedule: Backoff, number: number): number | undefined {
+  try {
+    const ms = notAPromise('schedule', schedule.delayMs(number), 'return a number of ms');
+    return ms === undefined || (ms >= 0 && ms <= Number.MAX_SAFE_INTEGER) ? ms : brokenScheduleMs;
+  } catch {
+    return brokenScheduleMs;
+  }
+}
+
+const brokenScheduleMs = 1_800_000;
 
 /** The result of an attempt that could not be signed. */
 export function noKey(message: string): Judgement {

@@ -103,6 +103,11 @@ export function tripsBreaker({ outcome, status }: Judgement): boolean {
   return outcome === 'timeout' || outcome === 'network' || (status !== undefined && (status >= 500 || status === 429));
 }
 
+/** Returns whether a result says that the receiver does not take notifications; not if the fault is ours (a key), or nobody knows. */
+export function saysReceiverFails({ outcome }: Judgement): boolean {
+  return outcome !== 'delivered' && outcome !== 'no-key' && outcome !== 'unknown';
+}
+
 /** Parses `Retry-After`: seconds or a date, RFC 9110 section 10.2.3. Capped at one hour. */
 function retryAfterMs(value: string | undefined, now: number): number | undefined {
   if (value === undefined) return undefined;

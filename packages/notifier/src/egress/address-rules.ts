@@ -26,8 +26,8 @@ const forbiddenV4: readonly (readonly [cidr: string, what: string])[] = [
 ];
 
 /**
- * IPv6 ranges within 2000::/3 that a callback must not reach. Anything outside of 2000::/3 is refused, such as `::7f00:1` or
- * `64:ff9b::/96`.
+ * IPv6 ranges within 2000::/3 that a callback must not reach. Anything outside of 2000::/3 is refused, such as `::7f00:1`, except for
+ * `64:ff9b::/96`, whose addresses are judged by the IPv4 address in them.
  */
 const forbiddenV6: readonly (readonly [cidr: string, what: string])[] = [
   ['2001::/23', 'IETF protocol assignments with Teredo, RFC 2928'],
@@ -46,6 +46,8 @@ interface Rule {
 const rulesV4 = forbiddenV4.map(([cidr, what]): Rule => ({ cidr, what, list: cidrList(cidr) }));
 const rulesV6 = forbiddenV6.map(([cidr, what]): Rule => ({ cidr, what, list: cidrList(cidr) }));
 const globalV6 = cidrList('2000::/3');
+/** The prefix under which a network without IPv4 reaches IPv4 addresses: DNS64, RFC 6052. */
+const nat64 = cidrList('64:ff9b::/96');
 
 /** Decides which addresses may be connected to. */
 export class AddressRules {
@@ -68,6 +70,11 @@ export class AddressRules {
     }
     if (!isIPv6(address)) return `${address} is not a valid IP address`;
     if (address.includes('%')) return `${address} names a network interface`;
+    // Before the allowed ranges: this one, opened as a whole, would open `64:ff9b::a9fe:a9fe`.
+    if (nat64.check(address, 'ipv6')) {
+      const problem = this.problem(embeddedV4(address));
+      return problem && `${address} stands for an IPv4 address: ${problem}`;
+    }
     if (this.#isAllowed(address, 'ipv6')) return undefined;
     if (!globalV6.check(address, 'ipv6')) return `${address} is outside of 2000::/3 (not global unicast, RFC 4291)`;
     for (const { cidr, what, list } of rulesV6) if (list.check(address, 'ipv6')) return `${address} is in ${cidr} (${what})`;
@@ -93,6 +100,14 @@ export class AddressRules {
 function isIsatap(address: string): boolean {
   const groups = expand(address);
   return groups[5] === 0x5efe && (groups[4] === 0 || groups[4] === 0x0200);
+}
+
+/** Returns the IPv4 address in the last 32 bits. */
+function embeddedV4(address: string): string {
+  return expand(address)
+    .slice(6)
+    .flatMap((group) => [group >> 8, group & 0xff])
+    .join('.');
 }
 
 /** Returns the eight groups of an IPv6 address. */

@@ -1,6 +1,7 @@
 import type { Socket } from 'node:net';
 import { monotonicMs } from '@holdfast/core';
 import { type buildConnector, Client } from 'undici';
+import { skipContinue } from './skip-continue.ts';
 
 /** A connection to an origin. It is opened at its first use, and reopened after it broke. */
 export interface Connection {
@@ -26,6 +27,8 @@ class PooledConnection implements Connection {
   remoteAddress: string | undefined;
   connected = false;
   idleSince = 0;
+  /** Tells the connection that the next bytes from it begin a response. */
+  expectResponse: (() => void) | undefined;
 
   constructor(origin: string, options: ConnectionPoolOptions) {
     this.origin = origin;
@@ -39,6 +42,7 @@ class PooledConnection implements Connection {
           }
           this.remoteAddress = socket.remoteAddress;
           this.connected = true;
+          this.expectResponse = skipContinue(socket);
           socket.once('close', () => {
             this.connected = false;
           });
@@ -69,6 +73,7 @@ export class ConnectionPool {
     const known = list?.pop();
     if (known) this.#idleCount -= 1;
     const connection = known ?? new PooledConnection(origin, this.#options);
+    connection.expectResponse?.();
     try {
       return await fn(connection);
     } finally {

@@ -1,11 +1,14 @@
-import { isIP, type LookupFunction, type Socket } from 'node:net';
+import type { LookupFunction, Socket } from 'node:net';
+import { createSecureContext, type SecureContext } from 'node:tls';
 import { type Duration, durationMs, InvalidArgumentError } from '@holdfast/core';
-import { buildConnector, type Dispatcher, ProxyAgent } from 'undici';
+import { buildConnector } from 'undici';
 import { EgressDeniedError } from '../errors.ts';
 import { AddressRules } from './address-rules.ts';
 import { ConnectionPool } from './connection-pool.ts';
 import { type Answer, type EgressRequest, exchange } from './exchange.ts';
 import { dnsResolver, type Resolve } from './name-resolver.ts';
+import { proxyTunnel } from './proxy-tunnel.ts';
+import { trustedRoots } from './trusted-roots.ts';
 import { checkUrl } from './url-rules.ts';
 
 /** The destinations that may be called, and the time limits of a request. */
@@ -27,16 +30,15 @@ export interface EgressOptions {
    */
   readonly requestTimeout?: Duration;
   /**
-   * Certificate authorities (PEM) to trust in place of Node's default ones. To add one, pass it together with
-   * `tls.getCACertificates('default')`.
+   * Certificate authorities (PEM) to trust besides Node's own, for receivers and for a proxy with `https:`. Default: Node's own alone.
    */
   readonly ca?: string | Buffer | readonly (string | Buffer)[];
   /**
-   * A forward proxy, such as `http://proxy.example:3128`; never taken from the environment. Names are resolved and checked here, but the
-   * proxy resolves them again, so it must refuse private addresses itself. Default: direct connections.
+   * A forward proxy, such as `http://proxy.example:3128`; never taken from the environment. URLs are checked here, names are resolved by the
+   * proxy alone, which must refuse private addresses itself. Default: direct connections.
    */
   readonly proxy?: string;
-  /** DNS servers, as `host:port`. Default: the servers of this machine. */
+  /** DNS servers, as `host:port`. One that is slow or fails has the next one asked beside it. Default: the servers of this machine. */
   readonly dnsServers?: readonly string[];
 }
 
@@ -44,6 +46,8 @@ export interface EgressOptions {
 const defaultPorts = [80, 443, 8_443];
 /** A response head larger than this is refused. */
 const maxHeaderBytes = 16_384;
+/** Time after which the next address of a name is tried, in ms. Node's 250 give up a receiver on another continent. */
+const nextAddressMs = 500;
 
 /**
  * The only place that sends requests to receivers. A destination is checked three times: an address literal in the URL (Node calls no
@@ -57,7 +61,7 @@ export class Egress {
   readonly #resolve: Resolve;
   readonly #requestMs: number;
   readonly #pool: ConnectionPool;
-  readonly #proxy: Dispatcher | undefined;
+  readonly #proxied: boolean;
 
   constructor(options: EgressOptions = {}) {
     for (const port of options.allowPorts ?? [])
@@ -77,19 +81,12 @@ export class Egress {
       bodyTimeout: this.#requestMs,
       keepAliveTimeout: 10_000,
     };
-    const connect = this.#connector(connectMs, options.ca);
+    // Made once: it parses some 140 certificates.
+    const secureContext = options.ca === undefined ? undefined : createSecureContext({ ca: trustedRoots(options.ca) });
+    this.#proxied = options.proxy !== undefined;
+    const connect =
+      options.proxy === undefined ? this.#connector(connectMs, secureContext) : tunnelConnector(options.proxy, connectMs, secureContext);
     this.#pool = new ConnectionPool({ connect, client });
-    this.#proxy =
-      options.proxy === undefined
-        ? undefined
-        : // Plain HTTP goes through a tunnel as well, so that the proxy is asked for the host and port that were checked.
-          new ProxyAgent({
-            uri: options.proxy,
-            proxyTunnel: true,
-            proxyTls: { timeout: connectMs },
-            ...(options.ca === undefined ? {} : { requestTls: { ca: [options.ca].flat() as (string | Buffer)[] } }),
-            ...client,
-          });
   }
 
   /** Parses a URL and checks it as far as its text allows. @throws EgressDeniedError */
@@ -102,11 +99,6 @@ export class Egress {
     // The rules may have changed since the notification was accepted.
     try {
       this.check(request.url.href);
-      if (this.#proxy) {
-        // An address literal was checked with the URL.
-        if (isIP(request.url.hostname.replace(/^\[|\]$/g, '')) === 0) await this.#resolveAllowed(request.url.hostname);
-        return await exchange(this.#proxy, request, this.#requestMs);
-      }
     } catch (error) {
       return {
         kind: 'failure',
@@ -124,16 +116,16 @@ export class Egress {
       // same.
       const repeat = reused && answer.kind === 'failure' && !answer.answered && closedEarly.has(answer.code) && !request.signal?.aborted;
       const last = repeat ? await exchange(connection.client, request, this.#requestMs - answer.durationMs) : answer;
-      return { ...last, remoteAddress: connection.remoteAddress };
+      // Through a proxy, the peer is the proxy.
+      return { ...last, remoteAddress: this.#proxied ? undefined : connection.remoteAddress };
     });
   }
 
   async close(): Promise<void> {
     await this.#pool.close();
-    await this.#proxy?.close();
   }
 
-  #connector(timeout: number, ca: EgressOptions['ca']): ConnectionConnect {
+  #connector(timeout: number, secureContext: SecureContext | undefined): buildConnector.connector {
     const lookup: LookupFunction = (name, { all }, callback) => {
       this.#resolveAllowed(name).then(
         (addresses) => {
@@ -144,7 +136,14 @@ export class Egress {
         (error) => callback(error, ''),
       );
     };
-    const connect = buildConnector({ timeout, allowH2: false, lookup, ...(ca === undefined ? {} : { ca: ca as string }) });
+    const connect = buildConnector({
+      timeout,
+      allowH2: false,
+      lookup,
+      autoSelectFamily: true,
+      autoSelectFamilyAttemptTimeout: nextAddressMs,
+      ...(secureContext ? { secureContext } : {}),
+    });
     return (options, callback) =>
       connect(options, (error, socket) => {
         if (error) {
@@ -173,7 +172,20 @@ export class Egress {
   }
 }
 
-type ConnectionConnect = buildConnector.connector;
+/** Connects through a proxy. Plain HTTP has a tunnel as well, so that the proxy is asked for the host and port that were checked. */
+function tunnelConnector(proxy: string, timeoutMs: number, secureContext: SecureContext | undefined): buildConnector.connector {
+  const open = proxyTunnel(proxy, { timeoutMs, secureContext });
+  const secure = buildConnector({ timeout: timeoutMs, allowH2: false, ...(secureContext ? { secureContext } : {}) });
+  return (options, callback) => {
+    const isSecure = options.protocol === 'https:';
+    const host = options.hostname.includes(':') ? `[${options.hostname}]` : options.hostname;
+    open(`${host}:${options.port || (isSecure ? 443 : 80)}`, (error, socket) => {
+      if (error || !socket) callback(error ?? new Error('the proxy opened no tunnel'), null);
+      else if (isSecure) secure({ ...options, httpSocket: socket }, callback);
+      else callback(null, socket);
+    });
+  };
+}
 
 const closedEarly = new Set(['UND_ERR_SOCKET', 'ECONNRESET', 'EPIPE']);
 

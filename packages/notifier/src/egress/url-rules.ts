@@ -12,6 +12,13 @@ const maxUrlLength = 2_048;
 /** Suffixes that only a private network resolves: RFC 6762, RFC 6761, RFC 8375, and ICANN's `.internal`. */
 const privateSuffixes = ['local', 'localhost', 'internal', 'home.arpa'];
 
+/** A text that is not a URL, for an error. One with an `@` may contain a password, and it is not known where: it is not shown. */
+function shownText(text: string): string {
+  return text.includes('@')
+    ? 'The text (not shown, since it may contain a password)'
+    : JSON.stringify(text.split(/[?#]/)[0]?.slice(0, 100));
+}
+
 /**
  * Parses a URL and checks it as far as its text allows. Names are checked again when they are resolved, before a connection is made. The
  * URL parser normalises spellings of an address (`0x7f.1`, `2130706433`, full-width digits, a trailing dot) before they are checked.
@@ -26,10 +33,7 @@ export function checkUrl(text: unknown, options: UrlRulesOptions): URL {
   try {
     url = new URL(text);
   } catch {
-    throw new EgressDeniedError(
-      'syntax',
-      `${JSON.stringify(text.split('?')[0])} is not an absolute URL; pass one such as https://example.com/hook.`,
-    );
+    throw new EgressDeniedError('syntax', `${shownText(text)} is not an absolute URL; pass one such as https://example.com/hook.`);
   }
   const shown = `${url.protocol}//${url.host}`.slice(0, 100);
   if (url.href.length > maxUrlLength || url.hostname.length > 254)

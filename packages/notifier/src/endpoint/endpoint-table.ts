@@ -16,6 +16,7 @@ import {
   wholeNumber,
 } from '@holdfast/core';
 import { endpointStates } from '../table/schema.ts';
+import { plainOrigin, SubscriptionTable } from './subscription-table.ts';
 
 /**
  * Endpoints as claimable rows: only the worker that holds an endpoint's row sends its notifications. The pool is the kind of a row. There
@@ -35,11 +36,29 @@ export const endpointShape: WorkTableShape = {
     intervalMs: 'interval_ms',
     keyRef: 'key_ref',
     previousKeyRef: 'CASE WHEN previous_key_until > {now} THEN previous_key_ref END',
+    url: 'url',
+    headers: 'headers',
+    delays: 'delays',
+    failingMs: '{now} - failing_since',
   },
   states: endpointStates,
   readyIndex: 'notifier_endpoint_ready',
   agingStepMs: 1_000,
 };
+
+/** The state of an endpoint that outlives the session of a worker. */
+export interface EndpointState {
+  /** Consecutive failures that the breaker has counted. */
+  readonly failures: number;
+  /** Openings of the breaker since the last success. */
+  readonly opened: number;
+  /** Ms for which nothing may be sent to the endpoint: its breaker is open, its rate is used up, or it asked for a pause by `Retry-After`. */
+  readonly holdMs: number;
+  /** Time for which no attempt was acknowledged, in ms; `undefined` if the last one was. */
+  readonly failingMs: number | undefined;
+  /** True if the endpoint is to be disabled, since it has failed for too long. */
+  readonly disable: boolean;
+}
 
 /** An endpoint as operators see it. */
 export interface EndpointView {
@@ -47,9 +66,21 @@ export interface EndpointView {
   readonly tenant: string;
   /** Scheme, host and port, such as `https://example.com`. */
   readonly origin: string;
+  /** The URL of an endpoint that was made by `subscribe`, without its query; `null` for an endpoint that stands for its origin. */
+  readonly url: string | null;
+  /** The types of event that the endpoint has subscribed to. */
+  readonly events: readonly string[];
+  /** The names of the headers that its requests carry besides. */
+  readonly headers: readonly string[];
+  /** The delays between its attempts, in ms; `null` means the notifier's `schedule`. */
+  readonly delaysMs: readonly number[] | null;
+  /** True if it was PAUSED since its attempts had failed for `disableAfter`. */
+  readonly disabled: boolean;
+  /** Time since which none of its attempts was acknowledged, in ms since 1970; `null` if the last one was. */
+  readonly failingSince: number | null;
   /** Only workers with this pool in their `pools` serve the endpoint. */
   readonly pool: string;
-  /** IDLE (nothing to send), WAITING (for a due time, the breaker or the rate limit), READY, SERVING or PAUSED. */
+  /** IDLE (nothing to send), WAITING (for a due time, the breaker, the rate limit or the end of `Retry-After`), READY, SERVING or PAUSED. */
   readonly status: string;
   /** An open breaker lets no request through, a half-open one a single request. */
   readonly breaker: 'closed' | 'open' | 'half-open';
@@ -64,10 +95,13 @@ export interface EndpointView {
 }
 
 const maxCachedIds = 10_000;
+/** One request in eleven days: the interval is kept in ms, in 31 bits. */
+const leastRate = 0.000_001;
 
 /** Creates, finds and changes endpoints. */
 export class EndpointTable {
   readonly work: WorkTable;
+  readonly subscriptions: SubscriptionTable;
   readonly #database: Database;
   readonly #name: string;
   /** Ids by tenant and origin. An id never changes, and rows are never deleted. */
@@ -77,6 +111,7 @@ export class EndpointTable {
     this.#database = database;
     this.#name = database.table('notifier_endpoint');
     this.work = new WorkTable(database, endpointShape);
+    this.subscriptions = new SubscriptionTable(database);
   }
 
   /**
@@ -130,9 +165,9 @@ export class EndpointTable {
 
   /** Reads the settings of endpoints, in the form in which a claim returns them. */
   async settings(ids: readonly string[]): Promise<ReadonlyMap<string, ClaimedRow['payload']>> {
-    const { paused, concurrency, intervalMs, keyRef, previousKeyRef } = endpointShape.payload;
+    const { paused, concurrency, intervalMs, keyRef, previousKeyRef, url, headers, delays } = endpointShape.payload;
     const rows = await this.#database.rows<Record<string, string | number | null>>(
-      `SELECT ${this.#database.text('id')} AS id, ${paused} AS paused, ${concurrency} AS concurrency, ${intervalMs} AS interval_ms, ${keyRef} AS key_ref, ${previousKeyRef} AS previous_key_ref FROM ${this.#name} WHERE id IN (${ids.map((id) => idText('id', id)).join(', ')})`,
+      `SELECT ${this.#database.text('id')} AS id, ${paused} AS paused, ${concurrency} AS concurrency, ${intervalMs} AS interval_ms, ${keyRef} AS key_ref, ${previousKeyRef} AS previous_key_ref, ${url} AS url, ${headers} AS headers, ${delays} AS delays FROM ${this.#name} WHERE id IN (${ids.map((id) => idText('id', id)).join(', ')})`,
     );
     const text = (value: string | number | null | undefined): string | null =>
       value === null || value === undefined ? null : String(value);
@@ -145,26 +180,36 @@ export class EndpointTable {
           intervalMs: text(row.interval_ms),
           keyRef: text(row.key_ref),
           previousKeyRef: text(row.previous_key_ref),
+          url: text(row.url),
+          headers: text(row.headers),
+          delays: text(row.delays),
         },
       ]),
     );
   }
 
-  /** Stores the breakers of endpoints that a worker gives back. An endpoint that was paused meanwhile stays paused. */
-  async keepState(
-    sql: Pick<SqlRunner, 'run'>,
-    ends: readonly { readonly id: string; readonly failures: number; readonly opened: number; readonly holdMs: number }[],
-  ): Promise<void> {
+  /** Stores the breakers of endpoints that a worker gives back. An endpoint that was paused meanwhile stays paused; one that is disabled is paused. */
+  async keepState(sql: Pick<SqlRunner, 'run'>, ends: readonly ({ readonly id: string } & EndpointState)[]): Promise<void> {
     const update = updateFromValues(this.#database, {
       table: 'notifier_endpoint',
-      types: { id: 'id', fails: 'integer', opens: 'integer', hold: 'integer' },
-      rows: ends.map(({ id, failures, opened, holdMs }) => ({ id, fails: failures, opens: opened, hold: Math.ceil(holdMs) })),
+      types: { id: 'id', fails: 'integer', opens: 'integer', hold: 'integer', failing: 'integer', disable: 'integer' },
+      rows: ends.map(({ id, failures, opened, holdMs, failingMs, disable }) => ({
+        id,
+        fails: failures,
+        opens: opened,
+        hold: Math.ceil(holdMs),
+        failing: failingMs === undefined ? null : Math.trunc(failingMs),
+        disable: disable ? 1 : 0,
+      })),
       on: 't.id = u.id',
       set: {
         failures: 'u.fails',
         opened: 'u.opens',
         hold_until: 'CASE WHEN u.hold > 0 THEN {now} + u.hold ELSE 0 END',
-        status: "CASE WHEN t.paused = 1 THEN 'PAUSED' ELSE t.status END",
+        failing_since: 'CASE WHEN u.failing IS NULL THEN NULL ELSE {now} - u.failing END',
+        disabled: 'CASE WHEN u.disable = 1 THEN 1 ELSE t.disabled END',
+        status: "CASE WHEN t.paused = 1 OR u.disable = 1 THEN 'PAUSED' ELSE t.status END",
+        paused: 'CASE WHEN u.disable = 1 THEN 1 ELSE t.paused END',
       },
     });
     await sql.run(update.sql, update.params);
@@ -191,7 +236,7 @@ export class EndpointTable {
       id,
       by,
       'resume',
-      "paused = 0, failures = 0, opened = 0, hold_until = 0, claim_rank = {now}, status = CASE WHEN status = 'SERVING' THEN status ELSE 'READY' END",
+      "paused = 0, disabled = 0, failing_since = NULL, failures = 0, opened = 0, hold_until = 0, claim_rank = {now}, status = CASE WHEN status = 'SERVING' THEN status ELSE 'READY' END",
       [],
     );
   }
@@ -205,11 +250,13 @@ export class EndpointTable {
     const { concurrency, ratePerSecond } = limits;
     const set: string[] = [];
     if (concurrency !== undefined) {
-      set.push(`concurrency = ${concurrency === null ? 'NULL' : wholeNumber('concurrency', concurrency)}`);
+      set.push(`concurrency = ${concurrency === null ? 'NULL' : wholeNumber('concurrency', concurrency, { most: 10_000 })}`);
     }
     if (ratePerSecond !== undefined) {
-      if (ratePerSecond !== null && !(ratePerSecond > 0 && ratePerSecond <= 1_000))
-        throw new InvalidArgumentError(`ratePerSecond is ${ratePerSecond}; give a number above 0, up to 1,000, or null.`);
+      if (ratePerSecond !== null && !(ratePerSecond >= leastRate && ratePerSecond <= 1_000))
+        throw new InvalidArgumentError(
+          `ratePerSecond is ${ratePerSecond}; give a number above 0 (${leastRate} at least), up to 1,000, or null.`,
+        );
       set.push(`interval_ms = ${ratePerSecond === null ? 'NULL' : Math.ceil(1_000 / ratePerSecond)}`);
     }
     if (set.length === 0) throw new InvalidArgumentError('limit takes { concurrency, ratePerSecond }; give at least one.');
@@ -241,13 +288,20 @@ export class EndpointTable {
 
   async #views(where: string, params: readonly unknown[]): Promise<readonly EndpointView[]> {
     const rows = await this.#database.rows<Record<string, string | number | null>>(
-      `SELECT ${this.#database.text('id')} AS id, tenant, origin, pool, status, failures, opened, CASE WHEN hold_until > {now} THEN 1 ELSE 0 END AS held, concurrency, interval_ms, key_ref FROM ${this.#name} t WHERE ${where}`,
+      `SELECT ${this.#database.text('id')} AS id, tenant, origin, pool, status, failures, opened, CASE WHEN hold_until > {now} THEN 1 ELSE 0 END AS held, concurrency, interval_ms, key_ref, url, headers, delays, disabled, failing_since FROM ${this.#name} t WHERE ${where}`,
       params,
     );
+    const events = await this.subscriptions.events(rows.flatMap((row) => (row.url === null ? [] : [String(row.id)])));
     return rows.map((row) => ({
       id: String(row.id),
       tenant: String(row.tenant),
-      origin: String(row.origin),
+      origin: plainOrigin(String(row.origin)),
+      url: row.url === null ? null : (String(row.url).split('?')[0] ?? ''),
+      events: events.get(String(row.id)) ?? [],
+      headers: Object.keys(JSON.parse(String(row.headers ?? '{}')) as object),
+      delaysMs: row.delays === null ? null : (JSON.parse(String(row.delays)) as number[]),
+      disabled: Number(row.disabled) === 1,
+      failingSince: row.failing_since === null ? null : Number(row.failing_since),
       pool: String(row.pool),
       status: String(row.status),
       breaker: Number(row.opened) === 0 ? 'closed' : Number(row.held) === 1 ? 'open' : 'half-open',

@@ -12,7 +12,7 @@ import {
 } from '@holdfast/core';
 import type { AttemptView } from '../table/notification-table.ts';
 import { endedFilter, redriveEnded } from './redrive.ts';
-import { resend } from './steer.ts';
+import { cancel, resend } from './steer.ts';
 
 /** Counts of the rows in the notifier's tables at the moment. */
 export interface NotifierStats {
@@ -58,7 +58,8 @@ export class NotifierInspection implements Inspectable {
       return changed ? 1 : 0;
     };
     // Under its own name, and under the name that every package has.
-    return { resend: resendOne, redrive: resendOne };
+    const cancelOne = async (id: string, by: Actor): Promise<number> => ((await cancel(this.#database, id, by)) ? 1 : 0);
+    return { resend: resendOne, redrive: resendOne, cancel: cancelOne };
   }
 
   /** Counts of notifications and endpoints. */

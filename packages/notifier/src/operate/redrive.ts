@@ -14,7 +14,7 @@ import {
   requireFilters,
   type SqlRunner,
 } from '@holdfast/core';
-import { setPending } from './steer.ts';
+import { notSuperseded, setPending } from './steer.ts';
 
 const endedStates = ['EXHAUSTED', 'GONE', 'CANCELLED', 'DELIVERED'] as const;
 
@@ -35,7 +35,7 @@ export interface RedriveFilter {
   readonly failedBefore?: Date;
 }
 
-/** Makes all notifications that match due now, page by page. Their attempts continue to count: beyond the schedule, each gets one attempt. */
+/** Makes all notifications that match due now, page by page; superseded ones are left out. Their attempts continue to count: beyond the schedule, each gets one attempt. */
 export function redriveEnded(database: Database, filter: RedriveFilter, options: BulkOptions, changed: () => void): Promise<BulkCounts> {
   const { states, sql, params } = conditions(filter);
   return changeInBulk(
@@ -114,7 +114,7 @@ async function readEnded(
   for (const state of from === undefined ? states : states.slice(states.indexOf(from))) {
     if (found.length === limit) break;
     const rows = await database.rows<{ id: string }>(
-      `SELECT ${database.text('id')} AS id FROM ${database.table('notifier_notification')} t WHERE state = '${state}'${condition} AND t.id > ${state === from ? idText('after', id) : '0'} ORDER BY t.id LIMIT ${limit - found.length}`,
+      `SELECT ${database.text('id')} AS id FROM ${database.table('notifier_notification')} t WHERE state = '${state}'${condition} AND ${notSuperseded(database, 't')} AND t.id > ${state === from ? idText('after', id) : '0'} ORDER BY t.id LIMIT ${limit - found.length}`,
       params,
     );
     found.push(...rows.map((row) => ({ id: row.id, cursor: `${row.id} ${state}` })));

@@ -1,6 +1,6 @@
-import { type Actor, audit, type Database, InvalidArgumentError, idText, requireActor, wait } from '@holdfast/core';
+import { type Actor, audit, type Database, forUpdate, InvalidArgumentError, idText, requireActor, wait } from '@holdfast/core';
 
-/** The notifications that `replay` sends again, and its rate. */
+/** The notifications that `replay` sends again, and its rate. Superseded ones are left out. */
 export interface ReplayOptions {
   /** Id of the endpoint. */
   readonly endpoint: string;
@@ -13,18 +13,46 @@ export interface ReplayOptions {
 }
 
 /** The assignments that make an ended notification pending again. Its attempts stay. */
-export const setPending: string = "state = 'PENDING', ended_at = NULL, reason = NULL, next_trigger = 'manual'";
+export const setPending: string = "state = 'PENDING', ended_at = NULL, reason = NULL, next_trigger = 'manual', resends = resends + 1";
 
-/** Makes one notification due now, whatever its state. Its attempts continue to count: beyond the schedule, it gets this one attempt. */
+/**
+ * The condition that a notification `name` is not superseded: it would be cancelled again before its attempt. Index: its event. For a SELECT
+ * alone: MySQL can't read the table that a statement changes.
+ */
+export function notSuperseded(database: Database, name: string): string {
+  const later = `SELECT 1 FROM ${database.table('notifier_notification')} later WHERE later.tenant = ${name}.tenant AND later.subject_id = ${name}.subject_id AND later.sequence > ${name}.sequence AND (${name}.target = '' OR later.target IN (${name}.target, ''))`;
+  return `NOT (${name}.supersede = 1 AND EXISTS (${later}))`;
+}
+
+/**
+ * Makes one notification due now, whatever its state; if an attempt is under way, another one follows. Its attempts continue to count: beyond
+ * the schedule, it gets this one attempt. Returns `false` if it does not exist, or is superseded.
+ */
 export async function resend(database: Database, id: string, by: Actor): Promise<boolean> {
   requireActor(by, 'resend');
   const table = database.table('notifier_notification');
   return database.transaction(async (sql) => {
-    const changed = await sql.run(`UPDATE ${table} SET ${setPending}, due_at = {now} WHERE id = ${idText('id', id)}`);
-    if (changed === 0) return false;
+    const found = await sql.rows(
+      `SELECT 1 AS one FROM ${table} t WHERE t.id = ${idText('id', id)} AND ${notSuperseded(database, 't')}${forUpdate(database)}`,
+    );
+    if (found.length === 0) return false;
+    await sql.run(`UPDATE ${table} SET ${setPending}, due_at = {now} WHERE id = ${id}`);
     await sql.run(`INSERT INTO ${database.table('notifier_wake')} (endpoint_id) SELECT endpoint_id FROM ${table} WHERE id = ${id}`);
     await audit(database, sql, by, 'notifier:resend', `notification ${id}`);
     return true;
+  });
+}
+
+/** Ends a notification that is pending. An attempt that is under way ends, and changes it no more. Returns `false` if it was not pending. */
+export async function cancel(database: Database, id: string, by: Actor): Promise<boolean> {
+  requireActor(by, 'cancel');
+  const table = database.table('notifier_notification');
+  return database.transaction(async (sql) => {
+    const changed = await sql.run(
+      `UPDATE ${table} SET state = 'CANCELLED', reason = 'cancelled', due_at = NULL, ended_at = {now} WHERE id = ${idText('id', id)} AND state = 'PENDING'`,
+    );
+    if (changed > 0) await audit(database, sql, by, 'notifier:cancel', `notification ${id}`);
+    return changed > 0;
   });
 }
 
@@ -44,7 +72,7 @@ export async function replay(database: Database, options: ReplayOptions, by: Act
   let total = 0;
   for (let after = '0'; ; ) {
     const rows = await database.rows<{ id: string }>(
-      `SELECT ${database.text('id')} AS id FROM ${table} t WHERE ${of} AND t.id > ${after} ORDER BY t.id LIMIT 500`,
+      `SELECT ${database.text('id')} AS id FROM ${table} t WHERE ${of} AND t.id > ${after} AND ${notSuperseded(database, 't')} ORDER BY t.id LIMIT 500`,
     );
     const last = rows.at(-1);
     if (!last) break;

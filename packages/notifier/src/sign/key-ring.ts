@@ -1,33 +1,97 @@
-import { InvalidArgumentError } from '@holdfast/core';
+import { boundedCall, InvalidArgumentError, type Logger, monotonicMs } from '@holdfast/core';
 import { UnknownKeyError } from '../errors.ts';
 import type { Signer } from './signer.ts';
 
 /**
  * Returns the keys behind a reference: the current key first, then the keys that it replaced and that receivers may still use. Called at
- * each trigger, while the caller's transaction is open, and at each attempt, so cache the keys if they come from a secret store.
+ * each trigger and at each attempt, so cache the keys if they come from a secret store. A promise is waited for up to `callTimeout`; then
+ * `signal` aborts.
  */
-export type KeySource = (ref: string) => KeysOf | Promise<KeysOf>;
+export type KeySource = (ref: string, call: { readonly signal: AbortSignal }) => KeysOf | Promise<KeysOf>;
 type KeysOf = string | readonly string[] | undefined;
 
-/** Returns the keys behind `ref`. @throws UnknownKeyError */
-export function keysOf(source: KeySource | undefined, ref: string): readonly string[] | Promise<readonly string[]> {
-  const found = source?.(ref);
-  return found instanceof Promise ? found.then((keys) => asList(keys, ref)) : asList(found, ref);
+export interface KeyRingOptions {
+  readonly source: KeySource | undefined;
+  readonly signers: readonly Signer[];
+  /** How long a promise of the source's is waited for, in ms. */
+  readonly callMs: number;
+  readonly logger: Logger;
 }
 
-function asList(found: KeysOf, ref: string): readonly string[] {
-  const keys = typeof found === 'string' ? [found] : (found ?? []);
-  if (keys.length === 0)
-    throw new UnknownKeyError(
-      `There is no key ${JSON.stringify(ref)}; the function passed as keys must return it, or pass another keyRef.`,
-    );
-  return keys;
-}
+type Keys = readonly string[];
 
-/** Checks that every signer can use the keys. @throws InvalidKeyError, InvalidArgumentError */
-export function checkKeys(signers: readonly Signer[], keys: readonly string[]): void {
-  for (const key of keys) {
+/** Time for which a previous key that could not be read is not asked for again, in ms. */
+const leftOutMs = 30_000;
+
+/** The keys that requests are signed with, as the service's `keys` returns them. */
+export class KeyRing {
+  readonly #options: KeyRingOptions;
+  /** The references of previous keys that can't be used, with the time until which they are left out. */
+  readonly #leftOut = new Map<string, number>();
+
+  constructor(options: KeyRingOptions) {
+    this.#options = options;
+  }
+
+  /**
+   * Returns the keys behind `ref`, the current one first. Keys behind it that no signer can use are left out. Returns no promise if the
+   * source returns none.
+   * @throws UnknownKeyError, InvalidKeyError, InvalidArgumentError, CallTimeoutError, `signal.reason`
+   */
+  of(ref: string, signal?: AbortSignal): Keys | Promise<Keys> {
+    const { source, callMs } = this.#options;
+    const found = boundedCall((aborted) => source?.(ref, { signal: aborted }), { name: 'keys', ms: callMs, signal });
+    return found instanceof Promise ? found.then((keys) => this.#usable(keys, ref)) : this.#usable(found, ref);
+  }
+
+  /** Returns the keys behind the references of an endpoint. Only the first, the current one, must be there. @throws as {@link of} */
+  ofEndpoint([current = '', ...previous]: readonly string[], signal: AbortSignal): Keys | Promise<Keys> {
+    const found = [this.of(current, signal), ...previous.map((ref) => this.#ofPrevious(ref, signal))];
+    if (found.some((keys) => keys instanceof Promise)) return Promise.all(found).then((lists) => lists.flat());
+    return (found as Keys[]).flat();
+  }
+
+  #ofPrevious(ref: string, signal: AbortSignal): Keys | Promise<Keys> {
+    if ((this.#leftOut.get(ref) ?? 0) > monotonicMs()) return [];
+    const leaveOut = (err: unknown): Keys => {
+      if (this.#leftOut.size >= 1_000) this.#leftOut.clear();
+      this.#leftOut.set(ref, monotonicMs() + leftOutMs);
+      this.#options.logger.warn(
+        { err, keyRef: ref },
+        'the previous key of an endpoint could not be read; its requests are signed with the current key alone',
+      );
+      return [];
+    };
+    try {
+      const found = this.of(ref, signal);
+      return found instanceof Promise ? found.catch(leaveOut) : found;
+    } catch (error) {
+      return leaveOut(error);
+    }
+  }
+
+  #usable(found: KeysOf, ref: string): Keys {
+    const [current, ...previous] = typeof found === 'string' ? [found] : (found ?? []);
+    if (current === undefined)
+      throw new UnknownKeyError(
+        `There is no key ${JSON.stringify(ref)}; the function passed as keys must return it, or pass another keyRef.`,
+      );
+    this.check(current);
+    return [current, ...previous.filter((key) => this.#fits(key))];
+  }
+
+  #fits(key: string): boolean {
+    try {
+      this.check(key);
+      return true;
+    } catch {
+      return false;
+    }
+  }
+
+  /** Checks that every signer can use a key. @throws InvalidKeyError, InvalidArgumentError */
+  check(key: string): void {
     if (typeof key !== 'string') throw new InvalidArgumentError(`keys returned ${typeof key}; keys are strings, such as whsec_….`);
-    for (const signer of signers) signer.checkKey(key);
+    for (const signer of this.#options.signers) signer.checkKey(key);
   }
 }

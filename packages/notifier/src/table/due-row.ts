@@ -18,6 +18,12 @@ export interface DueRow {
   readonly headers: string | null;
   /** `null` if the body is long; `DueReader.body` reads it. */
   readonly params: string | null;
+  /** The URL's hash, or the endpoint that subscribed; see `target.ts`. Empty in rows of earlier versions. */
+  readonly target: string;
+  /** How often a person had it sent again. With `notifyTimes`, the version of the notification that an attempt starts from. */
+  readonly resends: number;
   /** True if its next attempt was already started, by a worker that vanished. */
   readonly orphan: boolean;
+  /** True if a person had it sent again after that attempt had started. */
+  readonly resent: boolean;
 }

@@ -1,5 +1,5 @@
-import { createHash } from 'node:crypto';
 import { type Database, insertNew, Once, type SqlRunner, skipLocked, TransientDatabaseError, valuesTable } from '@holdfast/core';
+import { shortHash, urlTarget } from '../trigger/target.ts';
 
 /** The result of a trigger. */
 export interface Triggered {
@@ -17,6 +17,8 @@ export interface NewNotification {
   readonly subject_id: string;
   readonly status: string;
   readonly sequence: number;
+  /** See `target.ts`. */
+  readonly target: string;
   readonly supersede: boolean;
   readonly origin: string;
   readonly url: string;
@@ -56,6 +58,7 @@ const columns = [
   'subject_id',
   'status',
   'sequence',
+  'target',
   'supersede',
   'webhook_id',
   'url',
@@ -67,12 +70,11 @@ const columns = [
   'traceparent',
 ] as const;
 
-const eventTypes = { tenant: 'text', subject_id: 'text', status: 'text', sequence: 'integer' } as const;
+const eventTypes = { tenant: 'text', subject_id: 'text', status: 'text', sequence: 'integer', target: 'text', url: 'text' } as const;
 const columnTypes = {
   endpoint_id: 'id',
   ...eventTypes,
   webhook_id: 'text',
-  url: 'text',
   content_type: 'text',
   key_ref: 'text',
   sealed_key: 'text',
@@ -95,7 +97,7 @@ export class NotificationTable {
 
   /**
    * Inserts a notification that is due at once, and a wake row for its endpoint. If the same event is triggered concurrently, the unique
-   * index (tenant, subject_id, status, sequence) admits one insert; the others wait for its commit.
+   * index (tenant, subject_id, status, sequence, target) admits one insert; the others wait for its commit.
    */
   async insert(sql: SqlRunner, endpointId: string, notification: NewNotification): Promise<Triggered> {
     const values = [
@@ -104,6 +106,7 @@ export class NotificationTable {
       notification.subject_id,
       notification.status,
       notification.sequence,
+      notification.target,
       notification.supersede ? 1 : 0,
       notification.webhook_id,
       notification.url,
@@ -120,16 +123,21 @@ export class NotificationTable {
       insertNew(this.#database, `INTO ${this.#name} (${columns.join(', ')}, created_at, due_at) VALUES (${marks}, {now}, {now})`),
       values,
     );
-    const event = [notification.tenant, notification.subject_id, notification.status, notification.sequence];
     // A locking read on MySQL and MariaDB: the caller's snapshot may be older than the row.
-    const [row] = await sql.rows<{ id: string; params: string | null }>(
-      `SELECT ${this.#database.text('id')} AS id, ${inserted > 0 ? 'NULL' : 'params'} AS params FROM ${this.#name} WHERE tenant = ? AND subject_id = ? AND status = ? AND sequence = ?${mysql ? ' LOCK IN SHARE MODE' : ''}`,
-      event,
+    const found = await sql.rows<{ id: string; target: string; url: string; params: string | null }>(
+      `SELECT ${this.#database.text('id')} AS id, target, url, ${inserted > 0 ? "CASE WHEN target = '' THEN params END" : 'params'} AS params FROM ${this.#name} WHERE tenant = ? AND subject_id = ? AND status = ? AND sequence = ? AND target IN (?, '')${mysql ? ' LOCK IN SHARE MODE' : ''}`,
+      [notification.tenant, notification.subject_id, notification.status, notification.sequence, notification.target],
     );
+    const row = found.find(({ target }) => target === notification.target);
     if (!row) throw rowVanished();
     if (inserted === 0) return { id: row.id, duplicate: true, conflict: row.params !== notification.params };
+    const older = found.find(({ target, url }) => target === '' && url === notification.url);
+    if (older) {
+      await sql.run(`DELETE FROM ${this.#name} WHERE id = ${row.id}`);
+      return { id: older.id, duplicate: true, conflict: older.params !== notification.params };
+    }
     // The transaction that deletes an old row records its event here, so an event is always found in one of the two.
-    const gone = await this.#once.find(sql, onceScope, eventKey(event));
+    const gone = await this.#once.findAny(sql, onceScope, eventKeys(notification));
     if (gone !== undefined) {
       await sql.run(`DELETE FROM ${this.#name} WHERE id = ${row.id}`);
       const [id = '', hash] = gone.split(' ');
@@ -160,21 +168,21 @@ export class NotificationTable {
     const into = `INTO ${this.#name} (${columns.join(', ')}, created_at, due_at) SELECT ${values}, {now}, {now} FROM ${inserting.sql} WHERE 1 = 1`;
     await sql.run(insertNew(this.#database, into), [inserting.param]);
     const asking = valuesTable(this.#database, eventTypes, rows);
-    const found = await sql.rows<{ id: string; webhook_id: string; event: string; params: string }>(
-      `SELECT ${this.#database.text('n.id')} AS id, n.webhook_id, n.tenant, n.subject_id, n.status, n.sequence, n.params FROM ${asking.sql} JOIN ${this.#name} n ON n.tenant = u.tenant AND n.subject_id = u.subject_id AND n.status = u.status AND n.sequence = u.sequence${sharedLock[this.#database.dialect]}`,
+    const found = await sql.rows<{ id: string; webhook_id: string; params: string } & EventOf>(
+      `SELECT ${this.#database.text('n.id')} AS id, n.webhook_id, n.tenant, n.subject_id, n.status, n.sequence, n.target, n.url, n.params FROM ${asking.sql} JOIN ${this.#name} n ON n.tenant = u.tenant AND n.subject_id = u.subject_id AND n.status = u.status AND n.sequence = u.sequence AND (n.target = u.target OR (n.target = '' AND n.url = u.url))${sharedLock[this.#database.dialect]}`,
       [asking.param],
     );
-    const byEvent = new Map(found.map((row) => [eventText(row as unknown as NewNotification), row]));
-    const gone = await this.#once.findMany(
-      sql,
-      onceScope,
-      rows.map((row) => eventKey(eventOf(row))),
-    );
+    const byEvent = new Map(found.map((row) => [row.target === '' ? olderText(row) : eventText(row), row]));
+    const gone = await this.#once.findMany(sql, onceScope, rows.flatMap(eventKeys));
     const triggered = rows.map((notification): Triggered & { readonly stale?: string } => {
       const row = byEvent.get(eventText(notification));
       if (!row) throw rowVanished();
       if (row.webhook_id !== notification.webhook_id) return { id: row.id, duplicate: true, conflict: row.params !== notification.params };
-      const before = gone.get(eventKey(eventOf(notification)));
+      const older = byEvent.get(olderText(notification));
+      if (older) return { id: older.id, duplicate: true, conflict: older.params !== notification.params, stale: row.id };
+      const before = eventKeys(notification)
+        .map((key) => gone.get(key))
+        .find((ref) => ref !== undefined);
       if (before === undefined) return { id: row.id, duplicate: false, conflict: false };
       const [id = '', hash] = before.split(' ');
       return { id, duplicate: true, conflict: hash !== shortHash(notification.params), stale: row.id };
@@ -189,30 +197,34 @@ export class NotificationTable {
     return triggered.map(({ id, duplicate, conflict }) => ({ id, duplicate, conflict }));
   }
 
-  /** Cancels pending notifications of the subject with a lower sequence; cancels this one if a higher sequence exists. */
-  async #supersede(sql: SqlRunner, id: string, notification: NewNotification): Promise<void> {
-    const of = `tenant = ? AND subject_id = ?`;
+  /** Cancels pending notifications of the subject to this target with a lower sequence; cancels this one if a higher sequence exists. */
+  async #supersede(sql: SqlRunner, id: string, { tenant, subject_id, target, sequence }: NewNotification): Promise<void> {
+    const of = `tenant = ? AND subject_id = ? AND target IN (?, '')`;
+    const params = [tenant, subject_id, target, sequence];
     const end = "state = 'CANCELLED', reason = 'superseded', due_at = NULL, ended_at = {now}";
-    await sql.run(`UPDATE ${this.#name} SET ${end} WHERE ${of} AND state = 'PENDING' AND sequence < ?`, [
-      notification.tenant,
-      notification.subject_id,
-      notification.sequence,
-    ]);
-    const later = await sql.rows(`SELECT 1 AS one FROM ${this.#name} WHERE ${of} AND sequence > ? LIMIT 1`, [
-      notification.tenant,
-      notification.subject_id,
-      notification.sequence,
-    ]);
+    await sql.run(`UPDATE ${this.#name} SET ${end} WHERE ${of} AND state = 'PENDING' AND sequence < ?`, params);
+    const later = await sql.rows(`SELECT 1 AS one FROM ${this.#name} WHERE ${of} AND sequence > ? LIMIT 1`, params);
     if (later.length > 0) await sql.run(`UPDATE ${this.#name} SET ${end} WHERE id = ${id}`);
   }
 
   /**
-   * Returns `true` if a higher sequence of the subject exists. Needed at each attempt: two concurrent triggers don't see each other's row.
+   * Returns `true` if a higher sequence of the subject exists for the same target. Needed at each attempt: two concurrent triggers don't see
+   * each other's row.
    */
-  async superseded(notification: { readonly tenant: string; readonly subjectId: string; readonly sequence: number }): Promise<boolean> {
+  async superseded({
+    tenant,
+    subjectId,
+    target,
+    sequence,
+  }: {
+    readonly tenant: string;
+    readonly subjectId: string;
+    readonly target: string;
+    readonly sequence: number;
+  }): Promise<boolean> {
     const later = await this.#database.rows(
-      `SELECT 1 AS one FROM ${this.#name} WHERE tenant = ? AND subject_id = ? AND sequence > ? LIMIT 1`,
-      [notification.tenant, notification.subjectId, notification.sequence],
+      `SELECT 1 AS one FROM ${this.#name} WHERE tenant = ? AND subject_id = ? AND sequence > ?${target === '' ? '' : " AND target IN (?, '')"} LIMIT 1`,
+      [tenant, subjectId, sequence, ...(target === '' ? [] : [target])],
     );
     return later.length > 0;
   }
@@ -234,17 +246,17 @@ export class NotificationTable {
     for (let total = 0; ; ) {
       const gone = await this.#database.transaction(async (sql) => {
         const lock = skipLocked(this.#database);
-        const rows = await sql.rows<{ id: string; tenant: string; subject_id: string; status: string; sequence: number; params: string }>(
-          `SELECT ${this.#database.text('id')} AS id, tenant, subject_id, status, sequence, params FROM ${this.#name} WHERE ${old} ORDER BY ended_at LIMIT ${purgedAtOnce}${lock}`,
+        const rows = await sql.rows<{ id: string; params: string } & EventOf>(
+          `SELECT ${this.#database.text('id')} AS id, tenant, subject_id, status, sequence, target, url, params FROM ${this.#name} WHERE ${old} ORDER BY ended_at LIMIT ${purgedAtOnce}${lock}`,
         );
         if (rows.length === 0) return 0;
         const ids = rows.map(({ id }) => id).join(', ');
         await sql.run(
-          `INSERT INTO ${this.#database.table('holdfast_once')} (scope, once_key, ref, expires_at) VALUES ${rows.map(() => `('${onceScope}', ?, ?, {now} + ${Math.trunc(rememberMs)})`).join(', ')}`,
-          rows.flatMap((row) => [
-            eventKey([row.tenant, row.subject_id, row.status, Number(row.sequence)]),
-            `${row.id} ${shortHash(row.params)}`,
-          ]),
+          insertNew(
+            this.#database,
+            `INTO ${this.#database.table('holdfast_once')} (scope, once_key, ref, expires_at) VALUES ${rows.map(() => `('${onceScope}', ?, ?, {now} + ${Math.trunc(rememberMs)})`).join(', ')}`,
+          ),
+          rows.flatMap((row) => [eventKey(row), `${row.id} ${shortHash(row.params)}`]),
         );
         await sql.run(`DELETE FROM ${this.#database.table('notifier_attempt')} WHERE notification_id IN (${ids})`);
         return sql.run(`${this.#database.deleteByPrimaryKey(this.#name)} WHERE id IN (${ids})`);
@@ -255,22 +267,25 @@ export class NotificationTable {
   }
 }
 
-function eventOf(notification: Pick<NewNotification, 'tenant' | 'subject_id' | 'status' | 'sequence'>): readonly (string | number)[] {
-  return [notification.tenant, notification.subject_id, notification.status, Number(notification.sequence)];
+type EventOf = Pick<NewNotification, 'tenant' | 'subject_id' | 'status' | 'sequence' | 'target' | 'url'>;
+
+function eventText(event: Omit<EventOf, 'url'>): string {
+  return JSON.stringify([event.tenant, event.subject_id, event.status, Number(event.sequence), event.target]);
 }
 
-function eventText(notification: Pick<NewNotification, 'tenant' | 'subject_id' | 'status' | 'sequence'>): string {
-  return JSON.stringify(eventOf(notification));
+/** The event as a row of an earlier version has it, without a target. */
+function olderText({ url, ...event }: EventOf): string {
+  return eventText({ ...event, target: `url ${url}` });
 }
 
 /** The key under which an event is recorded: a hash, since the event may be longer than a key may be. */
-function eventKey(event: readonly (string | number)[]): string {
-  return shortHash(JSON.stringify(event));
+function eventKey(row: EventOf): string {
+  return shortHash(eventText({ ...row, target: row.target === '' ? urlTarget(row.url) : row.target }));
 }
 
-/** The first 132 bits of a SHA-256 hash, as base64url. */
-function shortHash(params: string): string {
-  return createHash('sha256').update(params).digest('base64url').slice(0, 22);
+/** The keys under which an event may be recorded: by this version, and by earlier ones, which did not record where it was sent. */
+function eventKeys(row: EventOf): readonly string[] {
+  return [eventKey(row), shortHash(JSON.stringify([row.tenant, row.subject_id, row.status, Number(row.sequence)]))];
 }
 
 function rowVanished(): TransientDatabaseError {

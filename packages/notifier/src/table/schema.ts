@@ -1,4 +1,4 @@
-import { type Database, keepTrailingSpaces, type Schema, SchemaWriter, workColumns } from '@holdfast/core';
+import { type Database, keepTrailingSpaces, type Schema, SchemaWriter, type SqlRunner, tableColumns, workColumns } from '@holdfast/core';
 
 /** The tables of this package, to be passed to `migrate`. */
 export const notifierSchema: Schema = {
@@ -8,9 +8,17 @@ export const notifierSchema: Schema = {
     {
       name: '0002_trailing_spaces',
       statements: (database, sql) =>
-        keepTrailingSpaces(database, sql, ['notifier_endpoint', 'notifier_notification', 'notifier_attempt', 'notifier_wake']),
+        keepTrailingSpaces(database, sql, [
+          'notifier_endpoint',
+          'notifier_notification',
+          'notifier_attempt',
+          'notifier_wake',
+          // Of a later migration: there already if this one is run again.
+          'notifier_subscription',
+        ]),
     },
     { name: '0003_ended', statements: indexEnded },
+    { name: '0004_targets', statements: addTargets },
   ],
 };
 
@@ -139,4 +147,57 @@ function indexEnded(database: Database): readonly string[] {
   const ddl = new SchemaWriter(database);
   ddl.index('notifier_notification_state', 'notifier_notification', 'state, ended_at', { where: "state <> 'PENDING'" });
   return ddl.statements;
+}
+
+/**
+ * An event is one per target: the URL, or the endpoint that subscribed to it. Rows of earlier versions have no target; their URL is compared.
+ * `resends` counts how often a person had a notification sent again. An endpoint may have a URL, headers and a schedule of its own.
+ */
+async function addTargets(database: Database, look: SqlRunner): Promise<readonly string[]> {
+  const ddl = new SchemaWriter(database);
+  const columns: Readonly<Record<string, Readonly<Record<string, string>>>> = {
+    notifier_notification: { target: "VARCHAR(64) NOT NULL DEFAULT ''", resends: 'INTEGER NOT NULL DEFAULT 0' },
+    notifier_endpoint: {
+      url: 'VARCHAR(2048) NULL',
+      headers: `${ddl.text} NULL`,
+      delays: `${ddl.text} NULL`,
+      disabled: 'INTEGER NOT NULL DEFAULT 0',
+      failing_since: 'BIGINT NULL',
+    },
+  };
+  for (const [table, added] of Object.entries(columns)) {
+    const existing = await tableColumns(database, look, table);
+    for (const [name, type] of Object.entries(added))
+      if (!existing.has(name)) ddl.statements.push(`ALTER TABLE ${database.table(table)} ADD COLUMN ${name} ${type}`);
+  }
+  const notifications = database.table('notifier_notification');
+  const rows =
+    (await tableColumns(database, look, 'notifier_notification')).size === 0
+      ? []
+      : await look.rows(`SELECT 1 AS one FROM ${notifications} LIMIT 1`);
+  ddl.index('notifier_notification_target', 'notifier_notification', 'tenant, subject_id, status, sequence, target', {
+    unique: true,
+    concurrently: rows.length > 0,
+  });
+  // After the new one is there, so that no event is accepted twice meanwhile.
+  if (database.family !== 'mysql') ddl.statements.push(`DROP INDEX IF EXISTS ${database.table('notifier_notification_event')}`);
+  else if (await oldIndexMayExist(database, look))
+    ddl.statements.push(`ALTER TABLE ${notifications} DROP INDEX notifier_notification_event`);
+  ddl.table(
+    'notifier_subscription',
+    'tenant VARCHAR(100) NOT NULL, event_type VARCHAR(64) NOT NULL, endpoint_id BIGINT NOT NULL, PRIMARY KEY (tenant, event_type, endpoint_id)',
+  );
+  ddl.index('notifier_subscription_endpoint', 'notifier_subscription', 'endpoint_id');
+  return ddl.statements;
+}
+
+/** MySQL has no DROP INDEX IF EXISTS, and a migration that was interrupted runs again. */
+async function oldIndexMayExist(database: Database, look: SqlRunner): Promise<boolean> {
+  const table = `${database.tablePrefix}notifier_notification`;
+  const found = await look.rows<{ name: string }>(
+    'SELECT DISTINCT index_name AS name FROM information_schema.statistics WHERE table_schema = DATABASE() AND table_name = ?',
+    [table],
+  );
+  // Without any, the table is still to be made: the statements are only printed.
+  return found.length === 0 || found.some(({ name }) => name === 'notifier_notification_event');
 }

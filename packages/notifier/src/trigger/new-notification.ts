@@ -1,12 +1,13 @@
-import { activeTraceparent, InvalidArgumentError, jsonText, keyText, unfitText, uuidv7, wholeNumber } from '@holdfast/core';
+import { activeTraceparent, InvalidArgumentError, keyText, uuidv7, wholeNumber } from '@holdfast/core';
 import type { Egress } from '../egress/egress.ts';
-import { checkKeys, type KeySource, keysOf } from '../sign/key-ring.ts';
+import type { KeyRing } from '../sign/key-ring.ts';
 import { type SealingKeys, sealKey } from '../sign/sealed-key.ts';
 import type { Signer } from '../sign/signer.ts';
 import type { NewNotification } from '../table/notification-table.ts';
+import { bodyText } from './body-text.ts';
 
-/** An event that a receiver must be notified of. Tenant, subject, status and sequence identify it. */
-export interface Trigger {
+/** An event that receivers must be notified of. Tenant, subject, status and sequence identify it; each target is notified of it once. */
+export interface NotifierEvent {
   /** The tenant that the event belongs to, up to 100 characters. Each tenant has endpoints of its own. Default `''`. */
   readonly tenant?: string;
   /** Id of the business object that changed, such as an order; up to 191 characters. */
@@ -15,8 +16,6 @@ export interface Trigger {
   readonly status: string;
   /** Tells events apart if a subject reaches the same status more than once; orders events that use `supersede`. Default 0. */
   readonly sequence?: number;
-  /** The URL that the notification is posted to. `egress` decides whether it is allowed, now and at each attempt. */
-  readonly url: string;
   /** Reference of the signing key, resolved through `keys`. Default: the endpoint's key, if it has one. */
   readonly keyRef?: string;
   /** The signing key itself, in place of `keyRef`. It is stored encrypted under `sealingKeys`, and never returned or logged. */
@@ -27,41 +26,74 @@ export interface Trigger {
   readonly contentType?: string;
   /** Additional request headers. Each name must be listed in `allowHeaders`. */
   readonly headers?: Readonly<Record<string, string>>;
-  /** Cancels pending notifications of this subject with a lower `sequence`. Default `false`: notifications of a subject have no order. */
+  /**
+   * Cancels pending notifications of this subject to the same target with a lower `sequence`. Default `false`: notifications of a subject have
+   * no order.
+   */
   readonly supersede?: boolean;
+}
+
+/** An event for one URL. The same event to another URL is another notification. */
+export interface Trigger extends NotifierEvent {
+  /** The URL that the notification is posted to. `egress` decides whether it is allowed, now and at each attempt. */
+  readonly url: string;
+  readonly endpoints?: undefined;
+}
+
+/** An event for endpoints that were made by `endpoints.subscribe`. */
+export interface FanOut extends NotifierEvent {
+  /**
+   * Ids of endpoints of the tenant; or `'subscribed'`: those that subscribed to the event's `status`. An endpoint that is disabled gets nothing.
+   */
+  readonly endpoints: 'subscribed' | readonly string[];
+  readonly url?: undefined;
+}
+
+/** The place where a notification goes. */
+export interface Destination {
+  readonly target: string;
+  readonly url: string;
+  readonly origin: string;
+  /** Returns the reference of the endpoint's key, for an event that names none. */
+  readonly keyRef: () => Promise<string | undefined>;
+  /** True if URL and key were checked when the endpoint was made. They are checked at each attempt; one that is bad now must not hold up the others. */
+  readonly subscribed: boolean;
 }
 
 export interface TriggerRules {
   readonly egress: Egress;
   readonly signers: readonly Signer[];
-  readonly keys: KeySource | undefined;
+  readonly keys: KeyRing;
   readonly sealingKeys: SealingKeys | undefined;
   readonly allowHeaders: ReadonlySet<string>;
-  /** Returns the reference of the endpoint's key, for a trigger that names none. */
-  readonly endpointKey: (tenant: string, origin: string) => Promise<string | undefined>;
 }
 
-const maxBodyBytes = 262_144;
 /** Headers that the notifier or HTTP itself sets. */
 const ownHeaders =
   /^(host|connection|content-.*|transfer-encoding|keep-alive|upgrade|te|trailer|expect|accept-encoding|webhook-.*|proxy-.*|cookie|authorization)$/;
 
+/** Checks the tenant of an event. */
+export function tenantOf({ tenant }: Pick<NotifierEvent, 'tenant'>): string {
+  return tenant === undefined || tenant === '' ? '' : keyText('tenant', tenant, 100);
+}
+
 /**
- * Checks a trigger completely, so that no notification is accepted that could never be sent.
- * @throws InvalidArgumentError, EgressDeniedError, UnknownKeyError, InvalidKeyError, NotSignableError
+ * Checks an event completely, so that no notification is accepted that could never be sent.
+ * @param open true if a transaction of the caller's is open: a promise of `keys` is not waited for, unless the key signs within the body
+ * @throws InvalidArgumentError, EgressDeniedError, UnknownKeyError, InvalidKeyError, NotSignableError, CallTimeoutError
  */
-export async function newNotification(trigger: Trigger, rules: TriggerRules): Promise<NewNotification> {
-  if (typeof trigger !== 'object' || trigger === null)
-    throw new InvalidArgumentError('trigger takes { subjectId, status, url, payload, … }.');
-  const tenant = trigger.tenant === undefined || trigger.tenant === '' ? '' : keyText('tenant', trigger.tenant, 100);
+export async function newNotification(
+  trigger: NotifierEvent,
+  destination: Destination,
+  rules: TriggerRules,
+  open: boolean,
+): Promise<NewNotification> {
+  const tenant = tenantOf(trigger);
   const subjectId = keyText('subjectId', trigger.subjectId);
   const status = keyText('status', trigger.status, 64);
   const sequence = wholeNumber('sequence', trigger.sequence ?? 0, { least: 0, most: 2_147_483_647 });
-  const url = rules.egress.check(trigger.url);
   const webhookId = `msg_${uuidv7().replaceAll('-', '')}`;
-  const keys = await signingKeys(trigger, tenant, url.origin, rules);
-  let payload = trigger.payload;
-  for (const signer of rules.signers) if (signer.seal) payload = signer.seal(payload, keys.current);
+  const key = await signingKey(trigger, destination, rules, open);
   const contentType = headerText('contentType', trigger.contentType ?? 'application/json');
   if (contentType.length > 100) throw new InvalidArgumentError(`contentType has ${contentType.length} characters; the limit is 100.`);
   return {
@@ -69,54 +101,51 @@ export async function newNotification(trigger: Trigger, rules: TriggerRules): Pr
     subject_id: subjectId,
     status,
     sequence,
+    target: destination.target,
     supersede: trigger.supersede ?? false,
-    origin: url.origin,
-    url: url.href,
+    origin: destination.origin,
+    url: destination.url,
     key_ref: trigger.signKey === undefined ? (trigger.keyRef ?? null) : null,
     sealed_key: trigger.signKey === undefined ? null : sealKey(rules.sealingKeys, trigger.signKey, webhookId),
     headers: headersText(trigger.headers, rules.allowHeaders),
-    params: bodyText(payload),
+    params: bodyText(trigger.payload, rules.signers, key),
     content_type: contentType,
     webhook_id: webhookId,
     traceparent: activeTraceparent(),
   };
 }
 
-async function signingKeys(trigger: Trigger, tenant: string, origin: string, rules: TriggerRules): Promise<{ readonly current: string }> {
+/** Returns the key that signs now, or `''` if none is needed now; checks it as far as that is possible without waiting within a transaction. */
+async function signingKey(trigger: NotifierEvent, destination: Destination, rules: TriggerRules, open: boolean): Promise<string> {
   if (trigger.signKey !== undefined) {
     if (trigger.keyRef !== undefined) throw new InvalidArgumentError('Pass keyRef or signKey, not both.');
     if (typeof trigger.signKey !== 'string' || trigger.signKey === '') throw new InvalidArgumentError('signKey is empty.');
-    checkKeys(rules.signers, [trigger.signKey]);
-    return { current: trigger.signKey };
+    rules.keys.check(trigger.signKey);
+    return trigger.signKey;
   }
-  if (rules.signers.length === 0) return { current: '' };
-  const ref = trigger.keyRef ?? (await rules.endpointKey(tenant, origin));
+  if (rules.signers.length === 0) return '';
+  const ref = trigger.keyRef ?? (await destination.keyRef());
   if (ref === undefined)
-    throw new InvalidArgumentError(`No signing key is named; pass keyRef or signKey, or register a keyRef for the endpoint ${origin}.`);
-  const keys = await keysOf(rules.keys, keyText('keyRef', ref));
-  checkKeys(rules.signers, keys);
-  return { current: keys[0] ?? '' };
-}
-
-function bodyText(payload: unknown): string {
-  if (typeof payload === 'string') {
-    const unfit = unfitText(payload);
-    if (unfit) throw new InvalidArgumentError(`The payload contains ${unfit}; send binary data as base64.`);
-    const bytes = Buffer.byteLength(payload);
-    if (bytes > maxBodyBytes)
-      throw new InvalidArgumentError(`The payload is ${bytes} bytes; the limit is ${maxBodyBytes}. Send a link to the data instead.`);
-    return payload;
+    throw new InvalidArgumentError(
+      `No signing key is named; pass keyRef or signKey, or register a keyRef for the endpoint ${destination.origin}.`,
+    );
+  const seals = rules.signers.some(({ seal }) => seal);
+  if (destination.subscribed && !seals) return '';
+  const keys = rules.keys.of(keyText('keyRef', ref));
+  if (keys instanceof Promise && open && !seals) {
+    // The caller's transaction holds locks. The first attempt says whether the key is there.
+    keys.catch(() => undefined);
+    return '';
   }
-  const json = jsonText(payload, maxBodyBytes, '256 KiB');
-  if ('problem' in json) throw new InvalidArgumentError(`The payload ${json.problem}`, json.cause);
-  return json.text;
+  return (await keys)[0] ?? '';
 }
 
-function headersText(headers: Trigger['headers'], allowed: ReadonlySet<string>): string | null {
+/** Checks additional headers, and writes them as JSON. @throws InvalidArgumentError */
+export function headersText(headers: NotifierEvent['headers'], allowed: ReadonlySet<string>): string | null {
   const entries = Object.entries(headers ?? {}).map(([name, value]): [string, string] => {
     const lower = name.toLowerCase();
     if (!/^[a-z0-9-]{1,60}$/.test(lower) || ownHeaders.test(lower))
-      throw new InvalidArgumentError(`The header ${JSON.stringify(name)} can't be set by a trigger.`);
+      throw new InvalidArgumentError(`The header ${JSON.stringify(name)} can't be set.`);
     if (!allowed.has(lower))
       throw new InvalidArgumentError(`The header ${name} is not allowed; add it to allowHeaders of createNotifier, or leave it out.`);
     return [lower, headerText(name, value)];

@@ -1,17 +1,32 @@
 import { type Database, InvalidArgumentError, requireTransaction, type SqlRunner, statementParts, transactionTrace } from '@holdfast/core';
 import type { Knex } from 'knex';
 import type { EndpointTable } from '../endpoint/endpoint-table.ts';
+import type { SubscriptionTable } from '../endpoint/subscription-table.ts';
 import type { NewNotification, NotificationTable, Triggered } from '../table/notification-table.ts';
-import { newNotification, type Trigger, type TriggerRules } from './new-notification.ts';
+import { type Destination, type FanOut, newNotification, type Trigger, type TriggerRules, tenantOf } from './new-notification.ts';
+import { endpointTarget, urlTarget } from './target.ts';
+
+/** The result of an event for one of several endpoints. */
+export interface FannedOut extends Triggered {
+  /** Id of the endpoint. */
+  readonly endpoint: string;
+}
 
 /** Accepts events. Each is written as a notification that is sent once its transaction has committed. */
 export interface NotifierTransaction {
   /**
-   * Accepts an event that its receiver must be notified of. An event that was accepted before (same tenant, subject, status and sequence)
-   * writes nothing and returns the id of the first notification.
-   * @throws InvalidArgumentError, EgressDeniedError, UnknownKeyError, InvalidKeyError, NotSignableError
+   * Accepts an event that its receiver must be notified of. An event that was accepted before (same tenant, subject, status, sequence and
+   * URL) writes nothing and returns the id of the first notification. In a transaction, `keys` is called but no promise of it is waited for,
+   * since the transaction holds locks: a key that is missing then shows at the first attempt. A signature in the body needs the key at once,
+   * and waits.
+   * @throws InvalidArgumentError, EgressDeniedError, UnknownKeyError, InvalidKeyError, NotSignableError, CallTimeoutError
    */
   trigger(event: Trigger): Promise<Triggered>;
+  /**
+   * Accepts an event for several endpoints, each with a notification of its own. Returns one result for each, in the order of their ids; none
+   * if no endpoint has subscribed.
+   */
+  trigger(event: FanOut): Promise<readonly FannedOut[]>;
   /**
    * Accepts many events in a few statements. Returns their results in the same order. If one event is refused, none is written.
    * @throws as {@link trigger}
@@ -22,8 +37,9 @@ export interface NotifierTransaction {
 export interface TriggerWriterOptions {
   readonly database: Database;
   readonly endpoints: EndpointTable;
+  readonly subscriptions: SubscriptionTable;
   readonly notifications: NotificationTable;
-  readonly rules: Omit<TriggerRules, 'endpointKey'>;
+  readonly rules: TriggerRules;
   /** Called after the commit with each endpoint that has a new notification. */
   readonly wake: (endpointId: string) => void;
 }
@@ -44,69 +60,99 @@ export class TriggerWriter {
   /** Triggers within the caller's transaction. @throws NotInTransactionError */
   in(trx: Knex.Transaction): NotifierTransaction {
     requireTransaction(trx, 'in(trx)');
-    const { database, endpoints, notifications, wake } = this.#options;
-    return {
-      trigger: async (event) => {
-        const sql = await database.within(trx, 'trigger');
-        const checked = await this.#check(event, sql);
-        const endpointId = await endpoints.idOf(sql, checked.tenant, checked.origin);
-        const triggered = await notifications.insert(sql, endpointId, checked);
-        if (!triggered.duplicate) (await transactionTrace(trx)).add(() => wake(endpointId));
-        return triggered;
-      },
-      triggerMany: async (events) => {
-        const sql = await database.within(trx, 'triggerMany');
-        const items = await this.#checkMany(events, sql);
-        const triggered = await this.#insertMany(sql, items);
+    const { database } = this.#options;
+    return this.#calls(
+      (what) => database.within(trx, what),
+      async (sql, items) => {
+        const triggered = await this.#insert(sql as SqlRunner, items);
         (await transactionTrace(trx)).add(() => this.#wakeNew(items, triggered));
         return triggered;
       },
-    };
+    );
   }
 
-  /** Triggers that each run in a transaction of their own. */
+  /** Triggers that each run in a transaction of their own. Whatever waits comes before it. */
   now(): NotifierTransaction {
-    const { database, endpoints, notifications, wake } = this.#options;
-    return {
-      trigger: async (event) => {
-        database.refuseEnclosed('now().trigger');
-        const checked = await this.#check(event, undefined);
-        // Before the transaction: within it, it would need a second connection of the same pool.
-        const endpointId = await endpoints.idOf(undefined, checked.tenant, checked.origin);
-        const triggered = await database.transaction((sql) => notifications.insert(sql, endpointId, checked));
-        if (!triggered.duplicate) wake(endpointId);
-        return triggered;
+    const { database } = this.#options;
+    return this.#calls(
+      async (what) => {
+        database.refuseEnclosed(`now().${what}`);
+        return undefined;
       },
-      triggerMany: async (events) => {
-        database.refuseEnclosed('now().triggerMany');
-        const items = await this.#checkMany(events, undefined);
-        const triggered = await database.transaction((sql) => this.#insertMany(sql, items));
+      async (_sql, items) => {
+        if (items.length === 0) return [];
+        const triggered = await database.transaction((sql) => this.#insert(sql, items));
         this.#wakeNew(items, triggered);
         return triggered;
       },
+    );
+  }
+
+  #calls(
+    begin: (what: string) => Promise<SqlRunner | undefined>,
+    write: (sql: SqlRunner | undefined, items: readonly AddressedNotification[]) => Promise<readonly Triggered[]>,
+  ): NotifierTransaction {
+    const trigger = async (event: Trigger | FanOut): Promise<Triggered | readonly FannedOut[]> => {
+      const sql = await begin('trigger');
+      if (typeof event !== 'object' || event === null)
+        throw new InvalidArgumentError('trigger takes { subjectId, status, url, payload, … }.');
+      if (event.endpoints === undefined) {
+        const [triggered] = await write(sql, [await this.#addressed(event, sql)]);
+        return triggered as Triggered;
+      }
+      const items = await this.#fanOut(event, sql);
+      const triggered = await write(sql, items);
+      return triggered.map((one, i) => ({ ...one, endpoint: items[i]?.endpointId ?? '' }));
+    };
+    return {
+      trigger: trigger as NotifierTransaction['trigger'],
+      triggerMany: async (events) => {
+        const sql = await begin('triggerMany');
+        if (!Array.isArray(events)) throw new InvalidArgumentError('triggerMany takes an array of events.');
+        const items: AddressedNotification[] = [];
+        for (const event of events as readonly Trigger[]) {
+          if (typeof event !== 'object' || event === null || (event as { endpoints?: unknown }).endpoints !== undefined)
+            throw new InvalidArgumentError('triggerMany takes events with a url; call trigger for an event with endpoints.');
+          items.push(await this.#addressed(event, sql));
+        }
+        return write(sql, items);
+      },
     };
   }
 
-  #check(event: Trigger, sql: SqlRunner | undefined): Promise<NewNotification> {
+  async #addressed(event: Trigger, sql: SqlRunner | undefined): Promise<AddressedNotification> {
     const { rules, endpoints } = this.#options;
-    return newNotification(event, { ...rules, endpointKey: (tenant, origin) => endpoints.keyRef(sql, tenant, origin) });
+    const { href, origin } = rules.egress.check(event.url);
+    const tenant = tenantOf(event);
+    const destination: Destination = {
+      target: urlTarget(href),
+      url: href,
+      origin,
+      keyRef: () => endpoints.keyRef(sql, tenant, origin),
+      subscribed: false,
+    };
+    const notification = await newNotification(event, destination, rules, sql !== undefined);
+    // Before a transaction of our own: within it, this would need a second connection of the same pool.
+    return { notification, endpointId: await endpoints.idOf(sql, tenant, origin) };
   }
 
-  async #checkMany(events: readonly Trigger[], sql: SqlRunner | undefined): Promise<readonly AddressedNotification[]> {
-    if (!Array.isArray(events)) throw new InvalidArgumentError('triggerMany takes an array of events.');
+  async #fanOut(event: FanOut, sql: SqlRunner | undefined): Promise<readonly AddressedNotification[]> {
+    const { rules, subscriptions } = this.#options;
+    if (event.url !== undefined) throw new InvalidArgumentError('Pass url or endpoints, not both.');
+    const found = await subscriptions.of(sql, tenantOf(event), event.endpoints, event.status);
     const items: AddressedNotification[] = [];
-    for (const event of events) {
-      const notification = await this.#check(event, sql);
-      items.push({ notification, endpointId: await this.#options.endpoints.idOf(sql, notification.tenant, notification.origin) });
+    for (const { id, url, origin, keyRef } of found) {
+      const destination: Destination = { target: endpointTarget(id), url, origin, keyRef: async () => keyRef, subscribed: true };
+      items.push({ endpointId: id, notification: await newNotification(event, destination, rules, sql !== undefined) });
     }
     return items;
   }
 
   /** Inserts notifications one by one if any of them supersedes others: each such insert reads the other notifications of its subject. */
-  async #insertMany(sql: SqlRunner, items: readonly AddressedNotification[]): Promise<readonly Triggered[]> {
+  async #insert(sql: SqlRunner, items: readonly AddressedNotification[]): Promise<readonly Triggered[]> {
     const { notifications } = this.#options;
     const triggered: Triggered[] = [];
-    if (items.some(({ notification }) => notification.supersede)) {
+    if (items.length === 1 || items.some(({ notification }) => notification.supersede)) {
       for (const { notification, endpointId } of items) triggered.push(await notifications.insert(sql, endpointId, notification));
       return triggered;
     }

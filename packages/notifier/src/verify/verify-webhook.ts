@@ -1,6 +1,6 @@
 import { createHmac, createPublicKey, timingSafeEqual, verify } from 'node:crypto';
 import type { IncomingMessage } from 'node:http';
-import { InvalidArgumentError } from '@holdfast/core';
+import { InvalidArgumentError, wallClockMs } from '@holdfast/core';
 import { InvalidKeyError, InvalidSignatureError } from '../errors.ts';
 import { type SortedParamsOptions, signParams } from '../sign/sorted-params.ts';
 
@@ -70,7 +70,7 @@ function verifyStandard(bytes: Buffer, id: string, timestamp: string, signatures
     );
   if (!/^\d{1,12}$/.test(timestamp))
     throw new InvalidSignatureError(`webhook-timestamp is ${JSON.stringify(timestamp)}; it must be a time in seconds.`);
-  const age = Math.floor(performance.timeOrigin / 1_000 + performance.now() / 1_000) - Number(timestamp);
+  const age = Math.floor(wallClockMs() / 1_000) - Number(timestamp);
   const tolerance = options.toleranceSeconds ?? 300;
   if (Math.abs(age) > tolerance)
     throw new InvalidSignatureError(

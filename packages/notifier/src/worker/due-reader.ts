@@ -12,7 +12,7 @@ export interface DueQuery {
 type DatabaseRow = Readonly<Record<string, string | number | null>>;
 
 const columns =
-  'n.notify_times, n.next_trigger, n.tenant, n.subject_id, n.status, n.sequence, n.supersede, n.webhook_id, n.url, n.content_type, n.key_ref, n.sealed_key, n.headers';
+  'n.notify_times, n.next_trigger, n.tenant, n.subject_id, n.status, n.sequence, n.supersede, n.webhook_id, n.url, n.content_type, n.key_ref, n.sealed_key, n.headers, n.target, n.resends';
 /** Longer bodies are read when they are sent, so that the rows in memory take a few MiB at most. */
 const maxInlineBytes = 4_096;
 
@@ -63,7 +63,7 @@ export class DueReader {
     const params = `CASE WHEN ${length}(n.params) <= ${maxInlineBytes} THEN n.params END AS params`;
     const selected = `${text('n.id')} AS id, ${text('n.endpoint_id')} AS endpoint_id, ${text('n.due_at')} AS due_at, ${columns}, ${params}`;
     const orphans = `LEFT JOIN ${a} a ON a.notification_id = r.row_id AND a.number = r.notify_times + 1`;
-    const head = `SELECT r.*, CASE WHEN a.number IS NULL THEN 0 ELSE 1 END AS orphan, {now} AS now_ms FROM`;
+    const head = `SELECT r.*, CASE WHEN a.number IS NULL THEN 0 ELSE 1 END AS orphan, a.trigger_by AS started_by, {now} AS now_ms FROM`;
     let records: DatabaseRow[];
     if (this.#database.family === 'postgres') {
       const list = (values: readonly (string | number)[]): string => `{${values.join(',')}}`;
@@ -138,7 +138,10 @@ function dueRow(record: DatabaseRow): DueRow {
     sealedKey: text('sealed_key'),
     headers: text('headers'),
     params: text('params'),
+    target: String(record.target),
+    resends: Number(record.resends),
     orphan: Number(record.orphan) === 1,
+    resent: record.next_trigger === 'manual' && record.started_by !== null && record.started_by !== 'manual',
   };
 }
 

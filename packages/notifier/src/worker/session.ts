@@ -1,20 +1,36 @@
-import { type ClaimedRow, isConnectionError, isTransient, type Logger, monotonicMs, startTimer, type Timer, wait } from '@holdfast/core';
-import type { AttemptEnd, AttemptLog, SkippedAttempt } from '../attempt/attempt-log.ts';
+import {
+  type Backoff,
+  type ClaimedRow,
+  isConnectionError,
+  isTransient,
+  type Logger,
+  monotonicMs,
+  startTimer,
+  steps,
+  type Timer,
+  wait,
+} from '@holdfast/core';
+import type { AttemptEnd, AttemptLog, EndWritten, SkippedAttempt } from '../attempt/attempt-log.ts';
 import type { EndpointHolder } from '../attempt/deliver.ts';
-import type { Judgement } from '../attempt/outcome.ts';
+import { type Judgement, saysReceiverFails } from '../attempt/outcome.ts';
 import { type BreakerLimits, EndpointBreaker } from '../endpoint/endpoint-breaker.ts';
+import type { EndpointState } from '../endpoint/endpoint-table.ts';
 import type { DueRow } from '../table/due-row.ts';
 import type { DueReader } from './due-reader.ts';
 import type { FairTurns, Sender } from './fair-turns.ts';
 
 export interface SessionOptions {
   readonly row: ClaimedRow;
+  /** Duration of the lease, in ms. */
+  readonly leaseMs: number;
   /** Aborts when the lease of the endpoint is lost, or when the worker's `stopTimeout` has passed. */
   readonly signal: AbortSignal;
   readonly reader: DueReader;
   readonly log: AttemptLog;
   readonly turns: FairTurns<Session, DueRow>;
   readonly breaker: BreakerLimits;
+  /** Time for which no attempt may be acknowledged before the endpoint is disabled, in ms. */
+  readonly disableAfterMs: number;
   /** Maximum number of concurrent requests, unless the endpoint has a limit of its own. */
   readonly concurrency: number;
   /** Maximum number of the endpoint's rows in memory. */
@@ -22,18 +38,16 @@ export interface SessionOptions {
   /** Returns whether the worker serves as many endpoints as it may. If so, this endpoint is given back after a while. */
   readonly crowded: () => boolean;
   /** Returns the end of an attempt that a vanished worker had started. */
-  readonly orphaned: (row: DueRow) => AttemptEnd;
+  readonly orphaned: (row: DueRow, schedule: Backoff | undefined) => AttemptEnd;
   readonly logger: Logger;
 }
 
-/** The end of a session, and the state of the breaker. */
-export interface SessionEnd {
+/** The end of a session, and the state of the endpoint. */
+export interface SessionEnd extends EndpointState {
   /** Ms until the endpoint is to be served again; `undefined` if only a wake-up makes it ready. */
   readonly afterMs: number | undefined;
-  /** Ms for which nothing may be sent to the endpoint, since its breaker is open or its rate is used up. */
-  readonly holdMs: number;
-  readonly failures: number;
-  readonly opened: number;
+  /** Ms for which the breaker was opened in this session; `undefined` if it was not. */
+  readonly openMs: number | undefined;
 }
 
 /**
@@ -54,6 +68,9 @@ const rescanMs = 1_000;
 export class Session implements Sender<DueRow>, EndpointHolder {
   readonly endpointId: string;
   keyRefs: readonly string[] = [];
+  url: string | undefined;
+  headers: string | undefined;
+  schedule: Backoff | undefined;
   readonly signal: AbortSignal;
   readonly #options: SessionOptions;
   readonly #breaker: EndpointBreaker;
@@ -78,7 +95,13 @@ export class Session implements Sender<DueRow>, EndpointHolder {
   /** Time at which the first of the failed attempts is to be repeated. */
   #retryAt = Number.POSITIVE_INFINITY;
   #closing: 'stop' | 'yield' | 'held' | 'lost' | undefined;
-  #holdMs = 0;
+  /** Time until which nothing may be sent to the endpoint. */
+  #holdUntil = 0;
+  #openMs: number | undefined;
+  /** Time since which no attempt was acknowledged. */
+  #failingSince: number | undefined;
+  #disable = false;
+  #delays: string | undefined;
   #finish: ((end: SessionEnd) => void) | undefined;
   #finishing = false;
 
@@ -93,12 +116,12 @@ export class Session implements Sender<DueRow>, EndpointHolder {
     this.#nextSendAt = now;
     this.#yieldAt = now + yieldMs;
     this.#rescanAt = now + rescanMs;
+    if (payload.failingMs !== null && payload.failingMs !== undefined) this.#failingSince = now - Number(payload.failingMs);
     this.apply(payload);
     const holdMs = Number(payload.holdMs ?? 0);
-    if (!this.#closing && holdMs > 0) {
-      this.#closing = 'held';
-      this.#holdMs = holdMs;
-    }
+    if (holdMs <= 0) return;
+    this.#holdUntil = now + holdMs;
+    this.#closing ??= 'held';
   }
 
   /** Applies settings that operators may have changed. */
@@ -106,6 +129,11 @@ export class Session implements Sender<DueRow>, EndpointHolder {
     this.keyRefs = [settings.keyRef, settings.previousKeyRef].filter((ref) => ref !== null && ref !== undefined);
     this.#concurrency = settings.concurrency === null ? this.#options.concurrency : Number(settings.concurrency);
     this.#intervalMs = Number(settings.intervalMs ?? 0);
+    this.url = settings.url ?? undefined;
+    this.headers = settings.headers ?? undefined;
+    const delays = settings.delays ?? undefined;
+    if (delays !== this.#delays) this.schedule = delays === undefined ? undefined : steps(...(JSON.parse(delays) as number[]));
+    this.#delays = delays;
     if (Number(settings.paused) === 1) this.#close('stop');
   }
 
@@ -144,14 +172,26 @@ export class Session implements Sender<DueRow>, EndpointHolder {
     return { job, retry: job.notifyTimes > 0 };
   }
 
-  /** Reports the result of an attempt to the breaker. */
+  /** Reports the result of an attempt to the breaker. An endpoint that asks for a pause by `Retry-After` gets it for all its notifications. */
   report(judgement: Judgement): void {
+    this.#countFailing(judgement);
     // Results of requests that were in flight when the breaker opened say nothing new.
-    if (this.#closing === 'held') return;
-    const openMs = this.#breaker.report(judgement);
-    if (openMs === undefined) return;
-    this.#holdMs = openMs;
+    const openMs = this.#openMs === undefined ? this.#breaker.report(judgement) : undefined;
+    this.#openMs ??= openMs;
+    const holdMs = Math.max(openMs ?? 0, judgement.retryAfterMs ?? 0);
+    if (holdMs === 0) return;
+    this.#holdUntil = Math.max(this.#holdUntil, monotonicMs() + holdMs);
     this.#close('held');
+  }
+
+  #countFailing(judgement: Judgement): void {
+    if (judgement.outcome === 'delivered') this.#failingSince = undefined;
+    if (!saysReceiverFails(judgement)) return;
+    const now = monotonicMs();
+    this.#failingSince ??= now;
+    if (now - this.#failingSince < this.#options.disableAfterMs) return;
+    this.#disable = true;
+    this.#close('stop');
   }
 
   /** Ends the turn of a row. The row stays in memory until `written` resolves. */
@@ -165,38 +205,42 @@ export class Session implements Sender<DueRow>, EndpointHolder {
   }
 
   /**
-   * Writes the end of an attempt. If that fails for a minute, the attempt will be recorded as unknown. Resolves with `false` if it was
-   * refused.
+   * Writes the end of an attempt. If that fails for the time of a lease, the attempt will be recorded as unknown, and this
+   * resolves with `refused`.
    */
-  async end(end: AttemptEnd): Promise<boolean> {
-    const counted = await this.#write(() => this.#options.log.end(end));
-    if (end.delayMs !== undefined) this.#retryAt = Math.min(this.#retryAt, monotonicMs() + end.delayMs);
-    return counted;
+  async end(end: AttemptEnd): Promise<EndWritten> {
+    const written = await this.#write<EndWritten>(() => this.#options.log.end(end), 'refused');
+    const nextMs = written === 'resent' ? 0 : end.delayMs;
+    if (nextMs !== undefined) this.#retryAt = Math.min(this.#retryAt, monotonicMs() + nextMs);
+    return written;
   }
 
   /** Cancels or postpones a notification. Resolves with `false` if it was refused. */
   async skip(skipped: SkippedAttempt): Promise<boolean> {
-    return this.#write(() => this.#options.log.skip(skipped));
+    return this.#write(() => this.#options.log.skip(skipped), false);
   }
 
-  /** Writes with retries for up to a minute, while the database is unavailable. */
-  async #write(write: () => Promise<boolean>): Promise<boolean> {
+  /** Writes with retries while the database is unavailable, for the time of a lease: then another worker may have the endpoint. */
+  async #write<T>(write: () => Promise<T>, failed: T): Promise<T> {
     const started = monotonicMs();
     for (let pauseMs = 50; ; pauseMs = Math.min(pauseMs * 2, 2_000)) {
       try {
         return await write();
       } catch (err) {
         const temporary = isConnectionError(err) || isTransient(err);
-        if (!temporary || this.signal.aborted || monotonicMs() - started > 60_000) {
+        const leftMs = this.#options.leaseMs - (monotonicMs() - started);
+        pauseMs = Math.min(pauseMs, leftMs);
+        if (!temporary || this.signal.aborted || leftMs <= 0) {
           this.#options.logger.error(
             { err, endpoint: this.endpointId },
             'the end of an attempt could not be written; it will count as unknown',
           );
+          // The row is still due: not at once again.
           await wait(1_000, this.signal).catch(() => undefined);
-          return false;
+          return failed;
         }
       }
-      await wait(pauseMs);
+      await wait(pauseMs, this.signal).catch(() => undefined);
     }
   }
 
@@ -218,7 +262,7 @@ export class Session implements Sender<DueRow>, EndpointHolder {
     // The next request is so far away that holding the endpoint does not pay.
     if (!this.#closing && this.#queue.length > 0 && this.#nextSendAt - now > yieldMs) {
       this.#closing = 'held';
-      this.#holdMs = this.#nextSendAt - now;
+      this.#holdUntil = this.#nextSendAt;
     }
     if (this.#closing) {
       for (const { id } of this.#queue) this.#held.delete(id);
@@ -305,7 +349,7 @@ export class Session implements Sender<DueRow>, EndpointHolder {
       this.#queue.push(row);
       return;
     }
-    void this.end(this.#options.orphaned(row)).finally(() => {
+    void this.end(this.#options.orphaned(row, this.schedule)).finally(() => {
       this.#held.delete(row.id);
       this.#step();
     });
@@ -317,12 +361,14 @@ export class Session implements Sender<DueRow>, EndpointHolder {
     this.#timer?.clear();
     this.#options.turns.withdraw(this);
     const finish = this.#finish;
-    let afterMs: number | undefined;
-    if (this.#closing === 'held') afterMs = this.#holdMs;
-    else if (this.#closing === undefined) afterMs = await this.#options.reader.nextDueMs(this.endpointId).catch(() => 0);
-    else afterMs = 0;
+    const nextMs = this.#closing === undefined ? await this.#options.reader.nextDueMs(this.endpointId).catch(() => 0) : 0;
     this.#finish = undefined;
+    // The rate outlives the session: the next one may begin a moment later.
+    const now = monotonicMs();
+    const holdMs = Math.max(0, Math.max(this.#holdUntil, this.#intervalMs > 0 ? this.#nextSendAt : 0) - now);
+    const failingMs = this.#failingSince === undefined ? undefined : now - this.#failingSince;
+    const afterMs = holdMs > 0 || nextMs !== undefined ? Math.max(nextMs ?? 0, holdMs) : undefined;
     const { failures, opened } = this.#breaker;
-    finish?.({ afterMs: afterMs === undefined ? undefined : Math.max(0, afterMs), holdMs: this.#holdMs, failures, opened });
+    finish?.({ afterMs, holdMs, openMs: this.#openMs, failures, opened, failingMs, disable: this.#disable && failingMs !== undefined });
   }
 }

@@ -65,6 +65,12 @@ export interface WorkerOptions {
    * 10, 30 s and 10 minutes. While a breaker is open, its notifications wait and lose no attempt.
    */
   readonly breaker?: { readonly failures?: number; readonly open?: Duration; readonly maxOpen?: Duration };
+  /**
+   * Time for which an endpoint may acknowledge nothing, although it is attempted, before it is disabled: PAUSED, with the event
+   * `endpoint:disabled` and a warning. Its pending notifications wait until `endpoints.resume`; events no longer fan out to it. `'never'`
+   * disables none. Default 5 days.
+   */
+  readonly disableAfter?: 'never' | Duration;
   /** Interval of the compensation sweep: see {@link Notifier.compensate}. Default 3 minutes. */
   readonly sweep?: Duration;
 }
@@ -106,7 +112,9 @@ export class NotifierWorker implements Service {
   readonly #settings: Loop<void>;
   readonly #perEndpoint: number;
   readonly #maxEndpoints: number;
+  readonly #leaseMs: number;
   readonly #breaker: BreakerLimits;
+  readonly #disableAfterMs: number;
   readonly #lifecycle: Service;
   readonly #telemetry = new Telemetry('@holdfast/notifier');
   #unlisten: (() => void) | undefined;
@@ -124,12 +132,15 @@ export class NotifierWorker implements Service {
       openMs: durationMs(options.breaker?.open ?? '30s', 'breaker.open'),
       maxOpenMs: durationMs(options.breaker?.maxOpen ?? '10m', 'breaker.maxOpen'),
     };
+    this.#disableAfterMs =
+      options.disableAfter === 'never' ? Number.POSITIVE_INFINITY : durationMs(options.disableAfter ?? '5d', 'disableAfter');
     const leaseMs = Math.max(100, durationMs(options.lease ?? '30s', 'lease'));
+    this.#leaseMs = leaseMs;
     this.#log = new AttemptLog(database);
     this.#reader = new DueReader(database, (now) => host.clock.set(now));
     this.#turns = new FairTurns({
       concurrency,
-      begin: (session, row, done) => void deliver(row, session, parts).finally(done),
+      begin: (session, row, done) => void deliver(row, session, parts, done),
     });
     const parts: DeliverParts = {
       prepare: host.prepare,
@@ -159,7 +170,8 @@ export class NotifierWorker implements Service {
       kinds: () => policies,
       run: (rows) => this.#serve(rows),
       settleHook: (settlements) => this.#keepState(settlements.map(({ row }) => row)),
-      onSettled: ({ row }) => {
+      onSettled: ({ row }, accepted) => {
+        if (accepted) this.#announceDisabled(row);
         this.#ended.delete(row.id);
         if (this.#wokenLate.delete(row.id)) this.#wakeAtOnce(row.id);
       },
@@ -253,7 +265,7 @@ export class NotifierWorker implements Service {
 
   async #start(): Promise<void> {
     await this.#host.check();
-    this.#host.clock.set(await this.#host.database.now());
+    await this.#host.clock.read();
     this.#stopping = false;
     this.#unlisten = this.#host.wakers.listen((notes) => {
       for (const note of notes) {
@@ -296,25 +308,39 @@ export class NotifierWorker implements Service {
     const session = new Session({
       row,
       signal: held.signal,
+      leaseMs: this.#leaseMs,
       reader: this.#reader,
       log: this.#log,
       turns: this.#turns,
       breaker: this.#breaker,
+      disableAfterMs: this.#disableAfterMs,
       concurrency: this.#perEndpoint,
       window: windowRows,
       crowded: () => this.#sessions.size >= this.#maxEndpoints,
-      orphaned: (due) => this.#host.delivery.orphaned(due),
+      orphaned: (due, schedule) => this.#host.delivery.orphaned(due, schedule),
       logger: this.#host.logger,
     });
     this.#sessions.set(row.id, session);
     if (this.#stopping) session.stop();
     const end = await session.run();
     if (this.#sessions.get(row.id) === session) this.#sessions.delete(row.id);
-    if (end.holdMs > 0 && end.opened > 0) this.#host.events.emit('endpoint:opened', { endpointId: row.id, openMs: end.holdMs });
+    if (end.openMs !== undefined) this.#host.events.emit('endpoint:opened', { endpointId: row.id, openMs: end.openMs });
     this.#ended.set(row.id, end);
     if (end.afterMs !== undefined) this.#upkeep.scheduledIn(end.afterMs);
     const verdict: Verdict = end.afterMs === undefined ? { outcome: 'done' } : { outcome: 'snooze', afterMs: Math.ceil(end.afterMs) };
     return new Map([[row.id, verdict]]);
+  }
+
+  #announceDisabled({ id, payload }: ClaimedRow): void {
+    const end = this.#ended.get(id);
+    if (!end?.disable || end.failingMs === undefined) return;
+    const { origin, tenant } = payload;
+    const failingMs = Math.round(end.failingMs);
+    this.#host.logger.warn(
+      { endpoint: id, tenant, origin, failingMs },
+      'an endpoint was disabled, since it has acknowledged nothing for disableAfter; resume it once the receiver is fixed',
+    );
+    this.#host.events.emit('endpoint:disabled', { endpointId: id, failingMs });
   }
 
   /** Stores the state in which sessions ended, in the transaction that gives their endpoints back. */

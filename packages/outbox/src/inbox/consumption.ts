@@ -24,6 +24,7 @@ import { SharedLock } from './shared-lock.ts';
 
 /** Options of a consumption. Give either `handler` or `handleMany`. */
 export interface ConsumeOptions {
+  /** The broker. It stays open when the consumption is closed. */
   readonly subscriber: Subscriber;
   /** One topic or several. */
   readonly topic: string | readonly string[];
@@ -51,7 +52,7 @@ export interface ConsumeOptions {
    * schedule that ends, the message is rejected.
    */
   readonly retry?: Backoff;
-  /** Handler starts that end with the death of the process, after which the message is set aside. Default 3. */
+  /** After so many starts of the handler that ended with the death of the process, the message is set aside. Default 3. */
   readonly maxStarts?: number;
   /** A message that is older than the retention and not remembered: `park` (default) sets it aside; `run` handles it, perhaps again. */
   readonly late?: 'park' | 'run';

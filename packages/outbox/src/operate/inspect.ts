@@ -3,6 +3,7 @@ import {
   type BulkAction,
   countUpTo,
   type Database,
+  filterConditions,
   type Inspectable,
   InvalidArgumentError,
   idText,
@@ -89,22 +90,13 @@ export class OutboxInspection implements Inspectable {
     const status = query.status ?? 'waiting';
     const table = Object.hasOwn(tables, status) ? tables[status as keyof typeof tables] : undefined;
     if (!table) throw new InvalidArgumentError(`status is ${JSON.stringify(status)}; give one of ${Object.keys(tables).join(', ')}.`);
-    const where = [`t.id > ${idText('after', query.after ?? '0')}`];
-    const params: unknown[] = [];
     requireFilters('outbox', query, ['kind', 'key', 'subject', 'tenant']);
-    for (const [column, value] of [
-      ['topic', query.kind],
-      ['message_key', query.key],
-      ['subject', query.subject],
-      ['tenant', query.tenant],
-    ] as const) {
-      if (value === undefined) continue;
-      where.push(`${column} = ?`);
-      params.push(value);
-    }
+    const { kind, key, subject, tenant } = query;
+    const { sql, params } = filterConditions({ topic: kind, message_key: key, subject, tenant });
+    const where = [`t.id > ${idText('after', query.after ?? '0')}`, ...sql].join(' AND ');
     const more = { waiting: '', parked: ', hold', delayed: ', due_at', dead: ', reason, error, dead_at' }[status as keyof typeof tables];
     return this.#database.rows(
-      `SELECT ${this.#database.text('id')} AS id, lane, topic, message_key, message_id, tenant, subject, first_put_at${more} FROM ${this.#database.table(table)} t WHERE ${where.join(' AND ')} ORDER BY t.id LIMIT ${limit}`,
+      `SELECT ${this.#database.text('id')} AS id, lane, topic, message_key, message_id, tenant, subject, first_put_at${more} FROM ${this.#database.table(table)} t WHERE ${where} ORDER BY t.id LIMIT ${limit}`,
       params,
     );
   }

@@ -7,8 +7,8 @@ import {
   type BulkRow,
   changeInBulk,
   type Database,
-  dateMs,
   deleteOlder,
+  filterConditions,
   forUpdate,
   InvalidArgumentError,
   idList,
@@ -18,7 +18,7 @@ import {
 } from '@holdfast/core';
 import { headersOf, messageColumns, type OutboxRow, orderName } from '../table/message-columns.ts';
 
-/** Selects dead letters. Without any field it selects all of them. */
+/** Selects dead letters. Without any field it selects all of them; each field restricts the selection. */
 export interface DeadFilter {
   readonly topic?: string;
   readonly key?: string;
@@ -26,6 +26,7 @@ export interface DeadFilter {
   readonly tenant?: string;
   /** Row id of the dead letter, as `list` shows it. */
   readonly id?: string;
+  /** `poison`: the broker can never accept the message. `exhausted`: the schedule `hold` of the relay has ended. */
   readonly reason?: 'poison' | 'exhausted';
   /** Only messages that became dead letters at this time or later. */
   readonly failedAfter?: Date;
@@ -44,7 +45,7 @@ type DeadRow = Pick<OutboxRow, 'id' | 'lane' | 'topic' | 'message_key' | 'header
  * `x-redriven`.
  */
 export function redriveDead(database: Database, filter: DeadFilter, options: RedriveOptions, changed: () => void): Promise<BulkCounts> {
-  const { sql, params } = conditions(filter);
+  const { sql, params } = condition(filter);
   return changeInBulk(
     {
       verb: 'redrive',
@@ -74,24 +75,11 @@ export function deadFilter(filter: BulkFilter): DeadFilter {
   return { ...(rest as DeadFilter), ...(kind === undefined ? {} : { topic: kind }) };
 }
 
-function conditions(filter: DeadFilter): { sql: string; params: unknown[] } {
-  const where = ['1 = 1'];
-  const params: unknown[] = [];
-  for (const [column, value] of [
-    ['topic', filter.topic],
-    ['message_key', filter.key],
-    ['subject', filter.subject],
-    ['tenant', filter.tenant],
-    ['reason', filter.reason],
-  ] as const) {
-    if (value === undefined) continue;
-    where.push(`${column} = ?`);
-    params.push(value);
-  }
-  if (filter.id !== undefined) where.push(`t.id = ${idText('id', filter.id)}`);
-  if (filter.failedAfter !== undefined) where.push(`dead_at >= ${dateMs('failedAfter', filter.failedAfter)}`);
-  if (filter.failedBefore !== undefined) where.push(`dead_at < ${dateMs('failedBefore', filter.failedBefore)}`);
-  return { sql: where.join(' AND '), params };
+function condition(filter: DeadFilter): { readonly sql: string; readonly params: readonly unknown[] } {
+  const { topic, key, subject, tenant, reason, id } = filter;
+  const { sql, params } = filterConditions({ topic, message_key: key, subject, tenant, reason }, { ...filter, column: 'dead_at' });
+  if (id !== undefined) sql.push(`t.id = ${idText('id', id)}`);
+  return { sql: ['1 = 1', ...sql].join(' AND '), params };
 }
 
 async function redriveRows(database: Database, sql: SqlRunner, ids: readonly string[], by: Actor): Promise<readonly string[]> {

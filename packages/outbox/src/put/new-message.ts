@@ -23,7 +23,7 @@ export interface PutOptions {
    * if the first message was published and deleted. At most 191 characters. Default: a new UUIDv7.
    */
   readonly id?: string;
-  /** Replaces the key that the topic gives the message. At most 191 characters. */
+  /** Replaces the key that the topic gives the message. At most 191 characters. Default: the topic's. */
   readonly key?: string;
   /** Publishes the message after this time at the earliest. Not together with `at`. Default: at once. */
   readonly delay?: Duration;
@@ -34,7 +34,7 @@ export interface PutOptions {
    * Names that start with `ce_` are reserved. Default: the active `traceparent`, if any.
    */
   readonly headers?: Readonly<Record<string, string>>;
-  /** Business key, such as the id of an order, that finds everything about it across tables. It travels as `ce_subject`. */
+  /** Business key, such as the id of an order, that finds everything about it across tables. It travels as `ce_subject`. At most 191 characters. Default none. */
   readonly subject?: string;
   /** Tenant that the message belongs to. At most 100 characters. Default `''`. */
   readonly tenant?: string;
@@ -56,6 +56,7 @@ export interface NewMessage {
   readonly order: 'causal' | 'commit';
 }
 
+/** The limits of a message, and the lane of one without a key. */
 export interface MessageLimits {
   readonly maxBodyBytes: number;
   /** Returns the lane of a message without a key. */

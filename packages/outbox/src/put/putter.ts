@@ -44,11 +44,12 @@ export interface OutboxTransaction<T extends Topics> {
   cancel(id: string): Promise<boolean>;
 }
 
+/** The parts of an outbox that a {@link Putter} uses. */
 export interface PutterOptions<T extends Topics> {
   readonly database: Database;
   readonly topics: T;
   readonly maxBodyBytes: number;
-  /** Time for which an `id` makes later puts with the same id do nothing. */
+  /** Time for which an `id` makes later puts with the same id do nothing, in ms. */
   readonly idWindowMs: number;
   /** Returns the lane of a message without a key. */
   readonly freeLane: () => number;
@@ -69,7 +70,7 @@ interface Written {
   readonly put: Put;
 }
 
-/** The messages that were written: those that are no duplicates. */
+/** The messages that were written: duplicates are not. */
 function newOf(written: readonly Written[]): NewMessage[] {
   return written.flatMap(({ message, put }) => (put.duplicate ? [] : [message]));
 }
@@ -86,6 +87,7 @@ export class Putter<T extends Topics> {
     this.#once = new Once(options.database);
   }
 
+  /** Puts in the caller's transaction. @throws NotInTransactionError unless `trx` is an open transaction */
   in(trx: Knex.Transaction): OutboxTransaction<T> {
     requireTransaction(trx, 'in(trx)');
     // In turn: of two puts of one id that are under way at a time, the second must find the first.
@@ -107,6 +109,7 @@ export class Putter<T extends Topics> {
     };
   }
 
+  /** Puts in transactions of their own. */
   now(): OutboxTransaction<T> {
     return {
       put: async (topic, payload, options = {}) => {

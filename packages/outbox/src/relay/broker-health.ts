@@ -1,8 +1,9 @@
 import { type Events, type Logger, monotonicMs, type StoredError, startTimer, type Timer } from '@holdfast/core';
 import type { RelayEvents } from './relay-events.ts';
 
+/** Pauses, and the listeners to the state of the broker. */
 export interface BrokerHealthOptions {
-  /** Pause after the broker refused this service as a whole. */
+  /** Pause after the broker refused this service as a whole, in ms. */
   readonly fatalRetryMs: number;
   readonly events: Events<RelayEvents>;
   readonly logger: Logger;
@@ -21,6 +22,7 @@ export interface BatchOutcome {
   readonly lines: readonly string[];
 }
 
+/** The pause after an outage: this time for each outage in a row, up to the longest, in ms. */
 const outagePauseMs = 50;
 const longestOutagePauseMs = 1_000;
 /** Outages in a row after which one warning is logged. */
@@ -62,6 +64,7 @@ export class BrokerHealth {
     return this.#fatalSince !== undefined;
   }
 
+  /** True while nothing may be published. */
   get paused(): boolean {
     return monotonicMs() < this.#pausedUntil;
   }
@@ -79,7 +82,8 @@ export class BrokerHealth {
   /** The broker accepts nothing: pauses, longer with each outage in a row. */
   outage(error: StoredError | undefined): void {
     this.#failures += 1;
-    if (this.#failures === warnAfter) this.#options.logger.warn({ err: error }, 'the broker takes nothing; messages wait in the outbox');
+    if (this.#failures === warnAfter)
+      this.#options.logger.warn({ err: error }, 'the broker accepts no message; messages wait in the outbox');
     this.pause(Math.min(outagePauseMs * this.#failures, longestOutagePauseMs));
   }
 

@@ -16,24 +16,25 @@ import { HoldTable } from './hold-table.ts';
 import type { KeyQueue } from './key-queue.ts';
 import type { RelayEvents } from './relay-events.ts';
 
+/** The parts of a relay that {@link HoldChanges} use. */
 export interface HoldChangesOptions {
   readonly database: Database;
   readonly feed: () => LaneFeed<OutboxRow>;
   readonly queue: KeyQueue;
   readonly lines: HeldLines;
   readonly events: Events<RelayEvents>;
-  /** The number of publishes in which the broker accepted a message. A refusal counts as an attempt only if it has grown since the last. */
+  /** The number of publishes in which the broker accepted a message. A refusal counts as an attempt only if this number has grown since the last. */
   readonly acceptedBatches: () => number;
   /** Called when a line may be taken from the queue. */
   readonly onReady: () => void;
   readonly logger: Logger;
 }
 
-/** A hold to be written. */
+/** A hold to be written: its line waits. */
 export interface NewHold {
   readonly lane: number;
   readonly name: string;
-  /** From now; `undefined` until an operator releases the line. */
+  /** Ms from now until the next try; `undefined`: not before an operator releases the line. */
   readonly waitMs: number | undefined;
   readonly attempts: number;
   readonly error: StoredError;
@@ -96,16 +97,19 @@ export class HoldChanges {
     this.#toLoad.delete(lane);
   }
 
+  /** Stores that a line is held. */
   hold(change: NewHold): void {
     this.#toHold.set(change.name, change);
     this.#drain.start();
   }
 
+  /** Moves a message to the dead letters. */
   bury(letter: NewDeadLetter): void {
     this.#toBury.push(letter);
     this.#drain.start();
   }
 
+  /** Moves rows to the parked lists of their lines. */
   park(rows: readonly OutboxRow[]): void {
     this.#toPark.push(...rows);
     this.#drain.start();
@@ -201,7 +205,7 @@ export class HoldChanges {
     this.#toBury = [];
     const incoming = this.#toPark;
     this.#toPark = [];
-    // A lane whose lease is uncertain at the moment counts as ours: fencing fails below, until the lease is renewed or the lane lost.
+    // A lane whose lease is about to expire still counts as ours: then the fence below fails, until the lease is renewed or the lane is lost.
     const ours = (lane: number): boolean => feed.holds(Number(lane));
     const parks = incoming.filter((row) => ours(row.lane) && this.#lines.has(orderName(row)));
     // The lane was lost and came back meanwhile, so that these lines are not held any more.

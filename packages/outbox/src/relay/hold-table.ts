@@ -1,11 +1,20 @@
-import { concat, type Database, deleteLaneRows, insertNew, laneRowsWhere, type SqlRunner, type StoredError } from '@holdfast/core';
+import {
+  columnBytes,
+  concat,
+  type Database,
+  deleteLaneRows,
+  insertNew,
+  laneRowsWhere,
+  type SqlRunner,
+  type StoredError,
+} from '@holdfast/core';
 import { largeColumns, messageColumns, type OutboxRow, publishColumns } from '../table/message-columns.ts';
 
 /** A held line, as it is stored. */
 export interface StoredHold {
   readonly lane: number;
   readonly name: string;
-  /** From now; `undefined` for a line that waits for an operator. */
+  /** Ms from now until the next try; `undefined` for a line that waits for an operator. */
   readonly waitMs: number | undefined;
   readonly attempts: number;
 }
@@ -76,10 +85,8 @@ export class HoldTable {
     const id = this.#database.text('id');
     let last = '';
     if (limit > 1) {
-      const length = { postgres: 'octet_length', mysql: 'LENGTH', sqlite: 'length' }[this.#database.family];
-      const size = largeColumns.map((column) => `COALESCE(${length}(${column}), 0)`).join(' + ');
       const rows = await this.#database.rows<{ id: string; bytes: string | number }>(
-        `SELECT ${id} AS id, ${size} AS bytes ${of} ORDER BY t.id LIMIT ${limit}`,
+        `SELECT ${id} AS id, ${columnBytes(this.#database, largeColumns)} AS bytes ${of} ORDER BY t.id LIMIT ${limit}`,
         [lane, name],
       );
       let total = 0;

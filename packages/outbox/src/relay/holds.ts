@@ -3,6 +3,7 @@ import { type OutboxRow, orderName } from '../table/message-columns.ts';
 import { HeldLines } from './held-lines.ts';
 import { HoldChanges, type HoldChangesOptions, type NewHold } from './hold-changes.ts';
 
+/** The parts of a relay that {@link Holds} use, and what happens to a line that is refused. */
 export interface HoldsOptions extends Omit<HoldChangesOptions, 'lines'> {
   readonly backoff: Backoff;
   readonly onPoison: 'continue' | 'hold-key';

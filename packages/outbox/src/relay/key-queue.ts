@@ -11,8 +11,11 @@ export interface KeyLine {
   waiting: boolean;
 }
 
+/** The limits of a batch, and the lanes that may be sent. */
 export interface TakeOptions {
+  /** Messages in the batch, at most. */
   readonly rows: number;
+  /** Bytes of the bodies in the batch, about. A single message may be larger. */
   readonly bytes: number;
   /** Allows several messages of a line in one batch. */
   readonly wholeLines: boolean;

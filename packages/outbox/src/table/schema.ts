@@ -87,7 +87,7 @@ function create(database: Database): readonly string[] {
   return ddl.statements;
 }
 
-/** By which old rows are purged. */
+/** The indexes by which old rows are purged. */
 function retention(database: Database): readonly string[] {
   const ddl = new SchemaWriter(database);
   ddl.index('outbox_dead_age', 'outbox_dead', 'dead_at', { concurrently: true });

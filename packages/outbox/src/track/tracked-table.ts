@@ -19,9 +19,11 @@ import type { Knex } from 'knex';
 /** The message that is sent for a row. */
 export interface TrackedMessage {
   readonly topic: string;
+  /** Messages of one key are published in order. Default none. */
   readonly key?: string;
   /** A `Uint8Array` is sent as it is; any other value as JSON. */
   readonly payload: unknown;
+  /** Headers that travel with the message. Names become lower case, line breaks spaces. Default none. */
   readonly headers?: Readonly<Record<string, string>>;
 }
 
@@ -49,6 +51,7 @@ export interface TrackOptions<Row> {
   readonly message: (row: Row) => TrackedMessage;
 }
 
+/** The part of an outbox that a tracked table needs. */
 interface Host {
   readonly database: Database;
   readonly publisher: Publisher;

@@ -1,6 +1,6 @@
 import {
   type Actor,
-  audit,
+  changeAudited,
   Database,
   type Inspectable,
   InvalidArgumentError,
@@ -9,6 +9,7 @@ import {
   pageLimit,
   requireActor,
   requireFilters,
+  type SqlRunner,
   type StoredError,
 } from '@holdfast/core';
 import type { Knex } from 'knex';
@@ -17,9 +18,10 @@ import type { Position } from '../walk/keyset.ts';
 import { ScanStore, type UnitProgress } from '../walk/scan-store.ts';
 
 /**
- * The state of a pass, as the exit code of its runs: `done` 0, `failed` 1 (units or rows failed), `open` 75 (in progress or interrupted).
+ * The state of a pass, as the exit code of its runs: `done` 0, `failed` 1 (units or rows failed), `cancelled` 1 (by an operator), `open` 75 (in
+ * progress or interrupted).
  */
-export type PassStatus = 'open' | 'done' | 'failed';
+export type PassStatus = 'open' | 'done' | 'failed' | 'cancelled';
 
 /** The current or latest pass of a scan over one set of units. */
 export type PassView = {
@@ -36,7 +38,7 @@ export type PassView = {
   /** `null` while the pass is open. */
   readonly ended_at: number | null;
   readonly units: number;
-  /** Units that are done or failed. */
+  /** Units that are done, failed or cancelled. */
   readonly ended_units: number;
   readonly failed_units: number;
   /** Rows passed, matching or not. */
@@ -65,7 +67,7 @@ export type PassDetails = Omit<PassView, 'units'> & {
   readonly instances: number;
 };
 
-const statuses: readonly string[] = ['open', 'done', 'failed'] satisfies readonly PassStatus[];
+const statuses: readonly string[] = ['open', 'done', 'failed', 'cancelled'] satisfies readonly PassStatus[];
 const failuresShown = 100;
 
 type Row = Readonly<Record<string, string | number | null>>;
@@ -77,18 +79,27 @@ type Row = Readonly<Record<string, string | number | null>>;
 export class ScanInspection implements Inspectable {
   readonly name = 'sharded-scan';
   readonly statuses: readonly string[] = statuses;
-  readonly redrivable: readonly string[] = ['failed'];
+  readonly redrivable: readonly string[] = ['failed', 'cancelled'];
   /**
-   * `redrive` reopens a pass that has ended and has failed units; it returns 1, or 0 if there is none. The next run then walks these units
-   * from their last checkpoints, instead of beginning another pass. Rows that failed are not redriven: the next pass reads them again if
-   * they still match.
+   * What an operator may do to a pass, by its id. Each returns 1, or 0 if it does not apply.
+   *
+   * - `redrive` reopens a pass that has ended and has failed or cancelled units. The next run walks these units from their last checkpoints,
+   *   instead of beginning another pass. Rows that failed are not redriven: `redriveFailed` of the scan does that.
+   * - `cancel` ends an open pass. Its instances leave their units after the current batch, which is not counted. The next run begins another
+   *   pass.
+   * - `reset` begins the latest pass again, under its number: the next run, or those in progress, walk every unit from its first row. The
+   *   failures of the pass are deleted.
    */
-  readonly actions: Readonly<Record<'redrive', (target: string, by: Actor) => Promise<number>>>;
+  readonly actions: Readonly<Record<'redrive' | 'cancel' | 'reset', (target: string, by: Actor) => Promise<number>>>;
   readonly #database: Database;
 
   constructor(state: Knex) {
     this.#database = new Database({ knex: state, loopConnections: 2 });
-    this.actions = { redrive: (id, by) => this.#redrive(id, by) };
+    this.actions = {
+      redrive: (id, by) => this.#steer('redrive', id, by, (store, sql) => store.reopen(sql)),
+      cancel: (id, by) => this.#steer('cancel', id, by, (store, sql) => store.cancel(sql)),
+      reset: (id, by) => this.#steer('reset', id, by, (store, sql) => store.reset(sql)),
+    };
   }
 
   /**
@@ -111,11 +122,13 @@ export class ScanInspection implements Inspectable {
         open: Number(pass('open')?.n ?? 0),
         done: Number(pass('done')?.n ?? 0),
         failed: Number(pass('failed')?.n ?? 0),
+        cancelled: Number(pass('cancelled')?.n ?? 0),
         oldestOpenMs: Math.max(0, Number(pass('open')?.age ?? 0)),
         unitsTodo: unit('todo'),
         unitsRunning: unit('running'),
         unitsDone: unit('done'),
         unitsFailed: unit('failed'),
+        unitsCancelled: unit('cancelled'),
         rowsFailed: units.filter((row) => row.scan === scan).reduce((sum, { failed }) => sum + Number(failed), 0),
       };
     });
@@ -169,14 +182,14 @@ export class ScanInspection implements Inspectable {
 
   /** SQL of a pass's status. All units of a scan and scope are of its latest pass. */
   get #status(): string {
-    return `CASE WHEN p.ended_at IS NULL THEN 'open' WHEN EXISTS (SELECT 1 FROM ${this.#database.table('scan_unit')} x WHERE x.scan = p.scan AND x.scope = p.scope AND (x.state = 'failed' OR x.failed > 0)) THEN 'failed' ELSE 'done' END`;
+    return `CASE WHEN p.ended_at IS NULL THEN 'open' WHEN EXISTS (SELECT 1 FROM ${this.#database.table('scan_unit')} y WHERE y.scan = p.scan AND y.scope = p.scope AND y.state = 'cancelled') THEN 'cancelled' WHEN EXISTS (SELECT 1 FROM ${this.#database.table('scan_unit')} x WHERE x.scan = p.scan AND x.scope = p.scope AND (x.state = 'failed' OR x.failed > 0)) THEN 'failed' ELSE 'done' END`;
   }
 
   /** The page is cut before the units are joined: a scan may have thousands of them. */
   async #passes(where: readonly string[], params: readonly string[], limit: number): Promise<readonly PassView[]> {
     const page = `SELECT p.scan, p.scope, p.pass, p.started_at, p.ended_at, ${this.#status} AS status FROM ${this.#database.table('scan_pass')} p${where.length === 0 ? '' : ` WHERE ${where.join(' AND ')}`} ORDER BY p.scan, p.scope LIMIT ${limit}`;
     const rows = await this.#database.rows<Row>(
-      `SELECT p.scan, p.scope, ${this.#database.text('p.pass')} AS pass, p.started_at, p.ended_at, p.status, count(u.unit) AS units, SUM(CASE WHEN u.state IN ('done', 'failed') THEN 1 ELSE 0 END) AS ended_units, SUM(CASE WHEN u.state = 'failed' THEN 1 ELSE 0 END) AS failed_units, SUM(u.examined) AS examined, SUM(u.matched) AS matched, SUM(u.handled) AS handled, SUM(u.failed) AS failed FROM (${page}) p LEFT JOIN ${this.#database.table('scan_unit')} u ON u.scan = p.scan AND u.scope = p.scope GROUP BY p.scan, p.scope, p.pass, p.started_at, p.ended_at, p.status ORDER BY p.scan, p.scope`,
+      `SELECT p.scan, p.scope, ${this.#database.text('p.pass')} AS pass, p.started_at, p.ended_at, p.status, count(u.unit) AS units, SUM(CASE WHEN u.state IN ('done', 'failed', 'cancelled') THEN 1 ELSE 0 END) AS ended_units, SUM(CASE WHEN u.state = 'failed' THEN 1 ELSE 0 END) AS failed_units, SUM(u.examined) AS examined, SUM(u.matched) AS matched, SUM(u.handled) AS handled, SUM(u.failed) AS failed FROM (${page}) p LEFT JOIN ${this.#database.table('scan_unit')} u ON u.scan = p.scan AND u.scope = p.scope GROUP BY p.scan, p.scope, p.pass, p.started_at, p.ended_at, p.status ORDER BY p.scan, p.scope`,
       params,
     );
     return rows.map((row) => ({
@@ -212,15 +225,13 @@ export class ScanInspection implements Inspectable {
     }));
   }
 
-  async #redrive(id: string, by: Actor): Promise<number> {
-    requireActor(by, 'redrive');
+  async #steer(verb: string, id: string, by: Actor, change: (store: ScanStore, sql: SqlRunner) => Promise<boolean>): Promise<number> {
+    requireActor(by, verb);
     const at = passOf(id);
     if (!at) return 0;
-    return this.#database.transaction(async (sql) => {
-      if (!(await new ScanStore(this.#database, at.scan, at.scope).reopen(sql))) return 0;
-      await audit(this.#database, sql, by, 'sharded-scan:redrive', id);
-      return 1;
-    });
+    const store = new ScanStore(this.#database, at.scan, at.scope);
+    const made = { action: `sharded-scan:${verb}`, target: id, by };
+    return changeAudited(this.#database, made, async (sql) => ((await change(store, sql)) ? 1 : 0));
   }
 }
 

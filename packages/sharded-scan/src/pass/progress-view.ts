@@ -47,14 +47,14 @@ export function progressView(scan: Scan<any>, options: Pick<RunOptions, 'only' |
 
 const endings = {
   0: 'is done',
-  1: 'is done, with failures; the keys and errors of failed rows are in scan_failure',
+  1: 'has ended, with failures or cancelled; the keys and errors of failed rows are in scan_failure',
   75: 'is unfinished; run it again to continue',
 } as const;
 
 /** @param width columns of the terminal; the line then has a bar, and only as many facts as fit */
 function summary(name: string, units: readonly UnitProgress[], width: number | undefined): string {
   const sum = (pick: (unit: UnitProgress) => number): number => units.reduce((total, unit) => total + pick(unit), 0);
-  const ended = sum(({ state }) => (state === 'done' || state === 'failed' ? 1 : 0));
+  const ended = sum(({ state }) => (state === 'done' || state === 'failed' || state === 'cancelled' ? 1 : 0));
   const scanned = sum(({ examined }) => examined);
   // A unit that is not begun is assumed to have as many rows as the mean of those that are.
   const begun = units.filter(({ remaining }) => remaining !== undefined);

@@ -3,6 +3,8 @@ import type { Knex } from 'knex';
 import type { Topology } from '../route/topology.ts';
 import type { Throttle } from '../throttle/throttle.ts';
 import type { BatchPolicy } from '../walk/batch-size.ts';
+import type { RedriveCounts } from '../walk/failure-walk.ts';
+import type { ProcessResult } from '../walk/row-result.ts';
 import type { RowFailure, UnitProgress } from '../walk/scan-store.ts';
 import type { ScanUnit } from '../walk/scan-unit.ts';
 import type { KeyColumn } from '../walk/table-shape.ts';
@@ -34,10 +36,11 @@ export interface ScanOptions<Row extends Record<string, unknown>> {
   readonly batch?: BatchPolicy;
   /**
    * Handles a batch. Each row is passed at least once, in the order of the key within its unit. Returns nothing, or an array with one
-   * {@link RowResult} per row. If it throws, the batch is bisected to find the rows that fail. An outage (a lost connection, an error that
-   * is `retryable`), thrown or returned, blames no row: the same rows are passed again, for at most `outage`.
+   * {@link RowResult} per row, such as the results of a publisher; anything else fails the unit, before its checkpoint. If it throws, the
+   * batch is bisected to find the rows that fail. An outage (a lost connection, an error that is `retryable`), thrown or returned, blames no
+   * row: the same rows are passed again, for at most `outage`.
    */
-  readonly process: (rows: readonly Row[], unit: ScanUnit<Row>) => unknown;
+  readonly process: (rows: readonly Row[], unit: ScanUnit<Row>) => ProcessResult | Promise<ProcessResult>;
   /** The most rows that one read may examine, matching or not. Lower it if reads of rare matches take too long. Default 50,000. */
   readonly window?: number;
   /**
@@ -49,9 +52,12 @@ export interface ScanOptions<Row extends Record<string, unknown>> {
   readonly state: Knex;
   /** The most units that one instance walks at a time. Default 4. */
   readonly concurrency?: number;
-  /** The most units of one database that one instance walks at a time. Default 2. */
+  /**
+   * The most units of one database server that one instance walks at a time: databases of the topology with the same host and port are on one
+   * server. Default 2. Raise it, up to `concurrency`, if the server has room.
+   */
   readonly perDatabase?: number;
-  /** The most units of one database that all instances together walk at a time, to spare its server. Default: no limit. */
+  /** The most units of one database server that all instances together walk at a time. Default: no limit. */
   readonly maxPerDatabase?: number;
   /**
    * How long a unit stays leased without a renewal: after a kill, another instance takes the unit after this time. It is renewed every
@@ -60,6 +66,16 @@ export interface ScanOptions<Row extends Record<string, unknown>> {
   readonly lease?: Duration;
   /** How long a unit waits for an unavailable database or service. After that the run leaves the unit to the next run. Default 30 s. */
   readonly outage?: Duration;
+  /**
+   * How long one call of `process` may take. After that `unit.signal` aborts, and the unit is left, with the error and without a checkpoint, to
+   * the next run, which hands the same batch over: exit code 75. Default 10 minutes.
+   */
+  readonly processTimeout?: Duration;
+  /**
+   * How long a run that was stopped, by its signal or by `close`, waits for the batches under way. Then `unit.signal` aborts, and their units
+   * are left as after `processTimeout`. Default 30 s.
+   */
+  readonly stopTimeout?: Duration;
   /** The most rows per second that one instance handles. Default: no limit. */
   readonly rate?: number;
   /**
@@ -77,7 +93,7 @@ export interface RunOptions {
   readonly only?: string;
   /** Only every `total`-th unit, beginning with unit `index` (from 0), as an xxl-job broadcast assigns them: `[0, 3]`. Excludes `only`. */
   readonly shard?: readonly [index: number, total: number];
-  /** Ends the run after the current batch of each unit. The next run resumes the pass. */
+  /** Ends the run after the current batch of each unit, at the latest after `stopTimeout`. The next run resumes the pass. */
   readonly signal?: AbortSignal;
 }
 
@@ -88,7 +104,15 @@ export interface ScanResult {
   /** True if the run joined a pass that was in progress or interrupted; false if it began the pass. */
   readonly resumed: boolean;
   readonly units: readonly UnitProgress[];
-  /** 0: every unit is done. 1: units or rows failed. 75 (EX_TEMPFAIL): units are unfinished; run the scan again to resume them. */
+  /** 0: every unit is done. 1: units or rows failed, or the pass was cancelled. 75 (EX_TEMPFAIL): units are unfinished; run the scan again to resume them. */
+  readonly exitCode: 0 | 1 | 75;
+}
+
+/** What became of the rows that had failed. */
+export interface RedriveResult extends RedriveCounts {
+  /** Units whose failed rows are left, because an instance walks the unit, or of an outage or a time-out. */
+  readonly left: readonly string[];
+  /** 0: no failed row is left. 1: rows failed again. 75: units are left; call it again. */
   readonly exitCode: 0 | 1 | 75;
 }
 

@@ -21,10 +21,12 @@ import { scanSchema } from '../schema.ts';
 import { Pace } from '../throttle/pace.ts';
 import { type Throttle, throttleList } from '../throttle/throttle.ts';
 import { BatchSize } from '../walk/batch-size.ts';
+import { FailureWalk } from '../walk/failure-walk.ts';
 import { type ScanProgress, ScanStore } from '../walk/scan-store.ts';
+import type { ScanUnit } from '../walk/scan-unit.ts';
 import type { KeyColumn } from '../walk/table-shape.ts';
 import { UnitWalk } from '../walk/unit-walk.ts';
-import type { RunOptions, ScanEvents, ScanNow, ScanOptions, ScanResult } from './scan-options.ts';
+import type { RedriveResult, RunOptions, ScanEvents, ScanNow, ScanOptions, ScanResult } from './scan-options.ts';
 import { fitsColumn, memberScope } from './scope-name.ts';
 import { Share } from './share.ts';
 
@@ -45,6 +47,12 @@ export class Scan<Row extends Record<string, unknown>> {
   readonly #events: Events<ScanEvents>;
   readonly #logger: Logger;
   readonly #leaseMs: number;
+  readonly #outageMs: number;
+  readonly #processMs: number;
+  readonly #stopMs: number;
+  #closed = false;
+  /** The runs in progress, each with what stops it. */
+  readonly #runs = new Map<Promise<unknown>, AbortController>();
   readonly #pace: Pace;
   readonly #throttles: readonly Throttle[];
 
@@ -69,7 +77,9 @@ export class Scan<Row extends Record<string, unknown>> {
     this.#throttles = throttleList(options.throttle);
     new BatchSize(options.batch ?? 1_000);
     this.#leaseMs = Math.max(200, durationMs(options.lease ?? '15s', 'lease'));
-    durationMs(options.outage ?? '30s', 'outage');
+    this.#outageMs = durationMs(options.outage ?? '30s', 'outage');
+    this.#processMs = durationMs(options.processTimeout ?? '10m', 'processTimeout');
+    this.#stopMs = durationMs(options.stopTimeout ?? '30s', 'stopTimeout');
     this.#logger = guardLogger(options.logger);
     this.#events = new Events(this.#logger);
     this.#state = new Database({ knex: options.state, loopConnections: 3 });
@@ -92,7 +102,71 @@ export class Scan<Row extends Record<string, unknown>> {
    * pass is resumed from its checkpoints; otherwise a new pass begins. A unit that fails does not make `run` throw: see `exitCode`.
    * @throws InvalidArgumentError if `only` or `shard` is not valid, before any work; MigrationRequiredError if tables are missing
    */
-  async run(options: RunOptions = {}): Promise<ScanResult> {
+  run(options: RunOptions = {}): Promise<ScanResult> {
+    return this.#stoppable(options.signal, (signal) => this.#run(options, signal));
+  }
+
+  /**
+   * Hands the rows in `scan_failure` over again: those of the latest ten passes of a run with these options that still exist and match, each
+   * once. Rows that are handled, or gone, are removed there; those that fail again stay, with the new error. A unit that an instance walks
+   * is left out. Call it when the cause is mended, between the passes.
+   * @throws InvalidArgumentError if `only` or `shard` is not valid, before any work; MigrationRequiredError if tables are missing
+   */
+  redriveFailed(options: RunOptions = {}): Promise<RedriveResult> {
+    return this.#stoppable(options.signal, (signal) => this.#redriveFailed(options, signal));
+  }
+
+  /** Runs something that `signal` and `close` stop. */
+  async #stoppable<T>(signal: AbortSignal | undefined, start: (signal: AbortSignal) => Promise<T>): Promise<T> {
+    if (this.#closed) throw new InvalidArgumentError(`The scan ${this.name} was closed; define it again to run it.`);
+    const stop = new AbortController();
+    const run = start(signal ? AbortSignal.any([signal, stop.signal]) : stop.signal);
+    this.#runs.set(run, stop);
+    try {
+      return await run;
+    } finally {
+      this.#runs.delete(run);
+    }
+  }
+
+  async #redriveFailed(options: RunOptions, signal: AbortSignal): Promise<RedriveResult> {
+    const { scope, shards } = this.#select(options);
+    await checkMigrated(this.#state, [coreSchema, scanSchema]);
+    const store = new ScanStore(this.#state, this.name, scope);
+    const owner = uuidv7();
+    const left: string[] = [];
+    let [handled, failed, gone] = [0, 0, 0];
+    for (const [name, last] of await store.unitsWithFailures()) {
+      const shard = shards.find((one) => one.name === name);
+      const lease = shard && !signal.aborted && (await this.#leases.acquire(`scan ${this.name}`, name, owner, this.#leaseMs));
+      if (!shard || !lease) {
+        left.push(name);
+        continue;
+      }
+      const walk = new FailureWalk<Row>({
+        ...this.#walkOptions(shard, store),
+        leases: this.#leases,
+        lease,
+        leaseMs: this.#leaseMs,
+        last,
+        signal,
+      });
+      try {
+        await walk.run((counts) => {
+          handled += counts.handled;
+          failed += counts.failed;
+          gone += counts.gone;
+        });
+        if (signal.aborted) left.push(name);
+      } catch (err) {
+        this.#logger.warn({ err, unit: name }, 'failed rows of a unit are left; redrive them again');
+        left.push(name);
+      }
+    }
+    return { handled, failed, gone, left, exitCode: left.length > 0 ? 75 : failed > 0 ? 1 : 0 };
+  }
+
+  async #run(options: RunOptions, signal: AbortSignal): Promise<ScanResult> {
     const { scope, shards } = this.#select(options);
     await checkMigrated(this.#state, [coreSchema, scanSchema]);
     const store = new ScanStore(this.#state, this.name, scope);
@@ -115,11 +189,16 @@ export class Scan<Row extends Record<string, unknown>> {
       onEnded: (unit, how) => this.#events.emit('unit:ended', { unit, how }),
       logger: this.#logger,
     });
-    await share.run(options.signal ?? new AbortController().signal);
-    await store.close(pass);
+    const ends = [this.#state, ...new Set(shards.map(({ knex }) => this.#database(knex)))].map((database) => database.runLoops());
+    try {
+      await share.run(signal);
+      await store.close(pass);
+    } finally {
+      for (const end of ends) end();
+    }
     const units = await store.units();
     const open = units.some(({ state }) => state === 'todo' || state === 'running');
-    const failed = units.some((unit) => unit.state === 'failed' || unit.failed > 0);
+    const failed = units.some((unit) => unit.state === 'failed' || unit.state === 'cancelled' || unit.failed > 0);
     return { pass, resumed, units, exitCode: open ? 75 : failed ? 1 : 0 };
   }
 
@@ -132,8 +211,14 @@ export class Scan<Row extends Record<string, unknown>> {
     return new ScanStore(this.#state, this.name, scope).progress();
   }
 
-  /** Closes the connections that the scan opened, and frees its name. The knex instances stay open. End its runs first. */
+  /**
+   * Stops the runs in progress, as their signals do, and waits for them, `stopTimeout` and a second at most while the databases answer. Then
+   * closes the connections that the scan opened, and frees its name. The knex instances stay open.
+   */
   async close(): Promise<void> {
+    this.#closed = true;
+    for (const stop of this.#runs.values()) stop.abort(new Error('the scan was closed'));
+    await Promise.allSettled(this.#runs.keys());
     namesInUse.get(this.#options.state)?.delete(this.name);
     for (const database of this.#databases.values()) await database.close();
     this.#databases.clear();
@@ -166,30 +251,40 @@ export class Scan<Row extends Record<string, unknown>> {
   }
 
   #walk(shard: Shard, lease: Lease, store: ScanStore, pass: string): UnitWalk<Row> {
-    const { table, version, process, batch, window, outage, topology } = this.#options;
+    const { batch, window } = this.#options;
     return new UnitWalk<Row>({
+      ...this.#walkOptions(shard, store),
+      lease,
+      pass,
+      batch: new BatchSize(batch ?? 1_000),
+      window: window ?? 50_000,
+      pace: (rows) => this.#pace.reserve(rows),
+      throttle: async () => Math.max(0, ...(await Promise.all(this.#throttles.map((throttle) => throttle())))),
+      onBatch: ({ matched, handled, failures }) => {
+        if (matched > 0) this.#events.emit('batch:handled', { unit: shard.name, matched, handled });
+        for (const failure of failures) this.#events.emit('row:failed', { unit: shard.name, ...failure });
+      },
+    });
+  }
+
+  /** What walks over the rows of a unit and over its failed rows have in common. */
+  #walkOptions(shard: Shard, store: ScanStore) {
+    const { table, version, process, topology } = this.#options;
+    return {
       shard,
       table,
       key: this.#key,
       version,
       database: this.#database(shard.knex),
       store,
-      lease,
-      pass,
-      where: (nowMs) => this.#where(shard, nowMs),
+      where: (nowMs: number) => this.#where(shard, nowMs),
       // With the unit's shard as topology.current.
-      process: (rows, unit) => topology.at(shard, () => process(rows, unit)),
-      batch: new BatchSize(batch ?? 1_000),
-      window: window ?? 50_000,
-      pace: (rows) => this.#pace.reserve(rows),
-      throttle: async () => Math.max(0, ...(await Promise.all(this.#throttles.map((throttle) => throttle())))),
-      outageMs: durationMs(outage ?? '30s', 'outage'),
-      onBatch: ({ matched, handled, failures }) => {
-        if (matched > 0) this.#events.emit('batch:handled', { unit: shard.name, matched, handled });
-        for (const failure of failures) this.#events.emit('row:failed', { unit: shard.name, ...failure });
-      },
+      process: (rows: readonly Row[], unit: ScanUnit<Row>) => topology.at(shard, () => process(rows, unit)),
+      outageMs: this.#outageMs,
+      processMs: this.#processMs,
+      stopMs: this.#stopMs,
       logger: this.#logger,
-    });
+    };
   }
 
   /** The caller's condition as SQL. It is compiled once per unit, not once per batch. */

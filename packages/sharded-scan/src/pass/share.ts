@@ -2,6 +2,7 @@ import { type Lease, type LeaseTable, type Logger, monotonicMs, wait } from '@ho
 import type { Shard } from '../route/shard.ts';
 import type { ScanStore } from '../walk/scan-store.ts';
 import type { UnitWalk, WalkEnd } from '../walk/unit-walk.ts';
+import { fitsColumn } from './scope-name.ts';
 
 /** Options of {@link Share}. */
 export interface ShareOptions<Row extends Record<string, unknown>> {
@@ -16,7 +17,7 @@ export interface ShareOptions<Row extends Record<string, unknown>> {
   readonly shards: readonly Shard[];
   readonly concurrency: number;
   readonly perDatabase: number;
-  /** The most units of one database walked at a time by all instances together. */
+  /** The most units of one database server walked at a time by all instances together. */
   readonly maxPerDatabase: number | undefined;
   readonly walk: (shard: Shard, lease: Lease) => UnitWalk<Row>;
   readonly onStarted: (unit: string, epoch: number) => void;
@@ -26,7 +27,7 @@ export interface ShareOptions<Row extends Record<string, unknown>> {
 
 /**
  * Shares the units of a run among the instances that take part in it. Each instance leases its fair share of the open units, and leaves
- * units above that share after their current batch. The cap over all instances is a number of slots per database, which are leases too.
+ * units above that share after their current batch. The cap over all instances is a number of slots per database server, which are leases too.
  */
 export class Share<Row extends Record<string, unknown>> {
   readonly #options: ShareOptions<Row>;
@@ -52,6 +53,8 @@ export class Share<Row extends Record<string, unknown>> {
       for (let pauseMs = 50; ; ) {
         this.#walkEnded = false;
         const stopping = signal.aborted;
+        // Also while the state database is away.
+        if (stopping) for (const walk of this.#walks.values()) walk.stop();
         try {
           if (await this.#turn(stopping)) break;
           pauseMs = 50;
@@ -82,8 +85,9 @@ export class Share<Row extends Record<string, unknown>> {
       await Promise.all([leases.heartbeat(members, owner, leaseMs), this.#renew()]);
       this.#renewAt = monotonicMs() + leaseMs / 10;
     }
-    if (stopping) for (const walk of this.#walks.values()) walk.leave();
     const [units, alive, holders] = await Promise.all([store.units(), leases.members(members), leases.holders(leaseScope)]);
+    // The pass was cancelled: what its walks write is refused.
+    for (const { unit, state } of units) if (state === 'cancelled') this.#walks.get(unit)?.stop();
     const open = new Set(units.filter(({ state }) => state === 'todo' || state === 'running').map(({ unit }) => unit));
     for (const unit of this.#deferred) open.delete(unit);
     if (this.#walks.size === 0 && (stopping || open.size === 0)) return true;
@@ -114,28 +118,29 @@ export class Share<Row extends Record<string, unknown>> {
       // The freed place is filled at once.
       this.#walkEnded = true;
       this.#wake();
-      if (how !== 'lost') await leases.release(walk.lease).catch(() => undefined);
+      // Under its epoch: a lease that another instance has taken stays.
+      await leases.release(walk.lease).catch(() => undefined);
     });
     this.#ends.add(ended);
     void ended.finally(() => this.#ends.delete(ended));
   }
 
-  /** Picks units to take from each database in turn, so that every database has work. */
+  /** Picks units to take from each database in turn, so that every database has work, within the cap of each server. */
   #pick(free: readonly Shard[], room: number): readonly Shard[] {
-    const busy = new Map<number, number>();
-    for (const { shard } of this.#walks.values()) busy.set(shard.database, (busy.get(shard.database) ?? 0) + 1);
+    const busy = new Map<string, number>();
+    for (const { shard } of this.#walks.values()) busy.set(shard.server, (busy.get(shard.server) ?? 0) + 1);
     const picked: Shard[] = [];
     for (const shard of [...free].sort((a, b) => a.table - b.table || a.database - b.database)) {
       if (picked.length >= room) break;
-      const count = busy.get(shard.database) ?? 0;
+      const count = busy.get(shard.server) ?? 0;
       if (count >= this.#options.perDatabase) continue;
-      busy.set(shard.database, count + 1);
+      busy.set(shard.server, count + 1);
       picked.push(shard);
     }
     return picked;
   }
 
-  /** Takes a slot for each unit whose database has one free; returns these units. */
+  /** Takes a slot for each unit whose server has one free; returns these units. */
   async #takeSlots(shards: readonly Shard[]): Promise<readonly Shard[]> {
     const { maxPerDatabase, leases, leaseScope, owner, leaseMs } = this.#options;
     if (maxPerDatabase === undefined || shards.length === 0) return shards;
@@ -144,7 +149,7 @@ export class Share<Row extends Record<string, unknown>> {
     const wanted = new Map<string, Shard>();
     for (const shard of shards)
       for (let n = 0; n < maxPerDatabase; n++) {
-        const slot = `${shard.databaseName} ${n}`;
+        const slot = `${fitsColumn(shard.server)} ${n}`;
         if (taken.has(slot) || wanted.has(slot)) continue;
         wanted.set(slot, shard);
         break;

@@ -17,13 +17,18 @@ export class Shard implements ShardLocation {
   readonly databaseName: string;
   readonly suffix: string;
   readonly knex: Knex;
+  /** The server of the database, such as `mysql 10.0.0.7:3306`: shards on one server have the same. */
+  readonly server: string;
 
-  constructor(parts: ShardLocation & { readonly databaseName: string; readonly suffix: string; readonly knex: Knex }) {
+  constructor(
+    parts: ShardLocation & { readonly databaseName: string; readonly suffix: string; readonly knex: Knex; readonly server: string },
+  ) {
     this.database = parts.database;
     this.table = parts.table;
     this.databaseName = parts.databaseName;
     this.suffix = parts.suffix;
     this.knex = parts.knex;
+    this.server = parts.server;
   }
 
   /** The name in logs, events and checkpoints, for example `01.003`. */

@@ -2,6 +2,7 @@ import { AsyncLocalStorage, AsyncResource } from 'node:async_hooks';
 import { InvalidArgumentError, wholeNumber } from '@holdfast/core';
 import type { Knex } from 'knex';
 import { NoShardError } from '../errors.ts';
+import { serverOf } from './server-of.ts';
 import { Shard, type ShardLocation } from './shard.ts';
 import { checkHash, type ShardHash, type ShardKey, shardIndex } from './shard-hash.ts';
 
@@ -51,7 +52,8 @@ export class Topology {
     this.#shards = databases.flatMap(([databaseName, knex], i) => {
       if (typeof knex !== 'function' || !('client' in knex))
         throw new InvalidArgumentError(`databases['${databaseName}'] is not a knex instance; pass one for each database.`);
-      return suffixes.map((one, table) => new Shard({ database: i + 1, table, databaseName, suffix: one, knex }));
+      const server = serverOf(knex, databaseName);
+      return suffixes.map((one, table) => new Shard({ database: i + 1, table, databaseName, suffix: one, knex, server }));
     });
   }
 

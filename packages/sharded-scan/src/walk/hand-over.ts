@@ -1,7 +1,6 @@
 import { HoldfastError, isConnectionError, isTransient, type StoredError, storedError } from '@holdfast/core';
-
-/** The result of one row: `undefined` if it was handled, or the error that it failed with, which is stored with the row's key. */
-export type RowResult = undefined | Error;
+import { RowsNotTakenError } from '../errors.ts';
+import { judgeResults } from './row-result.ts';
 
 export interface HandedOver<Row> {
   readonly handled: number;
@@ -19,6 +18,7 @@ export interface HandOverOptions {
 /**
  * Hands rows to `process`. If it throws, the batch is bisected: the halves are handed over again, down to the single rows that fail.
  * An outage, thrown or returned for a row, is not blamed on a row: the rows concerned are handed over again, with growing pauses.
+ * @throws InvalidArgumentError if `process` returns anything but a `ProcessResult`
  */
 export async function handOver<Row>(
   rows: readonly Row[],
@@ -30,13 +30,16 @@ export async function handOver<Row>(
   let left = rows;
   for (let pauseMs = 100; ; pauseMs = Math.min(pauseMs * 2, 10_000)) {
     signal.throwIfAborted();
+    let returned: unknown;
+    let thrown: { readonly error: unknown } | undefined;
     try {
-      const outcome = outcomes(left, await process(left));
-      failures.push(...outcome.failures);
-      if (outcome.retry.length === 0) return { handled: rows.length - failures.length, failures };
-      left = outcome.retry;
-      onOutage(outcome.outage);
+      // A copy: the results are for the rows in their order, whatever process does to its array.
+      returned = await process([...left]);
     } catch (error) {
+      thrown = { error };
+    }
+    if (thrown) {
+      const { error } = thrown;
       signal.throwIfAborted();
       if (!isOutage(error)) {
         if (left.length === 1) failures.push({ row: left[0] as Row, error: storedError(error) });
@@ -46,25 +49,35 @@ export async function handOver<Row>(
         return { handled: rows.length - failures.length, failures };
       }
       onOutage(error);
+    } else {
+      const outcome = sortByResult(left, returned);
+      failures.push(...outcome.failures);
+      if (outcome.again.length === 0) return { handled: rows.length - failures.length, failures };
+      left = outcome.again;
+      onOutage(outcome.outage);
     }
     await pause(pauseMs);
   }
 }
 
-/** Sorts the rows by the results that `process` returned, if it returned any. */
-function outcomes<Row>(rows: readonly Row[], results: unknown) {
+/** Sorts the rows by the results that `process` returned. */
+function sortByResult<Row>(rows: readonly Row[], returned: unknown) {
   const failures: { row: Row; error: StoredError }[] = [];
-  const retry: Row[] = [];
+  const again: Row[] = [];
   let outage: unknown;
-  for (const [i, result] of (Array.isArray(results) ? results : []).entries()) {
-    const row = rows[i];
-    if (!(result instanceof Error) || row === undefined) continue;
-    if (isOutage(result)) {
-      retry.push(row);
-      outage = result;
-    } else failures.push({ row, error: storedError(result) });
+  for (const [i, judged] of judgeResults(returned, rows.length).entries()) {
+    const row = rows[i] as Row;
+    if (judged.follows === 'handled') continue;
+    if (judged.follows === 'again') {
+      again.push(row);
+      outage = new RowsNotTakenError(judged.outcome, judged.error.message);
+    } else if (judged.follows === 'failed') failures.push({ row, error: judged.error });
+    else if (isOutage(judged.error)) {
+      again.push(row);
+      outage = judged.error;
+    } else failures.push({ row, error: storedError(judged.error) });
   }
-  return { failures, retry, outage };
+  return { failures, again, outage };
 }
 
 /** True if a database, a broker or another service was unavailable, so that no row can be blamed for the error. */

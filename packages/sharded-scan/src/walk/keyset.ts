@@ -98,6 +98,16 @@ export class Keyset {
     return rows;
   }
 
+  /** The matching rows at some positions. */
+  async at<Row>(positions: readonly Position[], where: Sql): Promise<Row[]> {
+    const { key, fromText } = this.#shape;
+    const same = key.map((_, i) => `${this.#columns[i]} = ${fromText[i]}`).join(' AND ');
+    return this.#database.rows<Row>(
+      `SELECT ${this.#shape.selected} FROM ${this.#table} WHERE (${positions.map(() => `(${same})`).join(' OR ')}) AND (${where.sql}) ORDER BY ${this.#order}`,
+      [...positions.flat(), ...where.params],
+    );
+  }
+
   /** The position of a row. */
   positionOf(row: Readonly<Record<string, unknown>>): Position {
     return this.#shape.key.map(({ column }) => String(row[column]));

@@ -1,8 +1,11 @@
 import { type Database, forUpdate, insertIgnore, type SqlRunner, type StoredError } from '@holdfast/core';
 import type { Position } from './keyset.ts';
 
-/** The state of a unit in its pass. `running` means begun: by an instance that still walks the unit, or by one that stopped. */
-export type UnitState = 'todo' | 'running' | 'done' | 'failed';
+/**
+ * The state of a unit in its pass. `running` means begun: by an instance that still walks the unit, or by one that stopped. `cancelled`: the
+ * pass was cancelled before the unit had ended.
+ */
+export type UnitState = 'todo' | 'running' | 'done' | 'failed' | 'cancelled';
 
 /** The progress of a unit in its pass. */
 export interface UnitProgress {
@@ -44,6 +47,20 @@ export interface RowFailure {
   readonly error: StoredError;
 }
 
+/** A failed row as it is stored. */
+export interface StoredFailure {
+  readonly id: string;
+  readonly pass: string;
+  readonly key: Position;
+}
+
+/** What became of failed rows that were handed over again. Those that are neither handled nor failed are gone, or match no longer. */
+export interface Redriven {
+  readonly taken: readonly StoredFailure[];
+  readonly handled: readonly Position[];
+  readonly failures: readonly RowFailure[];
+}
+
 /** The result of a batch. */
 export interface BatchCounts {
   readonly examined: number;
@@ -70,6 +87,9 @@ export interface Checkpoint {
 
 const progressColumns = 'unit, state, position, bound, expected, rate, examined, matched, handled, failed, error';
 const unitsPerInsert = 500;
+/** What a unit is at the beginning of a pass. */
+const fromTheBeginning =
+  "state = 'todo', position = NULL, bound = NULL, expected = NULL, rate = NULL, examined = 0, matched = 0, handled = 0, failed = 0, error = NULL, started_at = NULL, updated_at = {now}";
 /**
  * Failures are kept for this many passes, the current one included. Without a limit, a row that always fails would add one per pass for
  * ever.
@@ -87,6 +107,7 @@ export class ScanStore {
   readonly #scope: string;
   readonly #passes: string;
   readonly #units: string;
+  readonly #failures: string;
 
   constructor(database: Database, scan: string, scope: string) {
     this.#database = database;
@@ -94,6 +115,7 @@ export class ScanStore {
     this.#scope = scope;
     this.#passes = database.table('scan_pass');
     this.#units = database.table('scan_unit');
+    this.#failures = database.table('scan_failure');
   }
 
   /** Joins the pass that is in progress or interrupted; begins the next pass if there is none. */
@@ -125,15 +147,9 @@ export class ScanStore {
         );
       }
       if (resumed) return { pass, resumed };
-      await sql.run(
-        `DELETE FROM ${this.#database.table('scan_failure')} WHERE scan = ? AND scope = ? AND pass <= ${BigInt(pass) - BigInt(passesKept)}`,
-        ids,
-      );
+      await sql.run(`DELETE FROM ${this.#failures} WHERE scan = ? AND scope = ? AND pass <= ${BigInt(pass) - BigInt(passesKept)}`, ids);
       // The epoch is kept, because the epochs of a lease only grow.
-      await sql.run(
-        `UPDATE ${this.#units} SET pass = ${pass}, state = 'todo', position = NULL, bound = NULL, expected = NULL, rate = NULL, examined = 0, matched = 0, handled = 0, failed = 0, error = NULL, started_at = NULL, updated_at = {now} WHERE scan = ? AND scope = ?`,
-        ids,
-      );
+      await sql.run(`UPDATE ${this.#units} SET pass = ${pass}, ${fromTheBeginning} WHERE scan = ? AND scope = ?`, ids);
       return { pass, resumed: false };
     });
   }
@@ -160,7 +176,7 @@ export class ScanStore {
       if (!(await this.#writeAs(sql, epoch, unit, set, params))) return false;
       for (const { key, error } of failures)
         await sql.run(
-          `INSERT INTO ${this.#database.table('scan_failure')} (scan, scope, unit, pass, row_key, error, failed_at) VALUES (?, ?, ?, ${pass}, ?, ?, {now})`,
+          `INSERT INTO ${this.#failures} (scan, scope, unit, pass, row_key, error, failed_at) VALUES (?, ?, ?, ${pass}, ?, ?, {now})`,
           [this.#scan, this.#scope, unit, JSON.stringify(key), JSON.stringify(error)],
         );
       return true;
@@ -216,22 +232,112 @@ export class ScanStore {
   }
 
   /**
-   * Reopens the failed units of a pass that has ended, so that the next run resumes them. Returns whether there were any. An open pass is
-   * left as it is: on Postgres a `close` that began before could end it with units to do.
+   * Reopens the failed and the cancelled units of a pass that has ended, so that the next run resumes them. Returns whether there were any. An
+   * open pass is left as it is: on Postgres a `close` that began before could end it with units to do.
    */
   async reopen(sql: SqlRunner): Promise<boolean> {
-    const ids = [this.#scan, this.#scope];
-    const lock = forUpdate(this.#database);
-    // The pass before its units, as in open and close.
-    const ended = await sql.rows(`SELECT 1 FROM ${this.#passes} WHERE scan = ? AND scope = ? AND ended_at IS NOT NULL${lock}`, ids);
-    if (ended.length === 0) return false;
+    if (!(await this.#lockPass(sql, 'ended_at IS NOT NULL'))) return false;
     // Position and bound stay: the walk continues after the last checkpoint.
     const units = await sql.run(
-      `UPDATE ${this.#units} SET state = 'todo', updated_at = {now} WHERE scan = ? AND scope = ? AND state = 'failed'`,
+      `UPDATE ${this.#units} SET state = 'todo', updated_at = {now} WHERE scan = ? AND scope = ? AND state IN ('failed', 'cancelled')`,
+      [this.#scan, this.#scope],
+    );
+    if (units > 0) await this.#writePass(sql, 'ended_at = NULL');
+    return units > 0;
+  }
+
+  /** Ends an open pass: its units that have not ended are cancelled, and later writes of their walks refused. Returns whether it was open. */
+  async cancel(sql: SqlRunner): Promise<boolean> {
+    if (!(await this.#lockPass(sql, 'started_at IS NOT NULL AND ended_at IS NULL'))) return false;
+    await sql.run(
+      `UPDATE ${this.#units} SET state = 'cancelled', updated_at = {now} WHERE scan = ? AND scope = ? AND state IN ('todo', 'running')`,
+      [this.#scan, this.#scope],
+    );
+    await this.#writePass(sql, 'ended_at = {now}');
+    return true;
+  }
+
+  /** Begins the latest pass again, under its number: every unit from its first row. Returns whether there is a pass. */
+  async reset(sql: SqlRunner): Promise<boolean> {
+    if (!(await this.#lockPass(sql, 'started_at IS NOT NULL'))) return false;
+    const ids = [this.#scan, this.#scope];
+    await sql.run(
+      `DELETE FROM ${this.#failures} WHERE scan = ? AND scope = ? AND pass = (SELECT p.pass FROM ${this.#passes} p WHERE p.scan = ? AND p.scope = ?)`,
+      [...ids, ...ids],
+    );
+    // The epoch is kept: the writes of a walk that is under way are refused, since its unit is not running.
+    await sql.run(`UPDATE ${this.#units} SET ${fromTheBeginning} WHERE scan = ? AND scope = ?`, ids);
+    await this.#writePass(sql, 'started_at = {now}, ended_at = NULL');
+    return true;
+  }
+
+  /** Locks the pass, if it is as `condition` says: the pass before its units, as in open and close. */
+  async #lockPass(sql: SqlRunner, condition: string): Promise<boolean> {
+    const lock = forUpdate(this.#database);
+    const rows = await sql.rows(`SELECT 1 FROM ${this.#passes} WHERE scan = ? AND scope = ? AND ${condition}${lock}`, [
+      this.#scan,
+      this.#scope,
+    ]);
+    return rows.length > 0;
+  }
+
+  async #writePass(sql: SqlRunner, set: string): Promise<void> {
+    await sql.run(`UPDATE ${this.#passes} SET ${set} WHERE scan = ? AND scope = ?`, [this.#scan, this.#scope]);
+  }
+
+  /** Runs a transaction on the state database. */
+  transaction<T>(fn: (sql: SqlRunner) => Promise<T>): Promise<T> {
+    return this.#database.transaction(fn);
+  }
+
+  /** The units that have failed rows, each with the id of its last one. */
+  async unitsWithFailures(): Promise<ReadonlyMap<string, string>> {
+    const last = this.#database.text('MAX(f.id)');
+    const rows = await this.#database.rows<{ unit: string; last_id: string }>(
+      `SELECT f.unit, ${last} AS last_id FROM ${this.#failures} f WHERE f.scan = ? AND f.scope = ? GROUP BY f.unit ORDER BY f.unit`,
+      [this.#scan, this.#scope],
+    );
+    return new Map(rows.map(({ unit, last_id }) => [unit, last_id]));
+  }
+
+  /** Failed rows of a unit with ids above `after` and up to `last`, by id. */
+  async failures(unit: string, after: string, last: string, most: number): Promise<readonly StoredFailure[]> {
+    const rows = await this.#database.rows<{ id: string; pass: string; row_key: string }>(
+      `SELECT ${this.#database.text('f.id')} AS id, ${this.#database.text('f.pass')} AS pass, f.row_key FROM ${this.#failures} f WHERE f.scan = ? AND f.scope = ? AND f.unit = ? AND f.id > ${BigInt(after)} AND f.id <= ${BigInt(last)} ORDER BY f.id LIMIT ${most}`,
+      [this.#scan, this.#scope, unit],
+    );
+    return rows.map(({ id, pass, row_key }) => ({ id, pass, key: JSON.parse(row_key) as Position }));
+  }
+
+  /**
+   * Writes what became of failed rows that were redriven. The rows of the current pass count as handled, or as gone, from here on.
+   * @param sql a transaction in which the lease of the unit is fenced
+   */
+  async settleRedriven(sql: SqlRunner, unit: string, redriven: Redriven): Promise<void> {
+    const { taken, handled, failures } = redriven;
+    const ids = [this.#scan, this.#scope, unit];
+    const [row] = await sql.rows<{ pass: string }>(
+      `SELECT ${this.#database.text('pass')} AS pass FROM ${this.#units} WHERE scan = ? AND scope = ? AND unit = ?${forUpdate(this.#database)}`,
       ids,
     );
-    if (units > 0) await sql.run(`UPDATE ${this.#passes} SET ended_at = NULL WHERE scan = ? AND scope = ?`, ids);
-    return units > 0;
+    const passes = new Map(taken.map(({ key, pass }) => [JSON.stringify(key), pass]));
+    await sql.run(
+      `DELETE FROM ${this.#failures} WHERE scan = ? AND scope = ? AND unit = ? AND row_key IN (${[...passes].map(() => '?').join(', ')})`,
+      [...ids, ...passes.keys()],
+    );
+    for (const { key, error } of failures) {
+      const text = JSON.stringify(key);
+      await sql.run(
+        `INSERT INTO ${this.#failures} (scan, scope, unit, pass, row_key, error, failed_at) VALUES (?, ?, ?, ${BigInt(passes.get(text) ?? row?.pass ?? 0)}, ?, ?, {now})`,
+        [...ids, text, JSON.stringify(error)],
+      );
+    }
+    const ofThisPass = (keys: readonly Position[]): number => keys.filter((key) => passes.get(JSON.stringify(key)) === row?.pass).length;
+    const [all, again] = [[...passes.values()].filter((pass) => pass === row?.pass).length, ofThisPass(failures.map(({ key }) => key))];
+    await sql.run(
+      `UPDATE ${this.#units} SET failed = failed - ${all - again}, handled = handled + ${ofThisPass(handled)} WHERE scan = ? AND scope = ? AND unit = ? AND failed >= ${all - again}`,
+      ids,
+    );
   }
 
   /** Writes a unit's row if it is still running under `epoch`. Returns whether it was. */
@@ -267,6 +373,6 @@ export class ScanStore {
 }
 
 function remaining({ state, expected, examined }: Readonly<Record<string, string | number | null>>): number | undefined {
-  if (state === 'done' || state === 'failed') return 0;
+  if (state === 'done' || state === 'failed' || state === 'cancelled') return 0;
   return expected === null || expected === undefined ? undefined : Math.max(0, Number(expected) - Number(examined));
 }

@@ -14,7 +14,10 @@ export class ScanUnit<Row extends Record<string, unknown> = Record<string, unkno
   readonly shard: Shard;
   /** The table's name with its suffix. */
   readonly table: string;
-  /** Aborts when this instance loses its lease on the unit: another instance may walk the unit from then on. */
+  /**
+   * Aborts when this instance must not work on the unit any more: it has lost its lease, a call of `process` took longer than
+   * `processTimeout`, the run was stopped and `stopTimeout` has passed, or the walk has ended. Pass it to whatever waits.
+   */
   readonly signal: AbortSignal;
   readonly #database: Database;
   readonly #shape: TableShape;
@@ -39,7 +42,7 @@ export class ScanUnit<Row extends Record<string, unknown> = Record<string, unkno
    * Sets columns of rows, but only of rows that have not changed since they were read: compared by the scan's `version` column, by `where`,
    * or by both. A row that has changed is left as it is; the next pass finds it if it still matches.
    * @returns the number of rows written
-   * @throws InvalidArgumentError if the scan has no `version` column and `where` is not given
+   * @throws InvalidArgumentError if the scan has no `version` column and `where` is not given; the reason of `signal` once it has aborted
    */
   async update(rows: readonly Row[], set: Readonly<Record<string, string | number | null>>, options: UpdateOptions = {}): Promise<number> {
     if (this.#version === undefined && options.where === undefined)
@@ -56,6 +59,7 @@ export class ScanUnit<Row extends Record<string, unknown> = Record<string, unkno
     ].join(' AND ');
     const compared = [...key.map(({ column }) => column), ...(this.#version === undefined ? [] : [this.#version])];
     for (let from = 0; from < rows.length; from += 200) {
+      this.signal.throwIfAborted();
       const some = rows.slice(from, from + 200);
       const matchesRow =
         compared.length === 1

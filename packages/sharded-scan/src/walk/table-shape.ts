@@ -53,10 +53,12 @@ export async function tableShape(database: Database, table: string, key: readonl
     throw new NotScannableError(
       `The key column ${unfit} of ${table} is ${typeOf(unfit).toUpperCase()}, whose text does not sort and compare as the column does; use another unique index as the key.`,
     );
+  const stored = database.family === 'sqlite' ? await storedClasses(database, table, names) : undefined;
+  const keyType = (name: string): string => stored?.get(name) ?? typeOf(name);
   const selected = [...columns].map(([name, { type }]) => {
     const own = `t.${quoted(database, name)}`;
     const wide = /^(bigint|int8|decimal|numeric)/.test(type);
-    const text = names.includes(name) ? toText(database, type, own) : name === version || wide ? database.text(own) : undefined;
+    const text = names.includes(name) ? toText(database, keyType(name), own) : name === version || wide ? database.text(own) : undefined;
     if (wide && exact) return own;
     return text === undefined ? own : `${text} AS ${quoted(database, name)}`;
   });
@@ -64,8 +66,8 @@ export async function tableShape(database: Database, table: string, key: readonl
     table,
     selected: selected.join(', '),
     key,
-    toText: names.map((name) => (column: string) => toText(database, typeOf(name), column)),
-    fromText: names.map((name) => fromText(database, typeOf(name))),
+    toText: names.map((name) => (column: string) => toText(database, keyType(name), column)),
+    fromText: names.map((name) => fromText(database, keyType(name))),
   };
 }
 
@@ -90,12 +92,38 @@ function readsExactly(database: Database): Promise<boolean> {
 
 /**
  * True if the text of a type does not order and compare as its values do: floating point loses digits as text, the text of MySQL's
- * TIMESTAMP depends on the session's time zone, and its ENUM sorts by position but compares as text. A scan would skip rows, or read a row
- * for ever.
+ * TIMESTAMP depends on the session's time zone, its ENUM sorts by position but compares as text, and the text of PostgreSQL's MONEY depends on
+ * the session's locale. A scan would skip rows, or read a row for ever.
  */
 function textDiffers(database: Database, type: string): boolean {
+  if (database.family === 'postgres') return type === 'money';
   if (database.family === 'mysql') return /^(float|double|real|timestamp|enum|set|bit|json)/.test(type);
   return database.family === 'sqlite' && /real|floa|doub|dec|num/.test(type);
+}
+
+/**
+ * SQLite: the storage class of each key column's values. Its columns hold values of any class, whatever their declared type says: a number in a
+ * column without a type is not equal to its text. So the class decides how a key is compared. Reads the whole index once.
+ * @throws NotScannableError if a column holds several classes, which sort one after another, or fractions
+ */
+async function storedClasses(database: Database, table: string, names: readonly string[]): Promise<ReadonlyMap<string, string>> {
+  const classes = new Map<string, string>();
+  for (const name of names) {
+    const column = quoted(database, name);
+    // Drivers write whole numbers as floating point where the column has no type; up to 2^53 they are the same.
+    const whole = `typeof(${column}) = 'real' AND ${column} = CAST(${column} AS INTEGER) AND abs(${column}) < 9007199254740992`;
+    const rows = await database.rows<{ class: string }>(
+      `SELECT DISTINCT CASE WHEN ${whole} THEN 'integer' ELSE typeof(${column}) END AS ${quoted(database, 'class')} FROM ${database.table(table)}`,
+    );
+    const found = rows.map((row) => row.class).sort();
+    const [only] = found;
+    if (found.length > 1 || only === 'real')
+      throw new NotScannableError(
+        `The key column ${name} of ${table} holds values of the class ${found.join(' and ')}, whose texts do not sort and compare as the values do: store one class, integer, text or blob (SELECT ${name}, typeof(${name}) FROM ${table}), or use another unique index as the key.`,
+      );
+    if (only !== undefined) classes.set(name, only);
+  }
+  return classes;
 }
 
 function isBinary(database: Database, type: string): boolean {
@@ -103,7 +131,11 @@ function isBinary(database: Database, type: string): boolean {
 }
 
 function toText(database: Database, type: string, column: string): string {
-  return isBinary(database, type) ? `HEX(${column})` : database.text(column);
+  if (isBinary(database, type)) return `HEX(${column})`;
+  if (database.family === 'sqlite' && type === 'integer') return `CAST(CAST(${column} AS INTEGER) AS TEXT)`;
+  // In UTC, whatever the session's time zone is. PostgreSQL reads `infinity+00` as infinity.
+  if (type === 'timestamp with time zone') return `(CAST(${column} AT TIME ZONE 'UTC' AS TEXT) || '+00')`;
+  return database.text(column);
 }
 
 /** MySQL and MariaDB compare a string with a number in floating point, which is not exact above 2^53; hence the casts. */
@@ -112,10 +144,12 @@ function fromText(database: Database, type: string): string {
   if (isBinary(database, type)) return 'UNHEX(?)';
   if (database.family === 'mysql') {
     if (/^(tiny|small|medium|big)?int/.test(type)) return `CAST(? AS ${type.includes('unsigned') ? 'UNSIGNED' : 'SIGNED'})`;
-    if (/^(decimal|numeric)/.test(type)) return 'CAST(? AS DECIMAL(65, 30))';
+    // In the column's own precision: one of more digits before the point would not fit 65 digits of which 30 are after it.
+    const decimal = /^(?:decimal|numeric)\(\d+,\d+\)/.exec(type);
+    if (decimal) return `CAST(? AS ${decimal[0]})`;
     return '?';
   }
-  return /int/.test(type) ? 'CAST(? AS INTEGER)' : '?';
+  return type === 'integer' ? 'CAST(? AS INTEGER)' : '?';
 }
 
 /** The columns in their order, with their SQL types and nullability. */

@@ -7,13 +7,16 @@ import {
   type Logger,
   monotonicMs,
   type StoredError,
+  startTimer,
   storedError,
+  type Timer,
   wait,
 } from '@holdfast/core';
-import { NotScannableError } from '../errors.ts';
+import { NotScannableError, ProcessTimeoutError } from '../errors.ts';
 import type { Shard } from '../route/shard.ts';
 import { type Batch, BatchReader } from './batch-reader.ts';
 import type { BatchSize } from './batch-size.ts';
+import { callBounded } from './call-bounded.ts';
 import { handOver, isOutage } from './hand-over.ts';
 import { Keyset, type Position, samePosition } from './keyset.ts';
 import type { BatchCounts, Checkpoint, ScanStore } from './scan-store.ts';
@@ -42,6 +45,10 @@ export interface WalkOptions<Row extends Record<string, unknown>> {
   readonly throttle: () => Promise<number>;
   /** How long an outage may last before the walk leaves the unit. */
   readonly outageMs: number;
+  /** How long one call of `process` may take before the walk leaves the unit. */
+  readonly processMs: number;
+  /** How long a walk that was stopped may take to end its batch. */
+  readonly stopMs: number;
   readonly onBatch: (counts: BatchCounts) => void;
   readonly logger: Logger;
 }
@@ -64,12 +71,13 @@ const longestPauseMs = 5_000;
 export class UnitWalk<Row extends Record<string, unknown>> {
   readonly shard: Shard;
   readonly #options: WalkOptions<Row>;
-  /** Aborts when the lease is lost. */
+  /** Aborts when the lease is lost, when a call took too long, and when the walk has ended. */
   readonly #abort = new AbortController();
   /** Aborts then too, and when the walk is to leave the unit: ends pauses. */
   readonly #stop = new AbortController();
   #lease: Lease;
   #leaving = false;
+  #stopTimer: Timer | undefined;
   readonly #speed = new Speed();
   #outageSince: number | undefined;
 
@@ -94,6 +102,15 @@ export class UnitWalk<Row extends Record<string, unknown>> {
     this.#stop.abort(new Error('the unit is left'));
   }
 
+  /** Makes the walk end after the current batch, which has `stopMs` to end. */
+  stop(): void {
+    this.leave();
+    const { stopMs } = this.#options;
+    this.#stopTimer ??= startTimer(stopMs, () =>
+      this.#giveUp(`process did not end the batch within ${stopMs} ms (stopTimeout) after the run was stopped`),
+    );
+  }
+
   /** Takes the renewed lease; `undefined` if the lease is lost. */
   onRenewal(lease: Lease | undefined): void {
     if (lease) {
@@ -115,24 +132,33 @@ export class UnitWalk<Row extends Record<string, unknown>> {
       // Another instance has ended the unit since this one read its state.
       if (!begun) return 'left';
       return await this.#walk(begun.position, begun.bound);
-    } catch (error) {
-      if (this.#abort.signal.aborted || HoldfastError.is(error, 'lease-lost')) return 'lost';
+    } catch (thrown) {
+      const error: unknown = this.#abort.signal.aborted ? this.#abort.signal.reason : thrown;
+      if (HoldfastError.is(error, 'lease-lost')) return 'lost';
       const stored: StoredError = storedError(error);
       try {
         if (!isOutage(error)) {
           logger.error({ err: error, unit: shard.name }, 'a unit failed; the other units continue');
           return (await store.fail(epoch, shard.name, stored)) ? 'failed' : 'lost';
         }
-        logger.warn(
-          { err: error, unit: shard.name },
-          'a unit is left unfinished, because a service was unavailable; a later run resumes it',
-        );
+        logger.warn({ err: error, unit: shard.name }, 'a unit is left unfinished; a later run resumes it');
         await store.noteError(epoch, shard.name, stored);
       } catch (err) {
         logger.warn({ err, unit: shard.name }, 'the end of a unit could not be written; a later run resumes it');
       }
       return 'left';
+    } finally {
+      this.#stopTimer?.clear();
+      // Whatever process has left behind must end with the walk: nothing protects the unit from here on.
+      this.#abort.abort(new Error(`the walk of the unit ${shard.name} has ended`));
     }
+  }
+
+  /** Ends the walk though its batch has not ended. */
+  #giveUp(what: string): void {
+    const late = new ProcessTimeoutError(this.shard.name, what);
+    this.#abort.abort(late);
+    this.#stop.abort(late);
   }
 
   async #walk(from: Position | undefined, knownBound: Position | undefined): Promise<WalkEnd> {
@@ -198,11 +224,21 @@ export class UnitWalk<Row extends Record<string, unknown>> {
   async #waitForTurn(rows: number): Promise<boolean> {
     const turn = monotonicMs() + this.#options.pace(rows);
     while (!this.#leaving) {
-      const ms = Math.max(turn - monotonicMs(), await this.#untilStopped(this.#retryOutages(this.#options.throttle), longestPauseMs));
+      const asked = this.#retryOutages(() => this.#askThrottle());
+      const ms = Math.max(turn - monotonicMs(), await this.#untilStopped(asked, longestPauseMs));
       if (ms <= 0) return true;
       await this.#pause(Math.min(ms, longestPauseMs));
     }
     return false;
+  }
+
+  /** A throttle that does not answer counts as an outage. */
+  async #askThrottle(): Promise<number> {
+    const { throttle, outageMs } = this.#options;
+    const late = new AbortController();
+    const onLate = (): void =>
+      late.abort(new ProcessTimeoutError(this.shard.name, `a throttle did not answer within ${outageMs} ms (outage)`));
+    return callBounded(throttle, { ms: outageMs, signal: late.signal, onLate });
   }
 
   /** The result of user code, or `otherwise` once the walk must leave the unit: code that never answers must not keep a run from ending. */
@@ -228,14 +264,18 @@ export class UnitWalk<Row extends Record<string, unknown>> {
   }
 
   async #handle(batch: Batch<Row>, unit: ScanUnit<Row>, keyset: Keyset): Promise<BatchCounts> {
-    const { process, logger, shard } = this.#options;
+    const { process, processMs, logger, shard } = this.#options;
     this.#checkLease();
     if (batch.rows.length === 0) return { examined: batch.examined, matched: 0, handled: 0, failures: [] };
     const { handled, failures } = await handOver(
       batch.rows,
       (rows) => {
         this.#checkLease();
-        return process(rows, unit);
+        return callBounded(() => process(rows, unit), {
+          ms: processMs,
+          signal: this.#abort.signal,
+          onLate: () => this.#giveUp(`process did not end a batch of ${rows.length} rows within ${processMs} ms (processTimeout)`),
+        });
       },
       {
         signal: this.#abort.signal,

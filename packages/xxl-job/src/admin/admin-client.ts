@@ -1,5 +1,3 @@
-import { mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
 import { HoldfastError, type Logger, timeoutSignal } from '@holdfast/core';
 import { callbackBody, codes, type JobEnd, type ProtocolVersion } from './protocol.ts';
 
@@ -10,95 +8,103 @@ export interface AdminClientOptions {
   readonly accessToken: string | undefined;
   /** The address at which admins call this executor. */
   readonly address: () => string;
-  readonly version: () => ProtocolVersion;
-  /** The folder of job ends that no admin has accepted yet. */
-  readonly folder: string;
+  /** The admins' version; `undefined` until it is known. */
+  readonly version: ProtocolVersion | undefined;
   readonly logger: Logger;
 }
 
 const timeoutMs = 5_000;
+/** An admin forgets an executor by itself, after 90 s without a registration. */
+const removalTimeoutMs = 2_000;
+/** Answers of proxies, and of servers that are overloaded, that say nothing about the request. */
+const unavailable = new Set([408, 429, 502, 503, 504]);
 
 /** An admin refused a request or could not be reached. */
-class AdminError extends HoldfastError {
-  constructor(message: string, cause?: unknown) {
+export class AdminError extends HoldfastError {
+  /** The admin has read the request, and refused it. */
+  readonly refused: boolean;
+
+  constructor(message: string, refused: boolean, cause?: unknown) {
     super(message, { code: 'xxl-job-admin', retryable: true, cause });
+    this.refused = refused;
   }
 }
 
 /** Sends the executor's requests to its admins. */
 export class AdminClient {
   readonly #options: AdminClientOptions;
+  /** Admins that have registered this executor, or may have. */
+  readonly #registered = new Set<string>();
+  #version: ProtocolVersion | undefined;
 
   constructor(options: AdminClientOptions) {
     this.#options = options;
+    this.#version = options.version;
+  }
+
+  /** Notes the version that a request of an admin shows. */
+  learn(version: ProtocolVersion): void {
+    this.#version = this.#options.version ?? version;
   }
 
   /** Registers this executor with every admin. Returns how many accepted it. */
-  async register(): Promise<number> {
-    return this.#toAll('registry');
-  }
-
-  /** Removes this executor from every admin. Returns how many accepted it. */
-  async unregister(): Promise<number> {
-    return this.#toAll('registryRemove');
-  }
-
-  /** Stores a job's end until an admin has accepted it. */
-  async store(end: JobEnd): Promise<void> {
-    const { folder } = this.#options;
-    await mkdir(folder, { recursive: true });
-    // The rename keeps a half-written file from being read if the process dies.
-    await writeFile(join(folder, `${end.logId}.tmp`), JSON.stringify(end));
-    await rename(join(folder, `${end.logId}.tmp`), join(folder, `${end.logId}.json`));
-  }
-
-  /** Reports stored ends, at most 100, to the first admin that accepts them. Returns how many it accepted. */
-  async deliver(): Promise<number> {
-    const { folder, admins, version } = this.#options;
-    const names = (await readdir(folder).catch(() => [])).filter((name) => name.endsWith('.json')).slice(0, 100);
-    const ends = (await Promise.all(names.map((name) => this.#read(name)))).filter((end) => end !== undefined);
-    if (ends.length === 0) return 0;
-    let failure: unknown;
-    for (const admin of admins) {
-      try {
-        await this.#post(admin, 'callback', callbackBody(version(), ends));
-        for (const name of names) await rm(join(folder, name), { force: true });
-        return ends.length;
-      } catch (error) {
-        failure = error;
-      }
-    }
-    throw failure;
-  }
-
-  /** Reads a stored end. A broken file, as a loss of power leaves it, is renamed so that it does not block the others. */
-  async #read(name: string): Promise<JobEnd | undefined> {
-    const { folder, logger } = this.#options;
-    try {
-      return JSON.parse(await readFile(join(folder, name), 'utf8')) as JobEnd;
-    } catch (err) {
-      logger.error({ err, file: join(folder, name) }, 'a stored job end can not be read; it will not be reported to the admin');
-      await rename(join(folder, name), join(folder, `${name}.broken`));
-      return undefined;
-    }
-  }
-
-  async #toAll(path: string): Promise<number> {
-    const { admins, appName, address, logger } = this.#options;
-    const body = { registryGroup: 'EXECUTOR', registryKey: appName, registryValue: address() };
-    const results = await Promise.allSettled(admins.map((admin) => this.#post(admin, path, body)));
-    for (const [i, result] of results.entries())
-      if (result.status === 'rejected')
-        logger.warn({ err: result.reason, admin: admins[i] }, `an xxl-job admin did not accept ${path}; trying again`);
+  async register(signal: AbortSignal): Promise<number> {
+    const results = await Promise.allSettled(this.#options.admins.map((admin) => this.#registry(admin, 'registry', timeoutMs, signal)));
     return results.filter(({ status }) => status === 'fulfilled').length;
   }
 
-  async #post(admin: string, path: string, body: unknown): Promise<void> {
+  /** Removes this executor from the admins that registered it. */
+  async unregister(): Promise<void> {
+    await Promise.allSettled([...this.#registered].map((admin) => this.#registry(admin, 'registryRemove', removalTimeoutMs)));
+    this.#registered.clear();
+  }
+
+  /**
+   * Reports ends to the first admin that accepts them. While the admins' version is not known, ends that are refused in one form are sent in the
+   * other: after a restart, an admin of 3.5 is told of ends before it has triggered a job.
+   * @throws AdminError
+   */
+  async callback(ends: readonly JobEnd[]): Promise<void> {
+    const versions: readonly ProtocolVersion[] = this.#version === undefined ? ['2.3', '3.5'] : [this.#version];
+    let failure: unknown;
+    for (const admin of this.#options.admins)
+      for (const version of versions) {
+        try {
+          await this.#post(admin, 'callback', callbackBody(version, ends), timeoutSignal(timeoutMs));
+          this.#version = version;
+          return;
+        } catch (error) {
+          // A refusal says more than an admin that is down.
+          if (!(failure instanceof AdminError && failure.refused)) failure = error;
+          if (!(error instanceof AdminError && error.refused)) break;
+        }
+      }
+    throw failure;
+  }
+
+  async #registry(admin: string, path: 'registry' | 'registryRemove', ms: number, signal?: AbortSignal): Promise<void> {
+    const { appName, address, logger } = this.#options;
+    const body = { registryGroup: 'EXECUTOR', registryKey: appName, registryValue: address() };
+    const late = timeoutSignal(ms);
+    if (path === 'registry') this.#registered.add(admin);
+    try {
+      await this.#post(admin, path, body, signal ? AbortSignal.any([signal, late]) : late);
+    } catch (err) {
+      // Aborted, it may have got there.
+      if (signal?.aborted) throw err;
+      if (path === 'registry') this.#registered.delete(admin);
+      logger.warn({ err, admin }, `an xxl-job admin did not accept ${path}${path === 'registry' ? '; trying again' : ''}`);
+      throw err;
+    }
+  }
+
+  async #post(admin: string, path: string, body: unknown, signal: AbortSignal): Promise<void> {
     const { accessToken, appName } = this.#options;
     const url = `${admin.replace(/\/+$/, '')}/api/${path}`;
-    let answer: { code?: number; msg?: string };
+    let response: Response;
+    let answer: { code?: unknown; msg?: unknown } | undefined;
     try {
-      const response = await fetch(url, {
+      response = await fetch(url, {
         method: 'POST',
         headers: {
           'content-type': 'application/json;charset=UTF-8',
@@ -107,15 +113,23 @@ export class AdminClient {
           ...(accessToken === undefined ? {} : { 'XXL-JOB-ACCESS-TOKEN': accessToken }),
         },
         body: JSON.stringify(body),
-        signal: timeoutSignal(timeoutMs),
+        signal,
       });
-      answer = (await response.json()) as typeof answer;
+      answer = await response.json().catch((error: unknown) => {
+        signal.throwIfAborted();
+        if (error instanceof SyntaxError) return undefined;
+        throw error;
+      });
     } catch (cause) {
-      throw new AdminError(`${url} did not answer: ${(cause as Error).message}. Check the address and that the admin runs.`, cause);
+      throw new AdminError(`${url} did not answer: ${(cause as Error).message}. Check the address and that the admin runs.`, false, cause);
     }
-    if (answer.code !== codes.ok)
-      throw new AdminError(
-        `${url} answered ${answer.code}: ${answer.msg ?? 'no reason'}. Check the access token and the executor's AppName in the admin.`,
-      );
+    if (answer?.code === codes.ok && response.ok) return;
+    const reason = String(answer?.msg ?? 'no reason')
+      .slice(0, 500)
+      .replace(/[\s.。]+$/, '');
+    throw new AdminError(
+      `${url} answered ${answer?.code ?? `with HTTP ${response.status}`}: ${reason}. Check the access token and the executor's AppName in the admin; an admin of 3.5 refuses a new AppName for up to a minute.`,
+      !unavailable.has(response.status),
+    );
   }
 }

@@ -1,3 +1,6 @@
+import { InvalidArgumentError } from '@holdfast/core';
+import { digits, idOf } from './exact-json.ts';
+
 /**
  * The versions of the protocol between an admin and its executors, by version of xxl-job. Every request is a POST with JSON. Every answer
  * has the HTTP status 200; its `code` says the outcome.
@@ -14,15 +17,15 @@ export type ProtocolVersion = (typeof protocolVersions)[number];
 
 export const codes = { ok: 200, failed: 500, timedOut: 502 } as const;
 
-/** An admin's request to run a job. */
+/** An admin's request to run a job. Its ids are numbers of 64 bits, kept as text. */
 export interface TriggerRequest {
-  readonly jobId: number;
+  readonly jobId: string;
   readonly executorHandler: string;
   readonly executorParams: string;
   readonly executorBlockStrategy: string;
   /** The job's time-out in seconds; 0 for none. */
   readonly executorTimeout: number;
-  readonly logId: number;
+  readonly logId: string;
   readonly logDateTime: number;
   readonly glueType: string;
   readonly broadcastIndex: number;
@@ -43,7 +46,7 @@ export function reply(code: number, msg: string | null = null, data: unknown = n
 
 /** The end of a run of a job, as it is reported to an admin. */
 export interface JobEnd {
-  readonly logId: number;
+  readonly logId: string;
   readonly logDateTime: number;
   readonly code: number;
   readonly msg: string;
@@ -51,32 +54,36 @@ export interface JobEnd {
 
 /** The body of `{admin}/api/callback`. */
 export function callbackBody(version: ProtocolVersion, ends: readonly JobEnd[]): unknown {
-  if (version === '3.5')
-    return { callbackList: ends.map(({ logId, logDateTime, code, msg }) => ({ logId, logDateTime, handleCode: code, handleMsg: msg })) };
-  if (version === '2.2')
-    return ends.map(({ logId, logDateTime, code, msg }) => ({ logId, logDateTim: logDateTime, executeResult: { code, msg } }));
-  return ends.map(({ logId, logDateTime, code, msg }) => ({ logId, logDateTim: logDateTime, handleCode: code, handleMsg: msg }));
+  const list = ends.map(({ logId, logDateTime, code, msg }) => ({
+    logId: digits(logId),
+    ...(version === '3.5' ? { logDateTime } : { logDateTim: logDateTime }),
+    ...(version === '2.2' ? { executeResult: { code, msg } } : { handleCode: code, handleMsg: msg }),
+  }));
+  return version === '3.5' ? { callbackList: list } : list;
 }
 
-/** Reads a trigger of any version. Returns a sentence that says what is wrong if it is not valid. */
-export function readTrigger(body: unknown): TriggerRequest | string {
-  if (typeof body !== 'object' || body === null) return 'The body is not a JSON object.';
+/** Reads a trigger of any version. @throws InvalidArgumentError that says what is wrong */
+export function readTrigger(body: unknown): TriggerRequest {
+  if (typeof body !== 'object' || body === null) throw new InvalidArgumentError('The body is not a JSON object.');
   const fields = body as Record<string, unknown>;
   const number = (name: string): number => Number(fields[name] ?? 0);
   const text = (name: string): string => (fields[name] === null || fields[name] === undefined ? '' : String(fields[name]));
-  for (const name of ['jobId', 'logId'])
-    if (!Number.isInteger(number(name)) || number(name) < 1)
-      return `${name} is ${JSON.stringify(fields[name])}; it must be a whole number above 0.`;
+  const [broadcastIndex, broadcastTotal] = [number('broadcastIndex'), number('broadcastTotal') || 1];
+  // A wrong share would leave rows out, or do them twice.
+  if (!Number.isInteger(broadcastIndex) || !Number.isInteger(broadcastTotal) || broadcastIndex < 0 || broadcastIndex >= broadcastTotal)
+    throw new InvalidArgumentError(
+      `broadcastIndex is ${JSON.stringify(fields.broadcastIndex)} of broadcastTotal ${JSON.stringify(fields.broadcastTotal)}; the index counts from 0 and is less than the total.`,
+    );
   return {
-    jobId: number('jobId'),
+    jobId: idOf(body, 'jobId'),
     executorHandler: text('executorHandler'),
     executorParams: text('executorParams'),
     executorBlockStrategy: text('executorBlockStrategy') || 'SERIAL_EXECUTION',
     executorTimeout: Math.max(0, number('executorTimeout')),
-    logId: number('logId'),
+    logId: idOf(body, 'logId'),
     logDateTime: number('logDateTime') || number('logDateTim'),
     glueType: text('glueType') || 'BEAN',
-    broadcastIndex: number('broadcastIndex'),
-    broadcastTotal: Math.max(1, number('broadcastTotal') || 1),
+    broadcastIndex,
+    broadcastTotal,
   };
 }

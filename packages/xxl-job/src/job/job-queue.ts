@@ -7,8 +7,10 @@ export interface JobContext {
   log(text: string): void;
   /** Aborts when the job is killed, exceeds its time-out, or is covered by a newer trigger, and when the executor stops. */
   readonly signal: AbortSignal;
-  readonly jobId: number;
-  readonly logId: number;
+  /** The id of the job, a number of the admin's as text. */
+  readonly jobId: string;
+  /** The id of this run and its log, a number of 64 bits as text. */
+  readonly logId: string;
   /** For a sharding broadcast: the index of this instance, from 0, and the number of instances. Otherwise `[0, 1]`. */
   readonly shard: readonly [index: number, total: number];
 }
@@ -25,15 +27,18 @@ interface Job {
 /** The reason why a run was ended from outside: killed, timed out, or covered. */
 class JobEndedError extends HoldfastError {
   readonly end: number;
+  /** The reason without the address of its page, for the admin's operators. */
+  readonly reason: string;
 
-  constructor(message: string, end: number) {
-    super(message, { code: 'job-ended' });
+  constructor(reason: string, end: number) {
+    super(reason, { code: 'job-ended' });
     this.end = end;
+    this.reason = reason;
   }
 }
 
 export interface JobQueueOptions {
-  readonly log: (logId: number, text: string) => void;
+  readonly log: (logId: string, text: string) => void;
   readonly ended: (end: JobEnd) => void;
   /** The time in ms that a handler may run on after its signal aborted. Then its end is reported, and the next run starts. */
   readonly graceMs: number;
@@ -54,7 +59,7 @@ export class JobQueue {
     return this.#running !== undefined || this.#waiting.length > 0;
   }
 
-  has(logId: number): boolean {
+  has(logId: string): boolean {
     return this.#running?.request.logId === logId || this.#waiting.some(({ request }) => request.logId === logId);
   }
 
@@ -72,8 +77,13 @@ export class JobQueue {
 
   /** Ends the run in progress and all that wait. */
   kill(reason: string, code: number = codes.failed): void {
-    for (const { request } of this.#waiting.splice(0)) this.#end(request, code, reason);
+    this.drop(reason, code);
     this.#running?.abort.abort(new JobEndedError(reason, code));
+  }
+
+  /** Ends the runs that wait; the one in progress goes on. */
+  drop(reason: string, code: number = codes.failed): void {
+    for (const { request } of this.#waiting.splice(0)) this.#end(request, code, reason);
   }
 
   /** Resolves when no run is in progress. */
@@ -125,7 +135,7 @@ export class JobQueue {
     } catch (error) {
       const reason = abort.signal.aborted ? abort.signal.reason : error;
       code = reason instanceof JobEndedError ? reason.end : codes.failed;
-      msg = storedError(reason).message;
+      msg = reason instanceof JobEndedError ? reason.reason : storedError(reason).message;
       log(
         logId,
         `${reason instanceof JobEndedError ? 'ended' : 'failed'}: ${reason instanceof Error && !(reason instanceof JobEndedError) ? (reason.stack ?? msg) : msg}`,

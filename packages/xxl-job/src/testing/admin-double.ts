@@ -1,5 +1,6 @@
 import { createServer, type IncomingMessage } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { digits, idOf, parseExactly } from '../admin/exact-json.ts';
 import type { ProtocolVersion } from '../admin/protocol.ts';
 
 /** A registration of an executor. */
@@ -11,15 +12,17 @@ export interface Registration {
 
 /** The end of a job as it was reported to the admin. */
 export interface Callback {
-  readonly logId: number;
+  /** A number of 64 bits, as text. */
+  readonly logId: string;
   readonly code: number;
   readonly msg: string;
 }
 
 /** A trigger of a job. */
 export interface TriggerOptions {
-  readonly jobId: number;
-  readonly logId: number;
+  readonly jobId: number | string;
+  /** Of 64 bits; above 2^53 as text. */
+  readonly logId: number | string;
   readonly handler: string;
   readonly param?: string;
   readonly blockStrategy?: 'SERIAL_EXECUTION' | 'DISCARD_LATER' | 'COVER_EARLY';
@@ -46,6 +49,8 @@ export interface AdminDouble extends AsyncDisposable {
   readonly refused: readonly string[];
   /** While `true`, every request is answered with 503. */
   down: boolean;
+  /** The ids of logs whose ends are refused, with every other end of the same request. */
+  readonly refuses: Set<string>;
   /** Triggers a job of an executor. Returns the answer's `code` and `msg`. */
   trigger(executor: string, options: TriggerOptions): Promise<{ readonly code: number; readonly msg: string | null }>;
   /** Calls another operation of an executor. Returns its answer. */
@@ -55,7 +60,7 @@ export interface AdminDouble extends AsyncDisposable {
     body?: object,
   ): Promise<{ readonly code: number; readonly msg: string | null }>;
   /** Reads a part of a run's log, from a line that counts from 1. */
-  log(executor: string, logId: number, fromLineNum?: number): Promise<LogPart>;
+  log(executor: string, logId: number | string, fromLineNum?: number): Promise<LogPart>;
   /** Stops the admin. */
   close(): Promise<void>;
 }
@@ -67,6 +72,7 @@ export async function adminDouble(version: ProtocolVersion, accessToken: string 
   const registered = new Map<string, Registration>();
   const callbacks: Callback[] = [];
   const refused: string[] = [];
+  const refuses = new Set<string>();
   let down = false;
   const server = createServer(async (request, response) => {
     const answer = (code: number, msg: string | null): void => {
@@ -89,6 +95,8 @@ export async function adminDouble(version: ProtocolVersion, accessToken: string 
     if (path === 'callback') {
       const ends = readCallbacks(version, body);
       if (typeof ends === 'string') return answer(500, ends);
+      const bad = ends.find(({ logId }) => refuses.has(logId));
+      if (bad) return answer(500, `The log ${bad.logId} is not known.`);
       callbacks.push(...ends);
       return answer(200, null);
     }
@@ -113,6 +121,7 @@ export async function adminDouble(version: ProtocolVersion, accessToken: string 
     registered,
     callbacks,
     refused,
+    refuses,
     get down() {
       return down;
     },
@@ -124,12 +133,12 @@ export async function adminDouble(version: ProtocolVersion, accessToken: string 
       { jobId, logId, handler, param = '', blockStrategy = 'SERIAL_EXECUTION', timeoutSeconds = 0, glueType = 'BEAN', shard = [0, 1] },
     ) =>
       post(executor, version === '3.5' ? 'trigger' : 'run', {
-        jobId,
+        jobId: number(jobId),
         executorHandler: handler,
         executorParams: param,
         executorBlockStrategy: blockStrategy,
         executorTimeout: timeoutSeconds,
-        logId,
+        logId: number(logId),
         logDateTime: triggeredAt,
         glueType,
         glueSource: '',
@@ -140,7 +149,11 @@ export async function adminDouble(version: ProtocolVersion, accessToken: string 
     call: (executor, path, body = {}) => post(executor, path, body),
     log: async (executor, logId, fromLineNum = 1) => {
       const time = version === '3.5' ? { logDateTime: triggeredAt } : { logDateTim: triggeredAt };
-      const reply = await post<{ code: number; content?: LogPart; data?: LogPart }>(executor, 'log', { ...time, logId, fromLineNum });
+      const reply = await post<{ code: number; content?: LogPart; data?: LogPart }>(executor, 'log', {
+        ...time,
+        logId: number(logId),
+        fromLineNum,
+      });
       const part = version === '3.5' ? reply.data : reply.content;
       if (reply.code !== 200 || !part) throw new Error(`The executor did not return the log: ${JSON.stringify(reply)}`);
       return part;
@@ -161,15 +174,19 @@ function readCallbacks(version: ProtocolVersion, body: unknown): readonly Callba
       version === '2.2'
         ? (one.executeResult as { code?: number; msg?: string } | undefined)
         : { code: one.handleCode as number, msg: one.handleMsg as string };
-    if (time !== triggeredAt || typeof one.logId !== 'number' || typeof result?.code !== 'number')
-      return `Illegal Argument: ${JSON.stringify(one)}`;
-    ends.push({ logId: one.logId, code: result.code, msg: String(result.msg ?? '') });
+    if (time !== triggeredAt || typeof result?.code !== 'number') return `Illegal Argument: ${JSON.stringify(one)}`;
+    ends.push({ logId: idOf(one, 'logId'), code: result.code, msg: String(result.msg ?? '') });
   }
   return ends;
+}
+
+/** An id as a number of JSON, as an admin sends it. */
+function number(id: number | string): unknown {
+  return typeof id === 'string' ? digits(id) : id;
 }
 
 async function readJson(request: IncomingMessage): Promise<unknown> {
   const chunks: Buffer[] = [];
   for await (const chunk of request) chunks.push(chunk as Buffer);
-  return JSON.parse(Buffer.concat(chunks).toString('utf8') || 'null') as unknown;
+  return parseExactly(Buffer.concat(chunks).toString('utf8') || 'null');
 }

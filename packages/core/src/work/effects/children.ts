@@ -35,7 +35,7 @@ export type ParentRecord = Readonly<Record<string, string | null>>;
 
 /**
  * Parents and their children, all rows of one table. A parent is BLOCKED, so that no worker claims it, and counts each child in the
- * transaction that ends the child; it is DONE when all children have ended.
+ * transaction that ends the child; it is DONE when all children have ended. A parent that is cancelled before that never completes.
  */
 export class Children {
   readonly #table: WorkTable;
@@ -61,7 +61,7 @@ export class Children {
       counts.set(parent, count);
       count[name] += 1;
     }
-    const parents = [...counts.keys()].sort((a, b) => (a < b ? -1 : 1));
+    const parents = [...counts.keys()].sort();
     for (const parent of parents) await this.add(sql, parent, counter, counts.get(parent) ?? {});
     return parents;
   }
@@ -110,10 +110,33 @@ export class Children {
         [JSON.stringify({ total: Number(record.total), ...counts })],
       );
       if (changed !== 1) return undefined;
-      // Its row has the sums now.
-      await sql.run(`DELETE FROM ${database.table(this.#options.countTable)} WHERE parent_id = ${BigInt(parent)}`);
+      await this.#forget(sql, parent);
       return onCompleted(sql, record);
     });
+  }
+
+  /**
+   * Stores total and counts in the row of a parent that was cancelled, as {@link complete} does. Call it once all children have ended: after
+   * that the counts do not change.
+   */
+  async close(sql: SqlRunner, parent: string): Promise<void> {
+    const table = this.#table;
+    const { database } = table;
+    const { parentTable, resultColumn } = this.#options;
+    const [record] = await sql.rows<{ total: string | null }>(
+      `SELECT total FROM ${database.table(parentTable)} WHERE parent_id = ${BigInt(parent)}`,
+    );
+    const result = { total: Number(record?.total), ...(await this.counts(sql, parent)) };
+    await sql.run(
+      `UPDATE ${database.table(table.shape.table)} SET ${resultColumn} = ? WHERE id = ${BigInt(parent)} AND ${table.pinned('cancelled')}`,
+      [JSON.stringify(result)],
+    );
+    await this.#forget(sql, parent);
+  }
+
+  /** Deletes the counts of a parent whose row has the sums. */
+  async #forget(sql: SqlRunner, parent: string): Promise<void> {
+    await sql.run(`DELETE FROM ${this.#table.database.table(this.#options.countTable)} WHERE parent_id = ${BigInt(parent)}`);
   }
 
   /** Reads the parents whose children are all written and that have not completed. */

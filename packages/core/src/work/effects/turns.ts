@@ -1,4 +1,5 @@
 import { KeyGate } from '../../coordination/key-gate.ts';
+import { compareTexts } from '../../database/compare-texts.ts';
 import { forUpdate, quoted } from '../../database/dialect-sql.ts';
 import type { SqlRunner } from '../../database/sql-runner.ts';
 import type { ClaimedRow } from '../row/table-sql.ts';
@@ -25,17 +26,13 @@ export interface TurnRow {
 
 const headsPerPage = 1_000;
 
-/** How much of what may be stuck a repair looks at. */
+/** The part of the keys that a repair looks at. */
 export type RepairExtent = 'all' | 'part';
 
 /** Returns whether the row that the statement reads exists and has not ended. */
 async function isLive(sql: Pick<SqlRunner, 'rows'>, select: string): Promise<boolean> {
   const [row] = await sql.rows<{ ended: number }>(select);
   return row !== undefined && Number(row.ended) === 0;
-}
-
-function compare(a: string, b: string): number {
-  return a < b ? -1 : a > b ? 1 : 0;
 }
 
 /**
@@ -73,7 +70,7 @@ export class Turns {
   /** Ends the turns of those rows that have the turn of their key, kind by kind and key by key in one order. */
   async passAll(sql: SqlRunner, rows: readonly TurnRow[]): Promise<void> {
     const turns = rows.flatMap(({ id, kind, turn }) => (turn === null ? [] : [{ id, kind, turn }]));
-    for (const { id, kind, turn } of turns.sort((a, b) => compare(a.kind, b.kind) || compare(a.turn, b.turn)))
+    for (const { id, kind, turn } of turns.sort((a, b) => compareTexts(a.kind, b.kind) || compareTexts(a.turn, b.turn)))
       await this.pass(sql, kind, turn, id);
   }
 

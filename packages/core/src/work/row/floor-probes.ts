@@ -1,3 +1,5 @@
+import { compareTexts } from '../../database/compare-texts.ts';
+
 /** A group, and the rank at which a look at the group begins. */
 export interface GroupFloor {
   readonly kind: string;
@@ -20,7 +22,7 @@ export interface Probe {
 export function probesAround(floors: readonly GroupFloor[], kind: string, group: string, standing: readonly string[] = []): Probe[] {
   const floored = new Set(floors.map((floor) => floor.kind));
   const marks: Mark[] = [...floors, ...standing.filter((name) => !floored.has(name)).map((name) => ({ kind: name }))];
-  const sorted = marks.sort((a, b) => compare(a.kind, b.kind) || compare(a.group ?? '', b.group ?? ''));
+  const sorted = marks.sort((a, b) => compareTexts(a.kind, b.kind) || compareTexts(a.group ?? '', b.group ?? ''));
   const probes: Probe[] = [];
   const add = (order: string, where: string, ...params: readonly unknown[]): void => {
     probes.push({ where, params, order });
@@ -52,7 +54,3 @@ export function probesAround(floors: readonly GroupFloor[], kind: string, group:
 
 /** A floor, or a kind that stands. */
 type Mark = Pick<GroupFloor, 'kind'> & Partial<GroupFloor>;
-
-function compare(a: string, b: string): number {
-  return a < b ? -1 : a > b ? 1 : 0;
-}

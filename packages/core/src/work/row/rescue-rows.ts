@@ -7,12 +7,10 @@ import type { ClaimedRow, TableSql, WorkRecord } from './table-sql.ts';
 export interface RescueOptions {
   /** Returns the number of lost starts in a row after which a row of this kind becomes DEAD (crash-loop). */
   readonly maxLost: (kind: string) => number;
-  /** Rows that older code without leases set RUNNING are taken back when they have not changed for this long, in ms. */
+  /** Time without a change, in ms, after which a row is taken back that older code has set RUNNING without a lease. */
   readonly adoptAfterMs: number;
   /** Only rows whose lease has expired within this time, in ms. Default: all. */
   readonly backMs?: number | undefined;
-  /** Rows per transaction. Default 1,000. */
-  readonly limit?: number;
   /** Runs in the transaction. It gets rescued rows with the verdict `release`, and rows that were given up with `dead`. */
   readonly hook?: SettleHook;
 }
@@ -23,13 +21,14 @@ export interface Rescued {
   readonly dead: number;
 }
 
+const rowsPerTransaction = 1_000;
+
 /**
  * Takes back rows whose lease has expired, and skips locked rows. It finds the rows by the index on leases; on MySQL and MariaDB by their
  * status, since few rows run. A row that has lost too many starts becomes DEAD; the others become READY again, as suspects. It runs one
  * transaction per batch, until no row is left.
  */
 export async function rescueRows(work: TableSql, options: RescueOptions): Promise<Rescued> {
-  const limit = options.limit ?? 1_000;
   const running = `status = ${work.state('running')}`;
   const { backMs } = options;
   const expired = 'lease_until < {now}';
@@ -38,11 +37,11 @@ export async function rescueRows(work: TableSql, options: RescueOptions): Promis
   const total = { rescued: 0, dead: 0 };
   for (const where of [expired, stale]) {
     const since = where === expired && backMs !== undefined;
-    for (let n = limit; n === limit; ) {
+    for (let n = rowsPerTransaction; n === rowsPerTransaction; ) {
       const ids = await work.readIds(
         `${running} AND ${where}${since ? ' AND lease_until >= {now} - ?' : ''}`,
         since ? [backMs] : [],
-        `ORDER BY lease_until LIMIT ${limit}`,
+        `ORDER BY lease_until LIMIT ${rowsPerTransaction}`,
       );
       if (ids.length === 0) break;
       const { rescued, dead } = await rescueBatch(work, where, ids, options);

@@ -4,6 +4,7 @@ import type { WorkState } from './states.ts';
 
 /** The names of the parts of a claimable table. The other claim columns have the same names in every table. */
 export interface WorkTableShape {
+  /** Without prefix and quotes. */
   readonly table: string;
   /** The table for failed and lost attempts, one row each. Without it they are not kept. */
   readonly attemptTable?: string;
@@ -94,10 +95,12 @@ export class TableSql {
     return `${readyAt} - COALESCE(priority, 0) * ${this.shape.agingStepMs}`;
   }
 
+  /** The id as text, named `id`: for the columns of a SELECT or of RETURNING. */
   get idText(): string {
     return `${this.database.text('id')} AS id`;
   }
 
+  /** The condition that a row has one of these ids. */
   ids(ids: readonly string[]): IdList {
     return idList(this.database.family, ids);
   }

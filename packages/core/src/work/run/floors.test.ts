@@ -47,3 +47,13 @@ it('keeps the 32 groups that were claimed from last', () => {
   expect(f.get('k', 'g0')).toBe(undefined);
   expect(f.get('k', 'g39')).toBe(1);
 });
+
+it('begins at what a look found, and stays there when a claim ends that began before the look', () => {
+  const f = floors();
+  f.found('k', 'g', 50);
+  expect(f.get('k', 'g')).toBe(50);
+  f.claimed('k', 'g', undefined, 300);
+  expect(f.get('k', 'g')).toBe(50);
+  f.claimed('k', 'g', 50, 400);
+  expect(f.get('k', 'g')).toBe(400);
+});

@@ -37,12 +37,12 @@ export class Floors {
   }
 
   /**
-   * Records that a claim which began at the floor `from` took rows up to `rank`. If the floor has been lowered or forgotten meanwhile, it stays:
-   * there are rows below the claim.
+   * Records that a claim which began at the floor `from` took rows up to `rank`. If the floor has been set, lowered or forgotten meanwhile, it
+   * stays: there are rows below the claim.
    */
   claimed(kind: string, group: string, from: number | undefined, rank: number): void {
     const floor = this.get(kind, group);
-    if (from !== undefined && (floor === undefined || floor < from)) return;
+    if (from === undefined ? floor !== undefined : floor === undefined || floor < from) return;
     this.#set(kind, group, Math.max(Math.min(rank, this.#nowMs()), floor ?? Number.NEGATIVE_INFINITY));
     for (const oldest of this.#floors.keys()) {
       if (this.#floors.size <= maxFloors) break;
@@ -50,9 +50,9 @@ export class Floors {
     }
   }
 
-  /** Records the rank of the first row that a look found. */
+  /** Records the rank of the first row that a look found: the first claim of a group need not pass what the look has passed. */
   found(kind: string, group: string, rank: number): void {
-    if (this.#floors.has(key(kind, group))) this.#set(kind, group, Math.min(rank, this.#nowMs()));
+    if (this.#floors.size < maxFloors || this.#floors.has(key(kind, group))) this.#set(kind, group, Math.min(rank, this.#nowMs()));
   }
 
   /** Forgets the floor of a group whose claim failed: the claim may have been rolled back. */

@@ -4,16 +4,21 @@ import type { HeldRow } from './held-row.ts';
 /** The state of one kind in one worker: its waiting and running rows, and the groups from which more can be claimed. */
 export class KindState {
   readonly kind: string;
+  /** The number of calls of a handler that have not ended; each has up to `KindPolicy.batch` rows. */
   running = 0;
+  /** The number of claims of `RowClaimer.fill` that have not ended. */
   claiming = 0;
+  /** True while handlers are being started: see `WorkRunner`. */
   pumping = false;
   /** The groups that had READY rows at the last poll. They are claimed from in turn. */
   groups: string[] = [];
   /** True if there may be READY rows that have lost a start. */
   suspects = false;
   claimingSuspects = false;
-  /** The number of its running rows that were started alone: see `WorkRunner`. */
+  /** The number of its running rows that were started alone: see `LoneRuns`. */
   alone = 0;
+  /** The ids of new rows that have not been claimed yet. */
+  readonly hinted: string[] = [];
   claimingHinted = false;
   /** The number of rows held, per group. */
   readonly inGroup: Map<string, number> = new Map();
@@ -32,6 +37,16 @@ export class KindState {
   /** The number of rows that are claimed and have not started. */
   get waiting(): number {
     return this.#queue.length - this.#next;
+  }
+
+  /**
+   * Sets the groups that a look has found. They are claimed from in turn. A complete look found every group; after another one, groups that are
+   * known stay until a claim finds them empty, and new ones come first.
+   */
+  found(names: readonly string[], complete: boolean): void {
+    const known = new Set(this.groups);
+    if (complete) this.groups = rotate(names, this.groups[0]);
+    else this.groups = [...names.filter((name) => !known.has(name)), ...this.groups];
   }
 
   push(held: HeldRow): void {
@@ -75,4 +90,10 @@ export class KindState {
     this.#finished = 0;
     this.#measuredAt = now;
   }
+}
+
+/** The names in their order, beginning with `first` if it is one of them. */
+function rotate(names: readonly string[], first: string | undefined): string[] {
+  const at = first === undefined ? -1 : names.indexOf(first);
+  return at <= 0 ? [...names] : [...names.slice(at), ...names.slice(0, at)];
 }

@@ -6,6 +6,7 @@ import type { ClaimedRow } from '../row/table-sql.ts';
 import type { WorkTable } from '../row/work-table.ts';
 import type { HeldRow } from './held-row.ts';
 
+/** The table and the worker whose rows a {@link LeaseKeeper} keeps. */
 export interface LeaseKeeperOptions {
   readonly table: WorkTable;
   readonly owner: string;
@@ -16,7 +17,7 @@ export interface LeaseKeeperOptions {
 }
 
 /**
- * Renews the leases of one worker's rows: one statement for all of them, every third of the lease. A row whose lease can't be renewed is
+ * Renews the leases of one worker's rows: one statement for all of them, every third of the lease. (`lease/keep-lease.ts` renews a lease by name.) A row whose lease can't be renewed is
  * aborted at its deadline by the monotonic clock, without the database: over a broken connection the answer that no row was renewed never
  * arrives.
  */

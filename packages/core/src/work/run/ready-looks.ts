@@ -19,7 +19,7 @@ export interface ReadyLooksOptions {
   readonly logger: Logger;
 }
 
-/** What a look has found. */
+/** The result of a look. */
 export interface LookResult {
   readonly groups: readonly ReadyGroup[];
   /** True if the look was one over everything. A group that it did not find has no READY row. */
@@ -33,12 +33,12 @@ export interface LookResult {
 export class ReadyLooks {
   readonly #options: ReadyLooksOptions;
   readonly #lookBack = new LookBack();
-  /** Where the next look begins in kinds with more groups than one look reads. */
+  /** The group at which the next look begins, by kind, for kinds with more groups than one look reads. */
   readonly #nextGroups = new Map<string, string>();
   /** The kinds that the last look found and from which nothing has been claimed: they are paused or unknown here. */
   #standing: readonly string[] = [];
   #beside: Promise<void> | undefined;
-  /** What a look beside has found that no call of `next` has returned yet. */
+  /** Groups that a look beside has found, and that no call of `next` has returned yet. */
   #found: readonly ReadyGroup[] = [];
 
   constructor(options: ReadyLooksOptions) {
@@ -54,10 +54,10 @@ export class ReadyLooks {
   }
 
   async #look(): Promise<LookResult> {
-    const none = this.#options.floors.size === 0;
-    if (none || !this.#beside) {
-      const look = this.#lookBack.begin(none);
-      if (none || !look.slow) return { groups: await this.#run(look), complete: look.backMs === undefined };
+    const noFloors = this.#options.floors.size === 0;
+    if (noFloors || !this.#beside) {
+      const look = this.#lookBack.begin(noFloors);
+      if (noFloors || !look.slow) return { groups: await this.#run(look), complete: look.backMs === undefined };
       this.#runBeside(look);
     }
     return { groups: await this.#from(shortestMs), complete: false };

@@ -5,21 +5,23 @@ import { startTimer, type Timer } from '../../time/timer.ts';
 import { wait } from '../../time/wait.ts';
 import type { Settlement } from '../row/settle-rows.ts';
 
+/** The write of a {@link Settler}, and what it reports. */
 export interface SettlerOptions {
   /** Writes a batch. Resolves with the ids of the rows that this worker still held. */
   readonly write: (batch: readonly Settlement[]) => Promise<Set<string>>;
   /** Called for each settlement after it was written or refused. */
   readonly onSettled: (settlement: Settlement, accepted: boolean) => void;
-  /** Returns how long a verdict is tried to be written while the database is unavailable, in ms: no longer than its lease lasts. */
+  /** Returns for how long the settler tries to write a verdict while the database is unavailable, in ms: no longer than its lease lasts. */
   readonly patienceMs: () => number;
   readonly logger: Logger;
-  /** A batch is written when this many settlements wait. Default 1,000, which gives 11% more rows a second than 500 on Postgres. */
-  readonly batch?: number;
-  /** A batch is also written when its first settlement has waited this long, in ms. Default 3. */
-  readonly lingerMs?: number;
-  /** Batches that are written at a time. Default 2. */
-  readonly concurrency?: number;
 }
+
+/** A batch is written when this many settlements wait. On Postgres 1,000 give 11% more rows a second than 500. */
+const batchRows = 1_000;
+/** A batch is also written when its first settlement has waited this long, in ms. */
+const lingerMs = 3;
+/** Batches that are written at a time. */
+const concurrency = 2;
 
 /**
  * Buffers verdicts and writes them in batches. While a batch is written, the next claim and the next handlers run. Workers that settle rows
@@ -43,8 +45,8 @@ export class Settler {
 
   push(settlement: Settlement): void {
     this.#waiting.push(settlement);
-    if (this.#waiting.length >= (this.#options.batch ?? 1_000)) this.#flush();
-    else this.#timer ??= startTimer(this.#options.lingerMs ?? 3, () => this.#flush());
+    if (this.#waiting.length >= batchRows) this.#flush();
+    else this.#timer ??= startTimer(lingerMs, () => this.#flush());
   }
 
   /** Resolves when all verdicts are written. */
@@ -58,10 +60,9 @@ export class Settler {
   #flush(): void {
     this.#timer?.clear();
     this.#timer = undefined;
-    while (this.#waiting.length > 0 && this.#writing < (this.#options.concurrency ?? 2)) {
-      const limit = this.#options.batch ?? 1_000;
-      const batch = this.#waiting.length <= limit ? this.#waiting : this.#waiting.slice(0, limit);
-      this.#waiting = this.#waiting.length <= limit ? [] : this.#waiting.slice(limit);
+    while (this.#waiting.length > 0 && this.#writing < concurrency) {
+      const batch = this.#waiting.length <= batchRows ? this.#waiting : this.#waiting.slice(0, batchRows);
+      this.#waiting = this.#waiting.length <= batchRows ? [] : this.#waiting.slice(batchRows);
       this.#writing += 1;
       void this.#write(batch).finally(() => {
         this.#writing -= 1;

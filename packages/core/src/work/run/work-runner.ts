@@ -1,52 +1,26 @@
-// This file is long because claiming, running and settling share the state of a kind, and the order of their statements decides both the
-// speed and what a crash may lose. The parts that need less of that state have files of their own: `KindState`, `LeaseKeeper`,
-// `ReadyLooks`, `Settler`.
 import { LeaseLostError } from '../../errors/errors.ts';
 import { lifecycle } from '../../loop/lifecycle.ts';
-import type { Loop } from '../../loop/loop.ts';
-import { defineLoop } from '../../loop/loop.ts';
+import { defineLoop, type Loop } from '../../loop/loop.ts';
 import type { Service } from '../../loop/service.ts';
 import { checkpoint } from '../../observe/checkpoint.ts';
 import type { Logger } from '../../observe/logger.ts';
 import type { Telemetry } from '../../observe/telemetry.ts';
-import { monotonicMs } from '../../time/monotonic.ts';
-import { idle, wait } from '../../time/wait.ts';
-import type { ClaimCap, ClaimQuery } from '../row/claim-rows.ts';
+import { wait } from '../../time/wait.ts';
 import type { SettleHook, Settlement } from '../row/settle-rows.ts';
 import type { ClaimedRow } from '../row/table-sql.ts';
 import type { Verdict } from '../row/verdict.ts';
 import type { WorkTable } from '../row/work-table.ts';
+import { Claims } from './claims.ts';
+import { countOutcomes } from './count-outcomes.ts';
 import { Floors } from './floors.ts';
-import { HeldRow, type RunningRow } from './held-row.ts';
+import type { HeldRow, RunningRow } from './held-row.ts';
+import type { KindPolicy } from './kind-policy.ts';
 import { KindState } from './kind-state.ts';
 import { LeaseKeeper } from './lease-keeper.ts';
+import { LoneRuns } from './lone-runs.ts';
 import { ReadyLooks } from './ready-looks.ts';
+import { RowClaimer } from './row-claimer.ts';
 import { Settler } from './settler.ts';
-
-/** Rules by which this worker runs rows of one kind. */
-export interface KindPolicy {
-  /** Runs at a time in this worker, at most. */
-  readonly concurrency: number;
-  /** Rows per run at most. 1 unless the handler takes batches. */
-  readonly batch: number;
-  /** Returns whether a row is kept as DONE; it is deleted otherwise. */
-  readonly keep: (row: ClaimedRow) => boolean;
-  /** Rows of one group (tenant) that this worker holds at a time, at most. */
-  readonly groupConcurrency: number;
-  /** Lost starts in a row after which a row is given up. At its last start the row runs alone. */
-  readonly maxLost: number;
-  /**
-   * Returns how many of `wanted` rows may be claimed now: 0 when the kind is paused, rate-limited or behind an open breaker. A number above
-   * 0 is a promise until `claimed` is called.
-   */
-  readonly admit: (wanted: number) => number | Promise<number>;
-  /** Called when the claim has ended for which `admit` returned `admitted`: `rows` rows were claimed, and start now. */
-  readonly claimed?: (admitted: number, rows: number) => void;
-  /** False if rows are claimed only when they can start at once, since their starts are counted. Default true. */
-  readonly claimAhead?: boolean;
-  /** A limit that holds across processes. */
-  readonly cap?: ClaimCap | undefined;
-}
 
 /** A verdict for each row, by id; `undefined` for a row that the run has settled itself. */
 export type Verdicts = ReadonlyMap<string, Verdict | undefined>;
@@ -80,18 +54,13 @@ export interface WorkRunnerOptions {
   readonly telemetry: Telemetry;
 }
 
-const maxClaim = 1_000;
-const maxAhead = 2_000;
-const aheadMs = 50;
-const maxUnsettled = 5_000;
-/** True while a row runs alone in this process, in any of its workers: see `#runAlone`. */
-let aloneRunning = false;
-
 /**
- * Claims, runs and settles rows of one table. Three things overlap: the next claim, the handlers, and the settling of finished rows. The
- * rate at which rows finish decides how many are claimed ahead. Slow handlers get no queue, so that other workers find the waiting rows.
- * No-op handlers get a queue of up to 2,000 rows. (Postgres: 7% more rows a second than with 1,000, with claims of 1,000 instead of 500.
- * A queue of 4,000, claims of 2,000, a third claim or a third settle at a time gave nothing more.)
+ * Claims, runs and settles rows of one table. Three things overlap: the next claim, the handlers, and the settling of finished rows.
+ *
+ * ```
+ * ReadyLooks --groups--> RowClaimer --held rows--> KindState (queue) --WorkRunner--> handler --verdict--> Settler
+ * (what is READY)        (how many to claim)       LeaseKeeper renews until then     LoneRuns: a row on its last start, by itself
+ * ```
  *
  * A "suspect" is a row that has lost a start: it may have killed its process. Suspects are claimed together, and only as many as can start
  * soon. At the last start before a row is given up, it runs alone. So a row that kills its process does not use up the starts of the rows
@@ -103,13 +72,12 @@ export class WorkRunner implements Service {
   readonly #floors = new Floors();
   readonly #looks: ReadyLooks;
   readonly #leases: LeaseKeeper;
+  readonly #claims: Claims;
+  readonly #claimer: RowClaimer;
+  readonly #loneRuns: LoneRuns;
   readonly #settler: Settler;
   readonly #poll: Loop<number>;
   readonly #lifecycle: Service;
-  #claimsOpen = 0;
-  /** The kinds with rows that have one start left. */
-  #lastStarts: string[] = [];
-  readonly #hinted = new Map<string, readonly string[]>();
   #stopping = false;
   #stopped: (() => void)[] = [];
 
@@ -122,6 +90,32 @@ export class WorkRunner implements Service {
       leaseMs: options.leaseMs,
       logger: options.logger,
       onExpired: (row) => options.telemetry.leaseLost.add(1, { kind: row.kind }),
+    });
+    const { table, owner, leaseMs, kinds, logger, telemetry } = options;
+    this.#claims = new Claims({
+      stopping: () => this.#stopping,
+      table,
+      owner,
+      leaseMs,
+      leases: this.#leases,
+      logger,
+      telemetry,
+      onEnded: () => this.#notifyStopped(),
+    });
+    const shared = { claims: this.#claims, kinds, stopping: () => this.#stopping };
+    this.#claimer = new RowClaimer({
+      ...shared,
+      floors: this.#floors,
+      held: () => this.#leases.size,
+      enqueue: (state, rows) => this.#enqueue(state, rows),
+      wake: () => this.wake(),
+    });
+    this.#loneRuns = new LoneRuns({
+      ...shared,
+      leaseMs,
+      stateOf: (kind) => this.#state(kind),
+      release: ({ row }) => this.#release(row),
+      run: (state, policy, held) => this.#runRows(state, policy, [held]),
     });
     this.#settler = new Settler({
       logger: options.logger,
@@ -173,12 +167,17 @@ export class WorkRunner implements Service {
   }
 
   /**
-   * Takes note of rows that a run has settled itself, in a transaction that has committed. From here on they are treated as those that the
-   * runner settles: counted, and told to `onSettled`.
+   * Records rows that a run has settled itself, in a transaction that has committed: they are counted and reported to `onSettled`, like those that
+   * the runner settles.
    */
   committed(settlements: readonly Settlement[]): void {
     countOutcomes(this.#options.telemetry, settlements, new Set(settlements.map(({ row }) => row.id)));
     for (const settlement of settlements) this.#options.onSettled?.(settlement, true);
+  }
+
+  /** Claims a new row by its id, so that it need not wait for a poll: see {@link RowClaimer.hint}. */
+  hint(kind: string, id: string): void {
+    if (this.#options.kinds().has(kind)) this.#claimer.hint(this.#state(kind), id);
   }
 
   /** Aborts the signal of a row that this worker runs (after its cancellation was committed). */
@@ -209,7 +208,7 @@ export class WorkRunner implements Service {
       () => undefined,
     );
     await this.#settler.drain();
-    while (this.#claimsOpen > 0 || this.#busy() > 0) await new Promise<void>((resolve) => this.#stopped.push(resolve));
+    while (this.#claims.open > 0 || this.#busy() > 0) await new Promise<void>((resolve) => this.#stopped.push(resolve));
     await this.#settler.drain();
     inTime.abort();
     this.#leases.stop();
@@ -234,7 +233,7 @@ export class WorkRunner implements Service {
     if (policies.size === 0) return 0;
     const groups = new Map<string, string[]>();
     const suspects: string[] = [];
-    this.#lastStarts = [];
+    const lastStarts: string[] = [];
     const lags = new Map<string, number>();
     const { groups: found, complete } = await this.#looks.next();
     const [clock] = found;
@@ -246,236 +245,26 @@ export class WorkRunner implements Service {
       lags.set(kind, Math.max(lags.get(kind) ?? 0, lagMs));
       if (lost.most === 0) groups.set(kind, [...(groups.get(kind) ?? []), group]);
       if (lost.least > 0 && lost.least <= policy.maxLost - 2) suspects.push(kind);
-      if (lost.most > 0 && lost.most >= policy.maxLost - 1) this.#lastStarts.push(kind);
+      if (lost.most > 0 && lost.most >= policy.maxLost - 1) lastStarts.push(kind);
     }
-    for (const [kind, names] of groups) {
-      const state = this.#state(kind);
-      const known = new Set(state.groups);
-      if (complete) state.groups = rotate(names, state.groups[0]);
-      // A look that begins at floors does not find every group: the others stay until a claim finds them empty. New ones come first.
-      else state.groups = [...names.filter((name) => !known.has(name)), ...state.groups];
-    }
+    for (const [kind, names] of groups) this.#state(kind).found(names, complete);
     if (complete) for (const [kind, state] of this.#kinds) if (!groups.has(kind)) state.groups = [];
     const { telemetry } = this.#options;
     for (const kind of policies.keys()) telemetry.dueLag.record(lags.get(kind) ?? 0, { kind });
     for (const [kind, state] of this.#kinds) telemetry.inFlight.record(state.waiting + state.running, { kind });
-    for (const kind of groups.keys()) void this.#fill(this.#state(kind));
+    for (const kind of groups.keys()) void this.#claimer.fill(this.#state(kind));
     for (const kind of suspects) {
       this.#state(kind).suspects = true;
-      void this.#fillSuspects(this.#state(kind));
+      void this.#claimer.fillSuspects(this.#state(kind));
     }
-    void this.#runAlone();
-    return groups.size + suspects.length + this.#lastStarts.length;
+    void this.#loneRuns.run(lastStarts);
+    return groups.size + suspects.length + lastStarts.length;
   }
 
   #state(kind: string): KindState {
     let state = this.#kinds.get(kind);
     if (!state) this.#kinds.set(kind, (state = new KindState(kind)));
     return state;
-  }
-
-  /** Claims as many rows as there is room for, from each group with READY rows in turn. */
-  async #fill(state: KindState): Promise<void> {
-    const policy = this.#options.kinds().get(state.kind);
-    if (!policy) return;
-    while (!this.#stopping && state.groups.length > 0 && state.claiming < 2 && this.#leases.size < maxUnsettled) {
-      const ahead = policy.claimAhead === false ? 0 : Math.min(maxAhead, Math.trunc(state.rate * aheadMs));
-      const capacity = policy.concurrency * policy.batch + ahead;
-      const inUse = state.waiting + state.running * policy.batch;
-      const free = capacity - inUse - state.claiming * maxClaim;
-      // Claims only if half of the capacity is free or hardly a row waits: that makes fewer and larger claims.
-      if (free < 1 || (inUse > 0 && free < capacity / 2 && state.waiting > policy.batch)) return;
-      const group = state.groups[0] ?? '';
-      const share = state.groups.length > 1 ? Math.max(1, Math.ceil(capacity / state.groups.length)) : free;
-      const groupRoom = policy.groupConcurrency - (state.inGroup.get(group) ?? 0);
-      if (groupRoom < 1) {
-        state.groups = state.groups.slice(1);
-        continue;
-      }
-      const limit = await this.#admit(state.kind, policy, Math.min(free, share, groupRoom, maxClaim));
-      if (limit < 1) return;
-      state.groups = [...state.groups.slice(1), group];
-      state.claiming += 1;
-      const from = this.#floors.get(state.kind, group);
-      const got = await this.#claim(state, this.#query(state, policy, { limit, group, from }), (rows) => {
-        const last = rows.at(-1);
-        if (last) this.#floors.claimed(state.kind, group, from, last.row.rank);
-        this.#enqueue(state, rows);
-      });
-      state.claiming -= 1;
-      policy.claimed?.(limit, got ?? 0);
-      if (got === undefined) {
-        this.#floors.forget(state.kind, group);
-        state.groups = [];
-      } else if (got < limit) state.groups = state.groups.filter((name) => name !== group);
-    }
-  }
-
-  /**
-   * Claims a new row by its id, together with the rows that are hinted while an earlier claim runs. So a single row needs no poll. If the
-   * claim returns no row, another worker has claimed it. Polls instead if groups must get fair shares, if many rows are hinted, or if the
-   * kind is busy.
-   */
-  hint(kind: string, id: string): void {
-    const policy = this.#options.kinds().get(kind);
-    if (!policy || this.#stopping) return;
-    const ids = this.#hinted.get(kind) ?? [];
-    if (policy.groupConcurrency < Number.MAX_SAFE_INTEGER || ids.length >= 16) {
-      this.wake();
-      return;
-    }
-    this.#hinted.set(kind, [...ids, id]);
-    const state = this.#state(kind);
-    if (state.claimingHinted) return;
-    state.claimingHinted = true;
-    // On the next turn of the event loop, so that the claim covers all hints of this turn.
-    setImmediate(() => void this.#claimHinted(state));
-  }
-
-  async #claimHinted(state: KindState): Promise<void> {
-    for (let ids = this.#hinted.get(state.kind); ids !== undefined; ids = this.#hinted.get(state.kind)) {
-      this.#hinted.delete(state.kind);
-      await this.#claimIds(state, ids);
-    }
-    state.claimingHinted = false;
-  }
-
-  async #claimIds(state: KindState, ids: readonly string[]): Promise<void> {
-    const policy = this.#options.kinds().get(state.kind);
-    if (!policy || this.#stopping) return;
-    const free = policy.concurrency * policy.batch - state.waiting - state.running * policy.batch;
-    // A row of a busy kind waits behind rows that are more urgent.
-    if (state.groups.length > 0 || free < ids.length) {
-      this.wake();
-      return;
-    }
-    const limit = await this.#admit(state.kind, policy, ids.length);
-    if (limit < 1) return;
-    const { owner, leaseMs, table } = this.#options;
-    const got = await this.#claim(
-      state,
-      () => table.claimIds(ids.slice(0, limit), { kind: state.kind, owner, leaseMs }, policy.cap),
-      (rows) => this.#enqueue(state, rows),
-    );
-    policy.claimed?.(limit, got ?? 0);
-    if (limit < ids.length) this.wake();
-  }
-
-  /** Returns how many rows may be claimed. Claims are not awaited, so an error of the policy (of a breaker, say) must not leave this method. */
-  async #admit(kind: string, policy: KindPolicy, wanted: number): Promise<number> {
-    try {
-      const admitted = await policy.admit(wanted);
-      if (!this.#stopping || admitted < 1) return admitted;
-      // A stop that has found no claim under way does not wait for one that begins now.
-      policy.claimed?.(admitted, 0);
-      return 0;
-    } catch (error) {
-      this.#options.logger.debug({ err: error, kind }, 'the admission check failed; retrying');
-      return 0;
-    }
-  }
-
-  /** Claims suspects, only as many as can start soon: a suspect that waits when the process dies would lose a start without having run. */
-  async #fillSuspects(state: KindState): Promise<void> {
-    const policy = this.#options.kinds().get(state.kind);
-    if (!policy || state.claimingSuspects) return;
-    state.claimingSuspects = true;
-    while (!this.#stopping && state.suspects && this.#leases.size < maxUnsettled) {
-      const places = policy.concurrency * policy.batch;
-      const room = (policy.claimAhead === false ? places : Math.max(16, places)) - state.waiting - state.running * policy.batch;
-      const limit = room < 1 ? 0 : await this.#admit(state.kind, policy, Math.min(room, maxClaim));
-      if (limit < 1) break;
-      const query = this.#query(state, policy, { limit, group: '', lost: { from: 1, to: policy.maxLost - 2 } });
-      const got = await this.#claim(state, query, (rows) => this.#enqueue(state, rows));
-      policy.claimed?.(limit, got ?? 0);
-      if (got === undefined || got < limit) state.suspects = false;
-    }
-    state.claimingSuspects = false;
-  }
-
-  /**
-   * Runs suspects that have one start left, each alone: one at a time per process, never in a batch. If the process dies again, only that
-   * row is given up. A row that has run for the time of a lease no longer keeps the others waiting, or a handler without an end would keep
-   * them waiting for ever. They are at risk then if it kills the process after all.
-   */
-  async #runAlone(): Promise<void> {
-    if (aloneRunning || this.#lastStarts.length === 0) return;
-    aloneRunning = true;
-    try {
-      for (const kind of this.#lastStarts) {
-        const state = this.#state(kind);
-        for (let alone: HeldRow | undefined; ; alone = undefined) {
-          const policy = this.#options.kinds().get(kind);
-          if (this.#stopping || !policy || state.alone >= policy.concurrency || (await this.#admit(kind, policy, 1)) < 1) break;
-          const query = this.#query(state, policy, { limit: 1, group: '', lost: { from: policy.maxLost - 1, to: 2 ** 31 - 1 } });
-          const got = await this.#claim(state, query, ([held]) => {
-            if (!held) return;
-            state.enter(held.row.group);
-            if (this.#stopping) this.#release(held.row);
-            else alone = held;
-          });
-          policy.claimed?.(1, got ?? 0);
-          if (!alone) break;
-          await this.#endedOrLong(state, this.#runRows(state, policy, [alone]));
-        }
-      }
-    } finally {
-      aloneRunning = false;
-    }
-  }
-
-  /** Resolves when a row that runs alone has ended, or has run for the time of a lease. */
-  async #endedOrLong(state: KindState, run: Promise<void> | undefined): Promise<void> {
-    if (!run) return;
-    const ended = new AbortController();
-    state.alone += 1;
-    const counted = run.finally(() => {
-      state.alone -= 1;
-      ended.abort();
-    });
-    await Promise.race([counted, idle(this.#options.leaseMs, ended.signal).catch(() => undefined)]);
-  }
-
-  /**
-   * Claims rows and passes them to `deliver` while the claim still counts as open, so that `stop` can't miss them. Returns their number, or
-   * `undefined` if the claim failed. Their deadline counts from before the claim was sent.
-   */
-  async #claim(
-    { kind }: KindState,
-    claim: () => Promise<readonly ClaimedRow[]>,
-    deliver: (rows: readonly HeldRow[]) => void,
-  ): Promise<number | undefined> {
-    const { leaseMs, logger, telemetry } = this.#options;
-    this.#claimsOpen += 1;
-    try {
-      const deadline = monotonicMs() + leaseMs;
-      const rows = await claim();
-      await checkpoint('work:after-claim');
-      if (rows.length > 0) telemetry.claimed.add(rows.length, { kind });
-      deliver(
-        rows.map((row) => {
-          const held = new HeldRow(row, deadline);
-          this.#leases.add(held);
-          return held;
-        }),
-      );
-      return rows.length;
-    } catch (error) {
-      logger.debug({ err: error, kind }, 'a claim failed; retrying');
-      return undefined;
-    } finally {
-      this.#claimsOpen -= 1;
-      this.#notifyStopped();
-    }
-  }
-
-  #query(
-    { kind }: KindState,
-    policy: KindPolicy,
-    query: Pick<ClaimQuery, 'limit' | 'group' | 'lost' | 'from'>,
-  ): () => Promise<readonly ClaimedRow[]> {
-    const { owner, leaseMs, table } = this.#options;
-    return () => table.claim({ kind, owner, leaseMs, ...query }, policy.cap);
   }
 
   #enqueue(state: KindState, rows: readonly HeldRow[]): void {
@@ -503,9 +292,7 @@ export class WorkRunner implements Service {
     } finally {
       state.pumping = false;
     }
-    if (this.#stopping || state.waiting > policy.concurrency * policy.batch + maxAhead / 2) return;
-    void this.#fill(state);
-    if (state.suspects) void this.#fillSuspects(state);
+    if (!this.#stopping) this.#claimer.refill(state);
   }
 
   #runRows(state: KindState, policy: KindPolicy, rows: readonly HeldRow[]): Promise<void> | undefined {
@@ -574,21 +361,4 @@ export class WorkRunner implements Service {
     this.#stopped = [];
     for (const resolve of waiting) resolve();
   }
-}
-
-function countOutcomes(telemetry: Telemetry, batch: readonly Settlement[], accepted: ReadonlySet<string>): void {
-  const counts = new Map<string, number>();
-  for (const { row, verdict } of batch) {
-    const key = `${accepted.has(row.id) ? verdict.outcome : 'lost'} ${row.kind}`;
-    counts.set(key, (counts.get(key) ?? 0) + 1);
-  }
-  for (const [key, n] of counts) {
-    const space = key.indexOf(' ');
-    telemetry.settled.add(n, { outcome: key.slice(0, space), kind: key.slice(space + 1) });
-  }
-}
-
-function rotate(names: string[], first: string | undefined): string[] {
-  const at = first === undefined ? -1 : names.indexOf(first);
-  return at <= 0 ? names : [...names.slice(at), ...names.slice(0, at)];
 }

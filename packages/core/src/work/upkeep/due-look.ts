@@ -14,7 +14,7 @@ export class DueLook {
   #completeAtMs: number | undefined;
   #slowLooks = 0;
 
-  /** True if looks go back less far than over everything: a row that they do not find may be due all the same. */
+  /** True if looks do not go over everything: a row that they do not find may be due all the same. */
   get short(): boolean {
     // Twice in a row, since one look may have waited for a lock or a connection.
     return this.#slowLooks > 1;
@@ -40,7 +40,7 @@ export class DueLook {
     }
     next.ended();
     if (backMs === undefined && found === 0) this.#slowLooks = monotonicMs() - began > slowMs ? this.#slowLooks + 1 : 0;
-    // What is left must be found by the next look, so that one is over everything.
+    // If rows are left, the next look must find them, so it goes over everything.
     this.#completeAtMs = found < limit ? began : undefined;
     return found;
   }

@@ -16,9 +16,15 @@ export interface UpkeepOptions {
   readonly maxPollMs: () => number;
   /** Called after each pass of `promote` with the number of SCHEDULED rows that became READY. */
   readonly onPromoted: (count: number) => Promise<void> | void;
-  /** Takes back rows whose lease has expired, within the last `backMs` if it is given, and returns their number. Runs every 2 s, or every `leaseMs` if that is shorter. */
+  /**
+   * Takes back rows whose lease has expired, within the last `backMs` if it is given, and returns their number. Runs every 2 s, or every `leaseMs`
+   * if that is shorter.
+   */
   readonly rescue: (backMs: number | undefined) => Promise<number>;
-  /** Repairs a part of the turns and slots every 2 s; it must cost the same however many there are. Default none, for workers that run neither serial nor capped kinds. */
+  /**
+   * Repairs a part of the turns and slots every 2 s; it must cost the same however many there are. Default none, for workers that run neither serial
+   * nor capped kinds.
+   */
   readonly repair?: (() => Promise<unknown>) | undefined;
 }
 
