@@ -1,6 +1,7 @@
 import {
   type Backoff,
   type BreakerOptions,
+  breakerOptions,
   type Duration,
   durationMs,
   exponential,
@@ -41,7 +42,10 @@ export interface BizTypeOptions<Result = unknown> {
   readonly version?: number;
   /** Lifts contexts of each older version to the next: `{ 1: (v1) => v2 }`. Needed for every version below `version`. */
   readonly upcast?: Readonly<Record<number, (old: never) => unknown>>;
-  /** Rows that run at a time in all workers together. Default no limit. A limit costs each claim two statements more. */
+  /**
+   * Rows that run at a time in all workers together, 10,000 at most, since each has a row in the table `holdfast_slot`. Default no limit. It
+   * costs each claim two statements more.
+   */
   readonly globalConcurrency?: number;
   /** How often this type is swept: a period or a cron expression. Default: the worker's `sweep`. */
   readonly sweep?: Often;
@@ -89,7 +93,7 @@ export interface BizType<Input, Output, Result = unknown> {
   readonly globalConcurrency: number | undefined;
   readonly sweep: Often | undefined;
   readonly rate: { readonly limit: number; readonly perMs: number; readonly scope: 'worker' | 'all' } | undefined;
-  readonly breaker: Partial<BreakerOptions> | undefined;
+  readonly breaker: BreakerOptions | undefined;
   readonly tenantConcurrency: number;
   readonly maxLost: number;
 }
@@ -128,10 +132,11 @@ export function bizType<Input, Output, Result = unknown>(
     version: wholeNumber('version', version),
     upcast: options.upcast ?? {},
     rate: options.rate && rateOf(options.rate),
-    breaker: options.breaker,
+    breaker: options.breaker && breakerOptions(options.breaker),
     tenantConcurrency:
       options.tenantConcurrency === undefined ? Number.MAX_SAFE_INTEGER : wholeNumber('tenantConcurrency', options.tenantConcurrency),
-    globalConcurrency: options.globalConcurrency === undefined ? undefined : wholeNumber('globalConcurrency', options.globalConcurrency),
+    globalConcurrency:
+      options.globalConcurrency === undefined ? undefined : wholeNumber('globalConcurrency', options.globalConcurrency, { most: 10_000 }),
     sweep: options.sweep,
     maxLost: wholeNumber('maxLost', options.maxLost ?? 3, { least: 2 }),
   };

@@ -22,6 +22,9 @@ onEveryDatabase('bad input', (suite) => {
   const lone = String.fromCharCode(0xd800);
   const cycle: Record<string, unknown> = {};
   cycle.self = cycle;
+  const throwsUndefined = () => {
+    throw undefined;
+  };
 
   it.each([
     ['an unknown type', 'nope', {}, {}, UnknownTypeError, /nope.*"plain", "strict", "serial"/],
@@ -40,6 +43,7 @@ onEveryDatabase('bad input', (suite) => {
     ['a lone surrogate in a key', 'plain', { [lone]: 1 }, {}, InvalidContextError, /surrogate/],
     ['a cycle', 'plain', cycle, {}, InvalidContextError, /JSON/],
     ['a bigint', 'plain', { n: 1n }, {}, InvalidContextError, /JSON/],
+    ['a value that throws undefined', 'plain', { toJSON: throwsUndefined }, {}, InvalidContextError, /JSON/],
     ['a negative delay', 'plain', {}, { delay: -1 }, InvalidArgumentError, /delay.*-1/],
     ['an absurd delay', 'plain', {}, { delay: '1e9d' }, InvalidArgumentError, /delay/],
     ['a delay that is no duration', 'plain', {}, { delay: 'soon' }, InvalidArgumentError, /delay.*soon/],
@@ -100,6 +104,8 @@ onEveryDatabase('bad input', (suite) => {
     refused(() => bizType(any, { keep: 'soon' as never }), /keep.*soon/);
     refused(() => bizType(any, { version: 3, upcast: { 2: () => ({}) } }), /upcast has no step from version 1/);
     refused(() => bizType(any, { globalConcurrency: 2.5 }), /globalConcurrency is 2\.5/);
+    refused(() => bizType(any, { globalConcurrency: Number.MAX_SAFE_INTEGER }), /globalConcurrency is 9007199254740991.*from 1 to 10,000/);
+    refused(() => bizType(any, { breaker: { openMs: Number.NaN } }), /breaker.openMs/);
     refused(() => bizType(any, { retry: every('1s').upTo(0) }), /upTo/);
     refused(() => registry.handle('nope' as never, () => undefined), /nope/);
     refused(() => registry.worker(), /No type has a handler/);

@@ -1,4 +1,4 @@
-import { every } from '@holdfast/core';
+import { every, wait } from '@holdfast/core';
 import { until } from '@holdfast/core/testing';
 import { expect, it } from 'vitest';
 import { bizType, type SubmitOptions, type Submitted } from '../src/index.ts';
@@ -145,6 +145,63 @@ onEveryDatabase('once', (suite) => {
     release[1]?.();
     await until(ended(later.id));
     expect(seen).toEqual([1, 3]);
+  });
+
+  it('holds also between submits that one transaction makes at a time, each of which returns the id of its row', async () => {
+    const biz = suite.create({ together: bizType(any) });
+    const submitted = await suite.db.knex.transaction((trx) =>
+      Promise.all(
+        ['a', 'b', 'a', undefined, 'b', 'c'].map((once, n) =>
+          n === 2
+            ? biz.in(trx).submitMany('together', [{ n }], () => ({ once: 'a' }))
+            : biz.in(trx).submit('together', { n }, once === undefined ? {} : { once }),
+        ),
+      ),
+    );
+    const ids = submitted.map((one) => ('id' in one ? one.id : String(one[0])));
+    expect([ids[2], ids[4]]).toEqual([ids[0], ids[1]]);
+    const stored = (await rowsOf('together')).map(({ id, context }) => [String(id), JSON.parse(context).n]);
+    expect(stored.sort()).toEqual([0, 1, 3, 5].map((n) => [ids[n], n]).sort());
+  });
+
+  it.each([undefined, 'of a serial type'])('is found by many transactions at a time, none of which fails (%s)', async (serial) => {
+    const type = `hot ${serial}`;
+    const biz = suite.create({ [type]: bizType(any, { serial: serial !== undefined }) });
+    const options = serial === undefined ? { once: 'hot', delay: '1h' as const } : { bizId: 'hot', delay: '1h' as const };
+    const first = await biz.now().submit(type, {}, options);
+    const others = await Promise.all(
+      Array.from({ length: 8 }, () => suite.db.knex.transaction((trx) => biz.in(trx).submit(type, {}, options))),
+    );
+    expect(new Set(others.map(({ id }) => id)).size).toBe(serial === undefined ? 1 : 8);
+    if (serial === undefined) expect(others[0]).toEqual({ id: first.id, duplicate: true });
+  });
+
+  it('takes the lease of no row that runs while transactions submit its key without a pause', async () => {
+    const biz = suite.create({ busy: bizType(any) });
+    const lost: string[] = [];
+    biz.events.on('task:lease-lost', ({ id }) => void lost.push(id));
+    const { promise: held, resolve: release } = Promise.withResolvers<void>();
+    let signal: AbortSignal | undefined;
+    biz.handle('busy', async (_context, run) => {
+      signal = run.signal;
+      await held;
+    });
+    await using worker = biz.worker({ lease: 600 });
+    await worker.start();
+    const options = { once: { key: 'busy', replace: true } };
+    const { id } = await biz.now().submit('busy', {}, options);
+    await until(() => signal);
+    // SQLite has one connection: its transactions do not keep it for long.
+    const transactionMs = suite.db.name === 'sqlite' ? 1 : 30;
+    for (const began = performance.now(); performance.now() - began < 1_500; )
+      await suite.db.knex.transaction(async (trx) => {
+        expect((await biz.in(trx).submit('busy', {}, options)).earlier).toBe('running');
+        await wait(transactionMs);
+      });
+    expect(signal?.aborted).toBe(false);
+    release();
+    await until(ended(id));
+    expect(lost).toEqual([]);
   });
 
   it('promotes a row that lost a start and was rescheduled', async () => {

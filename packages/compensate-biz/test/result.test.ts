@@ -1,7 +1,10 @@
-import { every, silentLogger } from '@holdfast/core';
+import { every, silentLogger, Telemetry } from '@holdfast/core';
 import { until } from '@holdfast/core/testing';
 import { expect, it } from 'vitest';
+import { registryOf } from '../src/biz.ts';
 import { bizType, InvalidResultError, type Progress } from '../src/index.ts';
+import { HandlerRunner } from '../src/run/handler-runner.ts';
+import { ProgressReports } from '../src/run/progress-reports.ts';
 import { onEveryDatabase } from './suite.ts';
 import { any, schemaOf } from './suite-schema.ts';
 
@@ -216,6 +219,20 @@ onEveryDatabase('the result and the progress of a run', (suite) => {
     await worker.stop();
     report(0.3);
     expect((await biz.get(id))?.progress).toBe(0.1);
+  });
+
+  it('keeps nothing in memory of a run that reports while it commits', async () => {
+    const biz = suite.create({ reporting: bizType(any) });
+    biz.handle('reporting', (_context, run) => run.commit(() => run.progress(0.5)));
+    const registry = registryOf(biz as never);
+    const reports = new ProgressReports(registry.table, registry.logger);
+    const worker = { id: 'w', onCounted: () => undefined, onCommitted: () => undefined };
+    const runner = new HandlerRunner({ registry, telemetry: new Telemetry('test'), worker, reports, leaseMs: 30_000 });
+    const { id } = await biz.now().submit('reporting', {});
+    const rows = await biz.table.claimIds([id], { kind: 'reporting', owner: 'w', leaseMs: 30_000 });
+    await runner.run(rows.map((row) => ({ row, signal: new AbortController().signal, interrupted: false })));
+    expect((await biz.get(id))?.status).toBe('SUCCESS');
+    expect(reports.size).toBe(0);
   });
 
   it('refuses reports that say nothing', async () => {

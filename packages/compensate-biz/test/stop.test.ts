@@ -105,6 +105,67 @@ onEveryDatabase('stop', (suite) => {
     expect(await rowsOf('long')).toMatchObject([{ status: 'SUCCESS' }]);
   });
 
+  it('aborts handlers in time also while a look at the table takes long', async () => {
+    const biz = suite.create({ looked: bizType(any) });
+    let [started, interrupted] = [false, false];
+    biz.handle('looked', async (_context, { signal }) => {
+      started = true;
+      await aborted(signal);
+      interrupted = true;
+    });
+    await biz.now().submit('looked', {});
+    const worker = biz.worker({ stopTimeout: 10 });
+    await worker.start();
+    await until(() => started);
+    const ready = biz.table.ready.bind(biz.table);
+    const { promise: held, resolve: release } = Promise.withResolvers<void>();
+    let looking = false;
+    biz.table.ready = async (query) => {
+      looking = true;
+      await held;
+      return ready(query);
+    };
+    biz.wake();
+    await until(() => looking);
+    const stopped = worker.stop();
+    try {
+      await until(() => interrupted, { withinMs: 3_000 });
+    } finally {
+      release();
+      await stopped;
+    }
+  });
+
+  it('claims nothing any more, also if a breaker answers only after the stop', async () => {
+    const biz = suite.create({ guarded: bizType(any, { breaker: {} }) });
+    biz.handle('guarded', () => undefined);
+    const { database } = biz;
+    const rows = database.rows.bind(database);
+    const { promise: held, resolve: release } = Promise.withResolvers<void>();
+    const answers: Promise<unknown>[] = [];
+    database.rows = (async (sql: string, params?: readonly unknown[]) => {
+      if (!sql.includes('holdfast_breaker')) return rows(sql, params);
+      const answer = held.then(() => rows(sql, params));
+      answers.push(answer);
+      return answer;
+    }) as typeof database.rows;
+    let claims = 0;
+    const claim = biz.table.claim.bind(biz.table);
+    biz.table.claim = (query, cap) => {
+      claims += 1;
+      return claim(query, cap);
+    };
+    await t().insert({ biz_type: 'guarded', context: '{}' });
+    const worker = biz.worker();
+    await worker.start();
+    await until(() => answers.length > 0);
+    await worker.stop();
+    release();
+    await Promise.all(answers);
+    await new Promise((resolve) => setImmediate(resolve));
+    expect(claims).toBe(0);
+  });
+
   it('counts what a handler decides when it is aborted', async () => {
     const biz = suite.create({ decided: bizType(any, { retry: every('1h').upTo(3) }) });
     let started = 0;

@@ -19,6 +19,9 @@ onEveryDatabase('what a run remembers', (suite) => {
     });
   });
   const failing = () => Promise.reject(new Error('no such card'));
+  const failOddly = () => {
+    throw Object.assign(new Error(), { message: { fault: 'no such card' }, name: 7 });
+  };
 
   it.each<
     [
@@ -57,6 +60,15 @@ onEveryDatabase('what a run remembers', (suite) => {
     ['reject not returned, in a wait', async (run) => void run.reject('closed'), 'FAILED', 0, /closed/],
     ['retry not returned', (run) => void run.retry({ reason: 'later' }), 'FAILED', 0, /later/],
     ['two verdicts', (run) => void [run.reject('first'), run.reject('second')], 'FAILED', 0, /second/],
+    ['throw of an error whose message is no text', () => failOddly(), 'FAILED', 0, /no such card/],
+    ['throw of an error whose message is no text, in a wait', async () => failOddly(), 'FAILED', 0, /no such card/],
+    [
+      'retry for a long reason',
+      (run) => run.retry({ reason: `closed ${'x'.repeat(200_000)}` }),
+      'FAILED',
+      0,
+      /^.{0,80}closed x{1000,2100}…/,
+    ],
     [
       'throw after reject',
       (run) => {
@@ -158,6 +170,7 @@ onEveryDatabase('what a run remembers', (suite) => {
   >([
     ['commit not awaited', (batch, n) => void batch.commit(note(n) as never), 'SUCCESS,SUCCESS', 1],
     ['commit not awaited that fails', async (batch) => void batch.commit(failing), 'FAILED,FAILED', 0],
+    ['throw of an error whose message is no text', () => failOddly(), 'FAILED,FAILED', 0],
     [
       'commit that fails and is swallowed',
       async (batch) => {

@@ -12,7 +12,7 @@ export { survivesJson } from './check/survives-json.ts';
 export { requireVersionColumn, requireVersionValue } from './check/version-column.ts';
 export { wholeNumber } from './check/whole-number.ts';
 export type { HoldfastConfig } from './cli/config.ts';
-export { Breaker, type BreakerOptions } from './coordination/breaker.ts';
+export { Breaker, type BreakerOptions, breakerOptions } from './coordination/breaker.ts';
 export { KeyGate } from './coordination/key-gate.ts';
 export { Once, type OnceEntry } from './coordination/once.ts';
 export { RateWindow, type Starts } from './coordination/rate-window.ts';
@@ -28,6 +28,7 @@ export type { Dialect } from './database/dialect.ts';
 export { columnBytes, concat, forUpdate, insertNew, quoted, skipLocked } from './database/dialect-sql.ts';
 export { insertIgnore } from './database/insert-ignore.ts';
 export { insertedId, insertRow } from './database/inserted-id.ts';
+export { rowsAtPresent } from './database/rows-at-present.ts';
 export type { SqlRunner } from './database/sql-runner.ts';
 export { statementParts } from './database/statement-parts.ts';
 export { nullableColumns, tableColumns } from './database/table-columns.ts';
@@ -50,7 +51,7 @@ export {
   UnsupportedDatabaseError,
 } from './errors/errors.ts';
 export { errorPage, HoldfastError, type HoldfastErrorOptions } from './errors/holdfast-error.ts';
-export { type StoredError, storedError } from './errors/stored-error.ts';
+export { propertyOf, type StoredError, storedError } from './errors/stored-error.ts';
 export { decodeSnowflake, type SnowflakeParts, SnowflakeSequence } from './ids/snowflake.ts';
 export { uuidv7 } from './ids/uuidv7.ts';
 export { LaneFeed, type LaneFeedOptions } from './lane/lane-feed.ts';

@@ -215,6 +215,25 @@ onEveryDatabase('leases', (suite) => {
     });
   });
 
+  it.each([33_000 * 1.1, 1_000 / 3, 0.4])(
+    'can be asked when it was opened for a time that is not a whole number (%d ms)',
+    async (openMs) => {
+      const name = `open ${openMs}`;
+      const breaker = new Breaker(suite.database, { failures: 1, openMs, maxOpenMs: openMs });
+      await breaker.report('b', name, { ok: 0, failed: 1 });
+      await later(60_000, async () => {
+        expect(await breaker.admit('b', name)).toBe('probe');
+      });
+    },
+  );
+
+  it.each([{ failures: 0.5 }, { failures: Number.NaN }, { openMs: Number.NaN }, { maxOpenMs: Number.POSITIVE_INFINITY }, { openMs: -1 }])(
+    'refuses a breaker that could not be opened or asked: %o',
+    (options) => {
+      expect(() => new Breaker(suite.database, options)).toThrow(/breaker\.(failures|openMs|maxOpenMs) is/);
+    },
+  );
+
   it('remembers an idempotency key for its window, and forgets it with its transaction', async () => {
     const once = new Once(suite.database);
     await suite.database

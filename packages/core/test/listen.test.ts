@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { until } from '@holdfast/core/testing';
+import { throughProxy, until } from '@holdfast/core/testing';
 import knexFactory from 'knex';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { Database, listenWaker, silentLogger, Wakers } from '../src/index.ts';
@@ -39,6 +39,29 @@ describe.runIf(server && canPool)('LISTEN', () => {
     await waker.close();
     await database.close();
     await knex.destroy();
+  });
+});
+
+describe.runIf(server)('a waker whose connection is cut', () => {
+  it('can be closed, and does not wait for an answer that never comes', async () => {
+    const through = await throughProxy(server ?? '');
+    const database = new Database({ knex: through.knex });
+    const waker = listenWaker(database, { logger: silentLogger });
+    waker.listen('news', () => undefined);
+    await until(() => waker.reliable);
+    through.proxy.set('stall');
+    let closed = false;
+    const closing = waker.close().then(() => {
+      closed = true;
+    });
+    try {
+      await until(() => closed, { withinMs: 10_000 });
+    } finally {
+      await through.proxy.close();
+      await closing;
+      await database.close();
+      await through.knex.destroy();
+    }
   });
 });
 

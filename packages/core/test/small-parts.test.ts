@@ -163,6 +163,20 @@ describe('text and errors', () => {
   it('stores anything thrown, small and clean', () => {
     fc.assert(fc.property(fc.anything(), (thrown) => storedError(thrown).message.length <= 2000));
     expect(storedError(new Error('x'.repeat(5000))).message).toHaveLength(2000);
+    const odd = fc.record({ name: fc.anything(), message: fc.anything(), code: fc.anything() }, { requiredKeys: [] });
+    fc.assert(
+      fc.property(odd, (properties) => {
+        const stored = storedError(Object.assign(new Error('x'), properties));
+        expect([typeof stored.name, typeof stored.message]).toEqual(['string', 'string']);
+      }),
+    );
+    expect(storedError(Object.assign(new Error(), { message: { fault: 7 } })).message).toBe('{"fault":7}');
+    const hostile = new Proxy(new Error('x'), {
+      get() {
+        throw new Error('no');
+      },
+    });
+    expect(storedError(hostile)).toEqual({ name: 'Error', message: '' });
   });
 
   it('recognises its errors across copies of the package', () => {

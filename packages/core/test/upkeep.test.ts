@@ -70,3 +70,33 @@ it('makes a backlog of rows READY that are long overdue without a pause, also wh
   await promote.stop();
   expect(counts.filter((count) => count === 1_000)).toHaveLength(5);
 });
+
+it('makes rows READY also while the server ends each look over everything at its limit', async () => {
+  let full = 0;
+  let short = 0;
+  const table = {
+    promote: async (_limit: number, backMs?: number) => {
+      if (backMs !== undefined) return (short += 1) === 1 ? 1 : 0;
+      full += 1;
+      // The first is in time. Then rows that have gone pile up in the index.
+      if (full === 1) return 0;
+      for (const began = performance.now(); performance.now() - began < 25; );
+      throw new Error('canceling statement due to statement timeout');
+    },
+    nextDueMs: async () => undefined,
+  };
+  const counts: number[] = [];
+  const { promote } = createUpkeep({
+    table: table as unknown as WorkTable,
+    logger: silentLogger,
+    leaseMs: 30_000,
+    minPollMs: 2,
+    maxPollMs: () => 20,
+    onPromoted: (count) => void counts.push(count),
+    rescue: async () => 0,
+  });
+  await promote.start();
+  await until(() => counts.includes(1), { withinMs: 3_000 });
+  await promote.stop();
+  expect(full).toBeLessThan(5);
+});

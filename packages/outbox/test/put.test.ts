@@ -130,3 +130,30 @@ onEveryDatabase('cancel', (suite) => {
     expect(await outbox.now().put('free', { n: 4 }, { id })).toEqual({ id, duplicate: true });
   });
 });
+
+onEveryDatabase(
+  'cancel in an open transaction at REPEATABLE READ',
+  (suite) => {
+    it.each(['delayed, with an id', 'delayed, without one', 'sent long ago'])('keeps no put of others waiting (%s)', async (which) => {
+      const outbox = suite.outbox();
+      const given = which.includes('with an id') ? { id: 'zz-last' } : {};
+      const { id } = await outbox.now().put('free', { n: 1 }, { delay: '1h', ...given });
+      if (which.startsWith('sent')) expect(await outbox.now().cancel(id)).toBe(true);
+      const trx = await suite.db.knex.transaction({ isolationLevel: 'repeatable read' });
+      try {
+        expect(await outbox.in(trx).cancel(id)).toBe(!which.startsWith('sent'));
+        let put = 0;
+        const puts = [{}, { id: 'aa' }, { id: 'zz-later' }].map((options) =>
+          outbox
+            .now()
+            .put('free', { n: 2 }, { delay: '1h', ...options })
+            .then(() => (put += 1)),
+        );
+        await until(() => put === puts.length, { withinMs: 3_000 });
+      } finally {
+        await trx.rollback();
+      }
+    });
+  },
+  ['mysql', 'mariadb'],
+);

@@ -25,7 +25,7 @@ export function parseContext(registry: Registry, row: ClaimedRow, type: BizType<
     let value: unknown = JSON.parse(row.payload.context ?? 'null');
     for (let from = version; from < type.version; from++) value = type.upcast[from]?.(value as never);
     const result = type.schema['~standard'].validate(value);
-    return result instanceof Promise ? result.then(judge, rejected) : judge(result);
+    return result instanceof Promise ? result.then(judge).catch(rejected) : judge(result);
   } catch (error) {
     return rejected(error);
   }

@@ -30,6 +30,11 @@ export class ProgressReports {
     this.#logger = logger;
   }
 
+  /** The number of runs under way that have reported. */
+  get size(): number {
+    return this.#reports.size;
+  }
+
   /** Notes a report, to be written soon. */
   report(row: ClaimedRow, json: string): void {
     const report = this.#reports.get(row.id);

@@ -204,12 +204,13 @@ export class SingleRun implements Run {
       verdict = await this.#judge(ended);
       if (verdict?.outcome === 'done' && this.#followUps !== undefined) {
         await this.#commitWith(() => undefined, verdict.result);
-        return undefined;
+        verdict = undefined;
       }
     } catch (error) {
       verdict = this.#thrown(error);
     }
-    if (verdict !== undefined && this.#reported) await this.#reports.end(this.#running.row, verdict.outcome === 'done');
+    // Also of a run that has committed: it may have reported while its commit was under way.
+    if (this.#reported) await this.#reports.end(this.#running.row, verdict === undefined || verdict.outcome === 'done');
     return verdict;
   }
 

@@ -1,4 +1,13 @@
-import { type Backoff, type Duration, durationMs, type RunningRow, type StoredError, storedError, type Verdict } from '@holdfast/core';
+import {
+  type Backoff,
+  type Duration,
+  durationMs,
+  propertyOf,
+  type RunningRow,
+  type StoredError,
+  storedError,
+  type Verdict,
+} from '@holdfast/core';
 
 /** The verdict on a run that succeeded, with its result as JSON. */
 export function doneVerdict(result: string | undefined): Verdict {
@@ -17,9 +26,10 @@ export function failed(retry: Backoff, attempts: number, error: StoredError, aft
  * stopping, has not failed: its row is given back, and the start is not counted. A run that was longer than the timeout has failed, also at a stop.
  */
 export function thrown(retry: Backoff, { row: { attempts }, interrupted }: RunningRow, error: unknown): Verdict {
-  const { retryable, code } = (error ?? {}) as { retryable?: unknown; code?: unknown };
+  const code = propertyOf(error, 'code');
   if (interrupted && code !== 'handler-timeout') return { outcome: 'release' };
-  if (retryable === false && code !== 'lease-lost') return { outcome: 'dead', reason: 'rejected', error: storedError(error) };
+  if (propertyOf(error, 'retryable') === false && code !== 'lease-lost')
+    return { outcome: 'dead', reason: 'rejected', error: storedError(error) };
   return failed(retry, attempts, storedError(error));
 }
 
@@ -29,7 +39,9 @@ export function retryVerdict(
   attempts: number,
   options: { readonly after?: Duration; readonly reason?: string } = {},
 ): Verdict {
-  const error: StoredError = { name: 'Retry', code: 'retry', message: options.reason ?? 'the handler asked for another try' };
+  const error = storedError(
+    Object.assign(new Error(options.reason ?? 'the handler asked for another try'), { name: 'Retry', code: 'retry' }),
+  );
   return failed(retry, attempts, error, options.after === undefined ? undefined : durationMs(options.after, 'after'));
 }
 

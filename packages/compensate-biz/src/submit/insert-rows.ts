@@ -36,9 +36,8 @@ async function insertGated(database: Database, sql: SqlRunner, rows: readonly Ne
 async function insertPlain(database: Database, sql: SqlRunner, rows: readonly NewRow[], blocked: boolean = false): Promise<string[]> {
   const ids: string[] = [];
   for (const { into, params, size } of statements(database, rows, blocked)) {
-    if (database.dialect === 'mysql') {
-      await sql.run(`INSERT ${into}`, params);
-      ids.push(...(await lastIds(sql, size)));
+    if (database.dialect === 'mysql' && sql.insert) {
+      ids.push(...(await idsFrom(sql, await sql.insert(`INSERT ${into}`, params), size)));
     } else {
       const inserted = await sql.rows<{ id: string }>(`INSERT ${into} RETURNING ${database.text('id')} AS id`, params);
       ids.push(...inserted.map(({ id }) => id));
@@ -48,13 +47,11 @@ async function insertPlain(database: Database, sql: SqlRunner, rows: readonly Ne
 }
 
 /** MySQL has no RETURNING, but the ids of one INSERT … VALUES are consecutive, in steps of the server's increment. */
-async function lastIds(sql: SqlRunner, count: number): Promise<string[]> {
-  const [last] = await sql.rows<{ id: string; step: number }>(
-    'SELECT CAST(LAST_INSERT_ID() AS CHAR) AS id, @@auto_increment_increment AS step',
-  );
-  const first = BigInt(last?.id ?? 0);
-  const step = BigInt(last?.step ?? 1);
-  return Array.from({ length: count }, (_, i) => (first + BigInt(i) * step).toString());
+async function idsFrom(sql: SqlRunner, first: string, count: number): Promise<string[]> {
+  if (count === 1) return [first];
+  const [session] = await sql.rows<{ step: number }>('SELECT @@auto_increment_increment AS step');
+  const step = BigInt(session?.step ?? 1);
+  return Array.from({ length: count }, (_, i) => (BigInt(first) + BigInt(i) * step).toString());
 }
 
 function* statements(database: Database, rows: readonly NewRow[], blocked: boolean = false): Generator<InsertStatement> {

@@ -76,32 +76,35 @@ export class RowSubmitter {
   in(trx: Knex.Transaction): InTransaction<BizTypes> {
     requireTransaction(trx, 'in(trx)');
     const registry = this.#registry;
-    const runner = (): Promise<SqlRunner> => registry.database.within(trx, 'submit');
+    // In turn: of two submits of one `once` key that are under way at a time, the second must find the row of the first.
+    const inTurn = <T>(step: (sql: SqlRunner) => Promise<T>): Promise<T> => registry.database.inTurn(trx, 'submit', step);
     const afterCommit = async (step: () => void): Promise<void> => (await transactionTrace(trx)).add(step);
     return {
       submit: async (type, context, options = {}) => {
         const rows = [await newRow(registry, type, context, options)];
-        const submitted = await writeRows(registry, await runner(), rows);
+        const submitted = await inTurn((sql) => writeRows(registry, sql, rows));
         await afterCommit(() => this.#wakeFor(rows, submitted));
         return first(submitted);
       },
       submitMany: async (type, contexts, options = {}) => {
         const rows = await this.#newRows(type, contexts, options);
-        const submitted = await writeRows(registry, await runner(), rows);
+        const submitted = await inTurn((sql) => writeRows(registry, sql, rows));
         await afterCommit(() => this.#wakeFor(rows, submitted));
         return submitted.map(({ id }) => id);
       },
       cancel: async (target) => {
-        const sql = await runner();
-        const id = await this.#idOf(sql, target);
-        const cancelled = id === undefined ? [] : await cancelRow(registry, sql, id);
+        const cancelled = await inTurn(async (sql) => {
+          const id = await this.#idOf(sql, target);
+          return id === undefined ? [] : cancelRow(registry, sql, id);
+        });
         if (cancelled.length > 0) await afterCommit(() => registry.cancelled(cancelled));
         return cancelled.length > 0;
       },
       reschedule: async (target, delay: Duration) => {
-        const sql = await runner();
-        const id = await this.#idOf(sql, target);
-        return id !== undefined && (await rescheduleRow(registry, sql, id, delay));
+        return inTurn(async (sql) => {
+          const id = await this.#idOf(sql, target);
+          return id !== undefined && (await rescheduleRow(registry, sql, id, delay));
+        });
       },
     };
   }

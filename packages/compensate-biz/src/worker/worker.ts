@@ -192,8 +192,8 @@ export class BizWorker implements Service {
 
   async #stop(): Promise<void> {
     for (const unlisten of this.#unlisten) unlisten();
-    await Promise.all(this.#loops.map((loop) => loop.stop()));
-    await this.#runner.stop();
+    // At once: a sweep may take long, and handlers must get their signal in time.
+    await Promise.all([this.#runner.stop(), ...this.#loops.map((loop) => loop.stop())]);
     clearTimeout(this.#parentsTimer);
     await this.#completeParents();
   }

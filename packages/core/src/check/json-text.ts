@@ -13,7 +13,7 @@ export function jsonText(data: unknown, maxBytes: number, limitName: string): Js
     text = JSON.stringify(data);
   } catch (cause) {
     return {
-      problem: `can't be written as JSON: ${cleanText((cause as Error).message)}. Pass plain data (bigint as text, no cycles).`,
+      problem: `can't be written as JSON: ${cleanText(String((cause as Error | undefined)?.message ?? cause))}. Pass plain data (bigint as text, no cycles).`,
       cause,
     };
   }

@@ -1,6 +1,8 @@
 import { keyText } from '../check/key-text.ts';
+import { wholeNumber } from '../check/whole-number.ts';
 import type { Database } from '../database/database.ts';
 import { insertIgnore } from '../database/insert-ignore.ts';
+import { durationMs } from '../time/duration.ts';
 
 /** When a breaker opens, and for how long. */
 export interface BreakerOptions {
@@ -13,6 +15,19 @@ export interface BreakerOptions {
 }
 
 export const breakerDefaults: BreakerOptions = { failures: 10, openMs: 30_000, maxOpenMs: 600_000 };
+
+/**
+ * Checks the options of a breaker, and fills in the defaults. Times are rounded to whole ms: PostgreSQL refuses a fraction where it stores one,
+ * and a breaker that can't be asked lets nothing start.
+ * @throws InvalidArgumentError
+ */
+export function breakerOptions(options: Partial<BreakerOptions> = {}): BreakerOptions {
+  return {
+    failures: wholeNumber('breaker.failures', options.failures ?? breakerDefaults.failures, { most: 1_000_000 }),
+    openMs: durationMs(options.openMs ?? breakerDefaults.openMs, 'breaker.openMs'),
+    maxOpenMs: durationMs(options.maxOpenMs ?? breakerDefaults.maxOpenMs, 'breaker.maxOpenMs'),
+  };
+}
 
 /**
  * Stops work after failures in a row, and lets one probe find out when the cause has passed.
@@ -29,10 +44,11 @@ export class Breaker {
   readonly #table: string;
   readonly #options: BreakerOptions;
 
+  /** @throws InvalidArgumentError */
   constructor(database: Database, options: Partial<BreakerOptions> = {}) {
     this.#database = database;
     this.#table = database.table('holdfast_breaker');
-    this.#options = { ...breakerDefaults, ...options };
+    this.#options = breakerOptions(options);
   }
 
   /** Returns which calls may start now: all, none, or one probe, which is then this caller's. */

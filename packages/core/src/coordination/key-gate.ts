@@ -1,7 +1,6 @@
 import { keyText } from '../check/key-text.ts';
 import type { Database } from '../database/database.ts';
-import { forUpdate, skipLocked } from '../database/dialect-sql.ts';
-import { insertIgnore } from '../database/insert-ignore.ts';
+import { forUpdate, insertOrLock, skipLocked } from '../database/dialect-sql.ts';
 import type { SqlRunner } from '../database/sql-runner.ts';
 
 const purgeRows = 500;
@@ -28,7 +27,7 @@ export class KeyGate {
     keyText('key', key);
     const lock = forUpdate(this.#database);
     for (;;) {
-      await sql.run(insertIgnore(this.#database, this.#table, ['scope', 'gate_key']), [scope, key]);
+      await sql.run(insertOrLock(this.#database, `INTO ${this.#table} (scope, gate_key) VALUES (?, ?)`, 'gate_key'), [scope, key]);
       const [row] = await sql.rows<{ head: string | null }>(
         `SELECT ${this.#database.text('head')} AS head FROM ${this.#table} WHERE scope = ? AND gate_key = ?${lock}`,
         [scope, key],

@@ -1,7 +1,8 @@
 import { keyText } from '../check/key-text.ts';
 import type { Database } from '../database/database.ts';
 import { deleteOlder } from '../database/delete-older.ts';
-import { forUpdate, insertNew } from '../database/dialect-sql.ts';
+import { forUpdate, insertNew, insertOrLock } from '../database/dialect-sql.ts';
+import { rowsAtPresent } from '../database/rows-at-present.ts';
 import type { SqlRunner } from '../database/sql-runner.ts';
 import { valuesTable } from '../database/values-table.ts';
 
@@ -31,11 +32,13 @@ export class Once {
     keyText('key', key);
     const lock = forUpdate(this.#database);
     for (;;) {
+      // MySQL does not tell whether this statement has inserted the row. One that it has is expired until it is taken below.
+      const expiry = this.#database.family === 'mysql' ? '0' : '{now} + ?';
       const inserted = await sql.run(
-        insertNew(this.#database, `INTO ${this.#table} (scope, once_key, expires_at) VALUES (?, ?, {now} + ?)`),
-        [scope, key, windowMs],
+        insertOrLock(this.#database, `INTO ${this.#table} (scope, once_key, expires_at) VALUES (?, ?, ${expiry})`, 'once_key'),
+        this.#database.family === 'mysql' ? [scope, key] : [scope, key, windowMs],
       );
-      if (inserted > 0) return { first: true };
+      if (inserted > 0 && this.#database.family !== 'mysql') return { first: true };
       const [row] = await sql.rows<{ ref: string | null; live: number | string | boolean }>(
         `SELECT ref, CASE WHEN expires_at > {now} THEN 1 ELSE 0 END AS live FROM ${this.#table} WHERE scope = ? AND once_key = ?${lock}`,
         [scope, key],
@@ -106,7 +109,7 @@ export class Once {
       );
     else
       await sql.run(
-        insertNew(this.#database, `${into} VALUES ${keys.map(() => '(?, ?, 0)').join(', ')}`),
+        insertOrLock(this.#database, `${into} VALUES ${keys.map(() => '(?, ?, 0)').join(', ')}`, 'once_key'),
         keys.flatMap((key) => [scope, key]),
       );
   }
@@ -207,7 +210,9 @@ export class Once {
 
   /** Deletes a key whose work was taken back before it began, so that the next caller is the first. */
   async forget(sql: SqlRunner, scope: string, key: string): Promise<void> {
-    await sql.run(`DELETE FROM ${this.#table} WHERE scope = ? AND once_key = ?`, [scope, key]);
+    const where = 'WHERE scope = ? AND once_key = ?';
+    const found = await rowsAtPresent(this.#database, sql, `SELECT 1 AS one FROM ${this.#table} ${where}`, [scope, key]);
+    if (found.length > 0) await sql.run(`DELETE FROM ${this.#table} ${where}`, [scope, key]);
   }
 
   /** Deletes keys whose window has ended, in batches. */

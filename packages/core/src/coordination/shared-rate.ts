@@ -61,22 +61,29 @@ export class SharedRate {
     const record = await this.#lock(sql);
     // Read as the statement began, perhaps before its wait for the lock: then a little less may start than could.
     const nowMs = Number(record.now_ms);
-    const window = new RateWindow(this.#options.limit, this.#options.perMs, moments(record, nowMs));
+    const { starts, setBack } = startsOf(record, nowMs);
+    const window = new RateWindow(this.#options.limit, this.#options.perMs, starts);
     const limit = Math.min(wanted, window.free(nowMs));
     if (limit < 1) {
       this.#usedUpUntil = monotonicMs() + Math.min(window.waitMs(nowMs), maxQuietMs);
+      // They count as starts of now once: if they stayed as they are, they would be starts of now at each question.
+      if (setBack) await this.#write(sql, window, 0);
       return [];
     }
     const started = await start(limit);
     if (started.length === 0) return started;
-    // The time is that of this statement, not that of the first: a start must not seem earlier than it was.
+    await this.#write(sql, window, started.length);
+    return started;
+  }
+
+  /** Stores the starts before now, and so many of now. The time is that of this statement: a start must not seem earlier than it was. */
+  async #write(sql: SqlRunner, before: RateWindow, now: number): Promise<void> {
     await sql.run(`UPDATE ${this.#table} SET earlier = ?, last_at = {now}, last_count = ? WHERE scope = ? AND name = ?`, [
-      JSON.stringify(window.moments),
-      started.length,
+      JSON.stringify(before.moments),
+      now,
       this.#scope,
       this.#name,
     ]);
-    return started;
   }
 
   async #lock(sql: SqlRunner): Promise<RateRecord> {
@@ -91,8 +98,13 @@ export class SharedRate {
   }
 }
 
-function moments({ earlier, last_at, last_count }: RateRecord, nowMs: number): Starts[] {
+/** The starts on record, and whether some of them were recorded by a clock that was set back since. */
+function startsOf({ earlier, last_at, last_count }: RateRecord, nowMs: number): { readonly starts: Starts[]; readonly setBack: boolean } {
   const window = new RateWindow(1, 1, earlier === '' ? [] : (JSON.parse(earlier) as Starts[]));
   window.add(Number(last_at), Number(last_count));
-  return window.moments.map(([at, count]): Starts => [at > nowMs + maxAheadMs ? nowMs : at, count]);
+  const ahead = (at: number): boolean => at > nowMs + maxAheadMs;
+  return {
+    starts: window.moments.map(([at, count]): Starts => [ahead(at) ? nowMs : at, count]),
+    setBack: window.moments.some(([at]) => ahead(at)),
+  };
 }

@@ -1,8 +1,9 @@
 import { fitKey } from '../check/fit-key.ts';
 import type { Database } from '../database/database.ts';
-import { skipLocked } from '../database/dialect-sql.ts';
-import { insertIgnore } from '../database/insert-ignore.ts';
+import { insertNew, skipLocked } from '../database/dialect-sql.ts';
 import type { SqlRunner } from '../database/sql-runner.ts';
+
+const slotsPerStatement = 500;
 
 /**
  * A limit on concurrent work that holds across processes. The row of a slot names the work that occupies it. A slot does not expire: the
@@ -20,8 +21,14 @@ export class Slots {
   /** Sets the number of slots of the scope. Occupied slots above `count` stay, and a later call deletes them once they are free. */
   async ensure(scope: string, count: number): Promise<void> {
     await this.#database.transaction(async (sql) => {
-      for (let slot = 1; slot <= count; slot++)
-        await sql.run(insertIgnore(this.#database, this.#table, ['scope', 'slot']), [column(scope), slot]);
+      for (let from = 1; from <= count; from += slotsPerStatement) {
+        const slots = Array.from({ length: Math.min(slotsPerStatement, count - from + 1) }, (_, i) => from + i);
+        const values = slots.map((slot) => `(?, ${slot})`).join(', ');
+        await sql.run(
+          insertNew(this.#database, `INTO ${this.#table} (scope, slot) VALUES ${values}`),
+          slots.map(() => column(scope)),
+        );
+      }
       await sql.run(`DELETE FROM ${this.#table} WHERE scope = ? AND slot > ? AND holder IS NULL`, [column(scope), count]);
     });
   }

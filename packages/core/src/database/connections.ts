@@ -1,4 +1,5 @@
 import type { Knex } from 'knex';
+import { idle } from '../time/wait.ts';
 import { discard } from './discard.ts';
 import { LoopPool, type PoolClient, unavailable } from './loop-pool.ts';
 import { postgresCorrections } from './postgres-session.ts';
@@ -81,9 +82,7 @@ export class Connections {
     (connection as { on?(event: string, listener: () => void): void }).on?.('error', () => {
       // The next statement reports a lost connection. Without a listener the event would end the process.
     });
-    const close = async (): Promise<void> => {
-      await client.destroyRawConnection(connection).catch(() => undefined);
-    };
+    const close = (): Promise<void> => closeWithin(closeMs, client, connection);
     try {
       await this.#prepare(connection);
     } catch (error) {
@@ -160,4 +159,26 @@ async function giveUp({ client, connection }: Taken, error: unknown): Promise<ne
   discard(connection, error);
   await client.releaseConnection(connection);
   throw isConnectionError(error) ? unavailable(error) : error;
+}
+
+/** How long a server may take to end a connection, in ms. */
+const closeMs = 2_000;
+
+/** Ends a connection. Over one that is cut, the server's answer never arrives: its socket is then closed. */
+async function closeWithin(ms: number, client: PoolClient, connection: object): Promise<void> {
+  const ended = new AbortController();
+  const closed = client.destroyRawConnection(connection).then(
+    () => undefined,
+    () => undefined,
+  );
+  const late = idle(ms, ended.signal).then(
+    () => {
+      const { connection: wire, destroy } = connection as { connection?: { stream?: { destroy(): void } }; destroy?(): void };
+      if (wire?.stream) wire.stream.destroy();
+      else destroy?.call(connection);
+    },
+    () => undefined,
+  );
+  await Promise.race([closed, late]);
+  ended.abort(new Error('closed'));
 }

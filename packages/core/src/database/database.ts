@@ -188,11 +188,29 @@ export class Database {
         );
       }
     };
+    const { insert } = runner;
     return {
       dialect: this.dialect,
+      ofCaller: true,
       rows: <Row>(sql: string, params?: readonly unknown[]) => guard(runner.rows<Row>(this.sql(sql), params)),
       run: (sql, params) => guard(runner.run(this.sql(sql), params)),
+      ...(insert && { insert: (sql: string, params?: readonly unknown[]) => guard(insert(this.sql(sql), params)) }),
     };
+  }
+
+  /**
+   * As {@link within}, for statements that belong together: those of another call of it in the same transaction, begun at the same time as with
+   * `Promise.all`, follow when `fn` has ended.
+   */
+  async inTurn<T>(trx: Knex.Transaction, what: string, fn: (sql: SqlRunner) => Promise<T>): Promise<T> {
+    requireTransaction(trx, what);
+    const connection = await transactionConnection(trx);
+    const own = (turns.get(connection) ?? Promise.resolve()).then(async () => fn(await this.within(trx, what)));
+    turns.set(
+      connection,
+      own.catch(() => undefined),
+    );
+    return own;
   }
 
   /**
@@ -256,10 +274,12 @@ export class Database {
   }
 
   #expanding(raw: SqlRunner): SqlRunner {
+    const { insert } = raw;
     return {
       dialect: raw.dialect,
       rows: (sql, params) => raw.rows(this.sql(sql), params),
       run: (sql, params) => raw.run(this.sql(sql), params),
+      ...(insert && { insert: (sql: string, params?: readonly unknown[]) => insert(this.sql(sql), params) }),
     };
   }
 
@@ -273,6 +293,9 @@ export class Database {
     });
   }
 }
+
+/** The end of the last call of `inTurn`, by connection. */
+const turns = new WeakMap<object, Promise<unknown>>();
 
 /** Opens a {@link Database} over the service's knex. */
 export function openDatabase(options: DatabaseOptions): Database {

@@ -33,3 +33,12 @@ export function columnBytes({ family }: Family, columns: readonly string[]): str
 export function insertNew({ family }: Family, rest: string): string {
   return family === 'mysql' ? `INSERT IGNORE ${rest}` : `INSERT ${rest} ON CONFLICT DO NOTHING`;
 }
+
+/**
+ * As {@link insertNew}, for rows that the transaction will lock next. On MySQL and MariaDB an INSERT IGNORE that finds a row locks it as a reader
+ * does, and two transactions that both go on to lock it as writers are a deadlock; this one locks it as a writer at once. `key` is a column
+ * of the key.
+ */
+export function insertOrLock(of: Family, rest: string, key: string): string {
+  return of.family === 'mysql' ? `INSERT ${rest} ON DUPLICATE KEY UPDATE ${key} = ${key}` : insertNew(of, rest);
+}

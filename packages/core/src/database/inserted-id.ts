@@ -7,13 +7,9 @@ export function insertRow(sql: SqlRunner, table: string, values: Readonly<Record
   return insertedId(sql, `INSERT INTO ${table} (${columns.join(', ')}) VALUES (${marks})`, Object.values(values));
 }
 
-/** Runs an INSERT of one row and returns the id that the database gave it, as text. MySQL has no RETURNING; MariaDB takes the same way. */
+/** Runs an INSERT of one row and returns the id that the database gave it, as text. */
 export async function insertedId(sql: SqlRunner, statement: string, params: readonly unknown[]): Promise<string> {
-  if (sql.dialect === 'mysql' || sql.dialect === 'mariadb') {
-    await sql.run(statement, params);
-    const [row] = await sql.rows<{ id: string }>('SELECT CAST(LAST_INSERT_ID() AS CHAR) AS id');
-    return String(row?.id);
-  }
+  if (sql.insert) return sql.insert(statement, params);
   const [row] = await sql.rows<{ id: string | number }>(`${statement} RETURNING CAST(id AS TEXT) AS id`, params);
   return String(row?.id);
 }

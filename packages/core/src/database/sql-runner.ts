@@ -14,10 +14,17 @@ import { isReadOnly } from './transient.ts';
  */
 export interface SqlRunner {
   readonly dialect: Dialect;
+  /** True in a transaction of the caller's: at REPEATABLE READ, MySQL's default, what it reads without a lock may be older than now. */
+  readonly ofCaller?: true;
   /** Runs a statement and returns its rows. */
   rows<Row = Record<string, unknown>>(sql: string, params?: readonly unknown[]): Promise<Row[]>;
   /** Runs a statement and returns the number of rows that it changed. */
   run(sql: string, params?: readonly unknown[]): Promise<number>;
+  /**
+   * MySQL, MariaDB: runs an INSERT and returns the id that the database gave its first row, as text. It comes with the reply: a LAST_INSERT_ID()
+   * that is asked for later may be that of another statement of the same transaction. Absent elsewhere, where RETURNING tells it.
+   */
+  insert?(sql: string, params?: readonly unknown[]): Promise<string>;
 }
 
 /** The part of `pg`'s client that is used. */
@@ -116,6 +123,13 @@ function mysqlRunner(dialect: Dialect, connection: MysqlConnection, options: Sql
       return (Array.isArray(result) ? result : []) as Row[];
     },
     run: async (sql, params = []) => ((await query(sql, params)) as { affectedRows?: number }).affectedRows ?? 0,
+    insert: async (sql, params = []) => {
+      const { insertId } = (await query(sql, params)) as { insertId?: number | string };
+      if (typeof insertId === 'string' || Number.isSafeInteger(insertId)) return String(insertId);
+      // The driver rounds it.
+      const [row] = (await query('SELECT CAST(LAST_INSERT_ID() AS CHAR) AS id', [])) as { id: string }[];
+      return String(row?.id);
+    },
   };
 }
 

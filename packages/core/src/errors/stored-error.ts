@@ -9,15 +9,37 @@ export interface StoredError {
 
 const maxMessageLength = 2000;
 
-/** Converts anything that was thrown to an error that can be stored: no NUL, no lone surrogates, at most 2,000 characters of message. */
+/**
+ * Converts anything that was thrown to an error that can be stored: no NUL, no lone surrogates, at most 2,000 characters of message. Never
+ * throws: the message of an error may be an object, as after `Object.assign(new Error(), answer)`, and a property may throw when it is read.
+ */
 export function storedError(thrown: unknown): StoredError {
   if (!(thrown instanceof Error)) return { name: 'NonError', message: cut(safeString(thrown)) };
-  const code = (thrown as { code?: unknown }).code;
+  const code = propertyOf(thrown, 'code');
   return {
-    name: cut(thrown.name, 100),
+    name: cut(safeText(propertyOf(thrown, 'name') ?? 'Error'), 100),
     ...(typeof code === 'string' || typeof code === 'number' ? { code: cut(String(code), 100) } : {}),
-    message: cut(thrown.message),
+    message: cut(safeText(propertyOf(thrown, 'message') ?? '')),
   };
+}
+
+/** A property of anything that was thrown; `undefined` if there is none, or if it throws. */
+export function propertyOf(thrown: unknown, name: string): unknown {
+  try {
+    return (thrown as Readonly<Record<string, unknown>> | null | undefined)?.[name];
+  } catch {
+    return undefined;
+  }
+}
+
+/** A text as it is, an object as JSON where it can be. */
+function safeText(value: unknown): string {
+  if (typeof value === 'string') return value;
+  try {
+    return (typeof value === 'object' ? JSON.stringify(value) : undefined) ?? safeString(value);
+  } catch {
+    return safeString(value);
+  }
 }
 
 function safeString(value: unknown): string {

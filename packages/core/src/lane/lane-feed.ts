@@ -50,6 +50,8 @@ interface Lane {
   more: boolean;
   /** True if the last read left rows for the next one. */
   deep: boolean;
+  /** True if the last read had no room for the next row, which is large. */
+  waits: boolean;
   /** True while it is handed over to another member. */
   draining: boolean;
 }
@@ -186,7 +188,7 @@ export class LaneFeed<Row extends LaneRow> implements Service {
   }
 
   #taken(lane: number): void {
-    this.#lanes.set(lane, { lane, cursor: '0', floor: 0n, more: true, deep: false, draining: false });
+    this.#lanes.set(lane, { lane, cursor: '0', floor: 0n, more: true, deep: false, waits: false, draining: false });
     this.#options.onTaken?.(lane);
     this.#kick();
   }
@@ -249,10 +251,12 @@ export class LaneFeed<Row extends LaneRow> implements Service {
     const now = monotonicMs();
     const rescan = now >= this.#rescanAt;
     if (rescan) this.#beginRescan(now);
-    const due = [...this.#lanes.values()].filter((lane) => lane.more && !lane.draining && this.lease(lane.lane));
+    const due = [...this.#lanes.values()]
+      .filter((lane) => lane.more && !lane.draining && this.lease(lane.lane))
+      .sort((a, b) => Number(b.waits) - Number(a.waits));
     const room = this.#room(due);
     if (!room) return 0;
-    const cursors = due.map(({ lane, cursor, deep }) => ({ lane, afterId: cursor, deep }));
+    const cursors = due.map(({ lane, cursor, deep, waits }) => ({ lane, afterId: cursor, deep, waits }));
     // Reset before the read: a wake-up during the read asks for another one.
     for (const lane of due) lane.more = false;
     this.#known.beginRead();
@@ -313,7 +317,7 @@ export class LaneFeed<Row extends LaneRow> implements Service {
   }
 
   /** Moves the cursor of each lane past the rows of a read. */
-  #advance({ listed, limit, cut }: ReadRows<Row>, due: readonly Lane[]): void {
+  #advance({ listed, limit, cut, waits }: ReadRows<Row>, due: readonly Lane[]): void {
     const counts = new Map<number, { count: number; last: string; found: number }>();
     for (const { id, lane, found } of listed) {
       const entry = counts.get(Number(lane));
@@ -327,6 +331,7 @@ export class LaneFeed<Row extends LaneRow> implements Service {
       const last = BigInt(entry?.last ?? 0);
       if (last > lane.floor) lane.floor = last;
       lane.deep = cut.has(lane.lane) || (entry !== undefined && (entry.count >= limit || entry.count < entry.found));
+      lane.waits = waits.has(lane.lane);
       if (lane.deep) lane.more = true;
       // A read of all rows there are has read up to the floor, also where it began at 0. Else each read of a lane that is empty for a moment
       // would pass the entries of all rows that have gone, which an old snapshot keeps.

@@ -26,17 +26,19 @@ export interface ReadRows<Row> {
   readonly limit: number;
   /** Lanes of which rows were left for the next read. */
   readonly cut: ReadonlySet<number>;
+  /** Those of them whose next row found no room. */
+  readonly waits: ReadonlySet<number>;
 }
 
 /**
  * Reads the next rows of each lane, within the room that memory has: with their bodies in one statement if they are few or small, else first
  * their sizes and then those that fit.
- * @param cursors `deep`: the last read of the lane left rows
+ * @param cursors `deep`: the last read of the lane left rows; `waits`: its next row found no room, so that the lane stands before the others
  * @param limits.rescan true if the lanes are read from their beginning
  */
 export async function readWithin<Row extends LaneRow>(
   { database, shape }: { readonly database: Database; readonly shape: LaneTableShape },
-  cursors: readonly (LaneCursor & { readonly deep: boolean })[],
+  cursors: readonly (LaneCursor & { readonly deep: boolean; readonly waits: boolean })[],
   limits: { readonly known: KnownRows; readonly room: Room; readonly rescan: boolean },
 ): Promise<ReadRows<Row>> {
   const { known, room, rescan } = limits;
@@ -48,12 +50,13 @@ export async function readWithin<Row extends LaneRow>(
   if (!sized || short || inOne) {
     const laneBytes = sized ? Math.max(1, Math.floor(room.bytes / cursors.length)) : undefined;
     const rows = await readLanes<Row & { readonly found?: number | string }>(database, shape, cursors, limit, laneBytes);
-    return { listed: rows, rows, limit, cut: new Set() };
+    return { listed: rows, rows, limit, cut: new Set(), waits: new Set() };
   }
   const sizes = await readLaneSizes(database, shape, cursors, limit);
   const lanes = cursors.map(({ lane }) => lane);
-  const { rows: listed, cut } = fittingRows(sizes, lanes, known, room.bytes);
+  const waited = new Set(cursors.flatMap(({ lane, waits }) => (waits ? [lane] : [])));
+  const { rows: listed, cut, waits } = fittingRows(sizes, lanes, known, room.bytes, waited);
   const unknown = listed.filter(({ id }) => !known.has(id));
   const read = new Map((await readLaneRows<Row>(database, shape, unknown)).map((row) => [row.id, row]));
-  return { listed, rows: listed.map(({ id }) => read.get(id)), limit, cut };
+  return { listed, rows: listed.map(({ id }) => read.get(id)), limit, cut, waits };
 }

@@ -61,15 +61,27 @@ it('looks over everything when it is asked to', () => {
   expect(lookBack.begin(true).backMs).toBe(undefined);
 });
 
-it('does not let one look that waited for a lock, or one that failed, put off the next', () => {
+it.each(['ended', 'failed'] as const)('does not let one look that waited for a lock and %s put off the next', (how) => {
   const lookBack = new LookBack();
   const stalled = lookBack.begin();
   take(30);
-  stalled.ended();
+  stalled[how]();
   take(2);
   const next = lookBack.begin();
   expect(next).toMatchObject({ backMs: undefined, slow: false });
+  next.ended();
   take(30);
-  next.failed();
-  expect(lookBack.begin().backMs).toBe(undefined);
+  expect(lookBack.begin()).toMatchObject({ backMs: undefined, slow: false });
+});
+
+it('puts off looks over everything that fail again and again after a long time, and says that none should wait for them', () => {
+  const lookBack = new LookBack();
+  for (let i = 0; i < 2; i++) {
+    const look = lookBack.begin(true);
+    take(12);
+    look.failed();
+  }
+  expect(lookBack.begin().backMs).not.toBe(undefined);
+  take(250);
+  expect(lookBack.begin()).toMatchObject({ backMs: undefined, slow: true });
 });

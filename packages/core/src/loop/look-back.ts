@@ -20,7 +20,10 @@ export interface Look {
   readonly slow: boolean;
   /** Call it when the look has ended. `oftener`: how many times more often than usual the next look over everything may be made. */
   readonly ended: (oftener?: number) => void;
-  /** Call it when the look has failed: its time says nothing, and the next may begin at once. */
+  /**
+   * Call it when the look has failed. It counts as one that took so long: a look that the server ends each time at its limit would otherwise be
+   * begun again at once, and waited for, for ever.
+   */
   readonly failed: () => void;
 }
 
@@ -49,21 +52,20 @@ export class LookBack {
     // While it runs, no other look as far back begins.
     if (tier) tier.dueAtMs = Number.POSITIVE_INFINITY;
     for (const one of nearer) one.dueAtMs = Math.max(one.dueAtMs, began + one.ms);
+    const ended = (oftener = 1): void => {
+      if (!tier) return;
+      const now = monotonicMs();
+      // One stall (a lock, a connection that opens) must not decide: the shorter of the last two times counts.
+      tier.tookMs = Math.min(now - began, tier.lastMs);
+      tier.lastMs = now - began;
+      const pauseMs = Math.min(tier.tookMs / share / oftener, longestPauseMs);
+      tier.dueAtMs = now + (tier.ms === Number.POSITIVE_INFINITY ? pauseMs : Math.max(tier.ms, pauseMs));
+    };
     return {
       backMs: tier?.ms === Number.POSITIVE_INFINITY ? undefined : tier?.ms,
       slow: (tier?.tookMs ?? 0) > slowMs,
-      ended: (oftener = 1) => {
-        if (!tier) return;
-        const now = monotonicMs();
-        // One stall (a lock, a connection that opens) must not decide: the shorter of the last two times counts.
-        tier.tookMs = Math.min(now - began, tier.lastMs);
-        tier.lastMs = now - began;
-        const pauseMs = Math.min(tier.tookMs / share / oftener, longestPauseMs);
-        tier.dueAtMs = now + (tier.ms === Number.POSITIVE_INFINITY ? pauseMs : Math.max(tier.ms, pauseMs));
-      },
-      failed: () => {
-        if (tier) tier.dueAtMs = 0;
-      },
+      ended,
+      failed: () => ended(),
     };
   }
 }

@@ -1,4 +1,13 @@
-import { type Database, InvalidArgumentError, keyText, Once, requireTransaction, type SqlRunner, transactionTrace } from '@holdfast/core';
+import {
+  type Database,
+  InvalidArgumentError,
+  keyText,
+  Once,
+  requireTransaction,
+  rowsAtPresent,
+  type SqlRunner,
+  transactionTrace,
+} from '@holdfast/core';
 import type { Knex } from 'knex';
 import { insertMessages } from './insert-messages.ts';
 import { type NewMessage, newMessage, type PutOptions } from './new-message.ts';
@@ -81,21 +90,22 @@ export class Putter<T extends Topics> {
   /** Puts in the caller's transaction. @throws NotInTransactionError unless `trx` is an open transaction */
   in(trx: Knex.Transaction): OutboxTransaction<T> {
     requireTransaction(trx, 'in(trx)');
-    const executor = (): Promise<SqlRunner> => this.#database.within(trx, 'put');
+    // In turn: of two puts of one id that are under way at a time, the second must find the first.
+    const inTurn = <R>(step: (sql: SqlRunner) => Promise<R>): Promise<R> => this.#database.inTurn(trx, 'put', step);
     return {
       put: async (topic, payload, options = {}) => {
         const message = await this.#message(topic, payload, options);
-        const put = await this.#write(await executor(), message, options);
+        const put = await inTurn((sql) => this.#write(sql, message, options));
         if (!put.duplicate) await this.#afterCommit(trx, [message]);
         return put;
       },
       putMany: async (topic, messages) => {
         const rows = await this.#messages(topic, messages);
-        const written = await this.#writeMany(await executor(), rows);
+        const written = await inTurn((sql) => this.#writeMany(sql, rows));
         await this.#afterCommit(trx, newOf(written));
         return written.map(({ put }) => put);
       },
-      cancel: async (id) => this.#cancel(await executor(), id),
+      cancel: (id) => inTurn((sql) => this.#cancel(sql, id)),
     };
   }
 
@@ -166,7 +176,14 @@ export class Putter<T extends Topics> {
   /** Also forgets the id: nothing was sent for it, so a later put with it must send. A put at the same time waits until this has committed. */
   async #cancel(sql: SqlRunner, id: string): Promise<boolean> {
     const messageId = keyText('id', id);
-    const deleted = await sql.run(`DELETE FROM ${this.#database.table('outbox_delayed')} WHERE message_id = ?`, [messageId]);
+    const delayed = this.#database.table('outbox_delayed');
+    const text = this.#database.text('id');
+    const found = await rowsAtPresent<{ id: string }>(this.#database, sql, `SELECT ${text} AS id FROM ${delayed} WHERE message_id = ?`, [
+      messageId,
+    ]);
+    if (found.length === 0) return false;
+    const ids = found.map((row) => BigInt(row.id)).join(', ');
+    const deleted = await sql.run(`${this.#database.deleteByPrimaryKey(delayed)} WHERE id IN (${ids})`);
     if (deleted > 0) await this.#once.forget(sql, onceScope, messageId);
     return deleted > 0;
   }

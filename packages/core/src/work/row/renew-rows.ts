@@ -1,3 +1,4 @@
+import { forUpdate, skipLocked } from '../../database/dialect-sql.ts';
 import type { TableSql } from './table-sql.ts';
 
 interface VersionRecord {
@@ -7,10 +8,17 @@ interface VersionRecord {
 
 /**
  * Prolongs the leases of `owner`'s rows. It skips locked rows: a row that an open settle has locked would otherwise delay the renewal of all
- * the others. Returns the version of each renewed row, by id.
+ * the others. With `locked: 'wait'` it waits for them. Returns the version of each renewed row, by id.
  */
-export async function renewRows(work: TableSql, ids: readonly string[], owner: string, leaseMs: number): Promise<Map<string, number>> {
+export async function renewRows(
+  work: TableSql,
+  ids: readonly string[],
+  owner: string,
+  leaseMs: number,
+  locked: 'skip' | 'wait' = 'skip',
+): Promise<Map<string, number>> {
   const { database, table } = work;
+  const lock = locked === 'skip' ? skipLocked(database) : forUpdate(database);
   const list = work.ids(ids);
   const where = `${list.sql} AND owner = ? AND ${work.pinned('running')}`;
   const params = [...list.params, owner];
@@ -19,7 +27,7 @@ export async function renewRows(work: TableSql, ids: readonly string[], owner: s
     return database.transaction(async (sql) => {
       const found = versions(
         await sql.rows<VersionRecord>(
-          `SELECT ${work.idText}, version FROM ${table}${database.primaryKeyHint} WHERE ${where} FOR UPDATE SKIP LOCKED`,
+          `SELECT ${work.idText}, version FROM ${table}${database.primaryKeyHint} WHERE ${where}${lock}`,
           params,
         ),
       );
@@ -27,7 +35,7 @@ export async function renewRows(work: TableSql, ids: readonly string[], owner: s
       return found;
     });
   }
-  const picked = database.family === 'sqlite' ? where : `id = ANY(ARRAY(SELECT id FROM ${table} WHERE ${where} FOR UPDATE SKIP LOCKED))`;
+  const picked = database.family === 'sqlite' ? where : `id = ANY(ARRAY(SELECT id FROM ${table} WHERE ${where}${lock}))`;
   return versions(await database.rows<VersionRecord>(`${set} WHERE ${picked} RETURNING ${work.idText}, version`, [leaseMs, ...params]));
 }
 

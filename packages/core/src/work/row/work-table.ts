@@ -64,9 +64,9 @@ export class WorkTable {
     return settleRowsIn(this.#sql, sql, settlements);
   }
 
-  /** Prolongs the leases of `owner`'s rows, except of locked rows. Returns the version of each renewed row, by id. */
-  renew(ids: readonly string[], owner: string, leaseMs: number): Promise<Map<string, number>> {
-    return renewRows(this.#sql, ids, owner, leaseMs);
+  /** Prolongs the leases of `owner`'s rows; it skips locked rows, or waits for them. Returns the version of each renewed row, by id. */
+  renew(ids: readonly string[], owner: string, leaseMs: number, locked?: 'skip' | 'wait'): Promise<Map<string, number>> {
+    return renewRows(this.#sql, ids, owner, leaseMs, locked);
   }
 
   /** Reads which of the rows are RUNNING for `owner`. Returns their versions, by id. Takes no locks. */

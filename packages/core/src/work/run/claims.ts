@@ -17,6 +17,8 @@ export interface ClaimsOptions {
   readonly leases: LeaseKeeper;
   readonly logger: Logger;
   readonly telemetry: Telemetry;
+  /** True once the worker is stopping: then no claim begins. */
+  readonly stopping: () => boolean;
   /** Called when a claim has ended, also one that failed. */
   readonly onEnded: () => void;
 }
@@ -41,7 +43,11 @@ export class Claims {
   /** Returns how many rows may be claimed. Claims are not awaited, so an error of the policy (of a breaker, say) must not leave this method. */
   async admit(kind: string, policy: KindPolicy, wanted: number): Promise<number> {
     try {
-      return await policy.admit(wanted);
+      const admitted = await policy.admit(wanted);
+      if (admitted < 1 || !this.#options.stopping()) return admitted;
+      // A stop that has found no claim under way does not wait for one that begins now.
+      policy.claimed?.(admitted, 0);
+      return 0;
     } catch (error) {
       this.#options.logger.debug({ err: error, kind }, 'the admission check failed; retrying');
       return 0;

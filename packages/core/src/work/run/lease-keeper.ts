@@ -27,6 +27,8 @@ export class LeaseKeeper {
   #ticker: NodeJS.Timeout | undefined;
   #renewedAt = 0;
   #renewing = false;
+  /** True while a renewal waits for locks. */
+  #waiting = false;
 
   constructor(options: LeaseKeeperOptions) {
     this.#options = options;
@@ -103,17 +105,46 @@ export class LeaseKeeper {
       if (missing.length === 0) return;
       // A missing row is locked by a settle, or no longer held. A read without locks tells which.
       const still = await table.held(ids(missing), owner);
+      const late: HeldRow[] = [];
       for (const held of missing) {
-        if (still.get(held.row.id) === held.row.version || !this.#held.has(held.row.id)) continue;
+        if (!this.#held.has(held.row.id)) continue;
+        if (still.get(held.row.id) === held.row.version) {
+          if (held.deadline - sentAt < leaseMs / 2) late.push(held);
+          continue;
+        }
         held.abort(
           new LeaseLostError(
             `Row ${held.row.id} (${held.row.kind}) was cancelled or taken over while it ran. Stop; nothing more of this run will be accepted.`,
           ),
         );
       }
+      if (late.length > 0) void this.#renewLocked(late);
     } catch (error) {
       logger.debug({ err: error }, 'leases could not be renewed; retrying until they expire');
       this.#renewedAt = 0;
+    }
+  }
+
+  /**
+   * Renews rows that were locked at their last renewal, too, and waits for their locks: transactions that lock a row one after the other, as
+   * many submits of one `once` key do, would otherwise let its lease expire.
+   */
+  async #renewLocked(rows: readonly HeldRow[]): Promise<void> {
+    if (this.#waiting) return;
+    this.#waiting = true;
+    const { table, owner, leaseMs, logger } = this.#options;
+    try {
+      // One by one: a statement that holds one lock and waits for another may deadlock with a settle.
+      for (const held of rows) {
+        if (held.lost) continue;
+        const sentAt = monotonicMs();
+        const renewed = await table.renew([held.row.id], owner, leaseMs, 'wait');
+        if (renewed.get(held.row.id) === held.row.version) held.deadline = Math.max(held.deadline, sentAt + leaseMs);
+      }
+    } catch (error) {
+      logger.debug({ err: error }, 'leases of locked rows could not be renewed; retrying until they expire');
+    } finally {
+      this.#waiting = false;
     }
   }
 }

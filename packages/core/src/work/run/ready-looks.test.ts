@@ -106,3 +106,20 @@ it('looks behind the kinds that stay, from the next look on, and no longer when 
   await short();
   expect(queries.at(-1)?.standing).toEqual(['q']);
 });
+
+it('finds what is above the floors also while the server ends each look over everything at its limit', async () => {
+  const floors = new Floors();
+  floors.clock(1_000_000);
+  floors.claimed('k', 'g', undefined, 500);
+  const ready = async ({ floors: from }: ReadyQuery = {}): Promise<ReadyGroup[]> => {
+    if (from !== undefined) return [group(490)];
+    await new Promise((resolve) => setTimeout(resolve, 15));
+    throw new Error('canceling statement due to statement timeout');
+  };
+  const looks = new ReadyLooks({ table: { ready }, floors, onFound: () => undefined, logger: silentLogger });
+  let failed = 0;
+  for (let i = 0; i < 20; i++) await looks.next().catch(() => (failed += 1));
+  // The first fails without a warning, the second might have waited for a lock.
+  expect(failed).toBe(2);
+  await looks.quiet();
+});

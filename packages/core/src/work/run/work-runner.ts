@@ -92,7 +92,16 @@ export class WorkRunner implements Service {
       onExpired: (row) => options.telemetry.leaseLost.add(1, { kind: row.kind }),
     });
     const { table, owner, leaseMs, kinds, logger, telemetry } = options;
-    this.#claims = new Claims({ table, owner, leaseMs, leases: this.#leases, logger, telemetry, onEnded: () => this.#notifyStopped() });
+    this.#claims = new Claims({
+      stopping: () => this.#stopping,
+      table,
+      owner,
+      leaseMs,
+      leases: this.#leases,
+      logger,
+      telemetry,
+      onEnded: () => this.#notifyStopped(),
+    });
     const shared = { claims: this.#claims, kinds, stopping: () => this.#stopping };
     this.#claimer = new RowClaimer({
       ...shared,
@@ -184,8 +193,8 @@ export class WorkRunner implements Service {
 
   async #stop(): Promise<void> {
     this.#stopping = true;
-    await this.#poll.stop();
-    await this.#looks.quiet();
+    // A look may take long, and nothing of the stop must wait for it: neither the rows that wait nor the handlers.
+    const polled = this.#poll.stop();
     for (const state of this.#kinds.values()) {
       for (const held of state.drain()) this.#release(held.row);
     }
@@ -203,6 +212,8 @@ export class WorkRunner implements Service {
     await this.#settler.drain();
     inTime.abort();
     this.#leases.stop();
+    await polled;
+    await this.#looks.quiet();
   }
 
   #release(row: ClaimedRow): void {
@@ -288,10 +299,28 @@ export class WorkRunner implements Service {
     state.running += 1;
     const paused = checkpoint('work:before-run');
     if (paused) return this.#runSlowly(paused, state, policy, rows);
-    const verdicts = this.#options.run(rows);
-    if (verdicts instanceof Promise) return verdicts.then((done) => this.#finished(state, policy, rows, done));
+    let verdicts: Verdicts | Promise<Verdicts>;
+    try {
+      verdicts = this.#options.run(rows);
+    } catch (error) {
+      verdicts = this.#noVerdicts(rows, error);
+    }
+    if (verdicts instanceof Promise)
+      return verdicts.then(
+        (done) => this.#finished(state, policy, rows, done),
+        (error) => this.#finished(state, policy, rows, this.#noVerdicts(rows, error)),
+      );
     this.#finished(state, policy, rows, verdicts);
     return undefined;
+  }
+
+  /** After a run that threw, which is a fault of ours: the rows are let go, and rescued when their leases have expired. */
+  #noVerdicts(rows: readonly HeldRow[], error: unknown): Verdicts {
+    this.#options.logger.error(
+      { err: error, ids: rows.map(({ row }) => row.id) },
+      'a run ended with an error of its own; its rows will be rescued and run again',
+    );
+    return new Map();
   }
 
   /** As `#runRows`, after the checkpoint's hook. */
