@@ -26,6 +26,12 @@ onEveryDatabase('bad input', (suite) => {
     throw undefined;
   };
 
+  it('is a filter with a name that does not exist: it would select rows that were not asked for', async () => {
+    const misspelt = { type: 'plain', tenat: 'acme' } as const;
+    await expect(biz().redrive(misspelt, { dryRun: true })).rejects.toThrow(/has no filter tenat; it has .*tenant/);
+    await expect(biz().find({ bizid: '7' } as never)).rejects.toThrow(/has no filter bizid/);
+  });
+
   it.each([
     ['an unknown type', 'nope', {}, {}, UnknownTypeError, /nope.*"plain", "strict", "serial"/],
     ['a type named like a method of objects', 'toString', {}, {}, UnknownTypeError, /toString/],
@@ -38,6 +44,7 @@ onEveryDatabase('bad input', (suite) => {
       InvalidContextError,
       /bytes; the limit is 1000.*maxContextBytes/,
     ],
+    ['an option that does not exist', 'plain', {}, { bizID: 7 }, InvalidArgumentError, /submit has no bizID; it has bizId, once/],
     ['a NUL', 'plain', { text: `a${nul}b` }, {}, InvalidContextError, /NUL/],
     ['a lone surrogate', 'plain', { text: `a${lone}b` }, {}, InvalidContextError, /surrogate/],
     ['a lone surrogate in a key', 'plain', { [lone]: 1 }, {}, InvalidContextError, /surrogate/],

@@ -6,6 +6,7 @@ export { fitKey } from './check/fit-key.ts';
 export { idText } from './check/id-text.ts';
 export { type JsonText, jsonText } from './check/json-text.ts';
 export { keyText } from './check/key-text.ts';
+export { requireKnown } from './check/known-names.ts';
 export { lostInJson } from './check/lost-in-json.ts';
 export { notAPromise } from './check/not-a-promise.ts';
 export { survivesJson } from './check/survives-json.ts';

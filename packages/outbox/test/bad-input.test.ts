@@ -57,6 +57,14 @@ onEveryDatabase('bad input', (suite) => {
     expect(await unsent()).toBe(1);
   });
 
+  it('is an option or a filter that does not exist', async () => {
+    const outbox = suite.outbox();
+    const items = [{ payload: { n: 1 }, id: 'lost' }].map((item) => item);
+    await expect(outbox.now().putMany('free', items)).rejects.toThrow(/has no id; it has payload, options/);
+    await expect(outbox.now().put('free', { n: 1 }, { dealy: '1s' } as never)).rejects.toThrow(/put has no dealy/);
+    await expect(outbox.redrive({ topik: 'free' } as never, { actor: 'a', reason: 'r' })).rejects.toThrow(/has no topik/);
+  });
+
   it('names what is missing in the options', async () => {
     expect(() => suite.outbox({ topics: {} as never })).toThrow(/topics is missing or empty/);
     expect(() => suite.outbox({ topics: { 'a b': topics.free } as never })).toThrow(/letters, digits/);

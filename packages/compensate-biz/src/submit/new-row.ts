@@ -5,6 +5,7 @@ import {
   InvalidArgumentError,
   jsonText,
   keyText,
+  requireKnown,
   survivesJson,
   wholeNumber,
 } from '@holdfast/core';
@@ -13,6 +14,8 @@ import { InvalidContextError } from '../errors.ts';
 import type { Registry } from '../registry.ts';
 import type { SubmitOptions } from '../submit-options.ts';
 import { type OnceKey, onceKey } from './once-key.ts';
+
+const optionNames = ['bizId', 'once', 'priority', 'delay', 'tenant', 'subject'];
 
 /** A row to be written, by the names of its columns. */
 export interface NewRow {
@@ -44,6 +47,7 @@ export async function newRow(
   options: SubmitOptions = {},
 ): Promise<NewRow> {
   const definition = typeOf(types, type);
+  requireKnown('submit', options, optionNames);
   const bizId = options.bizId === undefined ? null : keyText('bizId', String(options.bizId));
   if (definition.serial && bizId === null)
     throw new InvalidArgumentError(`${type} is serial, so a bizId is needed: rows of one bizId run one at a time. Pass { bizId }.`);

@@ -12,13 +12,13 @@ export function pageLimit(query: Pick<ListQuery, 'limit'>): number {
 
 /** Filters that not every package has. */
 type SomeFilter = 'kind' | 'key' | 'subject' | 'tenant' | 'reason' | 'failedAfter' | 'failedBefore';
-const someFilters: readonly SomeFilter[] = ['kind', 'key', 'subject', 'tenant', 'reason', 'failedAfter', 'failedBefore'];
 
 /** @throws InvalidArgumentError if the query has a filter that the package lacks: rows that were not asked for would be shown, or changed */
 export function requireFilters(name: string, query: ListQuery & BulkFilter, has: readonly SomeFilter[]): void {
-  for (const filter of someFilters)
-    if (query[filter] !== undefined && !has.includes(filter))
-      throw new InvalidArgumentError(`${name} has no filter ${filter}; it has ${['status', ...has].join(', ')}.`);
+  const known: readonly string[] = ['status', ...has];
+  for (const [filter, value] of Object.entries(query))
+    if (value !== undefined && !known.includes(filter) && filter !== 'after' && filter !== 'limit')
+      throw new InvalidArgumentError(`${name} has no filter ${filter}; it has ${known.join(', ')}.`);
 }
 
 /** A time as milliseconds since 1970. @throws InvalidArgumentError unless it is a valid Date */

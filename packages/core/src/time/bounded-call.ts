@@ -1,6 +1,7 @@
 import { CallTimeoutError } from '../errors/errors.ts';
 import { startTimer } from './timer.ts';
 
+/** Options of {@link boundedCall}. */
 export interface BoundedCallOptions {
   /** The name of the function, as the service knows it. */
   readonly name: string;

@@ -12,6 +12,7 @@ import {
   idList,
   idText,
   requireFilters,
+  requireKnown,
   type SqlRunner,
 } from '@holdfast/core';
 import { notSuperseded, setPending } from './steer.ts';
@@ -77,7 +78,10 @@ interface Condition {
   readonly params: readonly string[];
 }
 
+const filterNames = ['states', 'endpoint', 'tenant', 'subjectId', 'status', 'reason', 'failedAfter', 'failedBefore'];
+
 function conditions(filter: RedriveFilter): Condition {
+  requireKnown('a filter of notifications', filter, filterNames);
   const states = filter.states ?? ['EXHAUSTED', 'GONE'];
   for (const state of states)
     if (!endedStates.includes(state))

@@ -14,6 +14,7 @@ import {
   idList,
   idText,
   requireFilters,
+  requireKnown,
   type SqlRunner,
 } from '@holdfast/core';
 import { headersOf, messageColumns, type OutboxRow, orderName } from '../table/message-columns.ts';
@@ -75,7 +76,10 @@ export function deadFilter(filter: BulkFilter): DeadFilter {
   return { ...(rest as DeadFilter), ...(kind === undefined ? {} : { topic: kind }) };
 }
 
+const filterNames = ['topic', 'key', 'subject', 'tenant', 'id', 'reason', 'failedAfter', 'failedBefore'];
+
 function condition(filter: DeadFilter): { readonly sql: string; readonly params: readonly unknown[] } {
+  requireKnown('a filter of dead letters', filter, filterNames);
   const { topic, key, subject, tenant, reason, id } = filter;
   const { sql, params } = filterConditions({ topic, message_key: key, subject, tenant, reason }, { ...filter, column: 'dead_at' });
   if (id !== undefined) sql.push(`t.id = ${idText('id', id)}`);

@@ -8,6 +8,7 @@ import {
   jsonText,
   keyText,
   laneOf,
+  requireKnown,
   survivesJson,
   unfitText,
   uuidv7,
@@ -39,6 +40,8 @@ export interface PutOptions {
   /** Tenant that the message belongs to. At most 100 characters. Default `''`. */
   readonly tenant?: string;
 }
+
+const optionNames = ['id', 'key', 'delay', 'at', 'headers', 'subject', 'tenant'];
 
 /** A message that is ready to be written. */
 export interface NewMessage {
@@ -76,6 +79,7 @@ export async function newMessage(
   payload: unknown,
   options: PutOptions = {},
 ): Promise<NewMessage> {
+  requireKnown('put', options, optionNames);
   const topic = Object.hasOwn(topics, name) ? topics[name] : undefined;
   if (!topic) throw new UnknownTopicError(name, Object.keys(topics));
   const { body, value } = await encode(topic, name, payload, limits.maxBodyBytes);

@@ -3,6 +3,7 @@ import {
   InvalidArgumentError,
   keyText,
   Once,
+  requireKnown,
   requireTransaction,
   rowsAtPresent,
   type SqlRunner,
@@ -148,7 +149,11 @@ export class Putter<T extends Topics> {
   async #messages(topic: string, messages: readonly PutMany<unknown>[]): Promise<Checked[]> {
     if (!Array.isArray(messages)) throw new InvalidArgumentError('putMany takes an array of { payload, options }.');
     const rows: Checked[] = [];
-    for (const { payload, options = {} } of messages) rows.push({ message: await this.#message(topic, payload, options), id: options.id });
+    for (const one of messages as readonly PutMany<unknown>[]) {
+      requireKnown('an item of putMany', one, ['payload', 'options']);
+      const { payload, options = {} } = one;
+      rows.push({ message: await this.#message(topic, payload, options), id: options.id });
+    }
     return rows;
   }
 

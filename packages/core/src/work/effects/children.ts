@@ -139,11 +139,11 @@ export class Children {
     await sql.run(`DELETE FROM ${this.#table.database.table(this.#options.countTable)} WHERE parent_id = ${BigInt(parent)}`);
   }
 
-  /** Reads the parents whose children are all written and that have not completed. */
+  /** Reads the parents whose children are all written and have all ended, and that have not completed. */
   async open(limit: number = 1000): Promise<string[]> {
     const { database, shape } = this.#table;
     const rows = await database.rows<{ id: string }>(
-      `SELECT ${database.text('f.parent_id')} AS id FROM ${database.table(this.#options.parentTable)} f JOIN ${database.table(shape.table)} t ON t.id = f.parent_id WHERE f.total IS NOT NULL AND t.status = ${this.#table.state('blocked')} LIMIT ${limit}`,
+      `SELECT ${database.text('f.parent_id')} AS id FROM ${database.table(this.#options.parentTable)} f JOIN ${database.table(shape.table)} t ON t.id = f.parent_id WHERE f.total IS NOT NULL AND t.status = ${this.#table.state('blocked')} AND f.total <= (SELECT COALESCE(sum(c.done + c.failed + c.cancelled), 0) FROM ${database.table(this.#options.countTable)} c WHERE c.parent_id = f.parent_id) ORDER BY f.parent_id LIMIT ${limit}`,
     );
     return rows.map((row) => row.id);
   }

@@ -175,7 +175,7 @@ export class WorkRunner implements Service {
     for (const settlement of settlements) this.#options.onSettled?.(settlement, true);
   }
 
-  /** Claims a new row by its id, so that it need not wait for a poll: see {@link RowClaimer.hint}. */
+  /** Claims a new row by its id, so that it need not wait for a poll: see `RowClaimer.hint`. */
   hint(kind: string, id: string): void {
     if (this.#options.kinds().has(kind)) this.#claimer.hint(this.#state(kind), id);
   }
