@@ -92,14 +92,15 @@ export class NotifierInspection implements Inspectable {
     query: ListQuery & { readonly tenant?: string; readonly subjectId?: string } = {},
   ): Promise<readonly Readonly<Record<string, unknown>>[]> {
     const limit = pageLimit(query);
-    requireFilters('notifier', query, ['kind', 'subject', 'tenant']);
+    const { subjectId, ...filters } = query;
+    requireFilters('notifier', filters, ['kind', 'subject', 'tenant']);
     if (query.status !== undefined && !states.includes(query.status))
       throw new InvalidArgumentError(`status is ${JSON.stringify(query.status)}; give one of ${states.join(', ')}.`);
     const where = [`t.id > ${idText('after', query.after ?? '0')}`, ...(query.status === undefined ? [] : [`state = '${query.status}'`])];
     const params: string[] = [];
     for (const [column, value] of Object.entries({
       tenant: query.tenant,
-      subject_id: query.subjectId ?? query.subject,
+      subject_id: subjectId ?? query.subject,
       status: query.kind,
     })) {
       if (value === undefined) continue;
