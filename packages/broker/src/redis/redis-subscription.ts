@@ -177,6 +177,8 @@ export class RedisSubscription implements StartableSubscription {
         Buffer,
         RawEntry[],
       ];
+      // The lane was lost meanwhile, and what was pushed may have been dropped: the next pass begins anew.
+      if (this.#toRecheck.has(stream)) return;
       for (const entry of entries) {
         const id = entry[0].toString();
         if (!this.#held.has(`${stream} ${id}`)) this.#push(stream, entry, (counts.get(id) ?? 0) + 1);
@@ -214,7 +216,12 @@ export class RedisSubscription implements StartableSubscription {
         ...owned.map(() => '>'),
       ),
     )) as [Buffer, RawEntry[]][] | null;
-    for (const [stream, entries] of reply ?? []) for (const entry of entries) this.#push(stream.toString(), entry, 1);
+    for (const [name, entries] of reply ?? []) {
+      const stream = name.toString();
+      // The lane was lost during the read, and its earlier entries were dropped: these are pending behind them, and are taken over in order.
+      if (this.#toRecheck.has(stream)) continue;
+      for (const entry of entries) this.#push(stream, entry, 1);
+    }
   }
 
   async #readBroadcast(): Promise<void> {
