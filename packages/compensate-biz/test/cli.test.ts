@@ -28,7 +28,7 @@ export default {
   knex,
   schemas: [coreSchema, compensateBizSchema],
   inspectables: [biz.inspect()],
-  jobs: { sweep: () => biz.sweep(), submit: (args: string[]) => biz.now().submit('step', { args }), fail: async ([n]: string[]) => { await biz.now().submitMany('step', Array.from({ length: Number(n) }, (_, i) => ({ i }))); await knex('compensate_biz').where('context', 'like', '{"i"%').update({ status: 'FAILED' }); }, fanOut: async () => { const made = await biz.fanOut('step', [{}, {}], { key: 'cut' }); await knex.transaction((trx) => biz.in(trx).cancel({ id: made.parentId })); return made; } },
+  jobs: { sweep: () => biz.sweep(), submit: (args: string[]) => biz.now().submit('step', { args }), fail: async ([n]: string[]) => { await biz.now().submitMany('step', Array.from({ length: Number(n) }, (_, i) => ({ i }))); await knex('compensate_biz').where('context', 'like', '{"i"%').update({ status: 'FAILED' }); }, fanOut: async () => { const made = await biz.fanOut('step', [{}, {}], { key: 'cut' }); await knex.transaction((trx) => biz.in(trx).cancel({ id: made.parentId })); await biz.sweep(); return made; } },
   close: () => biz.close(),
 };
 `,
