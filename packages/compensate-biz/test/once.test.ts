@@ -193,13 +193,18 @@ onEveryDatabase('once', (suite) => {
     await until(() => signal);
     // SQLite has one connection: its transactions do not keep it for long.
     const transactionMs = suite.db.name === 'sqlite' ? 1 : 30;
-    for (const began = performance.now(); performance.now() - began < 1_500; )
-      await suite.db.knex.transaction(async (trx) => {
-        expect((await biz.in(trx).submit('busy', {}, options)).earlier).toBe('running');
-        await wait(transactionMs);
-      });
-    expect(signal?.aborted).toBe(false);
-    release();
+    // At REPEATABLE READ, MariaDB 11.8 refuses a lock on a row that was renewed meanwhile.
+    const isolation = suite.db.name === 'sqlite' ? {} : { isolationLevel: 'read committed' as const };
+    try {
+      for (const began = performance.now(); performance.now() - began < 1_500; )
+        await suite.db.knex.transaction(async (trx) => {
+          expect((await biz.in(trx).submit('busy', {}, options)).earlier).toBe('running');
+          await wait(transactionMs);
+        }, isolation);
+      expect(signal?.aborted).toBe(false);
+    } finally {
+      release();
+    }
     await until(ended(id));
     expect(lost).toEqual([]);
   });
