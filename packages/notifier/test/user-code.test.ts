@@ -22,11 +22,11 @@ onEveryDatabase('a function of the service', (suite) => {
     });
     await suite.use(notifier.worker({ concurrency: 4 })).start();
     await notifier.now().triggerMany(Array.from({ length: 5 }, (_, i) => event(stuck.url, { subjectId: `stuck-${i}` })));
-    await until(() => signals.length === 4);
+    await until(() => signals.length >= 4);
     await notifier.now().trigger(event(fine.url));
     await until(() => fine.requests.length === 1);
     await until(async () => (await rows({ reason: 'stillWanted did not answer within 500 ms', state: 'PENDING' })).length === 5);
-    expect(signals.map(({ aborted }) => aborted)).toEqual([true, true, true, true, true]);
+    expect(signals.slice(0, 5).map(({ aborted }) => aborted)).toEqual([true, true, true, true, true]);
     expect(await suite.db.knex('notifier_attempt').whereNot({ outcome: 'delivered' })).toEqual([]);
     expect(stuck.requests).toHaveLength(0);
   });
