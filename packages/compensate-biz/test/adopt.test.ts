@@ -187,9 +187,22 @@ describe.each(testDialects())('a classic table on $name', (dialect) => {
       const alter = /ALTER TABLE compensate_biz\s/.test(statement);
       if (!alter || db.name === 'mysql' || db.name === 'mariadb') await db.knex.raw(statement);
       else {
-        for (const name of ['ready', 'suspect', 'lease', 'due', 'gate', 'failed', 'child', 'biz_id', 'subject', 'tenant', 'ended'])
+        for (const name of [
+          'ready',
+          'suspect',
+          'lease',
+          'due',
+          'gate',
+          'failed',
+          'child',
+          'biz_id',
+          'subject',
+          'tenant',
+          'done',
+          'cancelled',
+        ])
           await db.knex.raw(`DROP INDEX compensate_biz_${name}`);
-        for (const [change] of statement.matchAll(/DROP COLUMN (?!ended_status)\w+/g))
+        for (const [change] of statement.matchAll(/DROP COLUMN (?!ended_status|due_at)\w+/g))
           await db.knex.raw(`ALTER TABLE compensate_biz ${change}`);
       }
     }

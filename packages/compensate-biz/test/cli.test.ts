@@ -60,7 +60,7 @@ export default {
       await fresh.drop();
     }
     expect((await run('migrate')).stdout).toBe(
-      'core: 0001_create, 0002_rate, 0003_trailing_spaces, 0004_retention\ncompensate-biz: 0001_create, 0002_trailing_spaces, 0003_lookup, 0004_result, 0005_ended, 0006_cancel\n',
+      'core: 0001_create, 0002_rate, 0003_trailing_spaces, 0004_retention\ncompensate-biz: 0001_create, 0002_trailing_spaces, 0003_lookup, 0004_result, 0005_due_and_ended, 0006_cancel\n',
     );
     expect((await run('migrate')).stdout).toBe('core: up to date\ncompensate-biz: up to date\n');
   });

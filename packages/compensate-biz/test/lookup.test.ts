@@ -145,7 +145,7 @@ describe.each(testDialects())('a table of the version before on $name', (dialect
         stop = true;
       });
       const inserted = await inserting;
-      expect(migrated['compensate-biz']).toEqual(['0003_lookup', '0004_result', '0005_ended', '0006_cancel']);
+      expect(migrated['compensate-biz']).toEqual(['0003_lookup', '0004_result', '0005_due_and_ended', '0006_cancel']);
       expect((await migrate(db.knex, [coreSchema, compensateBizSchema]))['compensate-biz']).toEqual([]);
       await using biz = createCompensateBiz({ knex: db.knex, types, logger: silentLogger });
       expect(await biz.find({ bizId: 'b', limit: 1_000 })).toHaveLength(1_000);

@@ -62,9 +62,8 @@ export async function cancelChildren(registry: Registry): Promise<CancelPass> {
  */
 export async function cancelAllChildren(registry: Registry): Promise<number> {
   const { database, table } = registry;
-  const status = `t.${table.shape.columns.ended ?? 'status'}`;
   const unnoticed = await database.rows<{ id: string }>(
-    `SELECT ${database.text('t.id')} AS id FROM ${database.table('compensate_biz')} t JOIN ${database.table('compensate_biz_fan_out')} f ON f.parent_id = t.id WHERE ${status} = 'CANCELLED' AND t.biz_type = '${parentType}' AND f.cancelled = 0 LIMIT 1000`,
+    `SELECT ${database.text('t.id')} AS id FROM ${database.table('compensate_biz')} t JOIN ${database.table('compensate_biz_fan_out')} f ON f.parent_id = t.id WHERE ${table.ended('cancelled', 't.')} AND t.biz_type = '${parentType}' AND f.cancelled = 0 LIMIT 1000`,
   );
   if (unnoticed.length > 0) await database.transaction((sql) => markFanOuts(registry, sql, 'cancelled', unnoticed));
   let cancelled = 0;

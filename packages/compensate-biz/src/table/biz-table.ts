@@ -40,6 +40,9 @@ const shape: WorkTableShape = {
 
 /** The table `compensate_biz` as a table of claimable rows. */
 export function bizTable(database: Database): WorkTable {
-  const columns = database.family === 'mysql' ? { ...shape.columns, ended: 'ended_status' } : shape.columns;
-  return new WorkTable(database, { ...shape, columns, payload: { ...shape.payload, parentId: database.text('parent_id') } });
+  return new WorkTable(database, {
+    ...shape,
+    generated: database.family === 'mysql',
+    payload: { ...shape.payload, parentId: database.text('parent_id') },
+  });
 }

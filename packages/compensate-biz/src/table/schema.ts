@@ -9,6 +9,7 @@ import {
   workColumns,
 } from '@holdfast/core';
 import { adoptColumns, type Column } from './adopt-columns.ts';
+import { endedSql } from './statuses.ts';
 
 /** The tables of this package. Adopts a classic `compensate_biz` table in place, rows and all, while old code runs. */
 export const compensateBizSchema: Schema = {
@@ -30,7 +31,7 @@ export const compensateBizSchema: Schema = {
     },
     { name: '0003_lookup', statements: lookup },
     { name: '0004_result', statements: result },
-    { name: '0005_ended', statements: indexEnded },
+    { name: '0005_due_and_ended', statements: indexDueAndEnded },
     { name: '0006_cancel', statements: cancelFanOuts },
   ],
 };
@@ -120,7 +121,6 @@ function addIndexes(schema: SchemaWriter, database: Database, adopted: boolean):
     // Suspects (lost > 0) are apart in the index, since a claim locks the entries that it passes over. Leases have no index, since each claim,
     // renewal and settle would write to it: few rows run, and rescue finds them by their status (MySQL 9.7: 0.77 of raw SQL, not 0.65).
     schema.index('compensate_biz_ready', 'compensate_biz', 'status, lost, biz_type, tenant, claim_rank');
-    schema.index('compensate_biz_due', 'compensate_biz', 'status, run_at');
     schema.index('compensate_biz_gate', 'compensate_biz', 'gate, id');
     schema.index('compensate_biz_child', 'compensate_biz', 'parent_id, child_key', { unique: true });
     return;
@@ -177,24 +177,35 @@ async function result(database: Database, look: SqlRunner): Promise<readonly str
 }
 
 /**
- * The index by which ended rows are counted and deleted: one entry for each row that has ended. MySQL and MariaDB have no partial index;
- * there a generated column is NULL until the row ends, so that claims and retries do not write to the index.
+ * The indexes by which ended rows are counted and deleted: one entry for each row that has ended. MySQL and MariaDB have no partial index; there
+ * one index holds both the SCHEDULED rows by time and the ended rows by type, and columns that are NULL in all others, so that claims and
+ * retries do not write to it. What lost: an index of its own on `(ended_status, biz_type)` beside one on `(status, run_at)` (MySQL, kept rows: 18%
+ * fewer claims and settles a second, 16% fewer submits by 1,000); on Postgres and SQLite, one index on `(status, biz_type, id)` of the three
+ * statuses (SQLite: 12% fewer, since each change of a row evaluates the list).
  */
-async function indexEnded(database: Database, look: SqlRunner): Promise<readonly string[]> {
+async function indexDueAndEnded(database: Database, look: SqlRunner): Promise<readonly string[]> {
   const t = database.table('compensate_biz');
-  const ended = "status IN ('SUCCESS', 'FAILED', 'CANCELLED')";
   const schema = new SchemaWriter(database);
   const existing = await tableColumns(database, look, 'compensate_biz');
   if (database.family === 'mysql') {
-    if (!existing.has('ended_status'))
-      schema.statements.push(
-        `ALTER TABLE ${t} ADD COLUMN ended_status VARCHAR(20) GENERATED ALWAYS AS (CASE WHEN ${ended} THEN status END) VIRTUAL`,
-      );
-    schema.index('compensate_biz_ended', 'compensate_biz', 'ended_status, biz_type');
+    const generated = [
+      ['ended_status', `VARCHAR(20) GENERATED ALWAYS AS (CASE WHEN ${endedSql} THEN status END) VIRTUAL`],
+      ['due_at', "BIGINT GENERATED ALWAYS AS (CASE WHEN status = 'SCHEDULED' THEN COALESCE(run_at, 9223372036854775807) END) VIRTUAL"],
+    ].filter(([name]) => !existing.has(String(name)));
+    if (generated.length > 0)
+      schema.statements.push(`ALTER TABLE ${t} ${generated.map(([name, type]) => `ADD COLUMN ${name} ${type}`).join(', ')}`);
+    schema.index('compensate_biz_due_ended', 'compensate_biz', 'due_at, ended_status, biz_type');
     return schema.statements;
   }
   const rows = existing.size === 0 ? [] : await look.rows(`SELECT 1 AS one FROM ${t} LIMIT 1`);
-  schema.index('compensate_biz_ended', 'compensate_biz', 'status, biz_type, id', { where: ended, concurrently: rows.length > 0 });
+  for (const [name, status] of [
+    ['done', 'SUCCESS'],
+    ['cancelled', 'CANCELLED'],
+  ])
+    schema.index(`compensate_biz_${name}`, 'compensate_biz', 'biz_type, id', {
+      where: `status = '${status}'`,
+      concurrently: rows.length > 0,
+    });
   return schema.statements;
 }
 

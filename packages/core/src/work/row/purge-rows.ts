@@ -23,7 +23,7 @@ interface PageRow {
 
 /**
  * Deletes ended rows by age, with their attempts. Rows end in about the order of their ids, so the old ones stand first in the index on
- * `(status, kind, id)`: it reads from there until a page has no old row, and so the rows that are kept cost nothing. An old row behind many
+ * `(kind, id)` of the state: it reads from there until a page has no old row, and so the rows that are kept cost nothing. An old row behind many
  * younger ones (they were delayed, or redriven) is found by a few further pages, which each call reads where the last one stopped.
  */
 export class RowPurge {
@@ -55,7 +55,7 @@ export class RowPurge {
   async #read(query: PurgeQuery, after: string, quiet: number): Promise<{ readonly deleted: number; readonly next: string | undefined }> {
     const work = this.#work;
     const { database, table } = work;
-    const status = `${work.shape.columns.ended ?? 'status'} = ${work.state(query.state)} AND ${work.shape.columns.kind} = ?`;
+    const status = `${work.ended(query.state)} AND ${work.shape.columns.kind} = ?`;
     const unless = query.unless === undefined ? '' : ` AND NOT (${query.unless})`;
     let deleted = 0;
     for (let next = after, left = quiet; left > 0; ) {

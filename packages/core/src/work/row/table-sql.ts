@@ -13,8 +13,6 @@ export interface WorkTableShape {
     readonly group: string;
     readonly attempts: string;
     readonly error: string;
-    /** The column by which ended rows are found: it has the status of an ended row, and NULL in others. Default `status`. */
-    readonly ended?: string;
     /** For what a run returns, as JSON; NULL if there is nothing. Without it no result is kept. */
     readonly result?: string;
     /** For what a run reports while it is under way, as JSON. Without it nothing can be reported. */
@@ -24,6 +22,11 @@ export interface WorkTableShape {
   readonly payload: Readonly<Record<string, string>>;
   /** The value of each state in the column `status`. The values become literals in SQL, so that partial indexes match. */
   readonly states: Readonly<Record<WorkState, string>>;
+  /**
+   * MySQL, MariaDB: whether the table has the generated columns `due_at` (the `run_at` of a SCHEDULED row, the greatest number if it has none; NULL in other rows) and `ended_status`
+   * (the status of an ended row, NULL in others) and one index on `(due_at, ended_status, kind)`. It does what partial indexes do elsewhere.
+   */
+  readonly generated?: boolean;
   /** MySQL, MariaDB: the name of the index of READY rows. */
   readonly readyIndex?: string;
   /** One step of priority counts as this many ms of waiting. */
@@ -75,6 +78,18 @@ export class TableSql {
   /** The SQL literal of a state. */
   state(state: WorkState): string {
     return `'${this.shape.states[state]}'`;
+  }
+
+  /** The condition that a row ended in a state, in the words of the index by which ended rows are found. `t` is the alias of the table, with its dot. */
+  ended(state: WorkState, t: string = ''): string {
+    return this.shape.generated ? `${t}due_at IS NULL AND ${t}ended_status = ${this.state(state)}` : `${t}status = ${this.state(state)}`;
+  }
+
+  /** SCHEDULED rows in the words of their index, and the column with the time at which they are due. */
+  get scheduled(): { readonly where: string; readonly due: string } {
+    return this.shape.generated
+      ? { where: 'due_at IS NOT NULL', due: 'due_at' }
+      : { where: `status = ${this.state('scheduled')}`, due: 'run_at' };
   }
 
   /**

@@ -34,6 +34,16 @@ export class WorkTable {
     return this.#sql.pinned(state);
   }
 
+  /** The condition that a row ended in a state, in the words of the index of ended rows. `t` is the alias of the table, with its dot. */
+  ended(state: WorkState, t?: string): string {
+    return this.#sql.ended(state, t);
+  }
+
+  /** SCHEDULED rows in the words of their index, and the column with the time at which they are due. */
+  get scheduled(): { readonly where: string; readonly due: string } {
+    return this.#sql.scheduled;
+  }
+
   /** SQL for the rank of a row that becomes READY at `readyAt` (SQL, in ms). */
   rank(readyAt: string): string {
     return this.#sql.rank(readyAt);
@@ -92,17 +102,18 @@ export class WorkTable {
     const work = this.#sql;
     const set = `status = ${work.state('ready')}, claim_rank = ${work.rank('run_at')}, updated_at = {timestamp}`;
     // Rows that have lost a start become READY too, as the suspects that they are: a suspect can be rescheduled.
-    const due = `status = ${work.state('scheduled')} AND run_at <= {now}`;
-    const since = dueSince(backMs);
-    const pick = `SELECT id FROM ${work.table} WHERE ${due}${since.sql} ORDER BY run_at LIMIT ${limit}`;
+    const { where, due } = work.scheduled;
+    const since = dueSince(due, backMs);
+    const first = { where: `${where} AND ${due} <= {now}${since.sql}`, order: `ORDER BY ${due} LIMIT ${limit}` };
+    const pick = `SELECT id FROM ${work.table} WHERE ${first.where} ${first.order}`;
     if (this.database.family === 'postgres')
       return this.database.run(`UPDATE ${work.table} SET ${set} WHERE id = ANY(ARRAY(${pick} FOR UPDATE SKIP LOCKED))`, since.params);
     if (this.database.family === 'sqlite') return this.database.run(`UPDATE ${work.table} SET ${set} WHERE id IN (${pick})`, since.params);
-    const ids = await work.readIds(`${due}${since.sql}`, since.params, `ORDER BY run_at LIMIT ${limit}`);
+    const ids = await work.readIds(first.where, since.params, first.order);
     if (ids.length === 0) return 0;
     return this.database.transaction(async (sql) => {
       const rows = await sql.rows<{ id: string }>(
-        `SELECT ${work.idText} FROM ${work.table}${this.database.primaryKeyHint} WHERE ${work.ids(ids).sql} AND ${due} FOR UPDATE SKIP LOCKED`,
+        `SELECT ${work.idText} FROM ${work.table}${this.database.primaryKeyHint} WHERE ${work.ids(ids).sql} AND status = ${work.state('scheduled')} AND run_at <= {now} FOR UPDATE SKIP LOCKED`,
       );
       if (rows.length === 0) return 0;
       return sql.run(`UPDATE ${work.table}${this.database.primaryKeyHint} SET ${set} WHERE ${work.ids(rows.map((row) => row.id)).sql}`);
@@ -115,9 +126,10 @@ export class WorkTable {
    */
   async nextDueMs(backMs?: number): Promise<number | undefined> {
     const work = this.#sql;
-    const since = dueSince(backMs);
+    const { where, due } = work.scheduled;
+    const since = dueSince(due, backMs);
     const [row] = await this.database.rows<{ ms: string | number | null }>(
-      `SELECT run_at - {now} AS ms FROM ${work.table} WHERE status = ${work.state('scheduled')} AND run_at IS NOT NULL${since.sql} ORDER BY run_at LIMIT 1`,
+      `SELECT ${due} - {now} AS ms FROM ${work.table} WHERE ${where} AND ${due} IS NOT NULL${since.sql} ORDER BY ${due} LIMIT 1`,
       since.params,
     );
     return row?.ms === null || row?.ms === undefined ? undefined : Number(row.ms);
@@ -133,6 +145,6 @@ export class WorkTable {
 }
 
 /** The condition that a row became due within the last `backMs`, if that is given. */
-function dueSince(backMs: number | undefined): { readonly sql: string; readonly params: readonly unknown[] } {
-  return backMs === undefined ? { sql: '', params: [] } : { sql: ' AND run_at >= {now} - ?', params: [backMs] };
+function dueSince(due: string, backMs: number | undefined): { readonly sql: string; readonly params: readonly unknown[] } {
+  return backMs === undefined ? { sql: '', params: [] } : { sql: ` AND ${due} >= {now} - ?`, params: [backMs] };
 }
