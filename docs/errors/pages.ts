@@ -50,6 +50,7 @@ export const errorPages: readonly ErrorPage[] = [
     because: [
       'Two transactions lock the same rows in different orders.',
       'A transaction of yours stays open for long while it holds locks.',
+      'A transaction of yours at REPEATABLE READ submits under a key, or triggers an event, whose row was changed or written after its snapshot was taken.',
     ],
     next: [
       'Run the whole transaction again. Our own loops do that by themselves; you see this error where the transaction is yours.',

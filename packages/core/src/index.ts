@@ -22,6 +22,7 @@ export { Slots } from './coordination/slots.ts';
 export { afterCommit, requireTransaction, transactionTrace } from './database/after-commit.ts';
 export { timestampAt, timestampMs } from './database/clock.ts';
 export { compareTexts } from './database/compare-texts.ts';
+export { currentRows, type ReadByKey, readsSnapshot } from './database/current-rows.ts';
 export { Database, type DatabaseOptions, describeDatabase, openDatabase } from './database/database.ts';
 export { deleteOlder } from './database/delete-older.ts';
 export type { DatabaseDescription } from './database/describe-database.ts';

@@ -1,4 +1,4 @@
-import { checkpoint, type Database, forUpdate, idList, type SqlRunner, skipLocked } from '@holdfast/core';
+import { checkpoint, type Database, forUpdate, idList, readsSnapshot, type SqlRunner, skipLocked } from '@holdfast/core';
 import type { Registry } from '../registry.ts';
 import { parentType } from '../table/parent-type.ts';
 import { hasEnded } from '../table/statuses.ts';
@@ -97,10 +97,7 @@ function cancelChunk(registry: Registry, parentId: string): Promise<readonly str
  * are running could hardly be cancelled with its first children: its transaction would conflict again and again.
  */
 async function locksCurrentRows(database: Database, sql: SqlRunner): Promise<boolean> {
-  if (database.family === 'postgres') {
-    const [row] = await sql.rows<{ level: string }>("SELECT current_setting('transaction_isolation') AS level");
-    return row?.level === 'read committed';
-  }
+  if (database.family === 'postgres') return !(await readsSnapshot(database, sql));
   if (database.dialect === 'mariadb') {
     const [row] = await sql.rows<{ Value: string }>("SHOW VARIABLES LIKE 'innodb_snapshot_isolation'");
     return row?.Value !== 'ON';

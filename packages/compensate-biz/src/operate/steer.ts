@@ -1,4 +1,4 @@
-import { compareTexts, type Database, type Duration, durationMs, forUpdate, idList, type SqlRunner } from '@holdfast/core';
+import { compareTexts, type Database, type Duration, durationMs, forUpdate, idList, rowsAtPresent, type SqlRunner } from '@holdfast/core';
 import { FanOutCancelledError } from '../errors.ts';
 import type { Registry } from '../registry.ts';
 import { parentType } from '../table/parent-type.ts';
@@ -18,8 +18,10 @@ export function steeredColumns(database: Database): string {
   return `${database.text('id')} AS id, status, biz_id, biz_type, gate, ${database.text('parent_id')} AS parent_id`;
 }
 
-/** Reads a row and locks it. */
+/** Reads a row and locks it. A row that is not there is not looked for with a lock: on MySQL, that would hold up every submit. */
 export async function lockRow({ database }: Registry, sql: SqlRunner, id: string): Promise<SteeredRow | undefined> {
+  const there = `SELECT 1 AS one FROM ${database.table('compensate_biz')} WHERE id = ${BigInt(id)}`;
+  if (sql.ofCaller && database.family === 'mysql' && (await rowsAtPresent(database, sql, there, [])).length === 0) return undefined;
   const [row] = await sql.rows<SteeredRow>(
     `SELECT ${steeredColumns(database)} FROM ${database.table('compensate_biz')} WHERE id = ${BigInt(id)}${forUpdate(database)}`,
   );

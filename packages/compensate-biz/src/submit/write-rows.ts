@@ -1,6 +1,6 @@
-import type { SqlRunner } from '@holdfast/core';
+import { currentRows, quoted, type SqlRunner } from '@holdfast/core';
 import type { Registry } from '../registry.ts';
-import { endedSql } from '../table/statuses.ts';
+import { hasEnded } from '../table/statuses.ts';
 import { insertRows } from './insert-rows.ts';
 import type { NewRow } from './new-row.ts';
 import { type OnceKey, onceScope } from './once-key.ts';
@@ -82,20 +82,23 @@ async function setIds(registry: Registry, sql: SqlRunner, idOf: ReadonlyMap<NewR
 
 /** The ids of those rows that have not ended. */
 async function pendingIds(registry: Registry, sql: SqlRunner, ids: readonly string[]): Promise<ReadonlySet<string>> {
-  return new Set(await idsWhere(registry, sql, ids, `NOT (${endedSql})`));
+  const statuses = await statusesOf(registry, sql, ids);
+  return new Set([...statuses].flatMap(([id, status]) => (hasEnded(status) ? [] : [id])));
 }
 
 /** The ids of the rows whose keys still count. A cancelled row did not do its work, so the next submit writes another; a row that is gone was purged after its end. */
 async function uncancelledIds(registry: Registry, sql: SqlRunner, ids: readonly string[]): Promise<ReadonlySet<string>> {
-  const cancelled = new Set(await idsWhere(registry, sql, ids, "status = 'CANCELLED'"));
-  return new Set(ids.filter((id) => !cancelled.has(id)));
+  const statuses = await statusesOf(registry, sql, ids);
+  return new Set(ids.filter((id) => statuses.get(id) !== 'CANCELLED'));
 }
 
-async function idsWhere({ database }: Registry, sql: SqlRunner, ids: readonly string[], where: string): Promise<readonly string[]> {
-  const rows = await sql.rows<{ id: string }>(
-    `SELECT ${database.text('id')} AS id FROM ${database.table('compensate_biz')}${database.primaryKeyHint} WHERE id IN (${ids.map((id) => BigInt(id)).join(', ')}) AND ${where}`,
-  );
-  return rows.map(({ id }) => id);
+/** The statuses that rows have now, by their ids: by the snapshot of the caller's transaction, a submit would be lost or doubled. */
+async function statusesOf({ database }: Registry, sql: SqlRunner, ids: readonly string[]): Promise<ReadonlyMap<string, string>> {
+  const rows = await currentRows<{ key: string; status: string }>(database, sql, ids, (some, lock) => ({
+    sql: `SELECT ${database.text('id')} AS ${quoted(database, 'key')}, status FROM ${database.table('compensate_biz')}${database.primaryKeyHint} WHERE id IN (${some.map((id) => BigInt(id)).join(', ')}) ORDER BY id${lock}`,
+    params: [],
+  }));
+  return new Map(rows.map(({ key, status }) => [key, status]));
 }
 
 function isOnce(row: NewRow): row is OnceRow {

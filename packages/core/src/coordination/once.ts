@@ -1,7 +1,8 @@
 import { keyText } from '../check/key-text.ts';
+import { currentRows } from '../database/current-rows.ts';
 import type { Database } from '../database/database.ts';
 import { deleteOlder } from '../database/delete-older.ts';
-import { forUpdate, insertNew, insertOrLock } from '../database/dialect-sql.ts';
+import { forUpdate, insertNew, insertOrLock, quoted } from '../database/dialect-sql.ts';
 import { rowsAtPresent } from '../database/rows-at-present.ts';
 import type { SqlRunner } from '../database/sql-runner.ts';
 import { valuesTable } from '../database/values-table.ts';
@@ -176,36 +177,29 @@ export class Once {
 
   /** The reference of a key whose window has not ended, or `undefined`. */
   async find(sql: SqlRunner, scope: string, key: string): Promise<string | undefined> {
-    const [row] = await sql.rows<{ ref: string | null }>(
-      `SELECT ref FROM ${this.#table} WHERE scope = ? AND once_key = ? AND expires_at > {now}`,
-      [scope, key],
-    );
-    return row?.ref ?? undefined;
+    return (await this.findMany(sql, scope, [key])).get(key);
   }
 
   /** As {@link find}, for one thing that may have been recorded under several keys: the first of them that is there counts. */
   async findAny(sql: SqlRunner, scope: string, keys: readonly string[]): Promise<string | undefined> {
-    const list = this.#oneOf(keys);
-    const rows = await sql.rows<{ once_key: string; ref: string | null }>(
-      `SELECT once_key, ref FROM ${this.#table} WHERE scope = ? AND once_key ${list.sql} AND expires_at > {now}`,
-      [scope, ...list.params],
-    );
-    const refs = new Map(rows.map(({ once_key, ref }) => [once_key, ref]));
-    return keys.map((key) => refs.get(key)).find((ref) => typeof ref === 'string') ?? undefined;
+    const refs = await this.findMany(sql, scope, keys);
+    return keys.map((key) => refs.get(key)).find((ref) => ref !== undefined);
   }
 
-  /** The references of many keys, by key. */
+  /** The references of many keys, by key: those that hold now, whatever the snapshot of the transaction shows. */
   async findMany(sql: SqlRunner, scope: string, keys: readonly string[]): Promise<ReadonlyMap<string, string>> {
-    const values = valuesTable(
-      this.#database,
-      { once: 'text' },
-      keys.map((once) => ({ once })),
-    );
-    const rows = await sql.rows<{ once_key: string; ref: string | null }>(
-      `SELECT o.once_key, o.ref FROM ${values.sql} JOIN ${this.#table} o ON o.scope = ? AND o.once_key = u.once WHERE o.expires_at > {now}`,
-      [values.param, scope],
-    );
-    return new Map(rows.flatMap(({ once_key, ref }) => (ref === null ? [] : [[once_key, ref]])));
+    const refs = new Map<string, string>();
+    for (const part of partsOf(keys)) {
+      const rows = await currentRows<{ key: string; ref: string | null }>(this.#database, sql, part, (some, lock) => {
+        const list = this.#oneOf(some);
+        return {
+          sql: `SELECT once_key AS ${quoted(this.#database, 'key')}, ref FROM ${this.#table}${this.#database.primaryKeyHint} WHERE scope = ? AND once_key ${list.sql} AND expires_at > {now}${lock}`,
+          params: [scope, ...list.params],
+        };
+      });
+      for (const { key, ref } of rows) if (ref !== null) refs.set(key, ref);
+    }
+    return refs;
   }
 
   /** Deletes a key whose work was taken back before it began, so that the next caller is the first. */
