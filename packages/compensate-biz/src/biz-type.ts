@@ -6,6 +6,7 @@ import {
   durationMs,
   exponential,
   InvalidArgumentError,
+  shownValue,
   wholeNumber,
 } from '@holdfast/core';
 import type { StandardSchemaV1 } from '@standard-schema/spec';
@@ -145,7 +146,7 @@ export function bizType<Input, Output, Result = unknown>(
 function rateOf({ limit, per, scope = 'worker' }: NonNullable<BizTypeOptions['rate']>): NonNullable<BizType<unknown, unknown>['rate']> {
   if (scope !== 'worker' && scope !== 'all')
     throw new InvalidArgumentError(
-      `rate.scope is ${JSON.stringify(scope)}; give 'worker' for a rate of each worker, or 'all' for one of all workers together.`,
+      `rate.scope is ${shownValue(scope)}; give 'worker' for a rate of each worker, or 'all' for one of all workers together.`,
     );
   return { limit: wholeNumber('rate.limit', limit), perMs: durationMs(per, 'rate.per'), scope };
 }
@@ -162,7 +163,7 @@ export type ResultOf<Type> = Type extends BizType<infer _Input, infer _Output, i
 
 /** The definition of a type. @throws UnknownTypeError */
 export function typeOf(types: BizTypes, type: string): BizType<unknown, unknown> {
-  const definition = Object.hasOwn(types, type) ? types[type] : undefined;
+  const definition = typeof type === 'string' && Object.hasOwn(types, type) ? types[type] : undefined;
   if (!definition) throw new UnknownTypeError(type, Object.keys(types));
   return definition;
 }

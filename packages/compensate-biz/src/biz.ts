@@ -157,8 +157,7 @@ export class CompensateBiz<Types extends BizTypes> {
    * @throws WaitTimeoutError after `timeout`; the reason of the signal
    */
   async waitFor(target: string | RowTarget, options: WaitOptions = {}): Promise<(Task<Types> & TaskDetails) | undefined> {
-    const id =
-      typeof target === 'object' && 'once' in target ? await this.#submitter.idOf(target) : typeof target === 'object' ? target.id : target;
+    const id = await this.#submitter.idOf(typeof target === 'string' ? { id: target } : target);
     return id === undefined ? undefined : waitForEnd(id, () => this.get(id), this.#registry.events, options);
   }
 

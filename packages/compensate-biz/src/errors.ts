@@ -1,10 +1,10 @@
-import { HoldfastError } from '@holdfast/core';
+import { HoldfastError, shownValue } from '@holdfast/core';
 
 /** The type is not among the `types` given to `createCompensateBiz`. */
 export class UnknownTypeError extends HoldfastError {
   constructor(type: string, known: readonly string[]) {
     super(
-      `There is no biz_type ${JSON.stringify(type)}; known are ${known.map((name) => JSON.stringify(name)).join(', ') || 'none'}. Add it to types, or correct the name.`,
+      `There is no biz_type ${shownValue(type)}; known are ${known.map((name) => JSON.stringify(name)).join(', ') || 'none'}. Add it to types, or correct the name.`,
       { code: 'unknown-type' },
     );
   }

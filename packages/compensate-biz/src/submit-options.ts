@@ -2,7 +2,10 @@ import type { Duration } from '@holdfast/core';
 
 /** Options of a submit. */
 export interface SubmitOptions {
-  /** The business id that people search for. Required for `serial` types. At most 191 characters. Default none. */
+  /**
+   * The business id that people search for: a text of at most 191 characters, a safe integer or a bigint, stored as text. Required for `serial`
+   * types. Default none.
+   */
   readonly bizId?: string | number | bigint;
   /**
    * Makes the submit idempotent per type: a second submit with the same key writes nothing and returns the id of the first row. The key

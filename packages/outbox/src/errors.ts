@@ -1,10 +1,10 @@
-import { HoldfastError } from '@holdfast/core';
+import { HoldfastError, shownValue } from '@holdfast/core';
 
 /** The topic is not among the `topics` given to `createOutbox`. Nothing was written. */
 export class UnknownTopicError extends HoldfastError {
   constructor(topic: string, known: readonly string[]) {
     super(
-      `There is no topic ${JSON.stringify(topic)}; known are ${known.map((name) => JSON.stringify(name)).join(', ') || 'none'}. Add it to topics, or correct the name.`,
+      `There is no topic ${shownValue(topic)}; known are ${known.map((name) => JSON.stringify(name)).join(', ') || 'none'}. Add it to topics, or correct the name.`,
       { code: 'unknown-topic' },
     );
   }

@@ -10,6 +10,7 @@ import {
   durationMs,
   guardLogger,
   InvalidArgumentError,
+  keyText,
   type ListQuery,
   type Logger,
   openDatabase,
@@ -171,7 +172,7 @@ export class Outbox<T extends Topics> {
   /** Publishes the messages of a held key now, without waiting for its next try. Returns whether the key was held. */
   async release(topic: string, key: string): Promise<boolean> {
     const changed = await this.database.run(`UPDATE ${this.database.table('outbox_held')} SET until_at = {now} WHERE hold = ?`, [
-      `${topic} ${key}`,
+      `${keyText('topic', topic)} ${keyText('key', key)}`,
     ]);
     if (changed > 0) this.#wakers.wake();
     return changed > 0;

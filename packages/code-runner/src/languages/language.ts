@@ -1,4 +1,4 @@
-import { InvalidArgumentError } from '@holdfast/core';
+import { InvalidArgumentError, shownValue } from '@holdfast/core';
 import { filePath } from '../files/path.ts';
 
 /** A language: how its programs are compiled and started. They run in `/code`, where the task's files are; `/scratch` is writable. */
@@ -32,7 +32,7 @@ export interface Language {
 export function defineLanguage(language: Language): Language {
   const { name, template, main, image } = language;
   if (!/^[a-z][a-z0-9+-]{0,49}$/.test(name ?? ''))
-    throw new InvalidArgumentError(`The language's name is ${JSON.stringify(name)}; use lower-case letters, digits, + and -, at most 50.`);
+    throw new InvalidArgumentError(`The language's name is ${shownValue(name)}; use lower-case letters, digits, + and -, at most 50.`);
   for (const path of Object.keys(template ?? {})) filePath(path);
   if (!Object.hasOwn(template ?? {}, main))
     throw new InvalidArgumentError(`The template of ${name} has no file ${JSON.stringify(main)}; add it, or change main.`);

@@ -9,6 +9,7 @@ import {
   requireActor,
   requireFilters,
   type SqlRunner,
+  shownValue,
 } from '@holdfast/core';
 import { isId } from '../row-ids.ts';
 import type { EventLog } from '../runs/event-log.ts';
@@ -90,7 +91,7 @@ export class RunInspection implements Inspectable {
     const limit = pageLimit(query);
     requireFilters('code-runner', query, ['kind']);
     if (status !== undefined && !Object.hasOwn(states, status))
-      throw new InvalidArgumentError(`status is ${JSON.stringify(status)}; give one of ${Object.keys(states).join(', ')}.`);
+      throw new InvalidArgumentError(`status is ${shownValue(status)}; give one of ${Object.keys(states).join(', ')}.`);
     const where = [`t.id > ${after === undefined || after === '0' ? '0' : runId('after', after)}`];
     const params: unknown[] = [];
     where.push(status === undefined ? "phase <> 'draft'" : `state = ${states[status as Status]}`);
@@ -145,6 +146,6 @@ function view(row: Readonly<Record<string, unknown>>): Record<string, unknown> {
 }
 
 function runId(name: string, id: string): string {
-  if (!isId(id)) throw new InvalidArgumentError(`${name} is ${JSON.stringify(id)?.slice(0, 60)}; give the id of a run.`);
+  if (!isId(id)) throw new InvalidArgumentError(`${name} is ${shownValue(id)}; give the id of a run.`);
   return id;
 }

@@ -1,4 +1,4 @@
-import { InvalidArgumentError } from '@holdfast/core';
+import { InvalidArgumentError, shownValue } from '@holdfast/core';
 
 const most = 1_000;
 const mostBytes = 65_536;
@@ -7,13 +7,13 @@ const mostBytes = 65_536;
 export function checkArgv(argv: unknown): readonly string[] {
   if (!Array.isArray(argv))
     throw new InvalidArgumentError(
-      `argv is ${JSON.stringify(argv)?.slice(0, 80)}; give a list of strings, as in ["python3", "run.py", "--fast"]. No shell splits a line.`,
+      `argv is ${shownValue(argv)}; give a list of strings, as in ["python3", "run.py", "--fast"]. No shell splits a line.`,
     );
   if (argv.length === 0) throw new InvalidArgumentError('argv is empty; name the program, or leave argv out to run the main file.');
   if (argv.length > most) throw new InvalidArgumentError(`argv has ${argv.length} parts; at most ${most} are allowed.`);
   let bytes = 0;
   for (const [i, part] of argv.entries()) {
-    if (typeof part !== 'string') throw new InvalidArgumentError(`argv[${i}] is ${JSON.stringify(part)}; each part must be a string.`);
+    if (typeof part !== 'string') throw new InvalidArgumentError(`argv[${i}] is ${shownValue(part)}; each part must be a string.`);
     if (part.includes(String.fromCharCode(0)) || !part.isWellFormed())
       throw new InvalidArgumentError(`argv[${i}] holds a NUL character or half of a surrogate pair; remove it.`);
     bytes += Buffer.byteLength(part) + 1;

@@ -1,4 +1,4 @@
-import { type Duration, durationMs, InvalidArgumentError, wholeNumber } from '@holdfast/core';
+import { type Duration, durationMs, InvalidArgumentError, shownValue, wholeNumber } from '@holdfast/core';
 
 /** Limits of one run. A program that exceeds one is ended with a reason such as OOM or TIMEOUT. */
 export interface RunLimits {
@@ -49,7 +49,7 @@ export interface Pool {
 
 export function poolOf(name: string, { slots = 4, limits, memoryBytes }: PoolOptions): Pool {
   if (!/^[a-z][a-z0-9-]{0,49}$/.test(name))
-    throw new InvalidArgumentError(`The pool's name is ${JSON.stringify(name)}; use a-z, 0-9 and -, at most 50.`);
+    throw new InvalidArgumentError(`The pool's name is ${shownValue(name)}; use a-z, 0-9 and -, at most 50.`);
   wholeNumber(`pools.${name}.slots`, slots);
   const all = { ...defaultRunLimits, ...limits };
   for (const [key, value] of Object.entries(all))
@@ -75,7 +75,7 @@ export function limitsWithin(pool: Pool, asked: Partial<RunLimits> & { readonly 
         `There is no limit ${JSON.stringify(key.slice(0, 40))}; choose from ${Object.keys(pool.limits).join(', ')}.`,
       );
     if (typeof value !== 'number' || !(value > 0))
-      throw new InvalidArgumentError(`limits.${key} is ${JSON.stringify(value)}; give a number above 0.`);
+      throw new InvalidArgumentError(`limits.${key} is ${shownValue(value)}; give a number above 0.`);
     if (value > most)
       throw new InvalidArgumentError(
         `limits.${key} is ${value}; the pool ${pool.name} allows ${most} at most. Ask for less, or choose another pool.`,

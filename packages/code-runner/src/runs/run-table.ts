@@ -1,6 +1,6 @@
 import { type Database, idList, Slots, type SqlRunner } from '@holdfast/core';
 import { NotFoundError } from '../errors.ts';
-import { isId } from '../row-ids.ts';
+import { isId, shownId } from '../row-ids.ts';
 import { type Change, changeRun, type Held } from './change-run.ts';
 import { type Claimed, claimRuns } from './claim-runs.ts';
 import type { Pool } from './limits.ts';
@@ -31,7 +31,7 @@ export class RunTable {
   /** @throws NotFoundError */
   async get(id: string, sql: Pick<SqlRunner, 'rows'> = this.database): Promise<RunRow> {
     const run = await this.find(id, sql);
-    if (!run) throw new NotFoundError(`There is no run ${String(id).slice(0, 40)}.`);
+    if (!run) throw new NotFoundError(`There is no run ${shownId(id)}.`);
     return run;
   }
 

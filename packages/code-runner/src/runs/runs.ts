@@ -1,9 +1,20 @@
 import type { Readable } from 'node:stream';
-import { type Database, type Duration, fitKey, InvalidArgumentError, keyText, type Logger, Once, unfitText } from '@holdfast/core';
+import {
+  type Database,
+  type Duration,
+  fitKey,
+  InvalidArgumentError,
+  keyText,
+  type Logger,
+  Once,
+  shownValue,
+  unfitText,
+} from '@holdfast/core';
 import { type As, type Authorize, actorOf, allow } from '../access.ts';
 import { LiveRunError, NoMainFileError, NotFoundError, RunEndedError } from '../errors.ts';
 import { filePath } from '../files/path.ts';
 import type { RunQueue } from '../queue/run-queue.ts';
+import { isId, pageSize } from '../row-ids.ts';
 import type { Blobs } from '../store/blobs.ts';
 import type { TaskTable } from '../tasks/task-table.ts';
 import type { Tasks } from '../tasks/tasks.ts';
@@ -73,7 +84,7 @@ export class Runs {
     const limits = limitsWithin(pool, submit.limits);
     const { priority = 0, remarks = null } = submit;
     if (!Number.isInteger(priority) || priority < -9 || priority > 9)
-      throw new InvalidArgumentError(`priority is ${JSON.stringify(priority)}; give a whole number from -9 to 9.`);
+      throw new InvalidArgumentError(`priority is ${shownValue(priority)}; give a whole number from -9 to 9.`);
     if (remarks !== null && (typeof remarks !== 'string' || remarks.length > 2_000 || unfitText(remarks)))
       throw new InvalidArgumentError(`remarks must be a string of at most 2,000 characters without NUL; got ${describeText(remarks)}.`);
     if (submit.argv !== undefined && submit.execCommand !== undefined)
@@ -166,10 +177,10 @@ export class Runs {
     if (!query.drafts) where.push("phase <> 'draft'");
     if (query.before !== undefined) {
       where.push('id < ?');
-      params.push(/^\d{1,18}$/.test(query.before) ? query.before : '0');
+      params.push(isId(query.before) ? query.before : '0');
     }
-    const limit = Math.min(Math.max(1, query.limit ?? 50), 200);
-    return (await this.#options.runs.where(`${where.join(' AND ')} ORDER BY id DESC LIMIT ${Math.trunc(limit)}`, params)).map(viewOf);
+    const limit = pageSize(query.limit);
+    return (await this.#options.runs.where(`${where.join(' AND ')} ORDER BY id DESC LIMIT ${limit}`, params)).map(viewOf);
   }
 
   /**
@@ -183,7 +194,7 @@ export class Runs {
   ): AsyncGenerator<RunEvent> {
     const after = options.after ?? 0;
     if (!Number.isInteger(after) || after < 0)
-      throw new InvalidArgumentError(`after is ${JSON.stringify(options.after)}; give the number of an event, or 0.`);
+      throw new InvalidArgumentError(`after is ${shownValue(options.after)}; give the number of an event, or 0.`);
     await this.#allowed(id, options, 'read');
     yield* this.#options.log.follow(id, after, { signal: options.signal, wait: options.follow ?? true });
   }
@@ -253,9 +264,7 @@ export class Runs {
     const { pools } = this.#options;
     const pool = name === undefined ? pools.values().next().value : pools.get(name);
     if (pool) return pool;
-    throw new InvalidArgumentError(
-      `There is no pool ${JSON.stringify(name)?.slice(0, 60)}; choose one of ${[...pools.keys()].join(', ')}.`,
-    );
+    throw new InvalidArgumentError(`There is no pool ${shownValue(name)}; choose one of ${[...pools.keys()].join(', ')}.`);
   }
 
   /** A run may be read and stopped by its actor, and by everybody who may do so with its task. */

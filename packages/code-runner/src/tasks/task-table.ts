@@ -1,6 +1,6 @@
 import { type Database, forUpdate, insertRow, type SqlRunner, uuidv7 } from '@holdfast/core';
 import { LimitExceededError, NotFoundError } from '../errors.ts';
-import { isId, nowIn } from '../row-ids.ts';
+import { isId, nowIn, shownId } from '../row-ids.ts';
 import { type Change, FileTable } from './file-table.ts';
 import type { TaskLimits } from './limits.ts';
 
@@ -92,7 +92,7 @@ export class TaskTable {
     const [row] = isId(id)
       ? await sql.rows<RawTask>(`SELECT ${this.#columns} FROM ${this.#tasks} WHERE id = ? AND removed_at IS NULL${lock}`, [id])
       : [];
-    if (!row) throw new NotFoundError(`There is no task ${String(id).slice(0, 40)}.`);
+    if (!row) throw new NotFoundError(`There is no task ${shownId(id)}.`);
     return taskOf(row);
   }
 
@@ -109,7 +109,7 @@ export class TaskTable {
       params.push(isId(before) ? before : '0');
     }
     const rows = await this.#database.rows<RawTask>(
-      `SELECT ${this.#columns} FROM ${this.#tasks} WHERE ${where} ORDER BY id DESC LIMIT ${Math.trunc(limit)}`,
+      `SELECT ${this.#columns} FROM ${this.#tasks} WHERE ${where} ORDER BY id DESC LIMIT ${limit}`,
       params,
     );
     return rows.map(taskOf);

@@ -1,8 +1,9 @@
-import { type Database, InvalidArgumentError, keyText, type SqlRunner } from '@holdfast/core';
+import { type Database, InvalidArgumentError, keyText, type SqlRunner, shownValue } from '@holdfast/core';
 import { type Action, type As, type Authorize, actorOf, allow } from '../access.ts';
 import { NotFoundError, UnknownLanguageError } from '../errors.ts';
 import { filePath } from '../files/path.ts';
 import type { Language } from '../languages/language.ts';
+import { pageSize } from '../row-ids.ts';
 import type { Blobs } from '../store/blobs.ts';
 import { spool } from '../store/spool.ts';
 import type { TaskLimits } from './limits.ts';
@@ -81,7 +82,7 @@ export class Tasks {
 
   /** Lists the actor's own tasks, newest first. `before` is the last id of the previous page. `limit` is 50 by default, at most 200. */
   async list(as: As, query: { readonly before?: string; readonly limit?: number } = {}): Promise<readonly Task[]> {
-    return this.#options.table.list(actorOf(as), query.before, Math.min(Math.max(1, query.limit ?? 50), 200));
+    return this.#options.table.list(actorOf(as), query.before, pageSize(query.limit));
   }
 
   /** @throws NotFoundError, ForbiddenError, UnknownLanguageError, InvalidArgumentError */
@@ -129,7 +130,7 @@ export class Tasks {
     const language = this.#options.languages.get(name);
     if (language) return language;
     throw new UnknownLanguageError(
-      `There is no language ${JSON.stringify(name)?.slice(0, 60)}; choose one of ${[...this.#options.languages.keys()].join(', ')}.`,
+      `There is no language ${shownValue(name)}; choose one of ${[...this.#options.languages.keys()].join(', ')}.`,
     );
   }
 }

@@ -4,10 +4,12 @@ import {
   filterConditions,
   InvalidArgumentError,
   idText,
+  keyAsText,
   keyText,
   type ListQuery,
   pageLimit,
   requireFilters,
+  shownValue,
   timestampAt,
 } from '@holdfast/core';
 import { parentType } from '../table/parent-type.ts';
@@ -51,12 +53,12 @@ const filters = ['kind', 'key', 'subject', 'tenant'] as const;
 
 /** A query for tasks as the query that every package has: `kind` for the type, `key` for the `bizId`. */
 export function listQuery({ type, bizId, ...rest }: TaskQuery): ListQuery {
-  return { ...rest, ...(type === undefined ? {} : { kind: type }), ...(bizId === undefined ? {} : { key: String(bizId) }) };
+  return { ...rest, ...(type === undefined ? {} : { kind: type }), ...(bizId === undefined ? {} : { key: keyAsText('bizId', bizId) }) };
 }
 
 /** A filter of tasks as the filter that every package has. */
 export function bulkFilter({ type, bizId, ...rest }: RedriveFilter): BulkFilter {
-  return { ...rest, ...(type === undefined ? {} : { kind: type }), ...(bizId === undefined ? {} : { key: String(bizId) }) };
+  return { ...rest, ...(type === undefined ? {} : { kind: type }), ...(bizId === undefined ? {} : { key: keyAsText('bizId', bizId) }) };
 }
 
 /** A condition on rows, and its parameters. */
@@ -106,7 +108,7 @@ function columns({ kind, key, subject, tenant }: ListQuery): Readonly<Record<str
 /** Conditions on status and tenant in the words of the partial indexes, which need literals. */
 function literals({ status, tenant }: ListQuery, statuses: readonly string[]): string[] {
   if (status !== undefined && !statuses.includes(status))
-    throw new InvalidArgumentError(`status is ${JSON.stringify(status)}; give one of ${statuses.join(', ')}.`);
+    throw new InvalidArgumentError(`status is ${shownValue(status)}; give one of ${statuses.join(', ')}.`);
   return [
     ...(status === undefined ? [] : [`status = '${status}'`]),
     ...(tenant === undefined ? [] : [tenant === '' ? "tenant = ''" : "tenant <> ''"]),

@@ -135,7 +135,7 @@ async function openParent(
         context: JSON.stringify({ type, key }),
         priority: 0,
         delayMs: 0,
-        tenant: options.tenant ?? '',
+        tenant: options.tenant === undefined ? '' : keyText('tenant', options.tenant, 100),
         schema_version: 1,
         subject: null,
         traceparent: null,

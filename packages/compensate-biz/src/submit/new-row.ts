@@ -4,6 +4,7 @@ import {
   durationMs,
   InvalidArgumentError,
   jsonText,
+  keyAsText,
   keyText,
   requireKnown,
   survivesJson,
@@ -48,7 +49,7 @@ export async function newRow(
 ): Promise<NewRow> {
   const definition = typeOf(types, type);
   requireKnown('submit', options, optionNames);
-  const bizId = options.bizId === undefined ? null : keyText('bizId', String(options.bizId));
+  const bizId = options.bizId === undefined ? null : keyAsText('bizId', options.bizId);
   if (definition.serial && bizId === null)
     throw new InvalidArgumentError(`${type} is serial, so a bizId is needed: rows of one bizId run one at a time. Pass { bizId }.`);
   const priority = wholeNumber('priority', options.priority ?? 0, { least: -1_000_000, most: 1_000_000 });

@@ -1,4 +1,4 @@
-import { durationMs, InvalidArgumentError, keyText } from '@holdfast/core';
+import { durationMs, InvalidArgumentError, keyText, shownValue } from '@holdfast/core';
 import type { SubmitOptions } from '../submit-options.ts';
 
 /** A `once` option that was checked. It is stored with the row that a fan-out submits when it completes, so it is plain data. */
@@ -27,9 +27,9 @@ export function onceKey(once: SubmitOptions['once']): OnceKey | null {
   if (typeof once !== 'object' || once === null) return { key: keyText('once', once), windowMs: weekMs, pending: false, replace: false };
   const key = keyText('once', once.key);
   const { replace = false, window, while: until } = once as { replace?: unknown; window?: string | number; while?: unknown };
-  if (typeof replace !== 'boolean') throw new InvalidArgumentError(`once.replace is ${JSON.stringify(replace)}; give true or false.`);
+  if (typeof replace !== 'boolean') throw new InvalidArgumentError(`once.replace is ${shownValue(replace)}; give true or false.`);
   if (until !== undefined && until !== 'pending')
-    throw new InvalidArgumentError(`once.while is ${JSON.stringify(until)}; give 'pending', or a window.`);
+    throw new InvalidArgumentError(`once.while is ${shownValue(until)}; give 'pending', or a window.`);
   if (until !== undefined && window !== undefined)
     throw new InvalidArgumentError('once has both a window and while; a key holds for a window, or while its row is pending.');
   const windowMs = until === 'pending' ? foreverMs : window === undefined ? weekMs : durationMs(window as '1s', 'once.window');

@@ -8,6 +8,7 @@ import {
   notAPromise,
   requireTransaction,
   type SqlRunner,
+  shownValue,
   transactionTrace,
 } from '@holdfast/core';
 import type { Knex } from 'knex';
@@ -57,6 +58,14 @@ export interface InTransaction<Types extends BizTypes> extends Submitter<Types> 
 
 /** A row, by id or by its type and `once` key. */
 export type RowTarget = { readonly id: string } | { readonly type: string; readonly once: string };
+
+/** Checks the target of a call. @throws InvalidArgumentError */
+function rowTarget(target: RowTarget): RowTarget {
+  if (typeof target !== 'object' || target === null)
+    throw new InvalidArgumentError(`The target is ${shownValue(target)}; name a row by { id } or by { type, once }.`);
+  if ('id' in target) return { id: idText('id', target.id) };
+  return { type: keyText('type', target.type, 100), once: keyText('once', target.once) };
+}
 
 /** Writes rows, in the caller's transaction or in transactions of its own, and wakes workers after the commit. */
 export class RowSubmitter {
@@ -132,8 +141,9 @@ export class RowSubmitter {
   }
 
   /** The id of a row; `undefined` if no row was submitted with the key, or its window has ended. */
-  idOf(target: RowTarget): Promise<string | undefined> {
-    return this.#registry.database.use((sql) => this.#idOf(sql, target));
+  async idOf(target: RowTarget): Promise<string | undefined> {
+    const given = rowTarget(target);
+    return 'id' in given ? given.id : this.#registry.database.use((sql) => this.#idOf(sql, given));
   }
 
   async #write(rows: readonly NewRow[]): Promise<readonly string[]> {
@@ -162,8 +172,9 @@ export class RowSubmitter {
   }
 
   async #idOf(sql: SqlRunner, target: RowTarget): Promise<string | undefined> {
-    if ('id' in target) return idText('id', target.id);
-    return this.#registry.once.find(sql, onceScope(target.type), keyText('once', target.once));
+    const given = rowTarget(target);
+    if ('id' in given) return given.id;
+    return this.#registry.once.find(sql, onceScope(given.type), given.once);
   }
 
   async #newRows<Context>(type: string, contexts: readonly Context[], options: ManyOptions<Context>): Promise<NewRow[]> {

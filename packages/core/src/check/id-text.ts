@@ -1,5 +1,5 @@
-import { cleanText } from '../errors/clean-text.ts';
 import { InvalidArgumentError } from '../errors/errors.ts';
+import { shownValue } from './shown-value.ts';
 
 const greatest = 2n ** 63n - 1n;
 
@@ -14,6 +14,6 @@ export function idText(name: string, value: unknown): string {
     const id = BigInt(value);
     if (id <= greatest) return id.toString();
   }
-  const shown = typeof value === 'string' ? JSON.stringify(cleanText(value)) : `${String(value)} (${typeof value})`;
-  throw new InvalidArgumentError(`${name} is ${shown.slice(0, 60)}; give the id of a row: a number as decimal text, such as '42'.`);
+  const shown = `${shownValue(value)}${typeof value === 'string' ? '' : ` (${typeof value})`}`;
+  throw new InvalidArgumentError(`${name} is ${shown}; give the id of a row: a number as decimal text, such as '42'.`);
 }

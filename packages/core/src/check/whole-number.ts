@@ -1,4 +1,5 @@
 import { InvalidArgumentError } from '../errors/errors.ts';
+import { shownValue } from './shown-value.ts';
 
 /**
  * Checks that a value is a whole number in a range, and returns it.
@@ -10,9 +11,8 @@ export function wholeNumber(name: string, value: unknown, range: { readonly leas
   const { least = 1, most } = range;
   if (Number.isSafeInteger(value) && (value as number) >= least && (value as number) <= (most ?? Number.MAX_SAFE_INTEGER))
     return value as number;
-  const shown = typeof value === 'number' || typeof value === 'bigint' ? String(value) : JSON.stringify(value);
   const valid = most === undefined ? `of at least ${grouped(least)}` : `from ${grouped(least)} to ${grouped(most)}`;
-  throw new InvalidArgumentError(`${name} is ${shown}; give a whole number ${valid}.`);
+  throw new InvalidArgumentError(`${name} is ${shownValue(value)}; give a whole number ${valid}.`);
 }
 
 function grouped(n: number): string {

@@ -1,5 +1,6 @@
 import type { Knex } from 'knex';
 import pRetry from 'p-retry';
+import { shownValue } from '../check/shown-value.ts';
 import { InvalidArgumentError, TransientDatabaseError } from '../errors/errors.ts';
 import { type Duration, durationMs } from '../time/duration.ts';
 import { requireTransaction, transactionConnection } from './after-commit.ts';
@@ -336,7 +337,7 @@ const beginSql = {
 
 function identifier(what: string, value: string | undefined): string | undefined {
   if (value !== undefined && !/^[A-Za-z_][A-Za-z0-9_]*$|^$/.test(value)) {
-    throw new InvalidArgumentError(`${what} is ${JSON.stringify(value)}; use letters, digits and underscores, not starting with a digit.`);
+    throw new InvalidArgumentError(`${what} is ${shownValue(value)}; use letters, digits and underscores, not starting with a digit.`);
   }
   return value === '' ? undefined : value;
 }

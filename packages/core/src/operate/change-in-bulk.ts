@@ -1,3 +1,4 @@
+import { shownValue } from '../check/shown-value.ts';
 import { wholeNumber } from '../check/whole-number.ts';
 import { InvalidArgumentError } from '../errors/errors.ts';
 import { wait } from '../time/wait.ts';
@@ -36,7 +37,10 @@ export async function changeInBulk({ verb, read, change }: BulkSource, options: 
   const { rate, dryRun = false, signal, onPage } = options;
   const by: Actor = { actor: options.actor ?? '', reason: options.reason ?? '' };
   if (!dryRun) requireActor(by, verb);
-  if (rate !== undefined && !(rate > 0)) throw new InvalidArgumentError(`rate is ${rate}; give a number of rows per second, above 0.`);
+  if (rate !== undefined && !(typeof rate === 'number' && rate > 0))
+    throw new InvalidArgumentError(`rate is ${shownValue(rate)}; give a number of rows per second, above 0.`);
+  if (options.after !== undefined && typeof options.after !== 'string')
+    throw new InvalidArgumentError(`after is ${shownValue(options.after)}; give the cursor of a page, or of earlier counts.`);
   const most = options.limit === undefined ? Number.POSITIVE_INFINITY : wholeNumber('limit', options.limit);
   const pageSize = dryRun ? windowRows : Math.max(1, Math.min(pageRows, Math.floor(rate ?? pageRows)));
   let counts: BulkCounts = { matched: 0, changed: 0, after: options.after };

@@ -1,6 +1,8 @@
+import { shownValue } from '../check/shown-value.ts';
 import { wholeNumber } from '../check/whole-number.ts';
 import type { Database } from '../database/database.ts';
 import type { SqlRunner } from '../database/sql-runner.ts';
+import { unfitText } from '../errors/clean-text.ts';
 import { InvalidArgumentError } from '../errors/errors.ts';
 import { audit, requireActor } from './audit.ts';
 import type { Actor, BulkFilter, ListQuery } from './inspectable.ts';
@@ -13,18 +15,37 @@ export function pageLimit(query: Pick<ListQuery, 'limit'>): number {
 /** Filters that not every package has. */
 type SomeFilter = 'kind' | 'key' | 'subject' | 'tenant' | 'reason' | 'failedAfter' | 'failedBefore';
 
-/** @throws InvalidArgumentError if the query has a filter that the package lacks: rows that were not asked for would be shown, or changed */
+/**
+ * @throws InvalidArgumentError if the query has a filter that the package lacks, since rows that were not asked for would be shown, or changed; or
+ *   if the value of a filter is not a text that a column may hold
+ */
 export function requireFilters(name: string, query: ListQuery & BulkFilter, has: readonly SomeFilter[]): void {
   const known: readonly string[] = ['status', ...has];
   for (const [filter, value] of Object.entries(query))
     if (value !== undefined && !known.includes(filter) && filter !== 'after' && filter !== 'limit')
       throw new InvalidArgumentError(`${name} has no filter ${filter}; it has ${known.join(', ')}.`);
+  const { status, kind, key, subject, tenant, reason } = query;
+  filterTexts({ status, kind, key, subject, tenant, reason });
+}
+
+/**
+ * Returns the wanted values of a filter, by name or column, after a check.
+ * @throws InvalidArgumentError for a value that is not a text, or is one that no column holds
+ */
+export function filterTexts<Values extends Readonly<Record<string, string | undefined>>>(values: Values): Values {
+  for (const [name, value] of Object.entries(values) as [string, unknown][]) {
+    if (value === undefined) continue;
+    if (typeof value !== 'string') throw new InvalidArgumentError(`The filter ${name} is ${shownValue(value)}; give a text.`);
+    const unfit = unfitText(value);
+    if (unfit) throw new InvalidArgumentError(`The filter ${name} holds ${unfit}; remove it.`);
+  }
+  return values;
 }
 
 /** A time as milliseconds since 1970. @throws InvalidArgumentError unless it is a valid Date */
 export function dateMs(name: string, value: Date): number {
   if (value instanceof Date && !Number.isNaN(value.getTime())) return value.getTime();
-  throw new InvalidArgumentError(`${name} is ${String(value)}; give a valid Date.`);
+  throw new InvalidArgumentError(`${name} is ${shownValue(value)}; give a valid Date.`);
 }
 
 /** Counts the rows of a table of ours, up to `most`, so that the figure costs little however large the table is. */

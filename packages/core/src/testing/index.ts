@@ -1,3 +1,4 @@
+export { foreignErrors, oddValues } from './odd-values.ts';
 export { quietWaker } from './quiet-waker.ts';
 export { type PlanRecorder, type RecordedPlan, recordPlans } from './recorded-plans.ts';
 export { recordStatements, type SentStatement, type StatementRecorder, tablesRead } from './recorded-statements.ts';

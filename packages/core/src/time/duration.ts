@@ -1,3 +1,4 @@
+import { shownValue } from '../check/shown-value.ts';
 import { InvalidArgumentError } from '../errors/errors.ts';
 
 /** Milliseconds, or a number with a unit: `'250ms'`, `'3s'`, `'30m'`, `'2h'`, `'7d'`. */
@@ -16,16 +17,17 @@ export function durationMs(duration: Duration, what = 'duration'): number {
   const ms = typeof duration === 'number' ? duration : parse(duration);
   if (ms === undefined || !Number.isFinite(ms)) {
     throw new InvalidArgumentError(
-      `${what} is ${JSON.stringify(duration)}; give milliseconds or a text such as '250ms', '3s', '30m', '2h', '7d'.`,
+      `${what} is ${shownValue(duration)}; give milliseconds or a text such as '250ms', '3s', '30m', '2h', '7d'.`,
     );
   }
   if (ms < 0 || ms > maxDurationMs) {
-    throw new InvalidArgumentError(`${what} is ${JSON.stringify(duration)}; it must lie between 0 and ten years.`);
+    throw new InvalidArgumentError(`${what} is ${shownValue(duration)}; it must lie between 0 and ten years.`);
   }
   return Math.round(ms);
 }
 
-function parse(text: string): number | undefined {
+function parse(text: unknown): number | undefined {
+  if (typeof text !== 'string') return undefined;
   const match = /^(-?\d+(?:\.\d+)?)\s*(ms|s|m|h|d)$/.exec(text.trim());
   if (!match) return undefined;
   return Number(match[1]) * unitMs[match[2] as keyof typeof unitMs];

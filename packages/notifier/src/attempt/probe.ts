@@ -1,4 +1,4 @@
-import { InvalidArgumentError, uuidv7 } from '@holdfast/core';
+import { InvalidArgumentError, keyText, uuidv7 } from '@holdfast/core';
 import type { Egress } from '../egress/egress.ts';
 import type { KeyRing } from '../sign/key-ring.ts';
 import type { Signer } from '../sign/signer.ts';
@@ -32,7 +32,7 @@ export async function probe(
   const checked = egress.check(url);
   if (signers.length > 0 && options.keyRef === undefined)
     throw new InvalidArgumentError('A probe is signed as notifications are; pass keyRef.');
-  const keys = options.keyRef === undefined ? [] : await ring.of(options.keyRef, closing);
+  const keys = options.keyRef === undefined ? [] : await ring.of(keyText('keyRef', options.keyRef), closing);
   const body = bodyText(options.payload ?? { type: 'test' }, signers, keys[0] ?? '');
   // Each time: without a worker nothing else corrects the clock, which stands still while the machine sleeps.
   await clock.read();

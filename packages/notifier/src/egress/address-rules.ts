@@ -1,6 +1,6 @@
 import { BlockList, isIPv4, isIPv6 } from 'node:net';
 import { networkInterfaces } from 'node:os';
-import { InvalidArgumentError, monotonicMs } from '@holdfast/core';
+import { InvalidArgumentError, monotonicMs, shownValue } from '@holdfast/core';
 
 /** IPv4 ranges that a callback must not reach: IANA's special-purpose registry, and the metadata services of clouds. */
 const forbiddenV4: readonly (readonly [cidr: string, what: string])[] = [
@@ -125,7 +125,7 @@ function cidrFamily(cidr: string): 'ipv4' | 'ipv6' {
   const [address = ''] = cidr.split('/');
   if (isIPv4(address)) return 'ipv4';
   if (isIPv6(address)) return 'ipv6';
-  throw new InvalidArgumentError(`${JSON.stringify(cidr)} is not a valid range of addresses; write it as '10.20.0.0/16' or 'fd00:1::/64'.`);
+  throw new InvalidArgumentError(`${shownValue(cidr)} is not a valid range of addresses; write it as '10.20.0.0/16' or 'fd00:1::/64'.`);
 }
 
 function cidrList(cidr: string): BlockList {
@@ -133,9 +133,7 @@ function cidrList(cidr: string): BlockList {
   const [address = '', bits = ''] = cidr.split('/');
   const prefix = Number(bits);
   if (!/^\d+$/.test(bits) || prefix > (family === 'ipv4' ? 32 : 128))
-    throw new InvalidArgumentError(
-      `${JSON.stringify(cidr)} is not a valid range of addresses; write it as '10.20.0.0/16' or 'fd00:1::/64'.`,
-    );
+    throw new InvalidArgumentError(`${shownValue(cidr)} is not a valid range of addresses; write it as '10.20.0.0/16' or 'fd00:1::/64'.`);
   const list = new BlockList();
   list.addSubnet(address, prefix, family);
   return list;

@@ -3,6 +3,7 @@ import {
   audit,
   type ClaimedRow,
   type Database,
+  filterTexts,
   InvalidArgumentError,
   idText,
   insertIgnore,
@@ -218,6 +219,7 @@ export class EndpointTable {
   async list(query: { readonly tenant?: string; readonly after?: string; readonly limit?: number } = {}): Promise<readonly EndpointView[]> {
     const limit = pageLimit(query);
     const where = [`t.id > ${idText('after', query.after ?? '0')}`, ...(query.tenant === undefined ? [] : ['tenant = ?'])];
+    filterTexts({ tenant: query.tenant });
     return this.#views(`${where.join(' AND ')} ORDER BY t.id LIMIT ${limit}`, query.tenant === undefined ? [] : [query.tenant]);
   }
 

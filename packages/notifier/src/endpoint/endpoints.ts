@@ -1,4 +1,4 @@
-import { type Actor, type Duration, durationMs, InvalidArgumentError, keyText, steps, type Wakers } from '@holdfast/core';
+import { type Actor, type Duration, durationMs, InvalidArgumentError, keyText, shownValue, steps, type Wakers } from '@holdfast/core';
 import type { Egress } from '../egress/egress.ts';
 import type { KeyRing } from '../sign/key-ring.ts';
 import { headersText, tenantOf } from '../trigger/new-notification.ts';
@@ -77,13 +77,15 @@ export function endpointsOf({ table, egress, keys, allowHeaders, wakers }: Endpo
     return found;
   };
   const checked = async ({ events, keyRef, pool, headers, schedule }: SubscriberOptions): Promise<SubscriberSettings> => {
-    if (keyRef !== undefined) await keys.of(keyRef);
+    if (keyRef !== undefined) await keys.of(keyText('keyRef', keyRef));
+    if (events !== undefined && !Array.isArray(events))
+      throw new InvalidArgumentError(`events is ${shownValue(events)}; give a list of types of event.`);
     return {
       events: events?.map((type) => keyText('events', type, 64)),
       keyRef,
       pool,
-      headers: headers === null ? null : headers && headersText(headers, allowHeaders),
-      delays: schedule === null ? null : schedule && delaysText(schedule),
+      headers: headers === null ? null : headers === undefined ? undefined : headersText(headers, allowHeaders),
+      delays: schedule === null ? null : schedule === undefined ? undefined : delaysText(schedule),
     };
   };
   return {
@@ -91,7 +93,7 @@ export function endpointsOf({ table, egress, keys, allowHeaders, wakers }: Endpo
     get: (id) => table.get(id),
     register: async ({ tenant = '', url, keyRef, pool }) => {
       const { origin } = egress.check(url);
-      if (keyRef !== undefined) await keys.of(keyRef);
+      if (keyRef !== undefined) await keys.of(keyText('keyRef', keyRef));
       return table.register(tenant, origin, { keyRef, pool });
     },
     subscribe: async (endpoint) => {
@@ -110,7 +112,7 @@ export function endpointsOf({ table, egress, keys, allowHeaders, wakers }: Endpo
     },
     limit: (id, limits, by) => changed(table.limit(id, limits, by)),
     rotate: async (id, { keyRef, overlap }, by) => {
-      await keys.of(keyRef);
+      await keys.of(keyText('keyRef', keyRef));
       return changed(table.rotate(id, keyRef, durationMs(overlap ?? '24h', 'overlap'), by));
     },
   };

@@ -3,12 +3,14 @@ import {
   type BulkAction,
   countUpTo,
   type Database,
+  filterTexts,
   type Inspectable,
   InvalidArgumentError,
   idText,
   type ListQuery,
   pageLimit,
   requireFilters,
+  shownValue,
 } from '@holdfast/core';
 import type { AttemptView } from '../table/notification-table.ts';
 import { endedFilter, redriveEnded } from './redrive.ts';
@@ -95,14 +97,11 @@ export class NotifierInspection implements Inspectable {
     const { subjectId, ...filters } = query;
     requireFilters('notifier', filters, ['kind', 'subject', 'tenant']);
     if (query.status !== undefined && !states.includes(query.status))
-      throw new InvalidArgumentError(`status is ${JSON.stringify(query.status)}; give one of ${states.join(', ')}.`);
+      throw new InvalidArgumentError(`status is ${shownValue(query.status)}; give one of ${states.join(', ')}.`);
     const where = [`t.id > ${idText('after', query.after ?? '0')}`, ...(query.status === undefined ? [] : [`state = '${query.status}'`])];
     const params: string[] = [];
-    for (const [column, value] of Object.entries({
-      tenant: query.tenant,
-      subject_id: subjectId ?? query.subject,
-      status: query.kind,
-    })) {
+    const wanted = filterTexts({ tenant: query.tenant, subject_id: subjectId ?? query.subject, status: query.kind });
+    for (const [column, value] of Object.entries(wanted)) {
       if (value === undefined) continue;
       where.push(`${column} = ?`);
       params.push(value);

@@ -7,6 +7,7 @@ import {
   changeInBulk,
   type Database,
   dateMs,
+  filterTexts,
   forUpdate,
   InvalidArgumentError,
   idList,
@@ -14,6 +15,7 @@ import {
   requireFilters,
   requireKnown,
   type SqlRunner,
+  shownValue,
 } from '@holdfast/core';
 import { notSuperseded, setPending } from './steer.ts';
 
@@ -85,16 +87,12 @@ function conditions(filter: RedriveFilter): Condition {
   const states = filter.states ?? ['EXHAUSTED', 'GONE'];
   for (const state of states)
     if (!endedStates.includes(state))
-      throw new InvalidArgumentError(`states contains ${JSON.stringify(state)}; give ${endedStates.join(', ')}.`);
+      throw new InvalidArgumentError(`states contains ${shownValue(state)}; give ${endedStates.join(', ')}.`);
   const where: string[] = [];
   const params: string[] = [];
   if (filter.endpoint !== undefined) where.push(`endpoint_id = ${idText('endpoint', filter.endpoint)}`);
-  for (const [column, value] of [
-    ['tenant', filter.tenant],
-    ['subject_id', filter.subjectId],
-    ['status', filter.status],
-    ['reason', filter.reason],
-  ] as const) {
+  const wanted = filterTexts({ tenant: filter.tenant, subject_id: filter.subjectId, status: filter.status, reason: filter.reason });
+  for (const [column, value] of Object.entries(wanted)) {
     if (value === undefined) continue;
     where.push(`${column} = ?`);
     params.push(value);

@@ -1,4 +1,4 @@
-import { type Actor, audit, type Database, forUpdate, InvalidArgumentError, idText, requireActor, wait } from '@holdfast/core';
+import { type Actor, audit, type Database, forUpdate, InvalidArgumentError, idText, requireActor, shownValue, wait } from '@holdfast/core';
 
 /** The notifications that `replay` sends again, and its rate. Superseded ones are left out. */
 export interface ReplayOptions {
@@ -66,7 +66,7 @@ export async function replay(database: Database, options: ReplayOptions, by: Act
     throw new InvalidArgumentError('since is not a valid Date; pass the time from which notifications are sent again.');
   for (const state of states)
     if (!['DELIVERED', 'EXHAUSTED', 'GONE', 'CANCELLED'].includes(state))
-      throw new InvalidArgumentError(`states contains ${JSON.stringify(state)}; give DELIVERED, EXHAUSTED, GONE or CANCELLED.`);
+      throw new InvalidArgumentError(`states contains ${shownValue(state)}; give DELIVERED, EXHAUSTED, GONE or CANCELLED.`);
   const table = database.table('notifier_notification');
   const of = `endpoint_id = ${endpoint} AND state IN (${states.map((state) => `'${state}'`).join(', ')}) AND created_at >= ${options.since.getTime()}`;
   let total = 0;

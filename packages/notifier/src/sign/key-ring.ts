@@ -1,4 +1,4 @@
-import { boundedCall, InvalidArgumentError, type Logger, monotonicMs } from '@holdfast/core';
+import { boundedCall, InvalidArgumentError, type Logger, monotonicMs, shownValue } from '@holdfast/core';
 import { UnknownKeyError } from '../errors.ts';
 import type { Signer } from './signer.ts';
 
@@ -73,9 +73,7 @@ export class KeyRing {
   #usable(found: KeysOf, ref: string): Keys {
     const [current, ...previous] = typeof found === 'string' ? [found] : (found ?? []);
     if (current === undefined)
-      throw new UnknownKeyError(
-        `There is no key ${JSON.stringify(ref)}; the function passed as keys must return it, or pass another keyRef.`,
-      );
+      throw new UnknownKeyError(`There is no key ${shownValue(ref)}; the function passed as keys must return it, or pass another keyRef.`);
     this.check(current);
     return [current, ...previous.filter((key) => this.#fits(key))];
   }

@@ -1,5 +1,5 @@
 import { createHash, createHmac } from 'node:crypto';
-import { InvalidArgumentError } from '@holdfast/core';
+import { InvalidArgumentError, shownValue } from '@holdfast/core';
 import { InvalidKeyError, NotSignableError } from '../errors.ts';
 import type { Signer } from './signer.ts';
 
@@ -31,7 +31,7 @@ export interface SortedParamsOptions {
  */
 export function sortedParams(options: SortedParamsOptions): Signer {
   if (!paramFlavors.includes(options?.flavor))
-    throw new InvalidArgumentError(`flavor is ${JSON.stringify(options?.flavor)}; give one of ${paramFlavors.join(', ')}.`);
+    throw new InvalidArgumentError(`flavor is ${shownValue(options?.flavor)}; give one of ${paramFlavors.join(', ')}.`);
   const { flavor, header = 'x-sign' } = options;
   const base = {
     name: `sorted-params ${flavor}`,

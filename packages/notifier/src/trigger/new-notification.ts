@@ -1,4 +1,4 @@
-import { activeTraceparent, InvalidArgumentError, keyText, uuidv7, wholeNumber } from '@holdfast/core';
+import { activeTraceparent, InvalidArgumentError, keyText, shownValue, uuidv7, wholeNumber } from '@holdfast/core';
 import type { Egress } from '../egress/egress.ts';
 import type { KeyRing } from '../sign/key-ring.ts';
 import { type SealingKeys, sealKey } from '../sign/sealed-key.ts';
@@ -105,7 +105,7 @@ export async function newNotification(
     supersede: trigger.supersede ?? false,
     origin: destination.origin,
     url: destination.url,
-    key_ref: trigger.signKey === undefined ? (trigger.keyRef ?? null) : null,
+    key_ref: trigger.signKey === undefined && trigger.keyRef !== undefined ? keyText('keyRef', trigger.keyRef) : null,
     sealed_key: trigger.signKey === undefined ? null : sealKey(rules.sealingKeys, trigger.signKey, webhookId),
     headers: headersText(trigger.headers, rules.allowHeaders),
     params: bodyText(trigger.payload, rules.signers, key),
@@ -145,7 +145,7 @@ export function headersText(headers: NotifierEvent['headers'], allowed: Readonly
   const entries = Object.entries(headers ?? {}).map(([name, value]): [string, string] => {
     const lower = name.toLowerCase();
     if (!/^[a-z0-9-]{1,60}$/.test(lower) || ownHeaders.test(lower))
-      throw new InvalidArgumentError(`The header ${JSON.stringify(name)} can't be set.`);
+      throw new InvalidArgumentError(`The header ${shownValue(name)} can't be set.`);
     if (!allowed.has(lower))
       throw new InvalidArgumentError(`The header ${name} is not allowed; add it to allowHeaders of createNotifier, or leave it out.`);
     return [lower, headerText(name, value)];
@@ -155,6 +155,6 @@ export function headersText(headers: NotifierEvent['headers'], allowed: Readonly
 
 function headerText(name: string, value: unknown): string {
   if (typeof value !== 'string' || !/^[\x20-\x7e]{1,1000}$/.test(value))
-    throw new InvalidArgumentError(`${name} is ${JSON.stringify(value)}; give printable ASCII of up to 1,000 characters.`);
+    throw new InvalidArgumentError(`${name} is ${shownValue(value)}; give printable ASCII of up to 1,000 characters.`);
   return value;
 }

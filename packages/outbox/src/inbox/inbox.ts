@@ -11,6 +11,8 @@ import {
   type Logger,
   openDatabase,
   requireTransaction,
+  shownValue,
+  wholeNumber,
 } from '@holdfast/core';
 import type { Knex } from 'knex';
 import { outboxSchema } from '../table/schema.ts';
@@ -68,7 +70,7 @@ export class Inbox {
     const consumer = keyText('consumer', target.consumer, 100);
     const { messageId } = target;
     if (typeof messageId !== 'string' || messageId === '')
-      throw new InvalidArgumentError(`messageId is ${JSON.stringify(messageId)}; give the id of the message.`);
+      throw new InvalidArgumentError(`messageId is ${shownValue(messageId)}; give the id of the message.`);
     const sql = await this.database.within(trx, 'inbox.once');
     const entry = await this.table.enter(sql, consumer, messageId, undefined, this.retentionMs);
     if (entry !== 'first') return { duplicate: true };
@@ -90,8 +92,8 @@ export class Inbox {
   }
 
   /** Messages that were set aside, oldest first. */
-  parked(consumer: string, limit: number = 100): Promise<readonly ParkedMessage[]> {
-    return this.table.parked(consumer, undefined, limit);
+  async parked(consumer: string, limit: number = 100): Promise<readonly ParkedMessage[]> {
+    return this.table.parked(keyText('consumer', consumer, 100), undefined, wholeNumber('limit', limit));
   }
 
   /**

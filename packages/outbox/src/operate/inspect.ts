@@ -7,11 +7,13 @@ import {
   type Inspectable,
   InvalidArgumentError,
   idText,
+  keyText,
   LeaseTable,
   type ListQuery,
   pageLimit,
   requireActor,
   requireFilters,
+  shownValue,
 } from '@holdfast/core';
 import { laneCount } from '../table/lanes.ts';
 import { messageColumns } from '../table/message-columns.ts';
@@ -88,8 +90,8 @@ export class OutboxInspection implements Inspectable {
   async list(query: ListQuery = {}): Promise<readonly Readonly<Record<string, unknown>>[]> {
     const limit = pageLimit(query);
     const status = query.status ?? 'waiting';
-    const table = Object.hasOwn(tables, status) ? tables[status as keyof typeof tables] : undefined;
-    if (!table) throw new InvalidArgumentError(`status is ${JSON.stringify(status)}; give one of ${Object.keys(tables).join(', ')}.`);
+    const table = typeof status === 'string' && Object.hasOwn(tables, status) ? tables[status as keyof typeof tables] : undefined;
+    if (!table) throw new InvalidArgumentError(`status is ${shownValue(status)}; give one of ${Object.keys(tables).join(', ')}.`);
     requireFilters('outbox', query, ['kind', 'key', 'subject', 'tenant']);
     const { kind, key, subject, tenant } = query;
     const { sql, params } = filterConditions({ topic: kind, message_key: key, subject, tenant });
@@ -103,6 +105,7 @@ export class OutboxInspection implements Inspectable {
 
   /** A message that is not published yet, by its message id. */
   async get(id: string): Promise<Readonly<Record<string, unknown>> | undefined> {
+    keyText('id', id);
     for (const [status, table] of Object.entries(tables)) {
       // Scans outbox_message, which is short as a rule; an index on message_id would slow every put down.
       const [row] = await this.#database.rows<Record<string, unknown>>(

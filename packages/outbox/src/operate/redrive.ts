@@ -9,6 +9,7 @@ import {
   type Database,
   deleteOlder,
   filterConditions,
+  filterTexts,
   forUpdate,
   InvalidArgumentError,
   idList,
@@ -16,6 +17,7 @@ import {
   requireFilters,
   requireKnown,
   type SqlRunner,
+  shownValue,
 } from '@holdfast/core';
 import { headersOf, messageColumns, type OutboxRow, orderName } from '../table/message-columns.ts';
 
@@ -72,7 +74,7 @@ export function deadFilter(filter: BulkFilter): DeadFilter {
   requireFilters('outbox', filter, ['kind', 'key', 'subject', 'tenant', 'reason', 'failedAfter', 'failedBefore']);
   const { status, kind, ...rest } = filter;
   if (status !== undefined && status !== 'dead')
-    throw new InvalidArgumentError(`status is ${JSON.stringify(status)}; of the messages only those that are dead can be redriven.`);
+    throw new InvalidArgumentError(`status is ${shownValue(status)}; of the messages only those that are dead can be redriven.`);
   return { ...(rest as DeadFilter), ...(kind === undefined ? {} : { topic: kind }) };
 }
 
@@ -81,7 +83,10 @@ const filterNames = ['topic', 'key', 'subject', 'tenant', 'id', 'reason', 'faile
 function condition(filter: DeadFilter): { readonly sql: string; readonly params: readonly unknown[] } {
   requireKnown('a filter of dead letters', filter, filterNames);
   const { topic, key, subject, tenant, reason, id } = filter;
-  const { sql, params } = filterConditions({ topic, message_key: key, subject, tenant, reason }, { ...filter, column: 'dead_at' });
+  const { sql, params } = filterConditions(filterTexts({ topic, message_key: key, subject, tenant, reason }), {
+    ...filter,
+    column: 'dead_at',
+  });
   if (id !== undefined) sql.push(`t.id = ${idText('id', id)}`);
   return { sql: ['1 = 1', ...sql].join(' AND '), params };
 }

@@ -80,7 +80,7 @@ export async function newMessage(
   options: PutOptions = {},
 ): Promise<NewMessage> {
   requireKnown('put', options, optionNames);
-  const topic = Object.hasOwn(topics, name) ? topics[name] : undefined;
+  const topic = typeof name === 'string' && Object.hasOwn(topics, name) ? topics[name] : undefined;
   if (!topic) throw new UnknownTopicError(name, Object.keys(topics));
   const { body, value } = await encode(topic, name, payload, limits.maxBodyBytes);
   const key = options.key ?? topic.key?.(value);

@@ -5,6 +5,7 @@ import {
   type Database,
   Drain,
   InvalidArgumentError,
+  keyAsText,
   type Logger,
   quoted,
   requireTransaction,
@@ -79,7 +80,7 @@ export class TrackedTable<Row extends Record<string, unknown>> {
   readonly #id: string;
   readonly #state: string;
   readonly #states: { readonly unsent: number; readonly sent: number; readonly failed: number };
-  #pending: unknown[] = [];
+  #pending: string[] = [];
   readonly #drain = new Drain({
     pending: () => this.#pending.length > 0,
     step: () => this.#publishNext(),
@@ -116,8 +117,9 @@ export class TrackedTable<Row extends Record<string, unknown>> {
     return {
       publish: async (...ids) => {
         // On the caller's connection: SQLite has no other while the transaction is open.
+        const keys = ids.map(idOf);
         await this.#readColumns(await this.#host.database.within(trx, 'track.in(trx)'));
-        (await transactionTrace(trx)).add(() => this.#enqueue(ids));
+        (await transactionTrace(trx)).add(() => this.#enqueue(keys));
       },
     };
   }
@@ -125,8 +127,9 @@ export class TrackedTable<Row extends Record<string, unknown>> {
   /** Publishes rows that are unsent or failed, by id. A scan calls it with the rows that it found. */
   async publish(ids: readonly (string | number | bigint)[]): Promise<TrackedResult> {
     const result = { sent: 0, failed: 0, changed: 0 };
-    for (let from = 0; from < ids.length; from += 200) {
-      const part = await this.#publish(ids.slice(from, from + 200));
+    const keys = ids.map(idOf);
+    for (let from = 0; from < keys.length; from += 200) {
+      const part = await this.#publish(keys.slice(from, from + 200));
       result.sent += part.sent;
       result.failed += part.failed;
       result.changed += part.changed;
@@ -139,7 +142,7 @@ export class TrackedTable<Row extends Record<string, unknown>> {
     await this.#drain.running;
   }
 
-  #enqueue(ids: readonly unknown[]): void {
+  #enqueue(ids: readonly string[]): void {
     this.#pending.push(...ids);
     this.#drain.start();
   }
@@ -154,7 +157,7 @@ export class TrackedTable<Row extends Record<string, unknown>> {
     }
   }
 
-  async #publish(ids: readonly unknown[]): Promise<TrackedResult> {
+  async #publish(ids: readonly string[]): Promise<TrackedResult> {
     const { database, publisher } = this.#host;
     const { version } = this.#options;
     const table = database.table(this.#table);
@@ -163,7 +166,7 @@ export class TrackedTable<Row extends Record<string, unknown>> {
     // Read after the commit, so that the message and the version are those of one committed row.
     const rows = await database.rows<Row & { holdfast_id: string; holdfast_version?: string }>(
       `SELECT ${columns}, ${database.text(this.#id)} AS holdfast_id${versionText} FROM ${table} WHERE ${this.#id} IN (${ids.map(() => '?').join(', ')}) AND ${this.#state} <> ${this.#states.sent} ORDER BY ${this.#id}`,
-      ids.map(String),
+      ids,
     );
     const result = { sent: 0, failed: 0, changed: 0 };
     if (rows.length === 0) return result;
@@ -263,4 +266,9 @@ export class TrackedTable<Row extends Record<string, unknown>> {
       contentType: bytes ? 'application/octet-stream' : 'application/json',
     };
   }
+}
+
+/** The id of a row of the service's table, as text. @throws InvalidArgumentError */
+function idOf(id: unknown): string {
+  return keyAsText('The id of a row', id, 1_000);
 }

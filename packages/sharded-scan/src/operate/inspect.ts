@@ -4,6 +4,7 @@ import {
   Database,
   type Inspectable,
   InvalidArgumentError,
+  keyText,
   LeaseTable,
   type ListQuery,
   pageLimit,
@@ -11,6 +12,7 @@ import {
   requireFilters,
   type SqlRunner,
   type StoredError,
+  shownValue,
 } from '@holdfast/core';
 import type { Knex } from 'knex';
 import { memberScope } from '../pass/scope-name.ts';
@@ -143,7 +145,7 @@ export class ScanInspection implements Inspectable {
     if (query.status !== undefined) {
       const { status } = query;
       if (!statuses.includes(status))
-        throw new InvalidArgumentError(`status is ${JSON.stringify(query.status)}; give one of ${statuses.join(', ')}.`);
+        throw new InvalidArgumentError(`status is ${shownValue(query.status)}; give one of ${statuses.join(', ')}.`);
       where.push(`${this.#status} = ?`);
       params.push(status);
     }
@@ -153,7 +155,7 @@ export class ScanInspection implements Inspectable {
     }
     if (query.after !== undefined) {
       const after = passOf(query.after);
-      if (!after) throw new InvalidArgumentError(`after is ${JSON.stringify(query.after)}; give the id of a pass, as in "things/all".`);
+      if (!after) throw new InvalidArgumentError(`after is ${shownValue(query.after)}; give the id of a pass, as in "things/all".`);
       where.push('p.scan >= ? AND (p.scan > ? OR p.scope > ?)');
       params.push(after.scan, after.scan, after.scope);
     }
@@ -235,8 +237,9 @@ export class ScanInspection implements Inspectable {
   }
 }
 
-/** The scan and scope of a pass's id. Names of scans hold no slash. */
+/** The scan and scope of a pass's id. Names of scans hold no slash. @throws InvalidArgumentError for a value that is not a text, or can't be stored */
 function passOf(id: string): { readonly scan: string; readonly scope: string } | undefined {
+  keyText('The id of a pass', id, 300);
   const slash = id.indexOf('/');
   return slash < 1 ? undefined : { scan: id.slice(0, slash), scope: id.slice(slash + 1) };
 }

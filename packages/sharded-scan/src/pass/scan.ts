@@ -12,6 +12,7 @@ import {
   type Logger,
   monotonicMs,
   notAPromise,
+  shownValue,
   uuidv7,
   wait,
   wholeNumber,
@@ -61,11 +62,9 @@ export class Scan<Row extends Record<string, unknown>> {
 
   constructor(options: ScanOptions<Row>) {
     if (typeof options?.name !== 'string' || !/^[A-Za-z0-9._-]{1,80}$/.test(options.name))
-      throw new InvalidArgumentError(
-        `name is ${JSON.stringify(options?.name)}; use up to 80 letters, digits, dots, dashes and underscores.`,
-      );
+      throw new InvalidArgumentError(`name is ${shownValue(options?.name)}; use up to 80 letters, digits, dots, dashes and underscores.`);
     if (!/^[A-Za-z_][A-Za-z0-9_]*$/.test(options.table ?? ''))
-      throw new InvalidArgumentError(`table is ${JSON.stringify(options.table)}; give a table's name without its suffix.`);
+      throw new InvalidArgumentError(`table is ${shownValue(options.table)}; give a table's name without its suffix.`);
     this.name = options.name;
     this.#options = options;
     this.#key = keyColumns(options.key);
@@ -258,10 +257,18 @@ export class Scan<Row extends Record<string, unknown>> {
       };
     }
     if (shard === undefined) return { scope: 'all', shards: topology.shards };
-    const [index, total] = shard;
-    if (!Number.isInteger(index) || !Number.isInteger(total) || total < 1 || index < 0 || index >= total)
+    const [index, total]: readonly number[] = Array.isArray(shard) ? shard : [];
+    if (
+      index === undefined ||
+      total === undefined ||
+      !Number.isInteger(index) ||
+      !Number.isInteger(total) ||
+      total < 1 ||
+      index < 0 ||
+      index >= total
+    )
       throw new InvalidArgumentError(
-        `shard is [${shard.join(', ')}]; give an index from 0 and a total greater than it, as an xxl-job broadcast does.`,
+        `shard is ${shownValue(shard)}; give an index from 0 and a total greater than it, as an xxl-job broadcast does.`,
       );
     return { scope: `shard ${index}/${total}`, shards: topology.shards.filter((_, i) => i % total === index) };
   }
@@ -330,7 +337,7 @@ function keyColumns(key: readonly (string | KeyColumn)[]): readonly KeyColumn[] 
   return key.map((one): KeyColumn => {
     const { column, direction } = typeof one === 'string' ? { column: one, direction: 'asc' as const } : (one as KeyColumn);
     if (!/^[A-Za-z_][A-Za-z0-9_]*$/.test(column) || !['asc', 'desc'].includes(direction))
-      throw new InvalidArgumentError(`key holds ${JSON.stringify(one)}; give a column's name, or { column, direction: 'asc' | 'desc' }.`);
+      throw new InvalidArgumentError(`key holds ${shownValue(one)}; give a column's name, or { column, direction: 'asc' | 'desc' }.`);
     return { column, direction };
   });
 }

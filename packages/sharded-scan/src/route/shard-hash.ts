@@ -1,4 +1,4 @@
-import { InvalidArgumentError } from '@holdfast/core';
+import { InvalidArgumentError, shownValue } from '@holdfast/core';
 
 /**
  * The rule that maps a key to a table.
@@ -56,5 +56,5 @@ export function checkHash(hash: ShardHash, databases: number, tables: number): v
       `${databases} databases of ${tables} tables are ${count} tables, and java-spread is uniform only for powers of two: some tables would never be used. Use a power of two, hash: 'mod', or a function.`,
     );
   if (hash !== 'java-spread' && hash !== 'mod' && typeof hash !== 'function')
-    throw new InvalidArgumentError(`hash is ${JSON.stringify(hash)}; give 'java-spread', 'mod' or a function.`);
+    throw new InvalidArgumentError(`hash is ${shownValue(hash)}; give 'java-spread', 'mod' or a function.`);
 }

@@ -1,5 +1,5 @@
 import { AsyncLocalStorage, AsyncResource } from 'node:async_hooks';
-import { InvalidArgumentError, wholeNumber } from '@holdfast/core';
+import { InvalidArgumentError, shownValue, wholeNumber } from '@holdfast/core';
 import type { Knex } from 'knex';
 import { NoShardError } from '../errors.ts';
 import { serverOf } from './server-of.ts';
@@ -43,10 +43,10 @@ export class Topology {
     const suffixes = Array.from({ length: tables }, (_, table) => suffix(table));
     for (const [i, one] of suffixes.entries()) {
       if (!/^[A-Za-z0-9_]*$/.test(one))
-        throw new InvalidArgumentError(`suffix(${i}) is ${JSON.stringify(one)}; use letters, digits and underscores.`);
+        throw new InvalidArgumentError(`suffix(${i}) is ${shownValue(one)}; use letters, digits and underscores.`);
       if (suffixes.indexOf(one) !== i)
         throw new InvalidArgumentError(
-          `suffix gives ${JSON.stringify(one)} for tables ${suffixes.indexOf(one)} and ${i}; each table needs its own.`,
+          `suffix gives ${shownValue(one)} for tables ${suffixes.indexOf(one)} and ${i}; each table needs its own.`,
         );
     }
     this.#shards = databases.flatMap(([databaseName, knex], i) => {

@@ -1,4 +1,4 @@
-import { InvalidArgumentError } from '@holdfast/core';
+import { InvalidArgumentError, shownValue } from '@holdfast/core';
 import type { Throttle } from './throttle.ts';
 
 const minuteMs = 60_000;
@@ -14,14 +14,13 @@ export function openHours(hours: string, options: { readonly timeZone?: string; 
   const [, fromHour, fromMinute, toHour, toMinute] = /^([01]\d|2[0-3]):([0-5]\d)-([01]\d|2[0-3]):([0-5]\d)$/.exec(hours) ?? [];
   const from = Number(fromHour) * 60 + Number(fromMinute);
   const length = (Number(toHour) * 60 + Number(toMinute) - from + dayMinutes) % dayMinutes;
-  if (!(length > 0))
-    throw new InvalidArgumentError(`openHours got ${JSON.stringify(hours)}; give two different times, as in '22:00-06:00'.`);
+  if (!(length > 0)) throw new InvalidArgumentError(`openHours got ${shownValue(hours)}; give two different times, as in '22:00-06:00'.`);
   let clock: Intl.DateTimeFormat;
   try {
     clock = new Intl.DateTimeFormat('en', { timeZone, hourCycle: 'h23', hour: 'numeric', minute: 'numeric' });
   } catch (cause) {
     throw new InvalidArgumentError(
-      `timeZone is ${JSON.stringify(timeZone)}, which is not a known time zone; give one such as 'Europe/Berlin'.`,
+      `timeZone is ${shownValue(timeZone)}, which is not a known time zone; give one such as 'Europe/Berlin'.`,
       { cause },
     );
   }
