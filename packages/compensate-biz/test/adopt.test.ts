@@ -252,6 +252,24 @@ describe.each(testDialects())('a classic table on $name', (dialect) => {
     await migrate(db.knex, [coreSchema, compensateBizSchema]);
   });
 
+  it.each(['bigint', 'uuid'])(
+    'is refused with the statement to run where PostgreSQL would refuse the bizId of each submit: %s',
+    async (type) => {
+      if (db.name !== 'postgres') return;
+      await db.knex.raw(`ALTER TABLE compensate_biz ALTER COLUMN biz_id TYPE ${type} USING NULL`);
+      const refused = await migrate(db.knex, [coreSchema, compensateBizSchema]).catch((error: Error) => error);
+      const statement = new RegExp(
+        `its column biz_id is ${type.toUpperCase()}, and Holdfast writes text\\. Run (.*); then migrate again`,
+      ).exec((refused as Error).message)?.[1];
+      await db.knex.raw(String(statement));
+      await migrate(db.knex, [coreSchema, compensateBizSchema]);
+      const registry = createCompensateBiz({ knex: db.knex, logger: silentLogger, types: { grant: bizType(any) } });
+      biz = registry as unknown as CompensateBiz<never>;
+      await registry.now().submit('grant', {}, { bizId: 7 });
+      expect(await registry.find({ bizId: 7 })).toHaveLength(1);
+    },
+  );
+
   it('is refused with the statement to run where a classic column is missing', async () => {
     await db.knex.raw('ALTER TABLE compensate_biz DROP COLUMN priority');
     const refused = await migrate(db.knex, [coreSchema, compensateBizSchema]).catch((error: Error) => error);

@@ -45,6 +45,14 @@ export async function adoptColumns(
   }
   if (database.family === 'postgres' && existing.get('context')?.startsWith('json'))
     throw unfit('context', 'is JSON, and Holdfast writes text', `ALTER TABLE ${t} ALTER COLUMN context TYPE TEXT USING context::text`);
+  const bizId = existing.get('biz_id') ?? '';
+  // PostgreSQL puts no text into a column of numbers; the other databases convert it. Not widened here, since it rewrites the table under a lock.
+  if (database.family === 'postgres' && !/char|text|user-defined/i.test(bizId))
+    throw unfit(
+      'biz_id',
+      `is ${bizId.toUpperCase()}, and Holdfast writes text`,
+      `ALTER TABLE ${t} ALTER COLUMN biz_id TYPE VARCHAR(191) USING biz_id::varchar`,
+    );
   const statements: string[] = [];
   // A column is added with a constant default, which rewrites no row; then it gets the default for new rows of old code.
   for (const column of columns) {
