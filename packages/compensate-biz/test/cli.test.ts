@@ -133,7 +133,6 @@ export default {
   it.each([
     [['redrive', '--type', 'step', '--dry-run', '--rate', '0'], /rate is 0; give a number of rows per second, above 0/],
     [['redrive', '--type', 'step', '--dry-run', '--failed-before', 'noon'], /--failed-before is "noon"; give a time such as/],
-    [['nonsense'], /no command nonsense/],
     [['run', 'nonsense'], /no job "nonsense"; known are sweep, submit, fail/],
     [['status', '--config', 'absent.ts'], /No absent\.ts here/],
     [['list', '--limit', '0'], /limit is 0/],
@@ -144,9 +143,47 @@ export default {
       /No rows with the status SUCCESS can be redriven; these can: compensate-biz \(FAILED, CANCELLED\)/,
     ],
     [['redrive', 'x', '--actor', 'a', '--reason', 'r'], /id is "x"/],
+    [['redrive', '1', '--tenant', 'acme', '--dry-run'], /either ids or --status and other filters/],
+    [['redrive', '1', '--limit', '1', '--dry-run'], /either ids or --status and other filters/],
   ])('says what is wrong with %j', async (args, message) => {
     const result = await run(...args);
     expect(result.code).toBe(1);
     expect(result.stderr).toMatch(message);
+  });
+
+  it.each([
+    [['nonsense'], /^holdfast: There is no command nonsense\./],
+    [['toString'], /^holdfast: There is no command toString\./],
+    [['list', '--stauts', 'FAILED'], /^holdfast: There is no option --stauts\.[\s\S]*\n {2}list \[--package P\]/],
+    [['--nonsense'], /^holdfast: There is no option --nonsense\./],
+    [['-x', 'list'], /^holdfast: There is no option -x\./],
+    [['list', '--failed-before', '2026-11-30'], /^holdfast: list takes no option --failed-before\./],
+    [['list', '--dry-run'], /^holdfast: list takes no option --dry-run\./],
+    [['migrate', '--package', 'outbox'], /^holdfast: migrate takes no option --package\./],
+    [['status', '--status', 'FAILED'], /^holdfast: status takes no option --status\./],
+    [['redrive', '--after', '7'], /^holdfast: redrive takes no option --after\./],
+    [['--actor', 'ann', 'run', 'sweep'], /^holdfast: run takes no option --actor\./],
+    [['list', '7'], /^holdfast: list takes no argument "7"\./],
+    [['list', '--limit'], /^holdfast: Option '--limit <value>' argument missing\./],
+    [['redrive', '--dry-run=yes'], /^holdfast: Option '--dry-run' does not take an argument\./],
+    [['list', '--kind', 'a', '--type', 'b'], /^holdfast: --kind and --type are one option; give one\./],
+  ])('refuses %j with exit code 2, and shows how it is used', async (args, message) => {
+    const { code, stderr } = await run(...args);
+    expect(code).toBe(2);
+    expect(stderr).toMatch(message);
+    expect(stderr).toContain('\n\nholdfast <command> [--config FILE]\n');
+    expect(stderr).not.toMatch(/^\s+at /m);
+  });
+
+  it('takes run for a command only where the command stands, and leaves to a job its own options', async () => {
+    expect(await run('list', '--key', 'run', '--status', 'FAILED')).toMatchObject({ code: 0, stdout: '' });
+    expect(await run('list', '--key', 'run', '--stauts', 'FAILED')).toMatchObject({ code: 2 });
+    const { id } = JSON.parse((await run('run', 'submit', '--nonsense', 'run')).stdout);
+    const { context } = await db.knex('compensate_biz').where({ id }).first('context');
+    expect(JSON.parse(context)).toEqual({ args: ['--nonsense', 'run'] });
+    expect(await run('--help')).toMatchObject({
+      code: 0,
+      stdout: expect.stringMatching(/ {2}redrive ID…[\s\S]* {2}FILTER [\s\S]* {2}run JOB/),
+    });
   });
 });

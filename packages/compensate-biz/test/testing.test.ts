@@ -194,6 +194,18 @@ onEveryDatabase('the helpers for tests', (suite) => {
     expect(() => testing.in(closed)).toThrow(/after its transaction had ended/);
     expect(() => testing.advance('soon' as never)).toThrow(/by/);
   });
+
+  it('names the runs that runAll was given, also if some of them were made before the clock moved', async () => {
+    const biz = suite.create({ again: bizType(any, { retry: every('1s').upTo(100) }) });
+    biz.handle('again', () => {
+      throw new Error('again');
+    });
+    await biz.now().submit('again', {});
+    const testing = bizTesting(biz);
+    await expect(testing.runAll({ maxRuns: 3 })).rejects.toThrow(/^More than 3 rows ran, and a row of again is next/);
+    await expect(testing.runAll({ maxRuns: Number.NaN })).rejects.toThrow(/^maxRuns is NaN/);
+    await suite.db.knex('compensate_biz').where({ biz_type: 'again' }).delete();
+  });
 });
 
 it('the example of the page about tests runs as it is printed', async () => {

@@ -72,16 +72,16 @@ export function bizTesting<Types extends BizTypes>(biz: CompensateBiz<Types>): B
 function helpers<Types extends BizTypes>(registry: Registry, clock: Database): BizTestingIn<Types> {
   const { database, table } = registry;
   const inspection = new Inspection(registry);
-  const runDue = async ({ types, maxRuns = 1_000 }: RunDueOptions = {}): Promise<readonly TaskRun[]> => {
+  const runMore = async ({ types, maxRuns = 1_000 }: RunDueOptions, before: number): Promise<readonly TaskRun[]> => {
     database.clockOffsetMs = clock.clockOffsetMs;
-    return new DueRunner(registry).run(types, wholeNumber('maxRuns', maxRuns, { least: 0 }));
+    return new DueRunner(registry).run(types, wholeNumber('maxRuns', maxRuns, { least: 0 }), before);
   };
   return {
-    runDue,
-    runAll: async ({ maxRuns = 1_000, ...options } = {}) => {
+    runDue: (options = {}) => runMore(options, 0),
+    runAll: async (options = {}) => {
       const runs: TaskRun[] = [];
       for (;;) {
-        runs.push(...(await runDue({ ...options, maxRuns: maxRuns - runs.length })));
+        runs.push(...(await runMore(options, runs.length)));
         const dueMs = await table.nextDueMs();
         if (dueMs === undefined) return runs;
         clock.clockOffsetMs += Math.max(1, Math.ceil(dueMs));

@@ -58,8 +58,11 @@ export class DueRunner {
     });
   }
 
-  /** @throws TestRunLimitError after `most` runs */
-  async run(types: readonly string[] | undefined, most: number): Promise<readonly TaskRun[]> {
+  /**
+   * @param most the runs that the caller allows, of which `before` were made by earlier calls
+   * @throws TestRunLimitError after `most` runs
+   */
+  async run(types: readonly string[] | undefined, most: number, before: number): Promise<readonly TaskRun[]> {
     const { database, table, handlers } = this.#registry;
     const paused = await pausedTypes(database);
     const wanted = (types ?? [...handlers.keys()]).filter((type) => !paused.has(type));
@@ -69,7 +72,7 @@ export class DueRunner {
       while ((await cancelChildren(this.#registry)).chunks > 0);
       const rows = await this.#claimNext(wanted);
       if (rows.length === 0) return runs;
-      if (runs.length + rows.length > most) {
+      if (before + runs.length + rows.length > most) {
         await this.#settle(rows.map((row) => ({ row, verdict: { outcome: 'release' }, keep: true })));
         throw new TestRunLimitError(most, rows[0]?.kind ?? '');
       }

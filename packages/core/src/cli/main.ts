@@ -1,66 +1,22 @@
-import { parseArgs } from 'node:util';
 import { wholeNumber } from '../check/whole-number.ts';
 import { Database } from '../database/database.ts';
 import { isMissingTable } from '../database/transient.ts';
 import { InvalidArgumentError } from '../errors/errors.ts';
 import { migrate, migrationSql } from '../migrate/migrate.ts';
 import type { BulkFilter, Inspectable, ListQuery } from '../operate/inspectable.ts';
+import { type CommandLine, readArguments, UsageError, usage } from './arguments.ts';
 import { type HoldfastConfig, loadConfig } from './config.ts';
 import { redrive } from './redrive.ts';
 
-const usage = `holdfast <command> [--config FILE]
-
-  migrate                         bring the tables up to date
-  sql                             print the statements that migrate would run on an empty database
-  status [--package P]            figures of each package: counts per type and status, and what waits
-  list [--package P] [FILTER] [--after ID] [--limit N]
-                                  rows as JSON, oldest first; 50 of each package unless --limit says otherwise
-  redrive ID… --package P         [--dry-run] --actor WHO --reason WHY
-  redrive FILTER [--package P]    [--dry-run] [--rate N] [--limit N] --actor WHO --reason WHY
-                                  runs rows again that were given up: those with the ids, or all that match;
-                                  of those, [--failed-reason R] [--failed-after T] [--failed-before T]
-                                  --rate: rows per second at most; T: a time such as 2026-11-30T08:00:00Z
-  FILTER                          [--status S] [--kind K or --type K] [--key K] [--subject S] [--tenant T]
-  run JOB [arguments]             a job of the configuration
-`;
-
-const argv = process.argv.slice(2);
-// Arguments after a job's name belong to the job.
-const job = argv.indexOf('run') < 0 ? argv.length : argv.indexOf('run') + 2;
-const { values, positionals } = parseArgs({
-  args: argv.slice(0, job),
-  allowPositionals: true,
-  options: {
-    config: { type: 'string' },
-    status: { type: 'string' },
-    kind: { type: 'string' },
-    type: { type: 'string' },
-    key: { type: 'string' },
-    subject: { type: 'string' },
-    tenant: { type: 'string' },
-    'failed-reason': { type: 'string' },
-    'failed-after': { type: 'string' },
-    'failed-before': { type: 'string' },
-    rate: { type: 'string' },
-    after: { type: 'string' },
-    limit: { type: 'string' },
-    package: { type: 'string' },
-    actor: { type: 'string' },
-    reason: { type: 'string' },
-    'dry-run': { type: 'boolean' },
-    help: { type: 'boolean' },
-  },
-});
-
-const [command, ...rest] = positionals;
-if (command === undefined || values.help) {
+const { command, args, values, jobArgs } = read();
+if (command === undefined) {
   process.stdout.write(usage);
   process.exit(values.help ? 0 : 2);
 }
 try {
   const config = await loadConfig(values.config);
   try {
-    await run(config, command, rest);
+    await run(config, command);
   } finally {
     await config.close?.();
     await config.knex.destroy();
@@ -73,7 +29,18 @@ try {
   process.exit(1);
 }
 
-async function run(config: HoldfastConfig, name: string, args: readonly string[]): Promise<void> {
+/** Reads the command line; ends the process with exit code 2 if it is not valid. */
+function read(): CommandLine {
+  try {
+    return readArguments(process.argv.slice(2));
+  } catch (error) {
+    if (!(error instanceof UsageError)) throw error;
+    process.stderr.write(`holdfast: ${error.message}`);
+    process.exit(2);
+  }
+}
+
+async function run(config: HoldfastConfig, name: string): Promise<void> {
   const options = { schema: config.schema, tablePrefix: config.tablePrefix };
   switch (name) {
     case 'migrate': {
@@ -133,12 +100,10 @@ async function run(config: HoldfastConfig, name: string, args: readonly string[]
         throw new InvalidArgumentError(
           `There is no job ${JSON.stringify(args[0] ?? '')}; known are ${Object.keys(config.jobs ?? {}).join(', ') || 'none'}. Add it to jobs in the configuration.`,
         );
-      const result = await runJob(argv.slice(job));
+      const result = await runJob(jobArgs);
       if (result !== undefined) print(JSON.stringify(result));
       return;
     }
-    default:
-      throw new InvalidArgumentError(`There is no command ${name}.\n\n${usage}`);
   }
 }
 

@@ -26,8 +26,10 @@ export async function redrive(all: readonly Inspectable[], command: RedriveComma
   const { filter, dryRun } = command;
   const { status } = filter;
   const ids = [...new Set(command.ids)];
-  if (ids.length > 0 && status !== undefined)
-    throw new InvalidArgumentError('redrive takes either ids or --status: with both it is not clear which rows are meant.');
+  if (ids.length > 0 && (Object.keys(filter).length > 0 || command.limit !== undefined || command.rate !== undefined))
+    throw new InvalidArgumentError(
+      'redrive takes either ids or --status and other filters, --rate and --limit: with both it is not clear which rows are meant.',
+    );
   const able = all.filter(({ actions, redrivable }) => actions.redrive && (status === undefined || redrivable.includes(status)));
   const names = all.map(({ name, redrivable }) => `${name} (${redrivable.join(', ') || 'none'})`).join(', ');
   if (ids.length === 0 && Object.keys(filter).length === 0)
