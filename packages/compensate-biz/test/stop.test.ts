@@ -1,5 +1,5 @@
-import { every, wait } from '@holdfast/core';
-import { until } from '@holdfast/core/testing';
+import { every, monotonicMs, wait } from '@holdfast/core';
+import { recordLog, until } from '@holdfast/core/testing';
 import { expect, it } from 'vitest';
 import { bizType, type Run } from '../src/index.ts';
 import { onEveryDatabase } from './suite.ts';
@@ -81,6 +81,42 @@ onEveryDatabase('stop', (suite) => {
     end();
     await stopped;
     expect(await rowsOf('tidy')).toMatchObject([{ status: 'WAIT_HANDLE', cnt: 0, starts: 0, lost: 0 }]);
+  });
+
+  it.each(['one', 'many'])('leaves a handler of %s row(s) behind that ignores its signal, and says which rows', async (how) => {
+    const log = recordLog();
+    const type = `endless ${how}`;
+    const biz = suite.create({ [type]: bizType(any, { timeout: '1h' }) }, { logger: log });
+    const ends: (() => void)[] = [];
+    const endless = () => new Promise<void>((resolve) => ends.push(resolve));
+    if (how === 'one') biz.handle(type, endless);
+    else biz.handleBatch(type, { size: 2 }, endless);
+    const { id } = await biz.now().submit(type, {});
+    const worker = biz.worker({ stopTimeout: 10, lease: '2s' });
+    await worker.start();
+    await until(() => ends.length === 1);
+    const began = monotonicMs();
+    await worker.stop();
+    expect(monotonicMs() - began).toBeLessThan(6_000);
+    expect(worker.inFlight).toBe(0);
+    expect(log.at('warn', 'ignore their signal')).toMatchObject([{ fields: { count: 1, leaseMs: 2_000, rows: [{ id, type }] } }]);
+    // Nobody renews the lease: another worker takes the row when it has expired, and the end of the first run counts no more.
+    await using other = biz.worker();
+    await other.start();
+    await until(() => ends.length === 2, { withinMs: 10_000 });
+    ends[0]?.();
+    await until(() => log.at('debug', 'had left behind').length === 1);
+    expect(await rowsOf(type)).toMatchObject([{ status: 'PROCESSING', owner: other.id }]);
+    ends[1]?.();
+    await until(async () => (await rowsOf(type))[0].status === 'SUCCESS');
+    // A worker that was stopped so can be started again.
+    await biz.now().submit(type, {});
+    await other.stop();
+    await worker.start();
+    await until(() => ends.length === 3);
+    ends[2]?.();
+    await worker.stop();
+    expect((await rowsOf(type)).map(({ status }) => status)).toEqual(['SUCCESS', 'SUCCESS']);
   });
 
   it('waits for as long as it is told to, also if that is longer than a timer lasts', async () => {

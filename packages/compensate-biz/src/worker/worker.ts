@@ -44,7 +44,9 @@ export interface WorkerOptions {
   readonly adoptIdleFor?: Duration;
   /**
    * How long `stop` waits for running handlers before it aborts their signals. A handler that then ends with an error has not failed: its row
-   * is given back, and costs no attempt. `stop` resolves when all handlers have ended. Default 30 s.
+   * is given back, and costs no attempt. Two seconds later, `stop` resolves without the handlers that still run: it logs their rows at `warn`
+   * and renews their leases no more, so another worker runs them again when their leases have expired. Their verdicts are not written; a
+   * `run.commit` still counts while no other worker has the row. Default 30 s.
    */
   readonly stopTimeout?: Duration;
   /** Brings the ids of new rows from other processes. Default: the `hints` of `createCompensateBiz`. */
@@ -157,7 +159,7 @@ export class BizWorker implements Service {
     return this.#lifecycle.start();
   }
 
-  /** Stops claiming, waits for running handlers, and settles their rows. */
+  /** Stops claiming, waits for running handlers up to `stopTimeout` and two seconds, and settles their rows. */
   stop(): Promise<void> {
     return this.#lifecycle.stop();
   }

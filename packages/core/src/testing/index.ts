@@ -1,5 +1,6 @@
 export { foreignErrors, oddValues } from './odd-values.ts';
 export { quietWaker } from './quiet-waker.ts';
+export { type LogLine, type RecordedLog, recordLog } from './recorded-log.ts';
 export { type PlanRecorder, type RecordedPlan, recordPlans } from './recorded-plans.ts';
 export { recordStatements, type SentStatement, type StatementRecorder, tablesRead } from './recorded-statements.ts';
 export { seededRandom } from './seeded-random.ts';

@@ -54,8 +54,9 @@ export interface WorkerOptions {
    */
   readonly lease?: Duration;
   /**
-   * Time for which `stop` waits for requests in flight before it aborts them. An aborted attempt is later recorded as `unknown`. Default 15
-   * s, which is longer than a request may take.
+   * Time for which `stop` waits for requests in flight before it aborts them. An aborted attempt is later recorded as `unknown`. Two seconds
+   * later, `stop` resolves without those endpoints whose attempts still have not ended, since their database does not answer, say: it logs
+   * them at `warn`, and another worker serves them when their leases have expired. Default 15 s, which is longer than a request may take.
    */
   readonly stopTimeout?: Duration;
   /** Pools whose endpoints this worker serves. Default `['']`: endpoints that were registered without a pool. */
@@ -288,10 +289,12 @@ export class NotifierWorker implements Service {
   async #stop(): Promise<void> {
     this.#stopping = true;
     this.#unlisten?.();
-    await Promise.all(this.#loops.map((loop) => loop.stop()));
-    const stopped = this.#runner.stop();
+    // At once: a sweep may take long, and requests in flight must be aborted in time.
+    const stopped = Promise.all([this.#runner.stop(), ...this.#loops.map((loop) => loop.stop())]);
     for (const session of this.#sessions.values()) session.stop();
     await stopped;
+    // Those that the runner has left behind.
+    this.#sessions.clear();
   }
 
   /** Wakes a sleeping endpoint that has something to send. The row in notifier_wake wakes it on the next pass if this fails. */
@@ -323,7 +326,9 @@ export class NotifierWorker implements Service {
     this.#sessions.set(row.id, session);
     if (this.#stopping) session.stop();
     const end = await session.run();
-    if (this.#sessions.get(row.id) === session) this.#sessions.delete(row.id);
+    // Another session has the endpoint, or the worker has stopped without this one.
+    if (this.#sessions.get(row.id) !== session) return new Map();
+    this.#sessions.delete(row.id);
     if (end.openMs !== undefined) this.#host.events.emit('endpoint:opened', { endpointId: row.id, openMs: end.openMs });
     this.#ended.set(row.id, end);
     if (end.afterMs !== undefined) this.#upkeep.scheduledIn(end.afterMs);

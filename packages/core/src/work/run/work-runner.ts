@@ -18,6 +18,7 @@ import type { KindPolicy } from './kind-policy.ts';
 import { KindState } from './kind-state.ts';
 import { LeaseKeeper } from './lease-keeper.ts';
 import { LoneRuns } from './lone-runs.ts';
+import { OpenRuns } from './open-runs.ts';
 import { ReadyLooks } from './ready-looks.ts';
 import { RowClaimer } from './row-claimer.ts';
 import { Settler } from './settler.ts';
@@ -46,13 +47,16 @@ export interface WorkRunnerOptions {
   readonly onSettled?: (settlement: Settlement, accepted: boolean) => void;
   /** Called when a row was settled that this worker no longer held: its verdict was not written. */
   readonly onLeaseLost?: (row: ClaimedRow) => void;
-  /** How long `stop` waits for running handlers before it aborts their signals, in ms. */
+  /** How long `stop` waits for running handlers before it aborts their signals, in ms. They have {@link stopGraceMs} more to end. */
   readonly stopMs: number;
   /** Longest pause between two polls when nothing wakes the worker, in ms. */
   readonly maxPollMs: () => number;
   readonly logger: Logger;
   readonly telemetry: Telemetry;
 }
+
+/** How long `stop` waits for a handler after its signal was aborted, in ms. Then it leaves the handler behind. */
+export const stopGraceMs = 2_000;
 
 /**
  * Claims, runs and settles rows of one table. Three things overlap: the next claim, the handlers, and the settling of finished rows.
@@ -76,6 +80,7 @@ export class WorkRunner implements Service {
   readonly #claimer: RowClaimer;
   readonly #loneRuns: LoneRuns;
   readonly #settler: Settler;
+  readonly #open: OpenRuns;
   readonly #poll: Loop<number>;
   readonly #lifecycle: Service;
   #stopping = false;
@@ -84,6 +89,7 @@ export class WorkRunner implements Service {
   constructor(options: WorkRunnerOptions) {
     this.#options = options;
     this.#looks = new ReadyLooks({ table: options.table, floors: this.#floors, onFound: () => this.wake(), logger: options.logger });
+    this.#open = new OpenRuns(options.logger, options.leaseMs);
     this.#leases = new LeaseKeeper({
       table: options.table,
       owner: options.owner,
@@ -198,32 +204,31 @@ export class WorkRunner implements Service {
     for (const state of this.#kinds.values()) {
       for (const held of state.drain()) this.#release(held.row);
     }
-    const inTime = new AbortController();
-    // A plain timer fires at once if it is set for longer than 24 days.
-    void wait(this.#options.stopMs, inTime.signal).then(
-      () =>
-        this.#leases.interruptAll(
-          new LeaseLostError('The worker is stopping, and this handler did not end in time. Its row will run again.'),
-        ),
-      () => undefined,
-    );
+    const quiet = new AbortController();
+    void this.#interrupt(quiet.signal).catch(() => undefined);
     await this.#settler.drain();
-    while (this.#claims.open > 0 || this.#busy() > 0) await new Promise<void>((resolve) => this.#stopped.push(resolve));
+    while (this.#claims.open > 0 || this.#open.size > 0) await new Promise<void>((resolve) => this.#stopped.push(resolve));
     await this.#settler.drain();
-    inTime.abort();
+    quiet.abort();
     this.#leases.stop();
     await polled;
     await this.#looks.quiet();
   }
 
-  #release(row: ClaimedRow): void {
-    this.#settler.push({ row, verdict: { outcome: 'release' }, keep: true });
+  /** Aborts the runs that take longer than a stop waits, and leaves those behind that do not end then. Rejects once the worker is `quiet`. */
+  async #interrupt(quiet: AbortSignal): Promise<void> {
+    // A plain timer fires at once if it is set for longer than 24 days.
+    await wait(this.#options.stopMs, quiet);
+    this.#leases.interruptAll(
+      new LeaseLostError('The worker is stopping, and this handler did not end in time. Its row will run again.'),
+    );
+    await wait(stopGraceMs, quiet);
+    for (const { row } of this.#open.leave()) this.#forget(row);
+    this.#notifyStopped();
   }
 
-  #busy(): number {
-    let running = 0;
-    for (const state of this.#kinds.values()) running += state.running;
-    return running;
+  #release(row: ClaimedRow): void {
+    this.#settler.push({ row, verdict: { outcome: 'release' }, keep: true });
   }
 
   /** Reads which kinds and groups have READY rows, and claims where there is room. Returns the number of kinds with work. */
@@ -305,11 +310,13 @@ export class WorkRunner implements Service {
     } catch (error) {
       verdicts = this.#noVerdicts(rows, error);
     }
-    if (verdicts instanceof Promise)
+    if (verdicts instanceof Promise) {
+      this.#open.begun(rows, state);
       return verdicts.then(
-        (done) => this.#finished(state, policy, rows, done),
-        (error) => this.#finished(state, policy, rows, this.#noVerdicts(rows, error)),
+        (done) => this.#ended(state, policy, rows, done),
+        (error) => this.#ended(state, policy, rows, this.#noVerdicts(rows, error)),
       );
+    }
     this.#finished(state, policy, rows, verdicts);
     return undefined;
   }
@@ -325,9 +332,14 @@ export class WorkRunner implements Service {
 
   /** As `#runRows`, after the checkpoint's hook. */
   async #runSlowly(paused: Promise<void>, state: KindState, policy: KindPolicy, rows: readonly HeldRow[]): Promise<void> {
+    this.#open.begun(rows, state);
     await paused;
-    const verdicts = await this.#options.run(rows);
-    this.#finished(state, policy, rows, verdicts);
+    this.#ended(state, policy, rows, await this.#options.run(rows));
+  }
+
+  /** As `#finished`, for a run that a stop may have left behind. */
+  #ended(state: KindState, policy: KindPolicy, rows: readonly HeldRow[], verdicts: Verdicts): void {
+    if (this.#open.ended(rows)) this.#finished(state, policy, rows, verdicts);
   }
 
   #finished(state: KindState, policy: KindPolicy, rows: readonly HeldRow[], verdicts: Verdicts): void {
