@@ -1,5 +1,5 @@
-import { every, LeaseTable, setCheckpointHook, wait } from '@holdfast/core';
-import { startStopStress, until } from '@holdfast/core/testing';
+import { every, LeaseTable, monotonicMs, setCheckpointHook, wait } from '@holdfast/core';
+import { recordLog, startStopStress, until } from '@holdfast/core/testing';
 import { expect, it } from 'vitest';
 import { outOfOrder, Recorder } from './recorder.ts';
 import { onEveryDatabase } from './suite.ts';
@@ -288,6 +288,38 @@ onEveryDatabase('the relay', (suite) => {
     await relay.stop();
     publisher.rule = () => 'acked';
     await relay.start();
+    await until(() => publisher.acked.length === 1);
+    await until(empty);
+  });
+
+  it('publishes again what a publisher that ignores its signal does not answer for', async () => {
+    const publisher = new Recorder();
+    const outbox = suite.outbox({ publisher });
+    const relay = suite.use(outbox.relay({ publishTimeout: 100 }));
+    publisher.pause = () => (publisher.batches.length === 1 ? new Promise(() => undefined) : Promise.resolve());
+    await relay.start();
+    await outbox.now().put('keyed', { k: 'a', n: 1 });
+    await until(() => publisher.acked.length === 1);
+    await until(empty);
+  });
+
+  it('stops without a publish that does not end, and says which messages were left', async () => {
+    const publisher = new Recorder();
+    const log = recordLog();
+    const outbox = suite.outbox({ publisher, logger: log });
+    const relay = suite.use(outbox.relay({ lease: '2m', publishTimeout: '1m', stopTimeout: 50 }));
+    publisher.pause = () => new Promise(() => undefined);
+    await relay.start();
+    const { id } = await outbox.now().put('keyed', { k: 'a', n: 1 });
+    await until(() => publisher.batches.length === 1);
+    const began = monotonicMs();
+    await relay.stop();
+    expect(monotonicMs() - began).toBeLessThan(5_000);
+    const messages = [{ id, topic: 'keyed', key: 'a' }];
+    expect(log.at('warn', 'a publish had not ended')).toMatchObject([{ fields: { count: 1, messages, stopTimeoutMs: 50 } }]);
+    publisher.pause = async () => undefined;
+    const other = suite.use(outbox.relay());
+    await other.start();
     await until(() => publisher.acked.length === 1);
     await until(empty);
   });

@@ -44,6 +44,11 @@ export class KeyQueue {
     return this.#ready.size;
   }
 
+  /** The rows that are being published. */
+  underWay(): OutboxRow[] {
+    return [...this.#lines.values()].flatMap((line) => line.rows.slice(0, line.underWay));
+  }
+
   /** Adds rows to their lines, or to the line `name`. */
   push(rows: readonly OutboxRow[], name?: string): void {
     for (const row of rows) {

@@ -1,5 +1,14 @@
 import type { Message, Publisher, PublishResult } from '@holdfast/broker';
-import { checkpoint, type Events, type LaneFeed, type StoredError, storedError, type Telemetry, timeoutSignal } from '@holdfast/core';
+import {
+  checkpoint,
+  type Events,
+  type LaneFeed,
+  type StoredError,
+  storedError,
+  type Telemetry,
+  timeoutSignal,
+  unlessGivenUp,
+} from '@holdfast/core';
 import { type OutboxRow, toMessage } from '../table/message-columns.ts';
 import type { BrokerHealth } from './broker-health.ts';
 import type { Holds } from './holds.ts';
@@ -52,10 +61,14 @@ export async function publishTurn(context: PublishContext, taken: readonly Taken
   else if (outage) context.health.outage(errorOf(answers[0]));
 }
 
+/** How long the publisher's own answer is waited for once its time is up, in ms: it knows what the broker has accepted. */
+const answerGraceMs = 200;
+
 async function send({ publisher, publishTimeoutMs }: PublishContext, batch: readonly Message[]): Promise<readonly PublishResult[]> {
   const signal = timeoutSignal(publishTimeoutMs);
   try {
-    return await publisher.publish(batch, { signal });
+    // A publisher that ignores its signal must not keep its keys back for ever.
+    return await unlessGivenUp(publisher.publish(batch, { signal }), signal, answerGraceMs);
   } catch (error) {
     // After a time-out the outcome is unknown: the broker may have the messages. They are published again.
     const result: PublishResult = { outcome: 'retriable', error: storedError(error) };

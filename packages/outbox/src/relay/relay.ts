@@ -32,7 +32,10 @@ import type { RelayEvents } from './relay-events.ts';
 export interface RelayOptions {
   /** Time after which other relays take the lanes of a relay that died. At least twice `publishTimeout`. Default 10 s. */
   readonly lease?: Duration;
-  /** Time after which a publish counts as failed, and its messages are published again. Give the publisher the same. Default 3 s. */
+  /**
+   * Time after which a publish counts as failed, and its messages are published again: its signal aborts, and its answer counts for 0.2 s more.
+   * Give the publisher the same. Default 3 s.
+   */
   readonly publishTimeout?: Duration;
   /** Messages in one publish at most. Default 500. */
   readonly batch?: number;
@@ -54,7 +57,10 @@ export interface RelayOptions {
   readonly onPoison?: 'continue' | 'hold-key';
   /** Pause between tries after the broker refused this service, as `relay:fatal` reports. Default 30 s. */
   readonly fatalRetry?: Duration;
-  /** Time after which `stop` gives up waiting for publishes under way, whose messages may be published again. Default 10 s. */
+  /**
+   * Time after which `stop` gives up waiting for publishes under way. It logs their messages at `warn`; they stay in the outbox, and may be
+   * published again. Default 10 s.
+   */
   readonly stopTimeout?: Duration;
 }
 
@@ -257,11 +263,26 @@ export class Relay implements Service {
     await this.#promote.stop();
     await this.#purge.stop();
     this.#feed.pauseReading();
-    // `idle`: a plain timer fires at once if it is set for longer than 24 days.
-    await Promise.race([this.#queue.quiet(), idle(this.#stopTimeoutMs)]);
+    await this.#quietInTime();
     await this.#holds.close();
     for (let lane = 0; lane < laneCount; lane++) this.#queue.extractLane(lane);
     await this.#feed.stop();
+  }
+
+  /** Waits for the publishes under way, up to `stopTimeout`, and logs the messages of those that have not ended. */
+  async #quietInTime(): Promise<void> {
+    const quiet = new AbortController();
+    // `idle`: a plain timer fires at once if it is set for longer than 24 days.
+    const late = idle(this.#stopTimeoutMs, quiet.signal).catch(() => undefined);
+    await Promise.race([this.#queue.quiet(), late]);
+    quiet.abort();
+    const left = this.#queue.underWay();
+    if (left.length === 0) return;
+    const messages = left.slice(0, 100).map(({ message_id, topic, message_key }) => ({ id: message_id, topic, key: message_key }));
+    this.#host.logger.warn(
+      { count: left.length, messages, stopTimeoutMs: this.#stopTimeoutMs },
+      'the relay has stopped though a publish had not ended: its messages stay in the outbox, and another relay may publish them again. Give stopTimeout more than publishTimeout',
+    );
   }
 
   /** Forgets the rows of a lane that are not under way. */
