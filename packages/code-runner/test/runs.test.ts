@@ -1,5 +1,6 @@
 import { existsSync } from 'node:fs';
 import { buffer } from 'node:stream/consumers';
+import { recordLog, until } from '@holdfast/core/testing';
 import { expect, it } from 'vitest';
 import { type CodeRunner, databaseFiles, type FileStoreOf, python, type RunEvent, r, scala } from '../src/index.ts';
 import { splitCommand } from '../src/runs/argv.ts';
@@ -43,6 +44,31 @@ onEveryDatabase('runs', (suite) => {
       exitCode: 0,
       message: 'The program has finished.',
     });
+  });
+
+  it('a worker stops though the files of a program can not be collected, and ends the run', async () => {
+    const log = recordLog();
+    const sandbox = localSandbox(isolation);
+    let collecting = false;
+    const executor = new Proxy(sandbox, {
+      get(target, name) {
+        if (name === 'output')
+          return () => {
+            collecting = true;
+            return { [Symbol.asyncIterator]: () => ({ next: () => new Promise(() => undefined) }) };
+          };
+        const value = Reflect.get(target, name) as unknown;
+        return typeof value === 'function' ? value.bind(target) : value;
+      },
+    });
+    const runner = suite.runner({ executor, logger: log });
+    const worker = runner.worker({ stopTimeout: 50 });
+    await worker.start();
+    const { id } = await submit(runner, 'print(1)');
+    await until(() => collecting);
+    await worker.stop();
+    expect(log.at('warn', 'had not ended')).toMatchObject([{ fields: { runs: [id] } }]);
+    expect(await runner.runs.get(id, alice)).toMatchObject({ state: 4, reason: 'NODE_LOST', phase: 'terminal' });
   });
 
   it('arguments, files in folders, a data set and results go where they belong; the archive has them all', async () => {

@@ -90,6 +90,7 @@ export { Backoff, every, exponential, steps } from './time/backoff.ts';
 export { type BoundedCallOptions, boundedCall } from './time/bounded-call.ts';
 export { type Duration, durationMs } from './time/duration.ts';
 export { monotonicMs } from './time/monotonic.ts';
+export { settledWithin } from './time/settled-within.ts';
 export { startTimer, type Timer, timeoutSignal } from './time/timer.ts';
 export { unlessGivenUp } from './time/unless-given-up.ts';
 export { idle, wait } from './time/wait.ts';

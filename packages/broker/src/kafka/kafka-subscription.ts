@@ -1,10 +1,9 @@
 import type { Logger } from '@holdfast/core';
-import { startTimer, type Timer, wait } from '@holdfast/core';
+import { settledWithin, startTimer, type Timer, wait } from '@holdfast/core';
 import type { Consumer, EachBatchPayload, IHeaders, Kafka, KafkaMessage } from 'kafkajs';
 import type { Handle } from '../adapter/handling.ts';
 import { keepOpen } from '../adapter/keep-open.ts';
 import type { MemberOptions } from '../adapter/member-options.ts';
-import { settledWithin } from '../adapter/settled-within.ts';
 import type { StartableSubscription } from '../adapter/subscriptions.ts';
 import { type HandleRecordOptions, handleRecord } from '../kafka-wire/handle-record.ts';
 import { fromRecord } from '../kafka-wire/records.ts';

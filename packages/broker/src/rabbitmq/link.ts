@@ -1,6 +1,6 @@
 import type { Logger } from '@holdfast/core';
+import { settledWithin } from '@holdfast/core';
 import type { ChannelModel } from 'amqplib';
-import { settledWithin } from '../adapter/settled-within.ts';
 
 export interface LinkOptions {
   readonly connect: () => Promise<ChannelModel>;

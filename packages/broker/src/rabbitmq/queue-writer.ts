@@ -1,6 +1,6 @@
+import { settledWithin } from '@holdfast/core';
 import type { ChannelModel, ConfirmChannel, Options } from 'amqplib';
 import { PublishDeadline } from '../adapter/publish-deadline.ts';
-import { settledWithin } from '../adapter/settled-within.ts';
 import type { Link } from './link.ts';
 import { copyHeader } from './received-headers.ts';
 

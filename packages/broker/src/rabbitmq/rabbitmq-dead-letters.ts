@@ -1,8 +1,7 @@
-import { laneOf } from '@holdfast/core';
+import { laneOf, settledWithin } from '@holdfast/core';
 import type { Channel, GetMessage } from 'amqplib';
 import { fromHeaders } from '../adapter/cloud-events.ts';
 import { deadLetterOf } from '../adapter/dead-headers.ts';
-import { settledWithin } from '../adapter/settled-within.ts';
 import type { DeadLetter, DeadLetterQuery, DeadLetters } from '../port/dead-letters.ts';
 import type { Link } from './link.ts';
 import type { QueueWriter } from './queue-writer.ts';

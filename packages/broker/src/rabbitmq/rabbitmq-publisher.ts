@@ -1,9 +1,8 @@
-import { laneOf } from '@holdfast/core';
+import { laneOf, settledWithin } from '@holdfast/core';
 import type { ConfirmChannel } from 'amqplib';
 import { toBareHeaders } from '../adapter/cloud-events.ts';
 import { oversized } from '../adapter/oversized.ts';
 import { PublishDeadline } from '../adapter/publish-deadline.ts';
-import { settledWithin } from '../adapter/settled-within.ts';
 import type { Message } from '../port/message.ts';
 import { publishTimedOut, refused } from '../port/publish-results.ts';
 import type { Publisher, PublishResult } from '../port/publisher.ts';

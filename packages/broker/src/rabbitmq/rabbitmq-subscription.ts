@@ -1,11 +1,10 @@
-import { type Logger, wait } from '@holdfast/core';
+import { type Logger, settledWithin, wait } from '@holdfast/core';
 import type { Channel, ChannelModel, ConsumeMessage } from 'amqplib';
 import { fromHeaders } from '../adapter/cloud-events.ts';
 import type { Handle } from '../adapter/handling.ts';
 import { keepOpen } from '../adapter/keep-open.ts';
 import { KeyedRunner } from '../adapter/keyed-runner.ts';
 import type { MemberOptions } from '../adapter/member-options.ts';
-import { settledWithin } from '../adapter/settled-within.ts';
 import type { StartableSubscription } from '../adapter/subscriptions.ts';
 import type { Message } from '../port/message.ts';
 import { type DeliveryVerdict, retry } from '../port/subscriber.ts';

@@ -15,7 +15,8 @@ export interface WorkerOptions {
   readonly sweep?: Duration;
   /**
    * How long `stop` waits for programs in sandboxes of this process. Then it gives up waiting and ends them with NODE_LOST. Programs in
-   * a cluster continue without the worker. Default 30 s.
+   * a cluster continue without the worker. Steps under way, such as an upload, have two seconds more; runs whose step has not ended then are
+   * logged at `warn`. Default 30 s.
    */
   readonly stopTimeout?: Duration;
   /** How long a program may take to end after it was asked to. Then it is killed. Default 10 s. */

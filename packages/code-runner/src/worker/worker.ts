@@ -9,7 +9,7 @@ import {
   leaderLoop,
   lifecycle,
   type Service,
-  startTimer,
+  settledWithin,
   Telemetry,
   uuidv7,
 } from '@holdfast/core';
@@ -50,6 +50,11 @@ export interface WorkerHost {
   readonly events: Events<CodeRunnerEvents>;
   readonly logger: Logger;
 }
+
+/** How long a stop waits for the steps that are under way, such as an upload, in ms. */
+const stepMs = 2_000;
+/** How long a stop waits until the programs of this process are killed, in ms. */
+const removeMs = 5_000;
 
 /** Claims runs and drives each to its end. Any number of workers share the pools. */
 export class RunnerWorker implements Service {
@@ -129,7 +134,10 @@ export class RunnerWorker implements Service {
     return this.#lifecycle.start();
   }
 
-  /** Stops claiming, waits for the programs of this process up to `stopTimeout`, and ends the rest. Resolves when nothing runs any more. */
+  /**
+   * Stops claiming, waits for the programs of this process up to `stopTimeout`, and ends the rest. Whatever does not end (an upload, an executor
+   * that does not answer) holds it up for no longer than a few seconds more.
+   */
   stop(): Promise<void> {
     return this.#lifecycle.stop();
   }
@@ -193,43 +201,39 @@ export class RunnerWorker implements Service {
   }
 
   async #stop(): Promise<void> {
-    const { executor, runs, logger } = this.#host;
+    const { executor, logger } = this.#host;
     this.#accepting = false;
     await this.#listening?.close();
     this.#listening = undefined;
     await this.#poll.stop();
     await this.#sweep.stop();
     await Promise.all(this.#claiming.values());
-    if (executor.scope === 'process') {
-      const ends = [...this.#finishing];
-      const all = new AbortController();
-      await Promise.race([
-        Promise.all(ends),
-        new Promise<void>((resolve) => {
-          const timer = startTimer(this.#stopMs, resolve);
-          all.signal.addEventListener('abort', () => timer.clear());
-        }),
-      ]);
-      all.abort();
-    }
+    if (executor.scope === 'process') await settledWithin(this.#stopMs, Promise.all(this.#finishing));
     const left = [...this.#driven.values()];
     this.#executions.abort(new Error('the worker was stopped'));
-    await Promise.all(this.#finishing);
+    if (!(await settledWithin(stepMs, Promise.all(this.#finishing))))
+      logger.warn(
+        { runs: [...this.#driven.keys()], stepMs },
+        'the worker has stopped though the steps of these runs had not ended; what they still write is refused once the runs have ended or another worker continues them',
+      );
     if (executor.scope === 'process')
-      for (const { execution } of left) {
-        const { run } = execution;
-        if (run.phase === 'terminal') continue;
-        logger.warn({ runId: run.id }, 'a run was ended because its service was stopped');
-        await executor.remove({ runId: run.id, attempt: run.attempt, jobUid: run.jobUid }).catch(() => undefined);
-        const stopped: Ending = { state: 4, reason: 'NODE_LOST', message: 'The service that ran the program was stopped. Run it again.' };
-        const held = { id: run.id, fence: run.fence, phases: ['claimed', 'starting', 'running', 'collecting'] as const };
-        await runs.end(held, run.desired === 'stopped' ? terminated : stopped).catch(() => undefined);
-        this.#host.changed(run.id);
-      }
+      await settledWithin(removeMs, Promise.all(left.map(({ execution }) => this.#endStopped(execution.run))));
     await this.#heartbeat.stop();
     // From now on other workers continue the runs in the cluster.
     await this.#members.leave().catch(() => undefined);
     for (const pool of this.#pools) this.#host.signalOthers(pool.name);
+  }
+
+  /** Ends a run whose program is in this process, which stops. If that takes too long, another worker ends it as lost. */
+  async #endStopped(run: RunRow): Promise<void> {
+    const { executor, runs, logger } = this.#host;
+    if (run.phase === 'terminal') return;
+    logger.warn({ runId: run.id }, 'a run was ended because its service was stopped');
+    await executor.remove({ runId: run.id, attempt: run.attempt, jobUid: run.jobUid }).catch(() => undefined);
+    const stopped: Ending = { state: 4, reason: 'NODE_LOST', message: 'The service that ran the program was stopped. Run it again.' };
+    const held = { id: run.id, fence: run.fence, phases: ['claimed', 'starting', 'running', 'collecting'] as const };
+    await runs.end(held, run.desired === 'stopped' ? terminated : stopped).catch(() => undefined);
+    this.#host.changed(run.id);
   }
 
   #situation(): Situation {

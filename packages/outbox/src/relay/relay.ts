@@ -9,12 +9,12 @@ import {
   Events,
   exponential,
   InvalidArgumentError,
-  idle,
   LaneFeed,
   type Logger,
   type Loop,
   lifecycle,
   type Service,
+  settledWithin,
   Telemetry,
   uuidv7,
   wholeNumber,
@@ -271,11 +271,7 @@ export class Relay implements Service {
 
   /** Waits for the publishes under way, up to `stopTimeout`, and logs the messages of those that have not ended. */
   async #quietInTime(): Promise<void> {
-    const quiet = new AbortController();
-    // `idle`: a plain timer fires at once if it is set for longer than 24 days.
-    const late = idle(this.#stopTimeoutMs, quiet.signal).catch(() => undefined);
-    await Promise.race([this.#queue.quiet(), late]);
-    quiet.abort();
+    await settledWithin(this.#stopTimeoutMs, this.#queue.quiet());
     const left = this.#queue.underWay();
     if (left.length === 0) return;
     const messages = left.slice(0, 100).map(({ message_id, topic, message_key }) => ({ id: message_id, topic, key: message_key }));

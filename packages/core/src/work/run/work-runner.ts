@@ -219,9 +219,7 @@ export class WorkRunner implements Service {
   async #interrupt(quiet: AbortSignal): Promise<void> {
     // A plain timer fires at once if it is set for longer than 24 days.
     await wait(this.#options.stopMs, quiet);
-    this.#leases.interruptAll(
-      new LeaseLostError('The worker is stopping, and this handler did not end in time. Its row will run again.'),
-    );
+    this.#leases.interruptAll(new LeaseLostError('The worker is stopping, and this handler did not end in time. Its row will run again.'));
     await wait(stopGraceMs, quiet);
     for (const { row } of this.#open.leave()) this.#forget(row);
     this.#notifyStopped();
