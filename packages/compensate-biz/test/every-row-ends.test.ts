@@ -105,7 +105,7 @@ onEveryDatabase('every row ends', (suite) => {
       );
     else if (action === 'let the lease expire') {
       registry.database.clockOffsetMs += leaseMs + 1;
-      await sweepOnce(registry, 600_000);
+      await sweepOnce(registry);
     } else if (action === 'promote') await registry.table.promote();
     else if (action === 'pause' || action === 'resume') await inspection.actions[action](kind, by);
     else if (row === undefined) return;
@@ -153,7 +153,7 @@ onEveryDatabase('every row ends', (suite) => {
   async function expectAllToEnd(): Promise<void> {
     for (let round = 0; round < 5; round++) {
       registry.database.clockOffsetMs += 4_000_000;
-      await sweepOnce(registry, 600_000);
+      await sweepOnce(registry);
       for (const kind of kinds)
         for (let rows = await claim(kind, 100); rows.length > 0; rows = await claim(kind, 100))
           for (const row of rows) await settle(row, { outcome: 'done' });
@@ -232,7 +232,7 @@ onEveryDatabase('every row ends', (suite) => {
       for (const step of fanOutWays[state] ?? []) {
         if (step === 'produce' || step === 'produce in part') id = await fanOut(key, step === 'produce in part');
         else if (step === 'cancel by hand') await t().where({ id }).update({ status: 'CANCELLED' });
-        else if (step === 'sweep') await sweepOnce(registry, 600_000);
+        else if (step === 'sweep') await sweepOnce(registry);
         else await act(step, 'plain', id);
       }
       const child = String((await t().where({ parent_id: id }).first('id'))?.id ?? id);
@@ -249,7 +249,7 @@ onEveryDatabase('every row ends', (suite) => {
     await t().where({ status: 'SCHEDULED' }).update({ run_at: 0 });
     for (const key of keys) await fanOut(key);
     await expectAllToEnd();
-    await sweepOnce(registry, 600_000);
+    await sweepOnce(registry);
     await expectFanOutsToHaveEnded();
   });
 
@@ -277,7 +277,7 @@ onEveryDatabase('every row ends', (suite) => {
         const running = await t().where({ biz_type: 'serial', status: 'PROCESSING' });
         expect(running.length).toBeLessThanOrEqual(1);
         await expectAllToEnd();
-        await sweepOnce(registry, 600_000);
+        await sweepOnce(registry);
         await expectFanOutsToHaveEnded();
       }),
       { numRuns: 12 },

@@ -2,6 +2,7 @@ import { every, monotonicMs, wait } from '@holdfast/core';
 import { recordLog, until } from '@holdfast/core/testing';
 import { expect, it } from 'vitest';
 import { bizType, type Run } from '../src/index.ts';
+import { seedRows } from './seed.ts';
 import { onEveryDatabase } from './suite.ts';
 import { any } from './suite-schema.ts';
 
@@ -170,6 +171,29 @@ onEveryDatabase('stop', (suite) => {
       release();
       await stopped;
     }
+  });
+
+  it('does not wait for the end of a sweep', async () => {
+    const biz = suite.create({ swept: bizType(any, { keep: '1d' }) });
+    biz.handle('swept', () => undefined);
+    const updated_at = suite.db.name === 'sqlite' ? "'2020-01-01 00:00:00.000'" : "'2020-01-01'";
+    await seedRows(suite.db, 8_000, { biz_type: "'swept'", context: "'{}'", status: "'SUCCESS'", updated_at });
+    const worker = biz.worker();
+    const { database } = biz;
+    const transaction = database.transaction.bind(database);
+    let stopped: Promise<void> | undefined;
+    database.transaction = (async (run: never) => {
+      const done = await transaction(run);
+      if (Number((await t().where({ biz_type: 'swept' }).count({ n: '*' }))[0]?.n) < 8_000) stopped ??= worker.stop();
+      return done;
+    }) as typeof database.transaction;
+    await worker.start();
+    await until(() => stopped !== undefined);
+    await stopped;
+    expect((await rowsOf('swept')).length).toBeGreaterThan(0);
+    database.transaction = transaction;
+    await biz.sweep();
+    expect(await rowsOf('swept')).toEqual([]);
   });
 
   it('claims nothing any more, also if a breaker answers only after the stop', async () => {

@@ -226,8 +226,8 @@ export class Notifier {
         prepare: this.#prepare,
         clock: this.#clock,
         check: () => this.check(),
-        compensate: () => this.compensate(),
-        purge: () => this.purge(),
+        compensate: (signal) => this.#compensate(signal),
+        purge: (signal) => this.#purge(signal),
         wakers: this.#wakers,
         events: this.#events,
         logger: this.#logger,
@@ -288,9 +288,13 @@ export class Notifier {
    * last attempt was over 30 minutes ago, its due time has passed, and it has had fewer attempts than the schedule allows. Workers call
    * this every 3 minutes. Returns the number of notifications found.
    */
-  async compensate(): Promise<number> {
+  compensate(): Promise<number> {
+    return this.#compensate();
+  }
+
+  async #compensate(signal?: AbortSignal): Promise<number> {
     const maxAttempts = Math.min(this.#schedule.maxAttempts, 1_000_000);
-    const count = await compensate(this.database, { idleMs: 1_800_000, maxAttempts });
+    const count = await compensate(this.database, { idleMs: 1_800_000, maxAttempts, signal });
     if (count > 0) {
       this.#logger.warn({ count }, 'overdue notifications were found that no worker was sending; they are sent now');
       this.#wakers.wake();
@@ -318,20 +322,25 @@ export class Notifier {
    * Deletes notifications that ended longer ago than `keep`, or `keepFailed`, and attempts, wake rows and leases whose owners are gone. Workers
    * call this every 10 minutes. Returns the number of deleted notifications.
    */
-  async purge(): Promise<number> {
+  purge(): Promise<number> {
+    return this.#purge();
+  }
+
+  /** Ends after the page in hand once `signal` has aborted. */
+  async #purge(signal?: AbortSignal): Promise<number> {
     const keepMs = durationMs(this.#options.keep ?? '30d', 'keep');
     const rememberMs = durationMs(this.#options.remember ?? '90d', 'remember');
     const { keepFailed } = this.#options;
     const failedMs =
       keepFailed === undefined ? Math.max(durationMs('180d'), keepMs) : keepFailed === 'all' ? undefined : durationMs(keepFailed);
-    const purged = await this.#notifications.purge(['DELIVERED', 'CANCELLED'], keepMs, rememberMs);
-    const failed = failedMs === undefined ? 0 : await this.#notifications.purge(['EXHAUSTED', 'GONE'], failedMs, rememberMs);
+    const purged = await this.#notifications.purge(['DELIVERED', 'CANCELLED'], keepMs, rememberMs, signal);
+    const failed = failedMs === undefined ? 0 : await this.#notifications.purge(['EXHAUSTED', 'GONE'], failedMs, rememberMs, signal);
     if (failed > 0)
       this.#logger.warn(
         { failed },
         "notifications that were EXHAUSTED or GONE for longer than keepFailed were deleted; they can't be sent any more",
       );
-    for (const orphans of this.#orphans) await orphans.sweep();
+    for (const orphans of this.#orphans) await orphans.sweep(signal);
     await new LeaseTable(this.database).purge();
     return purged + failed;
   }

@@ -110,7 +110,7 @@ export class Outbox<T extends Topics> {
         publisher,
         logger: this.logger,
         listen: (listener) => this.#relays.add(relay, listener),
-        purge: () => this.#purge(),
+        purge: (signal) => this.#purge(signal),
       },
       options,
     );
@@ -183,14 +183,17 @@ export class Outbox<T extends Topics> {
    * minutes, with `keepDead`.
    */
   async purge(age: { readonly dead: Duration }): Promise<number> {
-    const deadMs = durationMs(age.dead, 'dead');
-    await this.#putter.purgeIds();
-    return purgeDead(this.database, deadMs);
+    return this.#purgeOlder(durationMs(age.dead, 'dead'));
   }
 
-  /** Deletes what is older than its retention. */
-  async #purge(): Promise<number> {
-    const dead = await this.purge({ dead: this.#keepDeadMs });
+  async #purgeOlder(deadMs: number, signal?: AbortSignal): Promise<number> {
+    await this.#putter.purgeIds(signal);
+    return purgeDead(this.database, deadMs, signal);
+  }
+
+  /** Deletes what is older than its retention. Ends after the page in hand once `signal` has aborted. */
+  async #purge(signal: AbortSignal): Promise<number> {
+    const dead = await this.#purgeOlder(this.#keepDeadMs, signal);
     if (dead > 0)
       this.logger.warn({ dead, keepDeadMs: this.#keepDeadMs }, 'dead letters were deleted, since they were older than keepDead');
     return dead;

@@ -158,7 +158,7 @@ export class Executor implements Service {
     this.#purge = defineLoop({
       name: 'xxl-job logs',
       logger: this.#logger,
-      runOnce: () => this.#purgeOld(options.keepDays ?? 30),
+      runOnce: ({ signal }) => this.#purgeOld(options.keepDays ?? 30, signal),
       pauseMs: () => 3_600_000,
     });
     this.#lifecycle = lifecycle({ start: () => this.#start(), stop: () => this.#stop() });
@@ -296,9 +296,9 @@ export class Executor implements Service {
     }
   }
 
-  async #purgeOld(days: number): Promise<void> {
-    await this.#stores.log.purge(days);
-    const ends = await this.#stores.ends.purge(days);
+  async #purgeOld(days: number, signal: AbortSignal): Promise<void> {
+    await this.#stores.log.purge(days, signal);
+    const ends = await this.#stores.ends.purge(days, signal);
     if (ends > 0)
       this.#logger.warn({ ends, days }, 'ends of runs that no admin has accepted were deleted, because they are older than keepDays');
   }

@@ -71,7 +71,7 @@ export function databaseBroker(options: DatabaseBrokerOptions): DatabaseBroker {
     maxMessageBytes: options.maxMessageBytes ?? 16 * 2 ** 20,
   });
   const subscriptions = new Subscriptions();
-  const purge = defineLoop({ name: 'broker purge', logger, runOnce: () => topics.purge(keepMs), pauseMs: () => 60_000 });
+  const purge = defineLoop({ name: 'broker purge', logger, runOnce: ({ signal }) => topics.purge(keepMs, signal), pauseMs: () => 60_000 });
   return {
     prefixPerKey: publisher.prefixPerKey,
     publish: (batch, publish) => publisher.publish(batch, publish),

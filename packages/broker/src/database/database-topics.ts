@@ -103,9 +103,12 @@ export class DatabaseTopics {
   }
 
   /** Removes members of broadcasts whose heartbeat has lapsed, and messages for which no group came within `keepMs`. */
-  async purge(keepMs: number): Promise<void> {
+  async purge(keepMs: number, signal?: AbortSignal): Promise<void> {
     const lapsed = await this.#database.rows<{ id: number }>(`SELECT id FROM ${this.#groups} WHERE alive_until < {now} - 60000`);
-    for (const { id } of lapsed) await this.remove(Number(id));
+    for (const { id } of lapsed) {
+      if (signal?.aborted) return;
+      await this.remove(Number(id));
+    }
     await this.#database.run(`DELETE FROM ${this.#database.table('broker_message')} WHERE lane < 0 AND put_at < {now} - ${keepMs}`);
   }
 }

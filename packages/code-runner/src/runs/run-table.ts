@@ -171,11 +171,11 @@ export class RunTable {
    * Deletes runs that ended longer ago than `ageMs`, and removed tasks without runs. A run whose log is not packed yet stays. What they stored
    * stays in the file store. Returns the number of runs deleted. Indexes: `(ended_at)`, `(removed_at)`.
    */
-  async purge(ageMs: number): Promise<number> {
+  async purge(ageMs: number, signal?: AbortSignal): Promise<number> {
     const { database } = this;
     const old = Math.trunc(ageMs);
     let total = 0;
-    for (let n = purgeRows; n === purgeRows; total += n) {
+    for (let n = purgeRows; n === purgeRows && !signal?.aborted; total += n) {
       const ids = await this.#ids(
         `SELECT ${database.text('id')} AS id FROM ${this.#runs} WHERE phase = 'terminal' AND ended_at < {now} - ${old} AND log_packed = 1 ORDER BY ended_at LIMIT ${purgeRows}`,
       );

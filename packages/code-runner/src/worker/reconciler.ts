@@ -21,6 +21,8 @@ export interface ReconcileOptions {
   readonly drive: (run: RunRow) => void;
   readonly drives: (runId: string) => boolean;
   readonly changed: (runId: string) => void;
+  /** Once it has aborted, the pass ends after the run in hand. */
+  readonly signal?: AbortSignal | undefined;
   readonly logger: Logger;
 }
 
@@ -32,7 +34,7 @@ const packAtOnce = 100;
  * logs that were not packed, and signals that were lost. {@link decide} says what to do with each run. Returns counts by what was done.
  */
 export async function reconcile(options: ReconcileOptions): Promise<Readonly<Record<string, number>>> {
-  const { runs, executor, log, queue, pools, changed, logger } = options;
+  const { runs, executor, log, queue, pools, changed, signal, logger } = options;
   const counts: Record<string, number> = {};
   const count = (what: string): void => {
     counts[what] = (counts[what] ?? 0) + 1;
@@ -52,6 +54,7 @@ export async function reconcile(options: ReconcileOptions): Promise<Readonly<Rec
     counts.signalled = (counts.signalled ?? 0) + signals.length;
   }
   // Objects before rows: a run that is claimed in between has an object that is not listed, but its worker is alive.
+  signal?.throwIfAborted();
   const objects = await executor.list();
   const at = await options.situation();
   const live = await runs.where(
@@ -61,6 +64,7 @@ export async function reconcile(options: ReconcileOptions): Promise<Readonly<Rec
   const byRun = new Map<string, (Observed & ExecutionRef)[]>();
   for (const object of objects) byRun.set(object.runId, [...(byRun.get(object.runId) ?? []), object]);
   for (const row of live) {
+    signal?.throwIfAborted();
     const object = byRun.get(row.id)?.find(({ attempt }) => attempt === row.attempt);
     // This worker drives the run itself.
     if (row.worker === at.me && options.drives(row.id)) continue;
@@ -96,6 +100,7 @@ export async function reconcile(options: ReconcileOptions): Promise<Readonly<Rec
     }
   }
   for (const object of objects) {
+    signal?.throwIfAborted();
     const row = await runs.find(object.runId);
     if (decide(row && decidable(row), object, { ...at, me: row?.worker ?? at.me }).do !== 'delete') continue;
     await executor
@@ -109,6 +114,7 @@ export async function reconcile(options: ReconcileOptions): Promise<Readonly<Rec
     `phase = 'terminal' AND log_packed = 0 AND ended_at < {now} - 10000 ORDER BY id LIMIT ${packAtOnce}`,
     [],
   )) {
+    signal?.throwIfAborted();
     // A log that can't be packed does not stop the others.
     await log.pack(run).then(
       () => count('packed'),

@@ -120,7 +120,7 @@ export class RunnerWorker implements Service {
       owner: this.id,
       everyMs: sweepMs,
       leaseMs: Math.max(this.#leaseMs, sweepMs * 3),
-      run: () => this.sweep(),
+      run: ({ signal }) => this.#sweepOnce(signal),
       logger,
     });
     this.#lifecycle = lifecycle({ start: () => this.#start(), stop: () => this.#stop() });
@@ -153,9 +153,13 @@ export class RunnerWorker implements Service {
   }
 
   /** Makes one pass of the sweep, which repairs what dead workers left behind. Returns counts by what was done. */
-  async sweep(): Promise<Readonly<Record<string, number>>> {
+  sweep(): Promise<Readonly<Record<string, number>>> {
+    return this.#sweepOnce();
+  }
+
+  async #sweepOnce(signal?: AbortSignal): Promise<Readonly<Record<string, number>>> {
     const { runs, executor, log, queue, keepRunsMs, logger } = this.#host;
-    const purged = keepRunsMs === undefined ? 0 : await runs.purge(keepRunsMs);
+    const purged = keepRunsMs === undefined ? 0 : await runs.purge(keepRunsMs, signal);
     await this.#leases.purge();
     const counts = await reconcile({
       runs,
@@ -171,6 +175,7 @@ export class RunnerWorker implements Service {
       drive: (run) => this.#drive(run),
       drives: (runId) => this.#driven.has(runId),
       changed: this.#host.changed,
+      signal,
       logger,
     });
     return purged > 0 ? { ...counts, purged } : counts;

@@ -39,13 +39,14 @@ export async function cancelRow(registry: Registry, sql: SqlRunner, id: string):
  * Cancels the next children of each fan-out that is being cancelled, one transaction for each. Any worker does it, and the place is kept with
  * the fan-out: a process that dies leaves the rest to the others. Tells the workers of this process which rows were cancelled.
  */
-export async function cancelChildren(registry: Registry): Promise<CancelPass> {
+export async function cancelChildren(registry: Registry, signal?: AbortSignal): Promise<CancelPass> {
   const { database } = registry;
   const open = await database.rows<{ id: string }>(
     `SELECT ${database.text('parent_id')} AS id FROM ${database.table('compensate_biz_fan_out')} WHERE cancel_after IS NOT NULL LIMIT ${fanOutsPerPass}`,
   );
   const pass = { chunks: 0, cancelled: 0 };
   for (const { id } of open) {
+    if (signal?.aborted) break;
     const cancelled = await cancelChunk(registry, id);
     if (cancelled === undefined) continue;
     registry.cancelled(cancelled);
@@ -60,14 +61,15 @@ export async function cancelChildren(registry: Registry): Promise<CancelPass> {
  * Cancels whatever is left of all cancelled fan-outs, also of those whose row was set CANCELLED by hand or by an earlier release. Returns the
  * number of children that were cancelled.
  */
-export async function cancelAllChildren(registry: Registry): Promise<number> {
+export async function cancelAllChildren(registry: Registry, signal?: AbortSignal): Promise<number> {
   const { database, table } = registry;
   const unnoticed = await database.rows<{ id: string }>(
     `SELECT ${database.text('t.id')} AS id FROM ${database.table('compensate_biz')} t JOIN ${database.table('compensate_biz_fan_out')} f ON f.parent_id = t.id WHERE ${table.ended('cancelled', 't.')} AND t.biz_type = '${parentType}' AND f.cancelled = 0 LIMIT 1000`,
   );
   if (unnoticed.length > 0) await database.transaction((sql) => markFanOuts(registry, sql, 'cancelled', unnoticed));
   let cancelled = 0;
-  for (let pass = await cancelChildren(registry); pass.chunks > 0; pass = await cancelChildren(registry)) cancelled += pass.cancelled;
+  for (let pass = await cancelChildren(registry, signal); pass.chunks > 0; pass = await cancelChildren(registry, signal))
+    cancelled += pass.cancelled;
   return cancelled;
 }
 

@@ -180,9 +180,10 @@ async function requireOpen({ database }: Registry, sql: SqlRunner, given: string
  * Ends those parents whose children have all ended, with the `onComplete` of each in the same transaction. Returns the ids of the completed
  * parents.
  */
-export async function completeParents(registry: Registry, parentIds: readonly string[]): Promise<string[]> {
+export async function completeParents(registry: Registry, parentIds: readonly string[], signal?: AbortSignal): Promise<string[]> {
   const completed: string[] = [];
   for (const id of parentIds) {
+    if (signal?.aborted) break;
     const next = await registry.children.complete(id, async (sql, parent) => {
       const rows = typeof parent.on_complete === 'string' ? [JSON.parse(parent.on_complete) as NewRow] : [];
       if (rows.length > 0) await writeRows(registry, sql, rows);

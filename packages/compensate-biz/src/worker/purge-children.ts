@@ -15,11 +15,11 @@ export function unclosedSql(database: Database): string {
  * Deletes SUCCESS rows of a type that keeps none: children that stayed while the items of their fan-out came (see `keepsRow`). Index:
  * `(parent_id, child_key)`. Returns how many.
  */
-export async function purgeChildren({ database }: Registry, type: string): Promise<number> {
+export async function purgeChildren({ database }: Registry, type: string, signal?: AbortSignal): Promise<number> {
   const t = database.table('compensate_biz');
   const select = `SELECT ${database.text('t.id')} AS id FROM ${database.table('compensate_biz_fan_out')} f JOIN ${t} t ON t.parent_id = f.parent_id AND t.biz_type = f.biz_type WHERE f.biz_type = ? AND f.total IS NOT NULL AND t.status = 'SUCCESS' LIMIT 1000`;
   let purged = 0;
-  for (let n = 1; n > 0; purged += n) {
+  for (let n = 1; n > 0 && !signal?.aborted; purged += n) {
     const rows = await database.rows<{ id: string }>(select, [type]);
     if (rows.length === 0) break;
     const ids = rows.map(({ id }) => BigInt(id)).join(', ');

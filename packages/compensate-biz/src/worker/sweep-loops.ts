@@ -11,7 +11,12 @@ import { sweepOnce } from './sweep.ts';
 export function sweepLoops(registry: Registry, often: Often, adoptIdleMs: number): Loop<unknown>[] {
   const { types, logger } = registry;
   const loop = (name: string, often: Often, swept: BizTypes): Loop<unknown> =>
-    defineLoop({ name, logger, runOnce: () => sweepOnce(registry, adoptIdleMs, swept), pauseMs: sweepPause(often) });
+    defineLoop({
+      name,
+      logger,
+      runOnce: ({ signal }) => sweepOnce(registry, { adoptIdleMs, types: swept, signal }),
+      pauseMs: sweepPause(often),
+    });
   const own: Loop<unknown>[] = [];
   const others: Record<string, BizTypes[string]> = {};
   for (const [type, definition] of Object.entries(types)) {

@@ -9,6 +9,15 @@ import { openChildSql, purgeChildren, unclosedSql } from './purge-children.ts';
 /** How long the row of a fan-out is kept after it completed or was cancelled, in ms. Which of the two is kept with its key. */
 const fanOutKeptMs = 30 * 86_400_000;
 
+/** The extent of a sweep. */
+export interface SweepOptions {
+  /** How long a row that code without leases has set PROCESSING may go without an update, in ms. Default 600,000. */
+  readonly adoptIdleMs?: number;
+  /** The types whose turns, slots and old rows are swept. Default: all. */
+  readonly types?: BizTypes;
+  readonly signal?: AbortSignal;
+}
+
 /** Counts of what a sweep found and repaired. */
 export interface SweepCounts {
   /** SCHEDULED rows that were due and are READY now. */
@@ -36,12 +45,14 @@ export async function rescueOnce(
   registry: Registry,
   adoptIdleMs: number,
   backMs?: number,
+  signal?: AbortSignal,
 ): Promise<{ readonly rescued: number; readonly dead: number }> {
   const { table, types, effects } = registry;
   const result = await table.rescue({
     maxLost: (kind) => types[kind]?.maxLost ?? 3,
     adoptAfterMs: adoptIdleMs,
     backMs,
+    signal,
     // The sweep completes the parents that are counted here.
     hook: async (sql, settled) => void (await effects.settled(sql, settled, 'rescue')),
   });
@@ -50,41 +61,59 @@ export async function rescueOnce(
 }
 
 /** Passes on turns and frees slots of these types whose row ended without doing so. Returns how many. */
-export function repairOnce(registry: Registry, extent: RepairExtent, types: BizTypes = registry.types): Promise<number> {
-  return registry.effects.repair(Object.keys(types), () => registry.wake(), extent);
+export function repairOnce(
+  registry: Registry,
+  extent: RepairExtent,
+  types: BizTypes = registry.types,
+  signal?: AbortSignal,
+): Promise<number> {
+  return registry.effects.repair(Object.keys(types), () => registry.wake(), extent, signal);
 }
 
 /** Completes the fan-outs among these whose children have all ended. Returns how many. */
-export async function completeOnce(registry: Registry, parentIds: readonly string[]): Promise<number> {
-  const completed = await completeParents(registry, parentIds);
+export async function completeOnce(registry: Registry, parentIds: readonly string[], signal?: AbortSignal): Promise<number> {
+  const completed = await completeParents(registry, parentIds, signal);
   for (const parentId of completed) registry.events.emit('fan-out:completed', { parentId });
   return completed.length;
 }
 
 /**
  * Finds everything that was lost, in bounded steps: nothing is paged by offset over rows whose status is changing. `types` restricts the work
- * that is done type by type (turns, slots, retention).
+ * that is done type by type (turns, slots, retention). Each step ends after the page in hand once `signal` has aborted, and no other begins.
+ * @throws the reason of the signal
  */
-export async function sweepOnce(registry: Registry, adoptIdleMs: number = 600_000, types: BizTypes = registry.types): Promise<SweepCounts> {
+export async function sweepOnce(
+  registry: Registry,
+  { adoptIdleMs = 600_000, types = registry.types, signal }: SweepOptions = {},
+): Promise<SweepCounts> {
   const started = performance.now();
   const { table, logger } = registry;
   logger.info({ types: Object.keys(types) }, 'sweep starts');
+  /** The result of a step, unless the sweep must end: nothing that was deleted before goes without its line in the log. */
+  const step = async <T>(result: Promise<T>): Promise<T> => {
+    const done = await result;
+    signal?.throwIfAborted();
+    return done;
+  };
   let promoted = 0;
-  for (let n = 1000; n === 1000; promoted += n) n = await table.promote(1000);
-  const { rescued, dead } = await rescueOnce(registry, adoptIdleMs);
-  const gates = await repairOnce(registry, 'all', types);
-  const completed = await completeOnce(registry, await registry.children.open());
-  const cancelled = await cancelAllChildren(registry);
-  let purged = await table.purge(parentType, 'done', fanOutKeptMs);
-  let purgedFailed = await table.purge(parentType, 'cancelled', fanOutKeptMs, unclosedSql(registry.database));
+  for (let n = 1000; n === 1000; promoted += n) n = await step(table.promote(1000));
+  const { rescued, dead } = await step(rescueOnce(registry, adoptIdleMs, undefined, signal));
+  const gates = await step(repairOnce(registry, 'all', types, signal));
+  const completed = await step(completeOnce(registry, await step(registry.children.open()), signal));
+  const cancelled = await step(cancelAllChildren(registry, signal));
+  const fanOuts = { kind: parentType, olderThanMs: fanOutKeptMs, signal };
+  let purged = await step(table.purge({ ...fanOuts, state: 'done' }));
+  let purgedFailed = await step(table.purge({ ...fanOuts, state: 'cancelled', unless: unclosedSql(registry.database) }));
+  const unless = openChildSql(registry.database);
   for (const [type, { keep, purgeAfterMs, purgeFailedAfterMs }] of Object.entries(types)) {
-    if (!keep) purged += await purgeChildren(registry, type);
-    if (purgeAfterMs !== undefined) purged += await table.purge(type, 'done', purgeAfterMs, openChildSql(registry.database));
-    if (purgeFailedAfterMs !== undefined) purgedFailed += await purgeFailed(registry, type, purgeFailedAfterMs);
+    if (!keep) purged += await step(purgeChildren(registry, type, signal));
+    if (purgeAfterMs !== undefined)
+      purged += await step(table.purge({ kind: type, state: 'done', olderThanMs: purgeAfterMs, unless, signal }));
+    if (purgeFailedAfterMs !== undefined) purgedFailed += await step(purgeFailed(registry, type, purgeFailedAfterMs, signal));
   }
-  for (const orphans of registry.orphans) await orphans.sweep();
-  await registry.leases.purge();
-  await registry.once.purge();
+  for (const orphans of registry.orphans) await step(orphans.sweep(signal));
+  await step(registry.leases.purge());
+  await step(registry.once.purge(signal));
   const unknown = (await countUnknown(registry)) + reportNewer(registry, types);
   if (promoted + rescued > 0) registry.wake();
   const counts = { promoted, rescued, dead, gates, completed, cancelled, purged, purgedFailed, unknown };
@@ -93,9 +122,10 @@ export async function sweepOnce(registry: Registry, adoptIdleMs: number = 600_00
 }
 
 /** Deletes FAILED and CANCELLED rows of a type, with a warning in the log: they are work that was promised. Returns how many. */
-async function purgeFailed(registry: Registry, type: string, olderThanMs: number): Promise<number> {
-  const failed = await registry.table.purge(type, 'dead', olderThanMs, openChildSql(registry.database));
-  const cancelled = await registry.table.purge(type, 'cancelled', olderThanMs, openChildSql(registry.database));
+async function purgeFailed(registry: Registry, type: string, olderThanMs: number, signal: AbortSignal | undefined): Promise<number> {
+  const query = { kind: type, olderThanMs, unless: openChildSql(registry.database), signal };
+  const failed = await registry.table.purge({ ...query, state: 'dead' });
+  const cancelled = await registry.table.purge({ ...query, state: 'cancelled' });
   if (failed + cancelled > 0)
     registry.logger.warn(
       { type, failed, cancelled },

@@ -130,18 +130,18 @@ export class BizWorker implements Service {
         this.#runner.wake();
         registry.wakers.wakeElsewhere();
       },
-      rescue: async (backMs) => {
-        const { rescued, dead } = await rescueOnce(registry, adoptIdleMs, backMs);
+      rescue: async (backMs, signal) => {
+        const { rescued, dead } = await rescueOnce(registry, adoptIdleMs, backMs, signal);
         return rescued + dead;
       },
-      repair: gated ? () => repairOnce(registry, 'part') : undefined,
+      repair: gated ? (signal) => repairOnce(registry, 'part', registry.types, signal) : undefined,
     });
     this.#promote = promote;
     const paused = defineLoop({ name: 'paused', logger, runOnce: () => this.#readPaused(), pauseMs: () => 1_000 });
     this.#cancel = defineLoop({
       name: 'cancel fan-outs',
       logger,
-      runOnce: () => cancelChildren(registry),
+      runOnce: ({ signal }) => cancelChildren(registry, signal),
       busy: ({ chunks }) => chunks > 0,
       pauseMs: () => 1_000,
     });

@@ -69,7 +69,7 @@ export class KeyGate {
    * Deletes the gates of free keys, and skips those that a transaction has locked, so that no submit waits for it or deadlocks with it.
    * Returns their number. Index: the primary key.
    */
-  async purge(scope: string): Promise<number> {
+  async purge(scope: string, signal?: AbortSignal): Promise<number> {
     const { family } = this.#database;
     for (let total = 0, after = ''; ; ) {
       const [count, last] = await this.#database.transaction(async (sql): Promise<[number, string | undefined]> => {
@@ -84,7 +84,7 @@ export class KeyGate {
         return [keys.length, keys.at(-1)];
       });
       total += count;
-      if (count < purgeRows || last === undefined) return total;
+      if (count < purgeRows || last === undefined || signal?.aborted) return total;
       after = last;
     }
   }

@@ -210,8 +210,8 @@ export class Once {
   }
 
   /** Deletes keys whose window has ended, in batches. */
-  async purge(): Promise<number> {
-    return deleteOlder(this.#database, this.#table, 'expires_at', '{now}');
+  async purge(signal?: AbortSignal): Promise<number> {
+    return deleteOlder(this.#database, this.#table, 'expires_at', '{now}', signal);
   }
 }
 

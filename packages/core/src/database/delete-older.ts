@@ -5,10 +5,17 @@ const batch = 1_000;
 
 /**
  * Deletes the rows whose `column`, epoch ms, is below `before`, an SQL expression; the oldest first, a thousand per statement and transaction.
- * The table needs an index that begins with the column. Returns the number of deleted rows.
+ * The table needs an index that begins with the column. Returns the number of deleted rows. Once `signal` has aborted, it
+ * ends after the statement in hand.
  * @param table a name as `database.table()` returns it
  */
-export async function deleteOlder(database: Database, table: string, column: string, before: string): Promise<number> {
+export async function deleteOlder(
+  database: Database,
+  table: string,
+  column: string,
+  before: string,
+  signal?: AbortSignal,
+): Promise<number> {
   const old = `${column} < ${before}`;
   const statement = {
     postgres: `DELETE FROM ${table} WHERE ctid = ANY(ARRAY(SELECT ctid FROM ${table} WHERE ${old} ORDER BY ${column} LIMIT ${batch} FOR UPDATE SKIP LOCKED))`,
@@ -19,6 +26,6 @@ export async function deleteOlder(database: Database, table: string, column: str
   for (;;) {
     const count = await database.run(statement);
     total += count;
-    if (count < batch) return total;
+    if (count < batch || signal?.aborted) return total;
   }
 }

@@ -97,6 +97,8 @@ export interface CompensateOptions {
   readonly idleMs: number;
   /** Only notifications with fewer attempts. */
   readonly maxAttempts: number;
+  /** Once it has aborted, no further endpoint is looked at. */
+  readonly signal?: AbortSignal | undefined;
 }
 
 /**
@@ -104,7 +106,7 @@ export interface CompensateOptions {
  * `idleMs` ago, and inserts wake rows for their endpoints. There should never be any, unless rows were changed by hand, or wake rows were
  * lost in a restore. Their attempts are marked `compensate`. Returns the number of notifications found.
  */
-export async function compensate(database: Database, { idleMs, maxAttempts }: CompensateOptions): Promise<number> {
+export async function compensate(database: Database, { idleMs, maxAttempts, signal }: CompensateOptions): Promise<number> {
   const n = database.table('notifier_notification');
   const e = database.table('notifier_endpoint');
   const overdue = (name: string): string =>
@@ -115,6 +117,7 @@ export async function compensate(database: Database, { idleMs, maxAttempts }: Co
   );
   let total = 0;
   for (const { id } of endpoints) {
+    if (signal?.aborted) break;
     total += await database.transaction(async (sql) => {
       const changed = await sql.run(`UPDATE ${n} SET next_trigger = 'compensate' WHERE endpoint_id = ${id} AND ${overdue(n)}`);
       await sql.run(`INSERT INTO ${database.table('notifier_wake')} (endpoint_id) VALUES (${id})`);

@@ -233,17 +233,18 @@ export class NotificationTable {
    * Deletes notifications that ended in one of these states longer ago than `ageMs`, with their attempts. Records their events for
    * `rememberMs`, so that a late trigger is still a duplicate. Returns the number of deleted notifications.
    */
-  async purge(states: readonly string[], ageMs: number, rememberMs: number): Promise<number> {
-    await this.#once.purge();
+  async purge(states: readonly string[], ageMs: number, rememberMs: number, signal?: AbortSignal): Promise<number> {
+    await this.#once.purge(signal);
     let total = 0;
-    for (const state of states) total += await this.#purgeState(state, ageMs, rememberMs);
+    for (const state of states) total += await this.#purgeState(state, ageMs, rememberMs, signal);
     return total;
   }
 
   /** Index: `(state, ended_at)`. */
-  async #purgeState(state: string, ageMs: number, rememberMs: number): Promise<number> {
+  async #purgeState(state: string, ageMs: number, rememberMs: number, signal: AbortSignal | undefined): Promise<number> {
     const old = `state = '${state}' AND ended_at < {now} - ${Math.trunc(ageMs)}`;
     for (let total = 0; ; ) {
+      if (signal?.aborted) return total;
       const gone = await this.#database.transaction(async (sql) => {
         const lock = skipLocked(this.#database);
         const rows = await sql.rows<{ id: string; params: string } & EventOf>(

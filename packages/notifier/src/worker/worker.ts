@@ -83,8 +83,8 @@ export interface WorkerHost {
   readonly prepare: PrepareOptions;
   readonly clock: DatabaseClock;
   readonly check: () => Promise<void>;
-  readonly compensate: () => Promise<number>;
-  readonly purge: () => Promise<number>;
+  readonly compensate: (signal: AbortSignal) => Promise<number>;
+  readonly purge: (signal: AbortSignal) => Promise<number>;
   readonly wakers: Wakers;
   readonly events: Events<NotifierEvents>;
   readonly logger: Logger;
@@ -210,8 +210,8 @@ export class NotifierWorker implements Service {
       onPromoted: (count) => {
         if (count > 0) this.#runner.wake();
       },
-      rescue: async (backMs) => {
-        const { rescued, dead } = await endpoints.rescue({ maxLost: () => policy.maxLost, adoptAfterMs: 600_000, backMs });
+      rescue: async (backMs, signal) => {
+        const { rescued, dead } = await endpoints.rescue({ maxLost: () => policy.maxLost, adoptAfterMs: 600_000, backMs, signal });
         if (rescued > 0) this.#runner.wake();
         return rescued + dead;
       },
@@ -226,8 +226,8 @@ export class NotifierWorker implements Service {
       },
       pauseMs: () => 500,
     });
-    const periodic = (name: string, ms: number, runOnce: () => Promise<unknown>): Loop<unknown> =>
-      defineLoop({ name, logger, runOnce, pauseMs: () => ms });
+    const periodic = (name: string, ms: number, run: (signal: AbortSignal) => Promise<unknown>): Loop<unknown> =>
+      defineLoop({ name, logger, runOnce: ({ signal }) => run(signal), pauseMs: () => ms });
     this.#loops = [
       this.#route,
       this.#upkeep.promote,

@@ -87,7 +87,7 @@ export interface ConsumptionHost {
   readonly table: InboxTable;
   readonly retentionMs: number;
   /** Deletes notes older than the retention. Returns their number. */
-  readonly purge: () => Promise<number>;
+  readonly purge: (options: { readonly signal: AbortSignal }) => Promise<number>;
 }
 
 const ack: DeliveryVerdict = { outcome: 'ack' };
@@ -154,7 +154,7 @@ export class Consumption {
     this.#purge = defineLoop({
       name: 'inbox purge',
       logger: host.logger,
-      runOnce: () => host.purge(),
+      runOnce: ({ signal }) => host.purge({ signal }),
       pauseMs: () => 600_000,
     });
   }

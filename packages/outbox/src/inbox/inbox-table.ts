@@ -150,10 +150,14 @@ export class InboxTable {
    * Deletes notes older than the retention, starts of which nothing was heard since, and messages that were set aside longer ago than
    * `keepParkedMs`. Notes stay for an hour more, so that a message counts as late before its note is gone.
    */
-  async purge(retentionMs: number, keepParkedMs: number): Promise<{ readonly notes: number; readonly parked: number }> {
-    const notes = await deleteOlder(this.database, this.#messages, 'first_put_at', `{now} - ${retentionMs + 3_600_000}`);
-    await deleteOlder(this.database, this.#starts, 'started_at', `{now} - ${retentionMs}`);
-    return { notes, parked: await deleteOlder(this.database, this.#parked, 'parked_at', `{now} - ${keepParkedMs}`) };
+  async purge(
+    retentionMs: number,
+    keepParkedMs: number,
+    signal?: AbortSignal,
+  ): Promise<{ readonly notes: number; readonly parked: number }> {
+    const notes = await deleteOlder(this.database, this.#messages, 'first_put_at', `{now} - ${retentionMs + 3_600_000}`, signal);
+    await deleteOlder(this.database, this.#starts, 'started_at', `{now} - ${retentionMs}`, signal);
+    return { notes, parked: await deleteOlder(this.database, this.#parked, 'parked_at', `{now} - ${keepParkedMs}`, signal) };
   }
 }
 

@@ -98,10 +98,10 @@ export class Inbox {
 
   /**
    * Deletes notes of handled messages older than the retention, and messages that were set aside longer ago than `keepParked`. Returns the
-   * number of notes. Consumptions do it every ten minutes.
+   * number of notes. Consumptions do it every ten minutes. Once `signal` has aborted, it ends after the page in hand.
    */
-  async purge(): Promise<number> {
-    const { notes, parked } = await this.table.purge(this.retentionMs, this.#keepParkedMs);
+  async purge(options: { readonly signal?: AbortSignal } = {}): Promise<number> {
+    const { notes, parked } = await this.table.purge(this.retentionMs, this.#keepParkedMs, options.signal);
     if (parked > 0)
       this.logger.warn(
         { parked, keepParkedMs: this.#keepParkedMs },

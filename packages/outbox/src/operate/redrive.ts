@@ -136,6 +136,6 @@ function redrivenHeaders(row: DeadRow): string | null {
 }
 
 /** Deletes dead letters older than `ageMs`, in batches. Returns their number. */
-export function purgeDead(database: Database, ageMs: number): Promise<number> {
-  return deleteOlder(database, database.table('outbox_dead'), 'dead_at', `{now} - ${ageMs}`);
+export function purgeDead(database: Database, ageMs: number, signal?: AbortSignal): Promise<number> {
+  return deleteOlder(database, database.table('outbox_dead'), 'dead_at', `{now} - ${ageMs}`, signal);
 }

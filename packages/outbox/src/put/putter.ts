@@ -138,8 +138,8 @@ export class Putter<T extends Topics> {
   }
 
   /** Deletes ids whose window has ended. */
-  async purgeIds(): Promise<void> {
-    await this.#once.purge();
+  async purgeIds(signal?: AbortSignal): Promise<void> {
+    await this.#once.purge(signal);
   }
 
   #message(topic: string, payload: unknown, options: PutOptions): Promise<NewMessage> {

@@ -74,7 +74,7 @@ export interface RelayHost {
   /** Calls `listener` with the lane of each new message, or with `undefined` for all lanes. Returns a function that ends it. */
   readonly listen: (listener: (lane: number | undefined) => void) => () => void;
   /** Deletes dead letters and ids of puts that are older than their retention. */
-  readonly purge: () => Promise<unknown>;
+  readonly purge: (signal: AbortSignal) => Promise<unknown>;
 }
 
 /**
@@ -192,7 +192,7 @@ export class Relay implements Service {
         return dueMs < 1_000 ? { untilMs: Math.max(2, dueMs) } : 1_000;
       },
     });
-    this.#purge = defineLoop({ name: 'outbox purge', logger, runOnce: () => host.purge(), pauseMs: () => purgePauseMs });
+    this.#purge = defineLoop({ name: 'outbox purge', logger, runOnce: ({ signal }) => host.purge(signal), pauseMs: () => purgePauseMs });
     this.#lifecycle = lifecycle({ start: () => this.#start(), stop: () => this.#stop() });
   }
 

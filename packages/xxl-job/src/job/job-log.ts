@@ -80,8 +80,8 @@ export class JobLog {
     };
   }
 
-  purge(days: number): Promise<void> {
-    return this.#store.purge(days);
+  purge(days: number, signal?: AbortSignal): Promise<void> {
+    return this.#store.purge(days, signal);
   }
 
   /** Resolves when all lines are written. */

@@ -52,10 +52,11 @@ export class EndFiles implements EndStore {
     this.#refusals.set(id, { count: (this.#refusals.get(id)?.count ?? 0) + 1, dueAt: monotonicMs() + ms });
   }
 
-  async purge(days: number): Promise<number> {
+  async purge(days: number, signal?: AbortSignal): Promise<number> {
     const now = Date.parse(new Date().toISOString());
     let old = 0;
     for (const name of await this.#names()) {
+      if (signal?.aborted) break;
       const { mtimeMs } = await stat(join(this.#folder, name)).catch(() => ({ mtimeMs: now }));
       if (now - mtimeMs <= days * 86_400_000) continue;
       await this.remove([name]);

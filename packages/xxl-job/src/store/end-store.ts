@@ -19,5 +19,5 @@ export interface EndStore {
   /** Notes that an end was refused alone: it is due again after `ms`. */
   refused(id: string, ms: number): Promise<void>;
   /** Deletes ends that are older than `days`. Returns how many there were. */
-  purge(days: number): Promise<number>;
+  purge(days: number, signal?: AbortSignal): Promise<number>;
 }

@@ -47,7 +47,7 @@ export class EndTable implements EndStore {
     );
   }
 
-  purge(days: number): Promise<number> {
-    return deleteOlder(this.#database, this.#table, 'ended_at', `{now} - ${days * 86_400_000}`);
+  purge(days: number, signal?: AbortSignal): Promise<number> {
+    return deleteOlder(this.#database, this.#table, 'ended_at', `{now} - ${days * 86_400_000}`, signal);
   }
 }

@@ -21,9 +21,10 @@ export class LogFiles implements LogStore {
     return { lines: all.slice(from - 1, from - 1 + most), total: all.length };
   }
 
-  async purge(days: number): Promise<void> {
+  async purge(days: number, signal?: AbortSignal): Promise<void> {
     const now = Date.parse(new Date().toISOString());
     for (const name of await readdir(this.#folder).catch(() => [])) {
+      if (signal?.aborted) return;
       const file = join(this.#folder, name);
       const { mtimeMs } = await stat(file).catch(() => ({ mtimeMs: now }));
       if (name.endsWith('.log') && now - mtimeMs > days * 86_400_000) await rm(file, { force: true });

@@ -12,5 +12,5 @@ export interface LogStore {
   /** Reads at most `most` lines from line `from`, which counts from 1. */
   read(logId: string, from: number, most: number): Promise<LogLines>;
   /** Deletes logs to which nothing was added for `days`. */
-  purge(days: number): Promise<void>;
+  purge(days: number, signal?: AbortSignal): Promise<void>;
 }

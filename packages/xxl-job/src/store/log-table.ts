@@ -45,8 +45,8 @@ export class LogTable implements LogStore {
     return { lines, total };
   }
 
-  async purge(days: number): Promise<void> {
-    await deleteOlder(this.#database, this.#table, 'written_at', `{now} - ${days * 86_400_000}`);
+  async purge(days: number, signal?: AbortSignal): Promise<void> {
+    await deleteOlder(this.#database, this.#table, 'written_at', `{now} - ${days * 86_400_000}`, signal);
   }
 }
 

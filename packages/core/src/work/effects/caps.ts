@@ -78,7 +78,7 @@ export class Caps {
    * Frees slots whose row ended without doing so: cancelled while it ran (its lease has expired by now), changed by older code,
    * or deleted by hand. Returns how many.
    */
-  async repair(kinds: readonly string[]): Promise<number> {
+  async repair(kinds: readonly string[], signal?: AbortSignal): Promise<number> {
     const table = this.#table;
     const { database, shape } = table;
     const live = `status = ${table.state('running')} OR (status = ${table.state('cancelled')} AND lease_until >= {now})`;
@@ -97,6 +97,7 @@ export class Caps {
       );
       const fine = new Set(running.map((row) => row.id));
       for (const holder of holders) {
+        if (signal?.aborted) return repaired;
         if (fine.has(holder)) continue;
         repaired += await database.transaction(async (sql) => {
           const [row] = await sql.rows<{ live: number }>(

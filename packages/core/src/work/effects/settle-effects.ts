@@ -82,9 +82,9 @@ export class SettleEffects {
   }
 
   /** Passes on turns and frees slots of these kinds whose row ended without doing so: see {@link Turns.repair}. Returns how many. */
-  async repair(kinds: readonly string[], onOpened: () => void, extent: RepairExtent = 'all'): Promise<number> {
-    const turns = (await this.#turns?.repair(kinds, onOpened, extent)) ?? 0;
-    return turns + ((await this.#caps?.repair(kinds)) ?? 0);
+  async repair(kinds: readonly string[], onOpened: () => void, extent: RepairExtent = 'all', signal?: AbortSignal): Promise<number> {
+    const turns = (await this.#turns?.repair(kinds, onOpened, extent, signal)) ?? 0;
+    return turns + ((await this.#caps?.repair(kinds, signal)) ?? 0);
   }
 
   #turn(row: ClaimedRow): string | null {

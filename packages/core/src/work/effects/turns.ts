@@ -103,21 +103,23 @@ export class Turns {
    * changed by older code, or deleted by hand. Calls `onOpened` for each row that became READY. Returns how many turns it passed on.
    * @param extent `'all'` looks at all keys, and deletes the gates of free ones; `'part'` at one page of each kind, and the next call at the
    *   next page, so that it costs one statement for each kind however many keys there are
+   * @param signal once it has aborted, the repair ends after the page in hand
    */
-  async repair(kinds: readonly string[], onOpened: () => void, extent: RepairExtent = 'all'): Promise<number> {
+  async repair(kinds: readonly string[], onOpened: () => void, extent: RepairExtent = 'all', signal?: AbortSignal): Promise<number> {
     let repaired = 0;
     for (const kind of kinds) {
+      if (signal?.aborted) break;
       if (!this.#options.serial(kind)) continue;
       let after: string | undefined = extent === 'part' ? this.#repairedTo.get(kind) : undefined;
       do {
         const page = await this.#heads(kind, after ?? '');
         for (const { key, head, ended } of page) if (Number(ended) === 1) repaired += await this.#repairOne(kind, key, head, onOpened);
         after = page.length < headsPerPage ? undefined : page.at(-1)?.key;
-      } while (extent === 'all' && after !== undefined);
+      } while (extent === 'all' && after !== undefined && !signal?.aborted);
       if (extent === 'part') {
         if (after === undefined) this.#repairedTo.delete(kind);
         else this.#repairedTo.set(kind, after);
-      } else await this.#gate.purge(this.#options.scope(kind));
+      } else await this.#gate.purge(this.#options.scope(kind), signal);
     }
     return repaired;
   }

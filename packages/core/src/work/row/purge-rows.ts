@@ -10,6 +10,8 @@ export interface PurgeQuery {
   readonly olderThanMs: number;
   /** SQL that is true for a row `t` that stays for now. Once it is false for a row, it stays false. */
   readonly unless?: string | undefined;
+  /** Once it has aborted, the purge ends after the page in hand; the next one reads that part again. */
+  readonly signal?: AbortSignal | undefined;
 }
 
 const pageRows = 1_000;
@@ -43,6 +45,7 @@ export class RowPurge {
       this.#furtherAfter.delete(key);
       return first.deleted;
     }
+    if (query.signal?.aborted) return first.deleted;
     const known = this.#furtherAfter.get(key);
     const from = known === undefined || BigInt(known) < BigInt(first.next) ? first.next : known;
     const further = await this.#read(query, from, furtherPages);
@@ -58,7 +61,7 @@ export class RowPurge {
     const status = `${work.ended(query.state)} AND ${work.shape.columns.kind} = ?`;
     const unless = query.unless === undefined ? '' : ` AND NOT (${query.unless})`;
     let deleted = 0;
-    for (let next = after, left = quiet; left > 0; ) {
+    for (let next = after, left = quiet; left > 0 && !query.signal?.aborted; ) {
       const page = await database.rows<PageRow>(
         `SELECT ${work.idText}, CASE WHEN updated_at < ${work.ago(query.olderThanMs)}${unless} THEN 1 ELSE 0 END AS old FROM ${table} t WHERE ${status} AND t.id > ${BigInt(next)} ORDER BY t.id LIMIT ${pageRows}`,
         [query.kind],

@@ -11,6 +11,8 @@ export interface RescueOptions {
   readonly adoptAfterMs: number;
   /** Only rows whose lease has expired within this time, in ms. Default: all. */
   readonly backMs?: number | undefined;
+  /** Once it has aborted, the rescue ends after the transaction in hand. */
+  readonly signal?: AbortSignal | undefined;
   /** Runs in the transaction. It gets rescued rows with the verdict `release`, and rows that were given up with `dead`. */
   readonly hook?: SettleHook;
 }
@@ -37,7 +39,7 @@ export async function rescueRows(work: TableSql, options: RescueOptions): Promis
   const total = { rescued: 0, dead: 0 };
   for (const where of [expired, stale]) {
     const since = where === expired && backMs !== undefined;
-    for (let n = rowsPerTransaction; n === rowsPerTransaction; ) {
+    for (let n = rowsPerTransaction; n === rowsPerTransaction && !options.signal?.aborted; ) {
       const ids = await work.readIds(
         `${running} AND ${where}${since ? ' AND lease_until >= {now} - ?' : ''}`,
         since ? [backMs] : [],

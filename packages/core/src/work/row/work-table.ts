@@ -1,7 +1,7 @@
 import type { Database } from '../../database/database.ts';
 import type { SqlRunner } from '../../database/sql-runner.ts';
 import { type ClaimCap, type ClaimQuery, claimGivenRows, claimRows } from './claim-rows.ts';
-import { RowPurge } from './purge-rows.ts';
+import { type PurgeQuery, RowPurge } from './purge-rows.ts';
 import { type ReadyGroup, type ReadyQuery, readyGroups } from './ready-groups.ts';
 import { heldRows, renewRows } from './renew-rows.ts';
 import { type ProgressReport, reportProgress } from './report-progress.ts';
@@ -136,11 +136,10 @@ export class WorkTable {
   }
 
   /**
-   * Deletes the rows of a kind that ended in a state and last changed longer ago than `olderThanMs`, except those for which the SQL `unless` is
-   * true: see `RowPurge`. Returns their number.
+   * Deletes the rows of a kind that ended in a state and last changed longer ago than `olderThanMs`: see `RowPurge`. Returns their number.
    */
-  purge(kind: string, state: WorkState, olderThanMs: number, unless?: string): Promise<number> {
-    return this.#purge.purge({ kind, state, olderThanMs, unless });
+  purge(query: PurgeQuery): Promise<number> {
+    return this.#purge.purge(query);
   }
 }
 

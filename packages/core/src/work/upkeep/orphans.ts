@@ -36,13 +36,13 @@ export class Orphans {
     this.#options = options;
   }
 
-  /** Reads the next pages, and begins anew at the end of the table. Returns the number of rows deleted. */
-  async sweep(): Promise<number> {
+  /** Reads the next pages, and begins anew at the end of the table. Returns the number of rows deleted. Ends early if `signal` aborts. */
+  async sweep(signal?: AbortSignal): Promise<number> {
     const database = this.#database;
     const { key, parentColumn, unneeded } = this.#options;
     const [table, parents] = [database.table(this.#options.table), database.table(this.#options.parentTable)];
     let deleted = 0;
-    for (let page = 0; page < pagesPerSweep; page++) {
+    for (let page = 0; page < pagesPerSweep && !signal?.aborted; page++) {
       const parts = await database.rows<Part>(
         `SELECT ${database.text(`p.${key}`)} AS at, ${database.text(`p.${parentColumn}`)} AS parent, CASE WHEN t.id IS NULL${unneeded ? ` OR ${unneeded}` : ''} THEN 1 ELSE 0 END AS orphan FROM (SELECT ${[...new Set([key, parentColumn])].join(', ')} FROM ${table} WHERE ${key} > ${BigInt(this.#after)} ORDER BY ${key} LIMIT ${pageRows}) p LEFT JOIN ${parents} t ON t.id = p.${parentColumn} ORDER BY p.${key}`,
       );

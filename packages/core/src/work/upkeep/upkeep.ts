@@ -18,14 +18,14 @@ export interface UpkeepOptions {
   readonly onPromoted: (count: number) => Promise<void> | void;
   /**
    * Takes back rows whose lease has expired, within the last `backMs` if it is given, and returns their number. Runs every 2 s, or every `leaseMs`
-   * if that is shorter.
+   * if that is shorter. It ends after the transaction in hand once `signal` has aborted.
    */
-  readonly rescue: (backMs: number | undefined) => Promise<number>;
+  readonly rescue: (backMs: number | undefined, signal: AbortSignal) => Promise<number>;
   /**
    * Repairs a part of the turns and slots every 2 s; it must cost the same however many there are. Default none, for workers that run neither serial
    * nor capped kinds.
    */
-  readonly repair?: (() => Promise<unknown>) | undefined;
+  readonly repair?: ((signal: AbortSignal) => Promise<unknown>) | undefined;
 }
 
 /** The loops that every worker over a table of claimable rows runs beside claiming. The worker starts and stops them. */
@@ -72,11 +72,17 @@ export function createUpkeep(options: UpkeepOptions): Upkeep {
     defineLoop({
       name: `${prefix}rescue`,
       logger,
-      runOnce: () => expired.run(options.rescue),
+      runOnce: ({ signal }) =>
+        expired.run(async (backMs) => {
+          const rescued = await options.rescue(backMs, signal);
+          // A rescue that was ended early has not found all, so it must not count as a look.
+          signal.throwIfAborted();
+          return rescued;
+        }),
       pauseMs: () => Math.min(2_000, options.leaseMs),
     }),
   ];
-  if (repair) others.push(defineLoop({ name: `${prefix}gates`, logger, runOnce: repair, pauseMs: () => 2_000 }));
+  if (repair) others.push(defineLoop({ name: `${prefix}gates`, logger, runOnce: ({ signal }) => repair(signal), pauseMs: () => 2_000 }));
   return {
     promote,
     others,
