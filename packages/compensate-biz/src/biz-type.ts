@@ -27,11 +27,15 @@ export interface BizTypeOptions<Result = unknown> {
    * place. Default 1 minute.
    */
   readonly timeout?: Duration;
-  /** What happens to SUCCESS rows: `'all'` keeps them, `'none'` deletes each as it succeeds, after a duration the sweep deletes them. Default 7 days. */
+  /**
+   * What happens to SUCCESS rows: `'all'` keeps them, `'none'` deletes each as it succeeds, after a duration the sweep deletes them. Default 7
+   * days. The default leaves rows that other code has ended (no worker of Holdfast ever started them): in an adopted table those are the rows
+   * of before. A duration that you give holds for them, too.
+   */
   readonly keep?: 'all' | 'none' | Duration;
   /**
    * What happens to FAILED and CANCELLED rows: `'all'` keeps them; a duration after the last change of a row the sweep deletes it, with a warning
-   * in the log. Default 180 days: time enough to find the cause and redrive.
+   * in the log. Default 180 days: time enough to find the cause and redrive. As with `keep`, the default leaves FAILED rows of other code.
    */
   readonly keepFailed?: 'all' | Duration;
   /**
@@ -87,6 +91,8 @@ export interface BizType<Input, Output, Result = unknown> {
   readonly purgeAfterMs: number | undefined;
   /** Age in ms at which FAILED and CANCELLED rows are deleted; `undefined`: never. */
   readonly purgeFailedAfterMs: number | undefined;
+  /** Whether `keep` and `keepFailed` were given: then they also hold for rows that other code has ended. */
+  readonly keepGiven: { readonly done: boolean; readonly dead: boolean };
   readonly serial: boolean;
   readonly version: number;
   /** Functions that lift contexts of older versions, by the version that they lift from. */
@@ -129,6 +135,7 @@ export function bizType<Input, Output, Result = unknown>(
     keep: keep !== 'none',
     purgeAfterMs: keep === 'all' || keep === 'none' ? undefined : durationMs(keep, 'keep'),
     purgeFailedAfterMs: keepFailed === 'all' ? undefined : durationMs(keepFailed, 'keepFailed'),
+    keepGiven: { done: options.keep !== undefined, dead: options.keepFailed !== undefined },
     serial: options.serial ?? false,
     version: wholeNumber('version', version),
     upcast: options.upcast ?? {},

@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { coreSchema, every, migrate, silentLogger, wait } from '@holdfast/core';
-import { type TestDatabase, testDialects, until } from '@holdfast/core/testing';
+import { recordLog, type TestDatabase, testDialects, until } from '@holdfast/core/testing';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { bizType, type CompensateBiz, compensateBizSchema, createCompensateBiz } from '../src/index.ts';
 import { any } from './suite-schema.ts';
@@ -112,6 +112,49 @@ describe.each(testDialects())('a classic table on $name', (dialect) => {
       { status: 'SUCCESS', cnt: 3, last_failed_reason: null },
       { status: 'FAILED', cnt: 100, last_failed_reason: 'java.lang.NullPointerException' },
     ]);
+  });
+
+  it('keeps the rows that old code has ended, and says so, unless the type is given a retention', async () => {
+    const old = '2020-01-01 00:00:00';
+    const many = (fields: object, count: number) => Array.from({ length: count }, () => row({ updated_at: old, ...fields }));
+    const insert = (rows: object[]) => db.knex.batchInsert('compensate_biz', rows as Record<string, unknown>[], 50);
+    await insert([...many({ status: 'SUCCESS' }, 2_500), ...many({ status: 'FAILED' }, 20)]);
+    await migrate(db.knex, [coreSchema, compensateBizSchema]);
+    // As a worker leaves them.
+    await insert([...many({ status: 'SUCCESS', starts: 1 }, 1_200), ...many({ status: 'FAILED', starts: 2 }, 3)]);
+    const rows = async () => {
+      const counts = await db
+        .knex<{ status: string }>('compensate_biz')
+        .groupBy('status')
+        .orderBy('status')
+        .select('status')
+        .count({ n: '*' });
+      return counts.map((count) => [(count as { status?: string }).status, Number(count.n)]);
+    };
+    const log = recordLog();
+    const create = (options: object) => createCompensateBiz({ knex: db.knex, logger: log, types: { grant: bizType(any, options) } });
+    const first = create({});
+    first.handle('grant', () => undefined);
+    const worker = first.worker();
+    await worker.start();
+    await until(() => log.at('info', 'sweep ends').length === 1);
+    await first.close();
+    const left = [
+      ['FAILED', 20],
+      ['SUCCESS', 2_500],
+    ];
+    expect(await rows()).toEqual(left);
+    expect(log.at('warn', 'are left')).toMatchObject([{ fields: { rows: ['grant SUCCESS', 'grant FAILED'] } }]);
+    const kept = create({ keep: 'all', keepFailed: 'all' });
+    await kept.sweep();
+    await kept.close();
+    expect(await rows()).toEqual(left);
+    const asked = create({ keep: '1d', keepFailed: '1d' });
+    asked.handle('grant', () => undefined);
+    await asked.worker().start();
+    await until(async () => (await rows()).length === 0);
+    await asked.close();
+    expect(log.at('warn', 'the sweep deletes those')).toMatchObject([{ fields: { rows: ['grant SUCCESS', 'grant FAILED'] } }]);
   });
 
   it('counts past what a tinyint holds, and is claimed whatever its priority says', async () => {

@@ -4,6 +4,7 @@ import { cancelAllChildren } from '../operate/cancel.ts';
 import type { Registry } from '../registry.ts';
 import { completeParents } from '../submit/fan-out.ts';
 import { parentType } from '../table/parent-type.ts';
+import { keepsForeign } from './foreign-rows.ts';
 import { openChildSql, purgeChildren, unclosedSql } from './purge-children.ts';
 
 /** How long the row of a fan-out is kept after it completed or was cancelled, in ms. Which of the two is kept with its key. */
@@ -108,7 +109,9 @@ export async function sweepOnce(
   for (const [type, { keep, purgeAfterMs, purgeFailedAfterMs }] of Object.entries(types)) {
     if (!keep) purged += await step(purgeChildren(registry, type, signal));
     if (purgeAfterMs !== undefined)
-      purged += await step(table.purge({ kind: type, state: 'done', olderThanMs: purgeAfterMs, unless, signal }));
+      purged += await step(
+        table.purge({ kind: type, state: 'done', olderThanMs: purgeAfterMs, unless, keep: keepsForeign(types, type, 'done'), signal }),
+      );
     if (purgeFailedAfterMs !== undefined) purgedFailed += await step(purgeFailed(registry, type, purgeFailedAfterMs, signal));
   }
   for (const orphans of registry.orphans) await step(orphans.sweep(signal));
@@ -124,7 +127,7 @@ export async function sweepOnce(
 /** Deletes FAILED and CANCELLED rows of a type, with a warning in the log: they are work that was promised. Returns how many. */
 async function purgeFailed(registry: Registry, type: string, olderThanMs: number, signal: AbortSignal | undefined): Promise<number> {
   const query = { kind: type, olderThanMs, unless: openChildSql(registry.database), signal };
-  const failed = await registry.table.purge({ ...query, state: 'dead' });
+  const failed = await registry.table.purge({ ...query, state: 'dead', keep: keepsForeign(registry.types, type, 'dead') });
   const cancelled = await registry.table.purge({ ...query, state: 'cancelled' });
   if (failed + cancelled > 0)
     registry.logger.warn(

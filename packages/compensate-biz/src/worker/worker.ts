@@ -24,6 +24,7 @@ import { ProgressReports } from '../run/progress-reports.ts';
 import { pausedTypes } from '../table/paused-types.ts';
 import { type Hints, parseHint } from '../wake/hints.ts';
 import { BreakerReports } from './breaker-reports.ts';
+import { reportForeignRows } from './foreign-rows.ts';
 import { kindPolicy } from './kind-policy.ts';
 import { completeOnce, repairOnce, rescueOnce } from './sweep.ts';
 import { sweepLoops } from './sweep-loops.ts';
@@ -179,6 +180,7 @@ export class BizWorker implements Service {
 
   async #start(): Promise<void> {
     await this.#registry.check();
+    await reportForeignRows(this.#registry);
     await this.#readPaused();
     await this.#registry.caps.ensure(Object.keys(this.#registry.types));
     this.#unlisten = [this.#registry.wakers.listen((notes) => this.#woken(notes))];
