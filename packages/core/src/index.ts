@@ -80,6 +80,7 @@ export { checkpoint, setCheckpointHook } from './observe/checkpoint.ts';
 export { type EventMap, type EventSource, Events } from './observe/events.ts';
 export { guardLogger } from './observe/guard-logger.ts';
 export { defaultLogger, type Logger, silentLogger } from './observe/logger.ts';
+export { OutageLog } from './observe/outage-log.ts';
 export { activeTraceparent, Telemetry } from './observe/telemetry.ts';
 export { audit, requireActor } from './operate/audit.ts';
 export { type BulkRow, type BulkSource, changeInBulk } from './operate/change-in-bulk.ts';

@@ -23,7 +23,7 @@ export interface KeptOpen {
 
 /**
  * Opens something and keeps it open. A broker that can't be reached is no error: it is tried again, after pauses that grow from 100 ms to 5 s
- * and hold the process open. The first failure of each outage is a warning. A refusal ends the first opening; after that it is an error in the
+ * and hold the process open. The first failure of each outage is a warning, its end a line at `info`. A refusal ends the first opening; after that it is an error in the
  * log, and is tried again, since a person may have acted.
  */
 export function keepOpen({ what, open, isPermanent, signal, logger }: KeepOpenOptions): KeptOpen {
@@ -35,7 +35,11 @@ export function keepOpen({ what, open, isPermanent, signal, logger }: KeepOpenOp
         const kept = await open();
         opened = true;
         first.resolve();
-        if (!kept) return;
+        if (!kept) {
+          if (failures > 0) logger.info({}, `${what}: it is open`);
+          return;
+        }
+        if (failures > 0) logger.info({}, `${what}: it is open again`);
         [pauseMs, failures] = [100, 0];
         await kept.ended;
       } catch (err) {

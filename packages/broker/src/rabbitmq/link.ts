@@ -1,5 +1,4 @@
-import type { Logger } from '@holdfast/core';
-import { settledWithin } from '@holdfast/core';
+import { type Logger, OutageLog, settledWithin } from '@holdfast/core';
 import type { ChannelModel } from 'amqplib';
 
 export interface LinkOptions {
@@ -16,12 +15,14 @@ const goodbyeMs = 2_000;
 export class Link {
   readonly #options: LinkOptions;
   readonly #closing = new AbortController();
+  readonly #outage: OutageLog;
   #connection: Promise<ChannelModel> | undefined;
   /** The reason why the server takes no messages at present (memory, disk); `undefined` while it does. */
   blocked: string | undefined;
 
   constructor(options: LinkOptions) {
     this.#options = options;
+    this.#outage = new OutageLog(options.logger);
   }
 
   get closed(): boolean {
@@ -33,7 +34,8 @@ export class Link {
     if (this.closed) return Promise.reject(new Error('The broker was closed.'));
     this.#connection ??= this.#options.connect().then(
       (connection) => {
-        connection.on('error', (err) => this.#options.logger.debug({ err }, 'the RabbitMQ connection failed'));
+        this.#outage.works('RabbitMQ can be reached again');
+        connection.on('error', (err) => this.#outage.failed(err, 'the RabbitMQ connection failed; it is opened again'));
         connection.on('close', () => this.#lost());
         connection.on('blocked', (reason) => {
           this.blocked = reason;
@@ -45,6 +47,7 @@ export class Link {
       },
       (error) => {
         this.#connection = undefined;
+        this.#outage.failed(error, "RabbitMQ can't be reached; trying again");
         throw error;
       },
     );

@@ -1,4 +1,4 @@
-import { guardLogger, type Logger } from '@holdfast/core';
+import { guardLogger, type Logger, OutageLog } from '@holdfast/core';
 import { Redis } from 'ioredis';
 import { handling } from '../adapter/handling.ts';
 import { Subscriptions } from '../adapter/subscriptions.ts';
@@ -55,7 +55,11 @@ export function redis(options: RedisOptions): RedisBroker {
     new Redis(options.url ?? 'redis://127.0.0.1', { autoResendUnfulfilledCommands: false, maxRetriesPerRequest: 1, connectTimeout: 2_000 });
   // Its readers are duplicates of it, so they reconnect, too.
   client.options.reconnectOnError ??= isDemoted;
-  if (!options.client) client.on('error', (err) => logger.debug({ err }, 'the Redis connection failed; reconnecting'));
+  if (!options.client) {
+    const outage = new OutageLog(logger);
+    client.on('error', (err) => outage.failed(err, 'the Redis connection failed; reconnecting'));
+    client.on('ready', () => outage.works('Redis can be reached again'));
+  }
   const publisher = new RedisPublisher({
     ...layout,
     client,

@@ -1,4 +1,4 @@
-import { idle, type Logger, uuidv7, wait } from '@holdfast/core';
+import { idle, type Logger, OutageLog, uuidv7, wait } from '@holdfast/core';
 import type { Redis } from 'ioredis';
 import { asDead } from '../adapter/dead-headers.ts';
 import type { Handle } from '../adapter/handling.ts';
@@ -33,6 +33,7 @@ const maxPending = 1_000;
 export class RedisSubscription implements StartableSubscription {
   readonly #options: RedisSubscriptionOptions;
   readonly #runner: KeyedRunner;
+  readonly #outage: OutageLog;
   readonly #reader: Redis;
   /** The topic of each stream. */
   readonly #streams: ReadonlyMap<string, string>;
@@ -69,6 +70,7 @@ export class RedisSubscription implements StartableSubscription {
       onLost: (stream) => this.#lose(stream),
     });
     this.#runner = new KeyedRunner({ concurrency: options.concurrency ?? 6, handle });
+    this.#outage = new OutageLog(options.logger, { group: options.group, topics: options.topics });
     // A blocking read occupies its connection. It must fail while disconnected: if it waited in ioredis's queue, it would be sent after
     // its caller had given up, and the entries that it read would stay pending.
     this.#reader = client.duplicate({ maxRetriesPerRequest: null, enableOfflineQueue: false });
@@ -77,7 +79,7 @@ export class RedisSubscription implements StartableSubscription {
       this.#lost.abort(new Error('the connection was lost'));
       this.#lost = new AbortController();
     });
-    this.#reader.on('error', (err) => options.logger.debug({ err }, 'the Redis connection of a reader failed; reconnecting'));
+    this.#reader.on('error', (err) => this.#outage.failed(err, 'the Redis connection of a reader failed; reconnecting'));
   }
 
   get ready(): boolean {
@@ -134,10 +136,11 @@ export class RedisSubscription implements StartableSubscription {
     for (let pauseMs = 50; !this.#closing.signal.aborted; ) {
       try {
         await once();
+        this.#outage.works('a subscription reads from Redis again');
         pauseMs = 50;
       } catch (err) {
         if (this.#closing.signal.aborted) return;
-        this.#options.logger.debug({ err }, 'reading from Redis failed; trying again');
+        this.#outage.failed(err, 'reading from Redis failed; trying again');
         // After a flush or a failover the groups may not exist; they must before they can be read.
         if (this.#options.mode !== 'broadcast' && /NOGROUP/.test((err as Error).message))
           await ensureGroup(this.#options.client, [...this.#streams.keys()], this.#options.group).catch(() => undefined);

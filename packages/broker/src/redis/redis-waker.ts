@@ -1,4 +1,4 @@
-import { ChannelListeners, type Logger, WakeMessages, type Waker } from '@holdfast/core';
+import { ChannelListeners, type Logger, OutageLog, WakeMessages, type Waker } from '@holdfast/core';
 import type { Redis } from 'ioredis';
 
 /** Options of a waker over Redis. */
@@ -20,7 +20,8 @@ export function redisWaker(options: RedisWakerOptions): Waker {
   const subscriber = client.duplicate({ maxRetriesPerRequest: null, autoResubscribe: true });
   let subscribed = false;
   let closed = false;
-  subscriber.on('error', (err) => logger.debug({ err }, 'the Redis connection for wake-ups failed; reconnecting'));
+  const outage = new OutageLog(logger);
+  subscriber.on('error', (err) => outage.failed(err, 'the Redis connection for wake-ups failed; reconnecting. Work is found by polling'));
   subscriber.on('close', () => {
     subscribed = false;
   });
@@ -28,10 +29,11 @@ export function redisWaker(options: RedisWakerOptions): Waker {
     subscriber.subscribe(name).then(
       () => {
         subscribed = true;
+        outage.works('wake-ups arrive over Redis again');
         // Wake-ups that were sent while this process was disconnected are lost: wake everything.
         listeners.callAll();
       },
-      (err) => logger.debug({ err }, 'subscribing to wake-ups failed'),
+      (err) => outage.failed(err, 'subscribing to wake-ups over Redis failed; trying again once it is reconnected'),
     );
   });
   subscriber.on('message', (_channel, payload: string) => {

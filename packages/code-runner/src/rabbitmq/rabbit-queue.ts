@@ -1,4 +1,4 @@
-import { guardLogger, type Logger, wait } from '@holdfast/core';
+import { guardLogger, type Logger, OutageLog, wait } from '@holdfast/core';
 import { type Channel, type ChannelModel, type ConfirmChannel, connect } from 'amqplib';
 import type { Listening, QueueListener, QueueSignal, RunQueue, RunQueueOf, SignalResult } from '../queue/run-queue.ts';
 import { RabbitListening } from './rabbit-listening.ts';
@@ -37,6 +37,7 @@ class RabbitQueue implements RunQueue {
   readonly name: string;
   readonly #options: RabbitQueueOptions;
   readonly #logger: Logger;
+  readonly #outage: OutageLog;
   readonly #closing = new AbortController();
   readonly #listeners = new Set<RabbitListening>();
   readonly #asserted = new Set<string>();
@@ -48,6 +49,7 @@ class RabbitQueue implements RunQueue {
   constructor(options: RabbitQueueOptions) {
     this.#options = options;
     this.#logger = guardLogger(options.logger);
+    this.#outage = new OutageLog(this.#logger);
     this.name = options.name ?? 'compile.code';
   }
 
@@ -186,16 +188,20 @@ class RabbitQueue implements RunQueue {
     if (this.#closing.signal.aborted) return Promise.reject(this.#closing.signal.reason);
     this.#connection ??= connect(this.#options.url, { timeout: 5_000 }).then(
       async (connection) => {
-        connection.on('error', (err) => this.#logger.debug({ err }, 'the RabbitMQ connection failed'));
+        connection.on('error', (err) =>
+          this.#outage.failed(err, 'the RabbitMQ connection failed; it is opened again. The sweep finds runs meanwhile'),
+        );
         connection.on('close', () => {
           this.#connection = undefined;
           void this.#reconnect();
         });
         for (const listening of this.#listeners) await listening.consume(connection);
+        this.#outage.works('RabbitMQ can be reached again');
         return connection;
       },
       (error) => {
         this.#connection = undefined;
+        this.#outage.failed(error, "RabbitMQ can't be reached; trying again. The sweep finds runs meanwhile");
         const { message, code } = error as { message?: string; code?: string };
         throw new Error(
           `RabbitMQ can't be reached at ${new URL(this.#options.url).host}: ${message || code}. Check the address, and that the server runs.`,

@@ -2,6 +2,7 @@ import type { Database } from '../database/database.ts';
 import { uuidv7 } from '../ids/uuidv7.ts';
 import { guardLogger } from '../observe/guard-logger.ts';
 import type { Logger } from '../observe/logger.ts';
+import { OutageLog } from '../observe/outage-log.ts';
 import { idle } from '../time/wait.ts';
 import { ChannelListeners } from './channel-listeners.ts';
 import { WakeMessages } from './wake-messages.ts';
@@ -35,6 +36,7 @@ export interface ListenWakerOptions {
  */
 export function listenWaker(database: Database, options: ListenWakerOptions): Waker {
   const logger = guardLogger(options.logger);
+  const outage = new OutageLog(logger);
   const listeners = new ChannelListeners();
   const closing = new AbortController();
   const selfTestMs = options.selfTestMs ?? 30_000;
@@ -86,6 +88,7 @@ export function listenWaker(database: Database, options: ListenWakerOptions): Wa
           );
         else if (!ok) logger.debug({}, 'LISTEN does not deliver; polling instead');
         reliable = ok;
+        outage.works('LISTEN is connected again');
         // Wake-ups may have been sent while this connection did not listen.
         listeners.callAll();
         await idle(ok ? selfTestMs : Math.min(selfTestMs, 5_000), signal);
@@ -105,7 +108,7 @@ export function listenWaker(database: Database, options: ListenWakerOptions): Wa
         await connectedOnce(ended);
       } catch (error) {
         if (ended.aborted) return;
-        logger.debug({ err: error }, 'LISTEN was interrupted; reconnecting');
+        outage.failed(error, 'LISTEN was interrupted; reconnecting. Work is found by polling');
       }
       if (performance.now() - started > 60_000) pauseMs = 200;
       await idle(pauseMs, ended).catch(() => undefined);

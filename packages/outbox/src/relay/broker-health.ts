@@ -129,6 +129,8 @@ export class BrokerHealth {
   }
 
   #recovered(): void {
+    if (this.#failures >= warnAfter || this.#fatalSince !== undefined)
+      this.#options.logger.info({ failures: this.#failures }, 'the broker accepts messages again');
     this.#failures = 0;
     if (this.#fatalSince === undefined) return;
     this.#options.events.emit('relay:recovered', { afterMs: Math.round(monotonicMs() - this.#fatalSince) });

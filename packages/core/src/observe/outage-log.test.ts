@@ -1,0 +1,16 @@
+import { expect, it } from 'vitest';
+import { recordLog } from '../testing/recorded-log.ts';
+import { OutageLog } from './outage-log.ts';
+
+it('warns once in each outage, and tells its end once', () => {
+  const log = recordLog();
+  const outage = new OutageLog(log, { host: 'a:1' });
+  outage.works('back');
+  for (let n = 0; n < 2; n++) {
+    for (let failures = 0; failures < 3; failures++) outage.failed(new Error('refused'), 'away; trying again');
+    outage.works('back');
+    outage.works('back');
+  }
+  expect(log.lines.map(({ level }) => level)).toEqual(['warn', 'debug', 'debug', 'info', 'warn', 'debug', 'debug', 'info']);
+  expect(log.lines[0]).toMatchObject({ fields: { host: 'a:1', err: { message: 'refused' } }, message: 'away; trying again' });
+});
