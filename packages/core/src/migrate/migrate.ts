@@ -4,10 +4,13 @@ import { Database } from '../database/database.ts';
 import type { SqlRunner } from '../database/sql-runner.ts';
 import { isTransient } from '../database/transient.ts';
 import { InvalidArgumentError, MigrationRequiredError, SchemaNewerError } from '../errors/errors.ts';
+import { guardLogger } from '../observe/guard-logger.ts';
+import type { Logger } from '../observe/logger.ts';
 import { type Duration, durationMs } from '../time/duration.ts';
 import { existingObject } from './existing-shape.ts';
 import { withMigrationLock } from './migration-lock.ts';
 import { createRecords, insertRecord, recordedNames } from './migration-records.ts';
+import { reportIndexWait } from './report-index-wait.ts';
 import type { Migration, Schema } from './schema.ts';
 
 /** The Postgres schema and the names of the tables. */
@@ -21,6 +24,8 @@ export interface MigrateOptions {
    * Then `MigrationLockedError` names the holder of the lock.
    */
   readonly lockTimeout?: Duration | undefined;
+  /** Gets a line at `warn` when an index waits for other transactions (Postgres), with their sessions. Default: standard error. */
+  readonly logger?: Logger | undefined;
 }
 
 /** The names of the migrations that were run, by schema. */
@@ -38,7 +43,7 @@ const defaultLockTimeout = '10m';
  * @throws InvalidArgumentError if a table or an index of one of our names exists that is not ours, or if a name is too long
  */
 export async function migrate(knex: Knex, schemas: readonly Schema[], options: MigrateOptions = {}): Promise<Migrated> {
-  const { lockTimeout = defaultLockTimeout, ...names } = options;
+  const { lockTimeout = defaultLockTimeout, logger, ...names } = options;
   const lockTimeoutMs = durationMs(lockTimeout, 'lockTimeout');
   // To build an index on a large adopted table can take hours. On SQLite the limit is that of the wait for the write lock.
   const statementTimeout = (knex?.client as { dialect?: unknown } | undefined)?.dialect === 'sqlite3' ? lockTimeoutMs : '1d';
@@ -50,7 +55,8 @@ export async function migrate(knex: Knex, schemas: readonly Schema[], options: M
     const open = await database.use((sql) => openMigrations(database, schemas, sql));
     if (open.length === 0) return done;
     await withMigrationLock(database, lockTimeoutMs, async (sql) => {
-      for (const schema of schemas) done[schema.name] = await retryDeadlocks(() => migrateSchema(database, schema, sql));
+      for (const schema of schemas)
+        done[schema.name] = await retryDeadlocks(() => migrateSchema(database, schema, sql, guardLogger(logger)));
     });
     return done;
   } finally {
@@ -88,22 +94,22 @@ async function openMigrations(database: Database, schemas: readonly Schema[], sq
  * knex's migrator is not used. It reports a corrupt list when two services with different lists share a database, and its lock fails when
  * two processes create it at once. Both would have to be switched off.
  */
-async function migrateSchema(database: Database, schema: Schema, sql: SqlRunner): Promise<readonly string[]> {
+async function migrateSchema(database: Database, schema: Schema, sql: SqlRunner, logger: Logger): Promise<readonly string[]> {
   const open = await openMigrations(database, [schema], sql);
-  if (open.length > 0) await apply(database, sql, createRecords(database, schema));
+  if (open.length > 0) await apply(database, sql, createRecords(database, schema), logger);
   for (const migration of open) {
-    for (const statement of await migration.statements(database, sql)) await apply(database, sql, statement);
+    for (const statement of await migration.statements(database, sql)) await apply(database, sql, statement, logger);
     await sql.run(insertRecord(database, schema, migration.name));
   }
   return open.map(({ name }) => name);
 }
 
 /** Runs a statement, unless what it creates exists: a migration that was interrupted runs again from its start. */
-async function apply(database: Database, sql: SqlRunner, statement: string): Promise<void> {
+async function apply(database: Database, sql: SqlRunner, statement: string, logger: Logger): Promise<void> {
   const existing = await existingObject(database, sql, statement);
   if (existing.found === 'ours') return;
   if (existing.found === 'broken') await sql.rows(existing.drop);
-  await sql.rows(statement);
+  await reportIndexWait(database, logger, statement, () => sql.rows(statement));
 }
 
 /** Two partial indexes that are built CONCURRENTLY in one database, even in different schemas, may deadlock. */
