@@ -262,19 +262,6 @@ onEveryDatabase('an endpoint', (suite) => {
     await until(() => receiver.requests.length === 1);
   });
 
-  it('gives up its place when more endpoints wait than there are places', async () => {
-    const receivers = await Promise.all(
-      Array.from({ length: 12 }, () => suite.receiver((_, response) => setTimeout(() => response.end('success'), 20))),
-    );
-    const notifier = suite.notifier();
-    // Two places, and for each endpoint more than a turn of work.
-    await suite.use(notifier.worker({ endpoints: 2, perEndpoint: 1 })).start();
-    await Promise.all(receivers.flatMap(({ url }) => Array.from({ length: 60 }, () => notifier.now().trigger(event(url)))));
-    await until(() => receivers.every(({ requests }) => requests.length > 0), { withinMs: 15_000 });
-    expect(await count({ state: 'PENDING' })).toBeGreaterThan(0);
-    await until(async () => (await count({ state: 'DELIVERED' })) === 720, { withinMs: 40_000 });
-  });
-
   it('is served by a worker that anybody may start and stop at any time', async () => {
     const receiver = await suite.receiver();
     const notifier = suite.notifier();
