@@ -10,7 +10,6 @@ export { keyText } from './check/key-text.ts';
 export { requireKnown } from './check/known-names.ts';
 export { lostInJson } from './check/lost-in-json.ts';
 export { notAPromise } from './check/not-a-promise.ts';
-export { shownValue } from './check/shown-value.ts';
 export { survivesJson } from './check/survives-json.ts';
 export { requireVersionColumn, requireVersionValue } from './check/version-column.ts';
 export { wholeNumber } from './check/whole-number.ts';
@@ -55,6 +54,7 @@ export {
   UnsupportedDatabaseError,
 } from './errors/errors.ts';
 export { errorPage, HoldfastError, type HoldfastErrorOptions } from './errors/holdfast-error.ts';
+export { shownValue } from './errors/shown-value.ts';
 export { propertyOf, type StoredError, storedError } from './errors/stored-error.ts';
 export { decodeSnowflake, type SnowflakeParts, SnowflakeSequence } from './ids/snowflake.ts';
 export { uuidv7 } from './ids/uuidv7.ts';

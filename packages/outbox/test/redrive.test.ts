@@ -80,6 +80,6 @@ onEveryDatabase('a redrive of all dead letters that match', (suite) => {
     await expect(outbox.inspect().bulk.redrive({ status: 'parked' }, by)).rejects.toThrow(/status is "parked"; of the messages only/);
     await expect(outbox.redrive({}, {})).rejects.toThrow(/redrive needs who does it and why/);
     await expect(outbox.redrive({}, { ...by, rate: -1 })).rejects.toThrow(/rate is -1/);
-    await expect(outbox.redrive({ failedBefore: 'x' as never }, by)).rejects.toThrow(/failedBefore is x; give a valid Date/);
+    await expect(outbox.redrive({ failedBefore: 'x' as never }, by)).rejects.toThrow(/failedBefore is "x"; give a valid Date/);
   });
 });

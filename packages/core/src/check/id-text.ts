@@ -1,5 +1,5 @@
 import { InvalidArgumentError } from '../errors/errors.ts';
-import { shownValue } from './shown-value.ts';
+import { shownValue } from '../errors/shown-value.ts';
 
 const greatest = 2n ** 63n - 1n;
 

@@ -1,6 +1,6 @@
 import { InvalidArgumentError } from '../errors/errors.ts';
+import { shownValue } from '../errors/shown-value.ts';
 import { keyText } from './key-text.ts';
-import { shownValue } from './shown-value.ts';
 
 /**
  * Checks a key that may also be given as a number, and returns it as text.

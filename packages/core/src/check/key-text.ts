@@ -1,6 +1,6 @@
 import { unfitText } from '../errors/clean-text.ts';
 import { InvalidArgumentError } from '../errors/errors.ts';
-import { shownValue } from './shown-value.ts';
+import { shownValue } from '../errors/shown-value.ts';
 
 /** Checks a name or key that a column stores. @throws InvalidArgumentError unless it has 1 to `max` characters, all of them storable */
 export function keyText(what: string, text: string, max: number = 191): string {

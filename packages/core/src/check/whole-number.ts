@@ -1,5 +1,5 @@
 import { InvalidArgumentError } from '../errors/errors.ts';
-import { shownValue } from './shown-value.ts';
+import { shownValue } from '../errors/shown-value.ts';
 
 /**
  * Checks that a value is a whole number in a range, and returns it.

@@ -1,7 +1,7 @@
 import type { Knex } from 'knex';
 import pRetry from 'p-retry';
-import { shownValue } from '../check/shown-value.ts';
 import { InvalidArgumentError, TransientDatabaseError } from '../errors/errors.ts';
+import { shownValue } from '../errors/shown-value.ts';
 import { type Duration, durationMs } from '../time/duration.ts';
 import { requireTransaction, transactionConnection } from './after-commit.ts';
 import { nowSql, timestampSql } from './clock.ts';

@@ -1,6 +1,6 @@
-import { shownValue } from '../check/shown-value.ts';
 import { wholeNumber } from '../check/whole-number.ts';
 import { InvalidArgumentError } from '../errors/errors.ts';
+import { shownValue } from '../errors/shown-value.ts';
 import { wait } from '../time/wait.ts';
 import { requireActor } from './audit.ts';
 import type { Actor, BulkCounts, BulkOptions } from './inspectable.ts';

@@ -1,9 +1,9 @@
-import { shownValue } from '../check/shown-value.ts';
 import { wholeNumber } from '../check/whole-number.ts';
 import type { Database } from '../database/database.ts';
 import type { SqlRunner } from '../database/sql-runner.ts';
 import { unfitText } from '../errors/clean-text.ts';
 import { InvalidArgumentError } from '../errors/errors.ts';
+import { shownValue } from '../errors/shown-value.ts';
 import { audit, requireActor } from './audit.ts';
 import type { Actor, BulkFilter, ListQuery } from './inspectable.ts';
 

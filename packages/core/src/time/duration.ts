@@ -1,5 +1,5 @@
-import { shownValue } from '../check/shown-value.ts';
 import { InvalidArgumentError } from '../errors/errors.ts';
+import { shownValue } from '../errors/shown-value.ts';
 
 /** Milliseconds, or a number with a unit: `'250ms'`, `'3s'`, `'30m'`, `'2h'`, `'7d'`. */
 export type Duration = number | string;

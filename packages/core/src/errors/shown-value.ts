@@ -1,4 +1,4 @@
-import { cleanText } from '../errors/clean-text.ts';
+import { cleanText } from './clean-text.ts';
 
 /** A value that was refused, as an error shows it: at most 60 characters. Never throws, whatever it is given. */
 export function shownValue(value: unknown): string {
