@@ -41,6 +41,24 @@ export const errorPages: readonly ErrorPage[] = [
     ],
   },
   {
+    code: 'clock-behind',
+    error: 'ClockBehindError',
+    from: 'core',
+    retryable: true,
+    means:
+      'The clock of this process stands before the time of the last id that `snowflakeFrom` gave, by more than `waitMs`. No id was made.',
+    because: [
+      'The clock was set back, or it had been ahead for a while and was corrected.',
+      'The host was suspended, or moved to another machine whose clock is behind.',
+    ],
+    next: [
+      'Call again once the clock has caught up; raise `waitMs` if calls may wait longer.',
+      'Let the hosts keep time by NTP with small corrections (slewing), so that a clock does not step.',
+      'Restart the process: it takes another worker id, whose ids have no time ahead of the clock.',
+      'Use `createSnowflake` where ids must be made whatever the clock does: it does not wait.',
+    ],
+  },
+  {
     code: 'database-transient',
     error: 'TransientDatabaseError',
     from: 'core',

@@ -7,6 +7,7 @@ import {
   createSnowflake,
   Database,
   defineLoop,
+  type GuardedSnowflake,
   LeaseTable,
   type Logger,
   type Loop,
@@ -14,6 +15,7 @@ import {
   migrate,
   type Service,
   type Snowflake,
+  snowflakeFrom,
   uuidv7,
   type Waker,
 } from '@holdfast/core';
@@ -27,6 +29,7 @@ import { Accept } from './batches/accept.ts';
 import { Advance } from './batches/advance.ts';
 import { LeaseWork } from './batches/lease-work.ts';
 import { BatchReader, viewOf } from './batches/reader.ts';
+import { SnowflakeId } from './batches/snowflake-id.ts';
 import { Steer } from './batches/steer.ts';
 import type { ApplyRequest, BatchView } from './batches/views.ts';
 import { billingService } from './billing-service.ts';
@@ -107,6 +110,7 @@ export class Dispatch {
   readonly #reconcile: Reconcile;
   readonly #folder: Loop<number>;
   readonly #ids: Snowflake;
+  readonly #applyIds: GuardedSnowflake;
   readonly #worker: BizWorker;
   readonly #relay: Relay;
   /** Other services, which run in this process for the demonstration. */
@@ -119,7 +123,13 @@ export class Dispatch {
   #ready = false;
   #stopping = false;
 
-  private constructor(options: DispatchOptions, database: Database, leases: LeaseTable, ids: Snowflake, invoices: Invoices) {
+  private constructor(
+    options: DispatchOptions,
+    database: Database,
+    leases: LeaseTable,
+    { ids, applyIds }: { readonly ids: Snowflake; readonly applyIds: GuardedSnowflake },
+    invoices: Invoices,
+  ) {
     const { knex, broker, room, logger } = options;
     this.knex = knex;
     this.database = database;
@@ -128,6 +138,7 @@ export class Dispatch {
     this.room = room;
     this.#roles = options.roles ?? new Set(roles);
     this.#ids = ids;
+    this.#applyIds = applyIds;
     this.#broker = broker;
     const waker = options.waker ? { waker: options.waker } : {};
     this.biz = createCompensateBiz({ knex, types: taskTypes, logger, ...waker });
@@ -143,7 +154,18 @@ export class Dispatch {
     this.powerEvents = new PowerEvents({ knex, database, broker, logger, onStored: () => this.#folder.wake() });
     this.#others = [assetService(knex, broker, logger), billingService(knex, broker, logger)];
     const tasks = tasksOf(this.biz);
-    const parts = { knex, database, ids, room, tasks, logger, outbox: this.outbox, callbacks: this.callbacks, catalogue: this.catalogue };
+    const parts = {
+      knex,
+      database,
+      ids,
+      applyIds,
+      room,
+      tasks,
+      logger,
+      outbox: this.outbox,
+      callbacks: this.callbacks,
+      catalogue: this.catalogue,
+    };
     this.#accept = new Accept(parts);
     this.steer = new Steer(parts);
     this.#reconcile = new Reconcile(parts);
@@ -193,7 +215,8 @@ export class Dispatch {
     const { invoiceDatabases, losePercent = 0, broker } = options;
     const invoices = await Invoices.open({ databases: invoiceDatabases, state: knex, publisher: broker, losePercent, logger });
     const ids = await createSnowflake({ leases });
-    const dispatch = new Dispatch(options, database, leases, ids, invoices);
+    const applyIds = await snowflakeFrom((mid, offset) => new SnowflakeId({ mid, offset }), { leases });
+    const dispatch = new Dispatch(options, database, leases, { ids, applyIds }, invoices);
     await dispatch.catalogue.seed(await database.now());
     return dispatch;
   }
@@ -254,6 +277,7 @@ export class Dispatch {
     await this.powerEvents.stop();
     await this.outbox.close();
     await this.biz.close();
+    await this.#applyIds.stop();
     await this.#ids.stop();
     await this.database.close();
   }

@@ -42,6 +42,7 @@ export { type ValueTypes, valuesTable } from './database/values-table.ts';
 export { cleanText, unfitText } from './errors/clean-text.ts';
 export {
   CallTimeoutError,
+  ClockBehindError,
   DatabaseUnavailableError,
   InvalidArgumentError,
   LeaseLostError,
@@ -57,6 +58,7 @@ export { errorPage, HoldfastError, type HoldfastErrorOptions } from './errors/ho
 export { shownValue } from './errors/shown-value.ts';
 export { propertyOf, type StoredError, storedError } from './errors/stored-error.ts';
 export { decodeSnowflake, type SnowflakeParts, SnowflakeSequence } from './ids/snowflake.ts';
+export type { SnowflakeGenerator } from './ids/snowflake-guard.ts';
 export { uuidv7 } from './ids/uuidv7.ts';
 export { LaneFeed, type LaneFeedOptions } from './lane/lane-feed.ts';
 export { laneOf } from './lane/lane-of.ts';
@@ -66,6 +68,7 @@ export { type LeaderLoopOptions, leaderLoop } from './lease/leader-loop.ts';
 export { LeaseShare, type LeaseShareOptions } from './lease/lease-share.ts';
 export { type Lease, LeaseTable } from './lease/lease-table.ts';
 export { createSnowflake, type Snowflake, type SnowflakeOptions } from './lease/leased-snowflake.ts';
+export { type GuardedSnowflake, type SnowflakeFromOptions, snowflakeFrom } from './lease/snowflake-from.ts';
 export { lifecycle } from './loop/lifecycle.ts';
 export { defineLoop, type Loop, type LoopOptions, type Pause } from './loop/loop.ts';
 export { type Service, services } from './loop/service.ts';

@@ -1,4 +1,3 @@
-import { createRequire } from 'node:module';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import {
@@ -19,11 +18,7 @@ import {
   uuidv7,
 } from '../src/index.ts';
 import { until } from '../src/testing/index.ts';
-
-const SnowflakeId = createRequire(import.meta.url)('snowflake-id').default as new (options: {
-  mid: number;
-  offset: number;
-}) => { generate(): string };
+import { SnowflakeId } from './snowflake-id.ts';
 
 describe('backoff', () => {
   it('counts retries in its parts, and attempts in upTo', () => {

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { Batcher, type Database, HoldfastError, type Snowflake } from '@holdfast/core';
+import { Batcher, type Database, type GuardedSnowflake, HoldfastError, type Snowflake } from '@holdfast/core';
 import type { Knex } from 'knex';
 import { type Announcers, announce } from '../announce.ts';
 import type { Catalogue } from '../catalogue.ts';
@@ -12,6 +12,8 @@ export interface AcceptParts extends Announcers {
   readonly knex: Knex;
   readonly database: Database;
   readonly ids: Snowflake;
+  /** The `applyId`s of slots. */
+  readonly applyIds: GuardedSnowflake;
   readonly catalogue: Catalogue;
   readonly tasks: Tasks;
 }
@@ -41,6 +43,8 @@ export interface Accepted {
 export class Accept {
   readonly #parts: AcceptParts;
   readonly #batcher: Batcher<Order, Accepted | DispatchError>;
+  /** Ids for the slots of orders that were refused: the next orders get them. */
+  #unused: readonly string[] = [];
 
   constructor(parts: AcceptParts) {
     this.#parts = parts;
@@ -90,19 +94,38 @@ export class Accept {
 
   async #together(orders: readonly Order[]): Promise<readonly (Accepted | DispatchError)[]> {
     try {
-      return await transact(this.#parts.knex, (trx) => this.#accept(trx, orders));
+      return await this.#transaction(orders);
     } catch (error) {
       if (!HoldfastError.is(error) && orders.length > 1) {
         // An order that fails where no check caught it must not make the others fail.
         const results: (Accepted | DispatchError)[] = [];
-        for (const order of orders) results.push(...(await transact(this.#parts.knex, (trx) => this.#accept(trx, [order]))));
+        for (const order of orders) results.push(...(await this.#transaction([order])));
         return results;
       }
       throw error;
     }
   }
 
-  async #accept(trx: Knex.Transaction, orders: readonly Order[]): Promise<readonly (Accepted | DispatchError)[]> {
+  async #transaction(orders: readonly Order[]): Promise<readonly (Accepted | DispatchError)[]> {
+    // Before the transaction, which locks tenants: ids may have to wait for the clock.
+    const count = orders.reduce((sum, { request }) => sum + request.count, 0);
+    const applyIds = [...this.#unused, ...(await this.#parts.applyIds.take(Math.max(0, count - this.#unused.length)))];
+    this.#unused = [];
+    let attempts = 0;
+    const { results, used } = await transact(this.#parts.knex, (trx) => {
+      attempts += 1;
+      return this.#accept(trx, orders, applyIds);
+    });
+    // After an attempt that failed it is not certain which ids are free.
+    if (attempts === 1) this.#unused = applyIds.slice(used);
+    return results;
+  }
+
+  async #accept(
+    trx: Knex.Transaction,
+    orders: readonly Order[],
+    applyIds: readonly string[],
+  ): Promise<{ readonly results: readonly (Accepted | DispatchError)[]; readonly used: number }> {
     const { database, ids, tasks } = this.#parts;
     const tenantIds = [...new Set(orders.map(({ tenant }) => tenant))];
     const tenants = new Map(
@@ -136,15 +159,16 @@ export class Accept {
       fresh.push({ id, order, row });
       return { id, created: row };
     });
-    if (fresh.length === 0) return results;
+    if (fresh.length === 0) return { results, used: 0 };
     await insertMany(
       trx,
       'dispatch_batch',
       fresh.map(({ row }) => row),
     );
+    let used = 0;
     const slots = fresh.flatMap(({ id, order }) =>
       Array.from({ length: order.request.count }, () => ({
-        apply_id: ids.next(),
+        apply_id: applyIds[used++],
         batch_id: id,
         tenant: order.tenant,
         state: 'WANTED',
@@ -165,7 +189,7 @@ export class Accept {
       trx,
       fresh.map(({ id, order }) => ({ id, tenant: order.tenant })),
     );
-    return results;
+    return { results, used };
   }
 
   async #known(trx: Knex.Transaction, orders: readonly Order[]): Promise<Map<string, Known>> {

@@ -24,6 +24,16 @@ export class CallTimeoutError extends HoldfastError {
   }
 }
 
+/** The clock of the process stands before the time of the last id, for longer than a call may wait. No id was made. */
+export class ClockBehindError extends HoldfastError {
+  constructor(workerId: number, behindMs: number, waitMs: number) {
+    super(
+      `The clock is ${behindMs} ms behind the last id of snowflake worker id ${workerId}; a call waits ${waitMs} ms at most. Call again when the clock has caught up; to make ids meanwhile, use createSnowflake, or restart the process, which takes another worker id.`,
+      { code: 'clock-behind', retryable: true },
+    );
+  }
+}
+
 /** The operation needs an open transaction and did not get one. */
 export class NotInTransactionError extends HoldfastError {
   constructor(message: string) {

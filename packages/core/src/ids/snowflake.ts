@@ -11,6 +11,9 @@ export interface SnowflakeParts {
 export const workerIds = 1024;
 const perMs = 4096;
 
+/** The time from which ids count unless a service says otherwise: 2024-01-01, in ms since 1970. */
+export const defaultSnowflakeOffset: number = Date.UTC(2024, 0, 1);
+
 /**
  * Makes snowflake ids for one worker id: 41 bits of ms since `offset`, 10 bits of worker id, 12 bits of sequence. The layout is that of
  * npm's `snowflake-id`, which returns duplicates when it makes more than 4,096 ids in a millisecond and when the clock steps back. This
