@@ -10,8 +10,7 @@ import { byKey, inPortions } from './transact.ts';
 /** The callback address of a tenant, and the key with which it verifies callbacks. */
 export const callbackEndpoint = z.object({
   url: z.string(),
-  /** Standard Webhooks: keep it secret. */
-  key: z.string(),
+  key: z.string().describe('The key that signs the callbacks, by Standard Webhooks: whsec_ and base64. Keep it secret.'),
 });
 export type CallbackEndpoint = z.infer<typeof callbackEndpoint>;
 

@@ -1,6 +1,7 @@
 import { styleText } from 'node:util';
 import type { Dispatch } from './dispatch.ts';
 import { DispatchError } from './errors.ts';
+import { defaultReceiverPort, receiverUrl } from './receiver.ts';
 
 export interface FirstSteps {
   readonly dispatch: Dispatch;
@@ -39,6 +40,17 @@ export async function firstSteps({ dispatch, address, adminKey, tenantKey, probl
     `\nHear of it as a customer does, in another terminal: npm start -- receiver${address.endsWith(':8080') ? '' : ` --service ${address}`}`,
   );
   console.log(problem);
+}
+
+/** An order needs an address for callbacks. That of the tenant demo is where `npm start -- receiver` listens, until another is registered. */
+export async function registerReceiver(dispatch: Dispatch): Promise<void> {
+  if (await dispatch.callbacks.endpoint('demo')) return;
+  try {
+    await dispatch.callbacks.register('demo', receiverUrl(defaultReceiverPort));
+  } catch (err) {
+    if (!(err instanceof DispatchError)) throw err;
+    dispatch.logger.warn({ err }, 'the tenant demo has no callback address: its orders must name one as notifyUrl, with notifySignKey');
+  }
 }
 
 /** Places an order once per database, when the room has listed its machines. */

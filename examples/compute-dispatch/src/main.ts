@@ -21,7 +21,7 @@ import {
   roomToken,
 } from './config.ts';
 import { Dispatch } from './dispatch.ts';
-import { firstSteps } from './first-steps.ts';
+import { firstSteps, registerReceiver } from './first-steps.ts';
 import { serveHealth } from './http/health.ts';
 import { buildPage } from './http/page.ts';
 import { createServer } from './http/server.ts';
@@ -103,6 +103,7 @@ async function runService(config: Config, demonstration: boolean): Promise<void>
       const tenantKey = derivedKey(readSecret(config), 'demo');
       await dispatch.tenants.put('demo', undefined, nowMs);
       await dispatch.keys.keep(tenantKey, 'demo', nowMs);
+      await registerReceiver(dispatch);
       const problem = algorithm.problem ?? `Algorithm tasks run in ${algorithm.where}.`;
       await firstSteps({ dispatch, address, adminKey: adminKey(config), tenantKey, problem });
     } else {

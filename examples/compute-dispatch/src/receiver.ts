@@ -10,6 +10,13 @@ const usage = `Usage: npm start -- receiver [--port 8090] [--service http://127.
 Registers itself as the callback address of the API key's tenant (default: demo of npm start in this folder), verifies what arrives, and prints it. With --key it registers nothing.
 --fail N answers the first N attempts of each callback with 500, to watch them come again.`;
 
+export const defaultReceiverPort = 8090;
+
+/** Where a receiver on this machine is called back. */
+export function receiverUrl(port: number): string {
+  return `http://127.0.0.1:${port}/callbacks`;
+}
+
 interface Slot {
   readonly applyId: string;
   readonly state: string;
@@ -21,7 +28,7 @@ export async function runReceiver(args: readonly string[]): Promise<void> {
   const { values } = parseArgs({
     args: [...args],
     options: {
-      port: { type: 'string', default: '8090' },
+      port: { type: 'string', default: String(defaultReceiverPort) },
       service: { type: 'string', default: 'http://127.0.0.1:8080' },
       'api-key': { type: 'string' },
       key: { type: 'string' },
@@ -57,7 +64,7 @@ export async function runReceiver(args: readonly string[]): Promise<void> {
     server.once('error', reject);
     server.listen(Number(values.port), '127.0.0.1', resolve);
   });
-  const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/callbacks`;
+  const url = receiverUrl((server.address() as AddressInfo).port);
   if (values.key === undefined)
     key = await register(values.service, values['api-key'] ?? derivedKey(readSecret(readConfig(process.env)), 'demo'), url);
   console.log(

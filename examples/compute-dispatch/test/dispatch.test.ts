@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { decodeSnowflake } from '@holdfast/core';
 import { testDialects, until } from '@holdfast/core/testing';
 import { type HostileReceiver, hostileReceiver } from '@holdfast/notifier/testing';
 import { Webhook } from 'standardwebhooks';
@@ -140,6 +141,33 @@ describe.each(testDialects())('compute-dispatch on $name', (dialect) => {
     expect(await used()).toBe(0);
   });
 
+  it('refuses an order of which nobody would hear, and says what to do; the same order is taken once there is an address', async () => {
+    expect((await service.call('PUT', '/v1/tenants/deaf', { as: 'admin', body: {} })).status).toBe(200);
+    const { key } = (await service.call('POST', '/v1/tenants/deaf/keys', { as: 'admin' })).body;
+    const ask = async (method: string, path: string, body: object) => {
+      const headers = { authorization: `Bearer ${key}`, 'content-type': 'application/json' };
+      const response = await fetch(`${service.address}${path}`, { method, headers, body: JSON.stringify(body) });
+      return { status: response.status, type: response.headers.get('content-type'), body: await response.json() };
+    };
+    const wanted = order('heard', { count: 2, minimum: 1 });
+    const refused = await ask('POST', '/v1/batches', { ...wanted, notifyUrl: null });
+    expect(refused).toMatchObject({ status: 422, type: problemJson, body: { code: 'notify-url-missing' } });
+    expect((refused.body as { detail: string }).detail).toMatch(/notifyUrl and notifySignKey, or register .* PUT \/v1\/callback-endpoint/);
+    expect(await service.db.knex('dispatch_batch').where({ tenant: 'deaf' })).toEqual([]);
+    expect((await ask('PUT', '/v1/callback-endpoint', { url: customer.url })).status).toBe(200);
+    const taken = (await ask('POST', '/v1/batches', wanted)).body as BatchView;
+    expect(taken.count).toBe(2);
+    // Made by snowflake-id under a worker id of its own.
+    const rows = await service.db.knex('dispatch_slot').where({ batch_id: taken.id });
+    const made = new Set(rows.map(({ apply_id }) => decodeSnowflake(String(apply_id)).workerId));
+    expect(made.size).toBe(1);
+    expect(made.has(decodeSnowflake(taken.id).workerId)).toBe(false);
+    const end = async (how: string) => (await ask('POST', `/v1/batches/${taken.id}/${how}`, {})).status === 202;
+    await until(async () => (await end('release')) || (await end('cancel')));
+    const row = () => service.db.knex('dispatch_batch').where({ id: taken.id }).first();
+    await until(async () => (await row()).state === 'ENDED', { withinMs: 30_000 });
+  });
+
   it('asks for a key, and does not say what is another tenant’s', async () => {
     for (const as of ['', 'nobody'])
       expect(await service.call('GET', '/v1/batches', { as })).toMatchObject({
@@ -176,6 +204,7 @@ describe.each(testDialects())('compute-dispatch on $name', (dialect) => {
         headers: { authorization: `Bearer ${key}`, ...(body ? { 'content-type': 'application/json' } : {}) },
         ...(body ? { body: JSON.stringify(body) } : {}),
       });
+    expect((await ask('PUT', '/v1/callback-endpoint', { url: customer.url })).status).toBe(200);
     const results = await Promise.all(
       Array.from({ length: 6 }, (_, i) => ask('POST', '/v1/batches', order(`q${i}`, { count: 3, minimum: 1 }))),
     );

@@ -99,6 +99,8 @@ export async function startService(dialect: TestDialect, options: ServiceOptions
   for (const tenant of ['demo', 'test', 'other']) {
     await dispatch.tenants.put(tenant, undefined, nowMs);
     await dispatch.keys.keep(derivedKey(secret, tenant), tenant, nowMs);
+    // An order needs an address for callbacks. This one has no host, anywhere (RFC 2606).
+    await dispatch.callbacks.register(tenant, 'https://customer.invalid/');
   }
   await dispatch.start();
   const algorithm = new Algorithm({ knex: db.knex, config: readConfig({}), logger: silentLogger });

@@ -25,6 +25,8 @@ interface Order {
   readonly minimum: number;
   readonly priceVersion: number;
   readonly notifyKey: string | null;
+  /** False if neither the order nor the tenant has an address for callbacks. */
+  readonly told: boolean;
 }
 
 export interface Accepted {
@@ -45,6 +47,7 @@ export class Accept {
   readonly #batcher: Batcher<Order, Accepted | DispatchError>;
   /** Ids for the slots of orders that were refused: the next orders get them. */
   #unused: readonly string[] = [];
+  readonly #withEndpoint = new Set<string>();
 
   constructor(parts: AcceptParts) {
     this.#parts = parts;
@@ -76,13 +79,18 @@ export class Accept {
     if ((notifyUrl ?? null) === null && (notifySignKey ?? null) !== null)
       throw new DispatchError(
         'notify-url-missing',
-        'notifySignKey is given without notifyUrl; give both, or none and register an endpoint.',
+        'notifySignKey is given without notifyUrl; give both, or none and register an address: PUT /v1/callback-endpoint.',
       );
     if ((notifyUrl ?? null) !== null && (notifySignKey ?? null) === null)
-      throw new DispatchError('notify-sign-key-missing', 'notifyUrl is given without notifySignKey; callbacks are always signed.');
+      throw new DispatchError(
+        'notify-sign-key-missing',
+        'notifyUrl is given without notifySignKey, and callbacks are always signed. Give a key as notifySignKey: whsec_ and 24 to 64 bytes in base64.',
+      );
+    const ownAddress = (notifyUrl ?? null) !== null;
     return {
       tenant,
       request,
+      told: ownAddress || (await this.#hasEndpoint(tenant)),
       fingerprint: createHash('sha256')
         .update(JSON.stringify(Object.entries(request).sort()))
         .digest('hex'),
@@ -90,6 +98,14 @@ export class Accept {
       priceVersion: wanted.priceVersion,
       notifyKey: notifyUrl && notifySignKey ? await this.#parts.callbacks.sealed(tenant, notifyUrl, notifySignKey) : null,
     };
+  }
+
+  /** A tenant's address is replaced, and never removed. */
+  async #hasEndpoint(tenant: string): Promise<boolean> {
+    if (this.#withEndpoint.has(tenant)) return true;
+    const has = (await this.#parts.callbacks.endpoint(tenant)) !== undefined;
+    if (has) this.#withEndpoint.add(tenant);
+    return has;
   }
 
   async #together(orders: readonly Order[]): Promise<readonly (Accepted | DispatchError)[]> {
@@ -253,11 +269,16 @@ async function freeMachines(trx: Knex.Transaction, orders: readonly Order[]): Pr
 }
 
 function refusal(
-  { request, minimum }: Order,
+  { tenant, request, minimum, told }: Order,
   nowMs: number,
   quota: { readonly free: number; readonly max: number } | undefined,
   free: number,
 ): DispatchError | undefined {
+  if (!told)
+    return new DispatchError(
+      'notify-url-missing',
+      `Nobody would hear of this order: it has no notifyUrl, and tenant ${tenant} has no registered address. Give notifyUrl and notifySignKey, or register an address first: PUT /v1/callback-endpoint.`,
+    );
   if (request.deadline && Date.parse(request.deadline) <= nowMs)
     return new DispatchError(
       'deadline-in-the-past',

@@ -33,10 +33,22 @@ export const applyRequest = z.object({
   applyDurationMinutes: z.number().min(0).max(10_080).nullish(),
   /** The same as an absolute time, ISO 8601. */
   deadline: z.iso.datetime({ offset: true }).nullish(),
-  /** The address for callbacks about the order's slots. Absent: the tenant's registered endpoint. */
-  notifyUrl: z.string().min(1).max(2_000).nullish(),
-  /** The key that signs those callbacks (Standard Webhooks, `whsec_…`). Stored sealed. */
-  notifySignKey: z.string().min(1).max(300).nullish(),
+  notifyUrl: z
+    .string()
+    .min(1)
+    .max(2_000)
+    .nullish()
+    .describe(
+      'The address for callbacks about the slots of the order. Required, with notifySignKey, unless the tenant has registered one by PUT /v1/callback-endpoint; without it callbacks go there.',
+    ),
+  notifySignKey: z
+    .string()
+    .min(1)
+    .max(300)
+    .nullish()
+    .describe(
+      'The key that signs the callbacks to notifyUrl, by Standard Webhooks: whsec_ and 24 to 64 bytes in base64. Required with notifyUrl. It is stored encrypted, and never answered.',
+    ),
 });
 export type ApplyRequest = z.infer<typeof applyRequest>;
 

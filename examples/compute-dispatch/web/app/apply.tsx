@@ -18,6 +18,8 @@ export function Apply() {
       minimum: Number(data.get('minimum')),
       policy: data.get('policy'),
       applyDurationMinutes: Number(data.get('applyDurationMinutes') || 0),
+      notifyUrl: data.get('notifyUrl') || null,
+      notifySignKey: data.get('notifySignKey') || null,
     });
     setAnswer({ text: body ? `Accepted as batch ${body.id}.` : problem, ok: body !== undefined });
     if (body) setOrder(nextOrder());
@@ -53,6 +55,12 @@ export function Apply() {
         </label>
         <label>
           Apply again for (minutes) <input name="applyDurationMinutes" type="number" min="0" step="0.5" defaultValue="1" />
+        </label>
+        <label>
+          Callback address (blank: the registered one) <input name="notifyUrl" type="url" maxLength={2000} />
+        </label>
+        <label>
+          Its signing key (whsec_…) <input name="notifySignKey" maxLength={300} autocomplete="off" />
         </label>
         <button type="submit">Apply</button>
       </form>

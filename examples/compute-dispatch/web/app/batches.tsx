@@ -205,7 +205,7 @@ function SlotDetail({ slot }: { readonly slot: SlotView }) {
         <h3>Callbacks of slot {slot.applyId}</h3>
         {callbacks.length === 0 ? (
           <p id="callbacks-none">
-            Nothing was told: this tenant has no callback address. <code>npm start -- receiver</code> is one.
+            Nothing was told yet. <code>npm start -- receiver</code> hears what the tenant demo is told.
           </p>
         ) : null}
         <ol id="callbacks">
