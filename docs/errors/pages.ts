@@ -32,7 +32,7 @@ export const errorPages: readonly ErrorPage[] = [
       'A function that you passed as an option returned a promise, and the promise was not settled in time. The signal that the function got was aborted; what it returns later is ignored.',
     because: [
       'The function waits for a service (a secret store, say) that hangs, and has no limit of its own.',
-      'The function is slower than the limit, `callTimeout` of the notifier.',
+      'The function is slower than the limit, `callTimeout` of the notifier or of an API.',
     ],
     next: [
       'Give each call inside the function a limit, and pass it the signal that the function gets.',

@@ -415,14 +415,21 @@ describe.each(testDialects())('compute-dispatch on $name', (dialect) => {
   it('describes itself: OpenAPI 3.1, a reference, metrics, probes, the README’s table', async () => {
     const { body: document } = await service.call('GET', '/openapi.json', { as: '' });
     expect(document.openapi).toBe('3.1.0');
-    const operations = Object.entries(document.paths as Record<string, Record<string, { responses: object; summary: string }>>).flatMap(
-      ([path, methods]) => Object.entries(methods).map(([method, operation]) => ({ name: `${method} ${path}`, operation })),
-    );
+    const operations = Object.entries(
+      document.paths as Record<string, Record<string, { responses: Record<string, { content?: object }>; summary: string }>>,
+    ).flatMap(([path, methods]) => Object.entries(methods).map(([method, operation]) => ({ name: `${method} ${path}`, operation })));
     expect(operations.length).toBeGreaterThanOrEqual(35);
     for (const { name, operation } of operations) {
       expect(operation.summary, name).toBeTruthy();
       expect(Object.keys(operation.responses), name).toContain('4XX');
+      for (const [status, { content }] of Object.entries(operation.responses))
+        if (!status.startsWith('2')) expect(Object.keys(content ?? {}), `${name} ${status}`).toEqual(['application/problem+json']);
     }
+    const patterns = [...JSON.stringify(document).matchAll(/"pattern":("(?:[^"\\]|\\.)*")/g)].map(([, text]) => JSON.parse(text ?? '""'));
+    expect(patterns.length).toBeGreaterThan(5);
+    for (const pattern of patterns) expect(new RegExp(pattern).source).not.toMatch(/\\p/i);
+    const ordered = document.paths['/v1/batches'].post.requestBody.content['application/json'].schema.properties;
+    for (const name of ['notifyUrl', 'notifySignKey']) expect(ordered[name].description, name).toContain('Required');
     expect((await service.call('GET', '/docs', { as: '' })).body).toContain('swagger');
     expect((await service.call('GET', '/readyz', { as: '' })).status).toBe(200);
     expect((await service.call('GET', '/healthz', { as: '' })).status).toBe(200);

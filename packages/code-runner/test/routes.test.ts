@@ -334,6 +334,8 @@ onEveryDatabase(
         const answer = await client(runner.routes({ basePath: '/v1/runner', actor }))('GET', '/tasks');
         expect(answer.json).toMatchObject({ status: 401, code: 'unauthorized', title: 'Unauthorized' });
       }
+      const hanging = runner.routes({ basePath: '/v1/runner', actor: () => new Promise(() => undefined), callTimeout: 20 });
+      expect((await client(hanging)('GET', '/tasks')).json).toMatchObject({ status: 503, code: 'call-timeout' });
     });
 
     it('the document names every route, and its references lead somewhere', async () => {
@@ -343,6 +345,14 @@ onEveryDatabase(
         Object.values(path).map(({ operationId }) => operationId),
       );
       expect(ids.sort()).toEqual([...operations.map(({ id }) => id as string), 'openapi'].sort());
+      const responses = Object.values(json.paths as Record<string, Record<string, { responses: Record<string, { content: object }> }>>)
+        .flatMap((path) => Object.values(path))
+        .flatMap(({ responses }) => Object.entries(responses));
+      const problems = responses.filter(([status]) => !status.startsWith('2'));
+      expect(problems).toHaveLength(ids.length);
+      for (const [, { content }] of problems) expect(Object.keys(content)).toEqual(['application/problem+json']);
+      for (const [, pattern] of JSON.stringify(json).matchAll(/"pattern":("(?:[^"\\]|\\.)*")/g))
+        expect(new RegExp(JSON.parse(pattern ?? '""')).source).not.toMatch(/\\p/i);
       const references = [...JSON.stringify(json).matchAll(/"#\/components\/schemas\/(\w+)"/g)];
       expect(references.length).toBeGreaterThan(ids.length);
       for (const [, name] of references) expect(json.components.schemas[name ?? ''], name).toBeDefined();

@@ -1,4 +1,13 @@
-import { describeIssues, guardLogger, InvalidArgumentError, type Logger } from '@holdfast/core';
+import {
+  boundedCall,
+  type Duration,
+  describeIssues,
+  durationMs,
+  guardLogger,
+  HoldfastError,
+  InvalidArgumentError,
+  type Logger,
+} from '@holdfast/core';
 import type { StandardSchemaV1 } from '@standard-schema/spec';
 import { type Context, Hono } from 'hono';
 import { MalformedBodyError, NoSuchRouteError, UnauthorizedError } from './errors.ts';
@@ -37,8 +46,13 @@ export interface ApiOptions<Id extends string, SchemaName extends string, Caller
   readonly operations: readonly Operation<Id, SchemaName>[];
   /** A handler for each operation, by its id. */
   readonly handlers: Readonly<Record<Id, Handler<Caller>>>;
-  /** The caller, by what the request carries. `undefined` and a thrown error are answered with 401. */
-  readonly authenticate: (request: Request) => Caller | undefined | Promise<Caller | undefined>;
+  /**
+   * The caller, by what the request carries. `undefined` and a thrown error are answered with 401. A promise is waited for up to `callTimeout`:
+   * then the request is answered with 503 `call-timeout`, and `signal` aborts.
+   */
+  readonly authenticate: (request: Request, signal: AbortSignal) => Caller | undefined | Promise<Caller | undefined>;
+  /** How long the promise of `authenticate` is waited for. Default 10 s. */
+  readonly callTimeout?: Duration;
   /** The largest JSON body in bytes; a larger one is refused with 413. An operation can have its own limit. Default 1 MiB. */
   readonly maxBodyBytes?: number;
   /** Errors that are answered with 500 are logged here. */
@@ -75,11 +89,20 @@ export function createApi<Id extends string, SchemaName extends string, Caller>(
   const handlerOf = (id: string): Handler<Caller> => (Object.hasOwn(handlers, id) ? handlers[id as Id] : () => Response.json(document));
   const app = new Hono().basePath(basePath);
 
+  const callMs = durationMs(options.callTimeout ?? '10s', 'callTimeout');
+  if (!(callMs > 0))
+    throw new InvalidArgumentError(`callTimeout is ${String(options.callTimeout)}; give a duration above 0, such as '10s'.`);
+
   const authenticated = async (request: Request): Promise<Caller | undefined> => {
     try {
-      return await options.authenticate(request);
-    } catch {
-      return undefined;
+      return await boundedCall((signal) => options.authenticate(request, signal), { name: 'authenticate', ms: callMs });
+    } catch (err) {
+      if (!HoldfastError.is(err, 'call-timeout')) return undefined;
+      logger.warn(
+        { err, path: new URL(request.url).pathname, method: request.method },
+        'who sent a request could not be found out in time',
+      );
+      throw err;
     }
   };
   /** Runs a handler, and answers what it throws. */

@@ -1,6 +1,7 @@
 import type { StandardJSONSchemaV1 } from '@standard-schema/spec';
 import { isMediaType, type Operation } from './operation.ts';
 import { problemMediaType } from './problem.ts';
+import { readablePatterns } from './readable-patterns.ts';
 
 /** Contents of an OpenAPI document. */
 export interface OpenApiOptions<SchemaName extends string = string> {
@@ -19,7 +20,10 @@ export type OpenApiDocument = Readonly<Record<string, unknown>>;
 
 const target = { target: 'draft-2020-12' } as const;
 
-/** Writes the OpenAPI 3.1 document of an API. Every operation may answer with a problem, as `application/problem+json`. */
+/**
+ * Writes the OpenAPI 3.1 document of an API. Every operation may answer with a problem, as `application/problem+json`. Patterns that most tools
+ * can't read, such as `\p{L}`, are left out of the schemas.
+ */
 export function openApi<SchemaName extends string>(options: OpenApiOptions<SchemaName>): OpenApiDocument {
   const { info, operations, schemas, problemMembers = {}, basePath } = options;
   const paths: Record<string, Record<string, unknown>> = {};
@@ -28,7 +32,7 @@ export function openApi<SchemaName extends string>(options: OpenApiOptions<Schem
   const sent = new Set<string>(operations.flatMap(({ body }) => (body === undefined ? [] : [body])));
   const components = Object.entries<StandardJSONSchemaV1>(schemas).map(([name, { '~standard': standard }]) => [
     name,
-    sent.has(name) ? standard.jsonSchema.input(target) : standard.jsonSchema.output(target),
+    readablePatterns(sent.has(name) ? standard.jsonSchema.input(target) : standard.jsonSchema.output(target)),
   ]);
   return {
     openapi: '3.1.0',

@@ -26,7 +26,7 @@ export type ProblemStatuses = Readonly<Record<string, readonly [status: number, 
 export interface ProblemsOptions {
   /**
    * Status and title by error code, beside those of this package's own errors, which can be replaced: `malformed-body`, `body-too-large`,
-   * `unauthorized`, `not-found` and `internal`. A code that is missing is answered as `internal`: 500, without the error's message.
+   * `unauthorized`, `not-found`, `call-timeout` and `internal`. A code that is missing is answered as `internal`: 500, without the error's message.
    */
   readonly statuses: ProblemStatuses;
   /** The code of an error. Default: that of a `HoldfastError`, and `internal` for any other error. */
@@ -46,6 +46,7 @@ const ownStatuses: ProblemStatuses = {
   'body-too-large': [413, 'Too large'],
   unauthorized: [401, 'Unauthorized'],
   'not-found': [404, 'Not found'],
+  'call-timeout': [503, 'Not answered in time', 'Something that this service asked did not answer in time. Send the request again.'],
   internal,
 };
 

@@ -1,7 +1,7 @@
 import { HoldfastError, silentLogger } from '@holdfast/core';
 import { afterEach, describe, expect, it } from 'vitest';
 import { z } from 'zod';
-import { type ApiOptions, createApi, type Handler, type Operation } from '../src/index.ts';
+import { type ApiOptions, createApi, type Handler, type Operation, openApi } from '../src/index.ts';
 import { serve, talk } from './node-server.ts';
 
 type Id = 'getThing' | 'putThing' | 'upload' | 'events';
@@ -156,6 +156,32 @@ describe('an API', () => {
       });
   });
 
+  it('answers 503 where authenticate does not answer in time, tells it so, and says so in the log', async () => {
+    const warned: object[] = [];
+    const reasons: unknown[] = [];
+    const hanging = api({
+      callTimeout: 20,
+      logger: { ...silentLogger, warn: (fields: object) => void warned.push(fields) },
+      authenticate: (_request, signal) => {
+        signal.addEventListener('abort', () => reasons.push(signal.reason));
+        return new Promise(() => undefined);
+      },
+    });
+    for (const path of ['/things/1', '/openapi.json']) {
+      const { status, json, headers } = await ask(hanging, 'GET', path);
+      expect([status, json.code, headers.get('content-type'), headers.get('retry-after')]).toEqual([
+        503,
+        'call-timeout',
+        'application/problem+json',
+        '5',
+      ]);
+      expect(json.detail).toContain('Send the request again');
+    }
+    expect(reasons).toMatchObject([{ code: 'call-timeout' }, { code: 'call-timeout' }]);
+    expect(warned).toMatchObject([{ path: '/v1/things/1', method: 'GET' }, { path: '/v1/openapi.json' }]);
+    expect(() => api({ callTimeout: 0 })).toThrow('callTimeout is 0');
+  });
+
   it.each([
     ['no JSON', '{', 'not valid JSON'],
     ['another shape', '{"name":1}', 'name'],
@@ -277,6 +303,41 @@ describe('the document of an API', () => {
     const { paths } = api().document as { paths: Record<string, Record<string, { responses: { default: { content: object } } }>> };
     for (const path of Object.values(paths))
       for (const { responses } of Object.values(path)) expect(Object.keys(responses.default.content)).toEqual(['application/problem+json']);
+  });
+
+  it('has only patterns that tools can read without flags', () => {
+    const property = { type: 'string', pattern: '^[a-z]+$' };
+    const schema = {
+      type: 'object',
+      properties: {
+        letters: { type: 'string', pattern: '^\\p{L}+$', maxLength: 7 },
+        emoji: {
+          anyOf: [
+            { type: 'string', pattern: '^[\\u{1F600}-\\u{1F64F}]$' },
+            { type: 'string', pattern: '^(' },
+          ],
+        },
+        path: { type: 'string', pattern: '^\\\\p{1}$' },
+        pattern: property,
+        named: { type: 'object', default: { pattern: '\\p{L}' } },
+      },
+    };
+    const standard = { version: 1 as const, vendor: 'test', jsonSchema: { input: () => schema, output: () => schema } };
+    const { components } = openApi({
+      info: { title: 't', version: '1' },
+      operations: [{ id: 'a', method: 'get', path: '/', summary: 's', response: 'thing' }],
+      schemas: { thing: { '~standard': standard } },
+    }) as { components: { schemas: { thing: unknown } } };
+    expect(components.schemas.thing).toEqual({
+      type: 'object',
+      properties: {
+        letters: { type: 'string', maxLength: 7 },
+        emoji: { anyOf: [{ type: 'string' }, { type: 'string' }] },
+        path: { type: 'string', pattern: '^\\\\p{1}$' },
+        pattern: property,
+        named: { type: 'object', default: { pattern: '\\p{L}' } },
+      },
+    });
   });
 
   it('describes parameters, bytes, and a body as it is sent', () => {

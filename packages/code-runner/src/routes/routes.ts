@@ -1,4 +1,4 @@
-import type { Logger } from '@holdfast/core';
+import type { Duration, Logger } from '@holdfast/core';
 import { type Call, createApi, type Handler, MalformedBodyError } from '@holdfast/http';
 import type { Language } from '../languages/language.ts';
 import type { Pool } from '../runs/limits.ts';
@@ -13,8 +13,13 @@ import { membersOf, statuses } from './statuses.ts';
 
 /** Options of the routes: callers, base path, and the limit of a body. */
 export interface RoutesOptions {
-  /** The actor of a request, by what it carries. `undefined` and a thrown error are answered with 401. */
-  readonly actor: (request: Request) => string | undefined | Promise<string | undefined>;
+  /**
+   * The actor of a request, by what it carries. `undefined` and a thrown error are answered with 401. A promise is waited for up to `callTimeout`:
+   * then the request is answered with 503 `call-timeout`, and `signal` aborts.
+   */
+  readonly actor: (request: Request, signal: AbortSignal) => string | undefined | Promise<string | undefined>;
+  /** How long the promise of `actor` is waited for. Default 10 s. */
+  readonly callTimeout?: Duration;
   /** The path before all routes, for example `/v1/runner`. Default none. */
   readonly basePath?: string;
   /**
@@ -45,7 +50,7 @@ export interface ServedRunner {
 /** Serves a runner over HTTP: REST, and server-sent events for the events of a run. */
 export function createRoutes(runner: ServedRunner, logger: Logger, options: RoutesOptions): Routes {
   const { tasks, files, runs } = runner;
-  const { actor: authenticate, basePath = '', maxBodyBytes } = options;
+  const { actor: authenticate, basePath = '', maxBodyBytes, callTimeout } = options;
   const handlers: Readonly<Record<OperationId, Handler<string>>> = {
     status: async () => Response.json(await runner.status()),
     languages: () =>
@@ -147,6 +152,7 @@ export function createRoutes(runner: ServedRunner, logger: Logger, options: Rout
     basePath,
     logger,
     ...(maxBodyBytes === undefined ? {} : { maxBodyBytes }),
+    ...(callTimeout === undefined ? {} : { callTimeout }),
   });
 }
 
