@@ -1,4 +1,4 @@
-import { InvalidArgumentError, keyText } from '@holdfast/core';
+import { boundedCall, InvalidArgumentError, keyText } from '@holdfast/core';
 import { ForbiddenError } from './errors.ts';
 
 /** The action that an actor asks for. */
@@ -11,8 +11,19 @@ export interface Resource {
   readonly owner: string;
 }
 
-/** Decides whether `actor` may do `action`. Without `read`, the task does not exist for the actor. */
-export type Authorize = (actor: string, action: Action, resource: Resource) => boolean | Promise<boolean>;
+/**
+ * Decides whether `actor` may do `action`. Without `read`, the task does not exist for the actor. A promise is waited for up to `callTimeout`: then
+ * the call fails with CallTimeoutError, and `signal` aborts.
+ */
+export type Authorize = (actor: string, action: Action, resource: Resource, signal: AbortSignal) => boolean | Promise<boolean>;
+
+/** An {@link Authorize} that answers in time or throws. */
+export type Authorized = (actor: string, action: Action, resource: Resource) => boolean | Promise<boolean>;
+
+/** Bounds the time that `authorize` may take. */
+export function answeringIn(authorize: Authorize, ms: number): Authorized {
+  return (actor, action, resource) => boundedCall((signal) => authorize(actor, action, resource, signal), { name: 'authorize', ms });
+}
 
 /** The person on whose behalf a call is made. Each call names one. */
 export interface As {
@@ -29,6 +40,6 @@ export function actorOf(as: As | undefined): string {
 }
 
 /** @throws ForbiddenError */
-export async function allow(authorize: Authorize, actor: string, action: Action, resource: Resource): Promise<void> {
+export async function allow(authorize: Authorized, actor: string, action: Action, resource: Resource): Promise<void> {
   if (!(await authorize(actor, action, resource))) throw new ForbiddenError(`${actor} may not ${action} the task ${resource.taskId}.`);
 }

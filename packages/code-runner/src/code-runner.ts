@@ -13,7 +13,7 @@ import {
   openDatabase,
   type Waker,
 } from '@holdfast/core';
-import { type Authorize, ownersOnly } from './access.ts';
+import { type Authorize, answeringIn, ownersOnly } from './access.ts';
 import type { CodeRunnerEvents } from './events.ts';
 import type { Executor } from './executor/executor.ts';
 import type { Language } from './languages/language.ts';
@@ -54,6 +54,8 @@ export interface CodeRunnerOptions extends DatabaseOptions {
   readonly pools?: Readonly<Record<string, PoolOptions>>;
   /** Decides whether an actor may do something to a task. Default: {@link ownersOnly}, which allows the owner of the task everything. */
   readonly authorize?: Authorize;
+  /** How long the promise of `authorize` is waited for. Then the call fails with CallTimeoutError, over HTTP with 503. Default 10 s. */
+  readonly callTimeout?: Duration;
   /** Limits on the files of a task. Default: {@link defaultTaskLimits}. A write above a limit fails with LimitExceededError. */
   readonly limits?: Partial<TaskLimits>;
   /**
@@ -102,7 +104,7 @@ export class CodeRunner {
     const pools = Object.entries(options.pools ?? { small: {} });
     if (pools.length === 0) throw new InvalidArgumentError('pools is empty; name at least one pool, as in { small: { slots: 4 } }.');
     this.pools = new Map(pools.map(([name, pool]) => [name, poolOf(name, pool)]));
-    const authorize = options.authorize ?? ownersOnly;
+    const authorize = answeringIn(options.authorize ?? ownersOnly, durationMs(options.callTimeout ?? '10s', 'callTimeout'));
     const limits: TaskLimits = { ...defaultTaskLimits, ...options.limits };
     this.#keepRunsMs = options.keepRuns === 'all' ? undefined : durationMs(options.keepRuns ?? '180d', 'keepRuns');
     this.#events = new Events(this.#logger);

@@ -164,6 +164,20 @@ onEveryDatabase('files of a task', (suite) => {
     expect((await runner.tasks.get(clash.id, alice)).files).toBe(1);
   });
 
+  it('an `authorize` that never answers fails the call, and is told', async () => {
+    const reasons: unknown[] = [];
+    const hanging = suite.runner({
+      callTimeout: 20,
+      authorize: (_actor, _action, _resource, signal) => {
+        signal.addEventListener('abort', () => reasons.push(signal.reason));
+        return new Promise(() => undefined);
+      },
+    });
+    const { id } = await made(suite.runner(), { a: '' });
+    await expect(hanging.tasks.get(id, alice)).rejects.toMatchObject({ code: 'call-timeout', retryable: true });
+    expect(reasons).toMatchObject([{ code: 'call-timeout' }]);
+  });
+
   it('others may not, and do not even learn that there is something', async () => {
     const runner = suite.runner();
     const { id } = await made(runner, { a: '' });

@@ -10,7 +10,7 @@ import {
   shownValue,
   unfitText,
 } from '@holdfast/core';
-import { type As, type Authorize, actorOf, allow } from '../access.ts';
+import { type As, type Authorized, actorOf, allow } from '../access.ts';
 import { LiveRunError, NoMainFileError, NotFoundError, RunEndedError } from '../errors.ts';
 import { filePath } from '../files/path.ts';
 import type { RunQueue } from '../queue/run-queue.ts';
@@ -54,7 +54,7 @@ export interface RunsOptions extends StopHost {
   readonly log: EventLog;
   readonly queue: RunQueue;
   readonly pools: ReadonlyMap<string, Pool>;
-  readonly authorize: Authorize;
+  readonly authorize: Authorized;
   readonly queueMs: number;
   readonly unroutable: (run: RunRow) => Promise<void>;
   readonly logger: Logger;

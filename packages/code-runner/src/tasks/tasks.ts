@@ -1,5 +1,5 @@
 import { type Database, InvalidArgumentError, keyText, type SqlRunner, shownValue } from '@holdfast/core';
-import { type Action, type As, type Authorize, actorOf, allow } from '../access.ts';
+import { type Action, type As, type Authorized, actorOf, allow } from '../access.ts';
 import { NotFoundError, UnknownLanguageError } from '../errors.ts';
 import { filePath } from '../files/path.ts';
 import type { Language } from '../languages/language.ts';
@@ -27,7 +27,7 @@ export interface TasksOptions {
   readonly blobs: Blobs;
   readonly languages: ReadonlyMap<string, Language>;
   readonly limits: TaskLimits;
-  readonly authorize: Authorize;
+  readonly authorize: Authorized;
   /** Stops the live runs of a task and waits for their end. */
   readonly endRuns: (taskId: string, actor: string) => Promise<void>;
 }
