@@ -102,6 +102,12 @@ it('changes and locks rows by a list of their ids through the primary key: MySQL
   for (const name of packages) for (const file of sources(`packages/${name}/src`)) expect(read(file).match(direct) ?? [], file).toEqual([]);
 });
 
+it('sorts by an id of a table, never by a column of the result, which may be the id as text: 10 would come before 9', () => {
+  const bare = /ORDER BY (?:[^`]*?, )?id(?! ON CONFLICT)\b(?!\.)[^`]*`/g;
+  for (const name of packages)
+    for (const file of sources(`packages/${name}/src`)) expect(read(file).replaceAll(/^ *\*.*$/gm, '').match(bare) ?? [], file).toEqual([]);
+});
+
 /** The last argument of each call of `name` in a source text. */
 function lastArguments(source: string, name: string): string[] {
   return [...source.matchAll(new RegExp(`(?<![\\w.])${name.replace('.', '\\.')}\\(`, 'g'))].map((call) => {

@@ -31,7 +31,7 @@ export class DatabaseDeadLetters implements DeadLetters {
 
   async list({ topic, group, limit = 100 }: DeadLetterQuery): Promise<readonly DeadLetter[]> {
     const rows = await this.#options.database.rows<Row>(
-      `SELECT id, headers, body, reason FROM ${this.#dead} WHERE group_name = ? AND topic = ? ORDER BY id LIMIT ${Math.trunc(limit)}`,
+      `SELECT id, headers, body, reason FROM ${this.#dead} d WHERE group_name = ? AND topic = ? ORDER BY d.id LIMIT ${Math.trunc(limit)}`,
       [group, topic],
     );
     return rows.map(({ id, headers, body, reason }) => ({
@@ -65,7 +65,7 @@ export class DatabaseDeadLetters implements DeadLetters {
       woken.clear();
       const bases = await this.#lanes(sql, topic, group);
       const rows = await sql.rows<{ id: string | number; message_key: string | null }>(
-        `SELECT id, message_key FROM ${this.#dead} WHERE group_name = ? AND topic = ? AND id <= ${upTo} ORDER BY id LIMIT ${limit}${forUpdate(database)}`,
+        `SELECT id, message_key FROM ${this.#dead} d WHERE group_name = ? AND topic = ? AND id <= ${upTo} ORDER BY d.id LIMIT ${limit}${forUpdate(database)}`,
         [group, topic],
       );
       for (const { id, message_key: key } of rows) {

@@ -71,7 +71,7 @@ export class RunInspection implements Inspectable {
       `SELECT pool, language, state, count(*) AS n, {now} - MIN(submitted_at) AS age FROM ${this.#table} WHERE phase IN ('queued', 'claimed', 'starting', 'running', 'collecting') GROUP BY pool, language, state`,
     );
     const ended = await database.rows<Count>(
-      `SELECT pool, language, state, count(*) AS n, NULL AS age FROM (SELECT pool, language, state FROM ${this.#table} WHERE phase = 'terminal' ORDER BY id DESC LIMIT ${endedCounted}) r GROUP BY pool, language, state`,
+      `SELECT pool, language, state, count(*) AS n, NULL AS age FROM (SELECT pool, language, state FROM ${this.#table} t WHERE phase = 'terminal' ORDER BY t.id DESC LIMIT ${endedCounted}) r GROUP BY pool, language, state`,
     );
     const order = ({ pool, language, state }: Count): string => `${pool} ${language} ${state}`;
     return [...live, ...ended]

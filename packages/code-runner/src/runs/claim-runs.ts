@@ -50,9 +50,9 @@ async function claimAtOnce(database: Database, pool: Pool, worker: string, wante
   const scope = slotScope(pool.name);
   const rows = await database.rows<RawRun & { free: string | number }>(
     `WITH f AS MATERIALIZED (SELECT slot FROM ${slots} WHERE scope = '${scope}' AND holder IS NULL ORDER BY slot LIMIT ${Math.trunc(wanted)} FOR UPDATE SKIP LOCKED),
-     b AS MATERIALIZED (SELECT id, priority FROM ${runs} WHERE phase = 'queued' AND pool = '${pool.name}' AND desired = 'running' ORDER BY priority DESC, id LIMIT (SELECT count(*) FROM f) FOR UPDATE SKIP LOCKED),
+     b AS MATERIALIZED (SELECT id, priority FROM ${runs} r WHERE phase = 'queued' AND pool = '${pool.name}' AND desired = 'running' ORDER BY priority DESC, r.id LIMIT (SELECT count(*) FROM f) FOR UPDATE SKIP LOCKED),
      u AS (UPDATE ${runs} SET ${claimedBy(worker)} WHERE id IN (SELECT id FROM b) RETURNING *),
-     t AS (UPDATE ${slots} AS h SET holder = CAST(r.id AS text) FROM (SELECT id, row_number() OVER (ORDER BY priority DESC, id) AS n FROM b) AS r, (SELECT slot, row_number() OVER (ORDER BY slot) AS n FROM f) AS g WHERE r.n = g.n AND h.scope = '${scope}' AND h.slot = g.slot),
+     t AS (UPDATE ${slots} AS h SET holder = CAST(r.id AS text) FROM (SELECT id, row_number() OVER (ORDER BY b.priority DESC, b.id) AS n FROM b) AS r, (SELECT slot, row_number() OVER (ORDER BY slot) AS n FROM f) AS g WHERE r.n = g.n AND h.scope = '${scope}' AND h.slot = g.slot),
      e AS (${insertStateEvent(events, '?::bytea')})
      SELECT c.free, ${runColumns(database)} FROM (SELECT count(*) AS free FROM f) AS c LEFT JOIN u ON true`,
     [stateContent('claimed', null)],
@@ -64,7 +64,7 @@ async function claimAtOnce(database: Database, pool: Pool, worker: string, wante
 async function claimNext(database: Database, sql: SqlRunner, pool: Pool, worker: string, most: number): Promise<RunRow[]> {
   const count = pool.memoryBytes === undefined ? most : await fitting(database, sql, pool, most);
   if (count === 0) return [];
-  const best = `SELECT id FROM ${database.table('runner_run')} WHERE phase = 'queued' AND pool = '${pool.name}' AND desired = 'running' ORDER BY priority DESC, id LIMIT ${count}`;
+  const best = `SELECT id FROM ${database.table('runner_run')} r WHERE phase = 'queued' AND pool = '${pool.name}' AND desired = 'running' ORDER BY priority DESC, r.id LIMIT ${count}`;
   const taken = { postgres: claimPostgres, sqlite: claimSqlite, mysql: claimMysql }[database.family](
     database,
     sql,
@@ -117,7 +117,7 @@ async function fitting(database: Database, sql: SqlRunner, pool: Pool, most: num
     [pool.name],
   );
   const waiting = await sql.rows<{ bytes: string | number }>(
-    `SELECT ${database.text('memory_bytes')} AS bytes FROM ${runs} WHERE phase = 'queued' AND pool = ? AND desired = 'running' ORDER BY priority DESC, id LIMIT ${most}`,
+    `SELECT ${database.text('memory_bytes')} AS bytes FROM ${runs} r WHERE phase = 'queued' AND pool = ? AND desired = 'running' ORDER BY priority DESC, r.id LIMIT ${most}`,
     [pool.name],
   );
   let left = (pool.memoryBytes ?? 0) - Number(used?.bytes ?? 0);

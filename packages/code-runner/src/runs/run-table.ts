@@ -11,6 +11,15 @@ import { type Submission, submitRun } from './submit-run.ts';
 
 const purgeRows = 500;
 
+/** The id names its table: the column of the result is the id as text, and would put 10 before 9. */
+const orders = { oldest: 'r.id', newest: 'r.id DESC', queue: 'priority DESC, r.id' } as const;
+
+/** The first rows in an order: by age, or as the queue gives them slots. */
+export interface Page {
+  readonly order: keyof typeof orders;
+  readonly limit: number;
+}
+
 /**
  * The rows of runs. Every change names the phase and the fence that it was decided for, and appends its event in the same
  * transaction. If another worker was first, zero rows match and nothing changes.
@@ -41,9 +50,10 @@ export class RunTable {
     return row && runOf(row);
   }
 
-  /** Rows by an SQL condition. The condition is trusted; values go into `params`. */
-  async where(condition: string, params: readonly unknown[], sql: Pick<SqlRunner, 'rows'> = this.database): Promise<RunRow[]> {
-    const rows = await sql.rows<RawRun>(`SELECT ${runColumns(this.database)} FROM ${this.#runs} WHERE ${condition}`, params);
+  /** Rows by an SQL condition, all of them unless a `page` is named. The condition is trusted; values go into `params`. */
+  async where(condition: string, params: readonly unknown[], page?: Page): Promise<RunRow[]> {
+    const cut = page === undefined ? '' : ` ORDER BY ${orders[page.order]} LIMIT ${Math.trunc(page.limit)}`;
+    const rows = await this.database.rows<RawRun>(`SELECT ${runColumns(this.database)} FROM ${this.#runs} r WHERE ${condition}${cut}`, params);
     return rows.map(runOf);
   }
 

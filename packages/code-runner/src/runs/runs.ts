@@ -180,7 +180,7 @@ export class Runs {
       params.push(isId(query.before) ? query.before : '0');
     }
     const limit = pageSize(query.limit);
-    return (await this.#options.runs.where(`${where.join(' AND ')} ORDER BY id DESC LIMIT ${limit}`, params)).map(viewOf);
+    return (await this.#options.runs.where(where.join(' AND '), params, { order: 'newest', limit })).map(viewOf);
   }
 
   /**

@@ -109,7 +109,7 @@ export class TaskTable {
       params.push(isId(before) ? before : '0');
     }
     const rows = await this.#database.rows<RawTask>(
-      `SELECT ${this.#columns} FROM ${this.#tasks} WHERE ${where} ORDER BY id DESC LIMIT ${limit}`,
+      `SELECT ${this.#columns} FROM ${this.#tasks} t WHERE ${where} ORDER BY t.id DESC LIMIT ${limit}`,
       params,
     );
     return rows.map(taskOf);

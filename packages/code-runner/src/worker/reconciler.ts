@@ -41,10 +41,8 @@ export async function reconcile(options: ReconcileOptions): Promise<Readonly<Rec
   };
   // First, since it needs neither the executor nor the store, which may be unavailable.
   for (const pool of pools) {
-    const waiting = await runs.where(
-      `phase = 'queued' AND pool = ? AND desired = 'running' ORDER BY priority DESC, id LIMIT ${pool.slots}`,
-      [pool.name],
-    );
+    const next = { order: 'queue', limit: pool.slots } as const;
+    const waiting = await runs.where("phase = 'queued' AND pool = ? AND desired = 'running'", [pool.name], next);
     const taken = waiting.length === 0 ? [] : await runs.slots.holders(slotScope(pool.name));
     const signals = waiting
       .slice(0, Math.max(0, pool.slots - taken.length))
@@ -110,10 +108,8 @@ export async function reconcile(options: ReconcileOptions): Promise<Readonly<Rec
       );
     count('deleted');
   }
-  for (const run of await runs.where(
-    `phase = 'terminal' AND log_packed = 0 AND ended_at < {now} - 10000 ORDER BY id LIMIT ${packAtOnce}`,
-    [],
-  )) {
+  const unpacked = "phase = 'terminal' AND log_packed = 0 AND ended_at < {now} - 10000";
+  for (const run of await runs.where(unpacked, [], { order: 'oldest', limit: packAtOnce })) {
     signal?.throwIfAborted();
     // A log that can't be packed does not stop the others.
     await log.pack(run).then(

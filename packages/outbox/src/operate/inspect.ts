@@ -122,7 +122,7 @@ export class OutboxInspection implements Inspectable {
     const t = this.#database.table('outbox_message');
     const heads = Array.from(
       { length: laneCount },
-      (_, lane) => `SELECT first_put_at FROM (SELECT first_put_at FROM ${t} WHERE lane = ${lane} ORDER BY id LIMIT 1) l${lane}`,
+      (_, lane) => `SELECT first_put_at FROM (SELECT first_put_at FROM ${t} t WHERE lane = ${lane} ORDER BY t.id LIMIT 1) l${lane}`,
     ).join(' UNION ALL ');
     const [row] = await this.#database.rows<{ age: string | number | null }>(
       `SELECT {now} - MIN(first_put_at) AS age FROM (${heads} UNION ALL SELECT first_put_at FROM ${this.#database.table('outbox_parked')}) heads`,
