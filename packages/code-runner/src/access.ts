@@ -1,19 +1,22 @@
 import { boundedCall, InvalidArgumentError, keyText } from '@holdfast/core';
 import { ForbiddenError } from './errors.ts';
 
-/** The action that an actor asks for. */
-export type Action = 'read' | 'edit' | 'run' | 'stop' | 'remove';
+/** The action that an actor asks for. `attach` gives the programs of a task an object of the file store to read. */
+export type Action = 'read' | 'edit' | 'run' | 'stop' | 'remove' | 'attach';
 
 /** The task that an action concerns. */
 export interface Resource {
+  /** Empty for an object that is attached to a task while the task is created. */
   readonly taskId: string;
   /** The actor who created the task. */
   readonly owner: string;
+  /** With `attach`: the name of the object. It starts with `dataSetPrefix(owner)`; whether the actor may read it is yours to decide. */
+  readonly object?: string;
 }
 
 /**
- * Decides whether `actor` may do `action`. Without `read`, the task does not exist for the actor. A promise is waited for up to `callTimeout`: then
- * the call fails with CallTimeoutError, and `signal` aborts.
+ * Decides whether `actor` may do `action`. Without `read`, the task does not exist for the actor. Return `false` for actions that you
+ * do not know. A promise is waited for up to `callTimeout`: then the call fails with CallTimeoutError, and `signal` aborts.
  */
 export type Authorize = (actor: string, action: Action, resource: Resource, signal: AbortSignal) => boolean | Promise<boolean>;
 
@@ -30,8 +33,8 @@ export interface As {
   readonly actor: string;
 }
 
-/** The default of `authorize`: the owner of a task may do everything with it, others nothing. */
-export const ownersOnly: Authorize = (actor, _, { owner }) => actor === owner;
+/** The default of `authorize`: the owner of a task may do everything with it but attach data sets, others nothing. */
+export const ownersOnly: Authorize = (actor, action, { owner }) => actor === owner && action !== 'attach';
 
 /** @throws InvalidArgumentError unless the call names an actor */
 export function actorOf(as: As | undefined): string {
@@ -41,5 +44,10 @@ export function actorOf(as: As | undefined): string {
 
 /** @throws ForbiddenError */
 export async function allow(authorize: Authorized, actor: string, action: Action, resource: Resource): Promise<void> {
-  if (!(await authorize(actor, action, resource))) throw new ForbiddenError(`${actor} may not ${action} the task ${resource.taskId}.`);
+  if (!(await authorize(actor, action, resource))) {
+    const { taskId, object } = resource;
+    throw new ForbiddenError(
+      `${actor} may not ${action} ${object === undefined ? `the task ${taskId}` : `the object ${object}: authorize has to allow it`}.`,
+    );
+  }
 }

@@ -265,8 +265,8 @@ describe.runIf(sandboxed)('Kubernetes', () => {
 
       it.runIf(process.env.HOLDFAST_S3_URL)('large files and data sets go by an address of the store, without a key', async () => {
         const store = s3Files({ client: s3Client(), bucket: await bucket() });
-        await store(undefined as never).put('sets/numbers', Buffer.from('1 2 3'), 5);
-        const runner = await started(connect({ inlineBytes: 100 }), { files: store });
+        await store(undefined as never).put('data/alice/numbers', Buffer.from('1 2 3'), 5);
+        const runner = await started(connect({ inlineBytes: 100 }), { files: store, authorize: (actor, _, { owner }) => actor === owner });
         const files = { 'run.py': 'print(open("/data/in/numbers").read(), len(open("big").read()))', big: 'x'.repeat(200_000) };
         const task = await runner.tasks.create({
           ...alice,
@@ -274,7 +274,7 @@ describe.runIf(sandboxed)('Kubernetes', () => {
           language: 'python',
           files,
           main: 'run.py',
-          dataSets: [{ path: 'in/numbers', object: 'sets/numbers' }],
+          dataSets: [{ path: 'in/numbers', object: 'data/alice/numbers' }],
         });
         const run = await runner.runs.submit(task.id, alice);
         expect(logOf(await eventsOf(runner, run.id))).toBe('1 2 3 200000\n');

@@ -43,7 +43,15 @@ onEveryDatabase('lists', (suite) => {
     const draft = await knex('runner_run').where({ id: task.draftRunId }).first();
     await knex('runner_run').delete();
     for (const id of runs)
-      await knex('runner_run').insert({ ...draft, id, job_uid: id.padStart(32, '0'), phase: 'terminal', state: 3, pool: 'listed', log_packed: 1 });
+      await knex('runner_run').insert({
+        ...draft,
+        id,
+        job_uid: id.padStart(32, '0'),
+        phase: 'terminal',
+        state: 3,
+        pool: 'listed',
+        log_packed: 1,
+      });
     const { fetch } = runner.routes({ actor: () => 'alice' });
     const page = async (path: string, before: string | undefined): Promise<readonly { readonly id: string }[]> => {
       const response = await fetch(new Request(`http://runner${path}?limit=2${before ? `&before=${before}` : ''}`));

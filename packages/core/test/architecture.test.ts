@@ -105,7 +105,13 @@ it('changes and locks rows by a list of their ids through the primary key: MySQL
 it('sorts by an id of a table, never by a column of the result, which may be the id as text: 10 would come before 9', () => {
   const bare = /ORDER BY (?:[^`]*?, )?id(?! ON CONFLICT)\b(?!\.)[^`]*`/g;
   for (const name of packages)
-    for (const file of sources(`packages/${name}/src`)) expect(read(file).replaceAll(/^ *\*.*$/gm, '').match(bare) ?? [], file).toEqual([]);
+    for (const file of sources(`packages/${name}/src`))
+      expect(
+        read(file)
+          .replaceAll(/^ *\*.*$/gm, '')
+          .match(bare) ?? [],
+        file,
+      ).toEqual([]);
 });
 
 /** The last argument of each call of `name` in a source text. */

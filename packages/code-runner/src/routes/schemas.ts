@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { phases, reasons } from '../runs/states.ts';
-import type { DataSet } from '../tasks/task-table.ts';
+import type { DataSet } from '../tasks/data-sets.ts';
 
 const id = z.string().max(40);
 const time = z.number().int().meta({ description: "Milliseconds since 1970, by the database's clock." });

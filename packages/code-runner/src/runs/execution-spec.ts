@@ -2,6 +2,7 @@ import { InvalidArgumentError } from '@holdfast/core';
 import type { ExecutionSpec } from '../executor/executor.ts';
 import { commandOf, type Language } from '../languages/language.ts';
 import type { Blobs } from '../store/blobs.ts';
+import { checkFrozen } from '../tasks/data-sets.ts';
 import { thaw } from './manifest.ts';
 import type { RunRow } from './run.ts';
 
@@ -14,6 +15,7 @@ export async function executionSpec(run: RunRow, languages: ReadonlyMap<string, 
     );
   const manifest = await thaw(blobs, run.manifestHash);
   const { store } = blobs;
+  for (const { object } of manifest.dataSets) checkFrozen(object);
   return {
     runId: run.id,
     attempt: run.attempt,

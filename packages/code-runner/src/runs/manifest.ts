@@ -1,7 +1,7 @@
 import type { Blobs } from '../store/blobs.ts';
 import { spool } from '../store/spool.ts';
+import type { DataSet } from '../tasks/data-sets.ts';
 import type { FileRow } from '../tasks/file-table.ts';
-import type { DataSet } from '../tasks/task-table.ts';
 
 /** The files of a task at the time of a submit. Stored by its digest, so that runs of the same files share it. */
 export interface Manifest {

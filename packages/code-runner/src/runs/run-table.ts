@@ -53,7 +53,10 @@ export class RunTable {
   /** Rows by an SQL condition, all of them unless a `page` is named. The condition is trusted; values go into `params`. */
   async where(condition: string, params: readonly unknown[], page?: Page): Promise<RunRow[]> {
     const cut = page === undefined ? '' : ` ORDER BY ${orders[page.order]} LIMIT ${Math.trunc(page.limit)}`;
-    const rows = await this.database.rows<RawRun>(`SELECT ${runColumns(this.database)} FROM ${this.#runs} r WHERE ${condition}${cut}`, params);
+    const rows = await this.database.rows<RawRun>(
+      `SELECT ${runColumns(this.database)} FROM ${this.#runs} r WHERE ${condition}${cut}`,
+      params,
+    );
     return rows.map(runOf);
   }
 

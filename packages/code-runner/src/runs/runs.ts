@@ -16,6 +16,7 @@ import { filePath } from '../files/path.ts';
 import type { RunQueue } from '../queue/run-queue.ts';
 import { isId, pageSize } from '../row-ids.ts';
 import type { Blobs } from '../store/blobs.ts';
+import { checkDataSets } from '../tasks/data-sets.ts';
 import type { TaskTable } from '../tasks/task-table.ts';
 import type { Tasks } from '../tasks/tasks.ts';
 import { writeZip } from '../zip/write-zip.ts';
@@ -77,8 +78,10 @@ export class Runs {
    * @throws NotFoundError, ForbiddenError, NoMainFileError, LiveRunError, InvalidArgumentError
    */
   async submit(taskId: string, submit: Submit): Promise<Run> {
-    const { database, runs, table, tasks, blobs, queueMs } = this.#options;
+    const { database, runs, table, tasks, blobs, queueMs, authorize } = this.#options;
     let task = await tasks.allowed(taskId, submit, 'run');
+    // The right to an object may have ended since it was attached.
+    await checkDataSets(authorize, task.owner, task, task.dataSets);
     const actor = actorOf(submit);
     const pool = this.#pool(submit.pool);
     const limits = limitsWithin(pool, submit.limits);
@@ -140,6 +143,7 @@ export class Runs {
       // The task was edited in between: take another snapshot.
       if (!run) {
         task = await table.get(taskId);
+        await checkDataSets(authorize, task.owner, task, task.dataSets);
         continue;
       }
       if (run.fresh) {

@@ -1,16 +1,9 @@
 import { type Database, forUpdate, insertRow, type SqlRunner, uuidv7 } from '@holdfast/core';
 import { LimitExceededError, NotFoundError } from '../errors.ts';
 import { isId, nowIn, shownId } from '../row-ids.ts';
+import type { DataSet } from './data-sets.ts';
 import { type Change, FileTable } from './file-table.ts';
 import type { TaskLimits } from './limits.ts';
-
-/** A data set, which programs of a task see read-only under `/data`. */
-export interface DataSet {
-  /** Its path below `/data`. */
-  readonly path: string;
-  /** Name of the object in the file store. */
-  readonly object: string;
-}
 
 /** A task: a tree of files, one of which is run. */
 export interface Task {

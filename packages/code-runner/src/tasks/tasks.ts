@@ -6,8 +6,9 @@ import type { Language } from '../languages/language.ts';
 import { pageSize } from '../row-ids.ts';
 import type { Blobs } from '../store/blobs.ts';
 import { spool } from '../store/spool.ts';
+import { checkDataSets, type DataSet } from './data-sets.ts';
 import type { TaskLimits } from './limits.ts';
-import type { DataSet, Task, TaskTable } from './task-table.ts';
+import type { Task, TaskTable } from './task-table.ts';
 
 /** Options of {@link Tasks.create}. */
 export interface NewTask extends As {
@@ -18,6 +19,7 @@ export interface NewTask extends As {
   readonly files?: Readonly<Record<string, string>>;
   /** Path of the file that runs start. Default: the template's main file, if `files` contains it. */
   readonly main?: string;
+  /** Objects of the file store that programs may read. Default: none. `authorize` has to allow `attach` for each; by default it does not. */
   readonly dataSets?: readonly DataSet[];
 }
 
@@ -40,7 +42,7 @@ export class Tasks {
     this.#options = options;
   }
 
-  /** @throws UnknownLanguageError, InvalidPathError, InvalidArgumentError, LimitExceededError */
+  /** @throws UnknownLanguageError, InvalidPathError, InvalidArgumentError, LimitExceededError, ForbiddenError */
   async create(task: NewTask): Promise<Task> {
     const { database, table, blobs, limits } = this.#options;
     const actor = actorOf(task);
@@ -50,7 +52,7 @@ export class Tasks {
     const main = task.main ?? (Object.hasOwn(files, language.main) ? language.main : null);
     if (main !== null && !Object.hasOwn(files, main))
       throw new InvalidArgumentError(`files has no file ${JSON.stringify(main)}; add it, or change main.`);
-    const dataSets = checkDataSets(task.dataSets ?? []);
+    const dataSets = await checkDataSets(this.#options.authorize, actor, { id: '', owner: actor }, task.dataSets ?? []);
     const kept: { path: string; blob: string; size: number }[] = [];
     for (const [given, content] of Object.entries(files)) {
       const path = filePath(given);
@@ -90,11 +92,14 @@ export class Tasks {
     id: string,
     change: As & { readonly name?: string; readonly language?: string; readonly dataSets?: readonly DataSet[] },
   ): Promise<Task> {
-    await this.allowed(id, change, 'edit');
+    const task = await this.allowed(id, change, 'edit');
     const values: Record<string, unknown> = {};
     if (change.name !== undefined) values.name = keyText('name', change.name);
     if (change.language !== undefined) values.language = this.language(change.language).name;
-    if (change.dataSets !== undefined) values.data_sets = JSON.stringify(checkDataSets(change.dataSets));
+    if (change.dataSets !== undefined) {
+      const dataSets = await checkDataSets(this.#options.authorize, change.actor, task, change.dataSets);
+      values.data_sets = JSON.stringify(dataSets);
+    }
     await this.#options.table.edit(id, async (sql) => {
       await this.#options.table.set(sql, id, values);
       return { result: undefined };
@@ -133,9 +138,4 @@ export class Tasks {
       `There is no language ${shownValue(name)}; choose one of ${[...this.#options.languages.keys()].join(', ')}.`,
     );
   }
-}
-
-function checkDataSets(dataSets: readonly DataSet[]): readonly DataSet[] {
-  if (!Array.isArray(dataSets)) throw new InvalidArgumentError('dataSets is not a list; give [{ path, object }].');
-  return dataSets.map(({ path, object }) => ({ path: filePath(path), object: keyText('object', object, 300) }));
 }
