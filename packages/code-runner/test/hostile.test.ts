@@ -1,6 +1,8 @@
 import { spawnSync } from 'node:child_process';
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { chmodSync, closeSync, existsSync, mkdtempSync, openSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { coreSchema, migrate, silentLogger } from '@holdfast/core';
 import { type TestDatabase, type TestDialect, testDialects } from '@holdfast/core/testing';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -49,7 +51,13 @@ describe.runIf(sandboxed)('programs that mean harm, in the local sandbox', () =>
 
   it('run in the isolation that this machine has', async () => {
     const { details } = await executor.probe();
-    expect(details).toMatchObject({ namespaces: true, seccomp: true, noNewPrivileges: true, noCapabilities: true });
+    expect(details).toMatchObject({
+      namespaces: true,
+      seccomp: true,
+      noNewPrivileges: true,
+      noCapabilities: true,
+      onlyOwnDescriptors: true,
+    });
   });
 
   it('an execution that is started twice at the same time runs once', async () => {
@@ -199,6 +207,24 @@ describe.runIf(sandboxed)('programs that mean harm, in the local sandbox', () =>
     expect(log).not.toContain('mine');
     expect(Math.max(...(/pids \[(.*)\]/.exec(log)?.[1]?.split(', ').map(Number) ?? [99]))).toBeLessThan(10);
     await eventsOf(runner, other.id);
+  });
+
+  it('a folder of the machine that the service itself has open, from whoever started it, is not there', () => {
+    const folder = mkdtempSync(join(tmpdir(), 'holdfast-open-'));
+    chmodSync(folder, 0o755);
+    writeFileSync(join(folder, 'of-the-machine'), '');
+    const open = openSync(folder, 'r');
+    const stdio: (number | 'ignore' | 'pipe')[] = ['ignore', 'pipe', 'pipe', open, 'ignore', open];
+    for (let n = stdio.length; n < 200; n++) stdio.push(n === 9 ? open : 'ignore');
+    stdio.push(open);
+    const script = join(import.meta.dirname, 'victim', 'inheriting.ts');
+    const { stdout, stderr } = spawnSync(process.execPath, ['--conditions=@holdfast/source', script], { encoding: 'utf8', stdio });
+    closeSync(open);
+    rmSync(folder, { recursive: true });
+    expect(stderr).not.toMatch(/Error/);
+    expect(stdout).toContain('"onlyOwnDescriptors":true');
+    expect(stdout).not.toContain('of-the-machine');
+    expect(stdout).toMatch(/Not a directory|No such file/);
   });
 
   it('a link out of the sandbox leads nowhere: it is not followed, and not kept', async () => {

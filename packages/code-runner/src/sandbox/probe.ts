@@ -7,6 +7,7 @@ import type { ExecutionSpec, Isolation } from '../executor/executor.ts';
 import type { Language } from '../languages/language.ts';
 import { defaultRunLimits } from '../runs/limits.ts';
 import { findCgroups } from './cgroup.ts';
+import { listOpen } from './inherited.ts';
 import { type Bubblewrap, type LaunchSettings, launchOf } from './launch.ts';
 import { materialise } from './materialise.ts';
 import { Places } from './places.ts';
@@ -69,6 +70,7 @@ export async function probe({ file, trusted, folder, firstUserId, killAfterMs }:
     seccomp: /^Seccomp:\s+2$/m.test(status),
     noNewPrivileges: /^NoNewPrivs:\s+1$/m.test(status),
     noCapabilities: /^CapEff:\s+0+$/m.test(status),
+    onlyOwnDescriptors: !/^open /m.test(status),
     cgroups: cgroups?.version ?? false,
     ownUser: isRoot,
   };
@@ -81,6 +83,10 @@ export async function probe({ file, trusted, folder, firstUserId, killAfterMs }:
       throw new ExecutorUnavailableError(
         `bubblewrap started a program without ${what}, although that was requested. Its version may be too old; 0.5 is needed.`,
       );
+  if (!details.onlyOwnDescriptors)
+    throw new ExecutorUnavailableError(
+      `A program in the sandbox has file descriptors of this process: ${[...status.matchAll(/^open (.*)$/gm)].map(([, one]) => one).join(', ')}. Start this process without them.`,
+    );
   const parts = [
     'namespaces',
     ...(details.seccomp ? ['seccomp'] : []),
@@ -90,7 +96,7 @@ export async function probe({ file, trusted, folder, firstUserId, killAfterMs }:
   return { isolation: { summary: `bubblewrap: ${parts.join(', ')}`, details }, places, settings };
 }
 
-/** Starts a program in a sandbox, and returns its /proc/self/status, which shows the isolation that the kernel applies. */
+/** Starts a program in a sandbox, and returns its /proc/self/status, which shows the isolation that the kernel applies, and its open descriptors. */
 async function tryOut(base: string, places: Places, settings: LaunchSettings & { readonly bubblewrap: Bubblewrap }): Promise<string> {
   const language: Language = { name: 'probe', template: {}, main: '', image: 'none', requires: [] };
   const spec: ExecutionSpec = {
@@ -100,7 +106,7 @@ async function tryOut(base: string, places: Places, settings: LaunchSettings & {
     taskId: '',
     actor: '',
     language,
-    command: ['/bin/cat', '/proc/self/status'],
+    command: ['/bin/sh', '-c', `cat /proc/self/status; ${listOpen}`],
     limits: { ...defaultRunLimits, timeoutMs: 10_000 },
     files: [],
     dataSets: [],

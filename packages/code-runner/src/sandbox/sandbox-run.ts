@@ -1,4 +1,4 @@
-import { type ChildProcess, spawn } from 'node:child_process';
+import { type ChildProcess, type StdioNull, type StdioPipe, spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { closeSync, openSync, statfsSync } from 'node:fs';
 import { constants } from 'node:os';
@@ -8,6 +8,7 @@ import { endingOf, exitOf, failed, overLimit } from '../executor/endings.ts';
 import type { ExecutionRef, LogPiece, OutputFile } from '../executor/executor.ts';
 import { terminated } from '../runs/decide.ts';
 import type { Ending } from '../runs/states.ts';
+import { inheritable, withoutInherited } from './inherited.ts';
 import type { Launch } from './launch.ts';
 import { leftFiles } from './left-files.ts';
 import { OutputStream } from './output-stream.ts';
@@ -49,17 +50,20 @@ export class SandboxRun {
     this.#launch = launch;
     this.#before = cgroup?.refusals() ?? { oomKills: 0, forks: 0 };
     const filter = launch.seccomp === undefined ? undefined : openSync(launch.seccomp, 'r');
+    const devNull = openSync('/dev/null', 'r');
     try {
+      const own = ['ignore', 'pipe', 'pipe', 'pipe', 'pipe', filter ?? 'ignore', 'pipe', 'pipe'] as const;
       this.#child = spawn(launch.file, launch.args, {
         cwd: launch.cwd,
         // The program sees nothing of this process's environment.
         env: launch.environment as NodeJS.ProcessEnv,
-        stdio: ['ignore', 'pipe', 'pipe', 'pipe', 'pipe', filter ?? 'ignore', 'pipe', 'pipe'],
+        stdio: withoutInherited<StdioNull | StdioPipe | number>(own, 'ignore', devNull, inheritable()),
         ...(launch.user === undefined ? {} : { uid: launch.user, gid: launch.user }),
         detached: !launch.wrapped,
       });
     } finally {
       if (filter !== undefined) closeSync(filter);
+      closeSync(devNull);
     }
     const child = this.#child;
     const [, , , status, block, , reports, commands] = child.stdio as unknown as [
