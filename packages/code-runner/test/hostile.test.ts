@@ -209,6 +209,27 @@ describe.runIf(sandboxed)('programs that mean harm, in the local sandbox', () =>
     await eventsOf(runner, other.id);
   });
 
+  it('limits that the kernel refuses end the start for good, and its place is used again', async () => {
+    const { details } = await executor.probe();
+    const groups = (): string[] => readdirSync('/sys/fs/cgroup/pids').filter((name) => name.startsWith(`holdfast-runner-${process.pid}-`));
+    const own = localSandbox();
+    await own.probe();
+    const before = groups().length;
+    for (let n = 0; n < 5; n++) {
+      const spec = { ...sleeper(`refused-${n}`), limits: { ...defaultRunLimits, memoryBytes: 0.5 } };
+      // Not retryable: a retry would be refused too.
+      if (details.cgroups !== false) await expect(own.start(spec, { signal })).rejects.toMatchObject({ code: 'executor-unavailable', retryable: false });
+      const unreadable = { ...sleeper(`unreadable-${n}`), files: [{ path: 'x', size: 1, open: () => Promise.reject(new Error('away')) }] };
+      await expect(own.start(unreadable, { signal })).rejects.toThrow('away');
+    }
+    expect(groups().length).toBeLessThanOrEqual(before);
+    expect(await own.list()).toEqual([]);
+    const good = sleeper('after');
+    await own.start(good, { signal });
+    await expect.poll(() => processesOf(good, ['-x']), { timeout: 5_000 }).toBe(1);
+    await own.close();
+  });
+
   it('a folder of the machine that the service itself has open, from whoever started it, is not there', () => {
     const folder = mkdtempSync(join(tmpdir(), 'holdfast-open-'));
     chmodSync(folder, 0o755);

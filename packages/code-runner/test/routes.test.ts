@@ -213,6 +213,7 @@ onEveryDatabase(
         ['POST', '/tasks', '{', 400, 'malformed-body', /not valid JSON/],
         ['POST', `${at}/runs`, {}, 422, 'no-main-file', /setMain/],
         ['POST', `${at}/runs`, { argv: 'python3 a' }, 422, 'invalid-argument', /give a list of strings/],
+        ['POST', `${at}/runs`, { argv: ['a'], limits: { memoryBytes: 0.5 } }, 422, 'invalid-argument', /whole number of at least 16,777,216/],
         ['POST', `${at}/runs`, { argv: ['a'], limits: { memoryBytes: 2 ** 50 } }, 422, 'invalid-argument', /allows 536870912 at most/],
         ['PUT', `${at}/file?path=../x`, 'x', 422, 'invalid-path', /a part \.\./],
         ['PUT', `${at}/file`, 'x', 422, 'invalid-path', /empty/],

@@ -259,7 +259,15 @@ onEveryDatabase('runs', (suite) => {
     await refused({ argv: ['x'], execCommand: 'x' }, /not both/);
     await refused({ execCommand: 'a | b' }, /only a shell understands/);
     await refused({ argv: ['x'], limits: { memoryBytes: 2 ** 40 } }, /memoryBytes is 1099511627776; the pool small allows 536870912/);
-    await refused({ argv: ['x'], limits: { cpus: 0 } }, /above 0/);
+    await refused({ argv: ['x'], limits: { cpus: 0 } }, /cpus is 0; give a number of at least 0.01/);
+    await refused({ argv: ['x'], limits: { memoryBytes: 0.5 } }, /memoryBytes is 0.5; give a whole number of at least 16,777,216/);
+    for (const name of ['memoryBytes', 'timeoutMs', 'outputBytes', 'diskBytes', 'processes', 'resultBytes'])
+      for (const value of [0, -1, 0.5, 1.5, Number.NaN, '64', null, 2 ** 60])
+        await refused({ argv: ['x'], limits: { [name]: value } }, new RegExp(`limits.${name} is .*give a whole number`));
+    for (const value of [0.001, Number.NaN, Number.POSITIVE_INFINITY, '1', null])
+      await refused({ argv: ['x'], limits: { cpus: value } }, /limits.cpus is .*at least 0.01/);
+    await refused({ argv: ['x'], limits: JSON.parse('{ "constructor": 5 }') }, /no limit "constructor"/);
+    await refused({ argv: ['x'], limits: JSON.parse('{ "__proto__": { "cpus": 1 } }') }, /no limit "__proto__"/);
     await refused({ argv: ['x'], limits: { disk: 1 } }, /no limit "disk"/);
     await refused({ argv: ['x'], pool: 'huge' }, /no pool "huge"; choose one of small/);
     await refused({ argv: ['x'], priority: 10 }, /from -9 to 9/);

@@ -1,6 +1,9 @@
 import { type Duration, durationMs, InvalidArgumentError, shownValue, wholeNumber } from '@holdfast/core';
 
-/** Limits of one run. A program that exceeds one is ended with a reason such as OOM or TIMEOUT. */
+/**
+ * Limits of one run. A program that exceeds one is ended with a reason such as OOM or TIMEOUT. Each is a whole number of at least
+ * {@link leastRunLimits}; only `cpus` may have a fraction.
+ */
 export interface RunLimits {
   /** Bytes of memory of all its processes together, including files in `/scratch`, `/tmp` and `/out`. Default 512 MiB. */
   readonly memoryBytes: number;
@@ -29,6 +32,17 @@ export const defaultRunLimits: RunLimits = {
   resultBytes: 64 * 2 ** 20,
 };
 
+/** The lowest limits: with less, the kernel refuses the limit, or the sandbox itself does not start. */
+export const leastRunLimits: RunLimits = {
+  memoryBytes: 16 * 2 ** 20,
+  cpus: 0.01,
+  timeoutMs: 1,
+  outputBytes: 1,
+  diskBytes: 64 * 2 ** 10,
+  processes: 1,
+  resultBytes: 1,
+};
+
 /** A pool: runs that share a number of slots. */
 export interface PoolOptions {
   /** Runs at a time, over all workers of all processes. Default 4. */
@@ -52,8 +66,8 @@ export function poolOf(name: string, { slots = 4, limits, memoryBytes }: PoolOpt
     throw new InvalidArgumentError(`The pool's name is ${shownValue(name)}; use a-z, 0-9 and -, at most 50.`);
   wholeNumber(`pools.${name}.slots`, slots);
   const all = { ...defaultRunLimits, ...limits };
-  for (const [key, value] of Object.entries(all))
-    if (!(value > 0)) throw new InvalidArgumentError(`limits.${key} of the pool ${name} is ${value}; give a number above 0.`);
+  for (const [key, value] of Object.entries(all)) checkLimit(`limits.${key} of the pool ${name}`, key, value);
+  if (memoryBytes !== undefined) wholeNumber(`pools.${name}.memoryBytes`, memoryBytes);
   if (memoryBytes !== undefined && memoryBytes < all.memoryBytes)
     throw new InvalidArgumentError(
       `The pool ${name} has ${memoryBytes} bytes of memory, less than one run may use (${all.memoryBytes}); raise memoryBytes or lower limits.memoryBytes.`,
@@ -69,17 +83,24 @@ export function limitsWithin(pool: Pool, asked: Partial<RunLimits> & { readonly 
   const { timeout, ...rest } = asked;
   const wanted = { ...rest, ...(timeout === undefined ? {} : { timeoutMs: durationMs(timeout, 'limits.timeout') }) };
   for (const [key, value] of Object.entries(wanted)) {
+    checkLimit(`limits.${key}`, key, value);
     const most = pool.limits[key as keyof RunLimits];
-    if (most === undefined)
-      throw new InvalidArgumentError(
-        `There is no limit ${JSON.stringify(key.slice(0, 40))}; choose from ${Object.keys(pool.limits).join(', ')}.`,
-      );
-    if (typeof value !== 'number' || !(value > 0))
-      throw new InvalidArgumentError(`limits.${key} is ${shownValue(value)}; give a number above 0.`);
     if (value > most)
       throw new InvalidArgumentError(
         `limits.${key} is ${value}; the pool ${pool.name} allows ${most} at most. Ask for less, or choose another pool.`,
       );
   }
   return { ...pool.limits, ...wanted };
+}
+
+/** @throws InvalidArgumentError unless the limit exists, and the value can be one */
+function checkLimit(name: string, key: string, value: unknown): void {
+  if (!Object.hasOwn(leastRunLimits, key))
+    throw new InvalidArgumentError(
+      `There is no limit ${JSON.stringify(key.slice(0, 40))}; choose from ${Object.keys(leastRunLimits).join(', ')}.`,
+    );
+  const least = leastRunLimits[key as keyof RunLimits];
+  if (key !== 'cpus') wholeNumber(name, value, { least });
+  else if (typeof value !== 'number' || !(value >= least) || !Number.isFinite(value))
+    throw new InvalidArgumentError(`${name} is ${shownValue(value)}; give a number of at least ${least}.`);
 }

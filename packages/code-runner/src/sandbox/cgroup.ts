@@ -2,6 +2,7 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, writeFileS
 import { writeFile } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
+import { ExecutorUnavailableError } from '../errors.ts';
 
 /** Counts of what the kernel has refused to a group. */
 export interface Refusals {
@@ -19,6 +20,7 @@ export interface GroupLimits {
 
 /** Kernel limits for all processes of one place together. Made once per place, and used for one run after the other. */
 export interface Cgroup {
+  /** @throws ExecutorUnavailableError if the kernel refuses a value: it would refuse it again */
   limit(limits: GroupLimits): void;
   /**
    * Adds a process; processes that it starts later follow. Each hierarchy takes the kernel about 1.5 ms, so this does not block the
@@ -70,7 +72,7 @@ function v1(root: string): Cgroups | undefined {
         limit(limits) {
           const text = JSON.stringify(limits);
           if (text === last) return;
-          last = text;
+          last = '';
           // Without a limit on memory plus swap, a program would swap instead of ending. That limit may not be below the one on
           // memory: it is raised first and lowered last.
           writeIf(own.memory, 'memory.memsw.limit_in_bytes', -1);
@@ -80,6 +82,7 @@ function v1(root: string): Cgroups | undefined {
           // A limit of all cores needs no quota, which saves adding processes to the cpu hierarchy.
           quota = hasCpu && limits.cpus < availableParallelism();
           if (quota) write(own.cpu, 'cpu.cfs_quota_us', Math.max(1_000, Math.round(limits.cpus * 100_000)));
+          last = text;
         },
         async add(pid) {
           const groups = [own.memory, own.pids, ...(quota ? [own.cpu] : [])];
@@ -126,11 +129,12 @@ function v2(root: string): Cgroups | undefined {
         limit(limits) {
           const text = JSON.stringify(limits);
           if (text === last) return;
-          last = text;
+          last = '';
           write(own, 'memory.max', limits.memoryBytes);
           writeIf(own, 'memory.swap.max', 0);
           write(own, 'pids.max', limits.processes);
           write(own, 'cpu.max', `${Math.max(1_000, Math.round(limits.cpus * 100_000))} 100000`);
+          last = text;
         },
         add: (pid) => writeFile(join(own, 'cgroup.procs'), String(pid)),
         refusals: () => ({ oomKills: field(read(own, 'memory.events'), 'oom_kill'), forks: field(read(own, 'pids.events'), 'max') }),
@@ -167,7 +171,15 @@ function read(folder: string, file: string): string {
 }
 
 function write(folder: string, file: string, value: number | string): void {
-  writeFileSync(join(folder, file), String(value));
+  try {
+    writeFileSync(join(folder, file), String(value));
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code !== 'EINVAL' && code !== 'ERANGE') throw error;
+    throw new ExecutorUnavailableError(`The kernel refuses ${value} as ${file} of a cgroup (${code}). Ask for another limit.`, {
+      cause: error,
+    });
+  }
 }
 
 function writeIf(folder: string, file: string, value: number | string): void {

@@ -8,6 +8,7 @@ import type { Observed } from '../runs/decide.ts';
 import { makeEtc } from './bubblewrap.ts';
 import { launchOf } from './launch.ts';
 import { materialise } from './materialise.ts';
+import type { Place } from './places.ts';
 import { probe, type Ready } from './probe.ts';
 import { SandboxRun } from './sandbox-run.ts';
 
@@ -72,16 +73,28 @@ class LocalSandbox implements Executor {
           `${spec.language.title ?? spec.language.name} is not installed on this machine: ${file} does not exist. Tell whoever operates this service.`,
         );
     const folder = join(this.#base(), key);
-    await materialise(join(folder, 'code'), spec.files);
-    if (spec.dataSets.length > 0) await materialise(join(folder, 'data'), spec.dataSets);
-    const place = places.take();
-    place.cgroup?.limit({
-      memoryBytes: spec.limits.memoryBytes + (spec.language.memoryOverheadBytes ?? 0),
-      // Three processes of the sandbox itself.
-      processes: spec.limits.processes + 3,
-      cpus: spec.limits.cpus,
-    });
-    this.#runs.set(key, { run: new SandboxRun(launchOf(spec, folder, place, settings)), folder, leave: () => places.giveBack(place) });
+    let place: Place | undefined;
+    let run: SandboxRun | undefined;
+    try {
+      await materialise(join(folder, 'code'), spec.files);
+      if (spec.dataSets.length > 0) await materialise(join(folder, 'data'), spec.dataSets);
+      const taken = places.take();
+      place = taken;
+      taken.cgroup?.limit({
+        memoryBytes: spec.limits.memoryBytes + (spec.language.memoryOverheadBytes ?? 0),
+        // Three processes of the sandbox itself.
+        processes: spec.limits.processes + 3,
+        cpus: spec.limits.cpus,
+      });
+      run = new SandboxRun(launchOf(spec, folder, taken, settings));
+      this.#runs.set(key, { run, folder, leave: () => places.giveBack(taken) });
+    } finally {
+      // Nothing was started: nobody will remove it.
+      if (!run) {
+        if (place) places.discard(place);
+        await rm(folder, { recursive: true, force: true });
+      }
+    }
   }
 
   async *observe(ref: ExecutionRef, { signal }: { readonly signal: AbortSignal }): AsyncGenerator<Observed | undefined> {

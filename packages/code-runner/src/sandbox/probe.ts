@@ -114,22 +114,23 @@ async function tryOut(base: string, places: Places, settings: LaunchSettings & {
   const folder = join(base, `${spec.runId}-${spec.attempt}`);
   await materialise(join(folder, 'code'), []);
   const place = places.take();
-  const run = new SandboxRun(launchOf(spec, folder, place, settings));
+  let run: SandboxRun | undefined;
   let text = '';
   try {
+    run = new SandboxRun(launchOf(spec, folder, place, settings));
     for await (const { bytes } of run.logs(AbortSignal.timeout(15_000))) text += Buffer.from(bytes).toString();
   } catch {
     // The ending and the text below tell what went wrong.
   } finally {
-    await run.remove();
+    await run?.remove();
     await rm(folder, { recursive: true, force: true });
     places.giveBack(place);
   }
-  if (run.ending?.state !== 3) {
+  if (run?.ending?.state !== 3) {
     const { file } = settings.bubblewrap;
     const version = spawnSync(file, ['--version'], { encoding: 'utf8' }).stdout?.trim();
     throw new ExecutorUnavailableError(
-      `No sandbox can be made here (${version || file}): ${(text || run.ending?.message || 'it did not answer').trim().slice(0, 500)}. Unprivileged user namespaces may be switched off (sysctl kernel.unprivileged_userns_clone, kernel.apparmor_restrict_unprivileged_userns), or forbidden by the container that this runs in.`,
+      `No sandbox can be made here (${version || file}): ${(text || run?.ending?.message || 'it did not answer').trim().slice(0, 500)}. Unprivileged user namespaces may be switched off (sysctl kernel.unprivileged_userns_clone, kernel.apparmor_restrict_unprivileged_userns), or forbidden by the container that this runs in.`,
     );
   }
   return text;
