@@ -1,5 +1,5 @@
 import { createHmac, randomBytes } from 'node:crypto';
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { openSqlite } from '@holdfast/core/sqlite';
@@ -164,9 +164,11 @@ export function describeConfig(config: Config): string {
 
 const data = join(import.meta.dirname, '..', 'data');
 
-/** The folder whose files persist between starts. */
+/** The folder whose files persist between starts. Only this user may read it: it has the secret and the database. */
 export function dataFolder(): string {
-  mkdirSync(data, { recursive: true });
+  mkdirSync(data, { recursive: true, mode: 0o700 });
+  // One of an earlier version was open to all.
+  chmodSync(data, 0o700);
   return data;
 }
 

@@ -1,5 +1,5 @@
 import { spawnSync } from 'node:child_process';
-import { chmodSync, closeSync, existsSync, mkdtempSync, openSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, closeSync, existsSync, mkdtempSync, openSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -207,6 +207,34 @@ describe.runIf(sandboxed)('programs that mean harm, in the local sandbox', () =>
     expect(log).not.toContain('mine');
     expect(Math.max(...(/pids \[(.*)\]/.exec(log)?.[1]?.split(', ').map(Number) ?? [99]))).toBeLessThan(10);
     await eventsOf(runner, other.id);
+  });
+
+  it('files of runs are closed to other users, and those of a killed service are removed by the next', async () => {
+    const parent = mkdtempSync(join(tmpdir(), 'holdfast-parent-'));
+    chmodSync(parent, 0o755);
+    const script = `import { localSandbox } from '${join(import.meta.dirname, '..', 'src', 'sandbox', 'index.ts')}';
+      await localSandbox({ folder: ${JSON.stringify(parent)} }).probe(); process.kill(process.pid, 'SIGKILL');`;
+    spawnSync(process.execPath, ['--conditions=@holdfast/source', '--input-type=module', '-e', script]);
+    const left = readdirSync(parent);
+    expect(left).toHaveLength(1);
+    const [one, two] = [localSandbox({ folder: parent }), localSandbox({ folder: parent })];
+    const spec = sleeper('private');
+    await one.start(spec, { signal });
+    await two.probe();
+    const there = readdirSync(parent);
+    expect(there).toHaveLength(2);
+    expect(there).not.toContain(left[0]);
+    const [folder = ''] = there.filter((name) => existsSync(join(parent, name, 'private-1')));
+    const path = join(parent, folder, 'private-1', 'code', 'run.py');
+    expect(existsSync(path)).toBe(true);
+    // Somebody of this machine, if this test may become them.
+    if (process.getuid?.() === 0) expect(spawnSync('/bin/cat', [path], { uid: 60_000, gid: 60_000 }).status).toBe(1);
+    expect(statSync(join(parent, folder, 'private-1')).mode & 0o777).toBe(0o700);
+    await expect.poll(() => processesOf(spec, ['-x']), { timeout: 5_000 }).toBe(1);
+    await one.close();
+    await two.close();
+    expect(readdirSync(parent)).toEqual([]);
+    rmSync(parent, { recursive: true });
   });
 
   it('limits that the kernel refuses end the start for good, and its place is used again', async () => {

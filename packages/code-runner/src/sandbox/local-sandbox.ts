@@ -1,4 +1,4 @@
-import { chmodSync, existsSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { chownSync, existsSync, mkdirSync, rmSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -8,6 +8,7 @@ import type { Observed } from '../runs/decide.ts';
 import { makeEtc } from './bubblewrap.ts';
 import { launchOf } from './launch.ts';
 import { materialise } from './materialise.ts';
+import { makeOwnFolder } from './own-folder.ts';
 import type { Place } from './places.ts';
 import { probe, type Ready } from './probe.ts';
 import { SandboxRun } from './sandbox-run.ts';
@@ -16,7 +17,8 @@ import { SandboxRun } from './sandbox-run.ts';
 export interface LocalSandboxOptions {
   /** Path of bubblewrap. Default `/usr/bin/bwrap`. */
   readonly bubblewrap?: string;
-  /** Folder below which the files of runs are written, and removed with the run. Default: the system's temporary folder. */
+  /** Folder below which the files of runs are written, and removed with the run. What a killed process left there is removed when the next one
+   * starts. Default: the system's temporary folder. */
   readonly folder?: string;
   /**
    * Whether a sandbox is required. Default `required`: without bubblewrap nothing is started. `none-trusted-code-only` runs programs as
@@ -76,10 +78,12 @@ class LocalSandbox implements Executor {
     let place: Place | undefined;
     let run: SandboxRun | undefined;
     try {
+      mkdirSync(folder, { mode: 0o700, recursive: true });
       await materialise(join(folder, 'code'), spec.files);
       if (spec.dataSets.length > 0) await materialise(join(folder, 'data'), spec.dataSets);
       const taken = places.take();
       place = taken;
+      if (taken.user !== undefined) chownSync(folder, taken.user, taken.user);
       taken.cgroup?.limit({
         memoryBytes: spec.limits.memoryBytes + (spec.language.memoryOverheadBytes ?? 0),
         // Three processes of the sandbox itself.
@@ -170,12 +174,10 @@ class LocalSandbox implements Executor {
     return this.#ready;
   }
 
-  /** The folder of this process. Other users may pass through it but not list it: bubblewrap mounts its contents as another user. */
+  /** The folder of this process. */
   #base(): string {
     if (this.#folder !== undefined) return this.#folder;
-    mkdirSync(this.#options.folder ?? tmpdir(), { recursive: true });
-    this.#folder = mkdtempSync(join(this.#options.folder ?? tmpdir(), 'holdfast-sandbox-'));
-    chmodSync(this.#folder, 0o711);
+    this.#folder = makeOwnFolder(this.#options.folder ?? tmpdir(), process.getuid?.() === 0);
     mkdirSync(join(this.#folder, 'etc'));
     makeEtc(join(this.#folder, 'etc'));
     return this.#folder;

@@ -1,5 +1,5 @@
 import { spawnSync } from 'node:child_process';
-import { existsSync, writeFileSync } from 'node:fs';
+import { chownSync, existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ExecutorUnavailableError } from '../errors.ts';
@@ -112,8 +112,10 @@ async function tryOut(base: string, places: Places, settings: LaunchSettings & {
     dataSets: [],
   };
   const folder = join(base, `${spec.runId}-${spec.attempt}`);
+  mkdirSync(folder, { mode: 0o700, recursive: true });
   await materialise(join(folder, 'code'), []);
   const place = places.take();
+  if (place.user !== undefined) chownSync(folder, place.user, place.user);
   let run: SandboxRun | undefined;
   let text = '';
   try {

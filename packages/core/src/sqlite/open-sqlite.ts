@@ -11,7 +11,7 @@ export interface SqliteOptions {
  * Opens a knex over Node's built-in SQLite, with WAL and foreign keys. It has ONE connection, which the application and the loops share:
  * inside a transaction, use its `trx` for everything, since any other call waits until the transaction has ended.
  *
- * @param file path of the database file (`:memory:` for one that dies with the process).
+ * @param file path of the database file; a new one is readable by this user only (`:memory:` for one that dies with the process).
  */
 export function openSqlite(file: string, options: SqliteOptions = {}): Knex {
   return knexFactory({

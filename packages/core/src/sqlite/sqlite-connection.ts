@@ -1,7 +1,18 @@
+import { closeSync, openSync } from 'node:fs';
 import { DatabaseSync, type SQLInputValue, type StatementSync } from 'node:sqlite';
 import { isBusy } from '../database/transient.ts';
 
 const maxPrepared = 500;
+
+/** Makes a new file readable by this user only. SQLite gives its journal the mode of the file. A file that exists keeps its mode. */
+function makePrivate(file: string): void {
+  if (file === '' || file === ':memory:' || file.startsWith('file:')) return;
+  try {
+    closeSync(openSync(file, 'ax', 0o600));
+  } catch {
+    // It exists, or can't be made: SQLite says why.
+  }
+}
 
 /** One `node:sqlite` connection with its prepared statements, in the shape that knex's client and the kernel need. */
 export class SqliteConnection {
@@ -10,6 +21,7 @@ export class SqliteConnection {
   __knex__disposed?: unknown;
 
   constructor(file: string, synchronous: 'FULL' | 'NORMAL') {
+    makePrivate(file);
     this.#database = new DatabaseSync(file, { timeout: 0, enableForeignKeyConstraints: true });
     this.#database.exec(`PRAGMA busy_timeout = 0; PRAGMA foreign_keys = ON; PRAGMA synchronous = ${synchronous};`);
   }
