@@ -31,7 +31,7 @@ export { decide } from './runs/decide.ts';
 export { defaultRunLimits, type Pool, type PoolOptions, type RunLimits } from './runs/limits.ts';
 export type { Output } from './runs/run.ts';
 export type { RunEvent } from './runs/run-event.ts';
-export type { Run } from './runs/run-view.ts';
+export type { ListedRun, Run } from './runs/run-view.ts';
 export type { Runs, Submit } from './runs/runs.ts';
 export { type Ending, type Phase, phases, type Reason, type RunState, reasons } from './runs/states.ts';
 export { codeRunnerSchema } from './schema.ts';

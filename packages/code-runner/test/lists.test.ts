@@ -62,4 +62,17 @@ onEveryDatabase('lists', (suite) => {
     const operators = await paged(async (after) => (await runner.inspect().list({ limit: 2, ...(after ? { after } : {}) })) as never);
     expect(operators).toEqual(runs);
   });
+
+  it('leave out the files that runs left, of which there may be 10,000 each; the run itself has them', async () => {
+    const runner = suite.runner({ pools: { files: {} } });
+    const task = await runner.tasks.create({ ...alice, name: 'files', language: 'python' });
+    const output = { files: [{ path: 'a', size: 1 }], truncated: false };
+    await suite.db.knex('runner_run').where({ id: task.draftRunId }).update({ phase: 'terminal', state: 3, log_packed: 1, output: JSON.stringify(output) });
+    const [listed] = await runner.runs.list(alice, { taskId: task.id });
+    expect(listed).toMatchObject({ id: task.draftRunId, state: 3 });
+    expect(listed).not.toHaveProperty('output');
+    const { fetch } = runner.routes({ actor: () => 'alice' });
+    expect(await (await fetch(new Request(`http://runner/tasks/${task.id}/runs`))).text()).not.toContain('output"');
+    expect((await runner.runs.get(task.draftRunId ?? '', alice)).output).toEqual(output);
+  });
 });

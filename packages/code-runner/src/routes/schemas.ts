@@ -122,7 +122,7 @@ export const views: Readonly<Record<View, z.ZodType>> = {
   task,
   tasks: z.object({ tasks: z.array(task) }),
   run,
-  runs: z.object({ runs: z.array(run) }),
+  runs: z.object({ runs: z.array(run.omit({ output: true })) }),
   languages: z.object({
     languages: z.array(z.object({ name: z.string(), title: z.string(), main: z.string() })),
     pools: z.array(z.object({ name: z.string(), slots: z.number().int(), limits })),

@@ -1,4 +1,4 @@
-import type { RunRow } from './run.ts';
+import type { ListedRow } from './run.ts';
 import type { Ending, Phase } from './states.ts';
 
 /** The object of a run outside of the database (a sandbox or a Job), as its executor sees it. */
@@ -61,7 +61,7 @@ export type Decision =
 
 const nothing: Decision = { do: 'nothing' };
 
-export function decidable(run: RunRow): Decidable {
+export function decidable(run: ListedRow): Decidable {
   return { ...run, timeoutMs: run.limits?.timeoutMs ?? 0 };
 }
 

@@ -1,7 +1,7 @@
 import { Readable } from 'node:stream';
 import type { Database } from '@holdfast/core';
 import type { FileStore } from '../store/file-store.ts';
-import type { RunRow } from './run.ts';
+import type { ListedRow } from './run.ts';
 import { type EventKind, eventOf, type RunEvent } from './run-event.ts';
 import type { RunTable } from './run-table.ts';
 import type { RunWatch } from './run-watches.ts';
@@ -70,7 +70,7 @@ export class EventLog {
   }
 
   /** Returns the changes of a run's state, in order. */
-  async states(run: RunRow): Promise<RunEvent[]> {
+  async states(run: ListedRow): Promise<RunEvent[]> {
     const { database, runs } = this.#options;
     if (run.logPacked) {
       const index = JSON.parse(await runs.logIndex(run.id)) as Packed[];
@@ -86,7 +86,7 @@ export class EventLog {
   }
 
   /** Replaces the event rows of a run that has ended by one object. */
-  async pack(run: RunRow): Promise<void> {
+  async pack(run: ListedRow): Promise<void> {
     const { store, runs } = this.#options;
     const index: Packed[] = [];
     const note = (rows: readonly RawEvent[]): Buffer[] =>
@@ -138,7 +138,7 @@ export class EventLog {
     }));
   }
 
-  async *#packed(run: RunRow, after: number): AsyncGenerator<RunEvent> {
+  async *#packed(run: ListedRow, after: number): AsyncGenerator<RunEvent> {
     const { store, runs } = this.#options;
     const index = JSON.parse(await runs.logIndex(run.id)) as Packed[];
     let offset = 0;

@@ -4,7 +4,7 @@ import { isId, shownId } from '../row-ids.ts';
 import { type Change, changeRun, type Held } from './change-run.ts';
 import { type Claimed, claimRuns } from './claim-runs.ts';
 import type { Pool } from './limits.ts';
-import { type Output, type RawRun, type RunRow, runColumns, runOf } from './run.ts';
+import { type ListedRow, listedColumns, listedOf, type Output, type RawRun, type RunRow, runColumns, runOf } from './run.ts';
 import { type NewEvent, newStateEvent } from './run-events.ts';
 import { type Ending, type Phase, stateOf } from './states.ts';
 import { type Submission, submitRun } from './submit-run.ts';
@@ -50,14 +50,14 @@ export class RunTable {
     return row && runOf(row);
   }
 
-  /** Rows by an SQL condition, all of them unless a `page` is named. The condition is trusted; values go into `params`. */
-  async where(condition: string, params: readonly unknown[], page?: Page): Promise<RunRow[]> {
+  /** Rows by an SQL condition, without their output files, all of them unless a `page` is named. The condition is trusted; values go into `params`. */
+  async where(condition: string, params: readonly unknown[], page?: Page): Promise<ListedRow[]> {
     const cut = page === undefined ? '' : ` ORDER BY ${orders[page.order]} LIMIT ${Math.trunc(page.limit)}`;
     const rows = await this.database.rows<RawRun>(
-      `SELECT ${runColumns(this.database)} FROM ${this.#runs} r WHERE ${condition}${cut}`,
+      `SELECT ${listedColumns(this.database)} FROM ${this.#runs} r WHERE ${condition}${cut}`,
       params,
     );
-    return rows.map(runOf);
+    return rows.map(listedOf);
   }
 
   /**
@@ -167,7 +167,7 @@ export class RunTable {
   }
 
   /** Records that a log is in one object, and deletes its event rows. */
-  async packed(run: RunRow, index: string): Promise<void> {
+  async packed(run: ListedRow, index: string): Promise<void> {
     const update = `UPDATE ${this.#runs} SET log_packed = 1, log_index = ? WHERE id = ? AND phase = 'terminal' AND log_packed = 0 AND last_seq = ?`;
     const params = [index, run.id, run.lastSeq];
     if (this.database.family === 'postgres') {

@@ -1,6 +1,6 @@
 import { logObject } from './event-log.ts';
 import type { RunLimits } from './limits.ts';
-import type { Output, RunRow } from './run.ts';
+import type { ListedRow, Output, RunRow } from './run.ts';
 import type { Phase, Reason, RunState } from './states.ts';
 
 /** A run, as its owner sees it. */
@@ -45,7 +45,14 @@ export interface Run {
   readonly downloadPath: string;
 }
 
+/** A run as it is listed: without `output`, whose files `get` returns. */
+export type ListedRun = Omit<Run, 'output'>;
+
 export function viewOf(run: RunRow): Run {
+  return { ...listedViewOf(run), output: run.output };
+}
+
+export function listedViewOf(run: ListedRow): ListedRun {
   return {
     id: run.id,
     taskId: run.taskId,
@@ -71,7 +78,6 @@ export function viewOf(run: RunRow): Run {
     endedAt: run.endedAt,
     logBytes: run.logBytes,
     lastSeq: run.lastSeq,
-    output: run.output,
     jobUid: run.jobUid,
     dirPath: `${run.jobUid}/`,
     resLogPath: logObject(run.jobUid),

@@ -45,6 +45,9 @@ export interface RunRow {
   readonly traceparent: string | null;
 }
 
+/** A run's row as it is listed: without the files that it left, of which there may be 10,000. */
+export type ListedRow = Omit<RunRow, 'output'>;
+
 /** The files that were collected from `/out`. */
 export interface Output {
   readonly files: readonly { readonly path: string; readonly size: number }[];
@@ -52,7 +55,7 @@ export interface Output {
   readonly truncated: boolean;
 }
 
-const texts = ['remarks', 'message', 'argv', 'limits', 'log_position', 'output', 'ending'] as const;
+const texts = ['remarks', 'message', 'argv', 'limits', 'log_position', 'ending'] as const;
 const names = [
   'actor',
   'job_uid',
@@ -89,18 +92,28 @@ const numbers = [
   'log_bytes',
 ] as const;
 
+type Value = string | number | null | undefined;
+
 /** A run as the driver returns it. */
 export type RawRun = Readonly<Record<string, string | number | null>>;
 
+/** The columns of a {@link RunRow}. */
 export function runColumns(database: Database): string {
+  return `${listedColumns(database)}, output`;
+}
+
+/** The columns of a {@link ListedRow}. */
+export function listedColumns(database: Database): string {
   return [...names, ...numbers.map((name) => `${database.text(name)} AS ${name}`)].join(', ');
 }
 
 export function runOf(row: RawRun): RunRow {
-  type Value = string | number | null | undefined;
+  return { ...listedOf(row), output: jsonOf(row.output) };
+}
+
+export function listedOf(row: RawRun): ListedRow {
   const number = (value: Value): number | null => (value === null || value === undefined ? null : Number(value));
   const text = (value: Value): string | null => (value === null || value === undefined ? null : String(value));
-  const json = <T>(value: Value): T | null => (value === null || value === undefined ? null : (JSON.parse(String(value)) as T));
   return {
     id: String(row.id),
     taskId: String(row.task_id),
@@ -119,9 +132,9 @@ export function runOf(row: RawRun): RunRow {
     priority: Number(row.priority),
     language: text(row.language),
     main: text(row.main_path),
-    argv: json(row.argv),
+    argv: jsonOf(row.argv),
     remarks: text(row.remarks),
-    limits: json(row.limits),
+    limits: jsonOf(row.limits),
     manifestHash: text(row.manifest_hash)?.trim() ?? null,
     createdAt: Number(row.created_at),
     submittedAt: number(row.submitted_at),
@@ -136,8 +149,11 @@ export function runOf(row: RawRun): RunRow {
     lastSeq: Number(row.last_seq),
     logPacked: Number(row.log_packed) === 1,
     logPosition: text(row.log_position),
-    output: json(row.output),
-    ending: json(row.ending),
+    ending: jsonOf(row.ending),
     traceparent: text(row.traceparent),
   };
+}
+
+function jsonOf<T>(value: Value): T | null {
+  return value === null || value === undefined ? null : (JSON.parse(String(value)) as T);
 }

@@ -26,7 +26,7 @@ import { limitsWithin, type Pool, type RunLimits } from './limits.ts';
 import { freeze, thaw } from './manifest.ts';
 import type { RunRow } from './run.ts';
 import type { RunEvent } from './run-event.ts';
-import { type Run, viewOf } from './run-view.ts';
+import { type ListedRun, listedViewOf, type Run, viewOf } from './run-view.ts';
 import { type StopHost, stopRun } from './stop-run.ts';
 
 /** Options of {@link Runs.submit}. */
@@ -161,12 +161,12 @@ export class Runs {
 
   /**
    * Runs of a task, or the actor's own runs of all tasks; newest first. `before` is the last id of the previous page. `limit` is 50 by
-   * default and at most 200. Drafts are left out by default.
+   * default and at most 200. Drafts are left out by default, the files that runs left always: `get` has them.
    */
   async list(
     as: As,
     query: { readonly taskId?: string; readonly before?: string; readonly limit?: number; readonly drafts?: boolean } = {},
-  ): Promise<readonly Run[]> {
+  ): Promise<readonly ListedRun[]> {
     const actor = actorOf(as);
     const where: string[] = [];
     const params: unknown[] = [];
@@ -184,7 +184,7 @@ export class Runs {
       params.push(isId(query.before) ? query.before : '0');
     }
     const limit = pageSize(query.limit);
-    return (await this.#options.runs.where(where.join(' AND '), params, { order: 'newest', limit })).map(viewOf);
+    return (await this.#options.runs.where(where.join(' AND '), params, { order: 'newest', limit })).map(listedViewOf);
   }
 
   /**
