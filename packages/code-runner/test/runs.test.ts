@@ -215,6 +215,27 @@ onEveryDatabase('runs', (suite) => {
     await expect.poll(async () => (await rows()).map(({ log_packed }) => Number(log_packed)), { timeout: 10_000 }).toEqual([1, 1]);
   });
 
+  it('a run whose program was not started goes back to the queue when its service stops, and runs once under the next', async () => {
+    const sandbox = localSandbox(isolation);
+    const full = new Proxy(sandbox, {
+      get: (target, name) =>
+        name === 'start' ? () => Promise.reject(new Error('the disk is full')) : Reflect.get(target, name, target)?.bind?.(target) ?? Reflect.get(target, name, target),
+    });
+    const pools = { stopping: {} };
+    const first = suite.runner({ executor: full, pools });
+    const worker = first.worker({ stopTimeout: 200 });
+    await worker.start();
+    const { id } = await submit(first, 'print("once")');
+    await expect.poll(async () => (await first.runs.get(id, alice)).phase).toBe('starting');
+    await worker.stop();
+    expect(await first.runs.get(id, alice)).toMatchObject({ state: 1, phase: 'queued', attempt: 2, reason: null });
+    const second = suite.runner({ executor: localSandbox(isolation), pools });
+    await second.worker({ grace: 300 }).start();
+    const events = await eventsOf(second, id);
+    expect(logOf(events)).toBe('once\n');
+    expect(events.filter((event) => event.type === 'state' && event.phase === 'terminal')).toMatchObject([{ state: 3 }]);
+  });
+
   it('your own programs run as plain processes where that is said, with the same ends and results', async () => {
     const runner = suite.runner({ executor: localSandbox({ isolation: 'none-trusted-code-only' }), pools: { plain: {} } });
     await runner.worker({ grace: 300 }).start();

@@ -16,7 +16,7 @@ import {
 import type { CodeRunnerEvents } from '../events.ts';
 import type { ExecutionSpec, Executor } from '../executor/executor.ts';
 import type { Listening, RunQueue } from '../queue/run-queue.ts';
-import { type Situation, terminated } from '../runs/decide.ts';
+import type { Situation } from '../runs/decide.ts';
 import type { EventLog } from '../runs/event-log.ts';
 import { failDead } from '../runs/fail-undelivered.ts';
 import type { Pool } from '../runs/limits.ts';
@@ -24,9 +24,9 @@ import type { RunRow } from '../runs/run.ts';
 import type { RunTable } from '../runs/run-table.ts';
 import type { RunWatch } from '../runs/run-watches.ts';
 import { budgetScope, slotScope } from '../runs/slot-scope.ts';
-import type { Ending } from '../runs/states.ts';
 import type { FileStore } from '../store/file-store.ts';
 import { Execution } from './execution.ts';
+import { leaveRun } from './leave-run.ts';
 import { Membership } from './membership.ts';
 import { reconcile } from './reconciler.ts';
 import type { WorkerOptions } from './worker-options.ts';
@@ -135,8 +135,8 @@ export class RunnerWorker implements Service {
   }
 
   /**
-   * Stops claiming, waits for the programs of this process up to `stopTimeout`, and ends the rest. Whatever does not end (an upload, an executor
-   * that does not answer) holds it up for no longer than a few seconds more.
+   * Stops claiming, waits for the programs of this process up to `stopTimeout`, and ends the rest; runs whose program was not started go back to
+   * the queue. Whatever does not end (an upload, an executor that does not answer) holds it up for no longer than a few seconds more.
    */
   stop(): Promise<void> {
     return this.#lifecycle.stop();
@@ -222,23 +222,11 @@ export class RunnerWorker implements Service {
         'the worker has stopped though the steps of these runs had not ended; what they still write is refused once the runs have ended or another worker continues them',
       );
     if (executor.scope === 'process')
-      await settledWithin(removeMs, Promise.all(left.map(({ execution }) => this.#endStopped(execution.run))));
+      await settledWithin(removeMs, Promise.all(left.map(({ execution: { run } }) => leaveRun(run, !this.#driven.has(run.id), this.#host))));
     await this.#heartbeat.stop();
     // From now on other workers continue the runs in the cluster.
     await this.#members.leave().catch(() => undefined);
     for (const pool of this.#pools) this.#host.signalOthers(pool.name);
-  }
-
-  /** Ends a run whose program is in this process, which stops. If that takes too long, another worker ends it as lost. */
-  async #endStopped(run: RunRow): Promise<void> {
-    const { executor, runs, logger } = this.#host;
-    if (run.phase === 'terminal') return;
-    logger.warn({ runId: run.id }, 'a run was ended because its service was stopped');
-    await executor.remove({ runId: run.id, attempt: run.attempt, jobUid: run.jobUid }).catch(() => undefined);
-    const stopped: Ending = { state: 4, reason: 'NODE_LOST', message: 'The service that ran the program was stopped. Run it again.' };
-    const held = { id: run.id, fence: run.fence, phases: ['claimed', 'starting', 'running', 'collecting'] as const };
-    await runs.end(held, run.desired === 'stopped' ? terminated : stopped).catch(() => undefined);
-    this.#host.changed(run.id);
   }
 
   #situation(): Situation {
