@@ -14,6 +14,7 @@ import { jsonBodies, maxBodyBytes } from './json-bodies.ts';
 import { Live } from './live.ts';
 import { operatorRoutes } from './operator-routes.ts';
 import { problemOf, RequestError } from './problem.ts';
+import { sendLatest } from './send-latest.ts';
 import { traceRequests } from './spans.ts';
 
 export interface ServerParts {
@@ -136,7 +137,8 @@ export async function createServer(parts: ServerParts): Promise<FastifyInstance>
     const tenant = tenantOf(request);
     reply.hijack();
     reply.raw.writeHead(200, { 'content-type': 'text/event-stream', 'cache-control': 'no-store', 'x-content-type-options': 'nosniff' });
-    const end = live.follow({ tenant, admin: request.who?.admin ?? false }, (data) => reply.raw.write(`data: ${data}\n\n`));
+    const send = sendLatest(reply.raw);
+    const end = live.follow({ tenant, admin: request.who?.admin ?? false }, (data) => send(`data: ${data}\n\n`));
     request.raw.on('close', end);
   });
   await app.register(fastifyStatic, { root: parts.pageFolder });
