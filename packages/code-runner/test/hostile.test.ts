@@ -1,5 +1,16 @@
 import { spawnSync } from 'node:child_process';
-import { chmodSync, closeSync, existsSync, mkdtempSync, openSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  closeSync,
+  existsSync,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -95,6 +106,7 @@ describe.runIf(sandboxed)('programs that mean harm, in the local sandbox', () =>
       limits: { timeoutMs: 2_000, outputBytes: mib },
     });
     expect(bomb.run).toMatchObject({ state: 4, reason: 'TIMEOUT' });
+    expect(bomb.run.message).toMatch(/more than the 32 processes/);
   });
 
   it('one that takes all memory is OOM, whether it allocates or fills a file system in memory', async () => {
@@ -104,6 +116,16 @@ describe.runIf(sandboxed)('programs that mean harm, in the local sandbox', () =>
     // Its neighbour has limits of its own: what one uses is not taken from the other.
     const [a, b] = await Promise.all([1, 2].map(() => runToEnd(runner, 'x = bytearray(90 << 20)\nprint(len(x))')));
     expect([a?.run.state, b?.run.state]).toEqual([3, 3]);
+  });
+
+  it('one whose files in memory take what it may use is DISK, not OOM', async () => {
+    const { run } = await runToEnd(
+      runner,
+      'f = open("/tmp/f", "wb")\nfor i in range(30): f.write(b"x" * (1 << 20))\ng = open("/scratch/g", "wb")\nfor i in range(100): g.write(b"x" * (1 << 20))\n',
+      { limits: { memoryBytes: 40 * mib } },
+    );
+    expect(run).toMatchObject({ state: 4, reason: 'DISK' });
+    expect(run.message).toMatch(/took .* They count as memory, of which it may use 40 MiB/);
   });
 
   it.each(['/scratch', '/tmp', '/out', '/dev/shm'])('one that fills %s is told so, and is DISK', async (folder) => {
@@ -246,7 +268,8 @@ describe.runIf(sandboxed)('programs that mean harm, in the local sandbox', () =>
     for (let n = 0; n < 5; n++) {
       const spec = { ...sleeper(`refused-${n}`), limits: { ...defaultRunLimits, memoryBytes: 0.5 } };
       // Not retryable: a retry would be refused too.
-      if (details.cgroups !== false) await expect(own.start(spec, { signal })).rejects.toMatchObject({ code: 'executor-unavailable', retryable: false });
+      if (details.cgroups !== false)
+        await expect(own.start(spec, { signal })).rejects.toMatchObject({ code: 'executor-unavailable', retryable: false });
       const unreadable = { ...sleeper(`unreadable-${n}`), files: [{ path: 'x', size: 1, open: () => Promise.reject(new Error('away')) }] };
       await expect(own.start(unreadable, { signal })).rejects.toThrow('away');
     }

@@ -67,7 +67,10 @@ onEveryDatabase('lists', (suite) => {
     const runner = suite.runner({ pools: { files: {} } });
     const task = await runner.tasks.create({ ...alice, name: 'files', language: 'python' });
     const output = { files: [{ path: 'a', size: 1 }], truncated: false };
-    await suite.db.knex('runner_run').where({ id: task.draftRunId }).update({ phase: 'terminal', state: 3, log_packed: 1, output: JSON.stringify(output) });
+    await suite.db
+      .knex('runner_run')
+      .where({ id: task.draftRunId })
+      .update({ phase: 'terminal', state: 3, log_packed: 1, output: JSON.stringify(output) });
     const [listed] = await runner.runs.list(alice, { taskId: task.id });
     expect(listed).toMatchObject({ id: task.draftRunId, state: 3 });
     expect(listed).not.toHaveProperty('output');

@@ -170,6 +170,15 @@ onEveryDatabase('runs', (suite) => {
       reason: 'EXIT_NONZERO',
       exitCode: 127,
     });
+    expect((await runToEnd(runner, 'import sys; sys.exit(137)')).run).toMatchObject({
+      reason: 'EXIT_NONZERO',
+      exitCode: 137,
+      signal: null,
+    });
+    expect((await runToEnd(runner, 'import os; os.kill(os.getpid(), 9)')).run).toMatchObject({ reason: 'SIGNAL', signal: 'SIGKILL' });
+    const missing = await runToEnd(runner, '', { argv: ['no-such-program'] });
+    expect(missing.log).toBe('There is no program no-such-program that can be started.\n');
+    expect(missing.run.message).toMatch(/exit code 127. There is no such program/);
     // Nobody serves its pool: it has ended when the call returns.
     const idle = suite.runner({ pools: { idle: {} } });
     const waiting = await submit(idle, 'print(1)', { priority: -9 });
@@ -219,7 +228,9 @@ onEveryDatabase('runs', (suite) => {
     const sandbox = localSandbox(isolation);
     const full = new Proxy(sandbox, {
       get: (target, name) =>
-        name === 'start' ? () => Promise.reject(new Error('the disk is full')) : Reflect.get(target, name, target)?.bind?.(target) ?? Reflect.get(target, name, target),
+        name === 'start'
+          ? () => Promise.reject(new Error('the disk is full'))
+          : (Reflect.get(target, name, target)?.bind?.(target) ?? Reflect.get(target, name, target)),
     });
     const pools = { stopping: {} };
     const first = suite.runner({ executor: full, pools });

@@ -1,13 +1,14 @@
 import { type ChildProcess, type StdioNull, type StdioPipe, spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { closeSync, openSync, statfsSync } from 'node:fs';
+import { closeSync, openSync } from 'node:fs';
 import { constants } from 'node:os';
 import type { Readable, Writable } from 'node:stream';
 import { startTimer, type Timer } from '@holdfast/core';
-import { endingOf, exitOf, failed, overLimit } from '../executor/endings.ts';
+import { endingOf, exitOf, failed, overLimit, wasSignalled } from '../executor/endings.ts';
 import type { ExecutionRef, LogPiece, OutputFile } from '../executor/executor.ts';
 import { terminated } from '../runs/decide.ts';
 import type { Ending } from '../runs/states.ts';
+import { fileBytes, fullFolder } from './file-systems.ts';
 import { inheritable, withoutInherited } from './inherited.ts';
 import type { Launch } from './launch.ts';
 import { leftFiles } from './left-files.ts';
@@ -303,34 +304,30 @@ export class SandboxRun {
   #judge(code: number): Ending {
     const { limits, cgroup } = this.#launch;
     if (this.#because === 'OUTPUT_LIMIT') return overLimit.output(limits, code);
-    if (this.#because === 'TIMEOUT') return overLimit.time(limits, code);
-    if (this.#because === 'STOP') return { ...terminated, ...exitOf(code) };
     const now = cgroup?.refusals() ?? this.#before;
-    if (code !== 0 && now.oomKills > this.#before.oomKills) return overLimit.memory(limits, code);
-    const full = code === 0 ? undefined : exitOf(code).signal === 'SIGXFSZ' ? 'a file' : this.#fullDisk();
-    if (full !== undefined) return overLimit.disk(limits, full, code);
     const forks =
       now.forks > this.#before.forks ? ` It tried to start more than the ${limits.processes} processes and threads that it may have.` : '';
-    return endingOf({ code, stage: this.#stage, more: forks });
-  }
-
-  #fullDisk(): string | undefined {
-    if (this.#exited) return undefined;
-    for (const folder of ['/scratch', '/tmp', '/out', '/dev/shm']) {
-      const path = this.#inside(folder);
-      if (path === undefined) return undefined;
-      try {
-        if (statfsSync(path).bavail === 0) return folder;
-      } catch {
-        return undefined;
-      }
+    if (this.#because === 'TIMEOUT') return overLimit.time(limits, code, forks);
+    if (this.#because === 'STOP') return { ...terminated, ...exitOf(code) };
+    const full = code === 0 ? undefined : exitOf(code).signal === 'SIGXFSZ' ? 'a file' : fullFolder((path) => this.#inside(path));
+    if (full !== undefined) return overLimit.disk(limits, full, code);
+    if (code !== 0 && now.oomKills > this.#before.oomKills) {
+      const files = fileBytes((path) => this.#inside(path));
+      return files > limits.memoryBytes / 2 ? overLimit.filesInMemory(limits, files, code) : overLimit.memory(limits, code);
     }
-    return undefined;
+    if (/^missing$/m.test(this.#reported))
+      return endingOf({ code, signalled: false, more: ' There is no such program, or it is not executable.' });
+    return endingOf({
+      code,
+      stage: this.#stage,
+      more: forks,
+      ...(this.#stage === undefined ? {} : { signalled: wasSignalled(this.#reported, code) }),
+    });
   }
 
   /** A path in the sandbox, as seen from outside. */
   #inside(path: string): string | undefined {
-    return this.#launch.wrapped && this.#init !== undefined ? `/proc/${this.#init}/root${path}` : undefined;
+    return this.#launch.wrapped && this.#init !== undefined && !this.#exited ? `/proc/${this.#init}/root${path}` : undefined;
   }
 
   #end(ending: Ending): void {

@@ -32,13 +32,21 @@ function supervisorScript(limits: SupervisorLimits, compile: string | undefined)
           `ulimit -v ${Math.ceil(limits.uncounted.addressBytes / 1_024)}`,
           `ulimit -p ${limits.uncounted.processes} 2>/dev/null || ulimit -u ${limits.uncounted.processes} 2>/dev/null`,
         ]),
-    // Messages of this shell, such as that a program was terminated, must not appear in the program's output.
-    'exec 8>&2 2>/dev/null',
+    // Messages of this shell must not appear in the program's output. That a program was killed is one: without it, an exit code above 128
+    // is the program's own.
+    `exec 8>&2 2>&${reports}`,
     // A handler, since ignored signals would stay ignored in the program.
     'trap : TERM INT HUP',
     'code=0; stage=run',
     ...(compile === undefined ? [] : [`stage=compile; ( exec ${theirs}; ${compile} ); code=$?`]),
-    `if [ $code -eq 0 ]; then stage=run; ( exec "$@" ${theirs} ); code=$?; fi`,
+    'found=',
+    'case $1 in',
+    '*/*) [ -x "$1" ] && [ ! -d "$1" ] && found=1;;',
+    '*) IFS=:; for folder in $PATH; do [ -x "$folder/$1" ] && [ ! -d "$folder/$1" ] && found=1; done; unset IFS;;',
+    'esac',
+    'if [ $code -eq 0 ]; then stage=run',
+    'if [ -z "$found" ]; then echo missing >&2; printf \'There is no program %s that can be started.\\n\' "$1" >&8; code=127',
+    `else ( exec "$@" ${theirs} ); code=$?; fi; fi`,
     `echo "$stage $code" >&${reports}`,
     `read -r word <&${commands}; printf %s "$word"; printf %s "$word" >&8; echo drained >&${reports}`,
     `read -r word <&${commands}`,

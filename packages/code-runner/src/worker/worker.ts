@@ -222,7 +222,10 @@ export class RunnerWorker implements Service {
         'the worker has stopped though the steps of these runs had not ended; what they still write is refused once the runs have ended or another worker continues them',
       );
     if (executor.scope === 'process')
-      await settledWithin(removeMs, Promise.all(left.map(({ execution: { run } }) => leaveRun(run, !this.#driven.has(run.id), this.#host))));
+      await settledWithin(
+        removeMs,
+        Promise.all(left.map(({ execution: { run } }) => leaveRun(run, !this.#driven.has(run.id), this.#host))),
+      );
     await this.#heartbeat.stop();
     // From now on other workers continue the runs in the cluster.
     await this.#members.leave().catch(() => undefined);
