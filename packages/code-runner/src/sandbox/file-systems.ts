@@ -1,4 +1,4 @@
-import { statfsSync } from 'node:fs';
+import { type StatsFs, statfsSync } from 'node:fs';
 
 /** The file systems of a sandbox that are in memory. */
 const inMemory = ['/scratch', '/tmp', '/out', '/dev/shm'];
@@ -19,7 +19,7 @@ export function fileBytes(inside: Inside): number {
   }, 0);
 }
 
-function statOf(folder: string, inside: Inside): ReturnType<typeof statfsSync> | undefined {
+function statOf(folder: string, inside: Inside): StatsFs | undefined {
   const path = inside(folder);
   try {
     return path === undefined ? undefined : statfsSync(path);
