@@ -51,8 +51,8 @@ onEveryDatabase('data sets', (suite) => {
     const runner = suite.runner({
       executor: localSandbox(isolation),
       pools: { data: {} },
-      authorize: (actor, action, resource) => {
-        if (action !== 'attach') return ownersOnly(actor, action, resource);
+      authorize: (actor, action, resource, signal) => {
+        if (action !== 'attach') return ownersOnly(actor, action, resource, signal);
         asked.push([actor, resource.owner, resource.object]);
         return allowed;
       },

@@ -1,6 +1,6 @@
 import { expect, it } from 'vitest';
-import { recordLog } from '../src/testing/recorded-log.ts';
 import { OutageLog } from '../src/observe/outage-log.ts';
+import { recordLog } from '../src/testing/recorded-log.ts';
 
 it('warns once in each outage, and tells its end once', () => {
   const log = recordLog();

@@ -2,7 +2,7 @@ import { type Duration, durationMs, InvalidArgumentError, shownValue, wholeNumbe
 
 /**
  * Limits of one run. A program that exceeds one is ended with a reason such as OOM or TIMEOUT. Each is a whole number of at least
- * {@link leastRunLimits}; only `cpus` may have a fraction.
+ * `leastRunLimits` (16 MiB of memory, 64 KiB of disk, 1 of the others); only `cpus` may have a fraction.
  */
 export interface RunLimits {
   /** Bytes of memory of all its processes together, including files in `/scratch`, `/tmp` and `/out`. Default 512 MiB. */

@@ -47,7 +47,7 @@ export interface WorkRunnerOptions {
   readonly onSettled?: (settlement: Settlement, accepted: boolean) => void;
   /** Called when a row was settled that this worker no longer held: its verdict was not written. */
   readonly onLeaseLost?: (row: ClaimedRow) => void;
-  /** How long `stop` waits for running handlers before it aborts their signals, in ms. They have {@link stopGraceMs} more to end. */
+  /** How long `stop` waits for running handlers before it aborts their signals, in ms. They have 2 s more to end. */
   readonly stopMs: number;
   /** Longest pause between two polls when nothing wakes the worker, in ms. */
   readonly maxPollMs: () => number;
