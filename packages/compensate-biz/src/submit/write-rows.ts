@@ -94,8 +94,9 @@ async function uncancelledIds(registry: Registry, sql: SqlRunner, ids: readonly 
 
 /** The statuses that rows have now, by their ids: by the snapshot of the caller's transaction, a submit would be lost or doubled. */
 async function statusesOf({ database }: Registry, sql: SqlRunner, ids: readonly string[]): Promise<ReadonlyMap<string, string>> {
+  const t = database.table('compensate_biz');
   const rows = await currentRows<{ key: string; status: string }>(database, sql, ids, (some, lock) => ({
-    sql: `SELECT ${database.text('id')} AS ${quoted(database, 'key')}, status FROM ${database.table('compensate_biz')}${database.primaryKeyHint} WHERE id IN (${some.map((id) => BigInt(id)).join(', ')}) ORDER BY id${lock}`,
+    sql: `SELECT ${database.text('id')} AS ${quoted(database, 'key')}, status FROM ${t}${database.primaryKeyHint} WHERE id IN (${some.map((id) => BigInt(id)).join(', ')}) ORDER BY ${t}.id${lock}`,
     params: [],
   }));
   return new Map(rows.map(({ key, status }) => [key, status]));
