@@ -104,6 +104,9 @@ export function onProcesses(dialect: TestDialect): Processes {
         const { knex } = database(0);
         await call('PUT', '/v1/tenants/demo', {}, 'admin');
         await new ApiKeys(knex).keep(derivedKey(secret, 'demo'), 'demo', 0);
+        // An order needs an address for callbacks. This one has no host, anywhere (RFC 2606).
+        if ((await call('GET', '/v1/callback-endpoint')).status === 404)
+          await call('PUT', '/v1/callback-endpoint', { url: 'https://customer.invalid/' });
         await until(async () => (await knex('dispatch_machine').first()) !== undefined, { withinMs: 30_000, what: 'the room is known' });
       }
       return { child, printed, address, call };

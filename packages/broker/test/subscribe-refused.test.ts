@@ -87,10 +87,11 @@ describe('a subscription whose broker can not be reached', () => {
     const { warnings, logger } = recorder();
     const broker = create(logger as never);
     const subscribing = broker.subscribe(['t'], { group: 'g' }, async () => ack);
-    await until(() => warnings.length > 0, { withinMs: 15_000 });
+    await until(() => warnings.some((message) => message.includes('g to t')), { withinMs: 15_000 });
     await broker.close();
     expect((await subscribing).ready).toBe(false);
-    expect(warnings).toHaveLength(1);
-    expect(warnings[0]).toContain('g to t');
+    // One of the subscription, and at most one of each of its connections.
+    expect(warnings.filter((message) => message.includes('g to t'))).toHaveLength(1);
+    expect(warnings.length).toBeLessThan(4);
   });
 });

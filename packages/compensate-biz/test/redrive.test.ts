@@ -197,7 +197,7 @@ onEveryDatabase('a redrive of all rows that match', (suite) => {
     [{}, { ...by, limit: 0 }, /limit is 0/],
     [{}, { ...by, after: 'nowhere' }, /after is "nowhere"/],
     [{ status: 'SUCCESS' }, by, /status is "SUCCESS"; give one of FAILED, CANCELLED/],
-    [{ failedBefore: 'yesterday' }, by, /failedBefore is yesterday; give a valid Date/],
+    [{ failedBefore: 'yesterday' }, by, /failedBefore is "yesterday"; give a valid Date/],
     [{ failedAfter: new Date(Number.NaN) }, by, /failedAfter is Invalid Date/],
     [{ type: '' }, by, /type is ""/],
     [{ tenant: 'a\0' }, by, /tenant holds a NUL/],
