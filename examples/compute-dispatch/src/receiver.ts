@@ -12,7 +12,7 @@ Registers itself as the callback address of the API key's tenant (default: demo 
 
 export const defaultReceiverPort = 8090;
 
-/** Where a receiver on this machine is called back. */
+/** The URL for callbacks of a receiver on this machine. */
 export function receiverUrl(port: number): string {
   return `http://127.0.0.1:${port}/callbacks`;
 }

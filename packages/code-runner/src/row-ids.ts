@@ -6,7 +6,7 @@ export async function nowIn(sql: Pick<SqlRunner, 'rows'>): Promise<number> {
   return Number(row?.now);
 }
 
-/** An id for which there is no row, as an error shows it. */
+/** The text by which an error shows an id that has no row. */
 export function shownId(id: unknown): string {
   return typeof id === 'string' ? cleanText(id).slice(0, 40) : shownValue(id);
 }

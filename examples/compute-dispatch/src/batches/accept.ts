@@ -125,8 +125,10 @@ export class Accept {
   async #transaction(orders: readonly Order[]): Promise<readonly (Accepted | DispatchError)[]> {
     // Before the transaction, which locks tenants: ids may have to wait for the clock.
     const count = orders.reduce((sum, { request }) => sum + request.count, 0);
-    const applyIds = [...this.#unused, ...(await this.#parts.applyIds.take(Math.max(0, count - this.#unused.length)))];
+    // Taken away before the wait: two transactions at once must not get the same ids.
+    const unused = this.#unused;
     this.#unused = [];
+    const applyIds = [...unused, ...(await this.#parts.applyIds.take(Math.max(0, count - unused.length)))];
     let attempts = 0;
     const { results, used } = await transact(this.#parts.knex, (trx) => {
       attempts += 1;

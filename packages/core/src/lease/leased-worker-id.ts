@@ -5,7 +5,7 @@ import { monotonicMs } from '../time/monotonic.ts';
 import { idle } from '../time/wait.ts';
 import type { Lease, LeaseTable } from './lease-table.ts';
 
-/** What a process needs to take a worker id. */
+/** Options of {@link LeasedWorkerId.take}. */
 export interface WorkerIdOptions {
   readonly leases: LeaseTable;
   readonly leaseMs: number;

@@ -23,8 +23,9 @@ export interface WorkTableShape {
   /** The value of each state in the column `status`. The values become literals in SQL, so that partial indexes match. */
   readonly states: Readonly<Record<WorkState, string>>;
   /**
-   * MySQL, MariaDB: whether the table has the generated columns `due_at` (the `run_at` of a SCHEDULED row, the greatest number if it has none; NULL in other rows) and `ended_status`
-   * (the status of an ended row, NULL in others) and one index on `(due_at, ended_status, kind)`. It does what partial indexes do elsewhere.
+   * MySQL, MariaDB: whether the table has two generated columns and one index on `(due_at, ended_status, kind)`, which does what partial indexes
+   * do elsewhere. `due_at` is the `run_at` of a SCHEDULED row (the greatest number if it has none) and NULL in other rows; `ended_status` is the
+   * status of an ended row and NULL in others.
    */
   readonly generated?: boolean;
   /** MySQL, MariaDB: the name of the index of READY rows. */
@@ -80,7 +81,10 @@ export class TableSql {
     return `'${this.shape.states[state]}'`;
   }
 
-  /** The condition that a row ended in a state, in the words of the index by which ended rows are found. `t` is the alias of the table, with its dot. */
+  /**
+   * The condition that a row ended in a state, in the words of the index by which ended rows are found. `t` is the alias of the table, with its
+   * dot.
+   */
   ended(state: WorkState, t: string = ''): string {
     return this.shape.generated ? `${t}due_at IS NULL AND ${t}ended_status = ${this.state(state)}` : `${t}status = ${this.state(state)}`;
   }
