@@ -36,7 +36,7 @@ export async function reportForeignRows({ database, table, types, logger }: Regi
   if (left.length > 0)
     logger.warn(
       { rows: left },
-      "rows of these types and statuses were ended by other code, as in an adopted table, and are kept, since their types have no keep or keepFailed of their own. To delete old ones, or to end this warning, give the type a keep or keepFailed; 'all' keeps them",
+      "rows of these types and statuses were ended by other code, as in an adopted table, and are left, since their types have no keep or keepFailed of their own. To delete old ones, or to end this warning, give the type a keep or keepFailed; 'all' keeps them",
     );
   if (deleted.length > 0)
     logger.warn(

@@ -332,7 +332,8 @@ export class WorkRunner implements Service {
   async #runSlowly(paused: Promise<void>, state: KindState, policy: KindPolicy, rows: readonly HeldRow[]): Promise<void> {
     this.#open.begun(rows, state);
     await paused;
-    this.#ended(state, policy, rows, await this.#options.run(rows));
+    const verdicts = await (async () => this.#options.run(rows))().catch((error) => this.#noVerdicts(rows, error));
+    this.#ended(state, policy, rows, verdicts);
   }
 
   /** As `#finished`, for a run that a stop may have left behind. */
