@@ -1,3 +1,4 @@
+import { once } from 'node:events';
 import { Readable } from 'node:stream';
 import { buffer } from 'node:stream/consumers';
 import fc from 'fast-check';
@@ -38,6 +39,33 @@ describe('an archive', () => {
     expect(entries.map(({ path }) => path)).toEqual(Object.keys(files));
     for (const { path, open } of entries) expect((await buffer(await open())).equals(files[path] ?? Buffer.alloc(1)), path).toBe(true);
     close();
+  });
+
+  it.each(['before its first byte', 'after some bytes'])('with a file that fails %s fails with the error of the file', async (when) => {
+    async function* content() {
+      if (when === 'after some bytes') yield Buffer.alloc(200_000, 'ab');
+      throw new Error('the connection was lost');
+    }
+    const files = [{ path: 'a', open: async () => Readable.from(content(), { objectMode: false }) }];
+    await expect(buffer(writeZip(files, at))).rejects.toThrow('the connection was lost');
+  });
+
+  it('whose reader leaves closes the file that is open, and opens no other', async () => {
+    const opened: Readable[] = [];
+    const files = ['a', 'b'].map((path) => ({
+      path,
+      open: async () => {
+        const stream = new Readable({ read: () => undefined });
+        stream.push(Buffer.alloc(1000));
+        opened.push(stream);
+        return stream;
+      },
+    }));
+    const zip = writeZip(files, at);
+    await once(zip, 'readable');
+    zip.destroy();
+    await once(zip, 'close');
+    expect(opened.map((stream) => stream.destroyed)).toEqual([true]);
   });
 
   it.each([
