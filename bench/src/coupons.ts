@@ -59,7 +59,7 @@ export async function coupons(db: TestDatabase, members: number, json: boolean):
     seconds: Number(seconds.toFixed(1)),
     rows: members * 2,
     exact,
-    rssGrowthMiBPerMillion: Number(mibPerMillion.toFixed(1)),
+    memoryGrowthMibPerMillion: Number(mibPerMillion.toFixed(1)),
   };
   if (json) console.log(JSON.stringify(line));
   else console.log(`\n${line.bench}`, line);

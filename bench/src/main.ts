@@ -10,6 +10,7 @@ import { notifier } from './notifier/main.ts';
 import { outbox } from './outbox/main.ts';
 import { writePage } from './report/page.ts';
 import { keepRun, type Line, machine, readResults, versions } from './report/results.ts';
+import { databaseVersions } from './report/servers.ts';
 import { runner } from './runner/main.ts';
 import { scan } from './scan/main.ts';
 import { tasks } from './tasks.ts';
@@ -79,6 +80,7 @@ async function all(which: readonly (keyof typeof peers)[]): Promise<void> {
     if (child.exitCode === null && child.signalCode === null) await once(child, 'exit');
     if (child.exitCode !== 0) throw new Error(`the bench ${bench} ended with ${child.exitCode ?? child.signalCode}`);
     const on = new Date().toISOString().slice(0, 10);
-    writePage(keepRun(bench, { on, machine: machine(), versions: versions(peers[bench]), rounds, lines }));
+    const installed = [await databaseVersions(lines), versions(peers[bench])].filter((part) => part !== '').join(', ');
+    writePage(keepRun(bench, { on, machine: machine(), versions: installed, rounds, lines }));
   }
 }

@@ -41,7 +41,7 @@ export function writePage(results: Results): void {
           ? `![Bars: ${title}, each case with ours as 100; the figures are in the table](./images/benchmarks/${bench}.svg)`
           : '',
         contests(run),
-        ...run.lines.filter(({ ours }) => ours === undefined || ours === null).map(figures),
+        ...run.lines.filter((line) => !contested(line)).map(figures),
         notes[bench] ?? '',
       ]
         .filter((part) => part !== '')
@@ -63,13 +63,15 @@ function drawable({ lines }: Run): readonly Line[] {
       const peers = Object.fromEntries(others.map((other) => [other.bench, Number(other[name])]));
       return [{ bench: `${words(name)}`, unit: '/s', ours: value, peers }];
     });
-  return lines.filter(
-    ({ ours, raw, peers }) => typeof ours === 'number' && (typeof raw === 'number' || Object.keys(peers ?? {}).length > 0),
-  );
+  return lines.filter(contested);
+}
+
+function contested({ ours, raw, peers }: Line): boolean {
+  return typeof ours === 'number' && (typeof raw === 'number' || Object.keys(peers ?? {}).length > 0);
 }
 
 function contests(run: Run): string {
-  const lines = run.lines.filter(({ ours }) => typeof ours === 'number');
+  const lines = run.lines.filter(contested);
   if (lines.length === 0) return '';
   const rows = lines.map(({ bench, unit, ours, raw, peers, vsBestPeer, vsRaw }) => {
     const others = Object.entries(peers ?? {})
@@ -81,8 +83,9 @@ function contests(run: Run): string {
 }
 
 /** Figures without contestants, as a small table. */
-function figures({ bench, unit, ours: _, raw: __, peers: ___, vsBestPeer: ____, vsRaw: _____, ...own }: Line): string {
-  const rows = flat(own).map(([name, value]) => `| ${name} | ${value} |`);
+function figures({ bench, unit, ours, raw: _, peers: __, vsBestPeer: ___, vsRaw: ____, ...own }: Line): string {
+  const rate = typeof ours === 'number' && unit?.includes('/') ? [['rate', count(ours)]] : [];
+  const rows = [...rate, ...flat(own)].map(([name, value]) => `| ${name} | ${value} |`);
   return `| ${bench} | ${unit ?? ''} |\n| --- | --: |\n${rows.join('\n')}`;
 }
 

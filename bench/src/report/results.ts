@@ -45,7 +45,7 @@ export function machine(): string {
   return `${cpus().length} cores (${cpus()[0]?.model.trim() ?? 'unknown'}), ${Math.round(totalmem() / 2 ** 30)} GiB, Linux ${release().split('-')[0]} on ${arch()}`;
 }
 
-/** The versions of Node, and of the peers and drivers that are installed. A bench prints the versions of its servers. */
+/** The versions of Node, and of the peers and drivers that are installed. */
 export function versions(names: readonly string[]): string {
   const of = (name: string): string => {
     const manifest = JSON.parse(readFileSync(join(root, 'node_modules', name, 'package.json'), 'utf8')) as { version: string };
