@@ -1,10 +1,9 @@
-import { every, silentLogger, Telemetry } from '@holdfast/core';
+import { every, ProgressReports, silentLogger, Telemetry } from '@holdfast/core';
 import { until } from '@holdfast/core/testing';
 import { expect, it } from 'vitest';
 import { registryOf } from '../src/biz.ts';
 import { bizType, InvalidResultError, type Progress } from '../src/index.ts';
 import { HandlerRunner } from '../src/run/handler-runner.ts';
-import { ProgressReports } from '../src/run/progress-reports.ts';
 import { onEveryDatabase } from './suite.ts';
 import { any, schemaOf } from './suite-schema.ts';
 

@@ -1,12 +1,11 @@
+import type { Effects, ProgressReports } from '@holdfast/core';
 import { type ClaimedRow, type Duration, InvalidArgumentError, LeaseLostError, type RunningRow, type Verdict } from '@holdfast/core';
 import type { BizType } from '../biz-type.ts';
 import type { Batch, BatchItem, Progress } from '../handler.ts';
 import type { Registry } from '../registry.ts';
 import { BegunCommit } from './begun-commit.ts';
-import type { Effects } from './commit-run.ts';
 import { attemptOf, idempotencyKeyOf } from './identity.ts';
 import { progressJson } from './progress-json.ts';
-import type { ProgressReports } from './progress-reports.ts';
 import { resultJson } from './result-json.ts';
 import type { RunTimeout } from './run-timeout.ts';
 import { doneVerdict, rejectVerdict, retryVerdict, snoozeVerdict, thrown } from './verdicts.ts';

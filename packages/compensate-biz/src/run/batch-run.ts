@@ -1,11 +1,19 @@
-import { type ClaimedRow, monotonicMs, type RunningRow, type Telemetry, type Verdict, type Verdicts } from '@holdfast/core';
+import type { ProgressReports } from '@holdfast/core';
+import {
+  type ClaimedRow,
+  type Effects,
+  monotonicMs,
+  RowsPassedOnError,
+  type RunningRow,
+  type Telemetry,
+  type Verdict,
+  type Verdicts,
+} from '@holdfast/core';
 import type { BizType } from '../biz-type.ts';
 import type { Registered } from '../handler.ts';
 import type { Registry } from '../registry.ts';
 import { BatchCall, type ParsedRow } from './batch-call.ts';
-import { type Effects, RowsPassedOnError } from './commit-run.ts';
 import { parseContext } from './parse-context.ts';
-import type { ProgressReports } from './progress-reports.ts';
 import { RunTimeout } from './run-timeout.ts';
 import { thrown } from './verdicts.ts';
 

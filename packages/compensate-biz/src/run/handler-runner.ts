@@ -1,11 +1,10 @@
-import type { RunningRow, Telemetry, Verdict, Verdicts } from '@holdfast/core';
+import type { ProgressReports, RunningRow, Telemetry, Verdict, Verdicts } from '@holdfast/core';
 import type { BizType } from '../biz-type.ts';
 import type { Registered } from '../handler.ts';
 import type { Registry } from '../registry.ts';
 import { runBatch } from './batch-run.ts';
 import { type Commit, type Committer, commitRun } from './commit-run.ts';
 import { type Parsed, parseContext } from './parse-context.ts';
-import type { ProgressReports } from './progress-reports.ts';
 import type { RunTimeout } from './run-timeout.ts';
 import { SingleRun } from './single-run.ts';
 

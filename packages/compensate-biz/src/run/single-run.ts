@@ -1,3 +1,4 @@
+import type { ProgressReports } from '@holdfast/core';
 import { type Duration, HoldfastError, InvalidArgumentError, LeaseLostError, type RunningRow, type Verdict } from '@holdfast/core';
 import type { Knex } from 'knex';
 import type { BizType } from '../biz-type.ts';
@@ -8,7 +9,6 @@ import type { SubmitOptions } from '../submit-options.ts';
 import { BegunCommit } from './begun-commit.ts';
 import { attemptOf, idempotencyKeyOf } from './identity.ts';
 import { progressJson } from './progress-json.ts';
-import type { ProgressReports } from './progress-reports.ts';
 import { type ResultJson, resultJson } from './result-json.ts';
 import { RunTimeout } from './run-timeout.ts';
 import { doneVerdict, rejectVerdict, retryVerdict, snoozeVerdict, thrown } from './verdicts.ts';

@@ -1,4 +1,4 @@
-import { type ClaimedRow, type Settlement, type StoredError, Telemetry, uuidv7, type Verdict } from '@holdfast/core';
+import { type ClaimedRow, ProgressReports, type Settlement, type StoredError, Telemetry, uuidv7, type Verdict } from '@holdfast/core';
 import { TestRunLimitError } from '../errors.ts';
 import { cancelChildren } from '../operate/cancel.ts';
 import { parsedJson } from '../operate/task.ts';
@@ -6,7 +6,6 @@ import type { Registry } from '../registry.ts';
 import { HandlerRunner } from '../run/handler-runner.ts';
 import { attemptOf } from '../run/identity.ts';
 import { keepsRow } from '../run/keeps-row.ts';
-import { ProgressReports } from '../run/progress-reports.ts';
 import { pausedTypes } from '../table/paused-types.ts';
 import { completeOnce } from '../worker/sweep.ts';
 

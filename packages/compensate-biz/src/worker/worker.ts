@@ -10,6 +10,7 @@ import {
   LeaseLostError,
   type Loop,
   lifecycle,
+  ProgressReports,
   type Service,
   type Settlement,
   Telemetry,
@@ -20,7 +21,6 @@ import type { Often } from '../biz-type.ts';
 import { type CancelPass, cancelChildren } from '../operate/cancel.ts';
 import type { Registry } from '../registry.ts';
 import { HandlerRunner } from '../run/handler-runner.ts';
-import { ProgressReports } from '../run/progress-reports.ts';
 import { pausedTypes } from '../table/paused-types.ts';
 import { type Hints, parseHint } from '../wake/hints.ts';
 import { BreakerReports } from './breaker-reports.ts';

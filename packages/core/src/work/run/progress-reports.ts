@@ -1,4 +1,7 @@
-import { type ClaimedRow, type Logger, startTimer, type Timer, type WorkTable } from '@holdfast/core';
+import type { Logger } from '../../observe/logger.ts';
+import { startTimer, type Timer } from '../../time/timer.ts';
+import type { ClaimedRow } from '../row/table-sql.ts';
+import type { WorkTable } from '../row/work-table.ts';
 
 /** Time from a report to its write, at least, in ms: a run that succeeds within it costs no write. */
 const firstMs = 50;
