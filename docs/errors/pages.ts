@@ -278,6 +278,15 @@ export const errorPages: readonly ErrorPage[] = [
     next: ['Let the handler stop: whatever waits takes the signal.'],
   },
   {
+    code: 'job-not-found',
+    error: 'JobNotFoundError',
+    from: 'scheduler',
+    retryable: false,
+    means: 'A job was started by hand, and there is no job with this key in the app.',
+    because: ['The key is misspelt.', 'Code declares the job, and no worker has started yet: the row is written then.', 'The job belongs to another app.'],
+    next: ['Correct the key, or save the job first.'],
+  },
+  {
     code: 'key-invalid',
     error: 'InvalidKeyError',
     from: 'notifier',
@@ -464,6 +473,15 @@ export const errorPages: readonly ErrorPage[] = [
     means: 'The run has ended; there is nothing left to stop.',
     because: ['It completed while the request was on its way.'],
     next: ['Read its state: the log and the reason are there.'],
+  },
+  {
+    code: 'run-timeout',
+    error: 'RunTimeoutError',
+    from: 'scheduler',
+    retryable: true,
+    means: "An attempt of a run took longer than its job's `timeout`. Its signal was aborted, and the attempt has failed.",
+    because: ['The work is larger than it was.', 'The processor does not end when `run.signal` aborts.'],
+    next: ["Raise the job's `timeout`, or make the work smaller.", 'Pass `run.signal` on to whatever waits.'],
   },
   {
     code: 'schema-newer',

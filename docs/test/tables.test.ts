@@ -7,11 +7,12 @@ import { openSqlite } from '@holdfast/core/sqlite';
 import { testDialects } from '@holdfast/core/testing';
 import { notifierSchema } from '@holdfast/notifier';
 import { outboxSchema } from '@holdfast/outbox';
+import { schedulerSchema } from '@holdfast/scheduler';
 import { scanSchema } from '@holdfast/sharded-scan';
 import { xxlJobSchema } from '@holdfast/xxl-job';
 import { describe, expect, it } from 'vitest';
 
-const schemas = [coreSchema, outboxSchema, compensateBizSchema, notifierSchema, scanSchema, codeRunnerSchema, brokerSchema];
+const schemas = [coreSchema, outboxSchema, compensateBizSchema, notifierSchema, scanSchema, codeRunnerSchema, brokerSchema, schedulerSchema];
 
 it('the page of tables names each table that migrate makes, and no other', async () => {
   const knex = openSqlite(':memory:');

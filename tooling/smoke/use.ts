@@ -108,6 +108,21 @@ const { exitCode } = await scan.run();
 console.log(exitCode === 0 && rows === 4 ? 'ok' : 'no');
 await scan.close();
 await knex.destroy();`,
+  scheduler: `
+import { coreSchema, migrate } from '@holdfast/core';
+import { openSqlite } from '@holdfast/core/sqlite';
+import { api, createScheduler, schedulerSchema } from '@holdfast/scheduler';
+const knex = openSqlite(':memory:');
+await migrate(knex, [coreSchema, schedulerSchema]);
+const scheduler = createScheduler({ knex, app: 'smoke' });
+const ran = new Promise((resolve) => scheduler.job('job', { trigger: api() }, (params) => resolve(params.n)));
+const worker = scheduler.worker();
+await worker.start();
+await scheduler.jobs.trigger('job', { params: { n: 7 } });
+console.log((await ran) === 7 ? 'ok' : 'no');
+await worker.stop();
+await scheduler.close();
+await knex.destroy();`,
   'xxl-job': `
 import { createExecutor } from '@holdfast/xxl-job';
 import { adminDouble } from '@holdfast/xxl-job/testing';

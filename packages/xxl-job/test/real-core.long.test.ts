@@ -1,13 +1,13 @@
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { silentLogger } from '@holdfast/core';
 import { until } from '@holdfast/core/testing';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
-import { serviceFolder } from '../../../tooling/services/process-record.ts';
+import { mavenJars } from '../../../tooling/services/maven-jars.ts';
 import { createExecutor, type Executor } from '../src/index.ts';
 
 const has = (program: string): boolean => {
@@ -18,27 +18,6 @@ const has = (program: string): boolean => {
     return false;
   }
 };
-
-/** xxl-job's own jar, by Maven into `.services/xxl-job-core/<version>`, whole or not at all. */
-function fetchJars(version: string): string {
-  const folder = serviceFolder('xxl-job-core');
-  const jars = join(folder, version);
-  if (existsSync(jars)) return jars;
-  const partial = `${jars}.partial`;
-  rmSync(partial, { recursive: true, force: true });
-  mkdirSync(partial, { recursive: true });
-  const pom = join(partial, 'pom.xml');
-  const dependency = `<groupId>com.xuxueli</groupId><artifactId>xxl-job-core</artifactId><version>${version}</version>`;
-  writeFileSync(
-    pom,
-    `<project><modelVersion>4.0.0</modelVersion><groupId>holdfast</groupId><artifactId>jars</artifactId><version>1</version><dependencies><dependency>${dependency}</dependency></dependencies></project>`,
-  );
-  execFileSync('mvn', ['-q', '-B', '-f', pom, 'dependency:copy-dependencies', '-DincludeScope=runtime', `-DoutputDirectory=${partial}`], {
-    stdio: ['ignore', 'ignore', 'inherit'],
-  });
-  renameSync(partial, jars);
-  return jars;
-}
 
 /** The client and the classes of an admin, from the jars that the admins of these versions are built on. */
 describe.runIf(has('javac') && has('mvn')).each([
@@ -52,7 +31,7 @@ describe.runIf(has('javac') && has('mvn')).each([
   let executor: Executor | undefined;
   const folder = mkdtempSync(join(tmpdir(), 'holdfast-xxl-real-'));
   beforeAll(() => {
-    const jars = fetchJars(version);
+    const jars = mavenJars('com.xuxueli', 'xxl-job-core', version);
     const classes = mkdtempSync(join(folder, 'classes-'));
     classpath = [classes, ...readdirSync(jars).map((name) => join(jars, name))].join(':');
     execFileSync('javac', ['-cp', classpath, '-d', classes, join(import.meta.dirname, 'java', 'Admin.java')], { stdio: 'inherit' });
