@@ -260,6 +260,16 @@ export const errorPages: readonly ErrorPage[] = [
     ],
   },
   {
+    code: 'invalid-run-result',
+    error: 'InvalidRunResultError',
+    from: 'scheduler',
+    retryable: false,
+    means:
+      "What a processor returned can't be stored as the result of its run. The run is FAILED at once, since another attempt would return the same.",
+    because: ['It is larger than 256 KiB as JSON; a result is never cut.', 'It is not JSON: a function, a BigInt, a cycle.'],
+    next: ['Return what is small and plain, and store the rest elsewhere.'],
+  },
+  {
     code: 'invalid-zip',
     error: 'InvalidZipError',
     from: 'code-runner',
@@ -283,7 +293,11 @@ export const errorPages: readonly ErrorPage[] = [
     from: 'scheduler',
     retryable: false,
     means: 'A job was started by hand, and there is no job with this key in the app.',
-    because: ['The key is misspelt.', 'Code declares the job, and no worker has started yet: the row is written then.', 'The job belongs to another app.'],
+    because: [
+      'The key is misspelt.',
+      'Code declares the job, and no worker has started yet: the row is written then.',
+      'The job belongs to another app.',
+    ],
     next: ['Correct the key, or save the job first.'],
   },
   {

@@ -12,7 +12,16 @@ import { scanSchema } from '@holdfast/sharded-scan';
 import { xxlJobSchema } from '@holdfast/xxl-job';
 import { describe, expect, it } from 'vitest';
 
-const schemas = [coreSchema, outboxSchema, compensateBizSchema, notifierSchema, scanSchema, codeRunnerSchema, brokerSchema, schedulerSchema];
+const schemas = [
+  coreSchema,
+  outboxSchema,
+  compensateBizSchema,
+  notifierSchema,
+  scanSchema,
+  codeRunnerSchema,
+  brokerSchema,
+  schedulerSchema,
+];
 
 it('the page of tables names each table that migrate makes, and no other', async () => {
   const knex = openSqlite(':memory:');

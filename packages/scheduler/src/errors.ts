@@ -1,9 +1,9 @@
 import { HoldfastError, shownValue } from '@holdfast/core';
 
 /** A processor returned a value that can't be stored as a result. The run is FAILED: another attempt would return the same. */
-export class InvalidResultError extends HoldfastError {
+export class InvalidRunResultError extends HoldfastError {
   constructor(message: string, cause?: unknown) {
-    super(message, { code: 'invalid-result', cause });
+    super(message, { code: 'invalid-run-result', cause });
   }
 }
 

@@ -1,4 +1,4 @@
-export { InvalidResultError, JobNotFoundError, RunTimeoutError } from './errors.ts';
+export { InvalidRunResultError, JobNotFoundError, RunTimeoutError } from './errors.ts';
 export type { JobDefinition, JobOptions, OverlapPolicy, RetryOptions, RunSettings } from './job/definition.ts';
 export type { JobRow } from './job/job-rows.ts';
 export type { Jobs, SaveOptions, TriggerRunOptions } from './job/jobs.ts';

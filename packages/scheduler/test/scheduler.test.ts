@@ -214,7 +214,7 @@ describe.each(testDialects())('the scheduler on $name', (dialect) => {
     expect(JSON.parse((await until(() => ended('flaky'), { withinMs: 15_000 })).run_result ?? '')).toEqual({ attempts: 3 });
     expect(await db.knex('effects')).toEqual([{ attempt: 3 }]);
     expect(JSON.parse((await until(() => ended('endless'), { withinMs: 15_000 })).last_error ?? '').code).toBe('run-timeout');
-    expect(JSON.parse((await until(() => ended('odd'), { withinMs: 15_000 })).last_error ?? '').code).toBe('invalid-result');
+    expect(JSON.parse((await until(() => ended('odd'), { withinMs: 15_000 })).last_error ?? '').code).toBe('invalid-run-result');
   });
 
   it('deletes runs that ended long ago, with their attempts, and no others', async () => {

@@ -9,7 +9,7 @@ import {
   type Verdicts,
 } from '@holdfast/core';
 import type { Knex } from 'knex';
-import { InvalidResultError, RunTimeoutError } from '../errors.ts';
+import { InvalidRunResultError, RunTimeoutError } from '../errors.ts';
 import type { RunSettings } from '../job/definition.ts';
 import type { JobRun, Processor } from './job-run.ts';
 import { resultJson } from './result-json.ts';
@@ -90,7 +90,7 @@ function failedBy(running: RunningRow, { retry }: RunSettings, error: unknown): 
   // A worker that stops has interrupted the run; a deploy is not a failed attempt.
   if (running.interrupted && !RunTimeoutError.is(error, 'run-timeout')) return { outcome: 'release' };
   const stored = storedError(error);
-  if (InvalidResultError.is(error, 'invalid-result')) return { outcome: 'dead', reason: 'rejected', error: stored };
+  if (InvalidRunResultError.is(error, 'invalid-run-result')) return { outcome: 'dead', reason: 'rejected', error: stored };
   const schedule = retry && exponential({ first: retry.firstMs, factor: retry.factor, cap: retry.capMs }).upTo(retry.attempts);
   const afterMs = schedule?.delayMs(running.row.attempts + 1);
   return afterMs === undefined ? { outcome: 'dead', reason: 'exhausted', error: stored } : { outcome: 'retry', afterMs, error: stored };
