@@ -6,6 +6,7 @@ import { insertRun } from '../src/job/insert-run.ts';
 import { planJobs } from '../src/plan/plan-jobs.ts';
 import { Registry } from '../src/registry.ts';
 import { purgeRuns } from '../src/run/purge-runs.ts';
+import { repairDelays } from '../src/run/rearm-delays.ts';
 
 describe.each(testDialects())('the scheduler on $name', (dialect) => {
   let db: TestDatabase;
@@ -132,6 +133,19 @@ describe.each(testDialects())('the scheduler on $name', (dialect) => {
     await until(() => starts.length >= 3 || undefined, { withinMs: 20_000 });
     for (let i = 1; i < 3; i++) expect((starts[i] ?? 0) - (ends[i - 1] ?? 0)).toBeGreaterThanOrEqual(999);
     expect((await runsOf('delayed'))[0]?.status).toBe('FAILED');
+  });
+
+  it('finds a fixed delay that has neither a next fire nor a live run', async () => {
+    const app = 'stuck';
+    const one = scheduler(app);
+    const job = await one.jobs.save({ key: 'stuck', trigger: delay('10s') });
+    const { database } = registry(app);
+    expect(await repairDelays(database)).toBe(0);
+    await planJobs(database, 10_000);
+    expect(await repairDelays(database)).toBe(0);
+    await db.knex('scheduler_run').where({ job_id: job.id }).delete();
+    expect(await repairDelays(database)).toBe(1);
+    expect((await one.jobs.get('stuck'))?.nextAt).toBeGreaterThan(await database.now());
   });
 
   it('says what was missed while no process planned, and runs the last of it', async () => {

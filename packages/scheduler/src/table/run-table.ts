@@ -1,10 +1,6 @@
 import { type Database, Turns, WorkTable } from '@holdfast/core';
 
-/** The states of a run, as its row stores them. BLOCKED waits for its job's turn; READY waits for a worker that has its processor. */
-export const runStates = ['SCHEDULED', 'BLOCKED', 'READY', 'RUNNING', 'SUCCEEDED', 'FAILED', 'CANCELLED', 'SKIPPED'] as const;
-export type RunState = (typeof runStates)[number];
-
-/** The runs as a table of claimable rows. */
+/** The runs as a table of claimable rows. BLOCKED waits for its job's turn; SKIPPED, which is no state of the kernel, never ran. */
 export function runTable(database: Database): WorkTable {
   return new WorkTable(database, {
     table: 'scheduler_run',

@@ -21,7 +21,7 @@ import { saveJob } from '../job/save-job.ts';
 import { jobsPerPass, type PlanCounts, planJobs } from '../plan/plan-jobs.ts';
 import type { Registry } from '../registry.ts';
 import { purgeRuns } from '../run/purge-runs.ts';
-import { rearmDelays } from '../run/rearm-delays.ts';
+import { rearmDelays, repairDelays } from '../run/rearm-delays.ts';
 import { runJob } from '../run/run-job.ts';
 import { skipBeforeTurn, skipOverlapped } from '../run/skip-overlapped.ts';
 
@@ -154,6 +154,7 @@ export class SchedulerWorker implements Service {
       everyMs: sweepMs,
       logger,
       run: async ({ signal }) => {
+        await repairDelays(database);
         await purgeRuns(table, [...processors.keys()], registry.keep, signal);
         await registry.orphans.sweep(signal);
         await registry.once.purge(signal);
