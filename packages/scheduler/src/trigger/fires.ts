@@ -42,7 +42,6 @@ function* unbounded(trigger: Trigger, zone: Zone, { created, lastEnd }: FireCont
       const origin = trigger.starts ?? created;
       for (let n = Math.max(0, Math.floor((after - origin) / trigger.everyMs) + 1); ; n++) yield origin + n * trigger.everyMs;
     }
-    // biome-ignore lint/suspicious/noFallthroughSwitchClause: the case before has no end.
     case 'delay': {
       const due = lastEnd === undefined ? (trigger.starts ?? created) : lastEnd + trigger.delayMs;
       if (due > after) yield due;
