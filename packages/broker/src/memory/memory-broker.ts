@@ -124,8 +124,11 @@ export function memoryBroker(options: { readonly logger?: Logger } = {}): Memory
     },
     deadLetters: {
       list: async ({ topic, group, limit = 100 }) => deadOf(topic, group).slice(0, limit),
-      async redrive({ topic, group, limit = Number.POSITIVE_INFINITY }) {
-        const chosen = deadOf(topic, group).slice(0, limit);
+      async redrive({ topic, group, limit = Number.POSITIVE_INFINITY, ids }) {
+        const wanted = ids && new Set(ids);
+        const chosen = deadOf(topic, group)
+          .filter(({ message: { id } }) => wanted?.has(id) ?? true)
+          .slice(0, limit);
         const receivers = [...groupsOf(topic)].filter(([, name]) => name === group);
         for (const letter of chosen) {
           dead.splice(dead.indexOf(letter), 1);
