@@ -10,7 +10,6 @@ export { keyText } from './check/key-text.ts';
 export { requireKnown } from './check/known-names.ts';
 export { lostInJson } from './check/lost-in-json.ts';
 export { notAPromise } from './check/not-a-promise.ts';
-export { survivesJson } from './check/survives-json.ts';
 export { requireVersionColumn, requireVersionValue } from './check/version-column.ts';
 export { wholeNumber } from './check/whole-number.ts';
 export type { HoldfastConfig } from './cli/config.ts';
