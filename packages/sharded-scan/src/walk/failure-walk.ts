@@ -74,7 +74,7 @@ export class FailureWalk<Row extends Record<string, unknown>> {
     const unit = new ScanUnit<Row>({ shard, shape, signal: this.#abort.signal, database, version });
     const where = this.#options.where(nowMs);
     for (let after = '0'; !signal.aborted; ) {
-      const taken = await store.failures(shard.name, after, last, pageRows);
+      const taken = await store.failed.page(shard.name, after, last, pageRows);
       if (taken.length === 0) return;
       after = taken.at(-1)?.id ?? last;
       const keys = new Map(taken.map((one) => [JSON.stringify(one.key), one.key]));
@@ -83,7 +83,7 @@ export class FailureWalk<Row extends Record<string, unknown>> {
       const failed = new Set(failures.map(({ row }) => row));
       await store.transaction(async (sql) => {
         await leases.fence(sql, lease);
-        await store.settleRedriven(sql, shard.name, {
+        await store.failed.settle(sql, shard.name, {
           taken,
           handled: rows.filter((row) => !failed.has(row)).map((row) => keyset.positionOf(row)),
           failures: failures.map(({ row, error }) => ({ key: keyset.positionOf(row), error })),
