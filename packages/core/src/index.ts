@@ -28,6 +28,7 @@ export { deleteOlder } from './database/delete-older.ts';
 export type { DatabaseDescription } from './database/describe-database.ts';
 export type { Dialect } from './database/dialect.ts';
 export { columnBytes, concat, forUpdate, insertNew, quoted, skipLocked } from './database/dialect-sql.ts';
+export { sqlModesOfService } from './database/given-sql-mode.ts';
 export { insertIgnore } from './database/insert-ignore.ts';
 export { insertedId, insertRow } from './database/inserted-id.ts';
 export { rowsAtPresent } from './database/rows-at-present.ts';

@@ -18,7 +18,10 @@ export interface BoundedCallOptions {
  * any more; what the promise becomes after that, a rejection included, is ignored. Returns no promise if the function returns none.
  * @throws CallTimeoutError or what `late` makes, `signal.reason`, or what the function throws
  */
-export function boundedCall<T>(fn: (signal: AbortSignal) => T | PromiseLike<T>, { name, ms, signal, late }: BoundedCallOptions): T | Promise<T> {
+export function boundedCall<T>(
+  fn: (signal: AbortSignal) => T | PromiseLike<T>,
+  { name, ms, signal, late }: BoundedCallOptions,
+): T | Promise<T> {
   signal?.throwIfAborted();
   const given = new AbortController();
   const answer = fn(given.signal);

@@ -31,7 +31,11 @@ export interface ScanOptions<Row extends Record<string, unknown>> {
    * whose table has no such index fails with `not-scannable`, and its error names the statement that creates the index.
    */
   readonly key: readonly (string | KeyColumn)[];
-  /** Adds conditions that select rows. The condition is wrapped in parentheses, so an OR in it cannot widen the scan. */
+  /**
+   * Adds conditions that select rows. The condition is wrapped in parentheses, so an OR in it cannot widen the scan. On MySQL and MariaDB it runs
+   * under the scan's `sql_mode`, not that of your connections: a unit fails with `not-scannable` if it would mean something else there, as a name
+   * in double quotes does under ANSI_QUOTES; the error says how to write it.
+   */
   readonly where: (query: Knex.QueryBuilder, now: ScanNow) => void;
   /** Rows per call of `process`: a number, or `adaptive({ targetMs })`. Default 1,000. */
   readonly batch?: BatchPolicy;
