@@ -1,6 +1,7 @@
 import { type Database, forUpdate, InvalidArgumentError, laneOf, unfitText, type Wakers } from '@holdfast/core';
 import { fromHeaders } from '../adapter/cloud-events.ts';
 import type { DeadLetter, DeadLetterQuery, DeadLetters, RedriveQuery } from '../port/dead-letters.ts';
+import { isMemberOf } from './database-topics.ts';
 import { lanesPerGroup } from './schema.ts';
 
 export interface DatabaseDeadLettersOptions {
@@ -32,7 +33,7 @@ export class DatabaseDeadLetters implements DeadLetters {
 
   async list({ topic, group, limit = 100 }: DeadLetterQuery): Promise<readonly DeadLetter[]> {
     const rows = await this.#options.database.rows<Row>(
-      `SELECT id, headers, body, reason FROM ${this.#dead} d WHERE group_name = ? AND topic = ? ORDER BY d.id LIMIT ${Math.trunc(limit)}`,
+      `SELECT id, headers, body, reason FROM ${this.#dead} d WHERE group_name = ? AND topic = ? ORDER BY d.id LIMIT ${limit}`,
       [group, topic],
     );
     return rows.map(({ id, headers, body, reason }) => ({
@@ -119,7 +120,7 @@ export class DatabaseDeadLetters implements DeadLetters {
       [topic],
     );
     const own = groups.filter(({ name }) => name === group);
-    const members = own.length > 0 ? own : groups.filter(({ name }) => name.startsWith(`${group}.`));
+    const members = own.length > 0 ? own : groups.filter(({ name }) => isMemberOf(name, group));
     if (members.length === 0)
       throw new InvalidArgumentError(`Nothing subscribes to ${topic} as ${group}; correct the name, or subscribe before the redrive.`);
     return members.map(({ id }) => Number(id) * lanesPerGroup);

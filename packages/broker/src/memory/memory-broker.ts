@@ -1,4 +1,5 @@
 import { guardLogger, type Logger, laneOf, startTimer } from '@holdfast/core';
+import { checkedDeadLetters } from '../adapter/checked-dead-letters.ts';
 import { handling } from '../adapter/handling.ts';
 import { KeyedRunner } from '../adapter/keyed-runner.ts';
 import type { Broker, DeadLetter } from '../port/dead-letters.ts';
@@ -122,7 +123,7 @@ export function memoryBroker(options: { readonly logger?: Logger } = {}): Memory
         },
       };
     },
-    deadLetters: {
+    deadLetters: checkedDeadLetters({
       list: async ({ topic, group, limit = 100 }) => deadOf(topic, group).slice(0, limit),
       async redrive({ topic, group, limit = Number.POSITIVE_INFINITY, ids }) {
         const wanted = ids && new Set(ids);
@@ -138,7 +139,7 @@ export function memoryBroker(options: { readonly logger?: Logger } = {}): Memory
         }
         return chosen.length;
       },
-    },
+    }),
     async close() {
       for (const { runner } of members) await runner.close(0);
       members.clear();

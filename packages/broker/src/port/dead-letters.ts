@@ -14,7 +14,7 @@ export interface DeadLetter {
 export interface DeadLetterQuery {
   readonly topic: string;
   readonly group: string;
-  /** The most dead letters, oldest first. Default: 100 for `list`, all that are there for `redrive`. */
+  /** The most dead letters, oldest first: a whole number from 0, or Infinity. Default: 100 for `list`, all that are there for `redrive`. */
   readonly limit?: number;
 }
 
@@ -27,7 +27,7 @@ export interface RedriveQuery extends DeadLetterQuery {
   readonly ids?: readonly string[];
 }
 
-/** The messages that groups rejected. */
+/** The messages that groups rejected. A limit or ids that are not valid reject with an InvalidArgumentError. */
 export interface DeadLetters {
   /** Reads dead letters, oldest first, and leaves them where they are. */
   list(query: DeadLetterQuery): Promise<readonly DeadLetter[]>;

@@ -112,13 +112,42 @@ export function deadLetterContract(under: BrokerUnderTest, { it, equal }: Contra
         return ack;
       });
     const publisher = connect();
+    // A group of its own, whose name begins as those of the members may.
+    let others = 0;
+    await subscribe(publisher, topic, { group: `${group}.audit` }, async () => {
+      others += 1;
+      return ack;
+    });
     await publishAll(publisher, [numbered(topic, 'k', 1)]);
-    await fact(async () => handled.length >= 1 && (await deadLetters.list({ topic, group })).length >= 1);
+    await fact(async () => handled.length >= 1 && others === 1 && (await deadLetters.list({ topic, group })).length >= 1);
     equal(handled, ['two 1:1 x-n']);
     mended = true;
     equal(await deadLetters.redrive({ topic, group }), 1);
     await fact(() => handled.length >= 3);
     equal(handled.slice(1).toSorted(), ['one 1:1 x-n', 'two 1:1 x-n']);
+    await publishAll(publisher, [numbered(topic, 'k', 2)]);
+    await fact(() => handled.length >= 5 && others >= 2);
+    equal(others, 2);
     equal(await deadLetters.list({ topic, group }), []);
   }, 90_000);
+
+  test('refuses a limit that is not a count, and ids that are not a list of texts', async () => {
+    const { topic, group } = await names();
+    const { deadLetters } = connect();
+    if (!deadLetters) return;
+    const refused = (call: Promise<unknown>): Promise<unknown> =>
+      call.then(
+        () => 'taken',
+        ({ code }) => code,
+      );
+    for (const limit of [-1, 1.5, Number.NaN, '5' as never]) {
+      equal([limit, await refused(deadLetters.list({ topic, group, limit }))], [limit, 'invalid-argument']);
+      equal([limit, await refused(deadLetters.redrive({ topic, group, limit }))], [limit, 'invalid-argument']);
+    }
+    for (const ids of ['m1' as never, [1] as never]) equal(await refused(deadLetters.redrive({ topic, group, ids })), 'invalid-argument');
+    for (const limit of [0, Number.POSITIVE_INFINITY]) {
+      equal(await deadLetters.list({ topic, group, limit }), []);
+      equal(await deadLetters.redrive({ topic, group, limit }), 0);
+    }
+  });
 }
