@@ -1,5 +1,6 @@
-import { type Database, forUpdate, InvalidArgumentError, laneOf, unfitText, type Wakers } from '@holdfast/core';
+import { type Database, forUpdate, laneOf, unfitText, type Wakers } from '@holdfast/core';
 import { fromHeaders } from '../adapter/cloud-events.ts';
+import { nobodySubscribes } from '../adapter/nobody-subscribes.ts';
 import type { DeadLetter, DeadLetterQuery, DeadLetters, RedriveQuery } from '../port/dead-letters.ts';
 import { isMemberOf } from './database-topics.ts';
 import { lanesPerGroup } from './schema.ts';
@@ -121,8 +122,7 @@ export class DatabaseDeadLetters implements DeadLetters {
     );
     const own = groups.filter(({ name }) => name === group);
     const members = own.length > 0 ? own : groups.filter(({ name }) => isMemberOf(name, group));
-    if (members.length === 0)
-      throw new InvalidArgumentError(`Nothing subscribes to ${topic} as ${group}; correct the name, or subscribe before the redrive.`);
+    if (members.length === 0) throw nobodySubscribes(topic, group);
     return members.map(({ id }) => Number(id) * lanesPerGroup);
   }
 }

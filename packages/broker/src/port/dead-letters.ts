@@ -34,7 +34,8 @@ export interface DeadLetters {
   /**
    * Delivers dead letters again, oldest first, to the group that rejected them and to no other, as new messages behind those that wait.
    * Returns their number. A crash in between may deliver one twice; none is lost. The dead letters that `ids` does not name stay; on Kafka
-   * those before a chosen one move behind the others.
+   * those before a chosen one move behind the others. Those of a broadcast go to the members that are there: without one it rejects with an
+   * InvalidArgumentError, except on Redis and Kafka, which don't tell; there they would be lost.
    */
   redrive(query: RedriveQuery): Promise<number>;
 }

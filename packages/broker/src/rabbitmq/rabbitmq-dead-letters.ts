@@ -1,7 +1,8 @@
-import { InvalidArgumentError, laneOf, settledWithin } from '@holdfast/core';
+import { laneOf, settledWithin } from '@holdfast/core';
 import type { Channel, GetMessage } from 'amqplib';
 import { fromHeaders } from '../adapter/cloud-events.ts';
 import { deadLetterOf } from '../adapter/dead-headers.ts';
+import { nobodySubscribes } from '../adapter/nobody-subscribes.ts';
 import type { DeadLetter, DeadLetterQuery, DeadLetters, RedriveQuery } from '../port/dead-letters.ts';
 import type { Message } from '../port/message.ts';
 import type { Link } from './link.ts';
@@ -69,8 +70,6 @@ export class RabbitmqDeadLetters implements DeadLetters {
    */
   async #writerTo(topic: string, group: string): Promise<(got: GetMessage) => Promise<void>> {
     const { writer, lanes } = this.#options;
-    const nobody = (): InvalidArgumentError =>
-      new InvalidArgumentError(`Nothing subscribes to ${topic} as ${group}; correct the name, or subscribe before the redrive.`);
     const plain = (got: GetMessage): Record<string, unknown> => {
       const { 'x-dead-reason': _, ...headers } = withoutAdded(got.properties.headers);
       return headers;
@@ -83,12 +82,12 @@ export class RabbitmqDeadLetters implements DeadLetters {
         return writer.write(async () => queue, got.content, { ...got.properties, headers });
       };
     const exchange = redriveExchange(group, topic);
-    if (!(await this.#exists((channel) => channel.checkExchange(exchange)))) throw nobody();
+    if (!(await this.#exists((channel) => channel.checkExchange(exchange)))) throw nobodySubscribes(topic, group);
     return async (got) => {
       try {
         await writer.writeToAll(exchange, got.content, { ...got.properties, headers: plain(got) });
       } catch (error) {
-        throw error instanceof NoQueueError ? nobody() : error;
+        throw error instanceof NoQueueError ? nobodySubscribes(topic, group) : error;
       }
     };
   }
