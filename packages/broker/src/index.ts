@@ -2,7 +2,7 @@ export { fromHeaders, toHeaders } from './adapter/cloud-events.ts';
 export { type Handle, handling, type RawDelivery } from './adapter/handling.ts';
 export { KeyedRunner, type KeyedRunnerOptions, type KeyedWork } from './adapter/keyed-runner.ts';
 export { SubscribeRefusedError } from './errors.ts';
-export type { Broker, DeadLetter, DeadLetterQuery, DeadLetters } from './port/dead-letters.ts';
+export type { Broker, DeadLetter, DeadLetterQuery, DeadLetters, RedriveQuery } from './port/dead-letters.ts';
 export { delayLevel } from './port/delay-level.ts';
 export type { Message } from './port/message.ts';
 export { publishTimedOut, refused } from './port/publish-results.ts';

@@ -14,3 +14,14 @@ it('warns once in each outage, and tells its end once', () => {
   expect(log.lines.map(({ level }) => level)).toEqual(['warn', 'debug', 'debug', 'info', 'warn', 'debug', 'debug', 'info']);
   expect(log.lines[0]).toMatchObject({ fields: { host: 'a:1', err: { message: 'refused' } }, message: 'away; trying again' });
 });
+
+it('tells once that a person must act, also in an outage that it has told of', () => {
+  const log = recordLog();
+  const outage = new OutageLog(log);
+  outage.failed(new Error('away'), 'away');
+  for (let n = 0; n < 2; n++) outage.refused(new Error('refused'), 'refused');
+  outage.failed(new Error('away'), 'away');
+  outage.works('back');
+  outage.refused(new Error('refused'), 'refused');
+  expect(log.lines.map(({ level }) => level)).toEqual(['warn', 'error', 'debug', 'debug', 'info', 'error']);
+});

@@ -14,6 +14,7 @@ import {
   type Loop,
   lifecycle,
   type Service,
+  settledWithin,
   wait,
 } from '@holdfast/core';
 import type { Knex } from 'knex';
@@ -253,9 +254,7 @@ export class Executor implements Service {
     const quiet = Promise.all(queues.map((queue) => queue.quiet()));
     const unregistered = this.#registry.stop().then(() => this.#admin.unregister());
     // Until the jobs have ended, the admin may kill them and read their logs, and is told of those that end.
-    const drained = new AbortController();
-    await Promise.race([quiet, wait(this.#stopMs, drained.signal).catch(() => undefined)]);
-    drained.abort();
+    await settledWithin(this.#stopMs, quiet);
     for (const queue of queues) queue.kill('The executor is stopping.');
     await quiet;
     await unregistered;

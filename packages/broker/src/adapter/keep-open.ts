@@ -1,4 +1,4 @@
-import { type Logger, wait } from '@holdfast/core';
+import { type Logger, OutageLog, wait } from '@holdfast/core';
 import { SubscribeRefusedError } from '../errors.ts';
 
 export interface KeepOpenOptions {
@@ -23,33 +23,28 @@ export interface KeptOpen {
 
 /**
  * Opens something and keeps it open. A broker that can't be reached is no error: it is tried again, after pauses that grow from 100 ms to 5 s
- * and hold the process open. The first failure of each outage is a warning, its end a line at `info`. A refusal ends the first opening; after that it is an error in the
- * log, and is tried again, since a person may have acted.
+ * and hold the process open. An {@link OutageLog} tells of each outage. A refusal ends the first opening; after that it is an error in the log,
+ * and is tried again, since a person may have acted.
  */
 export function keepOpen({ what, open, isPermanent, signal, logger }: KeepOpenOptions): KeptOpen {
   const first = Promise.withResolvers<void>();
+  const outage = new OutageLog(logger);
   const run = async (): Promise<void> => {
     let opened = false;
-    for (let pauseMs = 100, failures = 0; !signal.aborted; pauseMs = Math.min(pauseMs * 2, 5_000)) {
+    for (let pauseMs = 100; !signal.aborted; pauseMs = Math.min(pauseMs * 2, 5_000)) {
       try {
         const kept = await open();
         opened = true;
         first.resolve();
-        if (!kept) {
-          if (failures > 0) logger.info({}, `${what}: it is open`);
-          return;
-        }
-        if (failures > 0) logger.info({}, `${what}: it is open again`);
-        [pauseMs, failures] = [100, 0];
+        outage.works(`${what}: it is open again`);
+        if (!kept) return;
+        pauseMs = 100;
         await kept.ended;
       } catch (err) {
         if (signal.aborted) return;
-        const permanent = isPermanent(err);
-        if (permanent && !opened) return first.reject(new SubscribeRefusedError(what, err));
-        failures += 1;
-        if (failures > 1) logger.debug({ err }, `${what}: it is still not open; trying again`);
-        else if (permanent) logger.error({ err }, `${what}: the broker refuses it, and a person must act; trying again`);
-        else logger.warn({ err }, `${what}: it can't be opened, or has ended; trying again`);
+        if (!isPermanent(err)) outage.failed(err, `${what}: it can't be opened, or has ended; trying again`);
+        else if (opened) outage.refused(err, `${what}: the broker refuses it, and a person must act; trying again`);
+        else return first.reject(new SubscribeRefusedError(what, err));
       }
       await wait(pauseMs, signal).catch(() => undefined);
     }

@@ -11,6 +11,7 @@ import {
   type Waker,
   Wakers,
 } from '@holdfast/core';
+import { checkedDeadLetters } from '../adapter/checked-dead-letters.ts';
 import { handling } from '../adapter/handling.ts';
 import { Subscriptions } from '../adapter/subscriptions.ts';
 import type { Broker } from '../port/dead-letters.ts';
@@ -85,7 +86,7 @@ export function databaseBroker(options: DatabaseBrokerOptions): DatabaseBroker {
       await purge.start();
       return subscription;
     },
-    deadLetters: new DatabaseDeadLetters({ database, wakers }),
+    deadLetters: checkedDeadLetters(new DatabaseDeadLetters({ database, wakers })),
     async check() {
       await database.describe();
       await checkMigrated(database, [coreSchema, brokerSchema]);

@@ -6,7 +6,7 @@ import { KeyedRunner } from '../adapter/keyed-runner.ts';
 import type { MemberOptions } from '../adapter/member-options.ts';
 import type { StartableSubscription } from '../adapter/subscriptions.ts';
 import { databaseRefusal } from './database-refusal.ts';
-import type { DatabaseTopics, TopicGroup } from './database-topics.ts';
+import { type DatabaseTopics, memberName, type TopicGroup } from './database-topics.ts';
 import { lanesPerGroup } from './schema.ts';
 
 export interface DatabaseSubscriptionOptions extends MemberOptions {
@@ -80,7 +80,7 @@ export class DatabaseSubscription implements StartableSubscription {
   async start(): Promise<void> {
     const { groups, topics, group, mode, leaseMs, logger, wakers } = this.#options;
     const member = uuidv7();
-    const name = mode === 'broadcast' ? `${group}.${member}` : group;
+    const name = mode === 'broadcast' ? memberName(group, member) : group;
     const made: TopicGroup[] = [];
     await keepOpen({
       what: `the broker in the database, the subscription of ${group} to ${topics.join(', ')}`,

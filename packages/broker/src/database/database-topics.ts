@@ -1,6 +1,16 @@
 import { type Database, forUpdate, insertIgnore, type SqlRunner } from '@holdfast/core';
 import { lanesPerGroup } from './schema.ts';
 
+/** The name under which a member of a broadcast is stored: each is a group. */
+export function memberName(group: string, member: string): string {
+  return `${group}.${member}`;
+}
+
+/** Returns whether it is the stored name of a member of the broadcast, and not of a group whose name begins like its. */
+export function isMemberOf(name: string, group: string): boolean {
+  return name.startsWith(`${group}.`) && /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(name.slice(group.length + 1));
+}
+
 /** A group of one topic. */
 export interface TopicGroup {
   readonly id: number;

@@ -1,6 +1,6 @@
 import { type Logger, startTimer, uuidv7 } from '@holdfast/core';
-import { asRedriven, deadLetterOf, isDeadFor } from '../adapter/dead-headers.ts';
-import type { DeadLetter, DeadLetterQuery, DeadLetters } from '../port/dead-letters.ts';
+import { asDead, asRedriven, deadLetterOf, isDeadFor } from '../adapter/dead-headers.ts';
+import type { DeadLetter, DeadLetterQuery, DeadLetters, RedriveQuery } from '../port/dead-letters.ts';
 import type { Message } from '../port/message.ts';
 import type { Publisher } from '../port/publisher.ts';
 import { ack, type DeliveryVerdict, retry, type Subscriber } from '../port/subscriber.ts';
@@ -29,6 +29,12 @@ export interface KafkaDeadLettersOptions {
   readonly logger: Logger;
 }
 
+/** A dead letter, and the record that holds it. */
+interface PlacedLetter {
+  readonly place: readonly [partition: number, offset: bigint];
+  readonly letter: DeadLetter;
+}
+
 /** The longest wait for the next dead letter, in ms: a client joins a group within seconds. */
 const silenceMs = 30_000;
 
@@ -44,9 +50,63 @@ export class KafkaDeadLetters implements DeadLetters {
   }
 
   async list({ topic, group, limit = 100 }: DeadLetterQuery): Promise<readonly DeadLetter[]> {
-    const { offsets, logger } = this.#options;
+    const unread = await this.#options.offsets.unread(`${topic}.dead`, `${group}.redrive`);
+    const found = await this.#look(topic, group, unread);
+    return found.slice(0, limit).map(({ letter }) => letter);
+  }
+
+  async redrive({ topic, group, limit = Number.POSITIVE_INFINITY, ids }: RedriveQuery): Promise<number> {
+    const { offsets } = this.#options;
+    if (ids?.length === 0) return 0;
     const unread = await offsets.unread(`${topic}.dead`, `${group}.redrive`);
-    const found: { readonly place: readonly [partition: number, offset: bigint]; readonly letter: DeadLetter }[] = [];
+    return ids ? this.#redriveSome(topic, group, unread, new Set(ids), limit) : this.#redriveAll(topic, group, unread, limit);
+  }
+
+  async #redriveAll(topic: string, group: string, unread: readonly Unread[], limit: number): Promise<number> {
+    let moved = 0;
+    await this.#read(topic, `${group}.redrive`, unread, async (message) => {
+      if (!isDeadFor(message, group)) return ack;
+      if (moved >= limit) return undefined;
+      if (!(await this.#publish(asRedriven(message, topic, group)))) return retry(1_000);
+      moved += 1;
+      return ack;
+    });
+    return moved;
+  }
+
+  /**
+   * Redrives the chosen ones. An offset cannot say that a record was redriven and one before it was not: so the group's other records up to the
+   * last chosen one are written again at the end of the topic, and the offset passes all of them.
+   */
+  async #redriveSome(topic: string, group: string, unread: readonly Unread[], wanted: ReadonlySet<string>, limit: number): Promise<number> {
+    const chosen = (await this.#look(topic, group, unread)).filter(({ letter }) => wanted.has(letter.message.id)).slice(0, limit);
+    const places = new Set(chosen.map(({ place }) => place.join('/')));
+    const parts = unread.flatMap((part) => {
+      const last = chosen.findLast(({ place: [partition] }) => partition === part.partition);
+      return last ? [{ ...part, to: last.place[1] + 1n }] : [];
+    });
+    let moved = 0;
+    await this.#read(topic, `${group}.redrive`, parts, async (message, partition, offset) => {
+      if (!isDeadFor(message, group)) return ack;
+      const isChosen = places.has(`${partition}/${offset}`);
+      const { reason } = deadLetterOf(message, topic);
+      const copy = isChosen ? asRedriven(message, topic, group) : { ...asDead(message, group, reason), topic: `${topic}.dead` };
+      if (!(await this.#publish(copy))) return retry(1_000);
+      if (isChosen) moved += 1;
+      return ack;
+    });
+    return moved;
+  }
+
+  async #publish(message: Message): Promise<boolean> {
+    const [result] = await this.#options.publisher.publish([message]);
+    return result?.outcome === 'acked';
+  }
+
+  /** The group's unread dead letters with their places, by partition and offset. Commits nothing that counts. */
+  async #look(topic: string, group: string, unread: readonly Unread[]): Promise<readonly PlacedLetter[]> {
+    const { offsets, logger } = this.#options;
+    const found: PlacedLetter[] = [];
     const reader = `${group}.list.${uuidv7()}`;
     try {
       await this.#read(topic, reader, unread, async (message, partition, offset) => {
@@ -57,24 +117,7 @@ export class KafkaDeadLetters implements DeadLetters {
     } finally {
       await offsets.deleteGroup(reader).catch((err) => logger.debug({ err, group: reader }, 'a group of Kafka was not deleted'));
     }
-    found.sort(({ place: [p, a] }, { place: [q, b] }) => p - q || Number(a - b));
-    return found.slice(0, limit).map(({ letter }) => letter);
-  }
-
-  async redrive({ topic, group, limit = Number.POSITIVE_INFINITY }: DeadLetterQuery): Promise<number> {
-    const { offsets, publisher } = this.#options;
-    const unread = await offsets.unread(`${topic}.dead`, `${group}.redrive`);
-    let moved = 0;
-    await this.#read(topic, `${group}.redrive`, unread, async (message) => {
-      if (!isDeadFor(message, group)) return ack;
-      if (moved >= limit) return undefined;
-      moved += 1;
-      const [result] = await publisher.publish([asRedriven(message, topic, group)]);
-      if (result?.outcome === 'acked') return ack;
-      moved -= 1;
-      return retry(1_000);
-    });
-    return moved;
+    return found.sort(({ place: [p, a] }, { place: [q, b] }) => p - q || Number(a - b));
   }
 
   /** Reads the unread records, as a member of `group`, until all are read or `take` returns `undefined`. */

@@ -1,5 +1,6 @@
 import { guardLogger, type Logger, uuidv7 } from '@holdfast/core';
 import { Kafka, type KafkaConfig, logLevel } from 'kafkajs';
+import { checkedDeadLetters } from '../adapter/checked-dead-letters.ts';
 import { handling } from '../adapter/handling.ts';
 import { Subscriptions } from '../adapter/subscriptions.ts';
 import { KafkaDeadLetters } from '../kafka-wire/kafka-dead-letters.ts';
@@ -69,7 +70,7 @@ export function kafka(options: KafkaOptions): KafkaBroker {
     prefixPerKey: publisher.prefixPerKey,
     publish: (batch, publish) => publisher.publish(batch, publish),
     subscribe,
-    deadLetters: new KafkaDeadLetters({ offsets: new KafkajsOffsets(client), publisher, subscribe, logger }),
+    deadLetters: checkedDeadLetters(new KafkaDeadLetters({ offsets: new KafkajsOffsets(client), publisher, subscribe, logger })),
     async close() {
       await subscriptions.close();
       await publisher.close();

@@ -1,6 +1,8 @@
 import { guardLogger, type Logger, laneOf, startTimer } from '@holdfast/core';
+import { checkedDeadLetters } from '../adapter/checked-dead-letters.ts';
 import { handling } from '../adapter/handling.ts';
 import { KeyedRunner } from '../adapter/keyed-runner.ts';
+import { nobodySubscribes } from '../adapter/nobody-subscribes.ts';
 import type { Broker, DeadLetter } from '../port/dead-letters.ts';
 import type { Message } from '../port/message.ts';
 import { refused } from '../port/publish-results.ts';
@@ -42,6 +44,8 @@ export function memoryBroker(options: { readonly logger?: Logger } = {}): Memory
   const logger = guardLogger(options.logger);
   const members = new Set<Member>();
   const dead: (DeadLetter & { readonly group: string })[] = [];
+  /** Dead letters of broadcasts: no member can be waited for that would get them. */
+  const ofBroadcasts = new WeakSet<object>();
   /** Deliveries of members that left, until another member of their group subscribes. */
   let orphans: OpenDelivery[] = [];
   let turn = 0;
@@ -67,7 +71,11 @@ export function memoryBroker(options: { readonly logger?: Logger } = {}): Memory
         startTimer(verdict.afterMs, () => deliver({ ...open, attempt: attempt + 1 }));
         return undefined;
       }
-      if (verdict.outcome === 'reject') dead.push({ message, group: open.name, reason: verdict.reason });
+      if (verdict.outcome === 'reject') {
+        const letter = { message, group: open.name, reason: verdict.reason };
+        dead.push(letter);
+        if (group !== open.name) ofBroadcasts.add(letter);
+      }
       open.done();
       return undefined;
     };
@@ -122,20 +130,24 @@ export function memoryBroker(options: { readonly logger?: Logger } = {}): Memory
         },
       };
     },
-    deadLetters: {
+    deadLetters: checkedDeadLetters({
       list: async ({ topic, group, limit = 100 }) => deadOf(topic, group).slice(0, limit),
-      async redrive({ topic, group, limit = Number.POSITIVE_INFINITY }) {
-        const chosen = deadOf(topic, group).slice(0, limit);
+      async redrive({ topic, group, limit = Number.POSITIVE_INFINITY, ids }) {
+        const wanted = ids && new Set(ids);
+        const chosen = deadOf(topic, group)
+          .filter(({ message: { id } }) => wanted?.has(id) ?? true)
+          .slice(0, limit);
         const receivers = [...groupsOf(topic)].filter(([, name]) => name === group);
+        if (receivers.length === 0 && chosen.some((letter) => ofBroadcasts.has(letter))) throw nobodySubscribes(topic, group);
         for (const letter of chosen) {
           dead.splice(dead.indexOf(letter), 1);
-          // Without a member they wait for one.
+          // Without a member they wait for one of the group.
           for (const [one, name] of receivers.length > 0 ? receivers : [[group, group] as const])
             deliver({ message: letter.message, group: one, name, attempt: 1, done: () => undefined });
         }
         return chosen.length;
       },
-    },
+    }),
     async close() {
       for (const { runner } of members) await runner.close(0);
       members.clear();

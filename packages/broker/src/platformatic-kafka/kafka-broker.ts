@@ -1,5 +1,6 @@
 import { guardLogger, type Logger, uuidv7 } from '@holdfast/core';
 import type { BaseOptions } from '@platformatic/kafka';
+import { checkedDeadLetters } from '../adapter/checked-dead-letters.ts';
 import { handling } from '../adapter/handling.ts';
 import { Subscriptions } from '../adapter/subscriptions.ts';
 import { KafkaDeadLetters } from '../kafka-wire/kafka-dead-letters.ts';
@@ -59,7 +60,7 @@ export function platformaticKafka(options: PlatformaticKafkaOptions): Platformat
     prefixPerKey: publisher.prefixPerKey,
     publish: (batch, publish) => publisher.publish(batch, publish),
     subscribe,
-    deadLetters: new KafkaDeadLetters({ offsets: new PlatformaticOffsets(base), publisher, subscribe, logger }),
+    deadLetters: checkedDeadLetters(new KafkaDeadLetters({ offsets: new PlatformaticOffsets(base), publisher, subscribe, logger })),
     async close() {
       await subscriptions.close();
       await publisher.close();

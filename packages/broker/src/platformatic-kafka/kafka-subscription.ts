@@ -1,4 +1,4 @@
-import { idle, type Logger, startTimer, wait } from '@holdfast/core';
+import { type Logger, settledWithin, startTimer, wait } from '@holdfast/core';
 import {
   type BaseOptions,
   Consumer,
@@ -141,7 +141,7 @@ export class KafkaSubscription implements StartableSubscription {
       this.#ready = false;
       await this.#commit(consumer).catch(() => undefined);
       stream?.destroy();
-      await Promise.race([consumer.close(true).catch(() => undefined), idle(5_000)]);
+      await settledWithin(5_000, consumer.close(true));
       for (const queue of this.#queues.values()) queue.drop();
       this.#queues.clear();
       this.#pending = 0;

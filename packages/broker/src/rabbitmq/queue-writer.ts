@@ -21,6 +21,9 @@ interface Writing {
 /** Declares a queue, and resolves with its name. */
 export type Declare = (channel: ConfirmChannel, connection: ChannelModel) => Promise<string>;
 
+/** The server has no queue for a message: it does not exist, or none is bound to the exchange. */
+export class NoQueueError extends Error {}
+
 /**
  * Writes copies of messages into queues: retries into delay queues, rejected messages into those of dead letters. It uses the connection for
  * publishing, because RabbitMQ reads nothing from a connection that has published while a memory or disk alarm is on: acks must not wait
@@ -37,9 +40,18 @@ export class QueueWriter {
 
   /**
    * Writes a message into the queue that `declare` returns. Resolves when the server has confirmed it. Rejects if it did not within the time
-   * limit, or if the queue does not exist.
+   * limit, or if the queue does not exist ({@link NoQueueError}).
    */
-  async write(declare: Declare, content: Buffer, properties: Options.Publish): Promise<void> {
+  write(declare: Declare, content: Buffer, properties: Options.Publish): Promise<void> {
+    return this.#write('', declare, content, properties);
+  }
+
+  /** Writes a message into every queue that is bound to a fanout exchange. Resolves and rejects as `write`; also if no queue is bound. */
+  writeToAll(exchange: string, content: Buffer, properties: Options.Publish): Promise<void> {
+    return this.#write(exchange, async () => '', content, properties);
+  }
+
+  async #write(exchange: string, declare: Declare, content: Buffer, properties: Options.Publish): Promise<void> {
     const { link, timeoutMs } = this.#options;
     if (link.blocked !== undefined) throw new Error(`RabbitMQ has blocked publishers: ${link.blocked}.`);
     let used: Promise<Writing> | undefined;
@@ -50,9 +62,10 @@ export class QueueWriter {
       const copy = String(++this.#sequence);
       const headers = { ...properties.headers, [copyHeader]: copy };
       await new Promise<void>((resolve, reject) => {
-        channel.sendToQueue(queue, content, { ...properties, headers, persistent: true, mandatory: true }, (error) => {
+        channel.publish(exchange, queue, content, { ...properties, headers, persistent: true, mandatory: true }, (error) => {
           if (error) reject(error);
-          else if (returned.delete(copy)) reject(new Error(`There is no queue ${queue}.`));
+          else if (returned.delete(copy))
+            reject(new NoQueueError(exchange ? `No queue is bound to the exchange ${exchange}.` : `There is no queue ${queue}.`));
           else resolve();
         });
       });

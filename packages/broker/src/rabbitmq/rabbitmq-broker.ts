@@ -1,5 +1,6 @@
 import { guardLogger, type Logger } from '@holdfast/core';
 import { type ChannelModel, connect } from 'amqplib';
+import { checkedDeadLetters } from '../adapter/checked-dead-letters.ts';
 import { handling } from '../adapter/handling.ts';
 import { Subscriptions } from '../adapter/subscriptions.ts';
 import type { Broker } from '../port/dead-letters.ts';
@@ -81,7 +82,7 @@ export function rabbitmq(options: RabbitmqOptions): RabbitmqBroker {
           handling(subscribe, handler, logger),
         ),
       ),
-    deadLetters: new RabbitmqDeadLetters({ link: consuming, writer, lanes: topology.lanes }),
+    deadLetters: checkedDeadLetters(new RabbitmqDeadLetters({ link: consuming, writer, lanes: topology.lanes })),
     async close() {
       await subscriptions.close();
       await publisher.close();

@@ -49,9 +49,14 @@ export async function assertGroup(
   return queues;
 }
 
+/** The exchange through which dead letters of a broadcast reach its members. A group has none. */
+export function redriveExchange(group: string, topic: string): string {
+  return queueName(group, topic, 'redrive');
+}
+
 /**
- * Declares the queue of one member of a broadcast, which is deleted with its connection, and the group's queue of dead letters. The queue has
- * a name of ours: RabbitMQ reserves names that begin with `amq.`.
+ * Declares the queue of one member of a broadcast, which is deleted with its connection, the group's queue of dead letters, and the exchange
+ * through which they are redriven. The queue has a name of ours: RabbitMQ reserves names that begin with `amq.`.
  */
 export async function assertBroadcast(
   connection: ChannelModel,
@@ -63,6 +68,10 @@ export async function assertBroadcast(
   await assertDead(connection, channel, queueName(group, topic, deadSuffix), options);
   const { queue } = await channel.assertQueue(queueName(group, topic, `member.${uuidv7()}`), { exclusive: true, autoDelete: true });
   for (let lane = -1; lane < options.lanes; lane++) await channel.bindQueue(queue, topic, routingKey(lane < 0 ? undefined : lane));
+  const redriven = redriveExchange(group, topic);
+  // Not deleted with its last binding: that could be between these two calls of another member.
+  await channel.assertExchange(redriven, 'fanout', { durable: true });
+  await channel.bindQueue(queue, redriven, '');
   return queue;
 }
 

@@ -1,4 +1,4 @@
-import { wait } from '@holdfast/core';
+import { boundedCall } from '@holdfast/core';
 
 /** The time limit of a command that does not block. */
 const answerMs = 5_000;
@@ -8,11 +8,9 @@ const answerMs = 5_000;
  * the error it is unknown whether Redis ran the command.
  */
 export async function answered<T>(command: Promise<T>): Promise<T> {
-  const done = new AbortController();
-  command.catch(() => undefined);
-  const late = wait(answerMs, done.signal).then(() => {
-    throw new Error(`Redis did not answer within ${answerMs} ms.`);
+  return boundedCall(() => command, {
+    name: 'Redis',
+    ms: answerMs,
+    late: () => new Error(`Redis did not answer within ${answerMs} ms.`),
   });
-  late.catch(() => undefined);
-  return Promise.race([command, late]).finally(() => done.abort(new Error('answered')));
 }

@@ -1,5 +1,6 @@
 import { guardLogger, type Logger, OutageLog } from '@holdfast/core';
 import { Redis } from 'ioredis';
+import { checkedDeadLetters } from '../adapter/checked-dead-letters.ts';
 import { handling } from '../adapter/handling.ts';
 import { Subscriptions } from '../adapter/subscriptions.ts';
 import type { Broker } from '../port/dead-letters.ts';
@@ -79,7 +80,7 @@ export function redis(options: RedisOptions): RedisBroker {
           handling(subscribe, handler, logger),
         ),
       ),
-    deadLetters: new RedisDeadLetters({ ...layout, client, source }),
+    deadLetters: checkedDeadLetters(new RedisDeadLetters({ ...layout, client, source })),
     async close() {
       await subscriptions.close();
       if (!options.client) client.disconnect();

@@ -1,6 +1,6 @@
 import type { Redis } from 'ioredis';
 import { asRedriven, deadLetterOf, isDeadFor } from '../adapter/dead-headers.ts';
-import type { DeadLetter, DeadLetterQuery, DeadLetters } from '../port/dead-letters.ts';
+import type { DeadLetter, DeadLetterQuery, DeadLetters, RedriveQuery } from '../port/dead-letters.ts';
 import type { Message } from '../port/message.ts';
 import { answered } from './answered.ts';
 import { fields, laneFor, type RawEntry, readEntry, type StreamLayout, streamKey } from './streams.ts';
@@ -36,14 +36,17 @@ export class RedisDeadLetters implements DeadLetters {
     return found;
   }
 
-  async redrive({ topic, group, limit = Number.POSITIVE_INFINITY }: DeadLetterQuery): Promise<number> {
+  async redrive({ topic, group, limit = Number.POSITIVE_INFINITY, ids }: RedriveQuery): Promise<number> {
     const { client, source } = this.#options;
+    const wanted = ids && new Set(ids);
+    if (wanted?.size === 0) return 0;
     const dead = streamKey(this.#options, topic, 'dead');
     // Those that are rejected again meanwhile are not redriven a second time.
     const [newest] = await answered(client.xrevrange(dead, '+', '-', 'COUNT', 1));
     let moved = 0;
     for await (const { id, message } of this.#entries(topic, group, newest?.[0])) {
       if (moved >= limit) break;
+      if (wanted && !wanted.has(message.id)) continue;
       const lane = streamKey(this.#options, topic, laneFor(this.#options, message, this.#turn++));
       const entry = fields(asRedriven(message, topic, group), source);
       moved += Number(await answered(client.eval(move, 2, dead, lane, id, ...entry)));

@@ -9,7 +9,9 @@ import type { StartableSubscription } from '../adapter/subscriptions.ts';
 import type { Message } from '../port/message.ts';
 import { type DeliveryVerdict, retry } from '../port/subscriber.ts';
 import { answered } from './answered.ts';
+import { BlockingReader } from './blocking-reader.ts';
 import { LaneShare } from './lane-share.ts';
+import { claimPending } from './pending-entries.ts';
 import { redisRefusal } from './redis-refusal.ts';
 import { removeConsumer, removeIdleConsumers } from './remove-consumers.ts';
 import { ensureGroup, fields, lastId, type RawEntry, readEntry, type StreamLayout, streamKey } from './streams.ts';
@@ -22,8 +24,6 @@ export interface RedisSubscriptionOptions extends MemberOptions, StreamLayout {
   readonly logger: Logger;
 }
 
-const blockMs = 500;
-const entriesPerRead = 100;
 const maxPending = 1_000;
 
 /**
@@ -34,7 +34,7 @@ export class RedisSubscription implements StartableSubscription {
   readonly #options: RedisSubscriptionOptions;
   readonly #runner: KeyedRunner;
   readonly #outage: OutageLog;
-  readonly #reader: Redis;
+  readonly #reader: BlockingReader;
   /** The topic of each stream. */
   readonly #streams: ReadonlyMap<string, string>;
   readonly #share: LaneShare;
@@ -49,8 +49,7 @@ export class RedisSubscription implements StartableSubscription {
   /** Streams that were taken over, or of which a reply with entries may have been lost: their pending entries are to be read first. */
   readonly #toRecheck = new Set<string>();
   #recheckTimer: NodeJS.Timeout | undefined;
-  #lost = new AbortController();
-  #last = new Map<string, string>();
+  readonly #last = new Map<string, string>();
   #running: Promise<unknown> | undefined;
   #ready = false;
 
@@ -71,15 +70,11 @@ export class RedisSubscription implements StartableSubscription {
     });
     this.#runner = new KeyedRunner({ concurrency: options.concurrency ?? 6, handle });
     this.#outage = new OutageLog(options.logger, { group: options.group, topics: options.topics });
-    // A blocking read occupies its connection. It must fail while disconnected: if it waited in ioredis's queue, it would be sent after
-    // its caller had given up, and the entries that it read would stay pending.
-    this.#reader = client.duplicate({ maxRetriesPerRequest: null, enableOfflineQueue: false });
-    this.#reader.on('close', () => {
-      this.#recheckAll();
-      this.#lost.abort(new Error('the connection was lost'));
-      this.#lost = new AbortController();
+    this.#reader = new BlockingReader({
+      client,
+      onGap: () => this.#recheckAll(),
+      onError: (err) => this.#outage.failed(err, 'the Redis connection of a reader failed; reconnecting'),
     });
-    this.#reader.on('error', (err) => this.#outage.failed(err, 'the Redis connection of a reader failed; reconnecting'));
   }
 
   get ready(): boolean {
@@ -162,32 +157,10 @@ export class RedisSubscription implements StartableSubscription {
   /** Delivers, in order, the entries that the last owner of the lane read and did not settle. */
   async #takeOver(stream: string): Promise<void> {
     const { client, group } = this.#options;
-    const counts = new Map<string, number>();
-    for (let from = '-'; ; ) {
-      const pending = (await client.xpending(stream, group, from, '+', 1000)) as [
-        id: string,
-        consumer: string,
-        idle: number,
-        deliveries: number,
-      ][];
-      for (const [id, , , deliveries] of pending) counts.set(id, deliveries);
-      const last = pending.at(-1)?.[0];
-      if (pending.length < 1000 || last === undefined) break;
-      from = `(${last}`;
-    }
-    for (let from = '0-0'; ; ) {
-      const [next, entries] = (await client.callBuffer('XAUTOCLAIM', stream, group, this.#consumer, '0', from, 'COUNT', '100')) as [
-        Buffer,
-        RawEntry[],
-      ];
+    for await (const pending of claimPending(client, stream, group, this.#consumer)) {
       // The lane was lost meanwhile, and what was pushed may have been dropped: the next pass begins anew.
       if (this.#toRecheck.has(stream)) return;
-      for (const entry of entries) {
-        const id = entry[0].toString();
-        if (!this.#held.has(`${stream} ${id}`)) this.#push(stream, entry, (counts.get(id) ?? 0) + 1);
-      }
-      from = next.toString();
-      if (from === '0-0') break;
+      for (const { entry, attempt } of pending) if (!this.#held.has(`${stream} ${entry[0].toString()}`)) this.#push(stream, entry, attempt);
     }
     await removeIdleConsumers(client, stream, group, this.#consumer);
   }
@@ -205,22 +178,7 @@ export class RedisSubscription implements StartableSubscription {
       }
     }
     if (owned.length === 0 || this.#runner.pending >= maxPending) return wait(20, this.#closing.signal).catch(() => undefined);
-    const reply = (await this.#bounded(
-      bufferReads(this.#reader).xreadgroupBuffer(
-        'GROUP',
-        this.#options.group,
-        this.#consumer,
-        'COUNT',
-        String(entriesPerRead),
-        'BLOCK',
-        String(blockMs),
-        'STREAMS',
-        ...owned,
-        ...owned.map(() => '>'),
-      ),
-    )) as [Buffer, RawEntry[]][] | null;
-    for (const [name, entries] of reply ?? []) {
-      const stream = name.toString();
+    for (const [stream, entries] of await this.#reader.ofGroup(this.#options.group, this.#consumer, owned)) {
       // The lane was lost during the read, and its earlier entries were dropped: these are pending behind them, and are taken over in order.
       if (this.#toRecheck.has(stream)) continue;
       for (const entry of entries) this.#push(stream, entry, 1);
@@ -228,43 +186,11 @@ export class RedisSubscription implements StartableSubscription {
   }
 
   async #readBroadcast(): Promise<void> {
-    const streams = [...this.#last.keys()];
-    const reply = (await this.#bounded(
-      bufferReads(this.#reader).xreadBuffer(
-        'COUNT',
-        String(entriesPerRead),
-        'BLOCK',
-        String(blockMs),
-        'STREAMS',
-        ...streams,
-        ...this.#last.values(),
-      ),
-    )) as [Buffer, RawEntry[]][] | null;
-    for (const [stream, entries] of reply ?? []) {
+    for (const [stream, entries] of await this.#reader.after(this.#last)) {
       for (const entry of entries) {
-        this.#last.set(stream.toString(), entry[0].toString());
-        this.#push(stream.toString(), entry, 1);
+        this.#last.set(stream, entry[0].toString());
+        this.#push(stream, entry, 1);
       }
-    }
-  }
-
-  /** Bounds a blocking read. ioredis never settles one whose connection is lost or half open. */
-  async #bounded<T>(read: Promise<T>): Promise<T> {
-    const done = new AbortController();
-    const { signal } = this.#lost;
-    const late = wait(blockMs + 5_000, AbortSignal.any([done.signal, signal])).then(() => {
-      this.#reader.disconnect(true);
-      throw new Error('the blocking read did not end');
-    });
-    late.catch(() => undefined);
-    read.catch(() => undefined);
-    try {
-      return await Promise.race([read, late]);
-    } catch (error) {
-      this.#recheckAll();
-      throw error;
-    } finally {
-      done.abort(new Error('read'));
     }
   }
 
@@ -350,12 +276,4 @@ export class RedisSubscription implements StartableSubscription {
     }
     return undefined;
   }
-}
-
-/**
- * The reads that return buffers, without ioredis's hundred overloads. `callBuffer` is not used for them: its replies have different shapes under
- * RESP2 and RESP3.
- */
-function bufferReads(client: Redis): Record<'xreadBuffer' | 'xreadgroupBuffer', (...args: string[]) => Promise<unknown>> {
-  return client as never;
 }

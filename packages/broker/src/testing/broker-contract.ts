@@ -1,12 +1,13 @@
 import { steps, wait } from '@holdfast/core';
 import type { Message } from '../port/message.ts';
-import type { Publisher } from '../port/publisher.ts';
 import { ack, type Delivery, type DeliveryVerdict, reject, retry } from '../port/subscriber.ts';
-import { type BrokerUnderTest, type ContractApi, fact, harness, message, numbered, subscribe } from './broker-under-test.ts';
+import { type BrokerUnderTest, type ContractApi, fact, harness, message, numbered, publishAll, subscribe } from './broker-under-test.ts';
+import { deadLetterContract } from './dead-letter-contract.ts';
 
 /** Defines the tests that every adapter must pass, on a real broker. */
 export function brokerContract(under: BrokerUnderTest, { it, equal }: ContractApi): void {
   const { test, connect, names } = harness(under, it);
+  deadLetterContract(under, { it, equal });
 
   test('gives one result per message, in their order, and delivers them whole', async () => {
     const { topic, group } = await names();
@@ -180,57 +181,6 @@ export function brokerContract(under: BrokerUnderTest, { it, equal }: ContractAp
     await fact(() => log.includes('4:1'));
   });
 
-  test('lists what a group rejected, and delivers it again to that group alone', async () => {
-    const { topic, group } = await names();
-    const broker = connect();
-    const { deadLetters } = broker;
-    if (!deadLetters) return;
-    const [rejecting, other] = [`${group}-a`, `${group}-b`];
-    const handled: string[] = [];
-    let mended = false;
-    let others = 0;
-    await subscribe(broker, topic, { group: rejecting }, async ({ message: { headers }, attempt }) => {
-      if (!mended) return reject(`no\n${headers['x-n']}`);
-      handled.push(`${headers['x-n']}:${attempt} ${Object.keys(headers)}`);
-      return ack;
-    });
-    await subscribe(broker, topic, { group: other }, async () => {
-      others += 1;
-      return ack;
-    });
-    const sent = Array.from({ length: 4 }, (_, i) => numbered(topic, i % 2 === 0 ? 'k' : undefined, i));
-    await publishAll(broker, sent);
-    const list = async () => {
-      const dead = await deadLetters.list({ topic, group: rejecting });
-      const rows = dead.map(({ message: { id, key, headers, body, topic: of }, reason }) => ({
-        id,
-        key,
-        of,
-        headers,
-        body: [...body],
-        reason: reason.replace('\n', ' '),
-      }));
-      return rows.toSorted((a, b) => (a.id < b.id ? -1 : 1));
-    };
-    await fact(async () => (await list()).length === 4);
-    // Listed a second time: they are left where they are.
-    equal(
-      await list(),
-      sent.map(({ id, key, headers, body }, i) => ({ id, key, of: topic, headers, body: [...body], reason: `no ${i}` })),
-    );
-    equal(await deadLetters.list({ topic, group: other }), []);
-    mended = true;
-    equal(await deadLetters.redrive({ topic, group: rejecting, limit: 1 }), 1);
-    equal(await deadLetters.redrive({ topic, group: rejecting }), 3);
-    await fact(() => handled.length >= 4);
-    equal(handled.toSorted(), ['0:1 x-n', '1:1 x-n', '2:1 x-n', '3:1 x-n']);
-    equal(await list(), []);
-    equal(await deadLetters.redrive({ topic, group: rejecting }), 0);
-    await publishAll(broker, [numbered(topic, 'k', 9)]);
-    await fact(() => handled.includes('9:1 x-n') && others >= 5);
-    equal(others, 5);
-  }, 90_000);
-
   test('rejects a message after the last attempt of the policy', async () => {
     const { topic, group } = await names();
     const broker = connect();
@@ -316,17 +266,6 @@ export function brokerContract(under: BrokerUnderTest, { it, equal }: ContractAp
     const acked = batch.filter((_, i) => results[i]?.outcome === 'acked');
     await fact(() => acked.every(({ id }) => seen.has(id)));
   });
-}
-
-/** Publishes as a caller must: messages that were not acked are published again, in order. */
-async function publishAll(broker: Publisher, batch: readonly Message[]): Promise<void> {
-  let left = [...batch];
-  for (let tries = 0; left.length > 0 && tries < 20; tries++) {
-    const results = await broker.publish(left);
-    left = left.filter((_, i) => results[i]?.outcome !== 'acked');
-    if (left.length > 0) await wait(100);
-  }
-  if (left.length > 0) throw new Error(`${left.length} messages were never acked`);
 }
 
 /** The list without repetitions. */

@@ -94,3 +94,14 @@ export async function fact(check: () => boolean | Promise<boolean>, withinMs = 3
     await wait(10);
   }
 }
+
+/** Publishes as a caller must: messages that were not acked are published again, in order. */
+export async function publishAll(broker: Publisher, batch: readonly Message[]): Promise<void> {
+  let left = [...batch];
+  for (let tries = 0; left.length > 0 && tries < 20; tries++) {
+    const results = await broker.publish(left);
+    left = left.filter((_, i) => results[i]?.outcome !== 'acked');
+    if (left.length > 0) await wait(100);
+  }
+  if (left.length > 0) throw new Error(`${left.length} messages were never acked`);
+}

@@ -1,6 +1,7 @@
 import type { IncomingMessage } from 'node:http';
 import https from 'node:https';
 import { text } from 'node:stream/consumers';
+import { boundedCall } from '@holdfast/core';
 import {
   BatchV1Api,
   CoreV1Api,
@@ -129,20 +130,15 @@ export function loadKubeConfig(source: KubeConfig | string | undefined): KubeCon
 }
 
 async function ask<T>(call: Promise<T>): Promise<T> {
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new ApiRefusal(`the API server did not answer within ${answerMs} ms`, 'unknown')), answerMs);
-  });
+  const late = (): ApiRefusal => new ApiRefusal(`the API server did not answer within ${answerMs} ms`, 'unknown');
   try {
-    return await Promise.race([call, late]);
+    return await boundedCall(() => call, { name: 'the API server', ms: answerMs, late });
   } catch (error) {
     if (error instanceof ApiRefusal) throw error;
     const { code, body, headers } = error as { code?: unknown; body?: unknown; headers?: Record<string, string> };
     if (typeof code === 'number') throw refusalOf(code, typeof body === 'string' ? body : JSON.stringify(body), headers?.['retry-after']);
     const { message, cause } = error as Error;
     throw new ApiRefusal(`${message}${cause instanceof Error ? `: ${cause.message}` : ''}`, 'unknown', { cause: error });
-  } finally {
-    clearTimeout(timer);
   }
 }
 

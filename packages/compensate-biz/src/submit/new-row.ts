@@ -6,8 +6,8 @@ import {
   jsonText,
   keyAsText,
   keyText,
+  lostInJson,
   requireKnown,
-  survivesJson,
   wholeNumber,
 } from '@holdfast/core';
 import { type BizType, typeOf } from '../biz-type.ts';
@@ -79,7 +79,7 @@ async function contextText(definition: BizType<unknown, unknown>, maxBytes: numb
   // The context is stored as given, not as the schema transformed it: the worker validates it again before the handler runs.
   const json = jsonText(context, maxBytes, 'maxContextBytes');
   if ('problem' in json) throw new InvalidContextError(`The context of ${type} ${json.problem}`, json.cause);
-  if (!survivesJson(context))
+  if (lostInJson(context, 'context', 'read') !== undefined)
     requireFit(type, (await schema.validate(JSON.parse(json.text))).issues, ', which is stored as JSON (a Date as text, a Map as {}),');
   return json.text;
 }

@@ -20,7 +20,7 @@ it('finds nothing in what JSON gives back as it was, or only leaves out', () => 
     new Order(),
     [new Order()],
   ])
-    expect(lostInJson(value, 'it')).toBeUndefined();
+    expect(lostInJson(value, 'it', 'written')).toBeUndefined();
 });
 
 it('says what is lost, and where', () => {
@@ -44,5 +44,19 @@ it('says what is lost, and where', () => {
     [{ u: new URL('https://a.b/') }, /^it\.u is a URL/],
     [{ m: { toJSON: () => 1 } }, /^it\.m is a Object/],
   ];
-  for (const [value, words] of lost) expect(lostInJson(value, 'it')).toMatch(words);
+  for (const [value, words] of lost) expect(lostInJson(value, 'it', 'written')).toMatch(words);
+});
+
+it('counts what comes back as something else, if it is asked to', () => {
+  const lost: readonly (readonly [unknown, RegExp])[] = [
+    [new Order(), /^it is a Order, /],
+    [{ rows: [new Order()] }, /^it\.rows\[0\] is a Order, /],
+    [{ a: undefined }, /^it\.a is undefined/],
+    // biome-ignore lint/suspicious/noSparseArray: the case
+    [{ a: [1, , 2] }, /^it\.a\[1\] is undefined/],
+    [{ at: new Date(0) }, /^it\.at is a Date, /],
+  ];
+  for (const [value, words] of lost) expect(lostInJson(value, 'it', 'read')).toMatch(words);
+  for (const value of [null, 'x', -1.5, true, [], {}, { a: [{ b: null }] }, Object.create(null)])
+    expect(lostInJson(value, 'it', 'read')).toBeUndefined();
 });

@@ -1,10 +1,12 @@
+import { givenSqlMode } from './given-sql-mode.ts';
 import { postgresCorrections } from './postgres-session.ts';
 import type { SqlRunner } from './sql-runner.ts';
 
 /**
  * Settings of our own connections to MySQL and MariaDB, so that the server's defaults do not matter: each statement commits by itself, COMMIT
  * starts no new transaction, a statement waits for a lock for 5 s at most, an UPDATE needs no key, a SELECT has no row limit, and a text that is
- * too long for its column is an error. The time zone stays as the caller set it.
+ * too long for its column is an error. The time zone stays as the caller set it, and the mode that the connection had is kept: see
+ * {@link givenSqlMode}.
  */
 const mysqlSession =
   "autocommit = 1, completion_type = 'NO_CHAIN', innodb_lock_wait_timeout = 5, sql_safe_updates = 0, sql_select_limit = DEFAULT, sql_mode = 'STRICT_TRANS_TABLES,NO_ENGINE_SUBSTITUTION'";
@@ -21,7 +23,8 @@ export async function prepareSession(connection: object, sql: SqlRunner): Promis
       if (config) config.jsonStrings = true;
       // For every statement, not only for claims: at REPEATABLE READ a promotion blocks unrelated inserts until they time out.
       await sql.run('SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED');
-      await sql.run(`SET SESSION ${mysqlSession}${sql.dialect === 'mysql' ? mysqlStatistics : ''}`);
+      // In their order: the variable keeps the mode before ours.
+      await sql.run(`SET ${givenSqlMode} = @@SESSION.sql_mode, SESSION ${mysqlSession}${sql.dialect === 'mysql' ? mysqlStatistics : ''}`);
       return;
     }
     case 'postgres':

@@ -64,3 +64,8 @@ it('ignores a rejection that comes too late', async () => {
   // An unhandled rejection would fail this test file.
   await delay(1);
 });
+
+it('rejects with an error of the caller', async () => {
+  const late = () => new Error('Redis did not answer.');
+  await expect(boundedCall(never, { name: 'f', ms: 10, late })).rejects.toThrow('Redis did not answer.');
+});

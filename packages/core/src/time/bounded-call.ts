@@ -9,14 +9,19 @@ export interface BoundedCallOptions {
   readonly ms: number;
   /** Ends the wait at once when it aborts. */
   readonly signal?: AbortSignal | undefined;
+  /** Makes the error of a call that took too long. Default: a CallTimeoutError, whose words are for the author of the function. */
+  readonly late?: () => Error;
 }
 
 /**
- * Calls a function of the service's, and waits for its promise no longer than `ms`. The function gets a signal that aborts when nobody waits
+ * Calls a function of the service's, or a client that may never answer, and waits for its promise no longer than `ms`. The function gets a signal that aborts when nobody waits
  * any more; what the promise becomes after that, a rejection included, is ignored. Returns no promise if the function returns none.
- * @throws CallTimeoutError, `signal.reason`, or what the function throws
+ * @throws CallTimeoutError or what `late` makes, `signal.reason`, or what the function throws
  */
-export function boundedCall<T>(fn: (signal: AbortSignal) => T | PromiseLike<T>, { name, ms, signal }: BoundedCallOptions): T | Promise<T> {
+export function boundedCall<T>(
+  fn: (signal: AbortSignal) => T | PromiseLike<T>,
+  { name, ms, signal, late }: BoundedCallOptions,
+): T | Promise<T> {
   signal?.throwIfAborted();
   const given = new AbortController();
   const answer = fn(given.signal);
@@ -32,7 +37,7 @@ export function boundedCall<T>(fn: (signal: AbortSignal) => T | PromiseLike<T>, 
       given.abort(reason);
     };
     const aborted = (): void => giveUp(signal?.reason);
-    const timer = startTimer(ms, () => giveUp(new CallTimeoutError(name, ms)));
+    const timer = startTimer(ms, () => giveUp(late ? late() : new CallTimeoutError(name, ms)));
     signal?.addEventListener('abort', aborted, { once: true });
     answer.then(
       (value) => {

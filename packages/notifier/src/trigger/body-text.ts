@@ -21,7 +21,7 @@ export function bodyText(given: unknown, signers: readonly Signer[], key: string
   const json = jsonText(payload, maxBodyBytes, '256 KiB');
   if ('problem' in json) throw new InvalidArgumentError(`The payload ${json.problem}`, json.cause);
   // What was given, not what a signer made of it: it may have copied the properties of a Map, which are none.
-  const lost = lostInJson(given, 'payload') ?? lostInJson(payload, 'payload');
+  const lost = lostInJson(given, 'payload', 'written') ?? lostInJson(payload, 'payload', 'written');
   if (lost !== undefined)
     throw new InvalidArgumentError(
       `${lost}, and the receiver would get something else. Pass plain data: a date as text, a Map as an object.`,

@@ -8,8 +8,8 @@ import {
   jsonText,
   keyText,
   laneOf,
+  lostInJson,
   requireKnown,
-  survivesJson,
   unfitText,
   uuidv7,
 } from '@holdfast/core';
@@ -138,7 +138,8 @@ async function encode(
   // The payload is sent as it was given, not as the schema transformed it: the receiver parses it again.
   const json = jsonText(payload, maxBytes, 'maxBodyBytes');
   if ('problem' in json) throw new InvalidPayloadError(`The payload of ${name} ${json.problem}`, json.cause);
-  if (!survivesJson(payload)) await parsed(JSON.parse(json.text), ', which is sent as JSON (a Date as text, a Map as {}),');
+  if (lostInJson(payload, 'payload', 'read') !== undefined)
+    await parsed(JSON.parse(json.text), ', which is sent as JSON (a Date as text, a Map as {}),');
   return { body: Buffer.from(json.text), value };
 }
 

@@ -17,7 +17,8 @@ import {
 import type { Knex } from 'knex';
 import { memberScope } from '../pass/scope-name.ts';
 import type { Position } from '../walk/keyset.ts';
-import { ScanStore, type UnitProgress } from '../walk/scan-store.ts';
+import type { UnitProgress } from '../walk/progress.ts';
+import { ScanStore } from '../walk/scan-store.ts';
 
 /**
  * The state of a pass, as the exit code of its runs: `done` 0, `failed` 1 (units or rows failed), `cancelled` 1 (by an operator), `open` 75 (in

@@ -1,4 +1,4 @@
-import type { UnitProgress } from '../walk/scan-store.ts';
+import type { UnitProgress } from '../walk/progress.ts';
 import type { Scan } from './scan.ts';
 import type { RunOptions, ScanResult } from './scan-options.ts';
 

@@ -3,9 +3,10 @@ import type { Knex } from 'knex';
 import type { Topology } from '../route/topology.ts';
 import type { Throttle } from '../throttle/throttle.ts';
 import type { BatchPolicy } from '../walk/batch-size.ts';
+import type { RowFailure } from '../walk/failed-rows.ts';
 import type { RedriveCounts } from '../walk/failure-walk.ts';
+import type { UnitProgress } from '../walk/progress.ts';
 import type { ProcessResult } from '../walk/row-result.ts';
-import type { RowFailure, UnitProgress } from '../walk/scan-store.ts';
 import type { ScanUnit } from '../walk/scan-unit.ts';
 import type { KeyColumn } from '../walk/table-shape.ts';
 import type { WalkEnd } from '../walk/unit-walk.ts';
@@ -30,7 +31,11 @@ export interface ScanOptions<Row extends Record<string, unknown>> {
    * whose table has no such index fails with `not-scannable`, and its error names the statement that creates the index.
    */
   readonly key: readonly (string | KeyColumn)[];
-  /** Adds conditions that select rows. The condition is wrapped in parentheses, so an OR in it cannot widen the scan. */
+  /**
+   * Adds conditions that select rows. The condition is wrapped in parentheses, so an OR in it cannot widen the scan. On MySQL and MariaDB it runs
+   * under the scan's `sql_mode`, not that of your connections: a unit fails with `not-scannable` if it would mean something else there, as a name
+   * in double quotes does under ANSI_QUOTES; the error says how to write it.
+   */
   readonly where: (query: Knex.QueryBuilder, now: ScanNow) => void;
   /** Rows per call of `process`: a number, or `adaptive({ targetMs })`. Default 1,000. */
   readonly batch?: BatchPolicy;

@@ -26,7 +26,8 @@ import { type Throttle, throttleList } from '../throttle/throttle.ts';
 import { BatchSize } from '../walk/batch-size.ts';
 import { FailureWalk } from '../walk/failure-walk.ts';
 import { isOutage } from '../walk/hand-over.ts';
-import { type ScanProgress, ScanStore } from '../walk/scan-store.ts';
+import type { ScanProgress } from '../walk/progress.ts';
+import { ScanStore } from '../walk/scan-store.ts';
 import type { ScanUnit } from '../walk/scan-unit.ts';
 import type { KeyColumn } from '../walk/table-shape.ts';
 import { UnitWalk } from '../walk/unit-walk.ts';
@@ -138,7 +139,7 @@ export class Scan<Row extends Record<string, unknown>> {
     const owner = uuidv7();
     const left: string[] = [];
     let [handled, failed, gone] = [0, 0, 0];
-    for (const [name, last] of await store.unitsWithFailures()) {
+    for (const [name, last] of await store.failed.lastOfEachUnit()) {
       const shard = shards.find((one) => one.name === name);
       const lease = shard && !signal.aborted && (await this.#leases.acquire(`scan ${this.name}`, name, owner, this.#leaseMs));
       if (!shard || !lease) {

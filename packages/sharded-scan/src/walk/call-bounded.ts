@@ -1,4 +1,4 @@
-import { startTimer, type Timer } from '@holdfast/core';
+import { startTimer, unlessGivenUp } from '@holdfast/core';
 
 /** How long code that ignores its signal is waited for, in ms. */
 const graceMs = 1_000;
@@ -19,20 +19,10 @@ export interface Bound {
  */
 export async function callBounded<T>(call: () => T, { ms, signal, onLate }: Bound): Promise<Awaited<T>> {
   signal.throwIfAborted();
-  let grace: Timer | undefined;
-  let giveUp = (): void => undefined;
-  const late = new Promise<never>((_, reject) => {
-    giveUp = () => {
-      grace = startTimer(graceMs, () => reject(signal.reason));
-    };
-  });
-  signal.addEventListener('abort', giveUp, { once: true });
   const timer = startTimer(ms, onLate);
   try {
-    return await Promise.race([call(), late]);
+    return await unlessGivenUp(Promise.resolve(call()), signal, graceMs);
   } finally {
     timer.clear();
-    grace?.clear();
-    signal.removeEventListener('abort', giveUp);
   }
 }

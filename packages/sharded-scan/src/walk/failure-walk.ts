@@ -1,6 +1,7 @@
 import { keepLease, type Lease, type LeaseTable, monotonicMs, startTimer, wait } from '@holdfast/core';
 import { ProcessTimeoutError } from '../errors.ts';
 import { callBounded } from './call-bounded.ts';
+import { requireSameMeaning } from './condition-modes.ts';
 import { handOver } from './hand-over.ts';
 import { Keyset } from './keyset.ts';
 import { ScanUnit } from './scan-unit.ts';
@@ -73,8 +74,9 @@ export class FailureWalk<Row extends Record<string, unknown>> {
     const keyset = new Keyset(database, shape);
     const unit = new ScanUnit<Row>({ shard, shape, signal: this.#abort.signal, database, version });
     const where = this.#options.where(nowMs);
+    await requireSameMeaning(database, shape.table, where);
     for (let after = '0'; !signal.aborted; ) {
-      const taken = await store.failures(shard.name, after, last, pageRows);
+      const taken = await store.failed.page(shard.name, after, last, pageRows);
       if (taken.length === 0) return;
       after = taken.at(-1)?.id ?? last;
       const keys = new Map(taken.map((one) => [JSON.stringify(one.key), one.key]));
@@ -83,7 +85,7 @@ export class FailureWalk<Row extends Record<string, unknown>> {
       const failed = new Set(failures.map(({ row }) => row));
       await store.transaction(async (sql) => {
         await leases.fence(sql, lease);
-        await store.settleRedriven(sql, shard.name, {
+        await store.failed.settle(sql, shard.name, {
           taken,
           handled: rows.filter((row) => !failed.has(row)).map((row) => keyset.positionOf(row)),
           failures: failures.map(({ row, error }) => ({ key: keyset.positionOf(row), error })),

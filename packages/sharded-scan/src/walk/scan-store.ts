@@ -1,65 +1,7 @@
 import { type Database, forUpdate, insertIgnore, type SqlRunner, type StoredError } from '@holdfast/core';
+import { FailedRows, type RowFailure } from './failed-rows.ts';
 import type { Position } from './keyset.ts';
-
-/**
- * The state of a unit in its pass. `running` means begun: by an instance that still walks the unit, or by one that stopped. `cancelled`: the
- * pass was cancelled before the unit had ended.
- */
-export type UnitState = 'todo' | 'running' | 'done' | 'failed' | 'cancelled';
-
-/** The progress of a unit in its pass. */
-export interface UnitProgress {
-  readonly unit: string;
-  readonly state: UnitState;
-  /** The key up to which every row is handled. `undefined` before the first checkpoint. */
-  readonly position: Position | undefined;
-  /** The key at which the unit ends in this pass: its last when the unit was begun. `undefined` before the first checkpoint. */
-  readonly bound: Position | undefined;
-  /** Rows passed, matching or not. */
-  readonly examined: number;
-  /** Of these: rows that matched and were handed to `process`. */
-  readonly matched: number;
-  /** Of the matched rows: those handled without an error. */
-  readonly handled: number;
-  /** Of the matched rows: those that failed. Their keys and errors are in `scan_failure`. */
-  readonly failed: number;
-  /** About how many rows are left to examine, by the database's estimate of the table. `undefined` before the first checkpoint. */
-  readonly remaining: number | undefined;
-  /** Rows examined per second, averaged over the last seconds. 0 unless the state is `running`. */
-  readonly perSecond: number;
-  /** The error that failed the unit, or the outage that interrupted it. */
-  readonly error: StoredError | undefined;
-}
-
-/** The progress of a pass. */
-export interface ScanProgress {
-  /** The number of the latest pass; `'0'` before the first. */
-  readonly pass: string;
-  readonly startedAt: Date | undefined;
-  /** `undefined` while the pass is in progress or interrupted. */
-  readonly endedAt: Date | undefined;
-  readonly units: readonly UnitProgress[];
-}
-
-/** A row that could not be handled: the text of its key, and the error. */
-export interface RowFailure {
-  readonly key: Position;
-  readonly error: StoredError;
-}
-
-/** A failed row as it is stored. */
-export interface StoredFailure {
-  readonly id: string;
-  readonly pass: string;
-  readonly key: Position;
-}
-
-/** What became of failed rows that were handed over again. Those that are neither handled nor failed are gone, or match no longer. */
-export interface Redriven {
-  readonly taken: readonly StoredFailure[];
-  readonly handled: readonly Position[];
-  readonly failures: readonly RowFailure[];
-}
+import type { ScanProgress, UnitProgress, UnitState } from './progress.ts';
 
 /** The result of a batch. */
 export interface BatchCounts {
@@ -90,11 +32,6 @@ const unitsPerInsert = 500;
 /** What a unit is at the beginning of a pass. */
 const fromTheBeginning =
   "state = 'todo', position = NULL, bound = NULL, expected = NULL, rate = NULL, examined = 0, matched = 0, handled = 0, failed = 0, error = NULL, started_at = NULL, updated_at = {now}";
-/**
- * Failures are kept for this many passes, the current one included. Without a limit, a row that always fails would add one per pass for
- * ever.
- */
-const passesKept = 10;
 
 /**
  * The passes and checkpoints of one scan and scope. Each unit's row holds the epoch of the lease under which the unit was last begun, and
@@ -107,7 +44,8 @@ export class ScanStore {
   readonly #scope: string;
   readonly #passes: string;
   readonly #units: string;
-  readonly #failures: string;
+  /** The rows that failed. */
+  readonly failed: FailedRows;
 
   constructor(database: Database, scan: string, scope: string) {
     this.#database = database;
@@ -115,7 +53,7 @@ export class ScanStore {
     this.#scope = scope;
     this.#passes = database.table('scan_pass');
     this.#units = database.table('scan_unit');
-    this.#failures = database.table('scan_failure');
+    this.failed = new FailedRows(database, scan, scope);
   }
 
   /** Joins the pass that is in progress or interrupted; begins the next pass if there is none. */
@@ -147,7 +85,7 @@ export class ScanStore {
         );
       }
       if (resumed) return { pass, resumed };
-      await sql.run(`DELETE FROM ${this.#failures} WHERE scan = ? AND scope = ? AND pass <= ${BigInt(pass) - BigInt(passesKept)}`, ids);
+      await this.failed.purge(sql, pass);
       // The epoch is kept, because the epochs of a lease only grow.
       await sql.run(`UPDATE ${this.#units} SET pass = ${pass}, ${fromTheBeginning} WHERE scan = ? AND scope = ?`, ids);
       return { pass, resumed: false };
@@ -174,11 +112,7 @@ export class ScanStore {
     if (failures.length === 0) return this.#writeAs(this.#database, epoch, unit, set, params);
     return this.#database.transaction(async (sql) => {
       if (!(await this.#writeAs(sql, epoch, unit, set, params))) return false;
-      for (const { key, error } of failures)
-        await sql.run(
-          `INSERT INTO ${this.#failures} (scan, scope, unit, pass, row_key, error, failed_at) VALUES (?, ?, ?, ${pass}, ?, ?, {now})`,
-          [this.#scan, this.#scope, unit, JSON.stringify(key), JSON.stringify(error)],
-        );
+      await this.failed.add(sql, unit, pass, failures);
       return true;
     });
   }
@@ -261,10 +195,7 @@ export class ScanStore {
   async reset(sql: SqlRunner): Promise<boolean> {
     if (!(await this.#lockPass(sql, 'started_at IS NOT NULL'))) return false;
     const ids = [this.#scan, this.#scope];
-    await sql.run(
-      `DELETE FROM ${this.#failures} WHERE scan = ? AND scope = ? AND pass = (SELECT p.pass FROM ${this.#passes} p WHERE p.scan = ? AND p.scope = ?)`,
-      [...ids, ...ids],
-    );
+    await this.failed.deleteLatest(sql);
     // The epoch is kept: the writes of a walk that is under way are refused, since its unit is not running.
     await sql.run(`UPDATE ${this.#units} SET ${fromTheBeginning} WHERE scan = ? AND scope = ?`, ids);
     await this.#writePass(sql, 'started_at = {now}, ended_at = NULL');
@@ -288,56 +219,6 @@ export class ScanStore {
   /** Runs a transaction on the state database. */
   transaction<T>(fn: (sql: SqlRunner) => Promise<T>): Promise<T> {
     return this.#database.transaction(fn);
-  }
-
-  /** The units that have failed rows, each with the id of its last one. */
-  async unitsWithFailures(): Promise<ReadonlyMap<string, string>> {
-    const last = this.#database.text('MAX(f.id)');
-    const rows = await this.#database.rows<{ unit: string; last_id: string }>(
-      `SELECT f.unit, ${last} AS last_id FROM ${this.#failures} f WHERE f.scan = ? AND f.scope = ? GROUP BY f.unit ORDER BY f.unit`,
-      [this.#scan, this.#scope],
-    );
-    return new Map(rows.map(({ unit, last_id }) => [unit, last_id]));
-  }
-
-  /** Failed rows of a unit with ids above `after` and up to `last`, by id. */
-  async failures(unit: string, after: string, last: string, most: number): Promise<readonly StoredFailure[]> {
-    const rows = await this.#database.rows<{ id: string; pass: string; row_key: string }>(
-      `SELECT ${this.#database.text('f.id')} AS id, ${this.#database.text('f.pass')} AS pass, f.row_key FROM ${this.#failures} f WHERE f.scan = ? AND f.scope = ? AND f.unit = ? AND f.id > ${BigInt(after)} AND f.id <= ${BigInt(last)} ORDER BY f.id LIMIT ${most}`,
-      [this.#scan, this.#scope, unit],
-    );
-    return rows.map(({ id, pass, row_key }) => ({ id, pass, key: JSON.parse(row_key) as Position }));
-  }
-
-  /**
-   * Writes what became of failed rows that were redriven. The rows of the current pass count as handled, or as gone, from here on.
-   * @param sql a transaction in which the lease of the unit is fenced
-   */
-  async settleRedriven(sql: SqlRunner, unit: string, redriven: Redriven): Promise<void> {
-    const { taken, handled, failures } = redriven;
-    const ids = [this.#scan, this.#scope, unit];
-    const [row] = await sql.rows<{ pass: string }>(
-      `SELECT ${this.#database.text('pass')} AS pass FROM ${this.#units} WHERE scan = ? AND scope = ? AND unit = ?${forUpdate(this.#database)}`,
-      ids,
-    );
-    const passes = new Map(taken.map(({ key, pass }) => [JSON.stringify(key), pass]));
-    await sql.run(
-      `DELETE FROM ${this.#failures} WHERE scan = ? AND scope = ? AND unit = ? AND row_key IN (${[...passes].map(() => '?').join(', ')})`,
-      [...ids, ...passes.keys()],
-    );
-    for (const { key, error } of failures) {
-      const text = JSON.stringify(key);
-      await sql.run(
-        `INSERT INTO ${this.#failures} (scan, scope, unit, pass, row_key, error, failed_at) VALUES (?, ?, ?, ${BigInt(passes.get(text) ?? row?.pass ?? 0)}, ?, ?, {now})`,
-        [...ids, text, JSON.stringify(error)],
-      );
-    }
-    const ofThisPass = (keys: readonly Position[]): number => keys.filter((key) => passes.get(JSON.stringify(key)) === row?.pass).length;
-    const [all, again] = [[...passes.values()].filter((pass) => pass === row?.pass).length, ofThisPass(failures.map(({ key }) => key))];
-    await sql.run(
-      `UPDATE ${this.#units} SET failed = failed - ${all - again}, handled = handled + ${ofThisPass(handled)} WHERE scan = ? AND scope = ? AND unit = ? AND failed >= ${all - again}`,
-      ids,
-    );
   }
 
   /** Writes a unit's row if it is still running under `epoch`. Returns whether it was. */

@@ -18,6 +18,7 @@ import type { Shard } from '../route/shard.ts';
 import { type Batch, BatchReader } from './batch-reader.ts';
 import type { BatchSize } from './batch-size.ts';
 import { callBounded } from './call-bounded.ts';
+import { type Condition, requireSameMeaning } from './condition-modes.ts';
 import { handOver, isOutage } from './hand-over.ts';
 import { Keyset, type Position, samePosition } from './keyset.ts';
 import type { BatchCounts, Checkpoint, ScanStore } from './scan-store.ts';
@@ -35,7 +36,7 @@ export interface WalkOptions<Row extends Record<string, unknown>> {
   readonly lease: Lease;
   readonly pass: string;
   /** The scan's condition as SQL, for a time by the shard's clock. */
-  readonly where: (nowMs: number) => { readonly sql: string; readonly params: readonly unknown[] };
+  readonly where: (nowMs: number) => Condition;
   readonly process: (rows: readonly Row[], unit: ScanUnit<Row>) => unknown;
   readonly batch: BatchSize;
   /** The most rows that one read may examine, matching or not. */
@@ -176,6 +177,7 @@ export class UnitWalk<Row extends Record<string, unknown>> {
     expected?.catch(ignore);
     const unit = new ScanUnit<Row>({ shard, shape, signal: this.#abort.signal, database, version });
     const where = this.#options.where(nowMs);
+    await this.#retryOutages(() => requireSameMeaning(database, shape.table, where));
     const reader = new BatchReader<Row>({
       keyset,
       bound,

@@ -1,4 +1,4 @@
-import { HoldfastError, startTimer, storedError } from '@holdfast/core';
+import { HoldfastError, startTimer, storedError, unlessGivenUp } from '@holdfast/core';
 import { codes, type JobEnd, type TriggerRequest } from '../admin/protocol.ts';
 
 /** A handler's context: its run, its log, and a signal that ends it. */
@@ -117,10 +117,6 @@ export class JobQueue {
     );
     let code: number = codes.ok;
     let msg = '';
-    const ended = new Promise<never>((_, reject) => {
-      // A handler that ignores its signal is waited for no longer than this.
-      abort.signal.addEventListener('abort', () => startTimer(graceMs, () => reject(abort.signal.reason)).unref(), { once: true });
-    });
     try {
       const context: JobContext = {
         log: (text) => log(logId, text),
@@ -129,7 +125,11 @@ export class JobQueue {
         logId,
         shard: [broadcastIndex, broadcastTotal],
       };
-      const result = await Promise.race([Promise.resolve().then(() => handler(executorParams, context)), ended]);
+      const result = await unlessGivenUp(
+        Promise.resolve().then(() => handler(executorParams, context)),
+        abort.signal,
+        graceMs,
+      );
       abort.signal.throwIfAborted();
       msg = typeof result === 'string' ? result : '';
     } catch (error) {
