@@ -10,7 +10,8 @@ export function* cronFires(cron: CronExpression, zone: Zone, after: Instant): Ge
   // A skipped time of the day before may have moved to this one.
   const first = new Date(zone.wall(after) - 86_400_000);
   let last = after;
-  for (let year = first.getUTCFullYear(), month = first.getUTCMonth(); year <= lastYear; month === 11 ? (year++, (month = 0)) : month++) {
+  for (let months = first.getUTCFullYear() * 12 + first.getUTCMonth(); months < (lastYear + 1) * 12; months++) {
+    const [year, month] = [Math.floor(months / 12), months % 12];
     if (!cron.months.has(month + 1) || (cron.years && !cron.years.has(year))) continue;
     const start = new Date(Date.UTC(year, month, 1));
     const length = new Date(Date.UTC(year, month + 1, 0)).getUTCDate();
