@@ -6,7 +6,7 @@ import {
   type BulkRow,
   changeInBulk,
   type Database,
-  dateMs,
+  filterConditions,
   filterTexts,
   forUpdate,
   InvalidArgumentError,
@@ -77,7 +77,7 @@ export function endedFilter(filter: BulkFilter): RedriveFilter {
 interface Condition {
   readonly states: readonly string[];
   readonly sql: string;
-  readonly params: readonly string[];
+  readonly params: readonly unknown[];
 }
 
 const filterNames = ['states', 'endpoint', 'tenant', 'subjectId', 'status', 'reason', 'failedAfter', 'failedBefore'];
@@ -88,18 +88,13 @@ function conditions(filter: RedriveFilter): Condition {
   for (const state of states)
     if (!endedStates.includes(state))
       throw new InvalidArgumentError(`states contains ${shownValue(state)}; give ${endedStates.join(', ')}.`);
-  const where: string[] = [];
-  const params: string[] = [];
-  if (filter.endpoint !== undefined) where.push(`endpoint_id = ${idText('endpoint', filter.endpoint)}`);
-  const wanted = filterTexts({ tenant: filter.tenant, subject_id: filter.subjectId, status: filter.status, reason: filter.reason });
-  for (const [column, value] of Object.entries(wanted)) {
-    if (value === undefined) continue;
-    where.push(`${column} = ?`);
-    params.push(value);
-  }
-  if (filter.failedAfter !== undefined) where.push(`ended_at >= ${dateMs('failedAfter', filter.failedAfter)}`);
-  if (filter.failedBefore !== undefined) where.push(`ended_at < ${dateMs('failedBefore', filter.failedBefore)}`);
-  return { states, sql: where.map((condition) => ` AND ${condition}`).join(''), params };
+  const { endpoint, tenant, subjectId, status, reason } = filter;
+  const { sql, params } = filterConditions(filterTexts({ tenant, subject_id: subjectId, status, reason }), {
+    ...filter,
+    column: 'ended_at',
+  });
+  if (endpoint !== undefined) sql.push(`endpoint_id = ${idText('endpoint', endpoint)}`);
+  return { states, sql: sql.map((condition) => ` AND ${condition}`).join(''), params };
 }
 
 /** State by state, so that the index of exhausted notifications serves. The cursor is the id and the state. */
@@ -107,7 +102,7 @@ async function readEnded(
   database: Database,
   states: readonly string[],
   condition: string,
-  params: readonly string[],
+  params: readonly unknown[],
   after: string | undefined,
   limit: number,
 ): Promise<readonly BulkRow[]> {
