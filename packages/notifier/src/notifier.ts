@@ -202,7 +202,8 @@ export class Notifier {
   /** Stops the workers, aborts probes, and closes the notifier's connections. The service's knex stays open. */
   async close(): Promise<void> {
     this.#closing.abort(new InvalidArgumentError('The notifier is closed.'));
-    for (const worker of this.#workers) await worker.stop();
+    // All at once: each may wait for its requests in flight.
+    await Promise.all([...this.#workers].map((worker) => worker.stop()));
     await this.#registry.wakers.close();
     await this.#registry.egress.close();
     await this.database.close();

@@ -7,6 +7,7 @@ import {
   InvalidArgumentError,
   type Logger,
   openDatabase,
+  shownValue,
   Wakers,
 } from '@holdfast/core';
 import { type Ack, ack } from './attempt/ack.ts';
@@ -45,16 +46,17 @@ export class Registry {
 
   constructor(options: NotifierOptions) {
     this.database = openDatabase(options);
+    requireCallable(options);
     this.logger = guardLogger(options.logger);
     this.signers = options.sign ?? [standardWebhooks()];
     this.schedule = options.schedule ?? defaultSchedule;
-    if (!(this.schedule instanceof Backoff) && typeof (this.schedule as Backoff).delayMs !== 'function')
+    if (!isBackoff(this.schedule))
       throw new InvalidArgumentError("schedule is not a Backoff; build one, as in steps('3s', '9s').then(every('30m').upTo(10)).");
     this.ack = options.ack ?? ack.body('success');
     checkSealingKeys(options.sealingKeys);
     this.sealingKeys = options.sealingKeys;
     this.stillWanted = options.stillWanted;
-    this.allowHeaders = new Set((options.allowHeaders ?? []).map((name) => name.toLowerCase()));
+    this.allowHeaders = new Set(headerNames(options.allowHeaders ?? []));
     this.callMs = durationMs(options.callTimeout ?? '5s', 'callTimeout');
     this.keys = new KeyRing({ source: options.keys, signers: this.signers, callMs: this.callMs, logger: this.logger });
     this.egress = new Egress(options.egress);
@@ -64,4 +66,25 @@ export class Registry {
     this.events = new Events(this.logger);
     this.wakers = new Wakers({ database: this.database, channel: 'notifier', waker: options.waker, logger: this.logger });
   }
+}
+
+/** Refuses what would fail only when a trigger or an attempt calls it. @throws InvalidArgumentError */
+function requireCallable(options: NotifierOptions): void {
+  for (const name of ['keys', 'ack', 'stillWanted'] as const)
+    if (typeof (options[name] ?? requireCallable) !== 'function')
+      throw new InvalidArgumentError(`${name} is ${shownValue(options[name])}; give a function.`);
+  const signers: unknown = options.sign ?? [];
+  if (!Array.isArray(signers) || !signers.every((signer) => typeof signer?.checkKey === 'function'))
+    throw new InvalidArgumentError('sign is not a list of signers; give one, such as [standardWebhooks()], or [].');
+}
+
+function headerNames(names: readonly string[]): readonly string[] {
+  if (!Array.isArray(names) || names.some((name) => typeof name !== 'string'))
+    throw new InvalidArgumentError(`allowHeaders is ${shownValue(names)}; give a list of the names of headers.`);
+  return names.map((name) => name.toLowerCase());
+}
+
+/** Returns whether a schedule can be asked: ours, or one of the service's own. */
+function isBackoff(schedule: Pick<Backoff, 'delayMs' | 'maxAttempts'>): boolean {
+  return schedule instanceof Backoff || (typeof schedule.delayMs === 'function' && schedule.maxAttempts >= 1);
 }

@@ -17,14 +17,13 @@ import {
   type SqlRunner,
   shownValue,
 } from '@holdfast/core';
+import { checkedStates, type EndedState } from './ended-states.ts';
 import { notSuperseded, setPending } from './steer.ts';
-
-const endedStates = ['EXHAUSTED', 'GONE', 'CANCELLED', 'DELIVERED'] as const;
 
 /** Selects notifications that have ended. Without any field: all that ended without an acknowledgement. */
 export interface RedriveFilter {
   /** Default `['EXHAUSTED', 'GONE']`. */
-  readonly states?: readonly (typeof endedStates)[number][];
+  readonly states?: readonly EndedState[];
   /** Id of the endpoint. */
   readonly endpoint?: string;
   readonly tenant?: string;
@@ -64,7 +63,7 @@ export function endedFilter(filter: BulkFilter): RedriveFilter {
   requireFilters('notifier', filter, ['kind', 'subject', 'tenant', 'reason', 'failedAfter', 'failedBefore']);
   const { status, kind, subject, tenant, reason, failedAfter, failedBefore } = filter;
   return {
-    ...(status === undefined ? {} : { states: [status as (typeof endedStates)[number]] }),
+    ...(status === undefined ? {} : { states: [status as EndedState] }),
     ...(kind === undefined ? {} : { status: kind }),
     ...(subject === undefined ? {} : { subjectId: subject }),
     ...(tenant === undefined ? {} : { tenant }),
@@ -75,7 +74,7 @@ export function endedFilter(filter: BulkFilter): RedriveFilter {
 }
 
 interface Condition {
-  readonly states: readonly string[];
+  readonly states: readonly EndedState[];
   readonly sql: string;
   readonly params: readonly unknown[];
 }
@@ -84,10 +83,7 @@ const filterNames = ['states', 'endpoint', 'tenant', 'subjectId', 'status', 'rea
 
 function conditions(filter: RedriveFilter): Condition {
   requireKnown('a filter of notifications', filter, filterNames);
-  const states = filter.states ?? ['EXHAUSTED', 'GONE'];
-  for (const state of states)
-    if (!endedStates.includes(state))
-      throw new InvalidArgumentError(`states contains ${shownValue(state)}; give ${endedStates.join(', ')}.`);
+  const states = checkedStates(filter.states);
   const { endpoint, tenant, subjectId, status, reason } = filter;
   const { sql, params } = filterConditions(filterTexts({ tenant, subject_id: subjectId, status, reason }), {
     ...filter,
@@ -100,15 +96,19 @@ function conditions(filter: RedriveFilter): Condition {
 /** State by state, so that the index of exhausted notifications serves. The cursor is the id and the state. */
 async function readEnded(
   database: Database,
-  states: readonly string[],
+  states: readonly EndedState[],
   condition: string,
   params: readonly unknown[],
   after: string | undefined,
   limit: number,
 ): Promise<readonly BulkRow[]> {
-  const [id = '0', from] = after?.split(' ') ?? [];
+  const [id = '0', from, ...more] = after?.split(' ') ?? [];
+  if (after !== undefined && (!states.includes(from as EndedState) || more.length > 0))
+    throw new InvalidArgumentError(
+      `after is ${shownValue(after)}; give the cursor of a page, or of earlier counts, of the same filter, such as '42 ${states[0] ?? ''}'.`,
+    );
   const found: BulkRow[] = [];
-  for (const state of from === undefined ? states : states.slice(states.indexOf(from))) {
+  for (const state of from === undefined ? states : states.slice(states.indexOf(from as EndedState))) {
     if (found.length === limit) break;
     const rows = await database.rows<{ id: string }>(
       `SELECT ${database.text('id')} AS id FROM ${database.table('notifier_notification')} t WHERE state = '${state}'${condition} AND ${notSuperseded(database, 't')} AND t.id > ${state === from ? idText('after', id) : '0'} ORDER BY t.id LIMIT ${limit - found.length}`,

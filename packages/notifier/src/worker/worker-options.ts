@@ -1,4 +1,4 @@
-import { type Duration, durationMs, wholeNumber } from '@holdfast/core';
+import { type Duration, durationMs, InvalidArgumentError, keyText, shownValue, wholeNumber } from '@holdfast/core';
 import type { BreakerLimits } from '../endpoint/endpoint-breaker.ts';
 
 /** Options of a worker: its concurrency, its lease, and the endpoints that it serves. */
@@ -63,7 +63,7 @@ export function workerSettings(options: WorkerOptions): WorkerSettings {
     endpoints: wholeNumber('endpoints', options.endpoints ?? 256),
     leaseMs: Math.max(100, durationMs(options.lease ?? '30s', 'lease')),
     stopMs: durationMs(options.stopTimeout ?? '15s', 'stopTimeout'),
-    pools: options.pools ?? [''],
+    pools: poolsOf(options.pools ?? ['']),
     breaker: {
       failures: wholeNumber('breaker.failures', breaker.failures ?? 10),
       openMs: durationMs(breaker.open ?? '30s', 'breaker.open'),
@@ -72,4 +72,9 @@ export function workerSettings(options: WorkerOptions): WorkerSettings {
     disableAfterMs: disableAfter === 'never' ? Number.POSITIVE_INFINITY : durationMs(disableAfter, 'disableAfter'),
     sweepMs: durationMs(options.sweep ?? '3m', 'sweep'),
   };
+}
+
+function poolsOf(pools: readonly string[]): readonly string[] {
+  if (!Array.isArray(pools)) throw new InvalidArgumentError(`pools is ${shownValue(pools)}; give a list of the names of pools.`);
+  return pools.map((pool) => (pool === '' ? pool : keyText('pools', pool, 50)));
 }
