@@ -36,13 +36,14 @@ export interface NotifierTransaction {
    */
   trigger(event: FanOut): Promise<readonly FannedOut[]>;
   /**
-   * Accepts many events in a few statements: for URLs, for endpoints, or both. Returns their results in the same order, each as
-   * {@link trigger} returns it: one for a URL, a list for endpoints. An event that is given twice is a duplicate the second time. If one
-   * event is refused, none is written.
+   * Accepts many events in a few statements. Returns their results in the same order. An event that is given twice is a duplicate the second
+   * time. If one event is refused, none is written.
    * @throws as {@link trigger}
    */
   triggerMany(events: readonly Trigger[]): Promise<readonly Triggered[]>;
+  /** Accepts many events, each for several endpoints. Returns a list for each event, with one result for each of its endpoints. */
   triggerMany(events: readonly FanOut[]): Promise<readonly (readonly FannedOut[])[]>;
+  /** Accepts many events, for URLs and for endpoints. Returns for each event what {@link trigger} returns for it: one result, or a list. */
   triggerMany(events: readonly (Trigger | FanOut)[]): Promise<readonly (Triggered | readonly FannedOut[])[]>;
 }
 
