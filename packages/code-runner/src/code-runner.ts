@@ -221,7 +221,8 @@ export class CodeRunner {
 
   /** Stops the workers and closes the connections of this package. The `knex` that you passed stays open. */
   async close(): Promise<void> {
-    for (const worker of this.#workers) await worker.stop();
+    // Together: a worker whose handlers hang must not hold up the stop of the next.
+    await Promise.all([...this.#workers].map((worker) => worker.stop()));
     await this.#options.executor?.close();
     await this.#queue.close();
     await this.#wakes.close();

@@ -193,7 +193,8 @@ export class CompensateBiz<Types extends BizTypes> {
 
   /** Stops the workers and closes the loops' connections. The service's knex stays open. */
   async close(): Promise<void> {
-    for (const worker of this.#workers) await worker.stop();
+    // Together: a worker whose handlers hang must not hold up the stop of the next.
+    await Promise.all([...this.#workers].map((worker) => worker.stop()));
     await this.#registry.close();
   }
 

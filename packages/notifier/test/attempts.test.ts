@@ -267,4 +267,20 @@ onEveryDatabase('an attempt', (suite) => {
     expect((await notifier.attempts(id))[0]).toMatchObject({ outcome: 'no-key' });
     expect(receiver.requests).toHaveLength(0);
   });
+
+  it('under way at several workers end within the stopTimeout of one when the notifier is closed', async () => {
+    const stopMs = 700;
+    const receivers = [await suite.receiver('hang'), await suite.receiver('hang'), await suite.receiver('hang')];
+    const notifier = suite.notifier();
+    for (const [i, receiver] of receivers.entries()) {
+      const pool = `pool-${i}`;
+      await notifier.endpoints.register({ url: receiver.url, pool });
+      await notifier.worker({ pools: [pool], stopTimeout: stopMs }).start();
+      await notifier.now().trigger(event(receiver.url));
+      await until(() => receiver.requests.length === 1);
+    }
+    const started = performance.now();
+    await notifier.close();
+    expect(performance.now() - started).toBeLessThan(2 * stopMs);
+  });
 });

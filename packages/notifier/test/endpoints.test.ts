@@ -86,6 +86,11 @@ onEveryDatabase('an endpoint', (suite) => {
     const times = receiver.requests.slice(from).map(({ at }) => at);
     expect((times.at(-1) ?? 0) - (times[0] ?? 0)).toBeGreaterThan(11 * 50 - 60);
     expect(await notifier.endpoints.get(id)).toMatchObject({ concurrency: null, ratePerSecond: 20 });
+    // A slow rate is not shown as none.
+    for (const ratePerSecond of [0.000_001, 0.001, 0.012_5]) {
+      await notifier.endpoints.limit(id, { ratePerSecond }, by);
+      expect((await notifier.endpoints.get(id))?.ratePerSecond).toBe(ratePerSecond);
+    }
     for (const ratePerSecond of [0, -1, 1e-9, Number.NaN, 1_001])
       await expect(notifier.endpoints.limit(id, { ratePerSecond }, by)).rejects.toThrow(/above 0/);
     await expect(notifier.endpoints.limit(id, { concurrency: 2 ** 40 }, by)).rejects.toThrow(/concurrency is/);

@@ -1,8 +1,8 @@
 import { every } from '@holdfast/core';
 import { until } from '@holdfast/core/testing';
 import { expect, it } from 'vitest';
-import type { FanOut } from '../src/index.ts';
-import { onEveryDatabase } from './suite.ts';
+import type { FannedOut, FanOut } from '../src/index.ts';
+import { event, onEveryDatabase } from './suite.ts';
 
 const by = { actor: 'alice', reason: 'their wish' };
 const to = (endpoints: FanOut['endpoints'], more: Partial<FanOut> = {}): FanOut => ({
@@ -61,8 +61,90 @@ onEveryDatabase('an event for endpoints', (suite) => {
     for (const endpoints of ['everybody', 7, ['x']])
       await expect(notifier.now().trigger(to(endpoints as never))).rejects.toMatchObject({ code: 'invalid-argument' });
     await expect(notifier.now().trigger({ ...to([one]), url: 'https://8.8.8.8/' } as never)).rejects.toThrow(/not both/);
-    await expect(notifier.now().triggerMany([to([one]) as never])).rejects.toThrow(/call trigger/);
+    expect(await notifier.now().trigger(to([`00${one}`]))).toMatchObject([{ endpoint: one, duplicate: true }]);
     expect(await rows({ subject_id: 'b' })).toEqual([]);
+  });
+
+  it('is taken among many events, and counts as it would alone', async () => {
+    const receiver = await suite.receiver();
+    const notifier = suite.notifier();
+    const subscribe = (path: string, events: readonly string[]) =>
+      notifier.endpoints.subscribe({ url: `${receiver.url}/${path}`, events, keyRef: 'k' });
+    const [on, all, off] = [await subscribe('on', ['POWER_ON']), await subscribe('all', ['*']), await subscribe('off', ['POWER_OFF'])];
+    const fresh = { duplicate: false, conflict: false };
+    const first = await notifier.now().trigger(to('subscribed', { subjectId: 'first' }));
+    expect(first).toMatchObject([{ endpoint: on }, { endpoint: all }]);
+    await suite.use(notifier.worker()).start();
+    const url = `${receiver.url}/by-url`;
+    const results = await suite.db.knex.transaction((trx) =>
+      notifier
+        .in(trx)
+        .triggerMany([
+          to('subscribed', { subjectId: 'many' }),
+          event(url, { subjectId: 'many' }),
+          to('subscribed', { subjectId: 'first', payload: 'another' }),
+          to('subscribed', { subjectId: 'many', status: 'POWER_OFF' }),
+          to([off, on], { subjectId: 'many' }),
+          to([], { subjectId: 'nobody' }),
+          to('subscribed', { subjectId: 'nobody', tenant: 'acme' }),
+          event(url, { subjectId: 'many' }),
+        ]),
+    );
+    const [ofMany, byUrl, again, ofOff, named, ...rest] = results;
+    expect(ofMany).toEqual([
+      { id: expect.any(String), endpoint: on, ...fresh },
+      { id: expect.any(String), endpoint: all, ...fresh },
+    ]);
+    expect(byUrl).toEqual({ id: expect.any(String), ...fresh });
+    expect(again).toEqual(first.map(({ id, endpoint }) => ({ id, endpoint, duplicate: true, conflict: true })));
+    expect(ofOff).toMatchObject([
+      { endpoint: all, ...fresh },
+      { endpoint: off, ...fresh },
+    ]);
+    // In the order of their ids; one was named by its subscription as well.
+    expect(named).toEqual([
+      { ...(ofMany as readonly FannedOut[])[0], duplicate: true },
+      { id: expect.any(String), endpoint: off, ...fresh },
+    ]);
+    expect(rest).toEqual([[], [], { ...byUrl, duplicate: true, conflict: true }]);
+    await until(async () => (await rows({ state: 'DELIVERED' })).length === 8);
+    expect(await rows()).toHaveLength(8);
+    expect(receiver.requests.filter(({ path }) => path === '/hook/by-url')).toHaveLength(1);
+    const [alone] = await notifier.now().triggerMany([to('subscribed', { subjectId: 'many' })]);
+    expect(alone?.map(({ endpoint, duplicate }) => [endpoint, duplicate])).toEqual([
+      [on, true],
+      [all, true],
+    ]);
+  });
+
+  it('is refused among many with the others, and nothing is written', async () => {
+    const notifier = suite.notifier();
+    const one = await notifier.endpoints.subscribe({ url: 'https://8.8.8.8/one', events: ['*'], keyRef: 'k' });
+    for (const [bad, message] of [
+      [to(['424242']), /no endpoint 424242/],
+      [to('everybody' as never), /neither 'subscribed' nor a list/],
+      [to('subscribed', { payload: { n: 1n } }), /bigint as text/],
+      [to('subscribed', { status: 7 as never }), /status is 7/],
+      [{ ...to([one]), url: 'https://8.8.8.8/' }, /not both/],
+      [undefined, /triggerMany takes events/],
+    ] as const)
+      await expect(notifier.now().triggerMany([to('subscribed'), bad as FanOut]), String(message)).rejects.toThrow(message);
+    for (const odd of [undefined, 7, {}, new Array(1)])
+      await expect(notifier.now().triggerMany(odd as never)).rejects.toThrow(/triggerMany takes events/);
+    expect(await rows()).toEqual([]);
+  });
+
+  it('cancels what it supersedes, also among many', async () => {
+    const notifier = suite.notifier();
+    await notifier.endpoints.subscribe({ url: 'https://8.8.8.8/one', events: ['*'], keyRef: 'k' });
+    await notifier.endpoints.subscribe({ url: 'https://8.8.8.8/two', events: ['*'], keyRef: 'k' });
+    await notifier.now().triggerMany([1, 2].map((sequence) => to('subscribed', { sequence, supersede: true })));
+    expect((await rows()).map(({ sequence, state }) => `${sequence} ${state}`)).toEqual([
+      '1 CANCELLED',
+      '1 CANCELLED',
+      '2 PENDING',
+      '2 PENDING',
+    ]);
   });
 
   it('carries the headers of its endpoint, and follows its URL and its schedule as they are now', async () => {

@@ -54,6 +54,22 @@ onEveryDatabase('a redrive of all notifications that match', (suite) => {
     expect(broken.requests.length + gone.requests.length - sent).toBe(9);
   });
 
+  it('counts a notification once whose state is given twice, and refuses a cursor of another filter', async () => {
+    const gone = await suite.receiver(410);
+    const notifier = suite.notifier();
+    await suite.use(notifier.worker()).start();
+    const { id } = await notifier.now().trigger(event(gone.url));
+    await until(async () => (await notifier.inspect().get(id))?.state === 'GONE');
+    const states = ['GONE', 'GONE'] as const;
+    expect(await notifier.redrive({ states }, { dryRun: true })).toMatchObject({ matched: 1 });
+    expect(await notifier.redrive({ states }, { dryRun: true, after: `${id} GONE` })).toMatchObject({ matched: 0 });
+    // Each of these began again from the start.
+    for (const after of [id, `${id} EXHAUSTED`, `${id} PENDING`, `${id} GONE 1`, 'x GONE', ''])
+      await expect(notifier.redrive({ states }, { dryRun: true, after }), after).rejects.toMatchObject({ code: 'invalid-argument' });
+    expect(await notifier.replay({ endpoint: '1', since: new Date(0), states: [] }, by)).toBe(0);
+    await expect(notifier.replay({ endpoint: '1', since: new Date(0), rate: 1e-9 }, by)).rejects.toThrow(/rate is 1e-9/);
+  });
+
   it('refuses what it does not know', async () => {
     const notifier = suite.notifier();
     await expect(notifier.redrive({}, {})).rejects.toThrow(/redrive needs who does it and why/);

@@ -113,6 +113,15 @@ onEveryDatabase('a function of the service', (suite) => {
     expect([row?.state, Number(row?.due_at) - Number(row?.last_notified_at)]).toEqual(['PENDING', 1_800_000]);
   });
 
+  it('that is a schedule and returns a fraction of a ms has the next attempt after it', async () => {
+    const receiver = await suite.receiver([500, 'ok']);
+    const notifier = suite.notifier({ schedule: { delayMs: () => 20.5, maxAttempts: 5 } as never });
+    await suite.use(notifier.worker()).start();
+    const { id } = await notifier.now().trigger(event(receiver.url));
+    await until(async () => (await rows({ id, state: 'DELIVERED' })).length === 1);
+    expect((await notifier.attempts(id)).map(({ outcome }) => outcome)).toEqual(['refused', 'delivered']);
+  });
+
   it('that signs with a promise is refused, and no unsigned request leaves', async () => {
     const receiver = await suite.receiver();
     const signer = { name: 'mine', checkKey: () => undefined, headers: async () => ({ 'x-sign': '1' }) };

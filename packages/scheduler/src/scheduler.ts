@@ -9,6 +9,7 @@ export class Scheduler {
   /** Jobs by their keys: save, read, start by hand. */
   readonly jobs: Jobs;
   readonly #registry: Registry;
+  readonly #workers: SchedulerWorker[] = [];
 
   constructor(registry: Registry) {
     this.#registry = registry;
@@ -30,12 +31,20 @@ export class Scheduler {
 
   /** Makes a worker, which plans and runs once it is started. Register all processors before. */
   worker(options?: WorkerOptions): SchedulerWorker {
-    return new SchedulerWorker(this.#registry, options);
+    const worker = new SchedulerWorker(this.#registry, options);
+    this.#workers.push(worker);
+    return worker;
   }
 
-  /** Closes the connections of this scheduler. Stop its workers before. The service's knex stays open. */
-  close(): Promise<void> {
-    return this.#registry.close();
+  /** Stops the workers and closes the connections of this scheduler. The service's knex stays open. */
+  async close(): Promise<void> {
+    await Promise.all(this.#workers.map((worker) => worker.stop()));
+    await this.#registry.close();
+  }
+
+  /** Calls `close`, for `await using`. */
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
   }
 }
 

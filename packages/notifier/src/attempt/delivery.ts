@@ -92,7 +92,9 @@ export class Delivery {
 function nextDelayMs(schedule: Backoff, number: number): number | undefined {
   try {
     const ms = notAPromise('schedule', schedule.delayMs(number), 'return a number of ms');
-    return ms === undefined || (ms >= 0 && ms <= Number.MAX_SAFE_INTEGER) ? ms : brokenScheduleMs;
+    if (ms === undefined) return undefined;
+    // A column holds whole ms.
+    return ms >= 0 && ms <= Number.MAX_SAFE_INTEGER ? Math.ceil(ms) : brokenScheduleMs;
   } catch {
     return brokenScheduleMs;
   }

@@ -11,6 +11,7 @@ import {
   pageLimit,
   requireActor,
   type SqlRunner,
+  shownValue,
   updateFromValues,
   WorkTable,
   type WorkTableShape,
@@ -255,9 +256,9 @@ export class EndpointTable {
       set.push(`concurrency = ${concurrency === null ? 'NULL' : wholeNumber('concurrency', concurrency, { most: 10_000 })}`);
     }
     if (ratePerSecond !== undefined) {
-      if (ratePerSecond !== null && !(ratePerSecond >= leastRate && ratePerSecond <= 1_000))
+      if (ratePerSecond !== null && (typeof ratePerSecond !== 'number' || !(ratePerSecond >= leastRate && ratePerSecond <= 1_000)))
         throw new InvalidArgumentError(
-          `ratePerSecond is ${ratePerSecond}; give a number above 0 (${leastRate} at least), up to 1,000, or null.`,
+          `ratePerSecond is ${shownValue(ratePerSecond)}; give a number above 0 (${leastRate} at least), up to 1,000, or null.`,
         );
       set.push(`interval_ms = ${ratePerSecond === null ? 'NULL' : Math.ceil(1_000 / ratePerSecond)}`);
     }
@@ -309,7 +310,7 @@ export class EndpointTable {
       breaker: Number(row.opened) === 0 ? 'closed' : Number(row.held) === 1 ? 'open' : 'half-open',
       failures: Number(row.failures),
       concurrency: row.concurrency === null ? null : Number(row.concurrency),
-      ratePerSecond: row.interval_ms === null ? null : Math.round(100_000 / Number(row.interval_ms)) / 100,
+      ratePerSecond: row.interval_ms === null ? null : Number((1_000 / Number(row.interval_ms)).toPrecision(3)),
       keyRef: row.key_ref === null ? null : String(row.key_ref),
     }));
   }

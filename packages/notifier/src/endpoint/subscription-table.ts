@@ -68,28 +68,25 @@ export class SubscriptionTable {
     if (which !== 'subscribed' && !Array.isArray(which))
       throw new InvalidArgumentError("endpoints is neither 'subscribed' nor a list of the ids of endpoints.");
     if (which.length === 0) return [];
+    const ids = which === 'subscribed' ? [] : which.map((id) => idText('endpoints', id));
     const [from, params] =
       which === 'subscribed'
         ? [
             `${this.#subscriptions} s JOIN ${this.#endpoints} e ON e.id = s.endpoint_id WHERE s.tenant = ? AND s.event_type IN (?, '*')`,
             [tenant, keyText('status', type, 64)],
           ]
-        : [
-            `${this.#endpoints} e WHERE e.tenant = ? AND e.url IS NOT NULL AND e.id IN (${which.map((id) => idText('endpoints', id)).join(', ')})`,
-            [tenant],
-          ];
+        : [`${this.#endpoints} e WHERE e.tenant = ? AND e.url IS NOT NULL AND e.id IN (${ids.join(', ')})`, [tenant]];
     const found = await (sql ?? this.#database).rows<SubscriberRow>(
       `SELECT ${this.#database.text('e.id')} AS id, e.url, e.origin, e.key_ref, e.disabled FROM ${from}`,
       params,
     );
     // An endpoint may have subscribed to a type and to all.
     const rows = [...new Map(found.map((row) => [row.id, row])).values()];
-    if (which !== 'subscribed')
-      for (const id of which)
-        if (!rows.some((row) => row.id === id))
-          throw new InvalidArgumentError(
-            `The tenant ${JSON.stringify(tenant)} has no endpoint ${id} with a URL of its own; make it with endpoints.subscribe.`,
-          );
+    const missing = ids.find((id) => !rows.some((row) => row.id === id));
+    if (missing !== undefined)
+      throw new InvalidArgumentError(
+        `The tenant ${JSON.stringify(tenant)} has no endpoint ${missing} with a URL of its own; make it with endpoints.subscribe.`,
+      );
     return rows
       .filter(({ disabled }) => Number(disabled) === 0)
       .map(({ id, url, origin, key_ref }) => ({ id, url, origin: plainOrigin(origin), keyRef: key_ref ?? undefined }))

@@ -3,6 +3,7 @@ import {
   type BulkAction,
   countUpTo,
   type Database,
+  filterConditions,
   filterTexts,
   type Inspectable,
   InvalidArgumentError,
@@ -98,14 +99,12 @@ export class NotifierInspection implements Inspectable {
     requireFilters('notifier', filters, ['kind', 'subject', 'tenant']);
     if (query.status !== undefined && !states.includes(query.status))
       throw new InvalidArgumentError(`status is ${shownValue(query.status)}; give one of ${states.join(', ')}.`);
-    const where = [`t.id > ${idText('after', query.after ?? '0')}`, ...(query.status === undefined ? [] : [`state = '${query.status}'`])];
-    const params: string[] = [];
-    const wanted = filterTexts({ tenant: query.tenant, subject_id: subjectId ?? query.subject, status: query.kind });
-    for (const [column, value] of Object.entries(wanted)) {
-      if (value === undefined) continue;
-      where.push(`${column} = ?`);
-      params.push(value);
-    }
+    const { sql, params } = filterConditions(
+      filterTexts({ tenant: query.tenant, subject_id: subjectId ?? query.subject, status: query.kind }),
+    );
+    // The state as a literal, which a partial index needs.
+    const state = query.status === undefined ? [] : [`state = '${query.status}'`];
+    const where = [`t.id > ${idText('after', query.after ?? '0')}`, ...state, ...sql];
     const rows = await this.#database.rows<Record<string, unknown>>(
       `SELECT ${this.#database.text('id')} AS id, url, ${shown} FROM ${this.#database.table('notifier_notification')} t WHERE ${where.join(' AND ')} ORDER BY t.id LIMIT ${limit}`,
       params,

@@ -6,7 +6,7 @@ import {
   type BulkRow,
   changeInBulk,
   type Database,
-  dateMs,
+  filterConditions,
   filterTexts,
   forUpdate,
   InvalidArgumentError,
@@ -17,14 +17,13 @@ import {
   type SqlRunner,
   shownValue,
 } from '@holdfast/core';
+import { checkedStates, type EndedState } from './ended-states.ts';
 import { notSuperseded, setPending } from './steer.ts';
-
-const endedStates = ['EXHAUSTED', 'GONE', 'CANCELLED', 'DELIVERED'] as const;
 
 /** Selects notifications that have ended. Without any field: all that ended without an acknowledgement. */
 export interface RedriveFilter {
   /** Default `['EXHAUSTED', 'GONE']`. */
-  readonly states?: readonly (typeof endedStates)[number][];
+  readonly states?: readonly EndedState[];
   /** Id of the endpoint. */
   readonly endpoint?: string;
   readonly tenant?: string;
@@ -64,7 +63,7 @@ export function endedFilter(filter: BulkFilter): RedriveFilter {
   requireFilters('notifier', filter, ['kind', 'subject', 'tenant', 'reason', 'failedAfter', 'failedBefore']);
   const { status, kind, subject, tenant, reason, failedAfter, failedBefore } = filter;
   return {
-    ...(status === undefined ? {} : { states: [status as (typeof endedStates)[number]] }),
+    ...(status === undefined ? {} : { states: [status as EndedState] }),
     ...(kind === undefined ? {} : { status: kind }),
     ...(subject === undefined ? {} : { subjectId: subject }),
     ...(tenant === undefined ? {} : { tenant }),
@@ -75,45 +74,41 @@ export function endedFilter(filter: BulkFilter): RedriveFilter {
 }
 
 interface Condition {
-  readonly states: readonly string[];
+  readonly states: readonly EndedState[];
   readonly sql: string;
-  readonly params: readonly string[];
+  readonly params: readonly unknown[];
 }
 
 const filterNames = ['states', 'endpoint', 'tenant', 'subjectId', 'status', 'reason', 'failedAfter', 'failedBefore'];
 
 function conditions(filter: RedriveFilter): Condition {
   requireKnown('a filter of notifications', filter, filterNames);
-  const states = filter.states ?? ['EXHAUSTED', 'GONE'];
-  for (const state of states)
-    if (!endedStates.includes(state))
-      throw new InvalidArgumentError(`states contains ${shownValue(state)}; give ${endedStates.join(', ')}.`);
-  const where: string[] = [];
-  const params: string[] = [];
-  if (filter.endpoint !== undefined) where.push(`endpoint_id = ${idText('endpoint', filter.endpoint)}`);
-  const wanted = filterTexts({ tenant: filter.tenant, subject_id: filter.subjectId, status: filter.status, reason: filter.reason });
-  for (const [column, value] of Object.entries(wanted)) {
-    if (value === undefined) continue;
-    where.push(`${column} = ?`);
-    params.push(value);
-  }
-  if (filter.failedAfter !== undefined) where.push(`ended_at >= ${dateMs('failedAfter', filter.failedAfter)}`);
-  if (filter.failedBefore !== undefined) where.push(`ended_at < ${dateMs('failedBefore', filter.failedBefore)}`);
-  return { states, sql: where.map((condition) => ` AND ${condition}`).join(''), params };
+  const states = checkedStates(filter.states);
+  const { endpoint, tenant, subjectId, status, reason } = filter;
+  const { sql, params } = filterConditions(filterTexts({ tenant, subject_id: subjectId, status, reason }), {
+    ...filter,
+    column: 'ended_at',
+  });
+  if (endpoint !== undefined) sql.push(`endpoint_id = ${idText('endpoint', endpoint)}`);
+  return { states, sql: sql.map((condition) => ` AND ${condition}`).join(''), params };
 }
 
 /** State by state, so that the index of exhausted notifications serves. The cursor is the id and the state. */
 async function readEnded(
   database: Database,
-  states: readonly string[],
+  states: readonly EndedState[],
   condition: string,
-  params: readonly string[],
+  params: readonly unknown[],
   after: string | undefined,
   limit: number,
 ): Promise<readonly BulkRow[]> {
-  const [id = '0', from] = after?.split(' ') ?? [];
+  const [id = '0', from, ...more] = after?.split(' ') ?? [];
+  if (after !== undefined && (!states.includes(from as EndedState) || more.length > 0))
+    throw new InvalidArgumentError(
+      `after is ${shownValue(after)}; give the cursor of a page, or of earlier counts, of the same filter, such as '42 ${states[0] ?? ''}'.`,
+    );
   const found: BulkRow[] = [];
-  for (const state of from === undefined ? states : states.slice(states.indexOf(from))) {
+  for (const state of from === undefined ? states : states.slice(states.indexOf(from as EndedState))) {
     if (found.length === limit) break;
     const rows = await database.rows<{ id: string }>(
       `SELECT ${database.text('id')} AS id FROM ${database.table('notifier_notification')} t WHERE state = '${state}'${condition} AND ${notSuperseded(database, 't')} AND t.id > ${state === from ? idText('after', id) : '0'} ORDER BY t.id LIMIT ${limit - found.length}`,

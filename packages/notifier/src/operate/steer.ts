@@ -1,4 +1,5 @@
 import { type Actor, audit, type Database, forUpdate, InvalidArgumentError, idText, requireActor, shownValue, wait } from '@holdfast/core';
+import { checkedStates, type EndedState } from './ended-states.ts';
 
 /** The notifications that `replay` sends again, and its rate. Superseded ones are left out. */
 export interface ReplayOptions {
@@ -7,10 +8,13 @@ export interface ReplayOptions {
   /** Only notifications that were triggered at or after this time. */
   readonly since: Date;
   /** Only notifications in these states. Default `['EXHAUSTED', 'GONE']`: those that ended without an acknowledgement. */
-  readonly states?: readonly ('DELIVERED' | 'EXHAUSTED' | 'GONE' | 'CANCELLED')[];
-  /** Notifications per second, so that a receiver that has just recovered is not overloaded. Default 10, at most 10,000. */
+  readonly states?: readonly EndedState[];
+  /** Notifications per second, so that a receiver that has just recovered is not overloaded. Default 10, at least 0.000001, at most 10,000. */
   readonly rate?: number;
 }
+
+/** One notification in eleven days: later due times would leave the range of a date. */
+const leastRate = 0.000_001;
 
 /** The assignments that make an ended notification pending again. Its attempts stay. */
 export const setPending: string = "state = 'PENDING', ended_at = NULL, reason = NULL, next_trigger = 'manual', resends = resends + 1";
@@ -59,14 +63,16 @@ export async function cancel(database: Database, id: string, by: Actor): Promise
 /** Sends notifications of an endpoint again, oldest first, spread over time. Returns their number. */
 export async function replay(database: Database, options: ReplayOptions, by: Actor): Promise<number> {
   requireActor(by, 'replay');
-  const endpoint = idText('endpoint', options.endpoint);
-  const { rate = 10, states = ['EXHAUSTED', 'GONE'] } = options;
-  if (!(rate > 0 && rate <= 10_000)) throw new InvalidArgumentError(`rate is ${rate}; give notifications per second, up to 10,000.`);
+  const endpoint = idText('endpoint', options?.endpoint);
+  const { rate = 10 } = options;
+  if (typeof rate !== 'number' || !(rate >= leastRate && rate <= 10_000))
+    throw new InvalidArgumentError(
+      `rate is ${shownValue(rate)}; give a number of notifications per second above 0 (${leastRate} at least), up to 10,000.`,
+    );
   if (!(options.since instanceof Date) || Number.isNaN(options.since.getTime()))
     throw new InvalidArgumentError('since is not a valid Date; pass the time from which notifications are sent again.');
-  for (const state of states)
-    if (!['DELIVERED', 'EXHAUSTED', 'GONE', 'CANCELLED'].includes(state))
-      throw new InvalidArgumentError(`states contains ${shownValue(state)}; give DELIVERED, EXHAUSTED, GONE or CANCELLED.`);
+  const states = checkedStates(options.states);
+  if (states.length === 0) return 0;
   const table = database.table('notifier_notification');
   const of = `endpoint_id = ${endpoint} AND state IN (${states.map((state) => `'${state}'`).join(', ')}) AND created_at >= ${options.since.getTime()}`;
   let total = 0;

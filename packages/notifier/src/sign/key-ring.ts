@@ -71,7 +71,10 @@ export class KeyRing {
   }
 
   #usable(found: KeysOf, ref: string): Keys {
-    const [current, ...previous] = typeof found === 'string' ? [found] : (found ?? []);
+    const list = typeof found === 'string' ? [found] : (found ?? []);
+    if (!Array.isArray(list))
+      throw new InvalidArgumentError(`keys returned ${typeof found}; return a key, such as whsec_…, or a list of keys.`);
+    const [current, ...previous] = list as Keys;
     if (current === undefined)
       throw new UnknownKeyError(`There is no key ${shownValue(ref)}; the function passed as keys must return it, or pass another keyRef.`);
     this.check(current);

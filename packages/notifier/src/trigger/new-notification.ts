@@ -142,6 +142,11 @@ async function signingKey(trigger: NotifierEvent, destination: Destination, rule
 
 /** Checks additional headers, and writes them as JSON. @throws InvalidArgumentError */
 export function headersText(headers: NotifierEvent['headers'], allowed: ReadonlySet<string>): string | null {
+  // A Headers or a Map has no properties: what it holds would be left out.
+  if (headers !== undefined && headers !== null && (typeof headers !== 'object' || Symbol.iterator in headers))
+    throw new InvalidArgumentError(
+      `headers is ${typeof headers === 'object' ? `a ${(headers as object).constructor?.name}` : shownValue(headers)}; give a plain object, such as { 'x-name': 'value' }.`,
+    );
   const entries = Object.entries(headers ?? {}).map(([name, value]): [string, string] => {
     const lower = name.toLowerCase();
     if (!/^[a-z0-9-]{1,60}$/.test(lower) || ownHeaders.test(lower))

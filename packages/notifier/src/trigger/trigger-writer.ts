@@ -1,7 +1,15 @@
-import { type Database, InvalidArgumentError, requireTransaction, type SqlRunner, statementParts, transactionTrace } from '@holdfast/core';
+import {
+  type Database,
+  InvalidArgumentError,
+  keyText,
+  requireTransaction,
+  type SqlRunner,
+  statementParts,
+  transactionTrace,
+} from '@holdfast/core';
 import type { Knex } from 'knex';
 import type { EndpointTable } from '../endpoint/endpoint-table.ts';
-import type { SubscriptionTable } from '../endpoint/subscription-table.ts';
+import type { Subscriber, SubscriptionTable } from '../endpoint/subscription-table.ts';
 import type { NewNotification, NotificationTable, Triggered } from '../table/notification-table.ts';
 import { type Destination, type FanOut, newNotification, type Trigger, type TriggerRules, tenantOf } from './new-notification.ts';
 import { endpointTarget, urlTarget } from './target.ts';
@@ -28,10 +36,15 @@ export interface NotifierTransaction {
    */
   trigger(event: FanOut): Promise<readonly FannedOut[]>;
   /**
-   * Accepts many events in a few statements. Returns their results in the same order. If one event is refused, none is written.
+   * Accepts many events in a few statements. Returns their results in the same order. An event that is given twice is a duplicate the second
+   * time. If one event is refused, none is written.
    * @throws as {@link trigger}
    */
   triggerMany(events: readonly Trigger[]): Promise<readonly Triggered[]>;
+  /** Accepts many events, each for several endpoints. Returns a list for each event, with one result for each of its endpoints. */
+  triggerMany(events: readonly FanOut[]): Promise<readonly (readonly FannedOut[])[]>;
+  /** Accepts many events, for URLs and for endpoints. Returns for each event what {@link trigger} returns for it: one result, or a list. */
+  triggerMany(events: readonly (Trigger | FanOut)[]): Promise<readonly (Triggered | readonly FannedOut[])[]>;
 }
 
 export interface TriggerWriterOptions {
@@ -48,6 +61,15 @@ interface AddressedNotification {
   readonly notification: NewNotification;
   readonly endpointId: string;
 }
+
+/** An event as the notifications that it becomes: one for a URL, one for each of its endpoints. */
+interface AddressedEvent {
+  readonly fansOut: boolean;
+  readonly items: readonly AddressedNotification[];
+}
+
+/** The endpoints that have subscribed, by tenant and type of event, as far as the events of one call have asked for them. */
+type Subscribed = Map<string, readonly Subscriber[]>;
 
 /** Checks triggers, writes them as notifications, and wakes their endpoints after the commit. */
 export class TriggerWriter {
@@ -92,35 +114,42 @@ export class TriggerWriter {
     begin: (what: string) => Promise<SqlRunner | undefined>,
     write: (sql: SqlRunner | undefined, items: readonly AddressedNotification[]) => Promise<readonly Triggered[]>,
   ): NotifierTransaction {
-    const trigger = async (event: Trigger | FanOut): Promise<Triggered | readonly FannedOut[]> => {
-      const sql = await begin('trigger');
-      if (typeof event !== 'object' || event === null)
-        throw new InvalidArgumentError('trigger takes { subjectId, status, url, payload, … }.');
-      if (event.endpoints === undefined) {
-        const [triggered] = await write(sql, [await this.#addressed(event, sql)]);
-        return triggered as Triggered;
-      }
-      const items = await this.#fanOut(event, sql);
-      const triggered = await write(sql, items);
-      return triggered.map((one, i) => ({ ...one, endpoint: items[i]?.endpointId ?? '' }));
+    const accept = async (sql: SqlRunner | undefined, events: readonly (Trigger | FanOut)[]) => {
+      const subscribed: Subscribed = new Map();
+      const addressed: AddressedEvent[] = [];
+      for (const event of events) addressed.push(await this.#addressed(event, sql, subscribed));
+      const triggered = await write(
+        sql,
+        addressed.flatMap(({ items }) => items),
+      );
+      return resultsOf(addressed, triggered);
     };
+    const isEvent = (event: unknown): boolean => typeof event === 'object' && event !== null;
     return {
-      trigger: trigger as NotifierTransaction['trigger'],
-      triggerMany: async (events) => {
+      trigger: (async (event: Trigger | FanOut) => {
+        const sql = await begin('trigger');
+        if (!isEvent(event)) throw new InvalidArgumentError('trigger takes { subjectId, status, payload, … }, and url or endpoints.');
+        const [result] = await accept(sql, [event]);
+        return result;
+      }) as NotifierTransaction['trigger'],
+      triggerMany: (async (events: readonly (Trigger | FanOut)[]) => {
         const sql = await begin('triggerMany');
-        if (!Array.isArray(events)) throw new InvalidArgumentError('triggerMany takes an array of events.');
-        const items: AddressedNotification[] = [];
-        for (const event of events as readonly Trigger[]) {
-          if (typeof event !== 'object' || event === null || (event as { endpoints?: unknown }).endpoints !== undefined)
-            throw new InvalidArgumentError('triggerMany takes events with a url; call trigger for an event with endpoints.');
-          items.push(await this.#addressed(event, sql));
-        }
-        return write(sql, items);
-      },
+        // A copy: `every` leaves the holes of a sparse list out.
+        const all = Array.isArray(events) ? [...events] : [undefined];
+        if (!all.every(isEvent))
+          throw new InvalidArgumentError('triggerMany takes events: a list of { subjectId, status, payload, … }, and url or endpoints.');
+        return accept(sql, all);
+      }) as NotifierTransaction['triggerMany'],
     };
   }
 
-  async #addressed(event: Trigger, sql: SqlRunner | undefined): Promise<AddressedNotification> {
+  async #addressed(event: Trigger | FanOut, sql: SqlRunner | undefined, subscribed: Subscribed): Promise<AddressedEvent> {
+    return event.endpoints === undefined
+      ? { fansOut: false, items: [await this.#toUrl(event, sql)] }
+      : { fansOut: true, items: await this.#toEndpoints(event, sql, subscribed) };
+  }
+
+  async #toUrl(event: Trigger, sql: SqlRunner | undefined): Promise<AddressedNotification> {
     const { rules, endpoints } = this.#options;
     const { href, origin } = rules.egress.check(event.url);
     const tenant = tenantOf(event);
@@ -136,16 +165,28 @@ export class TriggerWriter {
     return { notification, endpointId: await endpoints.idOf(sql, tenant, origin) };
   }
 
-  async #fanOut(event: FanOut, sql: SqlRunner | undefined): Promise<readonly AddressedNotification[]> {
-    const { rules, subscriptions } = this.#options;
+  async #toEndpoints(event: FanOut, sql: SqlRunner | undefined, subscribed: Subscribed): Promise<readonly AddressedNotification[]> {
+    const { rules } = this.#options;
     if (event.url !== undefined) throw new InvalidArgumentError('Pass url or endpoints, not both.');
-    const found = await subscriptions.of(sql, tenantOf(event), event.endpoints, event.status);
+    const found = await this.#subscribers(event, sql, subscribed);
     const items: AddressedNotification[] = [];
     for (const { id, url, origin, keyRef } of found) {
       const destination: Destination = { target: endpointTarget(id), url, origin, keyRef: async () => keyRef, subscribed: true };
       items.push({ endpointId: id, notification: await newNotification(event, destination, rules, sql !== undefined) });
     }
     return items;
+  }
+
+  /** Reads the subscribers of each type once per call. */
+  async #subscribers(event: FanOut, sql: SqlRunner | undefined, subscribed: Subscribed): Promise<readonly Subscriber[]> {
+    const { subscriptions } = this.#options;
+    const tenant = tenantOf(event);
+    const status = keyText('status', event.status, 64);
+    if (event.endpoints !== 'subscribed') return subscriptions.of(sql, tenant, event.endpoints, status);
+    const name = JSON.stringify([tenant, status]);
+    const found = subscribed.get(name) ?? (await subscriptions.of(sql, tenant, 'subscribed', status));
+    subscribed.set(name, found);
+    return found;
   }
 
   /** Inserts notifications one by one if any of them supersedes others: each such insert reads the other notifications of its subject. */
@@ -166,4 +207,14 @@ export class TriggerWriter {
     const ids = new Set(items.flatMap(({ endpointId }, i) => (triggered[i]?.duplicate ? [] : [endpointId])));
     for (const id of ids) this.#options.wake(id);
   }
+}
+
+/** The results of events, each as {@link NotifierTransaction.trigger} returns it. */
+function resultsOf(events: readonly AddressedEvent[], triggered: readonly Triggered[]): readonly (Triggered | readonly FannedOut[])[] {
+  let taken = 0;
+  return events.map(({ fansOut, items }) => {
+    const results = triggered.slice(taken, taken + items.length);
+    taken += items.length;
+    return fansOut ? results.map((one, i) => ({ ...one, endpoint: items[i]?.endpointId ?? '' })) : (results[0] as Triggered);
+  });
 }

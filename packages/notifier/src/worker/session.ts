@@ -1,15 +1,4 @@
-import {
-  type Backoff,
-  type ClaimedRow,
-  isConnectionError,
-  isTransient,
-  type Logger,
-  monotonicMs,
-  startTimer,
-  steps,
-  type Timer,
-  wait,
-} from '@holdfast/core';
+import { type Backoff, type ClaimedRow, type Logger, monotonicMs, startTimer, steps, type Timer } from '@holdfast/core';
 import type { AttemptEnd, AttemptLog, EndWritten, SkippedAttempt } from '../attempt/attempt-log.ts';
 import type { EndpointHolder } from '../attempt/deliver.ts';
 import { type Judgement, saysReceiverFails } from '../attempt/outcome.ts';
@@ -17,6 +6,8 @@ import { type BreakerLimits, EndpointBreaker } from '../endpoint/endpoint-breake
 import type { EndpointState } from '../endpoint/endpoint-table.ts';
 import type { DueRow } from '../table/due-row.ts';
 import type { DueReader } from './due-reader.ts';
+import { DueWindow } from './due-window.ts';
+import { EndWriter } from './end-writer.ts';
 import type { FairTurns, Sender } from './fair-turns.ts';
 
 export interface SessionOptions {
@@ -57,8 +48,6 @@ export interface SessionEnd extends EndpointState {
 const lingerMs = 300;
 /** Time for which an endpoint is kept while others may be waiting, and the longest wait for its rate limit, in ms. */
 const yieldMs = 1_000;
-/** Interval at which due notifications are read from the start, in ms: one may commit late, at a position before those already read. */
-const rescanMs = 1_000;
 
 /**
  * One endpoint while this worker holds it. A session reads due notifications ahead of their turns, hands them out within the endpoint's
@@ -74,18 +63,10 @@ export class Session implements Sender<DueRow>, EndpointHolder {
   readonly signal: AbortSignal;
   readonly #options: SessionOptions;
   readonly #breaker: EndpointBreaker;
+  readonly #window: DueWindow;
+  readonly #writer: EndWriter;
   #concurrency = 1;
   #intervalMs = 0;
-  /** Ids of the rows that are in memory or whose end is being written. */
-  readonly #held = new Set<string>();
-  #queue: DueRow[] = [];
-  #cursor = { dueAt: '-1', id: '0' };
-  /** True if there may be rows after the cursor. */
-  #more = true;
-  /** True if the session was woken during a read. */
-  #again = false;
-  #reading = false;
-  #rescanAt = 0;
   #inFlight = 0;
   #nextSendAt: number;
   #yieldAt: number;
@@ -106,16 +87,25 @@ export class Session implements Sender<DueRow>, EndpointHolder {
   #finishing = false;
 
   constructor(options: SessionOptions) {
-    const { row, signal } = options;
-    const { payload } = row;
+    const { row, signal, leaseMs, reader, log, logger } = options;
+    const { id: endpointId, payload } = row;
     this.#options = options;
-    this.endpointId = row.id;
+    this.endpointId = endpointId;
     this.signal = signal;
+    this.#writer = new EndWriter({ endpointId, leaseMs, signal, log, logger });
+    this.#window = new DueWindow({
+      endpointId,
+      signal,
+      reader,
+      rows: options.window,
+      endOrphan: (due) => this.end(options.orphaned(due, this.schedule)),
+      changed: () => this.#step(),
+      logger,
+    });
     this.#breaker = new EndpointBreaker(options.breaker, Number(payload.failures), Number(payload.opened));
     const now = monotonicMs();
     this.#nextSendAt = now;
     this.#yieldAt = now + yieldMs;
-    this.#rescanAt = now + rescanMs;
     if (payload.failingMs !== null && payload.failingMs !== undefined) this.#failingSince = now - Number(payload.failingMs);
     this.apply(payload);
     const holdMs = Number(payload.holdMs ?? 0);
@@ -149,8 +139,7 @@ export class Session implements Sender<DueRow>, EndpointHolder {
   /** Reads due notifications again, since there may be new ones. Returns `false` if this session is ending and can't. */
   wake(): boolean {
     if (this.#finishing || this.#closing) return false;
-    if (this.#reading) this.#again = true;
-    else this.#fromStart();
+    this.#window.wake();
     this.#step();
     return true;
   }
@@ -162,13 +151,12 @@ export class Session implements Sender<DueRow>, EndpointHolder {
 
   take(retries: boolean): { readonly job: DueRow; readonly retry: boolean } | undefined {
     if (!this.#maySend()) return undefined;
-    const at = retries ? 0 : this.#queue.findIndex(({ notifyTimes }) => notifyTimes === 0);
-    const [job] = at < 0 ? [] : this.#queue.splice(at, 1);
+    const job = this.#window.take(retries);
     if (!job) return undefined;
     this.#inFlight += 1;
     this.#idleUntil = undefined;
     this.#nextSendAt = Math.max(monotonicMs(), this.#nextSendAt) + this.#intervalMs;
-    this.#refill();
+    this.#window.refill();
     return { job, retry: job.notifyTimes > 0 };
   }
 
@@ -198,7 +186,7 @@ export class Session implements Sender<DueRow>, EndpointHolder {
   release(row: DueRow, written: Promise<unknown>): void {
     this.#inFlight -= 1;
     void written.finally(() => {
-      this.#held.delete(row.id);
+      this.#window.release(row.id);
       this.#step();
     });
     this.#step();
@@ -209,39 +197,15 @@ export class Session implements Sender<DueRow>, EndpointHolder {
    * resolves with `refused`.
    */
   async end(end: AttemptEnd): Promise<EndWritten> {
-    const written = await this.#write<EndWritten>(() => this.#options.log.end(end), 'refused');
+    const written = await this.#writer.end(end);
     const nextMs = written === 'resent' ? 0 : end.delayMs;
     if (nextMs !== undefined) this.#retryAt = Math.min(this.#retryAt, monotonicMs() + nextMs);
     return written;
   }
 
   /** Cancels or postpones a notification. Resolves with `false` if it was refused. */
-  async skip(skipped: SkippedAttempt): Promise<boolean> {
-    return this.#write(() => this.#options.log.skip(skipped), false);
-  }
-
-  /** Writes with retries while the database is unavailable, for the time of a lease: then another worker may have the endpoint. */
-  async #write<T>(write: () => Promise<T>, failed: T): Promise<T> {
-    const started = monotonicMs();
-    for (let pauseMs = 50; ; pauseMs = Math.min(pauseMs * 2, 2_000)) {
-      try {
-        return await write();
-      } catch (err) {
-        const temporary = isConnectionError(err) || isTransient(err);
-        const leftMs = this.#options.leaseMs - (monotonicMs() - started);
-        pauseMs = Math.min(pauseMs, leftMs);
-        if (!temporary || this.signal.aborted || leftMs <= 0) {
-          this.#options.logger.error(
-            { err, endpoint: this.endpointId },
-            'the end of an attempt could not be written; it will count as unknown',
-          );
-          // The row is still due: not at once again.
-          await wait(1_000, this.signal).catch(() => undefined);
-          return failed;
-        }
-      }
-      await wait(pauseMs, this.signal).catch(() => undefined);
-    }
+  skip(skipped: SkippedAttempt): Promise<boolean> {
+    return this.#writer.skip(skipped);
   }
 
   #close(why: 'stop' | 'held' | 'lost'): void {
@@ -250,7 +214,7 @@ export class Session implements Sender<DueRow>, EndpointHolder {
   }
 
   #maySend(): boolean {
-    if (this.#closing || this.#queue.length === 0) return false;
+    if (this.#closing || !this.#window.waiting) return false;
     if (this.#inFlight >= (this.#breaker.oneAtATime ? 1 : this.#concurrency)) return false;
     return monotonicMs() >= this.#nextSendAt;
   }
@@ -260,20 +224,19 @@ export class Session implements Sender<DueRow>, EndpointHolder {
     const now = monotonicMs();
     if (!this.#closing && now >= this.#yieldAt && this.#options.crowded()) this.#closing = 'yield';
     // The next request is so far away that holding the endpoint does not pay.
-    if (!this.#closing && this.#queue.length > 0 && this.#nextSendAt - now > yieldMs) {
+    if (!this.#closing && this.#window.waiting && this.#nextSendAt - now > yieldMs) {
       this.#closing = 'held';
       this.#holdUntil = this.#nextSendAt;
     }
     if (this.#closing) {
-      for (const { id } of this.#queue) this.#held.delete(id);
-      this.#queue = [];
+      this.#window.close();
     } else {
-      this.#refill();
+      this.#window.refill();
       if (this.#maySend()) this.#options.turns.offer(this);
-      else if (this.#queue.length > 0 && this.#nextSendAt > now) this.#later(this.#nextSendAt - now);
+      else if (this.#window.waiting && this.#nextSendAt > now) this.#later(this.#nextSendAt - now);
     }
-    const quiet = !this.#reading && this.#inFlight === 0 && this.#held.size === 0;
-    if (quiet && (this.#closing || (!this.#more && !this.#linger(now)))) void this.#end();
+    const quiet = this.#inFlight === 0 && this.#window.quiet;
+    if (quiet && (this.#closing || (this.#window.drained && !this.#linger(now)))) void this.#end();
     // The endpoint is lost: writes that are still under way will be refused.
     else if (this.#closing === 'lost' && this.#inFlight === 0) void this.#end();
   }
@@ -288,7 +251,7 @@ export class Session implements Sender<DueRow>, EndpointHolder {
     else if (now >= this.#idleUntil) return false;
     this.#later(Math.min(this.#idleUntil, this.#retryAt) - now, () => {
       if (monotonicMs() >= this.#retryAt) this.#retryAt = Number.POSITIVE_INFINITY;
-      this.#fromStart();
+      this.#window.rewind();
     });
     return true;
   }
@@ -298,59 +261,6 @@ export class Session implements Sender<DueRow>, EndpointHolder {
     this.#timer = startTimer(Math.max(1, Math.ceil(ms)), () => {
       this.#timer = undefined;
       if (!this.#closing) then?.();
-      this.#step();
-    });
-  }
-
-  #fromStart(): void {
-    this.#cursor = { dueAt: '-1', id: '0' };
-    this.#more = true;
-    this.#rescanAt = monotonicMs() + rescanMs;
-  }
-
-  /** Reads more rows if half of the window is free. */
-  #refill(): void {
-    if (this.#closing || this.#reading) return;
-    if (monotonicMs() >= this.#rescanAt) this.#fromStart();
-    if (!this.#more || this.#queue.length > this.#options.window / 2) return;
-    this.#reading = true;
-    void this.#read().finally(() => {
-      this.#reading = false;
-      if (this.#again) {
-        this.#again = false;
-        this.#fromStart();
-      }
-      this.#step();
-    });
-  }
-
-  async #read(): Promise<void> {
-    const { dueAt, id } = this.#cursor;
-    const limit = Math.max(2, this.#options.window - this.#queue.length);
-    try {
-      const rows = await this.#options.reader.read({ endpointId: this.endpointId, afterDueAt: dueAt, afterId: id, limit });
-      const last = rows.at(-1);
-      if (last) this.#cursor = { dueAt: last.dueAt, id: last.id };
-      if (!this.#closing) for (const row of rows) this.#admit(row);
-      this.#more = rows.length >= limit;
-      // The end was reached from a position. Read once more from the start: rows may have committed before it, and this read deleted their
-      // wake rows.
-      if (!this.#more && dueAt !== '-1') this.#fromStart();
-    } catch (err) {
-      this.#options.logger.debug({ err, endpoint: this.endpointId }, 'due notifications could not be read; it is tried again');
-      await wait(200, this.signal).catch(() => undefined);
-    }
-  }
-
-  #admit(row: DueRow): void {
-    if (this.#held.has(row.id)) return;
-    this.#held.add(row.id);
-    if (!row.orphan) {
-      this.#queue.push(row);
-      return;
-    }
-    void this.end(this.#options.orphaned(row, this.schedule)).finally(() => {
-      this.#held.delete(row.id);
       this.#step();
     });
   }

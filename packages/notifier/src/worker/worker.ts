@@ -1,11 +1,8 @@
 import {
   Batcher,
-  type ClaimedRow,
   createUpkeep,
   type Database,
-  type Duration,
   defineLoop,
-  durationMs,
   type Events,
   type KindPolicy,
   type Logger,
@@ -13,7 +10,6 @@ import {
   lifecycle,
   type RunningRow,
   type Service,
-  type SettleHook,
   Telemetry,
   type Upkeep,
   uuidv7,
@@ -21,60 +17,22 @@ import {
   type Verdicts,
   type Wakers,
   WorkRunner,
-  wholeNumber,
 } from '@holdfast/core';
 import { AttemptLog } from '../attempt/attempt-log.ts';
 import type { DatabaseClock } from '../attempt/database-clock.ts';
 import { type DeliverParts, deliver } from '../attempt/deliver.ts';
 import type { Delivery } from '../attempt/delivery.ts';
 import type { PrepareOptions } from '../attempt/prepare.ts';
-import type { BreakerLimits } from '../endpoint/endpoint-breaker.ts';
 import type { EndpointTable } from '../endpoint/endpoint-table.ts';
 import { settingsNote } from '../endpoint/endpoints.ts';
 import { makeReady, wakeEndpoints } from '../endpoint/wake-endpoints.ts';
 import type { NotifierEvents } from '../events.ts';
 import type { DueRow } from '../table/due-row.ts';
 import { DueReader } from './due-reader.ts';
+import { EndedSessions } from './ended-sessions.ts';
 import { FairTurns } from './fair-turns.ts';
-import { Session, type SessionEnd } from './session.ts';
-
-/** Options of a worker: its concurrency, its lease, and the endpoints that it serves. */
-export interface WorkerOptions {
-  /** Maximum number of concurrent requests, over all endpoints. Default 64. */
-  readonly concurrency?: number;
-  /** Maximum number of concurrent requests to one endpoint, unless the endpoint has a limit of its own. Default 4. */
-  readonly perEndpoint?: number;
-  /**
-   * Maximum number of endpoints served at the same time. If more have something to send, they take turns of about a second. Default 256.
-   */
-  readonly endpoints?: number;
-  /**
-   * Duration of the lease on an endpoint, which the worker renews while it serves the endpoint. After a crash, another worker takes over
-   * the endpoint when the lease has expired. Default 30 s, at least 100 ms.
-   */
-  readonly lease?: Duration;
-  /**
-   * Time for which `stop` waits for requests in flight before it aborts them. An aborted attempt is later recorded as `unknown`. Two seconds
-   * later, `stop` resolves without those endpoints whose attempts still have not ended, since their database does not answer, say: it logs
-   * them at `warn`, and another worker serves them when their leases have expired. Default 15 s, which is longer than a request may take.
-   */
-  readonly stopTimeout?: Duration;
-  /** Pools whose endpoints this worker serves. Default `['']`: endpoints that were registered without a pool. */
-  readonly pools?: readonly string[];
-  /**
-   * The endpoints' breakers: the number of consecutive failures that opens one, how long it first stays open, and how long at most. Default
-   * 10, 30 s and 10 minutes. While a breaker is open, its notifications wait and lose no attempt.
-   */
-  readonly breaker?: { readonly failures?: number; readonly open?: Duration; readonly maxOpen?: Duration };
-  /**
-   * Time for which an endpoint may acknowledge nothing, although it is attempted, before it is disabled: PAUSED, with the event
-   * `endpoint:disabled` and a warning. Its pending notifications wait until `endpoints.resume`; events no longer fan out to it. `'never'`
-   * disables none. Default 5 days.
-   */
-  readonly disableAfter?: 'never' | Duration;
-  /** Interval of the compensation sweep: see {@link Notifier.compensate}. Default 3 minutes. */
-  readonly sweep?: Duration;
-}
+import { Session } from './session.ts';
+import { type WorkerOptions, type WorkerSettings, workerSettings } from './worker-options.ts';
 
 export interface WorkerHost {
   readonly database: Database;
@@ -103,7 +61,7 @@ export class NotifierWorker implements Service {
   readonly #reader: DueReader;
   readonly #log: AttemptLog;
   readonly #sessions = new Map<string, Session>();
-  readonly #ended = new Map<string, SessionEnd>();
+  readonly #ended: EndedSessions;
   /** Endpoints that were woken while they were being given back. They can be claimed only when that is committed. */
   readonly #wokenLate = new Set<string>();
   readonly #loops: readonly Loop<unknown>[];
@@ -111,11 +69,7 @@ export class NotifierWorker implements Service {
   readonly #wakeUps: Batcher<string, boolean>;
   readonly #upkeep: Upkeep;
   readonly #settings: Loop<void>;
-  readonly #perEndpoint: number;
-  readonly #maxEndpoints: number;
-  readonly #leaseMs: number;
-  readonly #breaker: BreakerLimits;
-  readonly #disableAfterMs: number;
+  readonly #own: WorkerSettings;
   readonly #lifecycle: Service;
   readonly #telemetry = new Telemetry('@holdfast/notifier');
   #unlisten: (() => void) | undefined;
@@ -125,18 +79,10 @@ export class NotifierWorker implements Service {
     this.#host = host;
     const { database, logger, wakers } = host;
     const endpoints = host.endpoints.work;
-    const concurrency = wholeNumber('concurrency', options.concurrency ?? 64);
-    this.#perEndpoint = wholeNumber('perEndpoint', options.perEndpoint ?? 4);
-    this.#maxEndpoints = wholeNumber('endpoints', options.endpoints ?? 256);
-    this.#breaker = {
-      failures: wholeNumber('breaker.failures', options.breaker?.failures ?? 10),
-      openMs: durationMs(options.breaker?.open ?? '30s', 'breaker.open'),
-      maxOpenMs: durationMs(options.breaker?.maxOpen ?? '10m', 'breaker.maxOpen'),
-    };
-    this.#disableAfterMs =
-      options.disableAfter === 'never' ? Number.POSITIVE_INFINITY : durationMs(options.disableAfter ?? '5d', 'disableAfter');
-    const leaseMs = Math.max(100, durationMs(options.lease ?? '30s', 'lease'));
-    this.#leaseMs = leaseMs;
+    const own = workerSettings(options);
+    const { concurrency, leaseMs } = own;
+    this.#own = own;
+    this.#ended = new EndedSessions(host);
     this.#log = new AttemptLog(database);
     this.#reader = new DueReader(database, (now) => host.clock.set(now));
     this.#turns = new FairTurns({
@@ -154,7 +100,7 @@ export class NotifierWorker implements Service {
       logger,
     };
     const policy: KindPolicy = {
-      concurrency: this.#maxEndpoints,
+      concurrency: own.endpoints,
       batch: 1,
       keep: () => true,
       groupConcurrency: Number.MAX_SAFE_INTEGER,
@@ -162,7 +108,7 @@ export class NotifierWorker implements Service {
       maxLost: 1_000_000_000,
       admit: (wanted) => wanted,
     };
-    const policies = new Map((options.pools ?? ['']).map((pool) => [pool, policy]));
+    const policies = new Map(own.pools.map((pool) => [pool, policy]));
     const maxPollMs = (): number => (wakers.reliable ? 5_000 : 500);
     this.#runner = new WorkRunner({
       table: endpoints,
@@ -170,13 +116,12 @@ export class NotifierWorker implements Service {
       leaseMs,
       kinds: () => policies,
       run: (rows) => this.#serve(rows),
-      settleHook: (settlements) => this.#keepState(settlements.map(({ row }) => row)),
+      settleHook: (settlements) => this.#ended.keepState(settlements.map(({ row }) => row)),
       onSettled: ({ row }, accepted) => {
-        if (accepted) this.#announceDisabled(row);
-        this.#ended.delete(row.id);
+        this.#ended.settled(row, accepted);
         if (this.#wokenLate.delete(row.id)) this.#wakeAtOnce(row.id);
       },
-      stopMs: durationMs(options.stopTimeout ?? '15s', 'stopTimeout'),
+      stopMs: own.stopMs,
       maxPollMs,
       logger,
       telemetry: this.#telemetry,
@@ -233,7 +178,7 @@ export class NotifierWorker implements Service {
       this.#upkeep.promote,
       ...this.#upkeep.others,
       this.#settings,
-      periodic('notifier sweep', durationMs(options.sweep ?? '3m', 'sweep'), host.compensate),
+      periodic('notifier sweep', own.sweepMs, host.compensate),
       periodic('notifier purge', 600_000, host.purge),
     ];
     this.#lifecycle = lifecycle({ start: () => this.#start(), stop: () => this.#stop() });
@@ -308,18 +253,19 @@ export class NotifierWorker implements Service {
   async #serve([held]: readonly RunningRow[]): Promise<Verdicts> {
     if (!held) return new Map();
     const { row } = held;
+    const { leaseMs, breaker, disableAfterMs, perEndpoint, endpoints } = this.#own;
     const session = new Session({
       row,
       signal: held.signal,
-      leaseMs: this.#leaseMs,
+      leaseMs,
       reader: this.#reader,
       log: this.#log,
       turns: this.#turns,
-      breaker: this.#breaker,
-      disableAfterMs: this.#disableAfterMs,
-      concurrency: this.#perEndpoint,
+      breaker,
+      disableAfterMs,
+      concurrency: perEndpoint,
       window: windowRows,
-      crowded: () => this.#sessions.size >= this.#maxEndpoints,
+      crowded: () => this.#sessions.size >= endpoints,
       orphaned: (due, schedule) => this.#host.delivery.orphaned(due, schedule),
       logger: this.#host.logger,
     });
@@ -329,34 +275,9 @@ export class NotifierWorker implements Service {
     // Another session has the endpoint, or the worker has stopped without this one.
     if (this.#sessions.get(row.id) !== session) return new Map();
     this.#sessions.delete(row.id);
-    if (end.openMs !== undefined) this.#host.events.emit('endpoint:opened', { endpointId: row.id, openMs: end.openMs });
-    this.#ended.set(row.id, end);
+    this.#ended.add(row.id, end);
     if (end.afterMs !== undefined) this.#upkeep.scheduledIn(end.afterMs);
     const verdict: Verdict = end.afterMs === undefined ? { outcome: 'done' } : { outcome: 'snooze', afterMs: Math.ceil(end.afterMs) };
     return new Map([[row.id, verdict]]);
-  }
-
-  #announceDisabled({ id, payload }: ClaimedRow): void {
-    const end = this.#ended.get(id);
-    if (!end?.disable || end.failingMs === undefined) return;
-    const { origin, tenant } = payload;
-    const failingMs = Math.round(end.failingMs);
-    this.#host.logger.warn(
-      { endpoint: id, tenant, origin, failingMs },
-      'an endpoint was disabled, since it has acknowledged nothing for disableAfter; resume it once the receiver is fixed',
-    );
-    this.#host.events.emit('endpoint:disabled', { endpointId: id, failingMs });
-  }
-
-  /** Stores the state in which sessions ended, in the transaction that gives their endpoints back. */
-  #keepState(rows: readonly ClaimedRow[]): SettleHook {
-    return async (sql, settled) => {
-      const ids = new Set(settled.map(({ row }) => row.id));
-      const ends = rows.flatMap(({ id }) => {
-        const end = ids.has(id) ? this.#ended.get(id) : undefined;
-        return end ? [{ id, ...end }] : [];
-      });
-      if (ends.length > 0) await this.#host.endpoints.keepState(sql, ends);
-    };
   }
 }
