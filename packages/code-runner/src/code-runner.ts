@@ -18,6 +18,7 @@ import type { CodeRunnerEvents } from './events.ts';
 import type { Executor } from './executor/executor.ts';
 import type { Language } from './languages/language.ts';
 import { RunInspection } from './operate/inspect.ts';
+import { Retention } from './operate/retention.ts';
 import { databaseQueue } from './queue/database-queue.ts';
 import type { RunQueue, RunQueueOf } from './queue/run-queue.ts';
 import { createRoutes, type Routes, type RoutesOptions } from './routes/routes.ts';
@@ -30,6 +31,7 @@ import { RunTable } from './runs/run-table.ts';
 import { RunWakes } from './runs/run-wakes.ts';
 import { Runs } from './runs/runs.ts';
 import { codeRunnerSchema } from './schema.ts';
+import { BlobTable } from './store/blob-table.ts';
 import { Blobs } from './store/blobs.ts';
 import { databaseFiles, type FileStoreOf } from './store/database-files.ts';
 import type { FileStore } from './store/file-store.ts';
@@ -59,10 +61,16 @@ export interface CodeRunnerOptions extends DatabaseOptions {
   /** Limits on the files of a task. Default: {@link defaultTaskLimits}. A write above a limit fails with LimitExceededError. */
   readonly limits?: Partial<TaskLimits>;
   /**
-   * Ended runs: `'all'` keeps them, a duration lets the sweep of the workers delete the rows of older ones, and of tasks that were removed and
-   * have no run left. Logs and results stay in the file store. Default 180 days.
+   * Ended runs: `'all'` keeps them, a duration lets the sweep of the workers delete older ones with their logs, results and events, and tasks
+   * that were removed and have no run left. Default 180 days.
    */
   readonly keepRuns?: 'all' | Duration;
+  /**
+   * How long the sweep of the workers leaves a stored content that no file and no kept run refers to: an upload in progress, a file that was
+   * overwritten. It is removed between one and two of these periods after the last reference has gone. An upload that takes longer is sent
+   * again. Default 1 day, at least 1 minute.
+   */
+  readonly keepUnused?: Duration;
   /** The longest time that a run may wait for a slot. Then it fails with the reason QUEUE_EXPIRED. Default 24 hours. */
   readonly queueTimeout?: Duration;
   /**
@@ -92,7 +100,7 @@ export class CodeRunner {
   readonly #wakes: RunWakes;
   readonly #inspection: RunInspection;
   readonly #workers = new Set<RunnerWorker>();
-  readonly #keepRunsMs: number | undefined;
+  readonly #retention: Retention;
 
   constructor(options: CodeRunnerOptions) {
     this.#options = options;
@@ -106,7 +114,8 @@ export class CodeRunner {
     this.pools = new Map(pools.map(([name, pool]) => [name, poolOf(name, pool)]));
     const authorize = answeringIn(options.authorize ?? ownersOnly, durationMs(options.callTimeout ?? '10s', 'callTimeout'));
     const limits: TaskLimits = { ...defaultTaskLimits, ...options.limits };
-    this.#keepRunsMs = options.keepRuns === 'all' ? undefined : durationMs(options.keepRuns ?? '180d', 'keepRuns');
+    const keepRunsMs = options.keepRuns === 'all' ? undefined : durationMs(options.keepRuns ?? '180d', 'keepRuns');
+    const graceMs = Math.max(60_000, durationMs(options.keepUnused ?? '1d', 'keepUnused'));
     this.#events = new Events(this.#logger);
     this.#wakes = new RunWakes({
       database: this.database,
@@ -115,7 +124,9 @@ export class CodeRunner {
       logger: this.#logger,
     });
     this.#store = (options.files ?? databaseFiles())(this.database);
-    this.#blobs = new Blobs(this.#store);
+    const blobTable = new BlobTable(this.database, graceMs);
+    this.#blobs = new Blobs({ store: this.#store, table: blobTable, graceMs });
+    this.#retention = new Retention({ database: this.database, blobs: this.#blobs, blobTable, keepRunsMs, logger: this.#logger });
     this.#queue = (options.queue ?? databaseQueue())({
       send: (pool) => this.#wakes.signalPool(pool),
       listen: (onSignal) => this.#wakes.onPoolSignal(onSignal),
@@ -144,6 +155,7 @@ export class CodeRunner {
       table,
       tasks: this.tasks,
       blobs: this.#blobs,
+      blobTable,
       log: this.#log,
       queue: this.#queue,
       pools: this.pools,
@@ -189,7 +201,7 @@ export class CodeRunner {
         watch: (runId) => this.#wakes.watchStop(runId),
         signalOthers: (pool) => this.#wakes.signalOthers(pool),
         reliable: () => this.#wakes.reliable,
-        keepRunsMs: this.#keepRunsMs,
+        retain: (signal) => this.#retention.pass(signal),
         check: () => this.check(),
         events: this.#events,
         logger: this.#logger,

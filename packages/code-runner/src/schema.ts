@@ -1,4 +1,4 @@
-import { type Database, keepTrailingSpaces, type Schema, SchemaWriter } from '@holdfast/core';
+import { type Database, insertNew, keepTrailingSpaces, type Schema, SchemaWriter, type SqlRunner, tableColumns } from '@holdfast/core';
 
 /** The tables of this package, for `migrate`. */
 export const codeRunnerSchema: Schema = {
@@ -11,6 +11,7 @@ export const codeRunnerSchema: Schema = {
         keepTrailingSpaces(database, sql, ['runner_task', 'runner_file', 'runner_object', 'runner_run', 'runner_event']),
     },
     { name: '0003_ended', statements: indexEnded },
+    { name: '0004_blobs', statements: addBlobs },
   ],
 };
 
@@ -137,5 +138,45 @@ function indexEnded(database: Database): readonly string[] {
   const ddl = new SchemaWriter(database);
   ddl.index('runner_run_ended', 'runner_run', 'ended_at', { where: "phase = 'terminal'", wide: 'phase, ended_at' });
   ddl.index('runner_task_removed', 'runner_task', 'removed_at', { where: 'removed_at IS NOT NULL' });
+  return ddl.statements;
+}
+
+/**
+ * The rows of stored contents, by which the sweep finds those that nothing refers to. Contents of files get theirs here, contents of older runs
+ * in the sweep, since their manifests are in the file store. The sweep looks at them a day from now, when processes of the earlier version,
+ * which write no rows, have ended.
+ */
+async function addBlobs(database: Database, sql: SqlRunner): Promise<readonly string[]> {
+  const ddl = new SchemaWriter(database);
+  const table = (name: string): string => database.table(name);
+  ddl.table(
+    'runner_blob',
+    ['hash CHAR(64) NOT NULL PRIMARY KEY', 'look_at BIGINT NOT NULL', 'doomed_at BIGINT NULL', 'doomed_by VARCHAR(64) NULL'].join(', '),
+  );
+  ddl.index('runner_blob_look', 'runner_blob', 'look_at', { where: 'doomed_at IS NULL', wide: 'doomed_at, look_at' });
+  if (database.family !== 'mysql') ddl.index('runner_blob_doomed', 'runner_blob', 'doomed_at', { where: 'doomed_at IS NOT NULL' });
+  ddl.table(
+    'runner_manifest_blob',
+    ['manifest_hash CHAR(64) NOT NULL', 'blob_hash CHAR(64) NOT NULL', 'PRIMARY KEY (manifest_hash, blob_hash)'].join(', '),
+  );
+  ddl.index('runner_manifest_blob_blob', 'runner_manifest_blob', 'blob_hash');
+  ddl.index('runner_file_blob', 'runner_file', 'blob_hash');
+  ddl.index('runner_run_manifest', 'runner_run', 'manifest_hash');
+  if (!(await tableColumns(database, sql, 'runner_run')).has('manifest_recorded'))
+    ddl.statements.push(`ALTER TABLE ${table('runner_run')} ADD COLUMN manifest_recorded INTEGER NOT NULL DEFAULT 0`);
+  ddl.index('runner_run_unrecorded', 'runner_run', 'id', {
+    where: 'manifest_recorded = 0 AND manifest_hash IS NOT NULL',
+    wide: 'manifest_recorded, manifest_hash',
+  });
+  if (database.family === 'postgres') ddl.index('runner_object_prefix', 'runner_object', 'name COLLATE "C"', { where: 'part = 0' });
+  ddl.statements.push(
+    database.sql(
+      insertNew(
+        database,
+        // Without a condition SQLite would take ON CONFLICT for one of a join.
+        `INTO ${table('runner_blob')} (hash, look_at) SELECT DISTINCT blob_hash, {now} + 86400000 FROM ${table('runner_file')} WHERE true`,
+      ),
+    ),
+  );
   return ddl.statements;
 }

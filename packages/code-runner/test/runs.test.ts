@@ -206,6 +206,7 @@ onEveryDatabase('runs', (suite) => {
         open: store.open.bind(store),
         size: store.size.bind(store),
         remove: store.remove.bind(store),
+        list: store.list.bind(store),
         probe: store.probe.bind(store),
       };
     };

@@ -1,7 +1,7 @@
 import { recordPlans, recordStatements, tablesRead } from '@holdfast/core/testing';
 import { expect, it } from 'vitest';
-import { createCodeRunner, python } from '../src/index.ts';
-import { RunTable } from '../src/runs/run-table.ts';
+import { createCodeRunner, databaseFiles, python } from '../src/index.ts';
+import { purgeRuns } from '../src/runs/purge-runs.ts';
 import { alice, onEveryDatabase, submit } from './suite.ts';
 
 const day = 86_400_000;
@@ -29,9 +29,9 @@ onEveryDatabase('runs that ended long ago', (suite) => {
     await knex('runner_task')
       .whereNotNull('removed_at')
       .update({ removed_at: Date.now() - 2 * day });
-    const table = new RunTable(runner.database);
-    expect(await table.purge(3 * day)).toBe(0);
-    expect(await table.purge(day)).toBe(1);
+    const purge = (ms: number) => purgeRuns(runner.database, databaseFiles()(runner.database), ms);
+    expect(await purge(3 * day)).toBe(0);
+    expect(await purge(day)).toBe(1);
     const left = (await knex('runner_run').where('phase', 'terminal').orWhere('phase', 'queued').orderBy('id').select('id')).map(({ id }) =>
       String(id),
     );
@@ -39,7 +39,7 @@ onEveryDatabase('runs that ended long ago', (suite) => {
     expect(await knex('runner_event').where({ run_id: old.id })).toEqual([]);
     expect((await knex('runner_task').whereNotNull('removed_at').select('id')).map(({ id }) => String(id))).toEqual([young.taskId]);
     runner.database.clockOffsetMs = 2 * day;
-    expect(await table.purge(day)).toBe(1);
+    expect(await purge(day)).toBe(1);
     expect(await knex('runner_task').whereNotNull('removed_at')).toEqual([]);
   });
 });
@@ -68,7 +68,7 @@ onEveryDatabase(
       const own = postgres?.knex ?? mysql?.knex;
       if (!own) throw new Error('no recorder');
       const runner = createCodeRunner({ knex: own, languages: [python()] });
-      expect(await new RunTable(runner.database).purge(day)).toBe(0);
+      expect(await purgeRuns(runner.database, databaseFiles()(runner.database), day)).toBe(0);
       if (mysql) expect((await mysql.plans('runner_run')).filter(({ walked }) => walked.includes('runner_run'))).toEqual([]);
       for (const statement of postgres?.take().filter(({ sql }) => /^SELECT CAST.*runner_run/.test(sql)) ?? [])
         expect([statement.sql, await tablesRead(knex, statement)]).not.toEqual([statement.sql, expect.arrayContaining(['runner_run'])]);

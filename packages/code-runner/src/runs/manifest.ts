@@ -1,3 +1,5 @@
+import type { SqlRunner } from '@holdfast/core';
+import type { BlobTable } from '../store/blob-table.ts';
 import type { Blobs } from '../store/blobs.ts';
 import { spool } from '../store/spool.ts';
 import type { DataSet } from '../tasks/data-sets.ts';
@@ -9,11 +11,35 @@ export interface Manifest {
   readonly dataSets: readonly DataSet[];
 }
 
-/** Stores the manifest of a run and returns its digest. */
-export async function freeze(blobs: Blobs, files: readonly FileRow[], dataSets: readonly DataSet[]): Promise<string> {
+export interface FreezeHost {
+  readonly blobs: Blobs;
+  readonly blobTable: BlobTable;
+  readonly database: { transaction<T>(work: (sql: SqlRunner) => Promise<T>): Promise<T> };
+}
+
+/**
+ * Stores the manifest of a run with what it refers to, and returns its digest. Until a run refers to it, the sweep keeps it for its period of
+ * grace; the submit's transaction checks that it is still there.
+ */
+export async function freeze(
+  { blobs, blobTable, database }: FreezeHost,
+  files: readonly FileRow[],
+  dataSets: readonly DataSet[],
+): Promise<string> {
   const manifest: Manifest = { files: files.map(({ path, size, blob }) => ({ path, size, blob })), dataSets };
   await using spooled = await spool(JSON.stringify(manifest), Number.MAX_SAFE_INTEGER, 'the manifest');
-  await blobs.keep(spooled);
+  if (blobs.isRecorded(spooled.hash)) return spooled.hash;
+  await blobs.whileKept([spooled], () =>
+    database.transaction(async (sql) => {
+      await blobs.refer(sql, [spooled.hash]);
+      await blobTable.refer(
+        sql,
+        spooled.hash,
+        files.map(({ blob }) => blob),
+      );
+    }),
+  );
+  blobs.recorded(spooled.hash);
   return spooled.hash;
 }
 

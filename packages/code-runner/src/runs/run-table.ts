@@ -1,4 +1,4 @@
-import { type Database, idList, Slots, type SqlRunner } from '@holdfast/core';
+import { type Database, Slots, type SqlRunner } from '@holdfast/core';
 import { NotFoundError } from '../errors.ts';
 import { isId, shownId } from '../row-ids.ts';
 import { type Change, changeRun, type Held } from './change-run.ts';
@@ -8,8 +8,6 @@ import { type ListedRow, listedColumns, listedOf, type Output, type RawRun, type
 import { type NewEvent, newStateEvent } from './run-events.ts';
 import { type Ending, type Phase, stateOf } from './states.ts';
 import { type Submission, submitRun } from './submit-run.ts';
-
-const purgeRows = 500;
 
 /** The id names its table: the column of the result is the id as text, and would put 10 before 9. */
 const orders = { oldest: 'r.id', newest: 'r.id DESC', queue: 'priority DESC, r.id' } as const;
@@ -178,41 +176,6 @@ export class RunTable {
       const packed = await sql.run(update, params);
       if (packed > 0) await sql.run(`DELETE FROM ${this.#events} WHERE run_id = ?`, [run.id]);
     });
-  }
-
-  /**
-   * Deletes runs that ended longer ago than `ageMs`, and removed tasks without runs. A run whose log is not packed yet stays. What they stored
-   * stays in the file store. Returns the number of runs deleted. Indexes: `(ended_at)`, `(removed_at)`.
-   */
-  async purge(ageMs: number, signal?: AbortSignal): Promise<number> {
-    const { database } = this;
-    const old = Math.trunc(ageMs);
-    let total = 0;
-    for (let n = purgeRows; n === purgeRows && !signal?.aborted; total += n) {
-      const ids = await this.#ids(
-        `SELECT ${database.text('id')} AS id FROM ${this.#runs} WHERE phase = 'terminal' AND ended_at < {now} - ${old} AND log_packed = 1 ORDER BY ended_at LIMIT ${purgeRows}`,
-      );
-      n = ids.length;
-      if (n === 0) break;
-      const list = idList(database.family, ids);
-      await database.transaction(async (sql) => {
-        await sql.run(`DELETE FROM ${this.#events} WHERE ${list.sql.replace(/\bid\b/, 'run_id')}`, list.params);
-        await sql.run(`${database.deleteByPrimaryKey(this.#runs)} WHERE ${list.sql}`, list.params);
-      });
-    }
-    const tasks = database.table('runner_task');
-    const gone = await this.#ids(
-      `SELECT ${database.text('t.id')} AS id FROM ${tasks} t WHERE t.removed_at < {now} - ${old} AND NOT EXISTS (SELECT 1 FROM ${this.#runs} r WHERE r.task_id = t.id) ORDER BY t.removed_at LIMIT ${purgeRows}`,
-    );
-    if (gone.length > 0) {
-      const list = idList(database.family, gone);
-      await database.run(`${database.deleteByPrimaryKey(tasks)} WHERE ${list.sql}`, list.params);
-    }
-    return total;
-  }
-
-  async #ids(select: string): Promise<string[]> {
-    return (await this.database.rows<{ id: string }>(select)).map(({ id }) => id);
   }
 
   /** Returns the index of a packed log, as JSON. */

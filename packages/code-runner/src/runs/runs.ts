@@ -1,5 +1,6 @@
 import type { Readable } from 'node:stream';
 import {
+  checkpoint,
   type Database,
   type Duration,
   fitKey,
@@ -15,6 +16,7 @@ import { LiveRunError, NoMainFileError, NotFoundError, RunEndedError } from '../
 import { filePath } from '../files/path.ts';
 import type { RunQueue } from '../queue/run-queue.ts';
 import { isId, pageSize } from '../row-ids.ts';
+import type { BlobTable } from '../store/blob-table.ts';
 import type { Blobs } from '../store/blobs.ts';
 import { checkDataSets } from '../tasks/data-sets.ts';
 import type { TaskTable } from '../tasks/task-table.ts';
@@ -52,6 +54,7 @@ export interface RunsOptions extends StopHost {
   readonly table: TaskTable;
   readonly tasks: Tasks;
   readonly blobs: Blobs;
+  readonly blobTable: BlobTable;
   readonly log: EventLog;
   readonly queue: RunQueue;
   readonly pools: ReadonlyMap<string, Pool>;
@@ -107,11 +110,13 @@ export class Runs {
             ? 'The task has no main file. Choose one (setMain), or give argv.'
             : `The main file ${task.main} does not exist. Write it, choose another (setMain), or give argv.`,
         );
-      const manifestHash = await freeze(blobs, files, task.dataSets);
+      const manifestHash = await freeze(this.#options, files, task.dataSets);
+      await checkpoint('runner:frozen');
       const run = await database
         .transaction(async (sql) => {
           const now = await table.lock(sql, taskId);
           if (now.version !== task.version) return undefined;
+          if ((await blobs.gone(sql, [manifestHash])).length > 0) return undefined;
           if (key !== undefined) {
             const entry = await this.#once.enter(sql, onceScope, key, 86_400_000);
             if (!entry.first && entry.ref !== null) return { run: await runs.get(entry.ref, sql), fresh: false };
@@ -140,7 +145,7 @@ export class Runs {
           const [live] = await runs.where("task_id = ? AND actor = ? AND phase NOT IN ('draft', 'terminal')", [taskId, actor]);
           throw new LiveRunError(error.message, live?.id);
         });
-      // The task was edited in between: take another snapshot.
+      // The task was edited in between, or the sweep removed the manifest: take another snapshot.
       if (!run) {
         task = await table.get(taskId);
         await checkDataSets(authorize, task.owner, task, task.dataSets);

@@ -40,6 +40,7 @@ export async function submitRun(database: Database, sql: SqlRunner, s: Submissio
     limits: JSON.stringify(s.limits),
     memory_bytes: s.limits.memoryBytes,
     manifest_hash: s.manifestHash,
+    manifest_recorded: 1,
     traceparent: activeTraceparent(),
     last_seq: 1,
   };

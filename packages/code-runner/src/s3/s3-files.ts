@@ -9,6 +9,7 @@ import {
   GetObjectCommand,
   HeadBucketCommand,
   HeadObjectCommand,
+  ListObjectsV2Command,
   PutObjectCommand,
   type S3Client,
   UploadPartCommand,
@@ -92,6 +93,15 @@ class S3Files implements FileStore {
         this.#client.send(new DeleteObjectsCommand({ Bucket: this.#bucket, Delete: { Objects, Quiet: true } })),
       );
     }
+  }
+
+  async list(prefix: string, limit: number): Promise<readonly string[]> {
+    const { Contents = [] } = await this.#ask(bucketItself, () =>
+      this.#client.send(
+        new ListObjectsV2Command({ Bucket: this.#bucket, Prefix: `${this.#prefix}${prefix}`, MaxKeys: Math.min(limit, 1_000) }),
+      ),
+    );
+    return Contents.flatMap(({ Key }) => (Key === undefined ? [] : [Key.slice(this.#prefix.length)]));
   }
 
   url(name: string, expiresInMs: number): Promise<string> {

@@ -62,6 +62,16 @@ class DatabaseFiles implements FileStore {
     for (const name of names) await this.#database.run(`DELETE FROM ${this.#table} WHERE name = ?`, [name]);
   }
 
+  async list(prefix: string, limit: number): Promise<readonly string[]> {
+    // The character 0 follows the slash in ASCII. On Postgres the order of the primary key is that of the database's locale.
+    const name = this.#database.family === 'postgres' ? 'name COLLATE "C"' : 'name';
+    const rows = await this.#database.rows<{ name: string }>(
+      `SELECT name FROM ${this.#table} WHERE ${name} >= ? AND ${name} < ? AND part = 0 ORDER BY ${name} LIMIT ${Math.trunc(limit)}`,
+      [prefix, `${prefix.slice(0, -1)}0`],
+    );
+    return rows.map((row) => row.name);
+  }
+
   async probe(): Promise<void> {
     await this.#database.rows(`SELECT part FROM ${this.#table} WHERE name = ''`);
   }

@@ -18,6 +18,8 @@ export interface FileStore {
   size(name: string): Promise<number | undefined>;
   /** Removes objects, which need not exist. */
   remove(names: readonly string[]): Promise<void>;
+  /** Names of objects that begin with `prefix`, at most `limit` of them, in any order. A prefix ends with `/`. */
+  list(prefix: string, limit: number): Promise<readonly string[]>;
   /** Returns an address from which anybody can read the object until it expires. Missing if the store has no addresses. */
   url?(name: string, expiresInMs: number): Promise<string>;
   /** Checks that objects can be stored. @throws FileStoreError that says how to fix it */

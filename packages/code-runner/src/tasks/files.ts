@@ -78,17 +78,15 @@ export class TaskFiles {
     if (as.ifVersion !== undefined && !(Number.isInteger(as.ifVersion) && as.ifVersion >= 0))
       throw new InvalidArgumentError(`ifVersion is ${as.ifVersion}; give the version that read returned, or 0.`);
     await using spooled = await spool(content, limits.fileBytes, clean);
-    // Stored before the row refers to it: content without a row is only waste.
-    await blobs.keep(spooled);
-    const file = await table.edit(taskId, async (sql) => {
-      const written = await table.files.write(sql, taskId, {
-        path: clean,
-        blob: spooled.hash,
-        size: spooled.size,
-        ifVersion: as.ifVersion,
-      });
-      return { result: written.file, change: written.change };
-    });
+    const written = { path: clean, blob: spooled.hash, size: spooled.size, ifVersion: as.ifVersion };
+    // Stored before the row refers to it: the sweep removes content without a row.
+    const file = await blobs.whileKept([spooled], () =>
+      table.edit(taskId, async (sql) => {
+        await blobs.refer(sql, [spooled.hash]);
+        const { file: result, change } = await table.files.write(sql, taskId, written);
+        return { result, change };
+      }),
+    );
     return { path: file.path, size: file.size, version: file.version };
   }
 
@@ -172,6 +170,10 @@ export class TaskFiles {
     }
     // Awaited here: the promise must not reject unhandled while `await using` cleans up.
     return await table.edit(taskId, async (sql, task) => {
+      await blobs.refer(
+        sql,
+        files.map(({ blob }) => blob),
+      );
       const before = await table.files.all(taskId, sql);
       const coming = new Set(files.map(({ path }) => path));
       const leaving = as.replace ? before.filter(({ path }) => !coming.has(path)) : [];

@@ -5,7 +5,7 @@ import { filePath } from '../files/path.ts';
 import type { Language } from '../languages/language.ts';
 import { pageSize } from '../row-ids.ts';
 import type { Blobs } from '../store/blobs.ts';
-import { spool } from '../store/spool.ts';
+import { type Spooled, spool } from '../store/spool.ts';
 import { checkDataSets, type DataSet } from './data-sets.ts';
 import type { TaskLimits } from './limits.ts';
 import type { Task, TaskTable } from './task-table.ts';
@@ -53,14 +53,19 @@ export class Tasks {
     if (main !== null && !Object.hasOwn(files, main))
       throw new InvalidArgumentError(`files has no file ${JSON.stringify(main)}; add it, or change main.`);
     const dataSets = await checkDataSets(this.#options.authorize, actor, { id: '', owner: actor }, task.dataSets ?? []);
+    const contents: Spooled[] = [];
     const kept: { path: string; blob: string; size: number }[] = [];
     for (const [given, content] of Object.entries(files)) {
       const path = filePath(given);
-      await using spooled = await spool(content, limits.fileBytes, path);
-      await blobs.keep(spooled);
+      const spooled = await spool(content, limits.fileBytes, path);
+      contents.push(spooled);
       kept.push({ path, blob: spooled.hash, size: spooled.size });
     }
-    const id = await database.transaction(async (sql) => {
+    const insert = async (sql: SqlRunner): Promise<string> => {
+      await blobs.refer(
+        sql,
+        kept.map(({ blob }) => blob),
+      );
       const made = await table.insert(sql, {
         owner: actor,
         name,
@@ -73,8 +78,8 @@ export class Tasks {
       await table.set(sql, made, { files: kept.length, bytes, version: 1 });
       await table.openDraft(sql, { id: made, owner: actor });
       return made;
-    });
-    return table.get(id);
+    };
+    return table.get(await blobs.whileKept(contents, () => database.transaction(insert)));
   }
 
   /** @throws NotFoundError, ForbiddenError */

@@ -44,8 +44,8 @@ export interface WorkerHost {
   /** Wakes the workers of a pool in other processes: a slot is free. */
   readonly signalOthers: (pool: string) => void;
   readonly reliable: () => boolean;
-  /** Age in ms at which ended runs are deleted; `undefined`: never. */
-  readonly keepRunsMs: number | undefined;
+  /** Deletes what is kept for a time. Returns counts of what was deleted. */
+  readonly retain: (signal?: AbortSignal) => Promise<Readonly<Record<string, number>>>;
   readonly check: () => Promise<void>;
   readonly events: Events<CodeRunnerEvents>;
   readonly logger: Logger;
@@ -158,8 +158,8 @@ export class RunnerWorker implements Service {
   }
 
   async #sweepOnce(signal?: AbortSignal): Promise<Readonly<Record<string, number>>> {
-    const { runs, executor, log, queue, keepRunsMs, logger } = this.#host;
-    const purged = keepRunsMs === undefined ? 0 : await runs.purge(keepRunsMs, signal);
+    const { runs, executor, log, queue, logger } = this.#host;
+    const deleted = await this.#host.retain(signal);
     await this.#leases.purge();
     const counts = await reconcile({
       runs,
@@ -178,7 +178,7 @@ export class RunnerWorker implements Service {
       signal,
       logger,
     });
-    return purged > 0 ? { ...counts, purged } : counts;
+    return { ...counts, ...deleted };
   }
 
   async #start(): Promise<void> {
