@@ -89,6 +89,27 @@ describe('algorithm tasks', () => {
       ).toBe('PK');
     });
 
+    it('are run with arguments or by a command, and with remarks; one file is downloaded', async () => {
+      await write('import sys\nprint(sys.argv[1:])\n');
+      await page.fill('#run-form [name=args]', "--fast 'two words'");
+      await page.fill('#run-form [name=remarks]', 'a try');
+      await page.click('#run');
+      await until(async () => (await log()) === "['--fast', 'two words']\n");
+      await state(/has finished/);
+      await until(async () => /python3 run\.py --fast 'two words'.*a try/.test((await page.textContent('#runs tr')) ?? ''));
+      await page.fill('#run-form [name=args]', '');
+      await page.fill('#run-form [name=execCommand]', 'python3 -c "print(6 * 7)"');
+      await page.click('#run');
+      await until(async () => (await log()) === '42\n');
+      await state(/has finished/);
+      for (const name of ['execCommand', 'remarks']) await page.fill(`#run-form [name=${name}]`, '');
+      const [file] = await Promise.all([page.waitForEvent('download'), page.click('#file-out')]);
+      expect([file.suggestedFilename(), readFileSync(await file.path()).toString()]).toEqual([
+        'run.py',
+        'import sys\nprint(sys.argv[1:])\n',
+      ]);
+    });
+
     it('are stopped, and an earlier log is shown again', async () => {
       await write('import time\nprint("up")\ntime.sleep(60)\n');
       await page.click('#run');
@@ -96,8 +117,8 @@ describe('algorithm tasks', () => {
       expect(await page.isDisabled('#run')).toBe(true);
       await page.click('#stop');
       await state(/was stopped/);
-      await until(async () => (await page.locator('#runs tr').count()) === 2);
-      await page.click('#runs tr:nth-child(2) button');
+      await until(async () => (await page.locator('#runs tr').count()) === 4);
+      await page.click('#runs tr:nth-child(4) button');
       await until(async () => (await log())?.startsWith('green') === true);
     });
 

@@ -157,6 +157,7 @@ export class CodeRunner {
       blobs: this.#blobs,
       blobTable,
       log: this.#log,
+      watch: (runId) => this.#wakes.watch(runId),
       queue: this.#queue,
       pools: this.pools,
       authorize,
@@ -170,6 +171,7 @@ export class CodeRunner {
       database: this.database,
       runs: this.#table,
       log: this.#log,
+      keepRunsMs,
       changed: (runId) => this.#wakes.changed(runId),
       stop: (runId) => this.#wakes.stop(runId),
     });

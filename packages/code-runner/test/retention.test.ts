@@ -77,6 +77,10 @@ onEveryDatabase('what is kept for a time', (suite) => {
     });
     await runner.tasks.remove(run.taskId, alice);
     const later = sweeper(suite, { files });
+    later.database.clockOffsetMs = day / 2;
+    const due = { pool: null, language: null, oldestMs: expect.any(Number) };
+    expect((await later.inspect().stats()).slice(-1)).toEqual([{ ...due, status: 'RUNS_TO_DELETE', count: 2 }]);
+    later.database.clockOffsetMs = 0;
     // The manifests go first, then what they refer to; each is looked at once a day.
     await passDays(later, 5);
     expect(await store.list(`${run.jobUid}/`, 10)).toEqual([]);

@@ -68,6 +68,30 @@ onEveryDatabase(
       };
     };
 
+    it('a submit that waits answers with the end of the run, or with the run as it stands', async () => {
+      const { runner, routes } = routed({ pools: { waits: {} } });
+      const ask = client(routes);
+      const files = { 'run.py': 'import sys, time\nprint(sys.argv[1:])\ntime.sleep(float(sys.argv[1]))\nsys.exit(3)\n' };
+      const { json: task } = await ask('POST', '/tasks', { name: 'waits', language: 'python', files });
+      expect(task.main).toBe('run.py');
+      const waiting = await ask('POST', `/tasks/${task.id}/runs?wait=100ms`, { args: ['0', 'two words'], remarks: 'a note' });
+      expect([waiting.status, waiting.json.phase]).toEqual([202, 'queued']);
+      await runner.runs.terminate(waiting.json.id, { actor: 'alice' });
+      await runner.worker({ grace: 200 }).start();
+      const ended = await ask('POST', `/tasks/${task.id}/runs?wait=30s`, { args: "0 'two words'", remarks: 'a note' });
+      expect([ended.status, ended.json]).toMatchObject([
+        202,
+        { phase: 'terminal', state: 4, exitCode: 3, remarks: 'a note', argv: ['python3', 'run.py', '0', 'two words'] },
+      ]);
+      const slow = await ask('POST', `/tasks/${task.id}/runs?wait=200ms`, { args: ['20'] });
+      expect(slow.json).toMatchObject({ endedAt: null });
+      await runner.runs.terminate(slow.json.id, { actor: 'alice' });
+      for (const wait of ['6m', 'soon', '-1s'])
+        expect((await ask('POST', `/tasks/${task.id}/runs?wait=${wait}`, {})).json, wait).toMatchObject({ status: 422 });
+      expect((await ask('POST', `/tasks/${task.id}/runs`, { args: ['1'], argv: ['python3'] })).json).toMatchObject({ status: 422 });
+      expect((await ask('POST', `/tasks/${task.id}/runs`, { args: 'a | b' })).json.detail).toMatch(/args has "\|", which only a shell/);
+    });
+
     it('a task is made, edited, run, followed, stopped and downloaded by HTTP', async () => {
       const { runner, routes } = routed();
       await runner.worker({ grace: 200 }).start();

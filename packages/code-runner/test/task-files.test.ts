@@ -18,7 +18,7 @@ onEveryDatabase('files of a task', (suite) => {
   it('a new task is what its language says, with a draft', async () => {
     const runner = suite.runner();
     const task = await runner.tasks.create({ ...alice, name: 'first', language: 'python' });
-    expect(task).toMatchObject({ owner: 'alice', main: 'run.sh', files: 2, version: 1 });
+    expect(task).toMatchObject({ owner: 'alice', main: 'run.py', files: 2, version: 1 });
     expect(paths(await runner.files.tree(task.id, alice))).toEqual(['run.py', 'run.sh']);
     const runs = await runner.runs.list(alice, { taskId: task.id, drafts: true });
     expect(runs).toMatchObject([{ id: task.draftRunId, state: 0, phase: 'draft' }]);

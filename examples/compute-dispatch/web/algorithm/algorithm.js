@@ -114,10 +114,15 @@ async function save() {
   byId('file-state').textContent = 'saved';
 }
 
+/** What is filled in; the main file runs alone otherwise. */
+function runOptions() {
+  return Object.fromEntries([...new FormData(byId('run-form'))].filter(([, value]) => value.trim() !== ''));
+}
+
 async function run() {
   if (now.dirty) await save();
   try {
-    const { result } = await ask('POST', `/tasks/${now.task.id}/runs`, {});
+    const { result } = await ask('POST', `/tasks/${now.task.id}/runs`, runOptions());
     follow(result);
   } catch (error) {
     if (error.code !== 'live-run') throw error;
@@ -176,6 +181,8 @@ async function showRuns() {
       cell(states[one.state]).dataset.runState = one.state;
       cell(one.startedAt && one.endedAt ? `${((one.endedAt - one.startedAt) / 1000).toFixed(2)} s` : '–');
       cell(one.message ?? '');
+      cell(one.argv ? one.argv.map((part) => (/^[\w@%+=:,./-]+$/.test(part) ? part : `'${part}'`)).join(' ') : (one.main ?? ''));
+      cell(one.remarks ?? '');
       const download = Object.assign(document.createElement('a'), { href: url(`/runs/${one.id}/download`), textContent: 'download' });
       download.setAttribute('aria-label', `results, log and code of run ${one.id}`);
       cell(one.state >= 3 ? download : '');
@@ -257,6 +264,13 @@ byId('zip-in').addEventListener('change', ({ target }) => {
   });
 });
 byId('zip-out').addEventListener('click', () => location.assign(url(`/tasks/${now.task.id}/zip`)));
+byId('file-out').addEventListener('click', () => {
+  if (now.file) location.assign(url(`/tasks/${now.task.id}/file?path=${encodeURIComponent(now.file.path)}`));
+});
+byId('run-form').addEventListener('submit', (event) => {
+  event.preventDefault();
+  void tell(run);
+});
 byId('save').addEventListener('click', () => void tell(save));
 byId('run').addEventListener('click', () => void tell(run));
 // What comes of it is told by the run's events.

@@ -8,7 +8,7 @@ export interface PythonOptions {
   readonly image?: string;
 }
 
-/** Python 3. A new task has `run.py`, and `run.sh`, which starts it. */
+/** Python 3. A new task has `run.py`, which its runs start, and `run.sh`, for a start of your own: choose it with `setMain`. */
 export function python(options: PythonOptions = {}): Language {
   const binary = options.binary ?? '/usr/bin/python3';
   return defineLanguage({
@@ -18,7 +18,7 @@ export function python(options: PythonOptions = {}): Language {
       'run.py': 'import sys\n\nprint("Hello from Python", sys.version.split()[0])\n',
       'run.sh': 'exec python3 run.py "$@"\n',
     },
-    main: 'run.sh',
+    main: 'run.py',
     image: options.image ?? 'python:3.13-slim',
     requires: [binary],
     interpreter: ['python3'],

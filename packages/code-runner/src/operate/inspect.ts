@@ -16,6 +16,7 @@ import type { EventLog } from '../runs/event-log.ts';
 import type { RunEvent } from '../runs/run-event.ts';
 import type { RunTable } from '../runs/run-table.ts';
 import { type StopHost, stopRun } from '../runs/stop-run.ts';
+import { arrears } from './arrears.ts';
 
 /** A run's `state` column, in words. Drafts (0) are not shown: nobody has submitted them. */
 const states = { QUEUED: 1, RUNNING: 2, FINISHED: 3, FAILED: 4, TERMINATED: 5 } as const;
@@ -33,6 +34,8 @@ export interface InspectionOptions extends StopHost {
   readonly database: Database;
   readonly runs: RunTable;
   readonly log: EventLog;
+  /** Age in ms at which ended runs are deleted; `undefined`: never. */
+  readonly keepRunsMs: number | undefined;
 }
 
 /**
@@ -56,7 +59,8 @@ export class RunInspection implements Inspectable {
 
   /**
    * Runs by pool, language and status. `oldestMs` is the time since the oldest of them was submitted; it is `null` for ended runs.
-   * Ended runs are counted among the newest 10,000 rows.
+   * Ended runs are counted among the newest 10,000 rows. The sweep's arrears are counted, up to 10,000, with the status RUNS_TO_DELETE or
+   * CONTENTS_TO_CHECK and no pool; `oldestMs` is then the time since the oldest was due.
    */
   async stats(): Promise<readonly Readonly<Record<string, string | number | null>>[]> {
     interface Count {
@@ -74,7 +78,7 @@ export class RunInspection implements Inspectable {
       `SELECT pool, language, state, count(*) AS n, NULL AS age FROM (SELECT pool, language, state FROM ${this.#table} t WHERE phase = 'terminal' ORDER BY t.id DESC LIMIT ${endedCounted}) r GROUP BY pool, language, state`,
     );
     const order = ({ pool, language, state }: Count): string => `${pool} ${language} ${state}`;
-    return [...live, ...ended]
+    const rows: Readonly<Record<string, string | number | null>>[] = [...live, ...ended]
       .sort((a, b) => (order(a) < order(b) ? -1 : 1))
       .map(({ pool, language, state, n, age }) => ({
         pool,
@@ -83,6 +87,7 @@ export class RunInspection implements Inspectable {
         count: Number(n),
         oldestMs: age === null ? null : Math.max(0, Number(age)),
       }));
+    return [...rows, ...(await arrears(database, this.#options.keepRunsMs))];
   }
 
   /** @throws InvalidArgumentError */

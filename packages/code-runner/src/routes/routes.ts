@@ -108,11 +108,13 @@ export function createRoutes(runner: ServedRunner, logger: Logger, options: Rout
       return Response.json({ files: await files.importZip(call.param('taskId'), call.content(), { ...as(call), replace }) });
     },
     submit: async (call) => {
-      const submitted = (await call.json(bodies.submit)) as unknown as Omit<Submit, 'actor'>;
+      const submitted = (await call.json(bodies.submit)) as unknown as Omit<Submit, 'actor' | 'wait' | 'signal'>;
       const key = call.header('idempotency-key');
+      const wait = call.query('wait');
       const run = await runs.submit(call.param('taskId'), {
         ...submitted,
         ...(key === undefined ? {} : { idempotencyKey: key }),
+        ...(wait === undefined ? {} : { wait: wait as Duration, signal: call.request.signal }),
         ...as(call),
       });
       return Response.json(run, { status: 202, headers: { location: `${basePath}/runs/${run.id}` } });

@@ -37,6 +37,7 @@ export interface Bodies {
   readonly submit: {
     readonly argv?: unknown;
     readonly execCommand?: string | undefined;
+    readonly args?: unknown;
     readonly remarks?: string | undefined;
     readonly priority?: number | undefined;
     readonly pool?: string | undefined;
@@ -59,8 +60,12 @@ export const bodies: { readonly [Name in keyof Bodies]: z.ZodType<Bodies[Name]> 
   main: z.object({ path: z.string() }),
   submit: z.object({
     argv: z.unknown().optional().meta({ description: 'The program and its arguments, a list of strings. Default: the main file.' }),
-    execCommand: z.string().optional(),
-    remarks: z.string().optional(),
+    execCommand: z.string().optional().meta({ description: '`argv` as one line, for older clients. No shell reads it.' }),
+    args: z
+      .unknown()
+      .optional()
+      .meta({ description: 'Arguments of the main file: a list of strings, or one line. Not with `argv` or `execCommand`.' }),
+    remarks: z.string().optional().meta({ description: 'A note that is kept with the run, at most 2,000 characters.' }),
     priority: z.number().optional(),
     pool: z.string().optional(),
     limits: z.record(z.string(), z.unknown()).optional(),

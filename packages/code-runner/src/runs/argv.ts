@@ -29,6 +29,21 @@ export function checkArgv(argv: unknown): readonly string[] {
  * @throws InvalidArgumentError
  */
 export function splitCommand(line: string): readonly string[] {
+  return checkArgv(splitLine(line, 'execCommand'));
+}
+
+/**
+ * The command of a main file with its arguments: a list, or a line that is split as {@link splitCommand} does.
+ * @throws InvalidArgumentError
+ */
+export function withArguments(command: readonly string[], args: unknown): readonly string[] {
+  const list = typeof args === 'string' ? splitLine(args, 'args') : args;
+  if (!Array.isArray(list))
+    throw new InvalidArgumentError(`args is ${shownValue(args)}; give a list of strings, as in ["--fast"], or one line.`);
+  return checkArgv([...command, ...list]);
+}
+
+function splitLine(line: string, option: string): string[] {
   const parts: string[] = [];
   let part: string | undefined;
   let quote = '';
@@ -39,7 +54,7 @@ export function splitCommand(line: string): readonly string[] {
       else part = `${part ?? ''}${letter}`;
     } else if (letter === '\\') {
       const next = line.charAt(i + 1);
-      if (next === '') throw new InvalidArgumentError('execCommand ends with a backslash; remove it, or add the character that it quotes.');
+      if (next === '') throw new InvalidArgumentError(`${option} ends with a backslash; remove it, or add the character that it quotes.`);
       // Between double quotes a backslash stays in the text, except before a character that it quotes there.
       part = `${part ?? ''}${quote === '"' && !'"\\$`'.includes(next) ? letter : ''}${next}`;
       i += 1;
@@ -53,7 +68,7 @@ export function splitCommand(line: string): readonly string[] {
       (quote === '' && '|&;<>()*?[]~#\n'.includes(letter) && !(part !== undefined && '~#'.includes(letter)))
     ) {
       throw new InvalidArgumentError(
-        `execCommand has ${JSON.stringify(letter)}, which only a shell understands; quote it with '…', or put the line into run.sh.`,
+        `${option} has ${JSON.stringify(letter)}, which only a shell understands; quote it with '…', or put the line into run.sh.`,
       );
     } else if (quote === '' && /\s/.test(letter)) {
       if (part !== undefined) parts.push(part);
@@ -62,7 +77,7 @@ export function splitCommand(line: string): readonly string[] {
       part = `${part ?? ''}${letter}`;
     }
   }
-  if (quote !== '') throw new InvalidArgumentError(`execCommand has a quote ${quote} that is never closed.`);
+  if (quote !== '') throw new InvalidArgumentError(`${option} has a quote ${quote} that is never closed.`);
   if (part !== undefined) parts.push(part);
-  return checkArgv(parts);
+  return parts;
 }

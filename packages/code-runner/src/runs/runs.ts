@@ -14,6 +14,7 @@ import {
 import { type As, type Authorized, actorOf, allow } from '../access.ts';
 import { LiveRunError, NoMainFileError, NotFoundError, RunEndedError } from '../errors.ts';
 import { filePath } from '../files/path.ts';
+import { commandOf } from '../languages/language.ts';
 import type { RunQueue } from '../queue/run-queue.ts';
 import { isId, pageSize } from '../row-ids.ts';
 import type { BlobTable } from '../store/blob-table.ts';
@@ -22,13 +23,15 @@ import { checkDataSets } from '../tasks/data-sets.ts';
 import type { TaskTable } from '../tasks/task-table.ts';
 import type { Tasks } from '../tasks/tasks.ts';
 import { writeZip } from '../zip/write-zip.ts';
-import { checkArgv, splitCommand } from './argv.ts';
+import { checkArgv, splitCommand, withArguments } from './argv.ts';
+import { awaitEnd, waitOf } from './await-end.ts';
 import { type EventLog, logObject } from './event-log.ts';
 import { limitsWithin, type Pool, type RunLimits } from './limits.ts';
 import { freeze, thaw } from './manifest.ts';
 import type { RunRow } from './run.ts';
 import type { RunEvent } from './run-event.ts';
 import { type ListedRun, listedViewOf, type Run, viewOf } from './run-view.ts';
+import type { RunWatch } from './run-watches.ts';
 import { type StopHost, stopRun } from './stop-run.ts';
 
 /** Options of {@link Runs.submit}. */
@@ -37,6 +40,11 @@ export interface Submit extends As {
   readonly argv?: readonly string[];
   /** `argv` as one line, for older clients. It is split at blanks outside of quotes, and never given to a shell. */
   readonly execCommand?: string;
+  /**
+   * Arguments of the task's main file: a list, or one line, which is split as `execCommand` is. The run's `argv` then names the main file's
+   * command with them. Not together with `argv` or `execCommand`. Default: none.
+   */
+  readonly args?: readonly string[] | string;
   /** A note that is kept with the run. At most 2,000 characters. */
   readonly remarks?: string;
   /** -9 to 9; runs with a higher number start first. Default 0. */
@@ -45,6 +53,13 @@ export interface Submit extends As {
   readonly pool?: string;
   /** Limits below those of the pool. `timeout` is `timeoutMs` as a duration, such as `'5m'`. Default: the pool's limits. */
   readonly limits?: Partial<RunLimits> & { readonly timeout?: Duration };
+  /**
+   * Waits for the end of the run, for at most this long, and returns the run as it is then: ended or not. At most 5 minutes. A run that fails
+   * is returned, not thrown. Default 0: the run is returned queued.
+   */
+  readonly wait?: Duration;
+  /** Ends the wait early, never the run: `submit` returns the run as it is then. */
+  readonly signal?: AbortSignal;
   /** A submit with the same key within a day returns the run of the first submit. At most 100 characters. */
   readonly idempotencyKey?: string;
 }
@@ -56,6 +71,7 @@ export interface RunsOptions extends StopHost {
   readonly blobs: Blobs;
   readonly blobTable: BlobTable;
   readonly log: EventLog;
+  readonly watch: (runId: string) => RunWatch;
   readonly queue: RunQueue;
   readonly pools: ReadonlyMap<string, Pool>;
   readonly authorize: Authorized;
@@ -86,6 +102,7 @@ export class Runs {
     // The right to an object may have ended since it was attached.
     await checkDataSets(authorize, task.owner, task, task.dataSets);
     const actor = actorOf(submit);
+    const waitMs = waitOf(submit.wait);
     const pool = this.#pool(submit.pool);
     const limits = limitsWithin(pool, submit.limits);
     const { priority = 0, remarks = null } = submit;
@@ -93,8 +110,8 @@ export class Runs {
       throw new InvalidArgumentError(`priority is ${shownValue(priority)}; give a whole number from -9 to 9.`);
     if (remarks !== null && (typeof remarks !== 'string' || remarks.length > 2_000 || unfitText(remarks)))
       throw new InvalidArgumentError(`remarks must be a string of at most 2,000 characters without NUL; got ${describeText(remarks)}.`);
-    if (submit.argv !== undefined && submit.execCommand !== undefined)
-      throw new InvalidArgumentError('Give argv or execCommand, not both.');
+    if ([submit.argv, submit.execCommand, submit.args].filter((one) => one !== undefined).length > 1)
+      throw new InvalidArgumentError('Give one of argv, execCommand and args: argv and execCommand are the whole command.');
     const argv = submit.argv !== undefined ? checkArgv(submit.argv) : submit.execCommand ? splitCommand(submit.execCommand) : null;
     const key =
       submit.idempotencyKey === undefined
@@ -129,7 +146,8 @@ export class Runs {
             priority,
             language: now.language,
             main: now.main ?? '',
-            argv,
+            argv:
+              submit.args === undefined ? argv : withArguments(commandOf(tasks.language(now.language), now.main ?? '', null), submit.args),
             remarks,
             limits,
             manifestHash,
@@ -155,7 +173,8 @@ export class Runs {
         this.#options.changed(run.run.id);
         await this.#signal(run.run);
       }
-      return viewOf(run.run);
+      const { signal } = submit;
+      return viewOf(waitMs === 0 ? run.run : await awaitEnd(runs, this.#options.watch, run.run.id, waitMs, signal));
     }
   }
 

@@ -65,7 +65,7 @@ export class BlobTable {
     const live = new Set<string>();
     for (const part of parts([...new Set(hashes)].sort())) {
       const rows = await sql.rows<{ hash: string }>(
-        `SELECT hash FROM ${this.#blobs} WHERE hash IN (${marks(part)}) AND doomed_at IS NULL ORDER BY hash${lock}`,
+        `SELECT hash FROM ${this.#blobs}${this.#database.primaryKeyHint} WHERE hash IN (${marks(part)}) AND doomed_at IS NULL ORDER BY hash${lock}`,
         part,
       );
       for (const { hash } of rows) live.add(hash.trim());
@@ -110,9 +110,9 @@ export class BlobTable {
       const kept = new Set(referred.map(({ hash }) => hash.trim()));
       const stay = hashes.filter((hash) => kept.has(hash));
       const doomed = hashes.filter((hash) => !kept.has(hash));
-      if (stay.length > 0) await sql.run(`UPDATE ${blobs} SET look_at = {now} + ${this.#graceMs} WHERE hash IN (${marks(stay)})`, stay);
+      if (stay.length > 0) await sql.run(`UPDATE ${blobs}${this.#database.primaryKeyHint} SET look_at = {now} + ${this.#graceMs} WHERE hash IN (${marks(stay)})`, stay);
       if (doomed.length > 0)
-        await sql.run(`UPDATE ${blobs} SET doomed_at = {now}, doomed_by = ? WHERE hash IN (${marks(doomed)})`, [owner, ...doomed]);
+        await sql.run(`UPDATE ${blobs}${this.#database.primaryKeyHint} SET doomed_at = {now}, doomed_by = ? WHERE hash IN (${marks(doomed)})`, [owner, ...doomed]);
       return { looked: hashes.length, doomed };
     });
   }
@@ -125,7 +125,7 @@ export class BlobTable {
     );
     if (rows.length === 0) return [];
     const hashes = rows.map(({ hash }) => hash.trim());
-    await this.#database.run(`UPDATE ${this.#blobs} SET doomed_at = {now}, doomed_by = ? WHERE hash IN (${marks(hashes)}) AND ${left}`, [
+    await this.#database.run(`UPDATE ${this.#blobs}${this.#database.primaryKeyHint} SET doomed_at = {now}, doomed_by = ? WHERE hash IN (${marks(hashes)}) AND ${left}`, [
       owner,
       ...hashes,
     ]);
@@ -139,8 +139,8 @@ export class BlobTable {
   /** Forgets contents whose objects were removed, unless another process has taken them over. From now on they may be written again. */
   async removed(owner: string, hashes: readonly string[]): Promise<void> {
     if (hashes.length === 0) return;
-    await this.#database.run(`DELETE FROM ${this.#refs} WHERE manifest_hash IN (${marks(hashes)})`, hashes);
-    await this.#database.run(`DELETE FROM ${this.#blobs} WHERE hash IN (${marks(hashes)}) AND doomed_by = ?`, [...hashes, owner]);
+    await this.#database.run(`${this.#database.deleteByPrimaryKey(this.#refs)} WHERE manifest_hash IN (${marks(hashes)})`, hashes);
+    await this.#database.run(`${this.#database.deleteByPrimaryKey(this.#blobs)} WHERE hash IN (${marks(hashes)}) AND doomed_by = ?`, [...hashes, owner]);
   }
 }
 

@@ -113,7 +113,7 @@ export class Tasks {
   }
 
   /**
-   * Stops the runs of a task, then removes the task with its files. The runs stay, with their logs.
+   * Stops the runs of a task, then removes the task with its files. The runs stay, with their logs, for `keepRuns`.
    * @throws NotFoundError, ForbiddenError
    */
   async remove(id: string, as: As): Promise<void> {
