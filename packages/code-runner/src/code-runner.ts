@@ -27,6 +27,7 @@ import { executionSpec } from './runs/execution-spec.ts';
 import { failUnroutable } from './runs/fail-undelivered.ts';
 import { type Pool, type PoolOptions, poolOf } from './runs/limits.ts';
 import type { RunRow } from './runs/run.ts';
+import { RunFolders } from './runs/run-folders.ts';
 import { RunTable } from './runs/run-table.ts';
 import { RunWakes } from './runs/run-wakes.ts';
 import { Runs } from './runs/runs.ts';
@@ -101,6 +102,7 @@ export class CodeRunner {
   readonly #inspection: RunInspection;
   readonly #workers = new Set<RunnerWorker>();
   readonly #retention: Retention;
+  readonly #folders: RunFolders;
 
   constructor(options: CodeRunnerOptions) {
     this.#options = options;
@@ -126,6 +128,7 @@ export class CodeRunner {
     this.#store = (options.files ?? databaseFiles())(this.database);
     const blobTable = new BlobTable(this.database, graceMs);
     this.#blobs = new Blobs({ store: this.#store, table: blobTable, graceMs });
+    this.#folders = new RunFolders(this.#blobs, this.#logger);
     this.#retention = new Retention({ database: this.database, blobs: this.#blobs, blobTable, keepRunsMs, logger: this.#logger });
     this.#queue = (options.queue ?? databaseQueue())({
       send: (pool) => this.#wakes.signalPool(pool),
@@ -157,6 +160,7 @@ export class CodeRunner {
       blobs: this.#blobs,
       blobTable,
       log: this.#log,
+      folders: this.#folders,
       watch: (runId) => this.#wakes.watch(runId),
       queue: this.#queue,
       pools: this.pools,
@@ -198,7 +202,10 @@ export class CodeRunner {
         store: this.#store,
         queue: this.#queue,
         pools: this.pools,
-        spec: (run) => executionSpec(run, this.languages, this.#blobs),
+        spec: async (run) => {
+          await this.#folders.ensure(run);
+          return executionSpec(run, this.languages, this.#blobs);
+        },
         changed: (runId) => this.#wakes.changed(runId),
         watch: (runId) => this.#wakes.watchStop(runId),
         signalOthers: (pool) => this.#wakes.signalOthers(pool),

@@ -29,7 +29,7 @@ export async function executionSpec(run: RunRow, languages: ReadonlyMap<string, 
     dataSets: manifest.dataSets.map(({ path, object }) => ({ path, object, open: () => store.open(object) })),
     url: store.url ? (object) => store.url?.(object, 3_600_000) as Promise<string> : undefined,
     keep: async (name, content) => {
-      const object = `${run.jobUid}/code/${name}`;
+      const object = `${run.jobUid}/${name}`;
       await store.put(object, content, content.length);
       return object;
     },

@@ -26,8 +26,7 @@ export async function freeze(
   files: readonly FileRow[],
   dataSets: readonly DataSet[],
 ): Promise<string> {
-  const manifest: Manifest = { files: files.map(({ path, size, blob }) => ({ path, size, blob })), dataSets };
-  await using spooled = await spool(JSON.stringify(manifest), Number.MAX_SAFE_INTEGER, 'the manifest');
+  await using spooled = await spool(JSON.stringify(manifestOf(files, dataSets)), Number.MAX_SAFE_INTEGER, 'the manifest');
   if (blobs.isRecorded(spooled.hash)) return spooled.hash;
   await blobs.whileKept([spooled], () =>
     database.transaction(async (sql) => {
@@ -41,6 +40,10 @@ export async function freeze(
   );
   blobs.recorded(spooled.hash);
   return spooled.hash;
+}
+
+export function manifestOf(files: readonly FileRow[], dataSets: readonly DataSet[]): Manifest {
+  return { files: files.map(({ path, size, blob }) => ({ path, size, blob })), dataSets };
 }
 
 export async function thaw(blobs: Blobs, hash: string): Promise<Manifest> {

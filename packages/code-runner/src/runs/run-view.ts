@@ -37,7 +37,7 @@ export interface Run {
   /** The files that were collected from `/out`; `null` before the end. */
   readonly output: Output | null;
   readonly jobUid: string;
-  /** Prefix of the run's objects in the file store. */
+  /** Prefix of the run's objects in the file store. In a bucket, its files are below `code/`, its data sets below `data/`, copied by the submit. */
   readonly dirPath: string;
   /** Name of the log's object, once the run has ended. */
   readonly resLogPath: string;

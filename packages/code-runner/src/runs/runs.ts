@@ -27,9 +27,10 @@ import { checkArgv, splitCommand, withArguments } from './argv.ts';
 import { awaitEnd, waitOf } from './await-end.ts';
 import { type EventLog, logObject } from './event-log.ts';
 import { limitsWithin, type Pool, type RunLimits } from './limits.ts';
-import { freeze, thaw } from './manifest.ts';
+import { freeze, manifestOf, thaw } from './manifest.ts';
 import type { RunRow } from './run.ts';
 import type { RunEvent } from './run-event.ts';
+import type { RunFolders } from './run-folders.ts';
 import { type ListedRun, listedViewOf, type Run, viewOf } from './run-view.ts';
 import type { RunWatch } from './run-watches.ts';
 import { type StopHost, stopRun } from './stop-run.ts';
@@ -71,6 +72,7 @@ export interface RunsOptions extends StopHost {
   readonly blobs: Blobs;
   readonly blobTable: BlobTable;
   readonly log: EventLog;
+  readonly folders: RunFolders;
   readonly watch: (runId: string) => RunWatch;
   readonly queue: RunQueue;
   readonly pools: ReadonlyMap<string, Pool>;
@@ -171,7 +173,7 @@ export class Runs {
       }
       if (run.fresh) {
         this.#options.changed(run.run.id);
-        await this.#signal(run.run);
+        await Promise.all([this.#signal(run.run), this.#options.folders.write(run.run, manifestOf(files, task.dataSets))]);
       }
       const { signal } = submit;
       return viewOf(waitMs === 0 ? run.run : await awaitEnd(runs, this.#options.watch, run.run.id, waitMs, signal));

@@ -4,6 +4,7 @@ import {
   AbortMultipartUploadCommand,
   type CompletedPart,
   CompleteMultipartUploadCommand,
+  CopyObjectCommand,
   CreateMultipartUploadCommand,
   DeleteObjectsCommand,
   GetObjectCommand,
@@ -93,6 +94,12 @@ class S3Files implements FileStore {
         this.#client.send(new DeleteObjectsCommand({ Bucket: this.#bucket, Delete: { Objects, Quiet: true } })),
       );
     }
+  }
+
+  /** S3 copies objects of up to 5 GiB in one request; a larger one is refused. */
+  async copy(from: string, to: string): Promise<void> {
+    const CopySource = `${this.#bucket}/${this.#prefix}${from}`.split('/').map(encodeURIComponent).join('/');
+    await this.#ask(from, () => this.#client.send(new CopyObjectCommand({ ...this.#at(to), CopySource })));
   }
 
   async list(prefix: string, limit: number): Promise<readonly string[]> {

@@ -110,9 +110,16 @@ export class BlobTable {
       const kept = new Set(referred.map(({ hash }) => hash.trim()));
       const stay = hashes.filter((hash) => kept.has(hash));
       const doomed = hashes.filter((hash) => !kept.has(hash));
-      if (stay.length > 0) await sql.run(`UPDATE ${blobs}${this.#database.primaryKeyHint} SET look_at = {now} + ${this.#graceMs} WHERE hash IN (${marks(stay)})`, stay);
+      if (stay.length > 0)
+        await sql.run(
+          `UPDATE ${blobs}${this.#database.primaryKeyHint} SET look_at = {now} + ${this.#graceMs} WHERE hash IN (${marks(stay)})`,
+          stay,
+        );
       if (doomed.length > 0)
-        await sql.run(`UPDATE ${blobs}${this.#database.primaryKeyHint} SET doomed_at = {now}, doomed_by = ? WHERE hash IN (${marks(doomed)})`, [owner, ...doomed]);
+        await sql.run(
+          `UPDATE ${blobs}${this.#database.primaryKeyHint} SET doomed_at = {now}, doomed_by = ? WHERE hash IN (${marks(doomed)})`,
+          [owner, ...doomed],
+        );
       return { looked: hashes.length, doomed };
     });
   }
@@ -125,10 +132,10 @@ export class BlobTable {
     );
     if (rows.length === 0) return [];
     const hashes = rows.map(({ hash }) => hash.trim());
-    await this.#database.run(`UPDATE ${this.#blobs}${this.#database.primaryKeyHint} SET doomed_at = {now}, doomed_by = ? WHERE hash IN (${marks(hashes)}) AND ${left}`, [
-      owner,
-      ...hashes,
-    ]);
+    await this.#database.run(
+      `UPDATE ${this.#blobs}${this.#database.primaryKeyHint} SET doomed_at = {now}, doomed_by = ? WHERE hash IN (${marks(hashes)}) AND ${left}`,
+      [owner, ...hashes],
+    );
     const ours = await this.#database.rows<{ hash: string }>(
       `SELECT hash FROM ${this.#blobs} WHERE hash IN (${marks(hashes)}) AND doomed_by = ?`,
       [...hashes, owner],
@@ -140,7 +147,10 @@ export class BlobTable {
   async removed(owner: string, hashes: readonly string[]): Promise<void> {
     if (hashes.length === 0) return;
     await this.#database.run(`${this.#database.deleteByPrimaryKey(this.#refs)} WHERE manifest_hash IN (${marks(hashes)})`, hashes);
-    await this.#database.run(`${this.#database.deleteByPrimaryKey(this.#blobs)} WHERE hash IN (${marks(hashes)}) AND doomed_by = ?`, [...hashes, owner]);
+    await this.#database.run(`${this.#database.deleteByPrimaryKey(this.#blobs)} WHERE hash IN (${marks(hashes)}) AND doomed_by = ?`, [
+      ...hashes,
+      owner,
+    ]);
   }
 }
 

@@ -113,6 +113,11 @@ export class Blobs {
     await this.store.remove(hashes.map(blobName));
   }
 
+  /** The name of a content in the store. */
+  nameOf(hash: string): string {
+    return blobName(hash);
+  }
+
   open(hash: string): Promise<Readable> {
     return this.store.open(blobName(hash));
   }

@@ -18,6 +18,12 @@ export interface FileStore {
   size(name: string): Promise<number | undefined>;
   /** Removes objects, which need not exist. */
   remove(names: readonly string[]): Promise<void>;
+  /**
+   * Copies an object within the store, replacing one of the name `to`; the bytes do not pass through this process. Missing if nobody reads the
+   * store by names of objects: then the files of runs are not copied to their folders.
+   * @throws NotFoundError, FileStoreError
+   */
+  copy?(from: string, to: string): Promise<void>;
   /** Names of objects that begin with `prefix`, at most `limit` of them, in any order. A prefix ends with `/`. */
   list(prefix: string, limit: number): Promise<readonly string[]>;
   /** Returns an address from which anybody can read the object until it expires. Missing if the store has no addresses. */
