@@ -289,7 +289,7 @@ onEveryDatabase('runs', (suite) => {
     await refused({ argv: ['a', 1] }, /argv\[1\] is 1/);
     await refused({ argv: ['a\u0000'] }, /NUL/);
     await refused({ argv: ['x'.repeat(70_000)] }, /at most 65536/);
-    await refused({ argv: ['x'], execCommand: 'x' }, /not both/);
+    await refused({ argv: ['x'], execCommand: 'x' }, /Give one of argv/);
     await refused({ execCommand: 'a | b' }, /only a shell understands/);
     await refused({ argv: ['x'], limits: { memoryBytes: 2 ** 40 } }, /memoryBytes is 1099511627776; the pool small allows 536870912/);
     await refused({ argv: ['x'], limits: { cpus: 0 } }, /cpus is 0; give a number of at least 0.01/);
