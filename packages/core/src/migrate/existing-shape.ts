@@ -161,8 +161,15 @@ function describe({ table, unique, columns, condition }: IndexShape): string {
   return `${unique ? 'unique, ' : ''}on ${table} (${columns.join(', ')})${condition === undefined ? '' : ` where ${condition}`}`;
 }
 
+/** Postgres tells the columns of an index without their collations. */
 function column(text: string): string {
-  return text.trim().replaceAll(quotes, '').replace(/ asc$/i, '').replaceAll(/\s+/g, ' ').toLowerCase();
+  return text
+    .trim()
+    .replaceAll(quotes, '')
+    .replace(/ collate \w+/i, '')
+    .replace(/ asc$/i, '')
+    .replaceAll(/\s+/g, ' ')
+    .toLowerCase();
 }
 
 /** The last part of a name, without quotes. */
