@@ -1,7 +1,11 @@
+import { silentLogger } from '@holdfast/core';
 import { recordPlans, recordStatements, tablesRead } from '@holdfast/core/testing';
 import { expect, it } from 'vitest';
 import { createCodeRunner, databaseFiles, python } from '../src/index.ts';
 import { purgeRuns } from '../src/runs/purge-runs.ts';
+import { BlobTable } from '../src/store/blob-table.ts';
+import { Blobs } from '../src/store/blobs.ts';
+import { sweepBlobs } from '../src/store/sweep-blobs.ts';
 import { alice, onEveryDatabase, submit } from './suite.ts';
 
 const day = 86_400_000;
@@ -77,4 +81,48 @@ onEveryDatabase(
     });
   },
   ['postgres', 'mysql', 'mariadb'],
+);
+
+onEveryDatabase(
+  'the sweep of contents',
+  (suite) => {
+    it('reads no table from end to end, however many contents, files and objects there are', async () => {
+      const { knex } = suite.db;
+      const hash = (i: number) => String(i).padStart(64, '0');
+      const fill = (table: string, row: (i: number) => object) =>
+        knex.batchInsert(table, Array.from({ length: 20_000 }, (_, i) => row(i)) as never, 1_000);
+      await fill('runner_blob', (i) => ({ hash: hash(i), look_at: i < 10 ? 1 : Date.now() + day }));
+      await fill('runner_manifest_blob', (i) => ({ manifest_hash: hash(i), blob_hash: hash(i + 1) }));
+      await fill('runner_object', (i) => ({ name: `${String(i).padStart(32, '0')}/out/x`, part: 0, content: Buffer.from('x') }));
+      await fill('runner_file', (i) => ({
+        task_id: i,
+        size: 1,
+        updated_at: 1,
+        folded_hash: hash(i),
+        blob_hash: hash(i + 2),
+        folded: 'x',
+        path: 'x',
+      }));
+      await fill('runner_run', (i) => ({
+        ...{ task_id: 1, created_at: 1, ended_at: Date.now(), phase: 'terminal', log_packed: 1, actor: 'alice', manifest_recorded: 1 },
+        job_uid: String(i).padStart(32, '0'),
+        manifest_hash: hash(i + 3),
+      }));
+      for (const table of ['blob', 'manifest_blob', 'object', 'file', 'run']) await knex.raw(`ANALYZE runner_${table}`);
+      const { knex: own, take } = recordStatements(suite.db.address);
+      const runner = createCodeRunner({ knex: own, languages: [python()] });
+      const store = databaseFiles()(runner.database);
+      expect(await store.list(`${'0'.repeat(31)}7/`, 10)).toEqual([`${'0'.repeat(31)}7/out/x`]);
+      const blobTable = new BlobTable(runner.database, day);
+      const blobs = new Blobs({ store, table: blobTable, graceMs: day });
+      // Content 0 is referred to by nothing.
+      expect(await sweepBlobs({ database: runner.database, blobs, blobTable, logger: silentLogger })).toBe(1);
+      const made = take().filter(({ sql }) => /^(SELECT|UPDATE|DELETE).*runner_/s.test(sql));
+      expect(made.length).toBeGreaterThan(5);
+      for (const statement of made) expect([statement.sql, await tablesRead(knex, statement)]).toEqual([statement.sql, []]);
+      await runner.close();
+      await own.destroy();
+    });
+  },
+  ['postgres'],
 );
