@@ -147,6 +147,15 @@ describe.runIf(sandboxed)('programs that mean harm, in the local sandbox', () =>
     expect(log.trim().split('\n')).toHaveLength(9);
   });
 
+  it('/dev/stdout and /dev/stderr can be opened, and lead to the log', async () => {
+    const { run, log, events } = await runToEnd(
+      runner,
+      'for n in ("stdout", "stderr"):\n  with open("/dev/" + n, "w") as f: f.write("to " + n + "\\n")\nprint("and on")\n',
+    );
+    expect(log).toContain('and on');
+    expect([run.state, logOf(events, 'stdout'), logOf(events, 'stderr')]).toEqual([3, 'to stdout\nand on\n', 'to stderr\n']);
+  });
+
   it('endless output is cut with a marker, and OUTPUT_LIMIT; what was printed before is kept to the byte', async () => {
     const { run, events } = await runToEnd(runner, 'import sys\nline = "x" * 99 + "\\n"\nwhile True: sys.stdout.write(line)');
     expect(run).toMatchObject({ state: 4, reason: 'OUTPUT_LIMIT' });

@@ -4,6 +4,7 @@ import type { ExecutionRef, ExecutionSpec } from '../executor/executor.ts';
 import type { RunLimits } from '../runs/limits.ts';
 import { bubblewrapArguments } from './bubblewrap.ts';
 import type { Cgroup } from './cgroup.ts';
+import type { OutputPipes } from './output-pipes.ts';
 import type { Place } from './places.ts';
 import { supervisor } from './supervisor.ts';
 
@@ -23,6 +24,7 @@ export interface Launch {
   /** Path of `/out` on the machine, if it is not in the sandbox's own file system. */
   readonly out: string | undefined;
   readonly killAfterMs: number;
+  readonly pipes: OutputPipes;
 }
 
 /** Settings for all launches of one local sandbox. */
@@ -30,6 +32,7 @@ export interface LaunchSettings {
   /** Makes the sandbox of each program; without it, programs are plain processes. */
   readonly bubblewrap: Bubblewrap | undefined;
   readonly killAfterMs: number;
+  readonly pipes: OutputPipes;
 }
 
 export interface Bubblewrap {
@@ -68,6 +71,7 @@ export function launchOf(spec: ExecutionSpec, folder: string, place: Place, sett
     limits,
     cgroup: place.cgroup,
     killAfterMs: settings.killAfterMs,
+    pipes: settings.pipes,
   };
   const { bubblewrap } = settings;
   if (!bubblewrap) return { ...common, ...plain(folder, program, environment) };

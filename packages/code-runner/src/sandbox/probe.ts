@@ -10,6 +10,7 @@ import { findCgroups } from './cgroup.ts';
 import { listOpen } from './inherited.ts';
 import { type Bubblewrap, type LaunchSettings, launchOf } from './launch.ts';
 import { materialise } from './materialise.ts';
+import { OutputPipes } from './output-pipes.ts';
 import { Places } from './places.ts';
 import { SandboxRun } from './sandbox-run.ts';
 import { seccompFilter } from './seccomp.ts';
@@ -34,6 +35,7 @@ export interface Ready {
 
 /** Finds out which isolation this machine offers. @throws ExecutorUnavailableError that says what is missing and how to fix it */
 export async function probe({ file, trusted, folder, firstUserId, killAfterMs }: ProbeOptions): Promise<Ready> {
+  const pipes = new OutputPipes(folder);
   if (trusted)
     return {
       isolation: {
@@ -41,7 +43,7 @@ export async function probe({ file, trusted, folder, firstUserId, killAfterMs }:
         details: { namespaces: false, seccomp: false, cgroups: false, ownUser: false },
       },
       places: new Places({ firstUserId: undefined, cgroups: undefined }),
-      settings: { bubblewrap: undefined, killAfterMs },
+      settings: { bubblewrap: undefined, killAfterMs, pipes },
     };
   if (process.platform !== 'linux')
     throw new ExecutorUnavailableError(
@@ -57,7 +59,7 @@ export async function probe({ file, trusted, folder, firstUserId, killAfterMs }:
   if (filter && seccomp) writeFileSync(seccomp, filter);
   const isRoot = process.getuid?.() === 0;
   const places = new Places({ firstUserId: isRoot ? firstUserId : undefined, cgroups });
-  const settings = { bubblewrap: { file, etc: join(folder(), 'etc'), seccomp }, killAfterMs };
+  const settings = { bubblewrap: { file, etc: join(folder(), 'etc'), seccomp }, killAfterMs, pipes };
   let status: string;
   try {
     status = await tryOut(folder(), places, settings);

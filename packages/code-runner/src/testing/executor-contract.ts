@@ -132,6 +132,14 @@ export function executorContract(under: ExecutorUnderTest, { it, equal }: Contra
     ]);
   });
 
+  test('a program can open its output by name: /dev/stdout, /dev/stderr', async (executor) => {
+    const done = await run(
+      executor,
+      spec('set -e; echo one; echo two > /dev/stdout; echo three > /dev/stderr; echo four >> /dev/stdout; echo five | tee /dev/stderr'),
+    );
+    equal([done.state, done.log.split('\n').sort().join(' ').trim()], [3, 'five five four one three two']);
+  });
+
   test('a program can write to /scratch, /tmp and /out only', async (executor) => {
     const done = await run(
       executor,
