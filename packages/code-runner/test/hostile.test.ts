@@ -65,6 +65,7 @@ describe.runIf(sandboxed)('programs that mean harm, in the local sandbox', () =>
     expect(details).toMatchObject({
       namespaces: true,
       seccomp: true,
+      onlyListedCalls: true,
       noNewPrivileges: true,
       noCapabilities: true,
       onlyOwnDescriptors: true,
@@ -336,6 +337,15 @@ describe.runIf(sandboxed)('programs that mean harm, in the local sandbox', () =>
     );
     expect(log.trim().split('\n')).toHaveLength(7);
     expect(log).not.toContain('ALLOWED');
+  });
+
+  it('a call that is not on the list is refused, and one that is newer than the list does not exist', async () => {
+    // None of these is on the list: a number that no call has, open_tree_attr of Linux 6.15, and numbers of later kernels.
+    const { log } = await runToEnd(
+      runner,
+      'import ctypes, os\nlibc = ctypes.CDLL(None, use_errno=True)\nfor n in (400, 467, 469, 600):\n  r = libc.syscall(n, -1, -1, -1, -1)\n  print(n, r, ctypes.get_errno())\n',
+    );
+    expect(log).toBe('400 -1 1\n467 -1 38\n469 -1 38\n600 -1 38\n');
   });
 
   it('a program that kills everything it can reach reaches nothing but its own', async () => {

@@ -10,6 +10,7 @@ import { findCgroups } from './cgroup.ts';
 import { listOpen } from './inherited.ts';
 import { type Bubblewrap, type LaunchSettings, launchOf } from './launch.ts';
 import { materialise } from './materialise.ts';
+import { callPrograms, onlyListedCalls, runCalls } from './one-call.ts';
 import { OutputPipes } from './output-pipes.ts';
 import { Places } from './places.ts';
 import { SandboxRun } from './sandbox-run.ts';
@@ -67,9 +68,11 @@ export async function probe({ file, trusted, folder, firstUserId, killAfterMs }:
     places.close();
     throw error;
   }
+  const onlyListed = onlyListedCalls(status);
   const details = {
     namespaces: true,
     seccomp: /^Seccomp:\s+2$/m.test(status),
+    onlyListedCalls: onlyListed ?? false,
     noNewPrivileges: /^NoNewPrivs:\s+1$/m.test(status),
     noCapabilities: /^CapEff:\s+0+$/m.test(status),
     onlyOwnDescriptors: !/^open /m.test(status),
@@ -78,6 +81,7 @@ export async function probe({ file, trusted, folder, firstUserId, killAfterMs }:
   };
   for (const [what, there] of Object.entries({
     'a seccomp filter': details.seccomp || !filter,
+    'a limit to the listed system calls': onlyListed !== false || !filter,
     'no new privileges': details.noNewPrivileges,
     'no capabilities': details.noCapabilities,
   }))
@@ -98,7 +102,8 @@ export async function probe({ file, trusted, folder, firstUserId, killAfterMs }:
   return { isolation: { summary: `bubblewrap: ${parts.join(', ')}`, details }, places, settings };
 }
 
-/** Starts a program in a sandbox, and returns its /proc/self/status, which shows the isolation that the kernel applies, and its open descriptors. */
+/** Starts a program in a sandbox, and returns its /proc/self/status, which shows the isolation that the kernel applies, its open descriptors, and how
+ * the kernel answers some system calls. */
 async function tryOut(base: string, places: Places, settings: LaunchSettings & { readonly bubblewrap: Bubblewrap }): Promise<string> {
   const language: Language = { name: 'probe', template: {}, main: '', image: 'none', requires: [] };
   const spec: ExecutionSpec = {
@@ -108,14 +113,15 @@ async function tryOut(base: string, places: Places, settings: LaunchSettings & {
     taskId: '',
     actor: '',
     language,
-    command: ['/bin/sh', '-c', `cat /proc/self/status; ${listOpen}`],
+    command: ['/bin/sh', '-c', `cat /proc/self/status; ${listOpen}; ${runCalls}`],
     limits: { ...defaultRunLimits, timeoutMs: 10_000 },
     files: [],
     dataSets: [],
   };
   const folder = join(base, `${spec.runId}-${spec.attempt}`);
   mkdirSync(folder, { mode: 0o700, recursive: true });
-  await materialise(join(folder, 'code'), []);
+  const programs = Object.entries(callPrograms()).map(([path, program]) => ({ path, open: async () => program }));
+  await materialise(join(folder, 'code'), programs);
   const place = places.take();
   if (place.user !== undefined) chownSync(folder, place.user, place.user);
   let run: SandboxRun | undefined;
