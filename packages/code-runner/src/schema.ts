@@ -1,4 +1,4 @@
-import { type Database, keepTrailingSpaces, type Schema, SchemaWriter } from '@holdfast/core';
+import { type Database, keepTrailingSpaces, type Schema, SchemaWriter, type SqlRunner, tableColumns } from '@holdfast/core';
 
 /** The tables of this package, for `migrate`. */
 export const codeRunnerSchema: Schema = {
@@ -11,6 +11,7 @@ export const codeRunnerSchema: Schema = {
         keepTrailingSpaces(database, sql, ['runner_task', 'runner_file', 'runner_object', 'runner_run', 'runner_event']),
     },
     { name: '0003_ended', statements: indexEnded },
+    { name: '0004_usage', statements: addUsage },
   ],
 };
 
@@ -138,4 +139,11 @@ function indexEnded(database: Database): readonly string[] {
   ddl.index('runner_run_ended', 'runner_run', 'ended_at', { where: "phase = 'terminal'", wide: 'phase, ended_at' });
   ddl.index('runner_task_removed', 'runner_task', 'removed_at', { where: 'removed_at IS NOT NULL' });
   return ddl.statements;
+}
+
+/** What a run's program has used, as JSON. */
+async function addUsage(database: Database, look: SqlRunner): Promise<readonly string[]> {
+  const { text } = new SchemaWriter(database);
+  const existing = await tableColumns(database, look, 'runner_run');
+  return existing.has('used') ? [] : [`ALTER TABLE ${database.table('runner_run')} ADD COLUMN used ${text} NULL`];
 }

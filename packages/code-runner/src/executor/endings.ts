@@ -60,7 +60,7 @@ export function exitOf(code: number): { readonly exitCode: number; readonly sign
 export function wasSignalled(messages: string, code: number): boolean {
   const { signal } = exitOf(code);
   if (signal === null || signal === 'SIGINT' || signal === 'SIGPIPE') return signal !== null;
-  return messages.split('\n').some((line) => line !== '' && !/^(?:(?:compile|run) \d+|drained|missing)$/.test(line));
+  return messages.split('\n').some((line) => line !== '' && !/^(?:(?:compile|run) \d+|drained|missing|(?:\d+m[\d.]+s ?){2})$/.test(line));
 }
 
 function bytesText(bytes: number): string {

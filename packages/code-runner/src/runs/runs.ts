@@ -22,6 +22,7 @@ import type { Tasks } from '../tasks/tasks.ts';
 import { writeZip } from '../zip/write-zip.ts';
 import { checkArgv, splitCommand } from './argv.ts';
 import { type EventLog, logObject } from './event-log.ts';
+import { checkInput, type RunInput } from './input.ts';
 import { limitsWithin, type Pool, type RunLimits } from './limits.ts';
 import { freeze, thaw } from './manifest.ts';
 import type { RunRow } from './run.ts';
@@ -30,7 +31,7 @@ import { type ListedRun, listedViewOf, type Run, viewOf } from './run-view.ts';
 import { type StopHost, stopRun } from './stop-run.ts';
 
 /** Options of {@link Runs.submit}. */
-export interface Submit extends As {
+export interface Submit extends As, RunInput {
   /** Program and arguments to run in `/code`. Default: the task's main file. */
   readonly argv?: readonly string[];
   /** `argv` as one line, for older clients. It is split at blanks outside of quotes, and never given to a shell. */
@@ -93,6 +94,7 @@ export class Runs {
     if (submit.argv !== undefined && submit.execCommand !== undefined)
       throw new InvalidArgumentError('Give argv or execCommand, not both.');
     const argv = submit.argv !== undefined ? checkArgv(submit.argv) : submit.execCommand ? splitCommand(submit.execCommand) : null;
+    const input = checkInput(submit);
     const key =
       submit.idempotencyKey === undefined
         ? undefined
@@ -107,7 +109,7 @@ export class Runs {
             ? 'The task has no main file. Choose one (setMain), or give argv.'
             : `The main file ${task.main} does not exist. Write it, choose another (setMain), or give argv.`,
         );
-      const manifestHash = await freeze(blobs, files, task.dataSets);
+      const manifestHash = await freeze(blobs, files, task.dataSets, input);
       const run = await database
         .transaction(async (sql) => {
           const now = await table.lock(sql, taskId);

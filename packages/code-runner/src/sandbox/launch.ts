@@ -56,6 +56,7 @@ export function launchOf(spec: ExecutionSpec, folder: string, place: Place, sett
     OUT_DIR: '/out',
     DATA_DIR: '/data',
     ...language.environment,
+    ...spec.environment,
   };
   // Programs reserve more address space than they use; virtual machines reserve much more.
   const addressBytes = limits.memoryBytes + 4 * (language.memoryOverheadBytes ?? 0) + 64 * 2 ** 20;
@@ -64,6 +65,7 @@ export function launchOf(spec: ExecutionSpec, folder: string, place: Place, sett
     { fileBytes: limits.diskBytes, uncounted: place.cgroup ? undefined : uncounted },
     language.compile,
     spec.command,
+    spec.stdinFile,
   );
   const common = {
     ref: { runId: spec.runId, attempt: spec.attempt, jobUid: spec.jobUid },

@@ -2,16 +2,17 @@ import type { ChildProcess } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { constants } from 'node:os';
 import type { Writable } from 'node:stream';
-import { startTimer, type Timer } from '@holdfast/core';
+import { monotonicMs, startTimer, type Timer } from '@holdfast/core';
 import { endingOf, exitOf, failed, overLimit, wasSignalled } from '../executor/endings.ts';
 import type { ExecutionRef, LogPiece, OutputFile } from '../executor/executor.ts';
 import { terminated } from '../runs/decide.ts';
-import type { Ending } from '../runs/states.ts';
+import type { Ending, Usage } from '../runs/states.ts';
 import { fileBytes, fullFolder } from './file-systems.ts';
 import type { Launch } from './launch.ts';
 import { leftFiles } from './left-files.ts';
 import { OutputStream } from './output-stream.ts';
 import { isAlive, processTree, signal } from './process-tree.ts';
+import { processorTime } from './processor-time.ts';
 import { type StartedProcess, startProcess } from './start-process.ts';
 
 type Because = 'TIMEOUT' | 'OUTPUT_LIMIT' | 'STOP';
@@ -42,6 +43,7 @@ export class SandboxRun {
   /** Resolves when the supervisor has exited. */
   readonly exited: Promise<void>;
   #position = 0;
+  #begunMs: number | undefined;
 
   constructor(launch: Launch) {
     const { cgroup, limits } = launch;
@@ -79,6 +81,7 @@ export class SandboxRun {
         this.#init = Number(pid);
         void this.#applyLimits().then((applied) => {
           if (!applied) return;
+          this.#begunMs = monotonicMs();
           this.#commands.write('go\n');
           block.end('go');
         });
@@ -86,6 +89,7 @@ export class SandboxRun {
     } else {
       status.resume();
       block.end();
+      this.#begunMs = monotonicMs();
       commands.write('go\n');
       this.#init = child.pid;
     }
@@ -211,7 +215,7 @@ export class SandboxRun {
     const mark = randomBytes(24).toString('hex');
     for (const { output } of this.#streams) output.endAt(mark);
     this.#commands.write(`${mark}\n`);
-    this.#end(this.#judge(code));
+    this.#end({ ...this.#judge(code), usage: this.#usage() });
   }
 
   async #kill(): Promise<void> {
@@ -267,7 +271,8 @@ export class SandboxRun {
       }
       stderr.unshift(Buffer.from(said));
     }
-    this.#end(this.#judge(code === null || code === 0 ? 128 + (constants.signals[name ?? 'SIGKILL'] ?? 9) : code));
+    const ended = this.#judge(code === null || code === 0 ? 128 + (constants.signals[name ?? 'SIGKILL'] ?? 9) : code);
+    this.#end({ ...ended, usage: this.#usage() });
   }
 
   #judge(code: number): Ending {
@@ -292,6 +297,15 @@ export class SandboxRun {
       more: forks,
       ...(this.#stage === undefined ? {} : { signalled: wasSignalled(this.#reported, code) }),
     });
+  }
+
+  #usage(): Usage {
+    const group = this.#launch.cgroup?.usage();
+    return {
+      cpuMs: group?.cpuMs ?? processorTime(this.#reported),
+      wallMs: this.#begunMs === undefined ? null : Math.round(monotonicMs() - this.#begunMs),
+      peakMemoryBytes: group?.peakMemoryBytes ?? null,
+    };
   }
 
   /** A path in the sandbox, as seen from outside. */

@@ -14,11 +14,16 @@ export interface SupervisorLimits {
  *
  * The program runs as the same user and could kill the supervisor. It gains nothing: the run then counts as killed.
  */
-export function supervisor(limits: SupervisorLimits, compile: string | undefined, command: readonly string[]): readonly string[] {
-  return ['/bin/sh', '-c', supervisorScript(limits, compile), 'run', ...command];
+export function supervisor(
+  limits: SupervisorLimits,
+  compile: string | undefined,
+  command: readonly string[],
+  stdinFile?: string,
+): readonly string[] {
+  return ['/bin/sh', '-c', supervisorScript(limits, compile, stdinFile), 'run', ...command];
 }
 
-function supervisorScript(limits: SupervisorLimits, compile: string | undefined): string {
+function supervisorScript(limits: SupervisorLimits, compile: string | undefined, stdinFile: string | undefined): string {
   const { reports, commands } = supervisorFds;
   const theirs = `2>&8 ${[3, 4, 5, reports, commands, 8].map((fd) => `${fd}>&-`).join(' ')}`;
   const blocks = Math.ceil(limits.fileBytes / 512);
@@ -46,8 +51,9 @@ function supervisorScript(limits: SupervisorLimits, compile: string | undefined)
     'esac',
     'if [ $code -eq 0 ]; then stage=run',
     'if [ -z "$found" ]; then echo missing >&2; printf \'There is no program %s that can be started.\\n\' "$1" >&8; code=127',
-    `else ( exec "$@" ${theirs} ); code=$?; fi; fi`,
-    `echo "$stage $code" >&${reports}`,
+    `else ( exec "$@" ${stdinFile === undefined ? '' : `</code/${stdinFile} `}${theirs} ); code=$?; fi; fi`,
+    // Processor time of this shell, and of the processes that have ended before.
+    `times >&${reports}; echo "$stage $code" >&${reports}`,
     `read -r word <&${commands}; printf %s "$word"; printf %s "$word" >&8; echo drained >&${reports}`,
     `read -r word <&${commands}`,
     'exit 0',
