@@ -309,6 +309,14 @@ describe.runIf(sandboxed)('programs that mean harm, in the local sandbox', () =>
     expect(stdout).toMatch(/Not a directory|No such file/);
   });
 
+  it.each([130, 137, 141, 143])('an exit code of %i is the program’s own, or that of a signal', async (code) => {
+    const own = await runToEnd(runner, '', { argv: ['/bin/sh', '-c', `exit ${code}`] });
+    expect(own.run).toMatchObject({ state: 4, reason: 'EXIT_NONZERO', exitCode: code, signal: null });
+    const killed = await runToEnd(runner, '', { argv: ['/bin/sh', '-c', `kill -${code - 128} $$; sleep 5`] });
+    expect(killed.run).toMatchObject({ state: 4, reason: 'SIGNAL', exitCode: code });
+    expect([own.log, killed.log]).toEqual(['', '']);
+  });
+
   it('a link out of the sandbox leads nowhere: it is not followed, and not kept', async () => {
     const { run } = await runToEnd(
       runner,

@@ -41,6 +41,8 @@ export interface Bubblewrap {
   readonly etc: string;
   /** Path of the seccomp filter, if one is used. */
   readonly seccomp: string | undefined;
+  /** Whether this machine's shell tells how its jobs ended. */
+  readonly jobs: boolean;
 }
 
 /** Builds the launch of a run whose files are in `folder`. */
@@ -65,7 +67,7 @@ export function launchOf(spec: ExecutionSpec, folder: string, place: Place, sett
     { fileBytes: limits.diskBytes, uncounted: place.cgroup ? undefined : uncounted },
     language.compile,
     spec.command,
-    spec.stdinFile,
+    { stdinFile: spec.stdinFile, jobs: settings.bubblewrap?.jobs ?? false },
   );
   const common = {
     ref: { runId: spec.runId, attempt: spec.attempt, jobUid: spec.jobUid },

@@ -15,6 +15,7 @@ import { OutputPipes } from './output-pipes.ts';
 import { Places } from './places.ts';
 import { SandboxRun } from './sandbox-run.ts';
 import { seccompFilter } from './seccomp.ts';
+import { tellsJobs, tryJobs } from './supervisor.ts';
 
 export interface ProbeOptions {
   /** Path of bubblewrap. */
@@ -60,7 +61,7 @@ export async function probe({ file, trusted, folder, firstUserId, killAfterMs }:
   if (filter && seccomp) writeFileSync(seccomp, filter);
   const isRoot = process.getuid?.() === 0;
   const places = new Places({ firstUserId: isRoot ? firstUserId : undefined, cgroups });
-  const settings = { bubblewrap: { file, etc: join(folder(), 'etc'), seccomp }, killAfterMs, pipes };
+  const settings = { bubblewrap: { file, etc: join(folder(), 'etc'), seccomp, jobs: false }, killAfterMs, pipes };
   let status: string;
   try {
     status = await tryOut(folder(), places, settings);
@@ -99,7 +100,11 @@ export async function probe({ file, trusted, folder, firstUserId, killAfterMs }:
     details.cgroups ? `cgroups ${details.cgroups}` : 'no cgroups (limits per process)',
     isRoot ? 'a user per slot' : 'one user',
   ];
-  return { isolation: { summary: `bubblewrap: ${parts.join(', ')}`, details }, places, settings };
+  return {
+    isolation: { summary: `bubblewrap: ${parts.join(', ')}`, details },
+    places,
+    settings: { ...settings, bubblewrap: { ...settings.bubblewrap, jobs: tellsJobs(status) } },
+  };
 }
 
 /** Starts a program in a sandbox, and returns its /proc/self/status, which shows the isolation that the kernel applies, its open descriptors, and how
@@ -113,7 +118,7 @@ async function tryOut(base: string, places: Places, settings: LaunchSettings & {
     taskId: '',
     actor: '',
     language,
-    command: ['/bin/sh', '-c', `cat /proc/self/status; ${listOpen}; ${runCalls}`],
+    command: ['/bin/sh', '-c', `cat /proc/self/status; ${listOpen}; ${runCalls}; ${tryJobs}`],
     limits: { ...defaultRunLimits, timeoutMs: 10_000 },
     files: [],
     dataSets: [],
