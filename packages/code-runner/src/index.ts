@@ -28,12 +28,13 @@ export type { Listening, QueueListener, QueueSignal, RunQueue, RunQueueOf, Signa
 export type { Routes, RoutesOptions } from './routes/routes.ts';
 export type { Decidable, Decision, Observed, Situation } from './runs/decide.ts';
 export { decide } from './runs/decide.ts';
+export type { RunInput } from './runs/input.ts';
 export { defaultRunLimits, type Pool, type PoolOptions, type RunLimits } from './runs/limits.ts';
 export type { Output } from './runs/run.ts';
 export type { RunEvent } from './runs/run-event.ts';
 export type { ListedRun, Run } from './runs/run-view.ts';
 export type { Runs, Submit } from './runs/runs.ts';
-export { type Ending, type Phase, phases, type Reason, type RunState, reasons } from './runs/states.ts';
+export { type Ending, type Phase, phases, type Reason, type RunState, reasons, type Usage } from './runs/states.ts';
 export { codeRunnerSchema } from './schema.ts';
 export { databaseFiles, type FileStoreOf } from './store/database-files.ts';
 export type { FileStore } from './store/file-store.ts';

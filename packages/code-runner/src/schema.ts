@@ -12,6 +12,7 @@ export const codeRunnerSchema: Schema = {
     },
     { name: '0003_ended', statements: indexEnded },
     { name: '0004_blobs', statements: addBlobs },
+    { name: '0005_usage', statements: addUsage },
   ],
 };
 
@@ -179,4 +180,11 @@ async function addBlobs(database: Database, sql: SqlRunner): Promise<readonly st
     ),
   );
   return ddl.statements;
+}
+
+/** What a run's program has used, as JSON. */
+async function addUsage(database: Database, look: SqlRunner): Promise<readonly string[]> {
+  const { text } = new SchemaWriter(database);
+  const existing = await tableColumns(database, look, 'runner_run');
+  return existing.has('used') ? [] : [`ALTER TABLE ${database.table('runner_run')} ADD COLUMN used ${text} NULL`];
 }

@@ -113,7 +113,7 @@ describe.runIf(existsSync('/usr/bin/bwrap'))('the cluster', () => {
       printed += data;
     });
     const [code] = await once(child, 'exit');
-    expect(printed).toMatch(/8 passed, 0 failed/);
+    expect(printed).toMatch(/10 passed, 0 failed/);
     expect(code).toBe(0);
     // A watch that is idle, a run that is stopped: the rest of what is ever asked.
     const kubeConfig = new KubeConfig();

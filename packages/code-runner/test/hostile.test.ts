@@ -65,6 +65,7 @@ describe.runIf(sandboxed)('programs that mean harm, in the local sandbox', () =>
     expect(details).toMatchObject({
       namespaces: true,
       seccomp: true,
+      onlyListedCalls: true,
       noNewPrivileges: true,
       noCapabilities: true,
       onlyOwnDescriptors: true,
@@ -145,6 +146,15 @@ describe.runIf(sandboxed)('programs that mean harm, in the local sandbox', () =>
     );
     expect(log).not.toContain('WROTE');
     expect(log.trim().split('\n')).toHaveLength(9);
+  });
+
+  it('/dev/stdout and /dev/stderr can be opened, and lead to the log', async () => {
+    const { run, log, events } = await runToEnd(
+      runner,
+      'for n in ("stdout", "stderr"):\n  with open("/dev/" + n, "w") as f: f.write("to " + n + "\\n")\nprint("and on")\n',
+    );
+    expect(log).toContain('and on');
+    expect([run.state, logOf(events, 'stdout'), logOf(events, 'stderr')]).toEqual([3, 'to stdout\nand on\n', 'to stderr\n']);
   });
 
   it('endless output is cut with a marker, and OUTPUT_LIMIT; what was printed before is kept to the byte', async () => {
@@ -299,6 +309,14 @@ describe.runIf(sandboxed)('programs that mean harm, in the local sandbox', () =>
     expect(stdout).toMatch(/Not a directory|No such file/);
   });
 
+  it.each([130, 137, 141, 143])('an exit code of %i is the program’s own, or that of a signal', async (code) => {
+    const own = await runToEnd(runner, '', { argv: ['/bin/sh', '-c', `exit ${code}`] });
+    expect(own.run).toMatchObject({ state: 4, reason: 'EXIT_NONZERO', exitCode: code, signal: null });
+    const killed = await runToEnd(runner, '', { argv: ['/bin/sh', '-c', `kill -${code - 128} $$; sleep 5`] });
+    expect(killed.run).toMatchObject({ state: 4, reason: 'SIGNAL', exitCode: code });
+    expect([own.log, killed.log]).toEqual(['', '']);
+  });
+
   it('a link out of the sandbox leads nowhere: it is not followed, and not kept', async () => {
     const { run } = await runToEnd(
       runner,
@@ -327,6 +345,15 @@ describe.runIf(sandboxed)('programs that mean harm, in the local sandbox', () =>
     );
     expect(log.trim().split('\n')).toHaveLength(7);
     expect(log).not.toContain('ALLOWED');
+  });
+
+  it('a call that is not on the list is refused, and one that is newer than the list does not exist', async () => {
+    // None of these is on the list: a number that no call has, open_tree_attr of Linux 6.15, and numbers of later kernels.
+    const { log } = await runToEnd(
+      runner,
+      'import ctypes, os\nlibc = ctypes.CDLL(None, use_errno=True)\nfor n in (400, 467, 469, 600):\n  r = libc.syscall(n, -1, -1, -1, -1)\n  print(n, r, ctypes.get_errno())\n',
+    );
+    expect(log).toBe('400 -1 1\n467 -1 38\n469 -1 38\n600 -1 38\n');
   });
 
   it('a program that kills everything it can reach reaches nothing but its own', async () => {

@@ -54,13 +54,15 @@ export function exitOf(code: number): { readonly exitCode: number; readonly sign
 }
 
 /**
- * Tells from a shell's messages whether a signal ended the program that it reports with `code`. Shells say so, in a line such as `Killed`, but not
- * for SIGINT and SIGPIPE.
+ * Tells from a shell's messages whether a signal ended the program that it reports with `code`. Of a job it says so in a line such as `[1] + Interrupt`,
+ * or `[1] + Done(130)`. Of other programs it says so in a line such as `Killed`, but not for SIGINT and SIGPIPE.
  */
 export function wasSignalled(messages: string, code: number): boolean {
   const { signal } = exitOf(code);
+  const job = /^\[\d+\]\s*[+-]?\s*(\S.*)$/m.exec(messages)?.[1];
+  if (job !== undefined) return signal !== null && !job.startsWith('Done');
   if (signal === null || signal === 'SIGINT' || signal === 'SIGPIPE') return signal !== null;
-  return messages.split('\n').some((line) => line !== '' && !/^(?:(?:compile|run) \d+|drained|missing)$/.test(line));
+  return messages.split('\n').some((line) => line !== '' && !/^(?:(?:compile|run) \d+|drained|missing|(?:\d+m[\d.]+s ?){2})$/.test(line));
 }
 
 function bytesText(bytes: number): string {

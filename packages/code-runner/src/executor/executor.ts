@@ -18,6 +18,10 @@ export interface ExecutionSpec extends ExecutionRef {
   /** Program and arguments; the working directory is `/code`. */
   readonly command: readonly string[];
   readonly limits: RunLimits;
+  /** Environment variables, which go before those of the language. Default: none. */
+  readonly environment?: Readonly<Record<string, string>>;
+  /** Path of the one of `files` that is the program's standard input. It has letters, digits, dots and hyphens only. Default: nothing to read. */
+  readonly stdinFile?: string;
   /** Files that appear under `/code`. */
   readonly files: readonly { readonly path: string; readonly size: number; readonly open: () => Promise<Readable | Uint8Array> }[];
   /** Data sets that appear under `/data`. */

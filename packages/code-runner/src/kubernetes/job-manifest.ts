@@ -58,7 +58,7 @@ export function jobManifest(spec: ExecutionSpec, source: CodeSource, dataUrls: r
   const main: V1Container = {
     name: 'main',
     image: language.image,
-    command: ['/bin/sh', '-c', mainScript(seconds, language.compile), 'run', ...spec.command],
+    command: ['/bin/sh', '-c', mainScript(seconds, language.compile, spec.stdinFile), 'run', ...spec.command.map(literal)],
     workingDir: '/code',
     env: environment({
       HOME: '/scratch',
@@ -68,6 +68,7 @@ export function jobManifest(spec: ExecutionSpec, source: CodeSource, dataUrls: r
       OUT_DIR: '/out',
       DATA_DIR: '/data',
       ...language.environment,
+      ...spec.environment,
     }),
     resources: {
       requests: { cpu: millis(limits.cpus / 2), memory: String(memory), 'ephemeral-storage': disk },
@@ -153,7 +154,7 @@ export function readTermination(message: string | undefined): {
 }
 
 /** Script that runs the program, ends it after its time limit, writes the termination message, and signals the `results` container. */
-function mainScript(seconds: number, compile: string | undefined): string {
+function mainScript(seconds: number, compile: string | undefined, stdinFile: string | undefined): string {
   return [
     'ulimit -c 0',
     // Messages of this shell must not appear in the program's output.
@@ -167,7 +168,7 @@ function mainScript(seconds: number, compile: string | undefined): string {
     ...(compile === undefined
       ? []
       : [`stage=compile; ( exec 2>&8 8>&-; ${compile} ) & pid=$!; watch ${seconds} $pid; await $pid; [ $code -eq 0 ] && stage=run`]),
-    `if [ $code -eq 0 ]; then "$@" 2>&8 8>&- & pid=$!; watch ${seconds} $pid; await $pid; fi`,
+    `if [ $code -eq 0 ]; then "$@" ${stdinFile === undefined ? '' : `</code/${stdinFile} `}2>&8 8>&- & pid=$!; watch ${seconds} $pid; await $pid; fi`,
     'why=; [ -e /signal/why ] && why=" timeout"',
     'printf "%s %s%s\\n" "$stage" "$code" "$why" > /dev/termination-log',
     'echo done > /signal/done',
@@ -207,7 +208,12 @@ function mount(name: string, readOnly?: boolean): V1VolumeMount {
 }
 
 function environment(values: Readonly<Record<string, string>>): V1EnvVar[] {
-  return Object.entries(values).map(([name, value]) => ({ name, value }));
+  return Object.entries(values).map(([name, value]) => ({ name, value: literal(value) }));
+}
+
+/** Kubernetes replaces `$(NAME)` in arguments and values by the variable, and `$$` by `$`. */
+function literal(text: string): string {
+  return text.replaceAll('$', '$$$$');
 }
 
 function millis(cpus: number): string {

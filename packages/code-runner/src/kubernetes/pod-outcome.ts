@@ -30,8 +30,14 @@ export function observedOf(
 
 function statusOf(job: V1Job, pod: V1Pod | undefined, limits: RunLimits | undefined): Observed['status'] {
   const end = endOf(job, pod, limits);
-  if (end) return { is: 'ended', ending: end };
   const main = pod?.status?.containerStatuses?.find(({ name }) => name === 'main');
+  if (end) {
+    const { startedAt, finishedAt } = main?.state?.terminated ?? {};
+    if (startedAt === undefined || finishedAt === undefined) return { is: 'ended', ending: end };
+    // Kubernetes keeps whole seconds, and neither processor time nor memory.
+    const wallMs = new Date(finishedAt).getTime() - new Date(startedAt).getTime();
+    return { is: 'ended', ending: { ...end, usage: { cpuMs: null, wallMs, peakMemoryBytes: null } } };
+  }
   if (main?.state?.running) {
     const at = main.state.running.startedAt;
     return { is: 'running', ...(at === undefined ? {} : { startedAt: new Date(at).getTime() }) };

@@ -42,6 +42,8 @@ export interface Bodies {
     readonly priority?: number | undefined;
     readonly pool?: string | undefined;
     readonly limits?: Record<string, unknown> | undefined;
+    readonly stdin?: string | undefined;
+    readonly env?: Record<string, string> | undefined;
     readonly idempotencyKey?: string | undefined;
   };
 }
@@ -69,6 +71,8 @@ export const bodies: { readonly [Name in keyof Bodies]: z.ZodType<Bodies[Name]> 
     priority: z.number().optional(),
     pool: z.string().optional(),
     limits: z.record(z.string(), z.unknown()).optional(),
+    stdin: z.string().optional().meta({ description: 'Standard input: a text of at most 262,144 bytes.' }),
+    env: z.record(z.string(), z.string()).optional().meta({ description: 'Environment variables by name.' }),
     idempotencyKey: z.string().optional(),
   }),
 };
@@ -111,6 +115,10 @@ const run = z.object({
   submitTime: time.nullable(),
   startedAt: time.nullable(),
   endedAt: time.nullable(),
+  usage: z
+    .object({ cpuMs: z.number().nullable(), wallMs: z.number().nullable(), peakMemoryBytes: z.number().nullable() })
+    .nullable()
+    .meta({ description: 'What the program has used; null before its end.' }),
   logBytes: z.number().int(),
   lastSeq: z.number().int(),
   output: z.object({ files: z.array(z.object({ path: z.string(), size: z.number().int() })), truncated: z.boolean() }).nullable(),

@@ -114,8 +114,12 @@ export function decide(row: Decidable | undefined, object: Observed | undefined,
   return nothing;
 }
 
-function exitOf({ exitCode, signal }: Ending): Partial<Ending> {
-  return { ...(exitCode === undefined ? {} : { exitCode }), ...(signal === undefined ? {} : { signal }) };
+function exitOf({ exitCode, signal, usage }: Ending): Partial<Ending> {
+  return {
+    ...(usage === undefined ? {} : { usage }),
+    ...(exitCode === undefined ? {} : { exitCode }),
+    ...(signal === undefined ? {} : { signal }),
+  };
 }
 
 export const terminated: Ending = { state: 5, reason: null, message: 'The run was stopped.' };

@@ -197,6 +197,7 @@ function ended(ending: Ending, output: Output | undefined): Pick<Change, 'set' |
     message: ending.message,
     exit_code: ending.exitCode ?? null,
     exit_signal: ending.signal ?? null,
+    used: ending.usage ? JSON.stringify(ending.usage) : null,
     output: output ? JSON.stringify(output) : null,
     active_key: null,
   };

@@ -1,7 +1,7 @@
 import { logObject } from './event-log.ts';
 import type { RunLimits } from './limits.ts';
 import type { ListedRow, Output, RunRow } from './run.ts';
-import type { Phase, Reason, RunState } from './states.ts';
+import type { Phase, Reason, RunState, Usage } from './states.ts';
 
 /** A run, as its owner sees it. */
 export interface Run {
@@ -31,6 +31,8 @@ export interface Run {
   readonly submitTime: number | null;
   readonly startedAt: number | null;
   readonly endedAt: number | null;
+  /** What the program has used; `null` before its end, and if nothing is known of it. */
+  readonly usage: Usage | null;
   readonly logBytes: number;
   /** Number of the last event. */
   readonly lastSeq: number;
@@ -76,6 +78,7 @@ export function listedViewOf(run: ListedRow): ListedRun {
     submitTime: run.submittedAt,
     startedAt: run.startedAt,
     endedAt: run.endedAt,
+    usage: run.usage,
     logBytes: run.logBytes,
     lastSeq: run.lastSeq,
     jobUid: run.jobUid,

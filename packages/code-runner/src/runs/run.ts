@@ -1,6 +1,6 @@
 import type { Database } from '@holdfast/core';
 import type { RunLimits } from './limits.ts';
-import type { Ending, Phase, Reason, RunState } from './states.ts';
+import type { Ending, Phase, Reason, RunState, Usage } from './states.ts';
 
 /** A run's row. */
 export interface RunRow {
@@ -35,6 +35,7 @@ export interface RunRow {
   readonly endedAt: number | null;
   readonly exitCode: number | null;
   readonly exitSignal: string | null;
+  readonly usage: Usage | null;
   readonly logBytes: number;
   readonly lastSeq: number;
   readonly logPacked: boolean;
@@ -55,7 +56,7 @@ export interface Output {
   readonly truncated: boolean;
 }
 
-const texts = ['remarks', 'message', 'argv', 'limits', 'log_position', 'ending'] as const;
+const texts = ['remarks', 'message', 'argv', 'limits', 'log_position', 'ending', 'used'] as const;
 const names = [
   'actor',
   'job_uid',
@@ -145,6 +146,7 @@ export function listedOf(row: RawRun): ListedRow {
     endedAt: number(row.ended_at),
     exitCode: number(row.exit_code),
     exitSignal: text(row.exit_signal),
+    usage: jsonOf(row.used),
     logBytes: Number(row.log_bytes),
     lastSeq: Number(row.last_seq),
     logPacked: Number(row.log_packed) === 1,

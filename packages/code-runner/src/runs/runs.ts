@@ -26,6 +26,7 @@ import { writeZip } from '../zip/write-zip.ts';
 import { checkArgv, splitCommand, withArguments } from './argv.ts';
 import { awaitEnd, waitOf } from './await-end.ts';
 import { type EventLog, logObject } from './event-log.ts';
+import { checkInput, type RunInput } from './input.ts';
 import { limitsWithin, type Pool, type RunLimits } from './limits.ts';
 import { freeze, manifestOf, thaw } from './manifest.ts';
 import type { RunRow } from './run.ts';
@@ -36,7 +37,7 @@ import type { RunWatch } from './run-watches.ts';
 import { type StopHost, stopRun } from './stop-run.ts';
 
 /** Options of {@link Runs.submit}. */
-export interface Submit extends As {
+export interface Submit extends As, RunInput {
   /** Program and arguments to run in `/code`. Default: the task's main file. */
   readonly argv?: readonly string[];
   /** `argv` as one line, for older clients. It is split at blanks outside of quotes, and never given to a shell. */
@@ -115,6 +116,7 @@ export class Runs {
     if ([submit.argv, submit.execCommand, submit.args].filter((one) => one !== undefined).length > 1)
       throw new InvalidArgumentError('Give one of argv, execCommand and args: argv and execCommand are the whole command.');
     const argv = submit.argv !== undefined ? checkArgv(submit.argv) : submit.execCommand ? splitCommand(submit.execCommand) : null;
+    const input = checkInput(submit);
     const key =
       submit.idempotencyKey === undefined
         ? undefined
@@ -129,7 +131,7 @@ export class Runs {
             ? 'The task has no main file. Choose one (setMain), or give argv.'
             : `The main file ${task.main} does not exist. Write it, choose another (setMain), or give argv.`,
         );
-      const manifestHash = await freeze(this.#options, files, task.dataSets);
+      const manifestHash = await freeze(this.#options, files, task.dataSets, input);
       await checkpoint('runner:frozen');
       const run = await database
         .transaction(async (sql) => {
@@ -173,7 +175,7 @@ export class Runs {
       }
       if (run.fresh) {
         this.#options.changed(run.run.id);
-        await Promise.all([this.#signal(run.run), this.#options.folders.write(run.run, manifestOf(files, task.dataSets))]);
+        await Promise.all([this.#signal(run.run), this.#options.folders.write(run.run, manifestOf(files, task.dataSets, input))]);
       }
       const { signal } = submit;
       return viewOf(waitMs === 0 ? run.run : await awaitEnd(runs, this.#options.watch, run.run.id, waitMs, signal));

@@ -44,6 +44,16 @@ export function stateOf(phase: Phase): RunState {
   return 1;
 }
 
+/** What a program has used, from its start to its end. `null` is what the executor can't tell. */
+export interface Usage {
+  /** Processor time of its processes, in ms. */
+  readonly cpuMs: number | null;
+  /** Time from start to end, including compilation, in ms. */
+  readonly wallMs: number | null;
+  /** The most bytes of memory at a time, including its files in memory and what the system has cached for it. */
+  readonly peakMemoryBytes: number | null;
+}
+
 /** The end of a run: 3 finished, 4 failed, 5 terminated. */
 export interface Ending {
   readonly state: 3 | 4 | 5;
@@ -52,4 +62,5 @@ export interface Ending {
   readonly message: string;
   readonly exitCode?: number | null;
   readonly signal?: string | null;
+  readonly usage?: Usage;
 }

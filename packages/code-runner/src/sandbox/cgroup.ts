@@ -12,6 +12,12 @@ export interface Refusals {
   readonly forks: number;
 }
 
+/** What the processes of a group have used since its limits were set; `null` is what the kernel doesn't tell. */
+export interface GroupUsage {
+  readonly cpuMs: number | null;
+  readonly peakMemoryBytes: number | null;
+}
+
 export interface GroupLimits {
   readonly memoryBytes: number;
   readonly processes: number;
@@ -20,7 +26,7 @@ export interface GroupLimits {
 
 /** Kernel limits for all processes of one place together. Made once per place, and used for one run after the other. */
 export interface Cgroup {
-  /** @throws ExecutorUnavailableError if the kernel refuses a value: it would refuse it again */
+  /** Sets the limits for the next run, and begins to measure anew. @throws ExecutorUnavailableError if the kernel refuses a value: it would refuse it again */
   limit(limits: GroupLimits): void;
   /**
    * Adds a process; processes that it starts later follow. Each hierarchy takes the kernel about 1.5 ms, so this does not block the
@@ -28,6 +34,7 @@ export interface Cgroup {
    */
   add(pid: number): Promise<void>;
   refusals(): Refusals;
+  usage(): GroupUsage;
   remove(): void;
 }
 
@@ -70,6 +77,7 @@ function v1(root: string): Cgroups | undefined {
       let quota = false;
       return {
         limit(limits) {
+          write(own.memory, 'memory.max_usage_in_bytes', 0);
           const text = JSON.stringify(limits);
           if (text === last) return;
           last = '';
@@ -92,6 +100,8 @@ function v1(root: string): Cgroups | undefined {
           oomKills: field(read(own.memory, 'memory.oom_control'), 'oom_kill'),
           forks: field(read(own.pids, 'pids.events'), 'max'),
         }),
+        // Adding processes to the hierarchy that counts processor time would take longer than it is worth: the supervisor counts it too.
+        usage: () => ({ cpuMs: null, peakMemoryBytes: Number(read(own.memory, 'memory.max_usage_in_bytes')) || null }),
         remove() {
           for (const folder of Object.values(own)) removeGroup(folder);
         },
@@ -125,8 +135,18 @@ function v2(root: string): Cgroups | undefined {
       const own = join(base, prefix + name);
       mkdirSync(own, { recursive: true });
       let last = '';
+      const peak = (): number => Number(read(own, 'memory.peak')) || 0;
+      const cpuMs = (): number => Math.round(field(read(own, 'cpu.stat'), 'usage_usec') / 1_000);
+      let before = { peak: 0, cpuMs: 0 };
       return {
         limit(limits) {
+          // The kernel counts from the start of a group. One that is still in use for a moment stays.
+          if (last !== '') {
+            removeGroup(own);
+            if (!existsSync(own)) last = '';
+            mkdirSync(own, { recursive: true });
+          }
+          before = { peak: peak(), cpuMs: cpuMs() };
           const text = JSON.stringify(limits);
           if (text === last) return;
           last = '';
@@ -138,6 +158,7 @@ function v2(root: string): Cgroups | undefined {
         },
         add: (pid) => writeFile(join(own, 'cgroup.procs'), String(pid)),
         refusals: () => ({ oomKills: field(read(own, 'memory.events'), 'oom_kill'), forks: field(read(own, 'pids.events'), 'max') }),
+        usage: () => ({ cpuMs: cpuMs() - before.cpuMs, peakMemoryBytes: peak() > before.peak ? peak() : null }),
         remove: () => removeGroup(own),
       };
     },

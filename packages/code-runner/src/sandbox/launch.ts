@@ -4,6 +4,7 @@ import type { ExecutionRef, ExecutionSpec } from '../executor/executor.ts';
 import type { RunLimits } from '../runs/limits.ts';
 import { bubblewrapArguments } from './bubblewrap.ts';
 import type { Cgroup } from './cgroup.ts';
+import type { OutputPipes } from './output-pipes.ts';
 import type { Place } from './places.ts';
 import { supervisor } from './supervisor.ts';
 
@@ -23,6 +24,7 @@ export interface Launch {
   /** Path of `/out` on the machine, if it is not in the sandbox's own file system. */
   readonly out: string | undefined;
   readonly killAfterMs: number;
+  readonly pipes: OutputPipes;
 }
 
 /** Settings for all launches of one local sandbox. */
@@ -30,6 +32,7 @@ export interface LaunchSettings {
   /** Makes the sandbox of each program; without it, programs are plain processes. */
   readonly bubblewrap: Bubblewrap | undefined;
   readonly killAfterMs: number;
+  readonly pipes: OutputPipes;
 }
 
 export interface Bubblewrap {
@@ -38,6 +41,8 @@ export interface Bubblewrap {
   readonly etc: string;
   /** Path of the seccomp filter, if one is used. */
   readonly seccomp: string | undefined;
+  /** Whether this machine's shell tells how its jobs ended. */
+  readonly jobs: boolean;
 }
 
 /** Builds the launch of a run whose files are in `folder`. */
@@ -53,6 +58,7 @@ export function launchOf(spec: ExecutionSpec, folder: string, place: Place, sett
     OUT_DIR: '/out',
     DATA_DIR: '/data',
     ...language.environment,
+    ...spec.environment,
   };
   // Programs reserve more address space than they use; virtual machines reserve much more.
   const addressBytes = limits.memoryBytes + 4 * (language.memoryOverheadBytes ?? 0) + 64 * 2 ** 20;
@@ -61,6 +67,7 @@ export function launchOf(spec: ExecutionSpec, folder: string, place: Place, sett
     { fileBytes: limits.diskBytes, uncounted: place.cgroup ? undefined : uncounted },
     language.compile,
     spec.command,
+    { stdinFile: spec.stdinFile, jobs: settings.bubblewrap?.jobs ?? false },
   );
   const common = {
     ref: { runId: spec.runId, attempt: spec.attempt, jobUid: spec.jobUid },
@@ -68,6 +75,7 @@ export function launchOf(spec: ExecutionSpec, folder: string, place: Place, sett
     limits,
     cgroup: place.cgroup,
     killAfterMs: settings.killAfterMs,
+    pipes: settings.pipes,
   };
   const { bubblewrap } = settings;
   if (!bubblewrap) return { ...common, ...plain(folder, program, environment) };

@@ -10,9 +10,12 @@ import { findCgroups } from './cgroup.ts';
 import { listOpen } from './inherited.ts';
 import { type Bubblewrap, type LaunchSettings, launchOf } from './launch.ts';
 import { materialise } from './materialise.ts';
+import { callPrograms, onlyListedCalls, runCalls } from './one-call.ts';
+import { OutputPipes } from './output-pipes.ts';
 import { Places } from './places.ts';
 import { SandboxRun } from './sandbox-run.ts';
 import { seccompFilter } from './seccomp.ts';
+import { tellsJobs, tryJobs } from './supervisor.ts';
 
 export interface ProbeOptions {
   /** Path of bubblewrap. */
@@ -34,6 +37,7 @@ export interface Ready {
 
 /** Finds out which isolation this machine offers. @throws ExecutorUnavailableError that says what is missing and how to fix it */
 export async function probe({ file, trusted, folder, firstUserId, killAfterMs }: ProbeOptions): Promise<Ready> {
+  const pipes = new OutputPipes(folder);
   if (trusted)
     return {
       isolation: {
@@ -41,7 +45,7 @@ export async function probe({ file, trusted, folder, firstUserId, killAfterMs }:
         details: { namespaces: false, seccomp: false, cgroups: false, ownUser: false },
       },
       places: new Places({ firstUserId: undefined, cgroups: undefined }),
-      settings: { bubblewrap: undefined, killAfterMs },
+      settings: { bubblewrap: undefined, killAfterMs, pipes },
     };
   if (process.platform !== 'linux')
     throw new ExecutorUnavailableError(
@@ -57,7 +61,7 @@ export async function probe({ file, trusted, folder, firstUserId, killAfterMs }:
   if (filter && seccomp) writeFileSync(seccomp, filter);
   const isRoot = process.getuid?.() === 0;
   const places = new Places({ firstUserId: isRoot ? firstUserId : undefined, cgroups });
-  const settings = { bubblewrap: { file, etc: join(folder(), 'etc'), seccomp }, killAfterMs };
+  const settings = { bubblewrap: { file, etc: join(folder(), 'etc'), seccomp, jobs: false }, killAfterMs, pipes };
   let status: string;
   try {
     status = await tryOut(folder(), places, settings);
@@ -65,9 +69,11 @@ export async function probe({ file, trusted, folder, firstUserId, killAfterMs }:
     places.close();
     throw error;
   }
+  const onlyListed = onlyListedCalls(status);
   const details = {
     namespaces: true,
     seccomp: /^Seccomp:\s+2$/m.test(status),
+    onlyListedCalls: onlyListed ?? false,
     noNewPrivileges: /^NoNewPrivs:\s+1$/m.test(status),
     noCapabilities: /^CapEff:\s+0+$/m.test(status),
     onlyOwnDescriptors: !/^open /m.test(status),
@@ -76,6 +82,7 @@ export async function probe({ file, trusted, folder, firstUserId, killAfterMs }:
   };
   for (const [what, there] of Object.entries({
     'a seccomp filter': details.seccomp || !filter,
+    'a limit to the listed system calls': onlyListed !== false || !filter,
     'no new privileges': details.noNewPrivileges,
     'no capabilities': details.noCapabilities,
   }))
@@ -93,10 +100,15 @@ export async function probe({ file, trusted, folder, firstUserId, killAfterMs }:
     details.cgroups ? `cgroups ${details.cgroups}` : 'no cgroups (limits per process)',
     isRoot ? 'a user per slot' : 'one user',
   ];
-  return { isolation: { summary: `bubblewrap: ${parts.join(', ')}`, details }, places, settings };
+  return {
+    isolation: { summary: `bubblewrap: ${parts.join(', ')}`, details },
+    places,
+    settings: { ...settings, bubblewrap: { ...settings.bubblewrap, jobs: tellsJobs(status) } },
+  };
 }
 
-/** Starts a program in a sandbox, and returns its /proc/self/status, which shows the isolation that the kernel applies, and its open descriptors. */
+/** Starts a program in a sandbox, and returns its /proc/self/status, which shows the isolation that the kernel applies, its open descriptors, and how
+ * the kernel answers some system calls. */
 async function tryOut(base: string, places: Places, settings: LaunchSettings & { readonly bubblewrap: Bubblewrap }): Promise<string> {
   const language: Language = { name: 'probe', template: {}, main: '', image: 'none', requires: [] };
   const spec: ExecutionSpec = {
@@ -106,14 +118,15 @@ async function tryOut(base: string, places: Places, settings: LaunchSettings & {
     taskId: '',
     actor: '',
     language,
-    command: ['/bin/sh', '-c', `cat /proc/self/status; ${listOpen}`],
+    command: ['/bin/sh', '-c', `cat /proc/self/status; ${listOpen}; ${runCalls}; ${tryJobs}`],
     limits: { ...defaultRunLimits, timeoutMs: 10_000 },
     files: [],
     dataSets: [],
   };
   const folder = join(base, `${spec.runId}-${spec.attempt}`);
   mkdirSync(folder, { mode: 0o700, recursive: true });
-  await materialise(join(folder, 'code'), []);
+  const programs = Object.entries(callPrograms()).map(([path, program]) => ({ path, open: async () => program }));
+  await materialise(join(folder, 'code'), programs);
   const place = places.take();
   if (place.user !== undefined) chownSync(folder, place.user, place.user);
   let run: SandboxRun | undefined;

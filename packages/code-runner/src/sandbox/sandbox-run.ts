@@ -1,19 +1,19 @@
-import { type ChildProcess, type StdioNull, type StdioPipe, spawn } from 'node:child_process';
+import type { ChildProcess } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { closeSync, openSync } from 'node:fs';
 import { constants } from 'node:os';
-import type { Readable, Writable } from 'node:stream';
-import { startTimer, type Timer } from '@holdfast/core';
+import type { Writable } from 'node:stream';
+import { monotonicMs, startTimer, type Timer } from '@holdfast/core';
 import { endingOf, exitOf, failed, overLimit, wasSignalled } from '../executor/endings.ts';
 import type { ExecutionRef, LogPiece, OutputFile } from '../executor/executor.ts';
 import { terminated } from '../runs/decide.ts';
-import type { Ending } from '../runs/states.ts';
+import type { Ending, Usage } from '../runs/states.ts';
 import { fileBytes, fullFolder } from './file-systems.ts';
-import { inheritable, withoutInherited } from './inherited.ts';
 import type { Launch } from './launch.ts';
 import { leftFiles } from './left-files.ts';
 import { OutputStream } from './output-stream.ts';
 import { isAlive, processTree, signal } from './process-tree.ts';
+import { processorTime } from './processor-time.ts';
+import { type StartedProcess, startProcess } from './start-process.ts';
 
 type Because = 'TIMEOUT' | 'OUTPUT_LIMIT' | 'STOP';
 
@@ -24,13 +24,12 @@ const killMs = 3_000;
 export class SandboxRun {
   readonly ref: ExecutionRef;
   readonly #launch: Launch;
+  readonly #process: StartedProcess;
   readonly #child: ChildProcess;
   readonly #streams: { readonly name: 'stdout' | 'stderr'; readonly output: OutputStream }[];
   readonly #changes = new Set<() => void>();
   readonly #before: { readonly oomKills: number; readonly forks: number };
   readonly #timer: Timer;
-  /** Reports of the supervisor. */
-  readonly #reports: Readable;
   /** Commands for the supervisor. */
   readonly #commands: Writable;
   /** Process 1 of the sandbox. */
@@ -44,46 +43,21 @@ export class SandboxRun {
   /** Resolves when the supervisor has exited. */
   readonly exited: Promise<void>;
   #position = 0;
+  #begunMs: number | undefined;
 
   constructor(launch: Launch) {
     const { cgroup, limits } = launch;
     this.ref = launch.ref;
     this.#launch = launch;
     this.#before = cgroup?.refusals() ?? { oomKills: 0, forks: 0 };
-    const filter = launch.seccomp === undefined ? undefined : openSync(launch.seccomp, 'r');
-    const devNull = openSync('/dev/null', 'r');
-    try {
-      const own = ['ignore', 'pipe', 'pipe', 'pipe', 'pipe', filter ?? 'ignore', 'pipe', 'pipe'] as const;
-      this.#child = spawn(launch.file, launch.args, {
-        cwd: launch.cwd,
-        // The program sees nothing of this process's environment.
-        env: launch.environment as NodeJS.ProcessEnv,
-        stdio: withoutInherited<StdioNull | StdioPipe | number>(own, 'ignore', devNull, inheritable()),
-        ...(launch.user === undefined ? {} : { uid: launch.user, gid: launch.user }),
-        detached: !launch.wrapped,
-      });
-    } finally {
-      if (filter !== undefined) closeSync(filter);
-      closeSync(devNull);
-    }
-    const child = this.#child;
-    const [, , , status, block, , reports, commands] = child.stdio as unknown as [
-      null,
-      Readable,
-      Readable,
-      Readable,
-      Writable,
-      null,
-      Readable,
-      Writable,
-    ];
-    this.#reports = reports;
+    this.#process = startProcess(launch);
+    const { child, status, block, reports, commands } = this.#process;
+    this.#child = child;
     this.#commands = commands;
-    for (const stream of [status, block, reports, commands]) stream.on('error', () => undefined);
     const changed = (): void => this.#notify();
     this.#streams = [
-      { name: 'stdout', output: new OutputStream(child.stdout as Readable, changed) },
-      { name: 'stderr', output: new OutputStream(child.stderr as Readable, changed) },
+      { name: 'stdout', output: new OutputStream(this.#process.stdout, changed) },
+      { name: 'stderr', output: new OutputStream(this.#process.stderr, changed) },
     ];
     this.exited = new Promise((resolve) => {
       child.on('error', (error) => {
@@ -107,6 +81,7 @@ export class SandboxRun {
         this.#init = Number(pid);
         void this.#applyLimits().then((applied) => {
           if (!applied) return;
+          this.#begunMs = monotonicMs();
           this.#commands.write('go\n');
           block.end('go');
         });
@@ -114,6 +89,7 @@ export class SandboxRun {
     } else {
       status.resume();
       block.end();
+      this.#begunMs = monotonicMs();
       commands.write('go\n');
       this.#init = child.pid;
     }
@@ -199,8 +175,8 @@ export class SandboxRun {
       if (this.#child.pid !== undefined) signal(this.#child.pid, 'SIGKILL');
       await this.exited;
     }
-    this.#reports.destroy();
-    for (const stream of this.#child.stdio) stream?.destroy();
+    const { stdout, stderr } = this.#process;
+    for (const stream of [stdout, stderr, ...this.#child.stdio]) stream?.destroy();
     this.#end({ state: 4, reason: 'NODE_LOST', message: 'The sandbox was removed.' });
   }
 
@@ -239,7 +215,7 @@ export class SandboxRun {
     const mark = randomBytes(24).toString('hex');
     for (const { output } of this.#streams) output.endAt(mark);
     this.#commands.write(`${mark}\n`);
-    this.#end(this.#judge(code));
+    this.#end({ ...this.#judge(code), usage: this.#usage() });
   }
 
   async #kill(): Promise<void> {
@@ -284,21 +260,19 @@ export class SandboxRun {
       this.#notify();
       return;
     }
-    const { stderr } = this.#child;
+    const { stderr } = this.#process;
     // Output on standard error before the program started is a message of bubblewrap.
-    if (
-      this.#init === undefined ||
-      (this.#stage === undefined && code === 1 && this.#position === 0 && (stderr?.readableLength ?? 0) > 0)
-    ) {
-      const said = String(stderr?.read() ?? '');
+    if (this.#init === undefined || (this.#stage === undefined && code === 1 && this.#position === 0 && stderr.readableLength > 0)) {
+      const said = String(stderr.read() ?? '');
       if (this.#init === undefined || said.startsWith('bwrap: ')) {
         const message = `The sandbox could not be set up: ${said.trim().slice(0, 500) || `it ended with ${name ?? code}`}.`;
         this.#end({ state: 4, reason: 'INTERNAL', message });
         return;
       }
-      stderr?.unshift(Buffer.from(said));
+      stderr.unshift(Buffer.from(said));
     }
-    this.#end(this.#judge(code === null || code === 0 ? 128 + (constants.signals[name ?? 'SIGKILL'] ?? 9) : code));
+    const ended = this.#judge(code === null || code === 0 ? 128 + (constants.signals[name ?? 'SIGKILL'] ?? 9) : code);
+    this.#end({ ...ended, usage: this.#usage() });
   }
 
   #judge(code: number): Ending {
@@ -323,6 +297,15 @@ export class SandboxRun {
       more: forks,
       ...(this.#stage === undefined ? {} : { signalled: wasSignalled(this.#reported, code) }),
     });
+  }
+
+  #usage(): Usage {
+    const group = this.#launch.cgroup?.usage();
+    return {
+      cpuMs: group?.cpuMs ?? processorTime(this.#reported),
+      wallMs: this.#begunMs === undefined ? null : Math.round(monotonicMs() - this.#begunMs),
+      peakMemoryBytes: group?.peakMemoryBytes ?? null,
+    };
   }
 
   /** A path in the sandbox, as seen from outside. */

@@ -95,8 +95,16 @@ export function executorContract(under: ExecutorUnderTest, { it, equal }: Contra
   test('runs a program with its arguments, and reports its output and its end', async (executor) => {
     const done = await run(executor, spec('echo "$1/$2"; echo err >&2; pwd; cat run.sh | wc -l; exit 3\n'));
     equal(
-      { ...done, log: done.log.split('\n').sort().join() },
-      { log: ',/code,1,err,one/two words', state: 4, reason: 'EXIT_NONZERO', message: done.message, exitCode: 3, signal: null },
+      { ...done, log: done.log.split('\n').sort().join(), usage: (done.usage?.wallMs ?? -1) >= 0 },
+      {
+        log: ',/code,1,err,one/two words',
+        state: 4,
+        reason: 'EXIT_NONZERO',
+        message: done.message,
+        exitCode: 3,
+        signal: null,
+        usage: true,
+      },
     );
     equal((await run(executor, spec('true'))).state, 3);
   });
@@ -130,6 +138,29 @@ export function executorContract(under: ExecutorUnderTest, { it, equal }: Contra
       ['a/b/c', 5],
       ['random', 100_000],
     ]);
+  });
+
+  test('a program can open its output by name: /dev/stdout, /dev/stderr', async (executor) => {
+    const done = await run(
+      executor,
+      spec('set -e; echo one; echo two > /dev/stdout; echo three > /dev/stderr; echo four >> /dev/stdout; echo five | tee /dev/stderr'),
+    );
+    equal([done.state, done.log.split('\n').sort().join(' ').trim()], [3, 'five five four one three two']);
+  });
+
+  test('a program gets its environment, and reads the file that is its standard input', async (executor) => {
+    const one = spec('echo "$LEVEL|$ODD|$1"; cat; echo "|$(cat | wc -c)"', {
+      environment: { LEVEL: '3', ODD: "$(LEVEL) $LEVEL $$ ' \n\\é" },
+      command: ['/bin/sh', 'run.sh', '$(LEVEL)$$'],
+      stdinFile: '.stdin',
+    });
+    const content = Buffer.from('line 1\nno end');
+    const done = await run(executor, {
+      ...one,
+      files: [...one.files, { path: '.stdin', size: content.length, open: async () => Readable.from([content], { objectMode: false }) }],
+    });
+    equal(done.log.replaceAll(/ +0$/gm, '0'), "3|$(LEVEL) $LEVEL $$ ' \n\\é|$(LEVEL)$$\nline 1\nno end|0\n");
+    equal((await run(executor, spec('cat; echo none'))).log, 'none\n');
   });
 
   test('a program can write to /scratch, /tmp and /out only', async (executor) => {

@@ -25,6 +25,7 @@ import type { RunTable } from '../runs/run-table.ts';
 import type { RunWatch } from '../runs/run-watches.ts';
 import { budgetScope, slotScope } from '../runs/slot-scope.ts';
 import type { FileStore } from '../store/file-store.ts';
+import { ClaimTurns } from './claim-turns.ts';
 import { Execution } from './execution.ts';
 import { leaveRun } from './leave-run.ts';
 import { Membership } from './membership.ts';
@@ -72,8 +73,7 @@ export class RunnerWorker implements Service {
   readonly #driven = new Map<string, { readonly execution: Execution; readonly done: Promise<void> }>();
   /** Runs that are driven, and runs that have ended but are not yet cleaned up. */
   readonly #finishing = new Set<Promise<void>>();
-  readonly #claiming = new Map<string, Promise<boolean>>();
-  readonly #claimAgain = new Set<string>();
+  readonly #claims: ClaimTurns;
   readonly #heartbeat: Loop<void>;
   readonly #poll: Loop<number>;
   readonly #sweep: Service;
@@ -100,6 +100,7 @@ export class RunnerWorker implements Service {
     this.#pendingMs = durationMs(options.pending ?? '10m', 'pending');
     this.#stopMs = durationMs(options.stopTimeout ?? '30s', 'stopTimeout');
     const { logger } = host;
+    this.#claims = new ClaimTurns((name) => this.#claim(name), logger);
     const sweepMs = durationMs(options.sweep ?? '10s', 'sweep');
     this.#heartbeat = defineLoop({
       name: 'code-runner heartbeat',
@@ -196,7 +197,7 @@ export class RunnerWorker implements Service {
     this.#listening = await queue.listen(
       this.#pools.map(({ name }) => name),
       {
-        claimMore: async (name) => ({ room: await this.#claimMore(name) }),
+        claimMore: async (name) => ({ room: await this.#claims.claim(name) }),
         dead: (runId, why) => failDead(runs, runId, why, this.#host),
       },
     );
@@ -212,7 +213,7 @@ export class RunnerWorker implements Service {
     this.#listening = undefined;
     await this.#poll.stop();
     await this.#sweep.stop();
-    await Promise.all(this.#claiming.values());
+    await this.#claims.settled();
     if (executor.scope === 'process') await settledWithin(this.#stopMs, Promise.all(this.#finishing));
     const left = [...this.#driven.values()];
     this.#executions.abort(new Error('the worker was stopped'));
@@ -243,33 +244,11 @@ export class RunnerWorker implements Service {
   }
 
   async #claimAll(): Promise<number> {
-    for (const pool of this.#pools) await this.#claimMore(pool.name);
+    for (const pool of this.#pools) await this.#claims.claim(pool.name);
     return this.#driven.size;
   }
 
-  /**
-   * Claims as many runs of a pool as this worker can take. Calls during a claim share one further claim after it. Returns whether the
-   * worker could take more.
-   */
-  #claimMore(name: string): Promise<boolean> {
-    const current = this.#claiming.get(name);
-    if (current) {
-      this.#claimAgain.add(name);
-      return current;
-    }
-    const claim = this.#claim(name)
-      .catch((err) => {
-        this.#host.logger.warn({ err, pool: name }, 'runs could not be claimed; retrying');
-        return true;
-      })
-      .finally(() => {
-        this.#claiming.delete(name);
-        if (this.#claimAgain.delete(name)) void this.#claimMore(name);
-      });
-    this.#claiming.set(name, claim);
-    return claim;
-  }
-
+  /** Claims as many runs of a pool as this worker can take. Returns whether it could take more. */
   async #claim(name: string): Promise<boolean> {
     const pool = this.#host.pools.get(name);
     // A worker whose heartbeat may have lapsed claims nothing: others may already count its runs as lost.
@@ -342,7 +321,7 @@ export class RunnerWorker implements Service {
   /** A run has ended and its slot is free: this worker claims at once. The rest of the run is cleaned up meanwhile. */
   #freed(run: RunRow): void {
     this.#driven.delete(run.id);
-    if (run.pool !== null && this.#accepting) void this.#claimMore(run.pool);
+    if (run.pool !== null && this.#accepting) void this.#claims.claim(run.pool);
     if (run.pool !== null) this.#host.signalOthers(run.pool);
     const { state, reason } = run;
     this.#telemetry.settled.add(1, { kind: run.pool ?? '', outcome: reason ?? String(state) });

@@ -239,7 +239,8 @@ export class Kubelet {
 
   async #specOf(pod: string, spec: PodSpec, main: Container): Promise<ExecutionSpec> {
     const { store } = this.#options;
-    const env = Object.fromEntries((main.env ?? []).map(({ name, value }) => [name, value]));
+    const env: Record<string, string> = {};
+    for (const { name, value } of main.env ?? []) env[name] = expanded(value, env);
     const [init] = spec.initContainers ?? [];
     const url = init?.env?.find(({ name }) => name === 'CODE_URL')?.value;
     let map: ApiObject | undefined;
@@ -264,7 +265,7 @@ export class Kubelet {
       language: defineLanguage({ name: 'container', template: { x: '' }, main: 'x', image: main.image, requires: [], environment: env }),
       // A kubelet mounts these; the sandbox has other places for them.
       command: main.command.map((part) =>
-        part.replaceAll('/signal/', '/tmp/.signal-').replaceAll('/dev/termination-log', '/out/.termination-log'),
+        expanded(part, env).replaceAll('/signal/', '/tmp/.signal-').replaceAll('/dev/termination-log', '/out/.termination-log'),
       ),
       limits: {
         ...defaultRunLimits,
@@ -286,6 +287,11 @@ export class Kubelet {
       })),
     };
   }
+}
+
+/** Replaces variables in an argument or a value as Kubernetes does. */
+function expanded(text: string, env: Readonly<Record<string, string>>): string {
+  return text.replaceAll(/\$\$|\$\(([\w.-]+)\)/g, (whole, name: string | undefined) => (name === undefined ? '$' : (env[name] ?? whole)));
 }
 
 function refOf(pod: string): { readonly runId: string; readonly attempt: number; readonly jobUid: string } {
