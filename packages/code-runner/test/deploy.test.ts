@@ -19,8 +19,9 @@ const validator = process.env.HOLDFAST_KUBERNETES_VALIDATE;
 const folder = mkdtempSync(join(tmpdir(), 'holdfast-deploy-'));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
-function validate(version: string, file: string): { readonly status: number | null; readonly output: string } {
-  const { status, stdout, stderr } = spawnSync('python3', ['-m', 'kubernetes_validate', '-k', version, '--strict', file], {
+/** Validates files in one process: to start the validator takes longer than to validate a file. It prints `<file> passed` for each that is valid. */
+function validate(version: string, ...files: readonly string[]): { readonly status: number | null; readonly output: string } {
+  const { status, stdout, stderr } = spawnSync('python3', ['-m', 'kubernetes_validate', '-k', version, '--strict', ...files], {
     env: { ...process.env, PYTHONPATH: validator },
     encoding: 'utf8',
   });
@@ -46,11 +47,6 @@ describe.runIf(validator)("against Kubernetes' own schemas", () => {
   it.each(['1.30', '1.31', '1.34', '1.37'])(
     'the manifests of deploy/ and every kind of Job are valid in %s, to the last field',
     (version) => {
-      for (const file of readdirSync(deploy)) {
-        const { status, output } = validate(version, join(deploy, file));
-        expect(status, output).toBe(0);
-        expect(output).toContain('passed');
-      }
       const jobs = [
         jobManifest(spec({}), { from: 'config-map' }, [], settings),
         jobManifest(
@@ -69,12 +65,15 @@ describe.runIf(validator)("against Kubernetes' own schemas", () => {
         ),
         jobManifest(spec({ language: r() }), { from: 'config-map' }, [], settings),
       ];
+      const files = readdirSync(deploy).map((file) => join(deploy, file));
       for (const [i, job] of jobs.entries()) {
         const file = join(folder, `job-${version}-${i}.json`);
         writeFileSync(file, JSON.stringify(job));
-        const { status, output } = validate(version, file);
-        expect(status, output).toBe(0);
+        files.push(file);
       }
+      const { status, output } = validate(version, ...files);
+      expect(status, output).toBe(0);
+      for (const file of files) expect(output).toContain(`${file} passed`);
     },
   );
 

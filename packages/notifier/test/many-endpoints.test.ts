@@ -1,4 +1,5 @@
-import { until } from '@holdfast/core/testing';
+import { concat } from '@holdfast/core';
+import { numbers, until } from '@holdfast/core/testing';
 import { expect, it } from 'vitest';
 import { EndpointTable } from '../src/endpoint/endpoint-table.ts';
 import { wakeEndpoints } from '../src/endpoint/wake-endpoints.ts';
@@ -9,20 +10,16 @@ onEveryDatabase('a hundred thousand endpoints', (suite) => {
     const receiver = await suite.receiver();
     const notifier = suite.notifier();
     const { knex } = suite.db;
-    let added = 0;
-    const add = async (status: string, n: number): Promise<void> => {
-      for (const end = added + n; added < end; added += 100)
-        await knex('notifier_endpoint').insert(
-          Array.from({ length: 100 }, (_, i) => ({
-            tenant: `${status}-${added + i}`,
-            origin: 'https://example.com',
-            status,
-            run_at: status === 'WAITING' ? 9_000_000_000_000 : null,
-            claim_rank: added + i,
-          })),
-        );
-    };
     const { database } = notifier;
+    let added = 0;
+    const add = async (status: string, count: number): Promise<void> => {
+      const tenant = concat(database, `'${status}-'`, `(n + ${added})`);
+      const runAt = status === 'WAITING' ? '9000000000000' : 'NULL';
+      await knex.raw(
+        `INSERT INTO notifier_endpoint (tenant, origin, status, run_at, claim_rank) SELECT ${tenant}, 'https://example.com', '${status}', ${runAt}, n + ${added} FROM (${numbers(count)}) numbers`,
+      );
+      added += count;
+    };
     const { work } = new EndpointTable(database);
     const calls = {
       claim: () => work.claim({ kind: '', group: '', limit: 50, owner: 'o', leaseMs: 60_000 }),

@@ -1,3 +1,4 @@
+export { numbers } from './numbers.ts';
 export { foreignErrors, oddValues } from './odd-values.ts';
 export { quietWaker } from './quiet-waker.ts';
 export { type LogLine, type RecordedLog, recordLog } from './recorded-log.ts';
