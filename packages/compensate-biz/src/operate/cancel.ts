@@ -2,6 +2,7 @@ import { checkpoint, type Database, forUpdate, idList, readsSnapshot, type SqlRu
 import type { Registry } from '../registry.ts';
 import { parentType } from '../table/parent-type.ts';
 import { hasEnded } from '../table/statuses.ts';
+import { fanOutsByUnfinished, unfinishedSql } from '../table/unfinished.ts';
 import { lockRow, type SteeredRow, steeredColumns } from './steer.ts';
 
 /** Children per transaction. */
@@ -64,7 +65,7 @@ export async function cancelChildren(registry: Registry, signal?: AbortSignal): 
 export async function cancelAllChildren(registry: Registry, signal?: AbortSignal): Promise<number> {
   const { database, table } = registry;
   const unnoticed = await database.rows<{ id: string }>(
-    `SELECT ${database.text('t.id')} AS id FROM ${database.table('compensate_biz')} t JOIN ${database.table('compensate_biz_fan_out')} f ON f.parent_id = t.id WHERE ${table.ended('cancelled', 't.')} AND t.biz_type = '${parentType}' AND f.cancelled = 0 LIMIT 1000`,
+    `SELECT ${database.text('f.parent_id')} AS id FROM ${fanOutsByUnfinished(database)} WHERE ${unfinishedSql} AND f.cancelled = 0 AND (SELECT t.status FROM ${database.table('compensate_biz')} t WHERE t.id = f.parent_id) = ${table.state('cancelled')} ORDER BY f.parent_id LIMIT 1000`,
   );
   if (unnoticed.length > 0) await database.transaction((sql) => markFanOuts(registry, sql, 'cancelled', unnoticed));
   let cancelled = 0;

@@ -2,6 +2,7 @@ import { compareTexts, type Database, type Duration, durationMs, forUpdate, idLi
 import { FanOutCancelledError } from '../errors.ts';
 import type { Registry } from '../registry.ts';
 import { parentType } from '../table/parent-type.ts';
+import { reopenFanOuts } from '../table/unfinished.ts';
 
 /** The columns of a row that decide how it is steered. */
 export interface SteeredRow {
@@ -51,12 +52,21 @@ export async function redriveRow(registry: Registry, sql: SqlRunner, id: string)
 
 /**
  * As {@link redriveRow}, for those of the rows that are FAILED or CANCELLED. Returns their ids, ascending. Locks as every other transaction
- * does: rows in the order of their ids, then gates in the order of their keys, then the counts of parents.
+ * does: fan-outs, then rows in the order of their ids, then gates in the order of their keys, then the counts of parents.
  */
 export async function redriveRows(registry: Registry, sql: SqlRunner, ids: readonly string[]): Promise<readonly string[]> {
   const { database, table, turns, caps, children } = registry;
   const t = database.table('compensate_biz');
   const list = idList(database.family, ids);
+  const parents = await sql.rows<{ id: string }>(
+    `SELECT DISTINCT ${database.text('parent_id')} AS id FROM ${t}${database.primaryKeyHint} WHERE ${list.sql} AND parent_id IS NOT NULL`,
+    list.params,
+  );
+  await reopenFanOuts(
+    database,
+    sql,
+    parents.map(({ id }) => id),
+  );
   const rows = await sql.rows<SteeredRow>(
     `SELECT ${steeredColumns(database)} FROM ${t}${database.primaryKeyHint} WHERE ${list.sql} AND status IN ('FAILED', 'CANCELLED') ORDER BY ${t}.id${forUpdate(database)}`,
     list.params,

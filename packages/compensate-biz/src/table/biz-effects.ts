@@ -1,5 +1,6 @@
 import { Caps, Children, SettleEffects, Turns, type WorkTable } from '@holdfast/core';
 import type { BizTypes } from '../biz-type.ts';
+import { fanOutsByUnfinished, unfinishedSql } from './unfinished.ts';
 
 /** Scope of the gates, and of the slots, of a type. */
 export function gateScope(type: string): string {
@@ -25,6 +26,8 @@ export function bizEffects(table: WorkTable, types: BizTypes): BizEffects {
   const caps = new Caps(table, { scope: gateScope, limit: (type) => types[type]?.globalConcurrency });
   const children = new Children(table, {
     parentTable: 'compensate_biz_fan_out',
+    openParents: fanOutsByUnfinished(table.database),
+    mayBeOpen: unfinishedSql,
     parentColumns: ['on_complete'],
     countTable: 'compensate_biz_fan_out_count',
     resultColumn: 'context',

@@ -210,8 +210,9 @@ async function indexDueAndEnded(database: Database, look: SqlRunner): Promise<re
 }
 
 /**
- * Whether a fan-out was cancelled, and the key of the child up to which its children were; NULL if none is to be cancelled. The index holds the
- * fan-outs that are being cancelled: a few at most.
+ * Whether a fan-out was cancelled, and the key of the child up to which its children were; NULL if none is to be cancelled. And whether a sweep
+ * must look at it: see `unfinishedSql`. One index holds the fan-outs that are being cancelled, the other those that are unfinished: a few at
+ * most, after the first sweep has gone through those that are there.
  */
 async function cancelFanOuts(database: Database, look: SqlRunner): Promise<readonly string[]> {
   const existing = await tableColumns(database, look, 'compensate_biz_fan_out');
@@ -219,11 +220,17 @@ async function cancelFanOuts(database: Database, look: SqlRunner): Promise<reado
   for (const [name, type] of [
     ['cancelled', 'INTEGER NOT NULL DEFAULT 0'],
     ['cancel_after', inByteCollation(database, 'VARCHAR(191) NULL')],
+    ['unfinished', 'INTEGER NULL DEFAULT 1'],
+    ['redriven', 'BIGINT NOT NULL DEFAULT 0'],
   ] as const)
     if (!existing.has(name)) schema.statements.push(`ALTER TABLE ${database.table('compensate_biz_fan_out')} ADD COLUMN ${name} ${type}`);
   schema.index('compensate_biz_fan_out_cancel', 'compensate_biz_fan_out', 'parent_id', {
     where: 'cancel_after IS NOT NULL',
     wide: 'cancel_after',
+  });
+  schema.index('compensate_biz_fan_out_unfinished', 'compensate_biz_fan_out', 'parent_id', {
+    where: 'unfinished = 1',
+    wide: 'unfinished',
   });
   return schema.statements;
 }

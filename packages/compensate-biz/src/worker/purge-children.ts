@@ -1,5 +1,6 @@
 import type { Database } from '@holdfast/core';
 import type { Registry } from '../registry.ts';
+import { parentType } from '../table/parent-type.ts';
 
 /** SQL: true for a row `t` that is a child of a fan-out whose items still come. It tells that its item was written, so it must stay. */
 export function openChildSql(database: Database): string {
@@ -12,15 +13,18 @@ export function unclosedSql(database: Database): string {
 }
 
 /**
- * Deletes SUCCESS rows of a type that keeps none: children that stayed while the items of their fan-out came (see `keepsRow`). Index:
- * `(parent_id, child_key)`. Returns how many.
+ * Deletes the SUCCESS children of these fan-outs, which are of types that keep none and have all their children written: those that stayed while
+ * the items came (see `keepsRow`). Index: `(parent_id, child_key)`. Returns how many.
  */
-export async function purgeChildren({ database }: Registry, type: string, signal?: AbortSignal): Promise<number> {
+export async function purgeChildren({ database }: Registry, parentIds: readonly string[], signal?: AbortSignal): Promise<number> {
+  if (parentIds.length === 0) return 0;
   const t = database.table('compensate_biz');
-  const select = `SELECT ${database.text('t.id')} AS id FROM ${database.table('compensate_biz_fan_out')} f JOIN ${t} t ON t.parent_id = f.parent_id AND t.biz_type = f.biz_type WHERE f.biz_type = ? AND f.total IS NOT NULL AND t.status = 'SUCCESS' LIMIT 1000`;
+  const of = `parent_id IN (${parentIds.map((id) => BigInt(id)).join(', ')})`;
+  // A fan-out that belongs to another is a row of that one, too, and is kept.
+  const select = `SELECT ${database.text('t.id')} AS id FROM ${t} t WHERE t.${of} AND t.biz_type <> '${parentType}' AND t.status = 'SUCCESS' LIMIT 1000`;
   let purged = 0;
   for (let n = 1; n > 0 && !signal?.aborted; purged += n) {
-    const rows = await database.rows<{ id: string }>(select, [type]);
+    const rows = await database.rows<{ id: string }>(select);
     if (rows.length === 0) break;
     const ids = rows.map(({ id }) => BigInt(id)).join(', ');
     n = await database.transaction(async (sql) => {

@@ -4,8 +4,9 @@ import { cancelAllChildren } from '../operate/cancel.ts';
 import type { Registry } from '../registry.ts';
 import { completeParents } from '../submit/fan-out.ts';
 import { parentType } from '../table/parent-type.ts';
+import { finishFanOuts } from './finish-fan-outs.ts';
 import { keepsForeign } from './foreign-rows.ts';
-import { openChildSql, purgeChildren, unclosedSql } from './purge-children.ts';
+import { openChildSql, unclosedSql } from './purge-children.ts';
 
 /** How long the row of a fan-out is kept after it completed or was cancelled, in ms. Which of the two is kept with its key. */
 const fanOutKeptMs = 30 * 86_400_000;
@@ -105,9 +106,9 @@ export async function sweepOnce(
   const fanOuts = { kind: parentType, olderThanMs: fanOutKeptMs, signal };
   let purged = await step(table.purge({ ...fanOuts, state: 'done' }));
   let purgedFailed = await step(table.purge({ ...fanOuts, state: 'cancelled', unless: unclosedSql(registry.database) }));
+  purged += await step(finishFanOuts(registry, types, signal));
   const unless = openChildSql(registry.database);
-  for (const [type, { keep, purgeAfterMs, purgeFailedAfterMs }] of Object.entries(types)) {
-    if (!keep) purged += await step(purgeChildren(registry, type, signal));
+  for (const [type, { purgeAfterMs, purgeFailedAfterMs }] of Object.entries(types)) {
     if (purgeAfterMs !== undefined)
       purged += await step(
         table.purge({ kind: type, state: 'done', olderThanMs: purgeAfterMs, unless, keep: keepsForeign(types, type, 'done'), signal }),

@@ -7,6 +7,10 @@ import type { WorkTable } from '../row/work-table.ts';
 export interface ChildrenOptions {
   /** Table of the parents, one row each: `parent_id`, and `total`, which is NULL until all children are written. */
   readonly parentTable: string;
+  /** SQL of that table as `f`, for the statement that looks for parents to complete. Default: the table. */
+  readonly openParents?: string;
+  /** SQL: true for a parent `f` that may not have completed, in the words of an index. Default: all are read. */
+  readonly mayBeOpen?: string;
   /** Further columns of that table, which {@link Children.complete} reads. */
   readonly parentColumns: readonly string[];
   /** Table of the counts: `parent_id`, `worker` (the primary key are both), `done`, `failed`, `cancelled`. */
@@ -142,8 +146,14 @@ export class Children {
   /** Reads the parents whose children are all written and have all ended, and that have not completed. */
   async open(limit: number = 1000): Promise<string[]> {
     const { database, shape } = this.#table;
+    const {
+      parentTable,
+      countTable,
+      openParents: parents = `${database.table(parentTable)} f`,
+      mayBeOpen = 'f.total IS NOT NULL',
+    } = this.#options;
     const rows = await database.rows<{ id: string }>(
-      `SELECT ${database.text('f.parent_id')} AS id FROM ${database.table(this.#options.parentTable)} f JOIN ${database.table(shape.table)} t ON t.id = f.parent_id WHERE f.total IS NOT NULL AND t.status = ${this.#table.state('blocked')} AND f.total <= (SELECT COALESCE(sum(c.done + c.failed + c.cancelled), 0) FROM ${database.table(this.#options.countTable)} c WHERE c.parent_id = f.parent_id) ORDER BY f.parent_id LIMIT ${limit}`,
+      `SELECT ${database.text('f.parent_id')} AS id FROM ${parents} WHERE ${mayBeOpen} AND f.total <= (SELECT COALESCE(sum(c.done + c.failed + c.cancelled), 0) FROM ${database.table(countTable)} c WHERE c.parent_id = f.parent_id) AND (SELECT t.status FROM ${database.table(shape.table)} t WHERE t.id = f.parent_id) = ${this.#table.state('blocked')} ORDER BY f.parent_id LIMIT ${limit}`,
     );
     return rows.map((row) => row.id);
   }
