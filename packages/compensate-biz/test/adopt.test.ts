@@ -118,10 +118,14 @@ describe.each(testDialects())('a classic table on $name', (dialect) => {
     const old = '2020-01-01 00:00:00';
     const many = (fields: object, count: number) => Array.from({ length: count }, () => row({ updated_at: old, ...fields }));
     const insert = (rows: object[]) => db.knex.batchInsert('compensate_biz', rows as Record<string, unknown>[], 50);
-    await insert([...many({ status: 'SUCCESS' }, 2_500), ...many({ status: 'FAILED' }, 20)]);
+    await insert([...many({ status: 'SUCCESS' }, 2_500), ...many({ status: 'FAILED' }, 20), ...many({ status: 'CANCELLED' }, 10)]);
     await migrate(db.knex, [coreSchema, compensateBizSchema]);
     // As a worker leaves them.
-    await insert([...many({ status: 'SUCCESS', starts: 1 }, 1_200), ...many({ status: 'FAILED', starts: 2 }, 3)]);
+    await insert([
+      ...many({ status: 'SUCCESS', starts: 1, version: 1 }, 1_200),
+      ...many({ status: 'FAILED', starts: 2, version: 2 }, 3),
+      ...many({ status: 'CANCELLED', starts: 0, version: 1 }, 2),
+    ]);
     const rows = async () => {
       const counts = await db
         .knex<{ status: string }>('compensate_biz')
@@ -140,11 +144,12 @@ describe.each(testDialects())('a classic table on $name', (dialect) => {
     await until(() => log.at('info', 'sweep ends').length === 1);
     await first.close();
     const left = [
+      ['CANCELLED', 10],
       ['FAILED', 20],
       ['SUCCESS', 2_500],
     ];
     expect(await rows()).toEqual(left);
-    expect(log.at('warn', 'are left')).toMatchObject([{ fields: { rows: ['grant SUCCESS', 'grant FAILED'] } }]);
+    expect(log.at('warn', 'are left')).toMatchObject([{ fields: { rows: ['grant SUCCESS', 'grant FAILED', 'grant CANCELLED'] } }]);
     const kept = create({ keep: 'all', keepFailed: 'all' });
     await kept.sweep();
     await kept.close();
@@ -154,7 +159,9 @@ describe.each(testDialects())('a classic table on $name', (dialect) => {
     await asked.worker().start();
     await until(async () => (await rows()).length === 0);
     await asked.close();
-    expect(log.at('warn', 'the sweep deletes those')).toMatchObject([{ fields: { rows: ['grant SUCCESS', 'grant FAILED'] } }]);
+    expect(log.at('warn', 'the sweep deletes those')).toMatchObject([
+      { fields: { rows: ['grant SUCCESS', 'grant FAILED', 'grant CANCELLED'] } },
+    ]);
   });
 
   it('counts past what a tinyint holds, and is claimed whatever its priority says', async () => {

@@ -129,7 +129,7 @@ export async function sweepOnce(
 async function purgeFailed(registry: Registry, type: string, olderThanMs: number, signal: AbortSignal | undefined): Promise<number> {
   const query = { kind: type, olderThanMs, unless: openChildSql(registry.database), signal };
   const failed = await registry.table.purge({ ...query, state: 'dead', keep: keepsForeign(registry.types, type, 'dead') });
-  const cancelled = await registry.table.purge({ ...query, state: 'cancelled' });
+  const cancelled = await registry.table.purge({ ...query, state: 'cancelled', keep: keepsForeign(registry.types, type, 'cancelled') });
   if (failed + cancelled > 0)
     registry.logger.warn(
       { type, failed, cancelled },
