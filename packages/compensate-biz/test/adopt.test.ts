@@ -1,5 +1,5 @@
 import { readFileSync } from 'node:fs';
-import { coreSchema, every, migrate, silentLogger, wait } from '@holdfast/core';
+import { coreSchema, every, InvalidArgumentError, migrate, silentLogger, wait } from '@holdfast/core';
 import { recordLog, type TestDatabase, testDialects, until } from '@holdfast/core/testing';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { bizType, type CompensateBiz, compensateBizSchema, createCompensateBiz } from '../src/index.ts';
@@ -319,6 +319,86 @@ describe.each(testDialects())('a classic table on $name', (dialect) => {
       expect(await registry.find({ bizId: 7 })).toHaveLength(1);
     },
   );
+
+  it.each(['ENUM', 'CHAR'])('is refused with the statement to run where PostgreSQL would refuse a status of ours: %s', async (kind) => {
+    if (db.name !== 'postgres') return;
+    await db.knex.raw("CREATE TYPE biz_status AS ENUM ('WAIT_HANDLE', 'PROCESSING', 'SUCCESS', 'FAILED')");
+    const type = kind === 'ENUM' ? 'biz_status' : 'CHAR(20)';
+    await db.knex.raw(
+      `ALTER TABLE compensate_biz ALTER COLUMN status DROP DEFAULT, ALTER COLUMN status TYPE ${type} USING status::${type}, ALTER COLUMN status SET DEFAULT 'WAIT_HANDLE'`,
+    );
+    await db.knex('compensate_biz').insert(row({}));
+    const refused = await migrate(db.knex, [coreSchema, compensateBizSchema]).catch((error: Error) => error);
+    const statement = /its column status is an? (?:ENUM|CHAR), .*\. Run (.*); then migrate again/.exec((refused as Error).message)?.[1];
+    await db.knex.raw(String(statement));
+    await migrate(db.knex, [coreSchema, compensateBizSchema]);
+    expect(await db.knex('compensate_biz').where({ status: 'WAIT_HANDLE' })).toHaveLength(1);
+  });
+
+  it('refuses what a column does not hold, with the statement that widens it, and takes it afterwards', async () => {
+    if (db.name === 'sqlite') return; // Its columns have no width.
+    const mysql = db.name !== 'postgres';
+    const columns = [
+      'biz_id VARCHAR(64)',
+      'biz_type VARCHAR(10)',
+      'priority SMALLINT',
+      ...(mysql ? ['context TEXT'] : ['context VARCHAR(50000)']),
+    ];
+    const change = (column: string) => (mysql ? `MODIFY ${column}` : `ALTER COLUMN ${column.replace(' ', ' TYPE ')}`);
+    await db.knex.raw(`ALTER TABLE compensate_biz ${columns.map(change).join(', ')}`);
+    if (mysql) await db.knex.raw('ALTER TABLE compensate_biz MODIFY biz_id VARCHAR(64) NOT NULL');
+    else await db.knex.raw('ALTER TABLE compensate_biz ALTER COLUMN biz_id SET NOT NULL');
+    await migrate(db.knex, [coreSchema, compensateBizSchema]);
+    const long = 'grant-a-coupon';
+    const types = { grant: bizType(any), [long]: bizType(any) };
+    const own = createCompensateBiz({ knex: db.knex, logger: silentLogger, types });
+    biz = own as unknown as CompensateBiz<never>;
+    const rows = async () => Number((await db.knex('compensate_biz').count({ n: '*' }))[0]?.n);
+    const text = '\u00e9'.repeat(64);
+    const misfits = [
+      ['grant', {}, { bizId: `${text}x` }, /column biz_id of compensate_biz is .*\(64\).* and bizId has 65 characters\. /],
+      ['grant', {}, {}, /column biz_id .* NOT NULL, and bizId is missing\. /],
+      [long, {}, { bizId: 1 }, /column biz_type .*\(10\), and the name of the type has 14 characters\. /],
+      ['grant', {}, { bizId: 2, priority: 40_000 }, /column priority .*SMALLINT.*, and priority is 40000\. /],
+      ['grant', { x: 'y'.repeat(70_000) }, { bizId: 3 }, /column context .*, and context has 70,008 (bytes|characters)\. /],
+    ] as const;
+    const widen: string[] = [];
+    for (const [type, context, options, message] of misfits) {
+      const submits = [
+        () => own.now().submit(type, context, options),
+        () => own.now().submitMany(type, [context], options),
+        () => db.knex.transaction((trx) => own.in(trx).submit(type, context, options)),
+      ];
+      for (const submit of submits) {
+        const refused = await submit().catch((error: Error) => error);
+        expect(refused).toBeInstanceOf(InvalidArgumentError);
+        expect((refused as Error).message).toMatch(message);
+        widen.push(/Give what fits, or run (.*)\. See /.exec((refused as Error).message)?.[1] ?? '');
+      }
+    }
+    // One that does not fit fails none of those that are submitted with it.
+    const [refused, taken] = await Promise.allSettled([
+      own.now().submit('grant', {}, { bizId: `${text}x` }),
+      own.now().submit('grant', {}, { bizId: text }),
+    ]);
+    expect([refused.status, taken.status, await rows()]).toEqual(['rejected', 'fulfilled', 1]);
+    for (const statement of new Set(widen)) await db.knex.raw(statement);
+    for (const [type, context, options] of misfits) await own.now().submit(type, context, options);
+    expect(await rows()).toBe(1 + misfits.length);
+  });
+
+  it('takes as bizId the whole numbers that a column of numbers holds, and refuses any other', async () => {
+    if (db.name !== 'mysql' && db.name !== 'mariadb') return;
+    await db.knex.raw('ALTER TABLE compensate_biz MODIFY biz_id INT UNSIGNED NULL');
+    await migrate(db.knex, [coreSchema, compensateBizSchema]);
+    const own = createCompensateBiz({ knex: db.knex, logger: silentLogger, types: { grant: bizType(any) } });
+    biz = own as unknown as CompensateBiz<never>;
+    for (const bizId of ['order-7', '7.5', -1, 4_294_967_296])
+      await expect(own.now().submit('grant', {}, { bizId })).rejects.toThrow(
+        /column biz_id of compensate_biz is INT.*UNSIGNED, and bizId is "/,
+      );
+    for (const bizId of ['7', 4_294_967_295]) await own.now().submit('grant', {}, { bizId });
+  });
 
   it('is refused with the statement to run where a classic column is missing', async () => {
     await db.knex.raw('ALTER TABLE compensate_biz DROP COLUMN priority');

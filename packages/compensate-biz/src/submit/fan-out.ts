@@ -5,6 +5,7 @@ import type { Registry } from '../registry.ts';
 import type { SubmitOptions } from '../submit-options.ts';
 import { keyedChild, partKey } from '../table/child-key.ts';
 import { parentType } from '../table/parent-type.ts';
+import { requireColumnsFit } from './column-limits.ts';
 import { FanOutChildren } from './fan-out-children.ts';
 import { insertRows } from './insert-rows.ts';
 import { type NewRow, newRow } from './new-row.ts';
@@ -128,6 +129,8 @@ async function openParent(
     const entry = await once.enter(sql, scope, key, 3650 * 86_400_000);
     let id = entry.first ? undefined : entry.ref;
     if (entry.first) {
+      // A row that the table does not hold is refused before the children run, not when they have ended.
+      if (complete !== null) await requireColumnsFit(database, sql, [complete]);
       if (options.partOf !== undefined) await requireOpen(registry, sql, options.partOf);
       const row: NewRow = {
         biz_id: key,

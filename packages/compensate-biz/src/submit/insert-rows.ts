@@ -1,15 +1,18 @@
 import { compareTexts, type Database, KeyGate, type SqlRunner, statementParts } from '@holdfast/core';
 import { gateScope } from '../table/biz-effects.ts';
+import { requireColumnsFit } from './column-limits.ts';
 import { type InsertStatement, insertStatement } from './insert-statement.ts';
 import type { NewRow } from './new-row.ts';
 
-/** Writes rows and returns their ids in order. */
+/** Writes rows and returns their ids in order. @throws InvalidArgumentError for a row that an adopted table does not hold */
 export async function insertRows(database: Database, sql: SqlRunner, rows: readonly NewRow[]): Promise<string[]> {
+  await requireColumnsFit(database, sql, rows);
   return rows.some((row) => row.gate !== null) ? insertGated(database, sql, rows) : insertPlain(database, sql, rows);
 }
 
 /** Writes children of a fan-out. No caller needs their ids, so none are read. */
 export async function insertChildren(database: Database, sql: SqlRunner, rows: readonly NewRow[]): Promise<void> {
+  await requireColumnsFit(database, sql, rows);
   for (const { into, params } of statements(database, rows)) await sql.run(`INSERT ${into}`, params);
 }
 

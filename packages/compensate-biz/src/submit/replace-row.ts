@@ -2,6 +2,7 @@ import type { SqlRunner } from '@holdfast/core';
 import { lockRow } from '../operate/steer.ts';
 import type { Registry } from '../registry.ts';
 import { hasEnded } from '../table/statuses.ts';
+import { requireColumnsFit } from './column-limits.ts';
 import type { NewRow } from './new-row.ts';
 
 /**
@@ -13,6 +14,7 @@ export async function replaceRow(registry: Registry, sql: SqlRunner, id: string,
   const found = id === '' ? undefined : await lockRow(registry, sql, id);
   if (!found || hasEnded(found.status)) return 'ended';
   if (found.status === 'PROCESSING') return 'running';
+  await requireColumnsFit(database, sql, [row]);
   const status = table.state(found.status === 'BLOCKED' ? 'blocked' : row.delayMs > 0 ? 'scheduled' : 'ready');
   const due = row.delayMs > 0 ? `{now} + ${row.delayMs}` : 'NULL';
   await sql.run(

@@ -1,4 +1,5 @@
 import { type Database, InvalidArgumentError, inByteCollation, nullableColumns, type SqlRunner } from '@holdfast/core';
+import { taskStatuses } from './statuses.ts';
 
 /** A column that the package needs, with its type. */
 export interface Column {
@@ -45,6 +46,7 @@ export async function adoptColumns(
   }
   if (database.family === 'postgres' && existing.get('context')?.startsWith('json'))
     throw unfit('context', 'is JSON, and Holdfast writes text', `ALTER TABLE ${t} ALTER COLUMN context TYPE TEXT USING context::text`);
+  if (database.family === 'postgres') await requireTexts(database, sql, existing);
   const bizId = existing.get('biz_id') ?? '';
   // PostgreSQL puts no text into a column of numbers; the other databases convert it. Not widened here, since it rewrites the table under a lock.
   if (database.family === 'postgres' && !/char|text|user-defined/i.test(bizId))
@@ -67,7 +69,7 @@ export async function adoptColumns(
     const wider = [
       ...(cnt?.startsWith('tinyint') ? ['MODIFY cnt INT NOT NULL DEFAULT 0'] : []),
       ...(reason?.startsWith('varchar') || reason?.startsWith('char') ? [`MODIFY last_failed_reason ${text} NULL`] : []),
-      ...(status?.startsWith('enum') ? ["MODIFY status VARCHAR(20) NOT NULL DEFAULT 'WAIT_HANDLE'"] : []),
+      ...(isNarrow(status) ? ["MODIFY status VARCHAR(20) NOT NULL DEFAULT 'WAIT_HANDLE'"] : []),
     ];
     if (wider.length > 0) statements.push(`ALTER TABLE ${t} ${wider.join(', ')}`);
   } else if (database.family === 'postgres') {
@@ -76,6 +78,37 @@ export async function adoptColumns(
     statements.push(`ALTER TABLE ${t} ALTER COLUMN updated_at SET DEFAULT now()`);
   }
   return statements;
+}
+
+/** MySQL, MariaDB: whether a column does not hold each of the statuses that Holdfast writes. */
+function isNarrow(status: string = ''): boolean {
+  return status.startsWith('enum') || Number(/^(?:var)?char\((\d+)\)/.exec(status)?.[1] ?? 20) < longestStatus;
+}
+
+const longestStatus = Math.max(...taskStatuses.map((status) => status.length));
+
+/**
+ * PostgreSQL: an ENUM takes neither our statuses nor the names of new types, and a CHAR fills them up with spaces. Not changed here, since it rewrites
+ * the table under a lock.
+ */
+async function requireTexts(database: Database, sql: SqlRunner, existing: ReadonlyMap<string, string>): Promise<void> {
+  const enums = await sql.rows<{ name: string }>(
+    "SELECT c.column_name AS name FROM information_schema.columns c JOIN pg_namespace n ON n.nspname = c.udt_schema JOIN pg_type y ON y.typnamespace = n.oid AND y.typname = c.udt_name WHERE y.typtype = 'e' AND c.table_name = ? AND c.table_schema = COALESCE(?, current_schema())",
+    [`${database.tablePrefix}compensate_biz`, database.schema ?? null],
+  );
+  for (const [name, type, fallback] of [
+    ['status', 'VARCHAR(20)', "'WAIT_HANDLE'"],
+    ['biz_type', 'VARCHAR(100)', undefined],
+  ] as const) {
+    const isEnum = enums.some((column) => column.name === name);
+    if (!isEnum && existing.get(name) !== 'character') continue;
+    const set = fallback === undefined ? '' : `, ALTER COLUMN ${name} SET DEFAULT ${fallback}`;
+    throw unfit(
+      name,
+      isEnum ? 'is an ENUM, and Holdfast writes other values, too' : 'is a CHAR, which fills up what is written with spaces',
+      `ALTER TABLE ${database.table('compensate_biz')} ALTER COLUMN ${name} DROP DEFAULT, ALTER COLUMN ${name} TYPE ${type} USING rtrim(${name}::text)${set}`,
+    );
+  }
 }
 
 function requireFit(database: Database, { name, type }: Column, has: string, nullable: boolean): void {
