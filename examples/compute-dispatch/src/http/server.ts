@@ -110,7 +110,7 @@ export async function createServer(parts: ServerParts): Promise<FastifyInstance>
   app.get('/openapi.json', { schema: { hide: true }, config: { access: 'public' } }, async () => app.swagger());
 
   app.get('/v1/algorithm/about', { schema: { hide: true } }, async () => ({
-    languages: algorithm.languages.map(({ name, title }) => ({ name, title: title ?? name })),
+    languages: algorithm.languages.map(({ name, title, interpreter }) => ({ name, title: title ?? name, interpreter })),
     where: algorithm.where,
     ...(algorithm.problem === undefined ? {} : { problem: algorithm.problem }),
   }));
