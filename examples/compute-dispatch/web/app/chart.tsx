@@ -90,7 +90,7 @@ function draw(element: HTMLElement): uPlot {
           ...axis,
           size: 28,
           splits: (_chart, _axis, min, max) => Array.from({ length: minutes + 1 }, (_, i) => min + ((max - min) * i) / minutes),
-          values: (_chart, splits) => splits.map((_, i) => (i === minutes ? 'now' : `−${minutes - i} min`)),
+          values: (_chart, splits) => splits.map((_, i) => (i === minutes ? 'now' : `−${minutes - i}${i === 0 ? ' min' : ''}`)),
         },
         { ...axis, size: 36, incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000] },
       ],

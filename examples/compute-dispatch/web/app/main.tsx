@@ -58,4 +58,12 @@ effect(() => {
   (document.getElementById('algorithm') as HTMLElement).hidden = !session.value || tab.value !== 'code';
   document.title = `${tabs.find(({ name }) => name === tab.value)?.title}, compute-dispatch`;
 });
+// Another tab begins at its top, and its link is seen on a phone too.
+effect(() => {
+  const name = tab.value;
+  requestAnimationFrame(() => {
+    scrollTo(0, 0);
+    document.querySelector(`#tabs [href="#/${name}"]`)?.scrollIntoView({ inline: 'nearest', block: 'nearest' });
+  });
+});
 await begin();

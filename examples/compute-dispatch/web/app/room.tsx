@@ -1,4 +1,4 @@
-import { snapshot } from './state.ts';
+import { type Snapshot, snapshot } from './state.ts';
 
 /** States of a machine, in the order of the legend. */
 const shown = {
@@ -28,12 +28,31 @@ export function Room() {
           </li>
         ))}
       </ul>
-      <ul id="room" aria-label="machines">
-        {machines.map(({ id, packageId, state }) => {
+      <div id="room">
+        {[...new Set(machines.map(({ packageId }) => packageId))].map((packageId) => (
+          <Group key={packageId} packageId={packageId} machines={machines.filter((one) => one.packageId === packageId)} />
+        ))}
+      </div>
+    </section>
+  );
+}
+
+type Machines = NonNullable<Snapshot['machines']>;
+
+/** The machines of one package: a tile each. */
+function Group({ packageId, machines }: { readonly packageId: string; readonly machines: Machines }) {
+  const free = machines.filter(({ state }) => state === 'FREE').length;
+  return (
+    <>
+      <h3>
+        {packageId.charAt(0).toUpperCase() + packageId.slice(1)} <small>{`${free} of ${machines.length} free`}</small>
+      </h3>
+      <ul aria-label={`machines of ${packageId}`}>
+        {machines.map(({ id, state }) => {
           const says = `${id}, ${packageId}: ${shown[state as MachineState] ?? state.toLowerCase()}`;
           return <li key={id} data-state={state} title={says} aria-label={says} />;
         })}
       </ul>
-    </section>
+    </>
   );
 }

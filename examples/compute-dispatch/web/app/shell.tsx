@@ -62,13 +62,16 @@ export function Strip() {
         <dt>Machines running</dt>
         <dd id="strip-running">
           {count(running)}
-          {machines ? <small> of {count(machines.length)}</small> : null}
+          <small> of {machines ? count(machines.length) : `${count(now.tenant?.usedSlots ?? 0)} ordered`}</small>
         </dd>
       </div>
       {invariants ? (
         <div data-bad={broken !== 0}>
           <dt>Invariants</dt>
-          <dd id="strip-invariants">{broken === 0 ? `${invariants.length} hold` : `${broken} broken`}</dd>
+          <dd id="strip-invariants">
+            {broken === 0 ? `${invariants.length} hold` : `${broken} broken`}
+            <small>{broken === 0 ? 'all of them' : 'see the overview'}</small>
+          </dd>
         </div>
       ) : null}
       <div>
