@@ -18,7 +18,7 @@ export function Room() {
   const counts = new Map<string, number>();
   for (const { state } of machines) counts.set(state, (counts.get(state) ?? 0) + 1);
   return (
-    <section aria-labelledby="room-title" class="roomy">
+    <section aria-labelledby="room-title">
       <h2 id="room-title">Machines</h2>
       <ul id="legend" aria-label="how many machines are in which state">
         {(Object.keys(shown) as MachineState[]).map((state) => (
