@@ -77,7 +77,7 @@ describe('algorithm tasks', () => {
       expect(await page.locator('#log b').count()).toBe(0);
       expect(
         await page.evaluate(
-          () => getComputedStyle([...document.querySelectorAll('#log span')].find((one) => one.textContent === 'deep') as Element).color,
+          () => getComputedStyle([...document.querySelectorAll('#log span')].findLast((one) => one.textContent === 'deep') as Element).color,
         ),
       ).toBe('rgb(10, 20, 200)');
       await until(async () => (await page.locator('#runs tr').count()) === 1);
