@@ -152,10 +152,20 @@ export class Callbacks {
 
   /** The callbacks to a tenant about a slot. */
   async of(tenant: string, applyId: string): Promise<CallbackView[]> {
-    const rows = await this.notifier.inspect().list({ tenant, subjectId: applyId, limit: 100 });
+    return this.#views({ tenant, subjectId: applyId, limit: 100 });
+  }
+
+  /** The callbacks to a tenant in one state, the oldest first, each with its slot. */
+  async inState(tenant: string, state: CallbackView['state'], limit: number): Promise<(CallbackView & { readonly applyId: string })[]> {
+    return this.#views({ tenant, status: state, limit });
+  }
+
+  async #views(query: Parameters<ReturnType<Notifier['inspect']>['list']>[0]): Promise<(CallbackView & { readonly applyId: string })[]> {
+    const rows = await this.notifier.inspect().list(query);
     return Promise.all(
       rows.map(async (row) => ({
         id: String(row.id),
+        applyId: String(row.subject_id),
         says: String(row.status),
         state: row.state as CallbackView['state'],
         nextAt: row.due_at === null ? null : new Date(Number(row.due_at)).toISOString(),

@@ -60,8 +60,8 @@ describe('algorithm tasks', () => {
       page = await browser.newPage({ viewport: { width: 1440, height: 900 }, acceptDownloads: true });
       page.on('console', (message) => message.type() === 'error' && complaints.push(message.text()));
       page.on('pageerror', (error) => complaints.push(String(error)));
-      page.on('dialog', (dialog) => void dialog.accept());
       await page.goto(`${address}/#key=${service.adminKey}`);
+      await page.click('#tabs >> text="Code"');
       await page.fill('#task-new [name=name]', 'colours');
       await page.click('#task-new button');
       await until(async () => (await page.locator('#tree button').allTextContents()).join() === 'run.py,run.sh');
@@ -77,7 +77,8 @@ describe('algorithm tasks', () => {
       expect(await page.locator('#log b').count()).toBe(0);
       expect(
         await page.evaluate(
-          () => getComputedStyle([...document.querySelectorAll('#log span')].find((one) => one.textContent === 'deep') as Element).color,
+          () =>
+            getComputedStyle([...document.querySelectorAll('#log span')].findLast((one) => one.textContent === 'deep') as Element).color,
         ),
       ).toBe('rgb(10, 20, 200)');
       await until(async () => (await page.locator('#runs tr').count()) === 1);
@@ -91,18 +92,20 @@ describe('algorithm tasks', () => {
 
     it('are run with arguments or by a command, and with remarks; one file is downloaded', async () => {
       await write('import sys\nprint(sys.argv[1:])\n');
-      await page.fill('#run-form [name=args]', "--fast 'two words'");
-      await page.fill('#run-form [name=remarks]', 'a try');
+      await page.fill('#arguments', "--fast 'two words'");
+      await page.click('#input-open');
+      await page.fill('#remarks', 'a try');
       await page.click('#run');
       await until(async () => (await log()) === "['--fast', 'two words']\n");
       await state(/has finished/);
       await until(async () => /python3 run\.py --fast 'two words'.*a try/.test((await page.textContent('#runs tr')) ?? ''));
-      await page.fill('#run-form [name=args]', '');
-      await page.fill('#run-form [name=execCommand]', 'python3 -c "print(6 * 7)"');
+      await page.fill('#arguments', '');
+      await page.fill('#command', 'python3 -c "print(6 * 7)"');
       await page.click('#run');
       await until(async () => (await log()) === '42\n');
       await state(/has finished/);
-      for (const name of ['execCommand', 'remarks']) await page.fill(`#run-form [name=${name}]`, '');
+      for (const field of ['#command', '#remarks']) await page.fill(field, '');
+      await page.click('#input-open');
       const [file] = await Promise.all([page.waitForEvent('download'), page.click('#file-out')]);
       expect([file.suggestedFilename(), readFileSync(await file.path()).toString()]).toEqual([
         'run.py',
@@ -142,6 +145,7 @@ describe('algorithm tasks', () => {
       await file('../escape', 'new');
       await until(async () => /a part \.\./.test((await page.textContent('#algorithm-answer')) ?? ''));
       await file('run.py', 'remove');
+      await page.click('dialog button[value=yes]');
       await until(async () => !(await page.locator('#tree button').allTextContents()).includes('run.py'));
       // Somebody else writes the open file.
       const id = await page.inputValue('#task');
@@ -157,13 +161,84 @@ describe('algorithm tasks', () => {
       await until(async () => /somebody else has changed it/.test((await page.textContent('#algorithm-answer')) ?? ''));
       complaints.splice(0, complaints.length, ...complaints.filter((line) => !/4(22|09)/.test(line)));
       await page.click('#task-remove');
+      await page.click('dialog button[value=yes]');
       await until(async () => await page.isHidden('#bench'));
+    });
+
+    it('keep edits when another task is made or chosen, and when an archive is loaded', async () => {
+      const make = async (name: string): Promise<string> => {
+        await page.fill('#task-new [name=name]', name);
+        await page.press('#task-new [name=name]', 'Enter');
+        await until(async () => (await page.textContent('#algorithm-answer')) === `Made ${name}.`);
+        return page.inputValue('#task');
+      };
+      const saved = async (id: string) =>
+        (
+          await fetch(`${address}/v1/algorithm/tasks/${id}/file?path=run.py`, {
+            headers: { authorization: `Bearer ${service.key('demo')}` },
+          })
+        ).text();
+      const first = await make('edits');
+      await write('print("first")\n');
+      const second = await make('others');
+      expect(await saved(first)).toBe('print("first")\n');
+      await write('print("second")\n');
+      await page.selectOption('#task', first);
+      await until(async () => /first/.test((await page.textContent('#editor .cm-content')) ?? ''));
+      expect(await saved(second)).toBe('print("second")\n');
+      await write('print("asked")\n');
+      // Two taps on the open file keep what is typed.
+      await page.click('#tree button[data-path="run.py"]');
+      expect(await page.textContent('#file-state')).toBe('not saved');
+      const [zip] = await Promise.all([page.waitForEvent('download'), page.click('#zip-out')]);
+      const archive = { name: 'old.zip', mimeType: 'application/zip', buffer: readFileSync(await zip.path()) };
+      await page.setInputFiles('#zip-in', archive);
+      await page.click('dialog >> text="Keep it"');
+      expect(await page.textContent('#editor .cm-content')).toContain('asked');
+      expect(await saved(first)).toBe('print("first")\n');
+      await page.setInputFiles('#zip-in', archive);
+      await page.click('dialog button[value=yes]');
+      await until(async () => /came out of old.zip/.test((await page.textContent('#algorithm-answer')) ?? ''));
+    });
+
+    it('run and stop each for themselves, with arguments and input, the time they take, and progress on one line', async () => {
+      const first = await page.inputValue('#task');
+      await write('import time\nprint("up")\ntime.sleep(60)\n');
+      await page.click('#run');
+      await until(async () => (await log()) === 'up\n');
+      expect(await page.isEnabled('#stop')).toBe(true);
+      const ask = async () =>
+        (await (
+          await fetch(`${address}/v1/algorithm/tasks/${first}/runs`, { headers: { authorization: `Bearer ${service.key('demo')}` } })
+        ).json()) as { runs: { state: number }[] };
+      await page.fill('#task-new [name=name]', 'beside');
+      await page.press('#task-new [name=name]', 'Enter');
+      await state(/Not run yet/);
+      // The run of the task before goes on, and is none of this one's.
+      expect([await page.isEnabled('#run'), await page.isDisabled('#stop'), await log()]).toEqual([true, true, '']);
+      expect((await ask()).runs[0]?.state).toBe(2);
+      await write('import sys\nfor i in range(3): print(f"{i} of 3", end="\\r", flush=True)\nprint("done  ", sys.argv[1:], input())\n');
+      await page.fill('#arguments', '--fast "two words"');
+      await page.click('#input-open');
+      await page.fill('#input', 'typed\n');
+      await page.click('#run');
+      await state(/has finished/);
+      expect(await log()).toBe("done   ['--fast', 'two words'] typed\n");
+      expect(await page.textContent('#run-time')).toMatch(/^\d+\.\d s$/);
+      await page.fill('#arguments', '');
+      await page.click('#input-open');
+      await page.selectOption('#task', first);
+      await until(async () => await page.isEnabled('#stop'));
+      expect(await page.isDisabled('#run')).toBe(true);
+      await page.click('#stop');
+      await state(/was stopped/);
+      await until(async () => await page.isEnabled('#run'));
     });
 
     it('fit a phone and a desk, light and dark, and are used by keyboard', async () => {
       await page.fill('#task-new [name=name]', 'views');
       await page.press('#task-new [name=name]', 'Enter');
-      await until(async () => await page.isVisible('#bench'));
+      await until(async () => (await page.textContent('#algorithm-answer')) === 'Made views.');
       await until(async () => (await page.textContent('#file-name')) === 'run.py');
       await page.focus('#run');
       await page.keyboard.press('Enter');

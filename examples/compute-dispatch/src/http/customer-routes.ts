@@ -181,6 +181,18 @@ export function customerRoutes(root: FastifyInstance, dispatch: Dispatch): void 
     },
   );
   app.get(
+    '/v1/callbacks',
+    {
+      schema: {
+        summary: 'Callbacks in one state, the oldest first, with every attempt',
+        tags: ['callbacks'],
+        querystring: z.object({ state: callbackView.shape.state.default('PENDING'), limit: limit(100, 50) }),
+        response: { 200: z.object({ callbacks: z.array(callbackView.extend({ applyId: z.string() })) }), ...refusals },
+      },
+    },
+    async (request) => ({ callbacks: await callbacks.inState(tenantOf(request), request.query.state, request.query.limit) }),
+  );
+  app.get(
     '/v1/slots/:id/invoices',
     {
       schema: {

@@ -23,6 +23,9 @@ const languages = {
 export function createEditor(place, { onChange, onSave, onRun }) {
   const root = place.attachShadow({ mode: 'open' });
   const theme = new Compartment();
+  const wrapping = new Compartment();
+  let wraps = true;
+  const wrapped = () => (wraps ? EditorView.lineWrapping : []);
   const dark = matchMedia('(prefers-color-scheme: dark)');
   const themed = () => (dark.matches ? oneDark : []);
   let quiet = false;
@@ -38,11 +41,12 @@ export function createEditor(place, { onChange, onSave, onRun }) {
     basicSetup,
     EditorView.contentAttributes.of({ 'aria-label': `content of ${path}` }),
     EditorView.theme({
-      '&': { height: '22rem', fontSize: '0.875rem' },
+      '&': { height: '26rem', fontSize: '0.875rem' },
       '.cm-scroller': { fontFamily: 'ui-monospace, monospace' },
       '&.cm-focused': { outline: 'none' },
     }),
     theme.of(themed()),
+    wrapping.of(wrapped()),
     languages[path.slice(path.lastIndexOf('.') + 1)]?.() ?? [],
     EditorView.updateListener.of((update) => {
       if (update.docChanged && !quiet) onChange();
@@ -58,6 +62,10 @@ export function createEditor(place, { onChange, onSave, onRun }) {
     },
     get text() {
       return view.state.doc.toString();
+    },
+    wrap(on) {
+      wraps = on;
+      view.dispatch({ effects: wrapping.reconfigure(wrapped()) });
     },
     focus: () => view.focus(),
   };

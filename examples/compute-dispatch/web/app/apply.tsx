@@ -1,6 +1,7 @@
 import { useRef, useState } from 'preact/hooks';
 import type { BatchView } from '../../src/batches/views.ts';
 import { ask } from './api.ts';
+import { Says } from './parts.tsx';
 
 const nextOrder = (): string => `order-${new Date().toISOString().slice(11, 23).replaceAll(/[:.]/g, '')}`;
 
@@ -35,8 +36,8 @@ export function Apply() {
         <label>
           Package
           <select name="packageId">
-            <option>standard</option>
-            <option>graphics</option>
+            <option value="standard">Standard</option>
+            <option value="graphics">Graphics</option>
           </select>
         </label>
         <label>
@@ -48,25 +49,26 @@ export function Apply() {
         <label>
           Policy
           <select name="policy">
-            <option value="min_then_fill">minimum, then fill</option>
-            <option value="all_or_nothing">all or nothing</option>
-            <option value="best_effort">best effort</option>
+            <option value="min_then_fill">Minimum, then fill</option>
+            <option value="all_or_nothing">All or nothing</option>
+            <option value="best_effort">Best effort</option>
           </select>
         </label>
         <label>
           Apply again for (minutes) <input name="applyDurationMinutes" type="number" min="0" step="0.5" defaultValue="1" />
         </label>
-        <label>
-          Callback address (blank: the registered one) <input name="notifyUrl" type="url" maxLength={2000} />
-        </label>
-        <label>
-          Its signing key (whsec_…) <input name="notifySignKey" maxLength={300} autocomplete="off" />
-        </label>
+        <details class="more">
+          <summary>Callbacks of this order elsewhere</summary>
+          <label>
+            Callback address (blank: the registered one) <input name="notifyUrl" type="url" maxLength={2000} />
+          </label>
+          <label>
+            Its signing key (whsec_…) <input name="notifySignKey" maxLength={300} autocomplete="off" />
+          </label>
+        </details>
         <button type="submit">Apply</button>
       </form>
-      <p id="answer" role="status" class={answer.ok ? '' : 'error'}>
-        {answer.text}
-      </p>
+      <Says id="answer" said={answer} />
     </section>
   );
 }

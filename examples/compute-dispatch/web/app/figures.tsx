@@ -2,6 +2,7 @@ import { useState } from 'preact/hooks';
 import type { ScanView } from '../../src/invoices.ts';
 import { ask } from './api.ts';
 import { snapshot } from './state.ts';
+import { clock } from './words.ts';
 
 function Figures({ names }: { readonly names: Readonly<Record<string, string>> }) {
   const figures = snapshot.value?.figures ?? {};
@@ -20,7 +21,7 @@ function Figures({ names }: { readonly names: Readonly<Record<string, string>> }
 export function Messages() {
   if (!snapshot.value?.figures) return null;
   return (
-    <section aria-labelledby="messages-title" class="wide">
+    <section aria-labelledby="messages-title">
       <h2 id="messages-title">Messages</h2>
       <Figures
         names={{
@@ -47,7 +48,7 @@ export function Invoices() {
     setAnswer((await ask('POST', 'v1/invoice-scan', { databases })).problem);
   };
   return (
-    <section aria-labelledby="invoices-title" class="wide">
+    <section aria-labelledby="invoices-title">
       <h2 id="invoices-title">Invoices</h2>
       <Figures
         names={{ invoicesDrawn: 'drawn up, in 2 × 4 tables', invoicesUnsent: 'not sent', invoicesBooked: 'booked by the billing system' }}
@@ -81,7 +82,7 @@ export function Invoices() {
 
 function passSays({ pass, startedAt, endedAt, units }: ScanView): string {
   if (pass === '0') return 'No scan yet.';
-  const at = (time: string | null): string => (time ? new Date(time).toLocaleTimeString() : '');
+  const at = (time: string | null): string => (time ? clock(time) : '');
   const sum = (name: 'scanned' | 'matched' | 'handled'): string =>
     units.reduce((total, unit) => total + unit[name], 0).toLocaleString('en');
   return `Pass ${pass}, begun ${at(startedAt)}, ${endedAt ? `ended ${at(endedAt)}` : 'under way'}: ${sum('scanned')} scanned, ${sum('matched')} not sent, ${sum('handled')} sent again.`;

@@ -8,7 +8,7 @@ export function Invariants() {
     <section aria-labelledby="invariants-title">
       <h2 id="invariants-title">Invariants</h2>
       <p id="invariants-say" role="status" class={broken > 0 ? 'error' : ''}>
-        {broken === 0 ? 'All ten hold. Asked of the tables every few seconds.' : `${broken} of ten broken.`}
+        {broken === 0 ? 'All ten hold, asked of the tables every few seconds.' : `${broken} of ten broken.`}
       </p>
       <ul id="invariants">
         {verdicts.map(({ id, rule, holds, detail }) => (

@@ -50,14 +50,14 @@ export function Knobs() {
   };
   return (
     <section aria-labelledby="knobs-title" id="knobs">
-      <h2 id="knobs-title">Break it</h2>
+      <h2 id="knobs-title">Break it, and watch the figures above</h2>
       <div class="tools">
-        <button type="button" class="small" id="storm" onClick={() => void put(storm, 'A storm. Watch the invariants.')}>
+        <button type="button" class="quiet" id="storm" onClick={() => void put(storm, 'A storm. Watch the invariants.')}>
           Storm
         </button>
         <button
           type="button"
-          class="small"
+          class="quiet"
           id="heal"
           onClick={() => void put(heal, 'The room behaves. What was lost is found by the next sweep.')}
         >
@@ -65,13 +65,13 @@ export function Knobs() {
         </button>
         <button
           type="button"
-          class="small"
+          class="quiet"
           id="crash"
           onClick={() => void post('v1/crash', 'The worker was killed. Its leases run out in 10 s, and another takes over.')}
         >
           Kill the worker
         </button>
-        <button type="button" class="small" id="reconcile" onClick={() => void post('v1/reconcile', 'Compared with what the room lists.')}>
+        <button type="button" class="quiet" id="reconcile" onClick={() => void post('v1/reconcile', 'Compared with what the room lists.')}>
           Compare with the room
         </button>
       </div>

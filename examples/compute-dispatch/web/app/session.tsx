@@ -46,12 +46,12 @@ export function SignIn() {
     setProblem(await signIn(String(data.get('key')).trim(), String(data.get('tenant')).trim()));
   };
   return (
-    <section aria-labelledby="sign-in-title" class="wide">
+    <section aria-labelledby="sign-in-title" id="welcome">
       <h2 id="sign-in-title">Sign in</h2>
       <p>
         With an API key. <code>npm start</code> prints an address with that of the operators.
       </p>
-      <form id="sign-in" class="row" onSubmit={(event) => void submit(event)}>
+      <form id="sign-in" onSubmit={(event) => void submit(event)}>
         <label>
           API key <input name="key" type="password" autocomplete="off" required />
         </label>

@@ -1,5 +1,5 @@
 import { signal } from '@preact/signals';
-import type { BatchView, SlotView } from '../../src/batches/views.ts';
+import type { BatchView } from '../../src/batches/views.ts';
 import type { Verdict } from '../../src/invariants.ts';
 import type { ScanView } from '../../src/invoices.ts';
 import type { Misbehaviour } from '../../src/room/simulator/misbehaviour.ts';
@@ -20,6 +20,3 @@ export interface Snapshot {
 export const session = signal<{ readonly admin: boolean; readonly tenant: string } | null | undefined>(undefined);
 export const snapshot = signal<Snapshot | undefined>(undefined);
 export const touch = signal('connecting …');
-/** Selection of the lower sections. */
-export const chosenBatch = signal<BatchView | undefined>(undefined);
-export const chosenSlot = signal<SlotView | undefined>(undefined);
