@@ -7,7 +7,7 @@ export type Lost = 'written' | 'read';
 
 /**
  * Describes the first thing in `value` that JSON loses: a Date or whatever has a `toJSON`, a Map, a binary array, NaN, a function, an
- * `undefined` in an array; see {@link Lost}. Returns `undefined` if there is none.
+ * `undefined` in an array; see `Lost`. Returns `undefined` if there is none.
  * @param path the name of the value, as the message calls it
  */
 export function lostInJson(value: unknown, path: string, counts: Lost): string | undefined {

@@ -4,6 +4,7 @@ import type { Trigger } from '../trigger/trigger.ts';
 
 /** What happens when a job fires while a run of it has not ended. `queue`: the new run waits its turn. `skip`: it is SKIPPED. `allow`: both run. */
 export const overlapPolicies = ['queue', 'skip', 'allow'] as const;
+/** The name of a policy for fires that are due while a run of the same job has not ended: see {@link JobOptions.overlap}. */
 export type OverlapPolicy = (typeof overlapPolicies)[number];
 
 /** How often and how soon a failed run is tried again. */

@@ -5,6 +5,7 @@ import type { Instant } from '../trigger/zone.ts';
 
 /** What becomes of fires that nobody planned in time. `skip`: none runs. `once`: the last one runs. `all`: each runs. */
 export const missedPolicies = ['skip', 'once', 'all'] as const;
+/** The name of a policy for missed fires: none of them runs, the last one, or all. */
 export type MissedPolicy = (typeof missedPolicies)[number];
 
 /** The moment of planning, in milliseconds of the database's clock. */

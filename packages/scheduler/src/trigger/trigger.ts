@@ -33,6 +33,7 @@ export interface TriggerBounds {
 }
 
 export const weekdays = ['SUN', 'MON', 'TUE', 'WED', 'THU', 'FRI', 'SAT'] as const;
+/** A day of the week. */
 export type Weekday = (typeof weekdays)[number];
 
 /** When a job fires: plain data, which a job's row stores as JSON. Make it with `cron`, `every`, `delay`, `daily`, `once` or `api`. */

@@ -174,6 +174,7 @@ export class SchedulerWorker implements Service {
     return this.#lifecycle.stop();
   }
 
+  /** Stops the worker, for `await using`. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.#lifecycle.stop();
   }
