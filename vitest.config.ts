@@ -14,8 +14,8 @@ export default defineConfig({
     ],
     testTimeout: 60_000,
     hookTimeout: 120_000,
-    // CI has few cores, and the servers need some of them.
-    maxWorkers: 2,
+    // On two cores: most tests wait for their servers, which need the rest.
+    maxWorkers: 3,
     pool: 'forks',
     execArgv: ['--conditions=@holdfast/source', '--disable-warning=ExperimentalWarning'],
   },
