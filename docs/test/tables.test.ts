@@ -51,7 +51,9 @@ describe.each(testDialects().filter(({ name }) => name === 'mysql' || name === '
       await migrate(db.knex, schemas);
       expect(await padded()).toEqual([]);
       const [tables] = await db.knex.raw('SELECT table_name AS t FROM information_schema.tables WHERE table_schema = DATABASE()');
-      for (const { t } of tables as { t: string }[]) {
+      // Tables that came later were made with the right collation.
+      const later = /^(runner_blob|runner_manifest_blob|scheduler_\w+)$/;
+      for (const { t } of (tables as { t: string }[]).filter((table) => !later.test(table.t))) {
         await db.knex.raw(`ALTER TABLE ${t} CONVERT TO CHARACTER SET utf8mb4 COLLATE utf8mb4_bin`);
         if (t.endsWith('_migrations')) await db.knex(t).where('name', 'like', '%_trailing_spaces').delete();
       }

@@ -373,7 +373,7 @@ describe.each(testDialects())('a classic table on $name', (dialect) => {
         const refused = await submit().catch((error: Error) => error);
         expect(refused).toBeInstanceOf(InvalidArgumentError);
         expect((refused as Error).message).toMatch(message);
-        widen.push(/Give what fits, or run (.*)\. See /.exec((refused as Error).message)?.[1] ?? '');
+        widen.push(/Give what fits\. Otherwise, run (.*)\. See /.exec((refused as Error).message)?.[1] ?? '');
       }
     }
     // One that does not fit fails none of those that are submitted with it.

@@ -92,7 +92,7 @@ function remedy(database: Database, { name, notNull }: Limit): string {
     database.family === 'mysql'
       ? `MODIFY ${name} ${type} ${stays ? 'NOT NULL' : 'NULL'}${empty}`
       : [...postgres, `ALTER COLUMN ${name} TYPE ${type}`].join(', ');
-  return `Give what fits, or run ALTER TABLE ${table} ${change}.`;
+  return `Give what fits. Otherwise, run ALTER TABLE ${table} ${change}.`;
 }
 
 async function readLimits(database: Database, sql: SqlRunner): Promise<readonly Limit[]> {
