@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { expect, it } from 'vitest';
+import { expect, it, onTestFinished } from 'vitest';
 import { root } from './paths.ts';
 
 const readmes = readdirSync(join(root, 'packages')).filter((name) => existsSync(join(root, 'packages', name, 'README.md')));
@@ -22,6 +22,8 @@ it.each(readmes.filter((name) => existsSync(needs[name] ?? root)))('the example 
     cwd: folder,
     stdio: ['ignore', 'pipe', 'pipe'],
   });
+  // Also when the test has run out of time, and its end is not reached.
+  onTestFinished(() => void child.kill('SIGKILL'));
   let output = '';
   let complaints = '';
   child.stdout.on('data', (data) => {
