@@ -153,7 +153,7 @@ export class Children {
       mayBeOpen = 'f.total IS NOT NULL',
     } = this.#options;
     const rows = await database.rows<{ id: string }>(
-      `SELECT ${database.text('f.parent_id')} AS id FROM ${parents} WHERE ${mayBeOpen} AND f.total <= (SELECT COALESCE(sum(c.done + c.failed + c.cancelled), 0) FROM ${database.table(countTable)} c WHERE c.parent_id = f.parent_id) AND (SELECT t.status FROM ${database.table(shape.table)} t WHERE t.id = f.parent_id) = ${this.#table.state('blocked')} ORDER BY f.parent_id LIMIT ${limit}`,
+      `SELECT ${database.text('f.parent_id')} AS id FROM ${parents} WHERE ${mayBeOpen} AND f.total <= (SELECT COALESCE(sum(c.done + c.failed + c.cancelled), 0) FROM ${database.table(countTable)} c${database.primaryKeyHint} WHERE c.parent_id = f.parent_id) AND (SELECT t.status FROM ${database.table(shape.table)} t WHERE t.id = f.parent_id) = ${this.#table.state('blocked')} ORDER BY f.parent_id LIMIT ${limit}`,
     );
     return rows.map((row) => row.id);
   }
